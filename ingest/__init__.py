@@ -1,0 +1,1 @@
+"""The pipeline: everything a corpus goes through."""

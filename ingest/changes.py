@@ -1,0 +1,180 @@
+"""What is new, changed, moved or gone since last time.
+
+The ledger is a collection of the corpus itself (``NAME_files``: one row for each path), so that it
+travels with the corpus and no second file can disagree with it. A run reads it once into a
+temporary SQLite table, which spills to disk when large.
+"""
+
+from __future__ import annotations
+
+import os
+import sqlite3
+import threading
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+
+from ingest.sample import Failure, Sample
+from search.records import MAX_SHOWN_BYTES, Row, cut_bytes
+from search.store import Corpus
+
+Verdict = Literal["new", "unchanged", "failed before", "captions changed", "met"]
+
+#: A row whose path begins so remembers a picture whose file now holds another one.
+TOMBSTONE = "\x01was "
+
+
+@dataclass(frozen=True, slots=True)
+class Known:
+    """One path as the ledger has it."""
+
+    uri: str
+    image_id: str
+    size: int
+    mtime_ns: int
+    digest: str
+    status: str
+
+
+class Ledger:
+    """The paths of a corpus as they were when the run began, and which of them it met.
+
+    Safe to use from several threads.
+    """
+
+    def __init__(self, corpus: Corpus) -> None:
+        self._lock = threading.Lock()
+        self._table = sqlite3.connect("", check_same_thread=False)
+        self._table.execute(
+            "CREATE TABLE file (uri TEXT PRIMARY KEY, image_id TEXT, size INTEGER,"
+            " mtime_ns INTEGER, digest TEXT, status TEXT, root TEXT, seen INTEGER DEFAULT 0) WITHOUT ROWID"
+        )
+        self._table.execute("CREATE TABLE done (image_id TEXT PRIMARY KEY) WITHOUT ROWID")
+        self._table.execute("CREATE TABLE gone (uri TEXT PRIMARY KEY) WITHOUT ROWID")
+        fields = ["path", "image_id", "size", "mtime_ns", "digest", "status", "root"]
+        for rows in corpus.scan("files", fields):
+            values = [tuple(row[field] for field in fields) for row in rows]
+            self._table.executemany("INSERT INTO file VALUES (?, ?, ?, ?, ?, ?, ?, 0)", values)
+        self._table.execute(
+            "INSERT OR IGNORE INTO done SELECT image_id FROM file WHERE status IN ('ok', 'gone')"
+        )
+
+    def judge(self, sample: Sample) -> tuple[Verdict, Known | None]:
+        """Whether a sample needs work, and what was known of its path; marks the path as met."""
+        with self._lock:
+            row = self._table.execute(
+                "SELECT uri, image_id, size, mtime_ns, digest, status, seen"
+                " FROM file WHERE uri = ?",
+                (sample.uri,),
+            ).fetchone()
+            self._table.execute(
+                "INSERT INTO file VALUES (?, '', -1, -1, '', 'met', '', 1)"
+                " ON CONFLICT (uri) DO UPDATE SET seen = 1",
+                (sample.uri,),
+            )
+        if row is None:
+            return "new", None
+        *columns, seen = row
+        if seen:
+            return "met", None
+        known = Known(*columns)
+        same_file = (known.size, known.mtime_ns) == (sample.size, sample.mtime_ns)
+        if sample.load is not None and (not same_file or sample.mtime_ns < 0):
+            return "new", known
+        if known.status == "failed":
+            return "failed before", known
+        return ("unchanged" if known.digest == sample.digest else "captions changed"), known
+
+    def has_image(self, image_id: str) -> bool:
+        """Whether the picture is stored already, or on its way in this run."""
+        with self._lock:
+            found = self._table.execute("SELECT 1 FROM done WHERE image_id = ?", (image_id,))
+            return found.fetchone() is not None
+
+    def claim(self, image_id: str) -> bool:
+        """Take a picture on for encoding; False when it is stored or taken already."""
+        with self._lock:
+            cursor = self._table.execute("INSERT OR IGNORE INTO done VALUES (?)", (image_id,))
+            return cursor.rowcount == 1
+
+    def mark_gone(self, roots: Iterable[str]) -> None:
+        """Find the paths below the roots that this run did not meet and that no longer exist."""
+        with self._lock:
+            for root in sorted(set(roots)):
+                # "0" is the character after "/", so the range holds what begins with "root/".
+                rows = self._table.execute(
+                    "SELECT uri FROM file WHERE seen = 0 AND status != 'gone'"
+                    " AND (root = ?1 OR uri > ?1||'/' AND uri < ?1||'0')",
+                    (root,),
+                )
+                gone = ((uri,) for (uri,) in rows if not os.path.lexists(uri))
+                self._table.executemany("INSERT OR IGNORE INTO gone VALUES (?)", list(gone))
+
+    def gone(self, batch: int) -> Iterator[list[str]]:
+        """The paths found gone, ``batch`` at a time."""
+        last = ""
+        while True:
+            with self._lock:
+                rows = self._table.execute(
+                    "SELECT uri FROM gone WHERE uri > ? ORDER BY uri LIMIT ?", (last, batch)
+                ).fetchall()
+            if not rows:
+                return
+            last = rows[-1][0]
+            yield [uri for (uri,) in rows]
+
+    def is_gone(self, uri: str) -> bool:
+        """Whether the path was found gone."""
+        with self._lock:
+            found = self._table.execute("SELECT 1 FROM gone WHERE uri = ?", (uri,))
+            return found.fetchone() is not None
+
+
+def file_row(sample: Sample, image_id: str, texts: Iterable[str]) -> Row:
+    """The ledger's row of a stored sample."""
+    return {
+        "path": sample.uri,
+        "image_id": image_id,
+        "texts": list(texts),
+        "size": sample.size,
+        "mtime_ns": sample.mtime_ns,
+        "digest": sample.digest,
+        "status": "ok",
+        "reason": "",
+        "root": sample.root,
+        "vector": np.zeros(2, dtype=np.float32),
+    }
+
+
+def failed_row(failure: Failure, sample: Sample | None) -> Row:
+    """The ledger's row of an item that could not be stored."""
+    return {
+        "path": failure.uri,
+        "image_id": "",
+        "texts": [],
+        "size": sample.size if sample else -1,
+        "mtime_ns": sample.mtime_ns if sample else -1,
+        "digest": sample.digest if sample else "",
+        "status": "failed",
+        "reason": cut_bytes(failure.reason, MAX_SHOWN_BYTES),
+        "root": sample.root if sample else failure.root,
+        "vector": np.zeros(2, dtype=np.float32),
+    }
+
+
+def tombstone_row(known: Known) -> Row:
+    """Remembers that a file no longer holds the picture it held, until that picture is tidied."""
+    return {
+        "path": f"{TOMBSTONE}{known.image_id} {known.uri}"[:4_000],
+        "image_id": known.image_id,
+        "texts": [],
+        "size": 0,
+        "mtime_ns": 0,
+        "digest": "",
+        "status": "gone",
+        "reason": "",
+        "root": "",
+        "vector": np.zeros(2, dtype=np.float32),
+    }

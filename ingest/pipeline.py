@@ -1,0 +1,361 @@
+"""read → decode → encode → write, each stage bounded, all overlapped.
+
+Threads read and decode ahead; the calling thread encodes; one thread writes. Work travels in
+chunks: a chunk's pictures and texts are stored before its files are entered in the ledger, so that
+a run that breaks off anywhere goes on there the next time.
+"""
+
+from __future__ import annotations
+
+import os
+import time
+from collections import Counter, deque
+from collections.abc import Callable, Iterable
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass, field
+from typing import Protocol
+
+import numpy as np
+
+from ingest.changes import Known, Ledger, failed_row, file_row, tombstone_row
+from ingest.reconcile import Reconciled, reconcile, shown_captions
+from ingest.report import MAX_FAILURES, IngestReport
+from ingest.sample import Failure, Item, Sample
+from ingest.tidy import tidy
+from ingest.writer import Writer
+from search.encoder import Encoder, Pixels, Rows
+from search.errors import ImageError
+from search.records import IMAGE_FIELDS, Row, clean_metadata, image_id, text_id
+from search.store import Corpus
+
+#: Samples, and captions, that travel together.
+CHUNK = 256
+CHUNK_TEXTS = 4_096
+TEXT_BATCH = 64
+
+
+class Progress(Protocol):
+    """What a progress bar looks like from here; ``tqdm`` is one."""
+
+    def update(self, n: float = 1) -> object: ...
+
+    def set_postfix_str(self, s: str, refresh: bool = True) -> object: ...
+
+
+@dataclass(slots=True)
+class _Picture:
+    """A picture read and decoded; ``pixels`` is None when it is stored already."""
+
+    sample: Sample
+    known: Known | None
+    id: str = ""
+    pixels: Pixels | None = None
+    columns: Row = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class _Outcome:
+    """What came of reading an item: a picture, or why there is none."""
+
+    picture: _Picture | None
+    failure: Failure | None = None
+
+
+@dataclass(slots=True)
+class _Chunk:
+    """What is written together."""
+
+    new: list[_Picture] = field(default_factory=list)
+    relabel: list[_Picture] = field(default_factory=list)
+    alone: list[_Picture] = field(default_factory=list)
+    failed: list[tuple[Failure, Sample | None]] = field(default_factory=list)
+    replaced: list[Known] = field(default_factory=list)
+    images: list[Row] = field(default_factory=list)
+    texts: list[Row] = field(default_factory=list)
+
+    @property
+    def full(self) -> bool:
+        stored = [*self.new, *self.relabel, *self.alone]
+        captions = sum(len(picture.sample.captions) for picture in stored)
+        return len(stored) + len(self.failed) >= CHUNK or captions >= CHUNK_TEXTS
+
+
+class Pipeline:
+    """One run over a corpus.
+
+    Args:
+        corpus: where to store.
+        encoder: called when the first item needs the model; without anything new, never.
+        retry_failed: try items again that failed before and have not changed.
+        prune: delete pictures that no file holds any more.
+        progress: told of every finished item.
+    """
+
+    def __init__(
+        self,
+        corpus: Corpus,
+        encoder: Callable[[], Encoder],
+        *,
+        retry_failed: bool = False,
+        prune: bool = False,
+        progress: Progress | None = None,
+    ) -> None:
+        self._corpus = corpus
+        self._encoder = encoder
+        self._retry_failed = retry_failed
+        self._prune = prune
+        self._progress = progress
+        self._counts: Counter[str] = Counter()
+        self._failed: list[Failure] = []
+        self._roots: set[str] = set()
+
+    def run(self, items: Iterable[Item], roots: Iterable[str] = ()) -> IngestReport:
+        """Store every item; ``roots`` are what the items come from, searched for what is gone.
+
+        Raises:
+            StoreError: Milvus refused, or stayed away for longer than ``PATIENCE``. What was
+                written until then is kept, and the next run goes on from there.
+        """
+        began = time.perf_counter()
+        self._ledger = Ledger(self._corpus)
+        self._roots = set(roots)
+        workers = min(32, (os.cpu_count() or 2) + 1)
+        with Writer(self._write) as writer, ThreadPoolExecutor(workers) as pool:
+            try:
+                self._feed(items, pool, writer)
+            except BaseException:
+                pool.shutdown(wait=False, cancel_futures=True)
+                raise
+        self._ledger.mark_gone(self._roots)
+        tidied = tidy(self._corpus, self._ledger, prune=self._prune)
+        return IngestReport(
+            **self._counts,
+            removed=tidied.removed,
+            missing=tidied.missing,
+            failed=tuple(self._failed),
+            seconds=time.perf_counter() - began,
+        )
+
+    def _feed(
+        self, items: Iterable[Item], pool: ThreadPoolExecutor, writer: Writer[_Chunk]
+    ) -> None:
+        ahead: deque[Future[_Outcome]] = deque()
+        chunk = _Chunk()
+
+        def take() -> None:
+            nonlocal chunk
+            self._collect(ahead.popleft().result(), chunk)
+            if chunk.full:
+                writer.put(self._encode(chunk))
+                chunk = _Chunk()
+
+        for item in items:
+            started = self._start(item, pool)
+            if started is not None:
+                ahead.append(started)
+            while len(ahead) > 2 * CHUNK:
+                take()
+        while ahead:
+            take()
+        writer.put(self._encode(chunk))
+
+    def _start(self, item: Item, pool: ThreadPoolExecutor) -> Future[_Outcome] | None:
+        """Begin the work on an item; None when there is nothing to do."""
+        if isinstance(item, Failure):
+            return _finished(_Outcome(None, item))
+        self._roots.add(item.root)
+        verdict, known = self._ledger.judge(item)
+        if verdict == "met":
+            return None
+        if verdict == "unchanged" or (verdict == "failed before" and not self._retry_failed):
+            self._done("unchanged" if verdict == "unchanged" else "failed_before")
+            return None
+        picture = _Picture(item, known)
+        if item.load is None:
+            return _finished(_Outcome(picture))
+        if verdict == "captions changed" and known is not None:
+            picture.id = known.image_id
+            return _finished(_Outcome(picture))
+        return pool.submit(self._read, picture, self._encoder())
+
+    def _read(self, picture: _Picture, encoder: Encoder) -> _Outcome:
+        """In a thread of the pool: bytes → id → pixels, unless the picture is stored already."""
+        from search.images import decode
+
+        sample = picture.sample
+        assert sample.load is not None
+        try:
+            data = sample.load()
+            picture.id = image_id(data)
+            if self._ledger.has_image(picture.id):
+                return _Outcome(picture)
+            decoded = decode(data, target=encoder.fingerprint.image_size)
+            picture.pixels = encoder.prepare(decoded.image)
+        except ImageError as error:
+            return _Outcome(picture, Failure(sample.uri, str(error), sample.root))
+        except OSError as error:
+            reason = f"cannot be read: {error.strerror or error}"
+            return _Outcome(picture, Failure(sample.uri, reason, sample.root, transient=True))
+        picture.columns = {
+            **decoded.exif,
+            **clean_metadata(sample.metadata),
+            "width": decoded.width,
+            "height": decoded.height,
+            "bytes": len(data),
+            "mtime": max(sample.mtime_ns, 0) / 1e9,
+            "format": decoded.format[:16],
+        }
+        return _Outcome(picture)
+
+    def _collect(self, outcome: _Outcome, chunk: _Chunk) -> None:
+        picture, failure = outcome.picture, outcome.failure
+        known = picture.known if picture is not None else None
+        if failure is not None:
+            chunk.failed.append((failure, picture.sample if picture else None))
+            if known is not None and known.image_id and not failure.transient:
+                chunk.replaced.append(known)
+        elif picture is not None:
+            if known is not None and known.image_id not in ("", picture.id):
+                chunk.replaced.append(known)
+            if not picture.id:
+                chunk.alone.append(picture)
+            elif picture.pixels is not None and self._ledger.claim(picture.id):
+                chunk.new.append(picture)
+            else:
+                chunk.relabel.append(picture)
+
+    def _encode(self, chunk: _Chunk) -> _Chunk:
+        """Pictures and texts of a chunk → rows, on the calling thread."""
+        for start in range(0, len(chunk.new), batch := self._batch(chunk)):
+            pictures = chunk.new[start : start + batch]
+            vectors = self._encoder().images(np.stack([_pixels(picture) for picture in pictures]))
+            for picture, vector in zip(pictures, vectors, strict=True):
+                chunk.images.append(_image_row(picture, vector))
+                picture.pixels = None
+        self._add_texts(chunk)
+        return chunk
+
+    def _batch(self, chunk: _Chunk) -> int:
+        return self._encoder().image_batch if chunk.new else 1
+
+    def _add_texts(self, chunk: _Chunk) -> None:
+        wanted: dict[str, tuple[str, _Picture]] = {}
+        for picture in [*chunk.new, *chunk.relabel, *chunk.alone]:
+            for text in picture.sample.captions:
+                wanted.setdefault(_text_key(picture, text), (text, picture))
+        maybe_stored = [
+            _text_key(picture, text)
+            for picture in chunk.relabel
+            for text in picture.sample.captions
+        ]
+        for row in self._corpus.get("texts", maybe_stored, ["id"]):
+            wanted.pop(row["id"], None)
+        # Texts of like length together: a batch is padded to its longest.
+        pending = sorted(wanted.items(), key=lambda entry: len(entry[1][0]))
+        for start in range(0, len(pending), TEXT_BATCH):
+            part = pending[start : start + TEXT_BATCH]
+            vectors = self._encoder().texts([text for _, (text, _) in part])
+            for (key, (text, picture)), vector in zip(part, vectors, strict=True):
+                chunk.texts.append(_text_row(key, text, picture, vector))
+
+    def _write(self, chunk: _Chunk) -> None:
+        """In the writing thread: rows first, the ledger last."""
+        self._corpus.upsert("images", chunk.images)
+        self._corpus.upsert("texts", chunk.texts)
+        stored = [*chunk.new, *chunk.relabel, *chunk.alone]
+        files = [
+            file_row(p.sample, p.id, [_text_key(p, text) for text in p.sample.captions])
+            for p in stored
+        ]
+        outcome = reconcile(
+            self._corpus,
+            {picture.id for picture in chunk.relabel},
+            planned=files,
+            metadata={p.id: clean_metadata(p.sample.metadata) for p in chunk.relabel},
+        )
+        files = self._heal(files, outcome, chunk)
+        self._corpus.upsert("files", [tombstone_row(known) for known in chunk.replaced])
+        self._corpus.upsert("files", files)
+        lasting = [failed for failed in chunk.failed if not failed[0].transient]
+        self._corpus.upsert("files", [failed_row(*failed) for failed in lasting])
+        self._report(chunk)
+
+    def _heal(self, files: list[Row], outcome: Reconciled, chunk: _Chunk) -> list[Row]:
+        """A picture that the ledger knew but nobody stores is forgotten, to be read next time."""
+        if not outcome.lost:
+            return files
+        for picture in [p for p in chunk.relabel if p.id in outcome.lost]:
+            reason = "its stored embedding was deleted meanwhile: ingest once more"
+            lost = Failure(picture.sample.uri, reason, picture.sample.root, transient=True)
+            chunk.failed.append((lost, None))
+            chunk.relabel.remove(picture)
+        for row in [row for row in files if row["image_id"] in outcome.lost]:
+            self._corpus.delete("files", [row["path"]])
+        return [row for row in files if row["image_id"] not in outcome.lost]
+
+    def _report(self, chunk: _Chunk) -> None:
+        self._counts["texts"] += len(chunk.texts)
+        self._done("images", len(chunk.new))
+        for picture in chunk.relabel:
+            if picture.known is None or picture.known.image_id != picture.id:
+                self._done("duplicates")
+            elif picture.known.digest != picture.sample.digest:
+                self._done("updated")
+            else:
+                self._done("unchanged")
+        self._advance(len(chunk.alone))
+        self._failed += [failure for failure, _ in chunk.failed][: MAX_FAILURES - len(self._failed)]
+        self._done("failed_count", len(chunk.failed))
+
+    def _done(self, what: str, count: int = 1) -> None:
+        self._counts[what] += count
+        self._advance(count)
+
+    def _advance(self, count: int) -> None:
+        if self._progress is not None and count:
+            self._progress.update(count)
+            if self._counts["failed_count"]:
+                self._progress.set_postfix_str(f"{self._counts['failed_count']} failed")
+
+
+def _pixels(picture: _Picture) -> Pixels:
+    assert picture.pixels is not None
+    return picture.pixels
+
+
+def _image_row(picture: _Picture, vector: Rows) -> Row:
+    sample = picture.sample
+    return {
+        **picture.columns,
+        "id": picture.id,
+        "vector": vector,
+        "path": sample.uri,
+        "relative_path": sample.relative,
+        "paths": [sample.uri],
+        "captions": shown_captions(sample.captions),
+    }
+
+
+def _text_row(key: str, text: str, picture: _Picture, vector: Rows) -> Row:
+    own = {name: value for name, value in picture.columns.items() if name not in IMAGE_FIELDS}
+    return {
+        **clean_metadata(picture.sample.metadata),
+        **own,
+        "id": key,
+        "vector": vector,
+        "text": text,
+        "image_id": picture.id,
+        "path": picture.sample.uri if picture.id else "",
+        "relative_path": picture.sample.relative,
+    }
+
+
+def _text_key(picture: _Picture, text: str) -> str:
+    """A text alone belongs to the line it came from, as others belong to their picture."""
+    return text_id(picture.id or picture.sample.uri, text)
+
+
+def _finished(outcome: _Outcome) -> Future[_Outcome]:
+    future: Future[_Outcome] = Future()
+    future.set_result(outcome)
+    return future

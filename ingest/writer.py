@@ -1,0 +1,76 @@
+"""The writing thread: takes chunks in order, and outlasts a Milvus that is away for a while."""
+
+from __future__ import annotations
+
+import queue
+import threading
+import time
+from collections.abc import Callable
+from typing import Generic, TypeVar
+
+from search.errors import StoreUnreachableError
+
+#: Chunks that may wait; encoding stops when Milvus is that far behind.
+WAITING = 2
+#: Seconds to go on trying when Milvus is away, and the longest pause between tries.
+PATIENCE = 120.0
+LONGEST_PAUSE = 10.0
+
+T = TypeVar("T")
+
+
+class Writer(Generic[T]):
+    """Calls ``write`` with everything that is put, in order, in a thread of its own.
+
+    ``write`` must bear being called again with the same chunk after a failure in the middle.
+    An error of ``write`` is raised by the next ``put``, or on leaving the ``with`` block.
+    """
+
+    def __init__(self, write: Callable[[T], None], patience: float = PATIENCE) -> None:
+        self._write = write
+        self._patience = patience
+        self._queue: queue.Queue[T | None] = queue.Queue(WAITING)
+        self._error: BaseException | None = None
+        self._abandoned = threading.Event()
+        self._thread = threading.Thread(target=self._run, name="twinlens-writer")
+
+    def __enter__(self) -> Writer[T]:
+        self._thread.start()
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, *rest: object) -> None:
+        if kind is not None:
+            self._abandoned.set()
+        self._queue.put(None)
+        self._thread.join()
+        if kind is None:
+            self._raise()
+
+    def put(self, chunk: T) -> None:
+        """Hand a chunk over; waits while too many are waiting already."""
+        self._raise()
+        self._queue.put(chunk)
+
+    def _raise(self) -> None:
+        if self._error is not None:
+            raise self._error
+
+    def _run(self) -> None:
+        while (chunk := self._queue.get()) is not None:
+            # After an error the rest is taken off the queue, so that nobody waits for ever.
+            if self._error is None:
+                try:
+                    self._patiently(chunk)
+                except BaseException as error:  # noqa: BLE001 - raised again where it is awaited
+                    self._error = error
+
+    def _patiently(self, chunk: T) -> None:
+        until = time.monotonic() + self._patience
+        pause = 0.5
+        while True:
+            try:
+                return self._write(chunk)
+            except StoreUnreachableError:
+                if time.monotonic() + pause > until or self._abandoned.wait(pause):
+                    raise
+                pause = min(2 * pause, LONGEST_PAUSE)

@@ -1,0 +1,246 @@
+"""OpenCLIP's two towers → L2-normalised float32 rows."""
+
+from __future__ import annotations
+
+import logging
+import threading
+import warnings
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING, Any, Literal, Protocol
+
+import numpy as np
+import numpy.typing as npt
+
+from search.errors import ModelError
+from search.models import HUB_PREFIX, Fingerprint, ModelSpec, preprocess_digest, resolve
+
+if TYPE_CHECKING:
+    import torch
+    from PIL import Image
+
+Rows = npt.NDArray[np.float32]
+Pixels = npt.NDArray[np.uint8]
+Precision = Literal["auto", "fp32", "fp16", "bf16"]
+
+#: Texts longer than this many characters are cut before they are tokenised: every CLIP text tower
+#: reads at most a few dozen tokens, and tokenisers take quadratic time on hostile input.
+MAX_TEXT = 2_000
+
+
+class Encoder(Protocol):
+    """What the engine and the pipeline need of a model; safe to call from any thread."""
+
+    @property
+    def fingerprint(self) -> Fingerprint:
+        """What the embeddings are comparable with."""
+
+    @property
+    def image_batch(self) -> int:
+        """How many pictures the device takes at once without waste."""
+
+    def prepare(self, image: Image.Image) -> Pixels:
+        """An upright RGB picture → uint8 ``[side, side, 3]``, by the model's own preprocessing."""
+
+    def images(self, pixels: Pixels) -> Rows:
+        """uint8 ``[n, side, side, 3]`` → float32 unit rows ``[n, dim]``."""
+
+    def texts(self, texts: Sequence[str]) -> Rows:
+        """``n`` texts → float32 unit rows ``[n, dim]``."""
+
+
+class OpenClipEncoder:
+    """Any OpenCLIP model on one device.
+
+    Args:
+        model: the loaded model; it must offer ``encode_image``, ``encode_text`` and ``visual``.
+        tokenizer: ``list[str]`` → int64 ``[n, length]``.
+        fingerprint: what to store with the collection.
+        device: where the model lives.
+        dtype: what pixels are cast to before the image tower.
+    """
+
+    def __init__(
+        self,
+        model: Any,
+        tokenizer: Callable[[list[str]], torch.Tensor],
+        fingerprint: Fingerprint,
+        device: torch.device,
+        dtype: torch.dtype,
+    ) -> None:
+        import torch
+
+        self._model = model.eval()
+        self._tokenizer = tokenizer
+        self._fingerprint = fingerprint
+        self._device = device
+        self._dtype = dtype
+        self._resize = _resize_steps(model.visual.preprocess_cfg)
+        config = model.visual.preprocess_cfg
+        self._mean = torch.tensor(config["mean"], device=device).view(1, 3, 1, 1) * 255.0
+        self._std = torch.tensor(config["std"], device=device).view(1, 3, 1, 1) * 255.0
+        self._lock = threading.Lock()
+
+    @property
+    def fingerprint(self) -> Fingerprint:
+        return self._fingerprint
+
+    @property
+    def image_batch(self) -> int:
+        return 256 if self._device.type == "cuda" else 32
+
+    @property
+    def device(self) -> str:
+        return str(self._device)
+
+    def prepare(self, image: Image.Image) -> Pixels:
+        resized = self._resize(image)
+        return np.asarray(resized if resized.mode == "RGB" else resized.convert("RGB"))
+
+    def images(self, pixels: Pixels) -> Rows:
+        import torch
+
+        batch = torch.from_numpy(np.ascontiguousarray(pixels))
+        if self._device.type == "cuda":
+            batch = batch.pin_memory()
+        with self._lock, torch.inference_mode():
+            batch = batch.to(self._device, non_blocking=True).permute(0, 3, 1, 2).float()
+            normalised = ((batch - self._mean) / self._std).to(self._dtype)
+            return _unit_rows(self._model.encode_image(normalised))
+
+    def texts(self, texts: Sequence[str]) -> Rows:
+        import torch
+
+        tokens = self._tokenizer([text[:MAX_TEXT] for text in texts])
+        with self._lock, torch.inference_mode():
+            return _unit_rows(self._model.encode_text(tokens.to(self._device)))
+
+
+def open_encoder(
+    name: str | ModelSpec, *, device: str = "auto", precision: Precision = "auto"
+) -> OpenClipEncoder:
+    """Load a model by catalogue name, OpenCLIP name, hub id or checkpoint (see ``models.resolve``).
+
+    Raises:
+        ModelError: there is no such model or device, or its weights cannot be fetched.
+    """
+    spec = resolve(name) if isinstance(name, str) else name
+    where = pick_device(device)
+    numbers = _pick_precision(precision, where)
+    model, tokenizer = _load_openclip(spec, where, numbers)
+    config = model.visual.preprocess_cfg
+    size = config["size"]
+    fingerprint = Fingerprint(
+        architecture=spec.architecture,
+        weights=spec.weights,
+        dim=_dimension(model, tokenizer, where),
+        image_size=int(size if isinstance(size, int) else size[0]),
+        preprocess=preprocess_digest(config),
+        source=spec.source,
+    )
+    return OpenClipEncoder(model, tokenizer, fingerprint, where, _dtype(numbers))
+
+
+def pick_device(device: str) -> torch.device:
+    """ "auto" → cuda, then mps, then cpu; anything else is checked to be there."""
+    import torch
+
+    if device == "auto":
+        if torch.cuda.is_available():
+            return torch.device("cuda")
+        return torch.device("mps" if torch.backends.mps.is_available() else "cpu")
+    try:
+        chosen = torch.device(device)
+        torch.empty(1, device=chosen)
+    except (RuntimeError, AssertionError) as error:
+        raise ModelError(f"there is no device {device!r} here: use --device auto or cpu") from error
+    return chosen
+
+
+def _pick_precision(precision: Precision, device: torch.device) -> str:
+    import torch
+
+    if precision != "auto":
+        return precision
+    if device.type == "cuda":
+        return "bf16" if torch.cuda.is_bf16_supported() else "fp16"
+    return "fp32"
+
+
+def _dtype(precision: str) -> torch.dtype:
+    import torch
+
+    return {"fp16": torch.float16, "bf16": torch.bfloat16}.get(precision, torch.float32)
+
+
+def _load_openclip(
+    spec: ModelSpec, device: torch.device, precision: str
+) -> tuple[Any, Callable[[list[str]], torch.Tensor]]:
+    import open_clip
+
+    schema = spec.source.startswith((HUB_PREFIX, "local-dir:"))
+    architecture = spec.source if schema else spec.architecture
+    weights = None if schema else str(spec.checkpoint or spec.weights)
+    with warnings.catch_warnings(), _quiet():
+        warnings.simplefilter("ignore")
+        try:
+            model = open_clip.create_model(
+                architecture,
+                pretrained=weights,
+                precision=precision,
+                device=device,
+                require_pretrained=True,
+            )
+            tokenizer = open_clip.get_tokenizer(architecture)
+        except Exception as error:
+            raise ModelError(_why_not_loaded(spec, error)) from error
+    return model, tokenizer
+
+
+def _why_not_loaded(spec: ModelSpec, error: Exception) -> str:
+    reason = (str(error).strip() or type(error).__name__).splitlines()[0][:200]
+    if spec.checkpoint is not None or spec.source.startswith("local-dir:"):
+        return f"the checkpoint {spec.source} does not load as {spec.architecture}: {reason}"
+    return (
+        f"the weights of {spec.label} cannot be fetched ({reason}). Two ways out: fetch them on a "
+        "machine with network and copy its Hugging Face cache (HF_HOME) here, or give a checkpoint "
+        f"file, --model {spec.architecture}:/path/to/weights.safetensors"
+    )
+
+
+class _quiet:  # noqa: N801 - reads as a statement where it is used
+    """OpenCLIP logs what it tries on the root logger; people only need the outcome."""
+
+    def __enter__(self) -> None:
+        self._was = logging.root.manager.disable
+        logging.disable(logging.ERROR)
+
+    def __exit__(self, *exc: object) -> None:
+        logging.disable(self._was)
+
+
+def _resize_steps(config: Any) -> Callable[[Image.Image], Image.Image]:
+    """OpenCLIP's own evaluation transform up to the last uint8 picture, before tensors begin."""
+    from open_clip.transform import PreprocessCfg, image_transform_v2
+    from torchvision.transforms import Compose, Normalize, ToTensor
+
+    steps = image_transform_v2(PreprocessCfg(**config), is_train=False).transforms
+    if not isinstance(steps[-1], Normalize):
+        raise ModelError("this OpenCLIP release preprocesses pictures in an order unknown here")
+    transform: Callable[[Image.Image], Image.Image] = Compose(
+        [step for step in steps[:-1] if not isinstance(step, ToTensor)]
+    )
+    return transform
+
+
+def _dimension(model: Any, tokenizer: Callable[[list[str]], torch.Tensor], device: Any) -> int:
+    import torch
+
+    with torch.inference_mode():
+        return int(model.encode_text(tokenizer(["a"]).to(device)).shape[-1])
+
+
+def _unit_rows(rows: torch.Tensor) -> Rows:
+    import torch
+
+    unit = torch.nn.functional.normalize(rows.float(), dim=-1)
+    return unit.cpu().numpy()
