@@ -179,7 +179,7 @@ def search(
         for hit in hits:
             print(json.dumps(hit.to_dict(), ensure_ascii=False))
         return
-    _print(_hits_table(f"{asked} → {target}", hits))
+    print_hits(f"{asked} → {target}", hits)
     if html is not None:
         print(f"written to {html}")
 
@@ -219,14 +219,35 @@ def info(
     _print(table)
 
 
-@app.command()
+models_app = typer.Typer(help="Show the encoders we recommend, or fetch one ahead.")
+app.add_typer(models_app, name="models")
+
+
+@models_app.command("pull")
+def pull(
+    name: Annotated[str, typer.Argument(help="A model, as `twinlens models` names it.")],
+) -> None:
+    """Fetch a model's weights ahead, so that a later ingest needs no network."""
+    from search.models import resolve
+    from search.weights import fetch, is_cached
+
+    spec = resolve(name)
+    was_here = is_cached(spec)
+    fetch(spec)
+    print(f"{spec.label} {'was here already' if was_here else 'is here now'}")
+
+
+@models_app.callback(invoke_without_command=True)
 def models(
+    context: typer.Context,
     everything: Annotated[
         bool, typer.Option("--all", help="Every architecture and tag that OpenCLIP knows.")
     ] = False,
     as_json: AsJson = False,
 ) -> None:
     """Show the encoders we recommend, what each costs and finds."""
+    if context.invoked_subcommand is not None:
+        return
     from dataclasses import asdict
 
     from search.models import CATALOGUE
@@ -334,7 +355,8 @@ def _table(*columns: str) -> Table:
     return table
 
 
-def _hits_table(title: str, hits: Sequence[Hit]) -> Table:
+def print_hits(title: str, hits: Sequence[Hit]) -> None:
+    """Print results as a table."""
     from rich.markup import escape
 
     table = _table("#", "score", "text" if hits and hits[0].text else "picture", "captions")
@@ -345,7 +367,7 @@ def _hits_table(title: str, hits: Sequence[Hit]) -> Table:
         table.add_row(str(rank), f"{hit.score:.3f}", escape(hit.text or where), escape(says))
     if hits and hits[0].text:
         table.columns[3].header = "describes"
-    return table
+    _print(table)
 
 
 def _print(table: Table) -> None:

@@ -12,7 +12,15 @@ import numpy as np
 import numpy.typing as npt
 
 from search.errors import ModelError
-from search.models import HUB_PREFIX, Fingerprint, ModelSpec, preprocess_digest, resolve
+from search.models import (
+    DIR_PREFIX,
+    HUB_PREFIX,
+    STARTER,
+    Fingerprint,
+    ModelSpec,
+    preprocess_digest,
+    resolve,
+)
 
 if TYPE_CHECKING:
     import torch
@@ -118,15 +126,23 @@ class OpenClipEncoder:
 def open_encoder(
     name: str | ModelSpec, *, device: str = "auto", precision: Precision = "auto"
 ) -> OpenClipEncoder:
-    """Load a model by catalogue name, OpenCLIP name, hub id or checkpoint (see ``models.resolve``).
+    """Load a model by name, hub id or checkpoint (see ``models.resolve``), or "auto".
 
     Raises:
         ModelError: there is no such model or device, or its weights cannot be fetched.
     """
-    spec = resolve(name) if isinstance(name, str) else name
+    from search.weights import choose_model
+
+    if isinstance(name, str):
+        name = choose_model() if name == "auto" else resolve(name)
+    spec = name
     where = pick_device(device)
-    numbers = _pick_precision(precision, where)
-    model, tokenizer = _load_openclip(spec, where, numbers)
+    if spec.architecture == STARTER:
+        model, tokenizer, dtype = _load_starter(where, precision)
+    else:
+        numbers = _pick_precision(precision, where)
+        model, tokenizer = _load_openclip(spec, where, numbers)
+        dtype = _dtype(numbers)
     config = model.visual.preprocess_cfg
     size = config["size"]
     fingerprint = Fingerprint(
@@ -137,7 +153,7 @@ def open_encoder(
         preprocess=preprocess_digest(config),
         source=spec.source,
     )
-    return OpenClipEncoder(model, tokenizer, fingerprint, where, _dtype(numbers))
+    return OpenClipEncoder(model, tokenizer, fingerprint, where, dtype)
 
 
 def pick_device(device: str) -> torch.device:
@@ -172,15 +188,28 @@ def _dtype(precision: str) -> torch.dtype:
     return {"fp16": torch.float16, "bf16": torch.bfloat16}.get(precision, torch.float32)
 
 
+def _load_starter(device: torch.device, precision: Precision) -> tuple[Any, Any, torch.dtype]:
+    import torch
+
+    from search.starter import load_starter
+
+    model, tokenizer = load_starter(dtype=None if precision == "auto" else _dtype(precision))
+    # It casts to what its image tower computes in by itself.
+    return model.to(device), tokenizer, torch.float32
+
+
 def _load_openclip(
     spec: ModelSpec, device: torch.device, precision: str
 ) -> tuple[Any, Callable[[list[str]], torch.Tensor]]:
     import open_clip
 
-    schema = spec.source.startswith((HUB_PREFIX, "local-dir:"))
+    from search.weights import fetch, from_cache
+
+    fetch(spec)
+    schema = spec.source.startswith((HUB_PREFIX, DIR_PREFIX))
     architecture = spec.source if schema else spec.architecture
     weights = None if schema else str(spec.checkpoint or spec.weights)
-    with warnings.catch_warnings(), _quiet():
+    with warnings.catch_warnings(), _quiet(), from_cache():
         warnings.simplefilter("ignore")
         try:
             model = open_clip.create_model(
@@ -192,19 +221,9 @@ def _load_openclip(
             )
             tokenizer = open_clip.get_tokenizer(architecture)
         except Exception as error:
-            raise ModelError(_why_not_loaded(spec, error)) from error
+            reason = (str(error).strip() or type(error).__name__).splitlines()[0][:200]
+            raise ModelError(f"{spec.source} does not load as {architecture}: {reason}") from error
     return model, tokenizer
-
-
-def _why_not_loaded(spec: ModelSpec, error: Exception) -> str:
-    reason = (str(error).strip() or type(error).__name__).splitlines()[0][:200]
-    if spec.checkpoint is not None or spec.source.startswith("local-dir:"):
-        return f"the checkpoint {spec.source} does not load as {spec.architecture}: {reason}"
-    return (
-        f"the weights of {spec.label} cannot be fetched ({reason}). Two ways out: fetch them on a "
-        "machine with network and copy its Hugging Face cache (HF_HOME) here, or give a checkpoint "
-        f"file, --model {spec.architecture}:/path/to/weights.safetensors"
-    )
 
 
 class _quiet:  # noqa: N801 - reads as a statement where it is used

@@ -34,6 +34,9 @@ class CatalogueEntry:
     note: str
 
 
+#: What a new collection gets where its weights can be had, and where they cannot.
+RECOMMENDED = "siglip2-b32"
+STARTER = "starter"
 CATALOGUE: tuple[CatalogueEntry, ...] = (
     CatalogueEntry(
         "siglip2-b32", "ViT-B-32-SigLIP2-256:webli", 768, 256, 1510, "Apache-2.0", 47.2, 63.7,
@@ -58,6 +61,10 @@ CATALOGUE: tuple[CatalogueEntry, ...] = (
     CatalogueEntry(
         "pe-l14", "PE-Core-L-14-336:meta", 1024, 336, 2690, "Apache-2.0", 57.1, None,
         "best text to image, needs a GPU",
+    ),
+    CatalogueEntry(
+        STARTER, STARTER, 384, 224, 0, "for trying", None, None,
+        "no download, comes with twinlens[starter]; see its model card",
     ),
 )  # fmt: skip
 
@@ -131,6 +138,10 @@ def resolve(name: str) -> ModelSpec:
         ModelError: no such architecture, tag or file; the message lists what there is.
     """
     name = name.strip()
+    if name == STARTER:
+        from search.starter import weights_digest
+
+        return ModelSpec(STARTER, f"sha256:{weights_digest()[:16]}", STARTER)
     for entry in CATALOGUE:
         if name == entry.name:
             name = entry.spec

@@ -1,0 +1,28 @@
+# Two commands for newcomers: `make demo` and `make test`. Each begins from nothing.
+PYTHON ?= python3
+BIN := .venv/bin
+DEMO_DB := demo/demo.db
+
+.PHONY: demo test install check clean
+
+demo: install
+	$(BIN)/twinlens ingest samples/photos --captions samples/captions.jsonl --model starter --db $(DEMO_DB)
+	$(BIN)/python samples/demo.py $(DEMO_DB) demo/sheet.html
+
+test: install demo
+	$(BIN)/python -m pytest
+
+install: .venv/installed
+
+.venv/installed: pyproject.toml
+	$(PYTHON) -m venv .venv
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -e '.[starter,dev]'
+	touch $@
+
+check: install
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/mypy
+
+clean:
+	rm -rf .venv demo build *.egg-info

@@ -1,0 +1,45 @@
+"""The demo's questions: text → image and image → text, as tables and as one contact sheet.
+
+Usage: python samples/demo.py DB SHEET.html
+"""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+import twinlens
+from search.sheet import Section, write_sheet
+from twinlens_cli import print_hits
+
+HERE = Path(__file__).parent
+WORDS = (
+    "a horse standing in the grass",
+    "a castle on a hill",
+    "people making music",
+    "something to drink",
+)
+PICTURES = ("animals/cat-01.jpg", "places/bridge-01.jpg")
+
+
+def main(db: str, sheet: str) -> None:
+    """Ask, print, and write the page."""
+    sections = []
+    with twinlens.open(db) as index:
+        for words in WORDS:
+            hits = index.search(words, limit=6)
+            print_hits(f"{words} → images", hits[:3])
+            sections.append(Section(words, "images", hits))
+        for name in PICTURES:
+            picture = HERE / "photos" / name
+            hits = index.search(image=picture, target="texts", limit=6)
+            print_hits(f"{name} → texts", hits[:3])
+            sections.append(Section(name, "texts", hits, picture=picture))
+        held = index.info()
+    subtitle = f"{held.images} pictures, {held.texts} captions, {held.fingerprint.label}"
+    write_sheet(Path(sheet), sections, "twinlens demo", subtitle)
+    print(f"contact sheet: {sheet}")
+
+
+if __name__ == "__main__":
+    main(*sys.argv[1:])
