@@ -13,7 +13,7 @@ The front door: the names people import, and the ``twinlens`` command::
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from itertools import chain
 from pathlib import Path
@@ -35,8 +35,9 @@ from search.errors import (
 )
 
 if TYPE_CHECKING:
-    from ingest.pipeline import Progress
-    from ingest.report import IngestReport
+    from ingest.preview import Preview
+    from ingest.report import IngestReport, Progress
+    from ingest.sample import Item
     from search.encoder import Encoder, Precision
     from search.engine import Hit, SearchEngine
     from search.models import Fingerprint
@@ -190,6 +191,7 @@ class Index:
         caption_column: str = "",
         prune: bool = False,
         retry_failed: bool = False,
+        report: str | os.PathLike[str] | None = None,
         progress: Progress | None = None,
     ) -> IngestReport:
         """Store pictures and captions; what is stored already is not encoded again.
@@ -201,6 +203,7 @@ class Index:
             image_column, caption_column: a caption file's columns, where they cannot be guessed.
             prune: delete pictures of these folders that no file holds any more.
             retry_failed: try items again that failed before and have not changed.
+            report: a file to write a JSON line to for every item: uri, status, reason, ms.
             progress: an object like ``tqdm``, told of every finished item.
 
         Returns:
@@ -213,15 +216,9 @@ class Index:
             StoreError: Milvus refused. What was written is kept; run it again to go on.
         """
         from ingest.pipeline import Pipeline
-        from ingest.sources import FileFilter, open_sources
+        from ingest.report import report_file
 
-        items = open_sources(
-            [Path(path) for path in paths],
-            Path(captions) if captions is not None else None,
-            files=FileFilter(tuple(include), tuple(exclude)),
-            image_column=image_column,
-            caption_column=caption_column,
-        )
+        items = _items(paths, captions, include, exclude, image_column, caption_column)
         if self._corpus is None:
             # Nothing is made, and no model loaded, before there is something to store.
             first = next(items, None)
@@ -230,18 +227,34 @@ class Index:
             items = chain([first], items)
             encoder = self._load_encoder()
             self._corpus = self._store.create(self.collection, encoder.fingerprint)
-        pipeline = Pipeline(
-            self._corpus,
-            self._load_encoder,
-            prune=prune,
-            retry_failed=retry_failed,
-            progress=progress,
-        )
-        roots = [str(Path(path).expanduser().absolute()) for path in paths]
-        report = pipeline.run(items, roots)
-        if not (report.items or report.texts or report.removed or report.missing):
+        with report_file(report) as sink:
+            pipeline = Pipeline(
+                self._corpus,
+                self._load_encoder,
+                prune=prune,
+                retry_failed=retry_failed,
+                progress=progress,
+                sink=sink,
+            )
+            outcome = pipeline.run(items, _roots(paths))
+        if not (outcome.items or outcome.texts or outcome.removed or outcome.missing):
             raise SourceError(_nothing_found(paths))
-        return report
+        return outcome
+
+    def preview(
+        self,
+        *paths: str | os.PathLike[str],
+        captions: str | os.PathLike[str] | None = None,
+        include: Sequence[str] = (),
+        exclude: Sequence[str] = (),
+        image_column: str = "",
+        caption_column: str = "",
+    ) -> Preview:
+        """What ``ingest`` would do with the same arguments, without reading or writing anything."""
+        from ingest.preview import preview
+
+        items = _items(paths, captions, include, exclude, image_column, caption_column)
+        return preview(self._corpus, items, _roots(paths))
 
     def search(
         self,
@@ -327,6 +340,29 @@ class Index:
             f"({stored.digest}), which {asked} cannot be compared with: leave the model out, or "
             "use another collection for it"
         )
+
+
+def _items(
+    paths: Sequence[str | os.PathLike[str]],
+    captions: str | os.PathLike[str] | None,
+    include: Sequence[str],
+    exclude: Sequence[str],
+    image_column: str,
+    caption_column: str,
+) -> Iterator[Item]:
+    from ingest.sources import FileFilter, open_sources
+
+    return open_sources(
+        [Path(path) for path in paths],
+        Path(captions) if captions is not None else None,
+        files=FileFilter(tuple(include), tuple(exclude)),
+        image_column=image_column,
+        caption_column=caption_column,
+    )
+
+
+def _roots(paths: Sequence[str | os.PathLike[str]]) -> list[str]:
+    return [str(Path(path).expanduser().absolute()) for path in paths]
 
 
 def _nothing_found(paths: Sequence[str | os.PathLike[str]]) -> str:

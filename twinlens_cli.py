@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 
     from rich.table import Table
 
+    from ingest.preview import Preview
     from ingest.report import IngestReport
     from search.engine import Hit
 
@@ -126,29 +127,43 @@ def ingest(
     model: Model = "auto",
     device: Device = "auto",
     token: Token = "",
+    report: Annotated[
+        Path | None, typer.Option(help="Write a JSON line for every item to this file.")
+    ] = None,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Only say what would be done.")
+    ] = False,
     quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Only errors.")] = False,
 ) -> None:
     """Store pictures and captions; what is stored already is not encoded again."""
+    source: dict[str, Any] = {
+        "captions": captions,
+        "include": include,
+        "exclude": exclude,
+        "image_column": image_column,
+        "caption_column": caption_column,
+    }
     with twinlens.open(db, collection, model=model, device=device, token=token) as index:
-        with _progress(quiet) as progress:
-            report = index.ingest(
+        if dry_run:
+            _print_preview(index.preview(*paths, **source))
+            return
+        with _progress(paths, quiet) as progress:
+            outcome = index.ingest(
                 *paths,
-                captions=captions,
-                include=include,
-                exclude=exclude,
-                image_column=image_column,
-                caption_column=caption_column,
+                **source,
                 prune=prune,
                 retry_failed=retry_failed,
+                report=report,
                 progress=progress,
             )
         if not quiet:
-            print(_summary(report, index))
-    for failure in report.failed[:LISTED]:
+            print(_summary(outcome, index))
+    for failure in outcome.failed[:LISTED]:
         print(f"failed: {failure.uri}: {failure.reason}", file=sys.stderr)
-    if report.failed_count > LISTED:
-        print(f"... and {report.failed_count - LISTED} more", file=sys.stderr)
-    if report.failed_count:
+    if outcome.failed_count > LISTED:
+        more = outcome.failed_count - LISTED
+        print(f"... and {more} more: --report FILE lists them all", file=sys.stderr)
+    if outcome.failed_count:
         raise typer.Exit(ITEMS_FAILED)
 
 
@@ -305,11 +320,30 @@ def delete(
 
 
 @contextmanager
-def _progress(quiet: bool) -> Iterator[Any]:
+def _progress(paths: Sequence[Path], quiet: bool) -> Iterator[Any]:
+    from threading import Thread
+
     from tqdm import tqdm
 
+    from ingest.sources.folder import count
+
     with tqdm(unit=" items", disable=True if quiet else None, file=sys.stderr) as bar:
+        if all(path.is_dir() for path in paths):
+            # Beside the work: the bar learns how far it has to go when the counting is done.
+            def learn() -> None:
+                bar.total = sum(map(count, paths))
+
+            Thread(target=learn, daemon=True).start()
         yield bar
+
+
+def _print_preview(preview: Preview) -> None:
+    print(
+        f"{preview.new} to read ({preview.changed} of them changed), "
+        f"{preview.captions_changed} with other captions, {preview.unchanged} unchanged, "
+        f"{preview.missing} gone from disk, {preview.failed} that cannot be stored, "
+        f"{preview.failed_before} failed before; nothing was done"
+    )
 
 
 def _summary(report: IngestReport, index: twinlens.Index) -> str:

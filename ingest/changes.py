@@ -39,22 +39,24 @@ class Known:
 
 
 class Ledger:
-    """The paths of a corpus as they were when the run began, and which of them it met.
+    """The paths of a corpus (of none, if None) as they were when the run began, and which it met.
 
-    Safe to use from several threads.
+    Safe to use from several threads. A source that says nothing about a picture takes none of its
+    captions away, unless ``prune`` asks for that.
     """
 
-    def __init__(self, corpus: Corpus) -> None:
+    def __init__(self, corpus: Corpus | None, *, prune: bool = False) -> None:
+        self._prune = prune
         self._lock = threading.Lock()
         self._table = sqlite3.connect("", check_same_thread=False)
         self._table.execute(
             "CREATE TABLE file (uri TEXT PRIMARY KEY, image_id TEXT, size INTEGER,"
-            " mtime_ns INTEGER, digest TEXT, status TEXT, root TEXT, seen INTEGER DEFAULT 0) WITHOUT ROWID"
+            " mtime_ns INTEGER, digest TEXT, status TEXT, root TEXT, seen INTEGER) WITHOUT ROWID"
         )
         self._table.execute("CREATE TABLE done (image_id TEXT PRIMARY KEY) WITHOUT ROWID")
         self._table.execute("CREATE TABLE gone (uri TEXT PRIMARY KEY) WITHOUT ROWID")
         fields = ["path", "image_id", "size", "mtime_ns", "digest", "status", "root"]
-        for rows in corpus.scan("files", fields):
+        for rows in corpus.scan("files", fields) if corpus is not None else ():
             values = [tuple(row[field] for field in fields) for row in rows]
             self._table.executemany("INSERT INTO file VALUES (?, ?, ?, ?, ?, ?, ?, 0)", values)
         self._table.execute(
@@ -85,7 +87,13 @@ class Ledger:
             return "new", known
         if known.status == "failed":
             return "failed before", known
-        return ("unchanged" if known.digest == sample.digest else "captions changed"), known
+        same_words = known.digest == sample.digest or (sample.silent and not self._prune)
+        return ("unchanged" if same_words else "captions changed"), known
+
+    def meet(self, uri: str) -> None:
+        """Mark a path as met that has no sample."""
+        with self._lock:
+            self._table.execute("UPDATE file SET seen = 1 WHERE uri = ?", (uri,))
 
     def has_image(self, image_id: str) -> bool:
         """Whether the picture is stored already, or on its way in this run."""

@@ -9,17 +9,16 @@ from __future__ import annotations
 
 import os
 import time
-from collections import Counter, deque
+from collections import deque
 from collections.abc import Callable, Iterable
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
-from typing import Protocol
 
 import numpy as np
 
 from ingest.changes import Known, Ledger, failed_row, file_row, tombstone_row
-from ingest.reconcile import Reconciled, reconcile, shown_captions
-from ingest.report import MAX_FAILURES, IngestReport
+from ingest.reconcile import Reconciled, reconcile, shown_captions, texts_of
+from ingest.report import IngestReport, ItemRow, Progress, Status, Tally
 from ingest.sample import Failure, Item, Sample
 from ingest.tidy import tidy
 from ingest.writer import Writer
@@ -34,14 +33,6 @@ CHUNK_TEXTS = 4_096
 TEXT_BATCH = 64
 
 
-class Progress(Protocol):
-    """What a progress bar looks like from here; ``tqdm`` is one."""
-
-    def update(self, n: float = 1) -> object: ...
-
-    def set_postfix_str(self, s: str, refresh: bool = True) -> object: ...
-
-
 @dataclass(slots=True)
 class _Picture:
     """A picture read and decoded; ``pixels`` is None when it is stored already."""
@@ -50,6 +41,7 @@ class _Picture:
     known: Known | None
     id: str = ""
     pixels: Pixels | None = None
+    ms: float = 0.0
     columns: Row = field(default_factory=dict)
 
 
@@ -89,6 +81,7 @@ class Pipeline:
         retry_failed: try items again that failed before and have not changed.
         prune: delete pictures that no file holds any more.
         progress: told of every finished item.
+        sink: given a row for every finished item.
     """
 
     def __init__(
@@ -99,14 +92,14 @@ class Pipeline:
         retry_failed: bool = False,
         prune: bool = False,
         progress: Progress | None = None,
+        sink: Callable[[ItemRow], None] | None = None,
     ) -> None:
         self._corpus = corpus
         self._encoder = encoder
         self._retry_failed = retry_failed
         self._prune = prune
-        self._progress = progress
-        self._counts: Counter[str] = Counter()
-        self._failed: list[Failure] = []
+        self._tally = Tally(progress, sink)
+        self._encode_seconds = 0.0
         self._roots: set[str] = set()
 
     def run(self, items: Iterable[Item], roots: Iterable[str] = ()) -> IngestReport:
@@ -117,7 +110,7 @@ class Pipeline:
                 written until then is kept, and the next run goes on from there.
         """
         began = time.perf_counter()
-        self._ledger = Ledger(self._corpus)
+        self._ledger = Ledger(self._corpus, prune=self._prune)
         self._roots = set(roots)
         workers = min(32, (os.cpu_count() or 2) + 1)
         with Writer(self._write) as writer, ThreadPoolExecutor(workers) as pool:
@@ -129,11 +122,12 @@ class Pipeline:
         self._ledger.mark_gone(self._roots)
         tidied = tidy(self._corpus, self._ledger, prune=self._prune)
         return IngestReport(
-            **self._counts,
+            **self._tally.counts,
             removed=tidied.removed,
             missing=tidied.missing,
-            failed=tuple(self._failed),
+            failed=tuple(self._tally.failed),
             seconds=time.perf_counter() - began,
+            encode_seconds=self._encode_seconds,
         )
 
     def _feed(
@@ -162,13 +156,14 @@ class Pipeline:
     def _start(self, item: Item, pool: ThreadPoolExecutor) -> Future[_Outcome] | None:
         """Begin the work on an item; None when there is nothing to do."""
         if isinstance(item, Failure):
+            self._ledger.meet(item.uri)
             return _finished(_Outcome(None, item))
         self._roots.add(item.root)
         verdict, known = self._ledger.judge(item)
         if verdict == "met":
             return None
         if verdict == "unchanged" or (verdict == "failed before" and not self._retry_failed):
-            self._done("unchanged" if verdict == "unchanged" else "failed_before")
+            self._tally.item(item.uri, verdict)
             return None
         picture = _Picture(item, known)
         if item.load is None:
@@ -184,6 +179,7 @@ class Pipeline:
 
         sample = picture.sample
         assert sample.load is not None
+        began = time.perf_counter()
         try:
             data = sample.load()
             picture.id = image_id(data)
@@ -205,6 +201,7 @@ class Pipeline:
             "mtime": max(sample.mtime_ns, 0) / 1e9,
             "format": decoded.format[:16],
         }
+        picture.ms = 1e3 * (time.perf_counter() - began)
         return _Outcome(picture)
 
     def _collect(self, outcome: _Outcome, chunk: _Chunk) -> None:
@@ -226,6 +223,7 @@ class Pipeline:
 
     def _encode(self, chunk: _Chunk) -> _Chunk:
         """Pictures and texts of a chunk → rows, on the calling thread."""
+        began = time.perf_counter()
         for start in range(0, len(chunk.new), batch := self._batch(chunk)):
             pictures = chunk.new[start : start + batch]
             vectors = self._encoder().images(np.stack([_pixels(picture) for picture in pictures]))
@@ -233,6 +231,7 @@ class Pipeline:
                 chunk.images.append(_image_row(picture, vector))
                 picture.pixels = None
         self._add_texts(chunk)
+        self._encode_seconds += time.perf_counter() - began
         return chunk
 
     def _batch(self, chunk: _Chunk) -> int:
@@ -263,8 +262,13 @@ class Pipeline:
         self._corpus.upsert("images", chunk.images)
         self._corpus.upsert("texts", chunk.texts)
         stored = [*chunk.new, *chunk.relabel, *chunk.alone]
+        inherited = self._inherited(chunk)
         files = [
-            file_row(p.sample, p.id, [_text_key(p, text) for text in p.sample.captions])
+            file_row(
+                p.sample,
+                p.id,
+                inherited.get(p.id, []) + [_text_key(p, text) for text in p.sample.captions],
+            )
             for p in stored
         ]
         outcome = reconcile(
@@ -280,6 +284,13 @@ class Pipeline:
         self._corpus.upsert("files", [failed_row(*failed) for failed in lasting])
         self._report(chunk)
 
+    def _inherited(self, chunk: _Chunk) -> dict[str, list[str]]:
+        """The texts of stored pictures whose new path says nothing: they keep what they have."""
+        if self._prune:
+            return {}
+        silent = [picture.id for picture in chunk.relabel if picture.sample.silent]
+        return texts_of(self._corpus, silent)
+
     def _heal(self, files: list[Row], outcome: Reconciled, chunk: _Chunk) -> list[Row]:
         """A picture that the ledger knew but nobody stores is forgotten, to be read next time."""
         if not outcome.lost:
@@ -294,28 +305,20 @@ class Pipeline:
         return [row for row in files if row["image_id"] not in outcome.lost]
 
     def _report(self, chunk: _Chunk) -> None:
-        self._counts["texts"] += len(chunk.texts)
-        self._done("images", len(chunk.new))
+        self._tally.counts["texts"] += len(chunk.texts)
+        for picture in chunk.new:
+            self._tally.item(picture.sample.uri, "stored", picture.ms)
         for picture in chunk.relabel:
+            status: Status = "unchanged"
             if picture.known is None or picture.known.image_id != picture.id:
-                self._done("duplicates")
+                status = "duplicate"
             elif picture.known.digest != picture.sample.digest:
-                self._done("updated")
-            else:
-                self._done("unchanged")
-        self._advance(len(chunk.alone))
-        self._failed += [failure for failure, _ in chunk.failed][: MAX_FAILURES - len(self._failed)]
-        self._done("failed_count", len(chunk.failed))
-
-    def _done(self, what: str, count: int = 1) -> None:
-        self._counts[what] += count
-        self._advance(count)
-
-    def _advance(self, count: int) -> None:
-        if self._progress is not None and count:
-            self._progress.update(count)
-            if self._counts["failed_count"]:
-                self._progress.set_postfix_str(f"{self._counts['failed_count']} failed")
+                status = "updated"
+            self._tally.item(picture.sample.uri, status, picture.ms)
+        for picture in chunk.alone:
+            self._tally.item(picture.sample.uri, "text stored")
+        for failure, _ in chunk.failed:
+            self._tally.failure(failure)
 
 
 def _pixels(picture: _Picture) -> Pixels:

@@ -64,6 +64,16 @@ def reconcile(
     return Reconciled(len(set(orphans) & set(stored)), lost)
 
 
+def texts_of(corpus: Corpus, image_ids: Collection[str]) -> dict[str, list[str]]:
+    """The ids of the texts that the ledger has for each picture."""
+    ids = sorted(set(image_ids))
+    files = _ledger(corpus, ids, (), ()) if ids else {}
+    return {
+        key: list(dict.fromkeys(text for row in rows for text in row["texts"]))
+        for key, rows in files.items()
+    }
+
+
 def delete_images(corpus: Corpus, ids: Sequence[str]) -> None:
     """Delete pictures and the texts that describe them."""
     if ids:

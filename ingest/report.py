@@ -2,9 +2,21 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import json
+import os
+import threading
+from collections import Counter
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass
+from typing import Literal, Protocol
 
 from ingest.sample import Failure
+from search.errors import UsageError
+
+Status = Literal[
+    "stored", "text stored", "unchanged", "duplicate", "updated", "failed", "failed before"
+]
 
 #: How many failures a report carries; the count goes on.
 MAX_FAILURES = 1_000
@@ -26,6 +38,7 @@ class IngestReport:
         failed_count: how many could not be stored.
         failed_before: items that failed in an earlier run and have not changed since: not tried.
         seconds: wall time.
+        encode_seconds: how much of it the encoder was at work.
     """
 
     images: int = 0
@@ -39,9 +52,98 @@ class IngestReport:
     failed_count: int = 0
     failed_before: int = 0
     seconds: float = 0.0
+    encode_seconds: float = 0.0
 
     @property
     def items(self) -> int:
         """Everything the sources held."""
         stored = self.images + self.unchanged + self.duplicates + self.updated
         return stored + self.failed_count + self.failed_before
+
+
+@dataclass(frozen=True, slots=True)
+class ItemRow:
+    """What became of one item; ``ms`` is what reading and decoding it took."""
+
+    uri: str
+    status: Status
+    reason: str = ""
+    ms: float = 0.0
+
+
+@contextmanager
+def report_file(path: str | os.PathLike[str] | None) -> Iterator[Callable[[ItemRow], None] | None]:
+    """A place for rows: a file of JSON lines, or None where no path is given.
+
+    Raises:
+        UsageError: the file cannot be written.
+    """
+    if path is None:
+        yield None
+        return
+    try:
+        file = open(path, "w", encoding="utf-8", errors="backslashreplace")  # noqa: SIM115
+    except OSError as error:
+        raise UsageError(f"the report {path} cannot be written: {error.strerror}") from error
+    with file:
+        yield lambda row: print(json.dumps(asdict(row), ensure_ascii=False), file=file)
+
+
+class Progress(Protocol):
+    """What a progress bar looks like from here; ``tqdm`` is one."""
+
+    def update(self, n: float = 1) -> object: ...
+
+    def set_postfix_str(self, s: str, refresh: bool = True) -> object: ...
+
+
+#: Which count of the report a status goes into.
+_COUNTED: dict[Status, str] = {
+    "stored": "images",
+    "unchanged": "unchanged",
+    "duplicate": "duplicates",
+    "updated": "updated",
+    "failed": "failed_count",
+    "failed before": "failed_before",
+}
+
+
+class Tally:
+    """Counts as a run goes along, from any thread; tells a progress bar and a report of each item.
+
+    Args:
+        progress: told of every finished item.
+        sink: given a row for every finished item.
+    """
+
+    def __init__(
+        self, progress: Progress | None = None, sink: Callable[[ItemRow], None] | None = None
+    ) -> None:
+        self.counts: Counter[str] = Counter()
+        self.failed: list[Failure] = []
+        self._progress = progress
+        self._sink = sink
+        self._lock = threading.Lock()
+
+    def item(self, uri: str, status: Status, ms: float = 0.0) -> None:
+        """An item is finished."""
+        self._note(ItemRow(uri, status, "", round(ms, 1)))
+
+    def failure(self, failure: Failure, ms: float = 0.0) -> None:
+        """An item could not be stored."""
+        with self._lock:
+            if len(self.failed) < MAX_FAILURES:
+                self.failed.append(failure)
+        self._note(ItemRow(failure.uri, "failed", failure.reason, round(ms, 1)))
+
+    def _note(self, row: ItemRow) -> None:
+        with self._lock:
+            if row.status in _COUNTED:
+                self.counts[_COUNTED[row.status]] += 1
+            if self._sink is not None:
+                self._sink(row)
+            if self._progress is not None:
+                self._progress.update(1)
+                if row.status == "failed":
+                    count = self.counts["failed_count"]
+                    self._progress.set_postfix_str(f"{count} failed", refresh=False)

@@ -37,6 +37,11 @@ class Sample:
     metadata: Mapping[str, Any] = field(default_factory=lambda: MappingProxyType({}))
 
     @property
+    def silent(self) -> bool:
+        """Whether the source says nothing about the picture, so that what is known of it stands."""
+        return not self.captions and not self.metadata
+
+    @property
     def digest(self) -> str:
         """A hash of captions and metadata, so that a change to either is noticed."""
         text = json.dumps([self.captions, dict(self.metadata)], sort_keys=True, default=str)
