@@ -16,7 +16,7 @@ HERE = Path(__file__).parent
 WORDS = (
     "a horse standing in the grass",
     "a castle on a hill",
-    "people making music",
+    "musicians on a stage",
     "something to drink",
 )
 PICTURES = ("animals/cat-01.jpg", "places/bridge-01.jpg")
@@ -27,12 +27,12 @@ def main(db: str, sheet: str) -> None:
     sections = []
     with twinlens.open(db) as index:
         for words in WORDS:
-            hits = index.search(words, limit=6)
+            hits = index.search(words, limit=5)
             print_hits(f"{words} → images", hits[:3])
             sections.append(Section(words, "images", hits))
         for name in PICTURES:
             picture = HERE / "photos" / name
-            hits = index.search(image=picture, target="texts", limit=6)
+            hits = index.search(image=picture, target="texts", limit=5)
             print_hits(f"{name} → texts", hits[:3])
             sections.append(Section(name, "texts", hits, picture=picture))
         held = index.info()

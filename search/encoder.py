@@ -100,9 +100,23 @@ class OpenClipEncoder:
     def device(self) -> str:
         return str(self._device)
 
+    @property
+    def model(self) -> Any:
+        """The model itself, with OpenCLIP's methods."""
+        return self._model
+
+    def transform(self) -> Callable[[Image.Image], torch.Tensor]:
+        """OpenCLIP's evaluation transform: a picture → normalised float32 ``[3, side, side]``."""
+        from open_clip.transform import PreprocessCfg, image_transform_v2
+
+        config = PreprocessCfg(**self._model.visual.preprocess_cfg)
+        whole: Callable[[Image.Image], torch.Tensor] = image_transform_v2(config, is_train=False)
+        return whole
+
     def prepare(self, image: Image.Image) -> Pixels:
         resized = self._resize(image)
-        return np.asarray(resized if resized.mode == "RGB" else resized.convert("RGB"))
+        # A copy: Pillow's own buffer is read-only, which torch will not have.
+        return np.array(resized if resized.mode == "RGB" else resized.convert("RGB"))
 
     def images(self, pixels: Pixels) -> Rows:
         import torch

@@ -82,7 +82,8 @@ class SearchEngine:
         """
         kind = _target(target)
         row = embed(parse(query, image), self._encoder())
-        found = self.corpus.search(kind, row[None], limit, offset=offset)
+        fields = IMAGE_FIELDS if kind == "images" else TEXT_FIELDS
+        found = self.corpus.search(kind, row[None], limit, offset=offset, fields=[*fields, "$meta"])
         return [_hit(kind, entity, score) for entity, score in found[0]]
 
 
@@ -98,12 +99,8 @@ def _hit(kind: Target, row: Row, score: float) -> Hit:
     metadata: dict[str, Scalar] = {
         name: value for name, value in row.items() if name not in fixed and value is not None
     }
-    if kind == "images":
-        metadata |= {
-            name: row[name]
-            for name in ("relative_path", "width", "height", "bytes", "mtime", "format")
-            if name in row
-        }
+    shown = ("relative_path", "width", "height", "bytes", "mtime", "format")
+    metadata |= {name: row[name] for name in shown if name in row}
     return Hit(
         target=kind,
         id=row["id"],

@@ -85,7 +85,9 @@ class ModelSpec:
     @property
     def label(self) -> str:
         """The model as people read it."""
-        return f"{self.architecture}:{self.weights}" if self.weights != "hub" else self.architecture
+        if self.weights == "hub" or self.architecture == STARTER:
+            return self.architecture
+        return f"{self.architecture}:{self.weights}"
 
 
 @dataclass(frozen=True, slots=True)
