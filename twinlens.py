@@ -113,7 +113,7 @@ def open(  # noqa: A001 - reads as twinlens.open(...)
         collection: the name of the collection.
         model: for a new collection, the encoder: a name as in ``twinlens models``, or an object
             with the methods of ``search.encoder.Encoder``. An existing one remembers its own.
-        device: "auto", "cpu", "cuda", "cuda:1", "mps" …
+        device: "auto", "cpu", "cuda", "cuda:1", "mps"; several as "cuda:0,cuda:1" or "cuda:all".
         precision: "auto", "fp32", "fp16" or "bf16".
         token: for a server that wants one: ``user:password`` or an API key.
 
@@ -322,13 +322,13 @@ class Index:
                 raise ModelMismatchError(self._mismatch(stored, spec.label))
 
     def _load_encoder(self) -> Encoder:
-        from search.encoder import open_encoder
+        from search.encoder import open_encoders
 
         if self._encoder is None:
             assert isinstance(self._model, str)
             stored = self._corpus.fingerprint if self._corpus is not None else None
             name = self._model if stored is None or self._model != "auto" else stored.source
-            encoder = open_encoder(name, device=self._device, precision=self._precision)
+            encoder = open_encoders(name, device=self._device, precision=self._precision)
             if stored is not None and encoder.fingerprint.digest != stored.digest:
                 raise ModelMismatchError(self._mismatch(stored, encoder.fingerprint.label))
             self._encoder = encoder

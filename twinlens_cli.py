@@ -64,7 +64,11 @@ Model = Annotated[
     ),
 ]
 Device = Annotated[
-    str, typer.Option(envvar="TWINLENS_DEVICE", help="auto, cpu, cuda, cuda:1, mps.")
+    str,
+    typer.Option(
+        envvar="TWINLENS_DEVICE",
+        help="auto, cpu, mps, cuda, cuda:1; several: cuda:0,cuda:1 or cuda:all.",
+    ),
 ]
 AsJson = Annotated[bool, typer.Option("--json", help="JSON lines for programs.")]
 

@@ -137,6 +137,21 @@ class OpenClipEncoder:
             return _unit_rows(self._model.encode_text(tokens.to(self._device)))
 
 
+def open_encoders(
+    name: str | ModelSpec, *, device: str = "auto", precision: Precision = "auto"
+) -> Encoder:
+    """Like ``open_encoder``, on every device of a list: "cuda:0,cuda:1", or "cuda:all"."""
+    import torch
+
+    from search.replicas import ReplicatedEncoder
+
+    if device == "cuda:all":
+        device = ",".join(f"cuda:{number}" for number in range(torch.cuda.device_count())) or "cuda"
+    devices = [one.strip() for one in device.split(",") if one.strip()] or ["auto"]
+    copies = [open_encoder(name, device=one, precision=precision) for one in devices]
+    return copies[0] if len(copies) == 1 else ReplicatedEncoder(copies)
+
+
 def open_encoder(
     name: str | ModelSpec, *, device: str = "auto", precision: Precision = "auto"
 ) -> OpenClipEncoder:
