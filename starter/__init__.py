@@ -1,0 +1,1 @@
+"""How the heads of `starter` are trained; nothing here is installed."""
