@@ -110,7 +110,7 @@ def ingest(
         list[Path], typer.Argument(help="Folders of pictures, pictures, caption files.")
     ],
     captions: Annotated[
-        Path | None, typer.Option(help="Captions for the folders' pictures: .jsonl, .csv, .tsv.")
+        Path | None, typer.Option(help="Captions for the pictures: JSON, CSV, Parquet, COCO, Flickr.")
     ] = None,
     include: Annotated[
         list[str], typer.Option(help="Take only files matching this glob; can be repeated.")
@@ -177,6 +177,9 @@ def search(
     image: Annotated[Path | None, typer.Option(help="A picture to look for instead.")] = None,
     target: Annotated[str, typer.Option("--in", help="What to find: images or texts.")] = "images",
     limit: Annotated[int, typer.Option("--limit", "-n", help="How many results.")] = 10,
+    where: Annotated[
+        str, typer.Option(help="Only what satisfies a filter: 'year >= 2020'.", show_default=False)
+    ] = "",
     as_json: AsJson = False,
     html: Annotated[Path | None, typer.Option(help="Write the results as a page, too.")] = None,
     db: Db = None,
@@ -187,7 +190,7 @@ def search(
 ) -> None:
     """Find pictures or texts by words or by a picture."""
     with twinlens.open(db, collection, model=model, device=device, token=token) as index:
-        hits = index.search(words, image=image, target=target, limit=limit)
+        hits = index.search(words, image=image, target=target, limit=limit, where=where)
     asked = words if words is not None else str(image)
     if html is not None:
         from search.sheet import Section, write_sheet
@@ -412,7 +415,7 @@ def _print(table: Table) -> None:
     from rich.console import Console
 
     # Into a pipe there is no width to fold to, and programs want whole lines.
-    console = Console(width=None if sys.stdout.isatty() else 160)
+    console = Console(width=None if sys.stdout.isatty() else 110)
     console.print(table)
 
 

@@ -14,10 +14,10 @@ from twinlens_cli import print_hits
 
 HERE = Path(__file__).parent
 WORDS = (
-    "a horse standing in the grass",
+    "a horse",
     "a castle on a hill",
     "musicians on a stage",
-    "something to drink",
+    "a cup of coffee",
 )
 PICTURES = ("animals/cat-01.jpg", "places/bridge-01.jpg")
 
