@@ -17,13 +17,15 @@ from typing import Literal
 import numpy as np
 
 from ingest.sample import Failure, Sample
-from search.records import MAX_SHOWN_BYTES, Row, cut_bytes
+from search.records import MAX_PATH_BYTES, MAX_SHOWN_BYTES, Row, cut_bytes
 from search.store import Corpus
 
 Verdict = Literal["new", "unchanged", "failed before", "captions changed", "met"]
 
 #: A row whose path begins so remembers a picture whose file now holds another one.
 TOMBSTONE = "\x01was "
+#: What stands between a container's name and what is in it: a folder, an archive, a list.
+SEPARATORS = "/!#"
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,7 +85,8 @@ class Ledger:
             return "met", None
         known = Known(*columns)
         same_file = (known.size, known.mtime_ns) == (sample.size, sample.mtime_ns)
-        if sample.load is not None and (not same_file or sample.mtime_ns < 0):
+        may_differ = not same_file or sample.mtime_ns < 0
+        if sample.has_image and may_differ and not sample.fixed:
             return "new", known
         if known.status == "failed":
             return "failed before", known
@@ -91,9 +94,14 @@ class Ledger:
         return ("unchanged" if same_words else "captions changed"), known
 
     def meet(self, uri: str) -> None:
-        """Mark a path as met that has no sample."""
+        """Mark a path as met that has no sample, and all below it: what holds them was there."""
         with self._lock:
             self._table.execute("UPDATE file SET seen = 1 WHERE uri = ?", (uri,))
+            for sep in SEPARATORS:
+                self._table.execute(
+                    "UPDATE file SET seen = 1 WHERE uri > ? AND uri < ?",
+                    (uri + sep, uri + chr(ord(sep) + 1)),
+                )
 
     def has_image(self, image_id: str) -> bool:
         """Whether the picture is stored already, or on its way in this run."""
@@ -175,7 +183,7 @@ def failed_row(failure: Failure, sample: Sample | None) -> Row:
 def tombstone_row(known: Known) -> Row:
     """Remembers that a file no longer holds the picture it held, until that picture is tidied."""
     return {
-        "path": f"{TOMBSTONE}{known.image_id} {known.uri}"[:4_000],
+        "path": cut_bytes(f"{TOMBSTONE}{known.image_id} {known.uri}", MAX_PATH_BYTES),
         "image_id": known.image_id,
         "texts": [],
         "size": 0,

@@ -44,6 +44,11 @@ class _Picture:
     ms: float = 0.0
     columns: Row = field(default_factory=dict)
 
+    @property
+    def is_at_hand(self) -> bool:
+        """Whether it can be stored: decoded, or embedded by its source."""
+        return self.pixels is not None or self.sample.vector is not None
+
 
 @dataclass(frozen=True, slots=True)
 class _Outcome:
@@ -166,10 +171,14 @@ class Pipeline:
             self._tally.item(item.uri, verdict)
             return None
         picture = _Picture(item, known)
-        if item.load is None:
-            return _finished(_Outcome(picture))
         if verdict == "captions changed" and known is not None:
             picture.id = known.image_id
+            return _finished(_Outcome(picture))
+        if item.vector is not None:
+            picture.id = image_id(item.vector.tobytes())
+            picture.columns = _columns(item)
+            return _finished(_Outcome(picture))
+        if item.load is None:
             return _finished(_Outcome(picture))
         return pool.submit(self._read, picture, self._encoder())
 
@@ -194,12 +203,7 @@ class Pipeline:
             return _Outcome(picture, Failure(sample.uri, reason, sample.root, transient=True))
         picture.columns = {
             **decoded.exif,
-            **clean_metadata(sample.metadata),
-            "width": decoded.width,
-            "height": decoded.height,
-            "bytes": len(data),
-            "mtime": max(sample.mtime_ns, 0) / 1e9,
-            "format": decoded.format[:16],
+            **_columns(sample, decoded.width, decoded.height, len(data), decoded.format),
         }
         picture.ms = 1e3 * (time.perf_counter() - began)
         return _Outcome(picture)
@@ -216,7 +220,7 @@ class Pipeline:
                 chunk.replaced.append(known)
             if not picture.id:
                 chunk.alone.append(picture)
-            elif picture.pixels is not None and self._ledger.claim(picture.id):
+            elif picture.is_at_hand and self._ledger.claim(picture.id):
                 chunk.new.append(picture)
             else:
                 chunk.relabel.append(picture)
@@ -224,18 +228,20 @@ class Pipeline:
     def _encode(self, chunk: _Chunk) -> _Chunk:
         """Pictures and texts of a chunk → rows, on the calling thread."""
         began = time.perf_counter()
-        for start in range(0, len(chunk.new), batch := self._batch(chunk)):
-            pictures = chunk.new[start : start + batch]
+        decoded = [picture for picture in chunk.new if picture.pixels is not None]
+        batch = self._encoder().image_batch if decoded else 1
+        for start in range(0, len(decoded), batch):
+            pictures = decoded[start : start + batch]
             vectors = self._encoder().images(np.stack([_pixels(picture) for picture in pictures]))
             for picture, vector in zip(pictures, vectors, strict=True):
                 chunk.images.append(_image_row(picture, vector))
                 picture.pixels = None
+        for picture in chunk.new:
+            if picture.sample.vector is not None:
+                chunk.images.append(_image_row(picture, picture.sample.vector))
         self._add_texts(chunk)
         self._encode_seconds += time.perf_counter() - began
         return chunk
-
-    def _batch(self, chunk: _Chunk) -> int:
-        return self._encoder().image_batch if chunk.new else 1
 
     def _add_texts(self, chunk: _Chunk) -> None:
         wanted: dict[str, tuple[str, _Picture]] = {}
@@ -250,7 +256,13 @@ class Pipeline:
         for row in self._corpus.get("texts", maybe_stored, ["id"]):
             wanted.pop(row["id"], None)
         # Texts of like length together: a batch is padded to its longest.
-        pending = sorted(wanted.items(), key=lambda entry: len(entry[1][0]))
+        pending = []
+        for key, (text, picture) in sorted(wanted.items(), key=lambda entry: len(entry[1][0])):
+            made = picture.sample.caption_vector
+            if made is not None and text == picture.sample.captions[0]:
+                chunk.texts.append(_text_row(key, text, picture, made))
+            else:
+                pending.append((key, (text, picture)))
         for start in range(0, len(pending), TEXT_BATCH):
             part = pending[start : start + TEXT_BATCH]
             vectors = self._encoder().texts([text for _, (text, _) in part])
@@ -324,6 +336,18 @@ class Pipeline:
 def _pixels(picture: _Picture) -> Pixels:
     assert picture.pixels is not None
     return picture.pixels
+
+
+def _columns(sample: Sample, width: int = 0, height: int = 0, size: int = 0, kind: str = "") -> Row:
+    """The columns of a picture beside what says where it is; 0 and "" where nobody knows."""
+    return {
+        **clean_metadata(sample.metadata),
+        "width": width,
+        "height": height,
+        "bytes": size,
+        "mtime": max(sample.mtime_ns, 0) / 1e9,
+        "format": kind[:16],
+    }
 
 
 def _image_row(picture: _Picture, vector: Rows) -> Row:

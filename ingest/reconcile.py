@@ -134,8 +134,9 @@ def _tidy_texts(
 
 def place(path: str, root: str) -> Row:
     """The columns that say where a picture is."""
-    below = path.startswith(root.rstrip("/") + "/")
-    return {"path": path, "relative_path": path[len(root.rstrip("/")) + 1 :] if below else path}
+    root = root.rstrip("/")
+    below = path.startswith((f"{root}/", f"{root}!"))
+    return {"path": path, "relative_path": path[len(root) + 1 :] if below else path}
 
 
 def shown_captions(texts: Iterable[str]) -> list[str]:

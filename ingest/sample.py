@@ -7,9 +7,12 @@ import json
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from types import MappingProxyType
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from search.records import ID_LENGTH
+
+if TYPE_CHECKING:
+    from search.encoder import Rows
 
 
 @dataclass(frozen=True, slots=True)
@@ -20,11 +23,17 @@ class Sample:
         uri: its name for good: an absolute path, a URL, or ``container!member``.
         root: what was ingested that it belongs to; ``relative`` is its name below that.
         relative: the part of its name that survives a move of the whole corpus, with slashes.
-        load: reads the encoded picture; ``None`` for a text that describes no picture.
+        load: reads the encoded picture; ``None`` for a text that describes no picture, or where
+            ``vector`` stands for it. It raises ``ImageError`` when the picture cannot be had, and
+            ``OSError`` when it cannot be had now.
         size: bytes, and ``mtime_ns`` nanoseconds since 1970: when neither they nor the captions
             changed, the picture is not read again. -1 where the source cannot tell.
+        fixed: the name means the same picture for ever, as an address on the web is taken to do:
+            once stored it is not read again, whatever ``size`` and ``mtime_ns`` are.
         captions: what the source says about it, already clean.
         metadata: further columns, to show and to filter on.
+        vector: the picture's embedding, float32 ``[dim]`` of length 1, where it was made already.
+        caption_vector: likewise that of the first caption.
     """
 
     uri: str
@@ -35,6 +44,14 @@ class Sample:
     mtime_ns: int = -1
     captions: tuple[str, ...] = ()
     metadata: Mapping[str, Any] = field(default_factory=lambda: MappingProxyType({}))
+    fixed: bool = False
+    vector: Rows | None = field(default=None, compare=False, repr=False)
+    caption_vector: Rows | None = field(default=None, compare=False, repr=False)
+
+    @property
+    def has_image(self) -> bool:
+        """Whether it is a picture, not a text alone."""
+        return self.load is not None or self.vector is not None
 
     @property
     def silent(self) -> bool:

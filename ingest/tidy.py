@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from ingest.changes import Ledger
 from ingest.reconcile import reconcile
 from search.records import Row
-from search.store import Corpus, escape_like, quote
+from search.store import Corpus, begins, quote
 
 _BATCH = 256
 _FIELDS = ("path", "image_id", "texts", "status")
@@ -50,11 +50,12 @@ def forget_below(corpus: Corpus, paths: Sequence[str]) -> int:
     deleted = 0
     for path in paths:
         below = f"path == {quote(path)} or root == {quote(path)}"
-        below += "".join(f" or path like {quote(escape_like(path) + sep + '%')}" for sep in "/!#")
+        below += "".join(f" or ({begins('path', path + sep)})" for sep in "/!#")
         rows = [row for batch in corpus.scan("files", _FIELDS, below) for row in batch]
         for start in range(0, len(rows), _BATCH):
             part = rows[start : start + _BATCH]
-            deleted += _forget(corpus, part) + sum(not row["image_id"] for row in part)
+            alone = sum(not row["image_id"] and row["status"] == "ok" for row in part)
+            deleted += _forget(corpus, part) + alone
     return deleted
 
 

@@ -12,8 +12,9 @@ from search.errors import StoreUnreachableError
 
 #: Chunks that may wait; encoding stops when Milvus is that far behind.
 WAITING = 2
-#: Seconds to go on trying when Milvus is away, and the longest pause between tries.
+#: Seconds to go on trying when Milvus is away, and the first and longest pause between tries.
 PATIENCE = 120.0
+FIRST_PAUSE = 0.5
 LONGEST_PAUSE = 10.0
 
 T = TypeVar("T")
@@ -26,9 +27,9 @@ class Writer(Generic[T]):
     An error of ``write`` is raised by the next ``put``, or on leaving the ``with`` block.
     """
 
-    def __init__(self, write: Callable[[T], None], patience: float = PATIENCE) -> None:
+    def __init__(self, write: Callable[[T], None], patience: float | None = None) -> None:
         self._write = write
-        self._patience = patience
+        self._patience = PATIENCE if patience is None else patience
         self._queue: queue.Queue[T | None] = queue.Queue(WAITING)
         self._error: BaseException | None = None
         self._abandoned = threading.Event()
@@ -66,7 +67,7 @@ class Writer(Generic[T]):
 
     def _patiently(self, chunk: T) -> None:
         until = time.monotonic() + self._patience
-        pause = 0.5
+        pause = FIRST_PAUSE
         while True:
             try:
                 return self._write(chunk)

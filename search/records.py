@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping
+import math
+from collections.abc import Iterable, Mapping
 from typing import Any, Literal
 
 Kind = Literal["images", "texts", "files"]
 Target = Literal["images", "texts"]
 Scalar = str | int | float | bool
 Row = dict[str, Any]
+#: What a filter may compare a field with; "mixed" is text in some rows and numbers in others.
+FieldType = Literal["text", "path", "date", "integer", "number", "boolean", "list", "mixed"]
 
 #: Hex digits of an id: 128 bits, so that a billion pictures collide with probability 1e-21.
 ID_LENGTH = 32
@@ -29,7 +32,18 @@ IMAGE_FIELDS = ("id", "path", "relative_path", "paths", "captions", "width", "he
 TEXT_FIELDS = ("id", "text", "image_id", "path", "relative_path")
 FILE_FIELDS = ("path", "image_id", "texts", "size", "mtime_ns", "digest", "status", "reason",
                "root")  # fmt: skip
-_RESERVED = {*IMAGE_FIELDS, *TEXT_FIELDS, "vector", "sparse", "words"}
+FIXED_FIELDS = frozenset({*IMAGE_FIELDS, *TEXT_FIELDS})
+_RESERVED = {*FIXED_FIELDS, "vector", "sparse", "words"}
+_TYPES: Mapping[str, FieldType] = {
+    "path": "path",
+    "paths": "list",
+    "captions": "list",
+    "width": "integer",
+    "height": "integer",
+    "bytes": "integer",
+    "mtime": "number",
+}
+_MAX_INTEGER = 2**63 - 1
 
 
 def image_id(data: bytes) -> str:
@@ -44,9 +58,9 @@ def text_id(of_image: str, text: str) -> str:
 
 def clean_text(text: str) -> str:
     """A caption as it is stored: one line, no control characters, at most ``MAX_TEXT_BYTES``."""
-    line = " ".join(text.split())
-    line = "".join(ch for ch in line if ch.isprintable() or ch == "\u200d")
-    return cut_bytes(line, MAX_TEXT_BYTES)
+    # The zero-width joiner is not printable, but emoji are made with it.
+    visible = "".join(ch if ch.isprintable() or ch == "\u200d" else " " for ch in text)
+    return cut_bytes(" ".join(visible.split()), MAX_TEXT_BYTES)
 
 
 def cut_bytes(text: str, limit: int) -> str:
@@ -65,6 +79,10 @@ def clean_metadata(metadata: Mapping[str, Any]) -> dict[str, Scalar]:
     for name, value in metadata.items():
         if value is None or value == "" or not isinstance(value, str | int | float | bool):
             continue
+        if isinstance(value, float) and not math.isfinite(value):  # JSON has no such number
+            continue
+        if isinstance(value, int) and abs(value) > _MAX_INTEGER:  # Milvus has no such integer
+            value = str(value)
         field = "".join(ch if ch.isascii() and (ch.isalnum() or ch == "_") else "_" for ch in name)
         if not field or field[0].isdigit():
             field = f"_{field}"
@@ -72,3 +90,36 @@ def clean_metadata(metadata: Mapping[str, Any]) -> dict[str, Scalar]:
             field += "_"
         kept[field[:128]] = cut_bytes(value, MAX_SHOWN_BYTES) if isinstance(value, str) else value
     return kept
+
+
+def fixed_types(kind: Kind) -> dict[str, FieldType]:
+    """The types of the fields that every row has."""
+    names = IMAGE_FIELDS if kind == "images" else TEXT_FIELDS if kind == "texts" else FILE_FIELDS
+    return {name: _TYPES.get(name, "text") for name in names}
+
+
+def dynamic_types(rows: Iterable[Row]) -> set[tuple[str, FieldType]]:
+    """The fields without a column of their own that rows carry, with the type of each value."""
+    return {
+        (name, kind)
+        for row in rows
+        for name, value in row.items()
+        if name not in _RESERVED and (kind := _type_of(value)) is not None
+    }
+
+
+def join_types(first: FieldType, second: FieldType) -> FieldType:
+    """The type of a field that has values of two types."""
+    if first == second:
+        return first
+    return "number" if {first, second} == {"integer", "number"} else "mixed"
+
+
+def _type_of(value: object) -> FieldType | None:
+    if isinstance(value, bool):
+        return "boolean"
+    if isinstance(value, int):
+        return "integer"
+    if isinstance(value, float):
+        return "number"
+    return "text" if isinstance(value, str) else None

@@ -480,7 +480,7 @@ def test_jpeg_xl_bomb_is_refused_by_its_header() -> None:
     [
         (b"\0\0\0\x18ftypheic\0\0\0\0mif1heic", "pillow_heif", "formats"),
         (b"\0\0\0\x18ftypmif1\0\0\0\0mif1heic", "pillow_heif", "formats"),
-        (b"\0\0\0\x0cJXL \r\n\x87\n\0\0\0\0jxlc\xff\x0a\x01\0\0", "pillow_jxl", "formats"),
+        (b"\0\0\0\x0cJXL \r\n\x87\n\0\0\0\0jxlc\xff\x0a\x01\0\0", "pillow_jxl", "jxl"),
         (b"FUJIFILMCCD-RAW 0201", "rawpy", "raw"),
     ],
 )

@@ -6,117 +6,170 @@ import os
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 from ingest.sample import Failure, Item, Sample
-from ingest.sources.captions import SUFFIXES, CaptionFile, Described
-from ingest.sources.folder import EVERY_FILE, FileFilter, file_sample, walk
+from ingest.sources.captions import CaptionFile, Described
+from ingest.sources.find import Finder
+from ingest.sources.folder import EVERY_FILE, FileFilter, file_sample
+from ingest.sources.kinds import Items, Options, open_captions, open_path
+from ingest.sources.patterns import expand, is_address
+from ingest.sources.remote import RemoteFinder, open_remote, open_remote_captions
+from ingest.sources.urls import Fetch, is_url, no_fetch, url_item
 from search.errors import SourceError, UsageError
-from search.records import text_id
+from search.models import Fingerprint
+from search.records import MAX_CAPTIONS, text_id
 
 __all__ = ["FileFilter", "open_sources"]
 
 
 def open_sources(
-    paths: Sequence[str | Path],
-    captions: str | Path | None = None,
+    paths: Sequence[str | os.PathLike[str]],
+    captions: str | os.PathLike[str] | None = None,
     *,
     files: FileFilter = EVERY_FILE,
     image_column: str = "",
     caption_column: str = "",
+    fetch: Fetch | None = None,
+    refresh: bool = False,
+    embeddings: Fingerprint | None = None,
 ) -> Iterator[Item]:
     """Everything that the paths hold, as samples.
 
     Args:
-        paths: folders of pictures, single pictures, and caption files.
+        paths: folders of pictures, single pictures, caption files, Parquet and Arrow files,
+            folders saved by Hugging Face ``datasets``, tar shards, zips, lists of URLs, embeddings;
+            here, or at an address such as ``s3://bucket/folder``. The kind of each is found out;
+            patterns such as ``{000..099}.tar`` stand for several.
         captions: a caption file for the pictures of the folders.
         files: which files of a folder to take.
-        image_column, caption_column: columns of a caption file, where they cannot be guessed.
+        image_column, caption_column: columns of a table, where they cannot be guessed.
+        fetch: gets what is at an address, for caption files that name pictures on the web.
+        refresh: fetch again what is stored already.
+        embeddings: the model that made the embeddings among the paths.
 
     Raises:
         UsageError: a path does not exist, or none was given.
         SourceError: a caption file cannot be read. Both are raised before the first sample.
     """
-    given = [Path(os.path.expanduser(path)) for path in paths]
-    if captions is not None:
-        given.append(Path(os.path.expanduser(captions)))
-    if not given:
+    given = [place for path in paths for place in expand(path)]
+    describing = expand(captions) if captions is not None else []
+    if not (given or describing):
         raise UsageError("nothing to ingest: name a folder of pictures or a caption file")
-    for path in given:
-        if not path.exists():
-            raise UsageError(f"there is no {path}")
-    described = [
-        CaptionFile(path, image_column, caption_column) for path in given if _is_captions(path)
-    ]
-    if captions is not None and not _is_captions(given[-1]):
-        raise SourceError(f"{captions} is not a caption file: those end in {_list(SUFFIXES)}")
-    trees = [path for path in given if not _is_captions(path)]
-    return _samples(trees, described, files)
+    options = Options(files, image_column, caption_column, fetch, refresh, embeddings)
+    opened = [_open(place, options) for place in given]
+    described = [source for source in opened if isinstance(source, CaptionFile)]
+    described += [_open_captions(place, options) for place in describing]
+    streams = [source for source in opened if not isinstance(source, CaptionFile)]
+    folders = [place for place in given if isinstance(place, Path) and place.is_dir()]
+    return _samples(streams, described, folders, options)
+
+
+def _open(place: Path | str, options: Options) -> Items | CaptionFile:
+    if isinstance(place, Path):
+        return open_path(place, options)
+    if is_url(place):
+        fetch = options.fetch or no_fetch
+        return lambda: iter([url_item(place, place, fetch, refresh=options.refresh)])
+    return open_remote(place, options.files, options.image_column, options.caption_column)
+
+
+def _open_captions(place: Path | str, options: Options) -> CaptionFile:
+    if isinstance(place, Path):
+        return open_captions(place, options)
+    return open_remote_captions(place, options.image_column, options.caption_column)
 
 
 def _samples(
-    trees: Sequence[Path], described: Sequence[CaptionFile], files: FileFilter
+    streams: Sequence[Items],
+    described: Sequence[CaptionFile],
+    folders: Sequence[Path],
+    options: Options,
 ) -> Iterator[Item]:
-    used: list[set[str]] = [set() for _ in described]
-    for tree in trees:
-        for item in walk(tree, files):
-            yield _with_captions(item, described, used) if isinstance(item, Sample) else item
-    for file, seen in zip(described, used, strict=True):
-        for entry in file:
-            if entry.image not in seen:
-                yield _from_caption_file(entry, file.path, trees)
+    for stream in streams:
+        for item in stream():
+            yield _with_captions(item, described) if isinstance(item, Sample) else item
+    for file in described:
+        remote = is_address(file.uri)
+        finder = RemoteFinder(file.uri) if remote else Finder(file.path, folders)
+        for entry in file.unused():
+            yield _from_caption_file(entry, file, finder, options)
 
 
-def _with_captions(
-    sample: Sample, described: Sequence[CaptionFile], used: list[set[str]]
-) -> Sample:
+def _with_captions(sample: Sample, described: Sequence[CaptionFile]) -> Sample:
     """The sample with what the caption files say of it, by its path or, failing that, its name."""
     captions, metadata = list(sample.captions), dict(sample.metadata)
-    for file, seen in zip(described, used, strict=True):
-        beside = os.path.relpath(sample.uri, file.path.parent)
-        for name in (sample.uri, beside, sample.relative, os.path.basename(sample.uri)):
-            entry = file.get(name)
-            if entry is not None:
-                seen.add(name)
-                captions += [text for text in entry.captions if text not in captions]
-                metadata |= entry.metadata
-                break
+    member = sample.relative.rpartition("!")[2]
+    for file in described:
+        beside = os.path.relpath(sample.uri, os.path.dirname(file.uri))
+        entry = file.use(
+            sample.uri,
+            beside,
+            sample.relative,
+            member,
+            os.path.basename(member),
+            *(os.path.splitext(name)[0] for name in (beside, member, os.path.basename(member))),
+        )
+        if entry is not None:
+            captions += entry.captions
+            metadata |= entry.metadata
     return _replace(sample, captions, metadata)
 
 
-def _from_caption_file(entry: Described, file: Path, trees: Sequence[Path]) -> Item:
-    """A picture that only the caption file names: beside that file, or below a folder given."""
+def _from_caption_file(
+    entry: Described, file: CaptionFile, finder: Finder | RemoteFinder, options: Options
+) -> Item:
+    """A picture that only the caption file names, or a text that describes none."""
     if not entry.image:
         # Named by its words, not its line, so that a line put in above changes nothing.
         return Sample(
-            uri=f"{file}#{text_id('', ' '.join(entry.captions))}",
-            root=str(file),
-            relative=f"{file.name}#{entry.line}",
+            uri=f"{file.uri}#{text_id('', ' '.join(entry.captions))}",
+            root=file.uri,
+            relative=f"{os.path.basename(file.uri)}#{entry.line}",
             load=None,
             captions=entry.captions,
             metadata=entry.metadata,
         )
-    for folder in (file.parent, *trees):
-        path = Path(os.path.normpath(folder.absolute() / entry.image))
-        if path.is_file():
-            below = path.is_relative_to(folder.absolute())
-            item = file_sample(path, folder.absolute() if below else path.parent)
-            if isinstance(item, Failure):
-                return item
-            return _replace(item, [*item.captions, *entry.captions], dict(entry.metadata))
-    return Failure(
-        str(file.parent / entry.image),
-        f"{file.name}, line {entry.line}: there is no such picture",
-        str(file),
+    if is_url(entry.image):
+        return _from_url(entry, file, options)
+    try:
+        item = _find(entry.image, finder)
+    except SourceError as error:
+        return _failure(entry, file, str(error))
+    if item is None:
+        return _failure(entry, file, "there is no such picture")
+    if isinstance(item, Failure):
+        return item
+    return _replace(item, [*item.captions, *entry.captions], {**item.metadata, **entry.metadata})
+
+
+def _find(name: str, finder: Finder | RemoteFinder) -> Item | None:
+    if isinstance(finder, RemoteFinder):
+        return finder.picture(name)
+    found = finder.find(name)
+    return file_sample(*found) if found is not None else None
+
+
+def _from_url(entry: Described, file: CaptionFile, options: Options) -> Item:
+    if options.fetch is None:
+        return _failure(entry, file, "it is on the web, and nothing is fetched in this run")
+    return url_item(
+        entry.image,
+        file.uri,
+        options.fetch,
+        captions=entry.captions,
+        metadata=entry.metadata,
+        refresh=options.refresh,
     )
 
 
-def _replace(sample: Sample, captions: Sequence[str], metadata: dict[str, object]) -> Sample:
-    return replace(sample, captions=tuple(dict.fromkeys(captions)), metadata=metadata)
+def _failure(entry: Described, file: CaptionFile, reason: str) -> Failure:
+    beside = os.path.join(os.path.dirname(file.uri), entry.image)
+    uri = entry.image if is_url(entry.image) else beside
+    return Failure(uri, f"{file.where(entry)}: {reason}", file.uri)
 
 
-def _is_captions(path: Path) -> bool:
-    return path.is_file() and path.suffix.lower() in SUFFIXES
-
-
-def _list(suffixes: frozenset[str]) -> str:
-    return ", ".join(sorted(suffixes))
+def _replace(sample: Sample, captions: Sequence[str], metadata: dict[str, Any]) -> Sample:
+    return replace(
+        sample, captions=tuple(dict.fromkeys(captions))[:MAX_CAPTIONS], metadata=metadata
+    )

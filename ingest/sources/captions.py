@@ -1,26 +1,30 @@
-"""Caption files: JSONL, CSV and TSV, one or more rows for each picture."""
+"""A caption file of any format, its rows gathered by picture: one or more rows for each."""
 
 from __future__ import annotations
 
-import csv
 import json
+import os
 import sqlite3
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any
 
+from ingest.sources.columns import (
+    CAPTION_COLUMNS,
+    IMAGE_COLUMNS,
+    Columns,
+    captions_in,
+    choose_columns,
+    missing_column,
+)
+from ingest.sources.downloads import downloaded
+from ingest.sources.records import MAX_LINE, SUFFIXES, Format, format_of
 from search.errors import SourceError
-from search.records import MAX_CAPTIONS, clean_metadata, clean_text
+from search.records import MAX_CAPTIONS, clean_metadata
 
-SUFFIXES = frozenset({".jsonl", ".ndjson", ".csv", ".tsv"})
-IMAGE_COLUMNS = ("image", "image_path", "filepath", "file_path", "file_name", "filename", "file",
-                 "path", "img", "photo", "picture")  # fmt: skip
-CAPTION_COLUMNS = ("captions", "caption", "text", "texts", "sentences", "sentence", "description",
-                   "title", "alt_text", "alt", "comment", "prompt")  # fmt: skip
-#: One line longer than this is not a caption file's.
-MAX_LINE = 4 << 20
+__all__ = ["MAX_LINE", "SUFFIXES", "CaptionFile", "Described"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,18 +43,33 @@ class CaptionFile:
     The rows are kept in a temporary database, so that memory stays bounded however long the file.
 
     Args:
-        path: the file.
+        path: the file, or a saved dataset's folder.
         image_column, caption_column: the names of its columns, where guessing is not enough.
+        format: what kind of file it is, where that is known already.
+        uri: its name for good, where ``path`` is only a copy.
 
     Raises:
         SourceError: it cannot be read; the message names the line.
     """
 
-    def __init__(self, path: Path, image_column: str = "", caption_column: str = "") -> None:
+    def __init__(
+        self,
+        path: Path,
+        image_column: str = "",
+        caption_column: str = "",
+        format: Format | None = None,  # noqa: A002 - what it is called everywhere else
+        uri: str = "",
+    ) -> None:
         self.path = path.absolute()
+        self.uri = uri or str(self.path)
+        found = format or format_of(path)
+        if found is None:
+            raise SourceError(f"{path} is not a caption file")
+        self._format = found
         # An empty name is a temporary database that moves to disk when it grows.
         self._rows = sqlite3.connect("", check_same_thread=False)
         self._rows.execute("CREATE TABLE row (image TEXT, line INTEGER, said TEXT, extra TEXT)")
+        self._rows.execute("CREATE TABLE used (image TEXT PRIMARY KEY) WITHOUT ROWID")
         try:
             self._rows.executemany(
                 "INSERT INTO row VALUES (?, ?, ?, ?)", self._read(image_column, caption_column)
@@ -63,8 +82,33 @@ class CaptionFile:
 
     def __iter__(self) -> Iterator[Described]:
         """Every picture in the order of its first row, then the texts that describe none."""
+        return self._described_where("image != ''")
+
+    def unused(self) -> Iterator[Described]:
+        """The pictures that ``use`` was not asked for, then the texts that describe none."""
+        return self._described_where("image != '' AND image NOT IN (SELECT image FROM used)")
+
+    def get(self, image: str) -> Described | None:
+        """What the file says about the picture it calls so."""
+        described = self._described(image)
+        return described if described.line else None
+
+    def use(self, *names: str) -> Described | None:
+        """What the file says of a picture that it calls by the first of these names it knows."""
+        for name in names:
+            described = self.get(name) if name else None
+            if described is not None:
+                self._rows.execute("INSERT OR IGNORE INTO used VALUES (?)", (name,))
+                return described
+        return None
+
+    def where(self, described: Described) -> str:
+        """The file and the row, for a message."""
+        return f"{os.path.basename(self.uri)}, {self._format.unit} {described.line}"
+
+    def _described_where(self, condition: str) -> Iterator[Described]:
         named = self._rows.execute(
-            "SELECT image, min(line) AS first FROM row WHERE image != ''"
+            f"SELECT image, min(line) AS first FROM row WHERE {condition}"  # noqa: S608 - ours
             " GROUP BY image ORDER BY first"
         )
         for image, _ in named:
@@ -74,11 +118,6 @@ class CaptionFile:
         )
         for line, said, extra in alone:
             yield Described("", _unique(json.loads(said)), _frozen(json.loads(extra)), line)
-
-    def get(self, image: str) -> Described | None:
-        """What the file says about the picture it calls so."""
-        described = self._described(image)
-        return described if described.line else None
 
     def _described(self, image: str) -> Described:
         captions: list[str] = []
@@ -94,87 +133,31 @@ class CaptionFile:
         return Described(image, _unique(captions), _frozen(metadata), first)
 
     def _read(self, image_column: str, caption_column: str) -> Iterator[tuple[str, int, str, str]]:
-        columns: tuple[str, str] | None = None
-        for line, row in _records(self.path):
-            columns = columns or _columns(self.path, line, row, image_column, caption_column)
-            image = row.get(columns[0])
-            said = _captions(row.get(columns[1]))
+        columns: Columns | None = None
+        for line, row in downloaded(self.path, self._format.read(self.path)):
+            where = f"{self.path}, {self._format.unit} {line}"
+            if columns is None:
+                columns = choose_columns(where, row.keys(), image_column, caption_column)
+                if not columns.captions:
+                    raise missing_column(where, " or ".join(CAPTION_COLUMNS[:3]), row.keys())
+                columns = Columns(columns.image or IMAGE_COLUMNS[0], columns.captions)
+            image = row.get(columns.image)
+            said = captions_in(row, columns)
             if image is not None and not isinstance(image, str):
-                raise SourceError(f"{self.path}, line {line}: {columns[0]!r} is not a file name")
+                raise SourceError(f"{where}: {columns.image!r} is not a file name")
             if not said and not image:
                 raise SourceError(
-                    f"{self.path}, line {line}: "
-                    f"neither {columns[0]!r} nor {columns[1]!r} says anything"
+                    f"{where}: neither {columns.image!r} nor "
+                    f"{', '.join(map(repr, columns.captions))} says anything"
                 )
             extra = {name: row[name] for name in row if name not in columns}
-            yield image or "", line, json.dumps(said), json.dumps(clean_metadata(extra))
+            yield _plain(image or ""), line, json.dumps(said), json.dumps(clean_metadata(extra))
 
 
-def _records(path: Path) -> Iterator[tuple[int, Mapping[str, Any]]]:
-    """Rows with their line numbers (from 1)."""
-    with path.open(encoding="utf-8-sig", newline="") as file:
-        if path.suffix.lower() in {".jsonl", ".ndjson"}:
-            yield from _json_lines(path, file)
-            return
-        delimiter = "\t" if path.suffix.lower() == ".tsv" else ","
-        reader = csv.DictReader(file, delimiter=delimiter, strict=True)
-        while True:
-            try:
-                row = next(reader)
-            except StopIteration:
-                return
-            except csv.Error as error:
-                raise SourceError(f"{path}, line {reader.line_num}: {error}") from error
-            if None in row or None in row.values():
-                fields = len(reader.fieldnames or ())
-                raise SourceError(
-                    f"{path}, line {reader.line_num}: not {fields} columns as in the first line"
-                )
-            yield reader.line_num, row
-
-
-def _json_lines(path: Path, file: Iterable[str]) -> Iterator[tuple[int, Mapping[str, Any]]]:
-    for line, text in enumerate(file, 1):
-        if not text.strip():
-            continue
-        try:
-            if len(text) > MAX_LINE:
-                raise ValueError("the line is too long")
-            row = json.loads(text)
-        except (ValueError, RecursionError) as error:
-            raise SourceError(f"{path}, line {line}: not JSON: {error}") from error
-        if not isinstance(row, dict):
-            raise SourceError(f"{path}, line {line}: not a JSON object, but {type(row).__name__}")
-        yield line, row
-
-
-def _columns(
-    path: Path, line: int, row: Mapping[str, Any], image: str, caption: str
-) -> tuple[str, str]:
-    """The names of the picture's and the captions' column, given or guessed."""
-    by_lower = {name.lower(): name for name in row}
-
-    def find(wanted: str, guesses: tuple[str, ...]) -> str | None:
-        if wanted:
-            return wanted if wanted in row else None
-        return next((by_lower[guess] for guess in guesses if guess in by_lower), None)
-
-    found_image, found_caption = find(image, IMAGE_COLUMNS), find(caption, CAPTION_COLUMNS)
-    if found_caption is None or (image and found_image is None):
-        missing = (
-            image if image and found_image is None else caption or " or ".join(CAPTION_COLUMNS[:3])
-        )
-        raise SourceError(
-            f"{path}, line {line}: no column {missing}; there are: {', '.join(map(str, row))}. "
-            "Name them with --image-column and --caption-column"
-        )
-    return found_image or IMAGE_COLUMNS[0], found_caption
-
-
-def _captions(value: Any) -> list[str]:
-    values = value if isinstance(value, list) else [value]
-    texts = [item.get("raw", "") if isinstance(item, dict) else item for item in values]
-    return [text for text in (clean_text(str(t)) for t in texts if t is not None) if text]
+def _plain(image: str) -> str:
+    """A picture's name as its path is spelled, ``a.jpg`` for ``./a.jpg``."""
+    image = image.encode("utf-8", "replace").decode()
+    return os.path.normpath(image) if image and "://" not in image else image
 
 
 def _unique(captions: list[str]) -> tuple[str, ...]:

@@ -1,4 +1,4 @@
-"""Folder trees of pictures, with ``.txt`` sidecars for captions."""
+"""Folder trees of pictures, with sidecars for captions, and what holds pictures below them."""
 
 from __future__ import annotations
 
@@ -9,12 +9,12 @@ from fnmatch import fnmatch
 from pathlib import Path
 
 from ingest.sample import Failure, Item, Sample
+from ingest.sources.sidecars import sidecar
 from search.errors import ImageError
 from search.images import MAX_BYTES, is_image_name
-from search.records import MAX_CAPTIONS, clean_text
 
-#: A sidecar longer than this is not a caption.
-MAX_SIDECAR_BYTES = 1 << 20
+#: Opens a container (a file or folder that holds pictures) below a root; None where it is none.
+Opener = Callable[[Path, Path], Iterator[Item] | None]
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,16 +36,27 @@ class FileFilter:
 EVERY_FILE = FileFilter()
 
 
-def walk(root: Path, files: FileFilter = EVERY_FILE) -> Iterator[Item]:
+def _no_container(path: Path, root: Path) -> None:
+    return None
+
+
+def walk(
+    root: Path, files: FileFilter = EVERY_FILE, container: Opener = _no_container
+) -> Iterator[Item]:
     """Every picture below ``root`` in name order; hidden files and folders are passed over.
 
     Symbolic links are followed, each folder once, so that a loop ends.
+
+    Args:
+        root: a folder, or one picture.
+        files: which files to take.
+        container: asked of every folder and every file that is no picture, for what it holds.
     """
     root = root.absolute()
     if root.is_file():
         yield file_sample(root, root.parent)
         return
-    yield from _walk(root, root, files, set())
+    yield from _walk(root, root, files, container, set())
 
 
 def count(root: Path) -> int:
@@ -63,7 +74,7 @@ def file_sample(path: Path, root: Path) -> Item:
         uri = os.fspath(path)
         uri.encode()
         status = path.stat()
-        captions = sidecar(path)
+        beside = sidecar(path)
     except UnicodeEncodeError:
         readable = os.fsencode(path).decode("utf-8", "backslashreplace")
         return Failure(readable, "its name is not valid UTF-8: rename it", str(root))
@@ -78,7 +89,8 @@ def file_sample(path: Path, root: Path) -> Item:
         load=reader(path),
         size=status.st_size,
         mtime_ns=status.st_mtime_ns,
-        captions=captions,
+        captions=beside.captions,
+        metadata=beside.metadata,
     )
 
 
@@ -95,22 +107,12 @@ def reader(path: Path) -> Callable[[], bytes]:
     return read
 
 
-def sidecar(path: Path) -> tuple[str, ...]:
-    """The captions beside a picture: ``photo.txt`` or ``photo.jpg.txt``, one on each line."""
-    for beside in (path.with_suffix(".txt"), path.with_name(path.name + ".txt")):
-        try:
-            if beside.stat().st_size > MAX_SIDECAR_BYTES:
-                raise ValueError(f"its sidecar {beside.name} is larger than 1 MB")
-            text = beside.read_text("utf-8-sig", errors="replace")
-        except FileNotFoundError:
-            continue
-        captions = dict.fromkeys(filter(None, map(clean_text, text.splitlines())))
-        return tuple(captions)[:MAX_CAPTIONS]
-    return ()
-
-
 def _walk(
-    root: Path, folder: Path, files: FileFilter, visited: set[tuple[int, int]]
+    root: Path,
+    folder: Path,
+    files: FileFilter,
+    container: Opener,
+    visited: set[tuple[int, int]],
 ) -> Iterator[Item]:
     try:
         status = folder.stat()
@@ -128,7 +130,19 @@ def _walk(
         if entry.name.startswith("."):
             continue
         path = folder / entry.name
-        if entry.is_dir():
-            yield from _walk(root, path, files, visited)
-        elif is_image_name(entry.name) and files.takes(path.relative_to(root).as_posix()):
+        is_folder = _is_folder(entry)
+        if not is_folder and not files.takes(path.relative_to(root).as_posix()):
+            continue
+        if not is_folder and is_image_name(entry.name):
             yield file_sample(path, root)
+        elif (held := container(path, root)) is not None:
+            yield from held
+        elif is_folder:
+            yield from _walk(root, path, files, container, visited)
+
+
+def _is_folder(entry: os.DirEntry[str]) -> bool:
+    try:
+        return entry.is_dir()
+    except OSError:  # a link to itself
+        return False

@@ -1,0 +1,344 @@
+"""Parquet and Arrow files: their rows, and the pictures that some of them hold."""
+
+from __future__ import annotations
+
+import json
+import threading
+from bisect import bisect_right
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from itertools import accumulate
+from pathlib import Path
+from typing import Any, Protocol
+
+from ingest.sources.columns import IMAGE_COLUMNS, WORDS, guess
+from ingest.sources.jsonfiles import Row
+from search.errors import ImageError, SourceError
+
+#: Rows read together, without their pictures.
+ROWS = 256
+#: Pictures read together from a Parquet file, and how many such batches are kept: enough for the
+#: threads that decode, which follow one another closely.
+PICTURES = 32
+KEPT = 3
+#: Names that a column of bytes must have to be taken for pictures.
+_BYTES_COLUMNS = (*IMAGE_COLUMNS, "jpg", "jpeg", "png", "webp", "image_bytes", "bytes")
+_ARROW_FILE = b"ARROW1"
+
+Fetch = Callable[[int], Any]
+
+
+class Table(Protocol):
+    """A file of rows; pictures are fetched apart, when asked for."""
+
+    path: Path
+    schema: Any
+
+    def batches(
+        self, columns: Sequence[str], pictures: str = ""
+    ) -> Iterator[tuple[list[dict[str, Any]], Fetch]]:
+        """Rows of the columns named, and what gives the i-th row's cell in ``pictures``."""
+        ...
+
+
+def open_table(path: Path) -> Table:
+    """A Parquet or Arrow file, told apart by their first bytes; only its schema is read here.
+
+    Raises:
+        SourceError: it is neither, or damaged.
+    """
+    try:
+        with path.open("rb") as file:
+            head = file.read(8)
+        table: Table = ParquetTable(path) if is_parquet(head) else ArrowTable(path)
+        _read_names(table.schema)
+        return table
+    except OSError as error:
+        raise SourceError(f"{path} cannot be read: {error.strerror or one_line(error)}") from error
+    except damage() as error:
+        raise SourceError(f"{path} cannot be read: {one_line(error)}") from error
+
+
+def rows(path: Path) -> Iterator[Row]:
+    """The rows of a file that holds no pictures, numbered from 1; bytes are passed over."""
+    number = 0
+    try:
+        table = open_table(path)
+        classes = labels(table.schema)
+        for batch, _ in table.batches(plain_columns(table.schema)):
+            for row in batch:
+                number += 1
+                yield number, labelled(row, classes)
+    except damage() as error:
+        raise SourceError(f"{path}, after row {number}: {one_line(error)}") from error
+
+
+def damage() -> tuple[type[Exception], ...]:
+    """What a damaged file makes pyarrow raise, names and texts that are not UTF-8 among it."""
+    import pyarrow as pa
+
+    return (OSError, pa.ArrowException, ValueError, TypeError, KeyError, OverflowError)
+
+
+def one_line(error: Exception) -> str:
+    """The first line of an error's message."""
+    return (str(error).splitlines() or [type(error).__name__])[0]
+
+
+def is_parquet(head: bytes) -> bool:
+    """Whether a file that begins so is Parquet."""
+    return head.startswith(b"PAR1")
+
+
+def is_arrow(head: bytes) -> bool:
+    """Whether a file that begins so is Arrow: as a file, or as a stream of messages."""
+    return head.startswith((_ARROW_FILE, b"\xff\xff\xff\xff"))
+
+
+def picture_column(schema: Any, wanted: str = "") -> str:
+    """The column that holds encoded pictures: bytes, or Hugging Face's ``{bytes, path}``.
+
+    Args:
+        schema: of the table.
+        wanted: the column asked for; "" to take the first that looks like it.
+
+    Returns:
+        "" when there is none, or when the one asked for holds something else.
+    """
+    fields = {field.name: field.type for field in schema}
+    if wanted:
+        kind = fields.get(wanted)
+        return wanted if kind is not None and (_is_bytes(kind) or _is_picture(kind)) else ""
+    features = [name for name, kind in fields.items() if _is_picture(kind)]
+    by_lower = {name.lower(): name for name, kind in fields.items() if _is_bytes(kind)}
+    by_lower |= {name.lower(): name for name in features}
+    return guess(by_lower, _BYTES_COLUMNS) or next(iter(features), "")
+
+
+def plain_columns(schema: Any) -> list[str]:
+    """The columns worth reading beside the pictures: texts, numbers, captions in lists."""
+    return [field.name for field in schema if _is_worth(field.type)]
+
+
+def labels(schema: Any) -> dict[str, list[str]]:
+    """What the numbers of class columns stand for, as Hugging Face writes it into the schema."""
+    try:
+        info = json.loads((schema.metadata or {})[b"huggingface"])
+        features = info["info"]["features"].items()
+    except (KeyError, TypeError, AttributeError, ValueError, RecursionError):
+        return {}
+    return {
+        name: [str(label) for label in feature["names"]]
+        for name, feature in features
+        if isinstance(feature, dict)
+        and feature.get("_type") == "ClassLabel"
+        and isinstance(feature.get("names"), list)
+    }
+
+
+def labelled(row: Mapping[str, Any], classes: Mapping[str, list[str]]) -> dict[str, Any]:
+    """The row with the names of its classes in place of their numbers."""
+    named = dict(row)
+    for column, names in classes.items():
+        value = row.get(column)
+        if isinstance(value, int) and 0 <= value < len(names):
+            named[column] = names[value]
+    return named
+
+
+class ParquetTable:
+    """A Parquet file, read by row groups; pictures a few at a time, from any thread."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        with self._open() as file:
+            self.schema = file.schema_arrow
+            counts = [file.metadata.row_group(g).num_rows for g in range(file.num_row_groups)]
+        self._starts = list(accumulate(counts, initial=0))[:-1]
+        self._lock = threading.Lock()
+        self._file: Any = None
+        self._stream: Iterator[Any] = iter(())
+        self._next = self._group = -1
+        self._kept: list[tuple[int, Any]] = []
+
+    def batches(
+        self, columns: Sequence[str], pictures: str = ""
+    ) -> Iterator[tuple[list[dict[str, Any]], Fetch]]:
+        # Of pictures only the path is read here, which is a column of its own in the file.
+        nested = [f"{pictures}.path"] if pictures and _has_path(self.schema, pictures) else []
+        first = 0
+        with self._open() as file:
+            for group, start in enumerate(self._starts):
+                count = file.metadata.row_group(group).num_rows
+                if not columns and not nested:
+                    for first in range(start, start + count, ROWS):
+                        size = min(ROWS, start + count - first)
+                        yield [{} for _ in range(size)], self._fetcher(pictures, first)
+                    continue
+                first = start
+                for batch in file.iter_batches(
+                    ROWS, row_groups=[group], columns=[*columns, *nested], use_threads=False
+                ):
+                    yield batch.to_pylist(), self._fetcher(pictures, first)
+                    first += batch.num_rows
+
+    def _fetcher(self, pictures: str, first: int) -> Fetch:
+        return lambda i: self._picture(pictures, first + i)
+
+    def _picture(self, column: str, row: int) -> Any:
+        with self._lock:
+            try:
+                return _cell(*self._find(column, row), self.path)
+            except damage() as error:
+                self._group = -1
+                # With a number it is the disk's; pyarrow has some for damage without.
+                if isinstance(error, OSError) and error.errno is not None:
+                    raise
+                reason = f"cannot be read from {self.path.name}: {one_line(error)}"
+                raise ImageError(reason) from error
+
+    def _find(self, column: str, row: int) -> tuple[Any, int]:
+        """The batch that the row is in, and where in it."""
+        for start, batch in self._kept:
+            if start <= row < start + len(batch):
+                return batch, row - start
+        group = bisect_right(self._starts, row) - 1
+        if group != self._group or row < self._next:
+            if self._file is None:
+                self._file = self._open()
+            self._stream = self._file.iter_batches(
+                PICTURES, row_groups=[group], columns=[column], use_threads=False
+            )
+            self._group, self._next = group, self._starts[group]
+        for batch in self._stream:
+            start, self._next = self._next, self._next + batch.num_rows
+            if row < self._next:
+                self._kept = [*self._kept[1 - KEPT :], (start, batch.column(0))]
+                return batch.column(0), row - start
+        self._group = -1
+        raise ImageError(f"{self.path.name} has no row {row + 1} any more")
+
+    def _open(self) -> Any:
+        from pyarrow.parquet import ParquetFile
+
+        # So a row group is read page by page, not whole.
+        return ParquetFile(self.path, buffer_size=1 << 20, pre_buffer=False)
+
+
+class ArrowTable:
+    """An Arrow file, or stream, mapped into memory: pictures stay on disk until they are asked for.
+
+    Hugging Face ``datasets`` writes streams, one message after the other.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        with self._mapped() as source:
+            self.schema = self._reader(source).schema
+
+    def batches(
+        self, columns: Sequence[str], pictures: str = ""
+    ) -> Iterator[tuple[list[dict[str, Any]], Fetch]]:
+        nested = pictures if pictures and _has_path(self.schema, pictures) else ""
+        for batch in self._record_batches():
+            cells = batch.column(pictures) if pictures else None
+            for first in range(0, batch.num_rows, ROWS):
+                part = batch.slice(first, ROWS)
+                read = part.select(list(columns)).to_pylist() or [{}] * part.num_rows
+                if nested:
+                    paths = part.column(nested).field("path").to_pylist()
+                    read = [
+                        {**row, nested: {"path": path}}
+                        for row, path in zip(read, paths, strict=True)
+                    ]
+                yield read, self._fetcher(cells, first)
+
+    def _fetcher(self, cells: Any, first: int) -> Fetch:
+        return lambda i: _cell(cells, first + i, self.path)
+
+    def _record_batches(self) -> Iterator[Any]:
+        with self._mapped() as source:
+            reader = self._reader(source)
+            count = getattr(reader, "num_record_batches", None)
+            for batch in reader if count is None else map(reader.get_batch, range(count)):
+                # Damaged offsets lead anywhere in memory.
+                batch.validate(full=True)
+                yield batch
+
+    def _reader(self, source: Any) -> Any:
+        from pyarrow import ipc
+
+        is_file = source.read(len(_ARROW_FILE)) == _ARROW_FILE
+        source.seek(0)
+        return ipc.open_file(source) if is_file else ipc.open_stream(source)
+
+    def _mapped(self) -> Any:
+        import pyarrow as pa
+
+        return pa.memory_map(str(self.path))
+
+
+def _cell(cells: Any, row: int, path: Path) -> Any:
+    try:
+        return cells[row].as_py()
+    except damage() as error:
+        raise ImageError(f"cannot be read from {path.name}: {one_line(error)}") from error
+
+
+def _read_names(fields: Any) -> None:
+    """Names are decoded when they are read: let those that are not UTF-8 raise at once."""
+    import pyarrow as pa
+
+    for field in fields:
+        assert field.name is not None
+        inner = field.type
+        while pa.types.is_list(inner) or pa.types.is_large_list(inner):
+            inner = inner.value_type
+        if pa.types.is_struct(inner):
+            _read_names(inner.field(i) for i in range(inner.num_fields))
+
+
+def _is_worth(kind: Any) -> bool:
+    """Texts, numbers, and what captions are nested in; no vectors, no times."""
+    import pyarrow as pa
+
+    types = pa.types
+    if types.is_dictionary(kind):
+        return _is_worth(kind.value_type)
+    if types.is_list(kind) or types.is_large_list(kind) or types.is_fixed_size_list(kind):
+        return not _is_number(kind.value_type) and _is_worth(kind.value_type)
+    if types.is_struct(kind):
+        return any(kind.get_field_index(name) >= 0 for name in WORDS) and not _is_picture(kind)
+    is_text = types.is_string(kind) or types.is_large_string(kind) or types.is_string_view(kind)
+    return bool(is_text or _is_number(kind) or types.is_null(kind))
+
+
+def _is_number(kind: Any) -> bool:
+    import pyarrow as pa
+
+    types = pa.types
+    return bool(types.is_boolean(kind) or types.is_integer(kind) or types.is_floating(kind))
+
+
+def _is_bytes(kind: Any) -> bool:
+    import pyarrow as pa
+
+    types = pa.types
+    return bool(
+        types.is_binary(kind) or types.is_large_binary(kind) or types.is_fixed_size_binary(kind)
+    )
+
+
+def _is_picture(kind: Any) -> bool:
+    import pyarrow as pa
+
+    if not pa.types.is_struct(kind):
+        return False
+    return any(kind.field(i).name == "bytes" and _is_bytes(kind.field(i).type)
+               for i in range(kind.num_fields))  # fmt: skip
+
+
+def _has_path(schema: Any, column: str) -> bool:
+    import pyarrow as pa
+
+    kind = schema.field(column).type
+    return bool(pa.types.is_struct(kind) and kind.get_field_index("path") >= 0)

@@ -1,0 +1,107 @@
+"""Which columns of a table are the picture and its captions, and what a cell says."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Collection, Iterable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from search.errors import SourceError
+from search.records import clean_text
+
+IMAGE_COLUMNS = ("image", "image_path", "filepath", "file_path", "file_name", "filename", "file",
+                 "path", "img", "photo", "picture", "image_url", "img_url", "url")  # fmt: skip
+CAPTION_COLUMNS = ("captions", "caption", "text", "texts", "sentences", "sentence", "description",
+                   "title", "alt_text", "alt", "comment", "prompt", "raw")  # fmt: skip
+#: ``caption_0``, ``caption_1``, …: one caption in each.
+_NUMBERED = re.compile(r"(caption|text|sentence|comment)s?_?\d+")
+#: Where a caption that is an object keeps its words.
+WORDS = ("raw", "caption", "text", "sentence")
+
+
+@dataclass(frozen=True, slots=True)
+class Columns:
+    """The names of the picture's column and of the captions' columns, each possibly none."""
+
+    image: str
+    captions: tuple[str, ...]
+
+    def __contains__(self, name: object) -> bool:
+        return name == self.image or name in self.captions
+
+
+def choose_columns(
+    where: str, names: Collection[str], image: str = "", caption: str = ""
+) -> Columns:
+    """The columns as asked for, else guessed, whatever their case; none where none fits.
+
+    Args:
+        where: file and line, for the message.
+        names: the columns there are.
+        image, caption: the names asked for, "" to guess.
+
+    Raises:
+        SourceError: a column asked for is not there.
+    """
+    for wanted in filter(None, (image, caption)):
+        if wanted not in names:
+            raise missing_column(where, wanted, names)
+    by_lower = {name.lower(): name for name in names}
+    return Columns(
+        image or guess(by_lower, IMAGE_COLUMNS),
+        (caption,) if caption else _caption_columns(by_lower),
+    )
+
+
+def guess(by_lower: Mapping[str, str], guesses: Iterable[str]) -> str:
+    """The first of the guesses that is there, "" when none is."""
+    return next((by_lower[name] for name in guesses if name in by_lower), "")
+
+
+def missing_column(where: str, wanted: str, names: Iterable[str]) -> SourceError:
+    """The error that says which columns there are."""
+    return SourceError(
+        f"{where}: no column {wanted}; there are: {', '.join(map(str, names))}. "
+        "Name them with --image-column and --caption-column"
+    )
+
+
+def captions_in(row: Mapping[str, Any], columns: Columns) -> list[str]:
+    """What the captions' columns of a row say, clean, without repetitions."""
+    said = (text for name in columns.captions for text in texts_of(row.get(name)))
+    return list(dict.fromkeys(said))
+
+
+def texts_of(cell: Any) -> list[str]:
+    """The captions in a cell: a text, a list of them, an object with its words under ``raw``.
+
+    A text that is a JSON list of texts, as some CSV files have it, counts as that list.
+    """
+    if isinstance(cell, list):
+        return [text for entry in cell for text in texts_of(entry)]
+    if isinstance(cell, Mapping):
+        return texts_of(next((cell[key] for key in WORDS if key in cell), None))
+    if cell is None or cell != cell:  # NaN, what pandas writes for nothing
+        return []
+    if isinstance(cell, str) and cell.startswith('["') and (listed := _json_list(cell)):
+        return texts_of(listed)
+    text = clean_text(str(cell))
+    return [text] if text else []
+
+
+def _caption_columns(by_lower: Mapping[str, str]) -> tuple[str, ...]:
+    guessed = guess(by_lower, CAPTION_COLUMNS)
+    if guessed:
+        return (guessed,)
+    return tuple(by_lower[name] for name in by_lower if _NUMBERED.fullmatch(name))
+
+
+def _json_list(text: str) -> list[str]:
+    try:
+        listed = json.loads(text)
+    except (ValueError, RecursionError):
+        return []
+    strings = isinstance(listed, list) and all(isinstance(entry, str) for entry in listed)
+    return listed if strings else []

@@ -1,0 +1,108 @@
+"""Files beside a picture that describe it: ``photo.txt`` and ``photo.json``."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from types import MappingProxyType
+from typing import Any, TypeVar
+
+from ingest.sources.columns import CAPTION_COLUMNS, Columns, captions_in, guess
+from ingest.sources.downloads import NOISE
+from search.records import MAX_CAPTIONS, MAX_SHOWN_BYTES, clean_metadata, clean_text
+
+#: A sidecar longer than this is not a caption.
+MAX_SIDECAR_BYTES = 1 << 20
+
+T = TypeVar("T")
+
+
+@dataclass(frozen=True, slots=True)
+class Sidecar:
+    """What the files beside a picture say about it."""
+
+    captions: tuple[str, ...] = ()
+    metadata: Mapping[str, Any] = field(default_factory=lambda: MappingProxyType({}))
+
+
+def sidecar(picture: Path) -> Sidecar:
+    """What the files beside a picture file say: see ``said``.
+
+    Raises:
+        ValueError: the text is larger than 1 MB.
+        OSError: a file is there and cannot be read.
+    """
+    return said(str(picture), _read)
+
+
+def said(picture: str, read: Callable[[str], bytes | None]) -> Sidecar:
+    """What ``photo.txt`` or ``photo.jpg.txt`` says, a caption on each line, and ``photo.json``.
+
+    Of the JSON object, as img2dataset writes it, the caption's column and all scalars are taken.
+    Many programs put a ``.json`` of their own beside a picture: one that is no object, or larger
+    than 1 MB, says nothing here.
+
+    Args:
+        picture: its name.
+        read: gives what is called so, at most a byte more than ``MAX_SIDECAR_BYTES``, or None.
+
+    Raises:
+        ValueError: the text is larger than 1 MB.
+    """
+    captions = next(filter(None, _beside(picture, ".txt", read, _text)), ())
+    described = next(filter(None, _beside(picture, ".json", read, _object)), None)
+    if described is None:
+        return Sidecar(captions)
+    column = guess({name.lower(): name for name in described}, CAPTION_COLUMNS)
+    columns = Columns("", (column,) if column else ())
+    # Photo libraries export the file's name as the title.
+    own_name = os.path.basename(picture)
+    more = [text for text in captions_in(described, columns) if text != own_name]
+    plain = {name: value for name, value in described.items() if _is_plain(name, value, columns)}
+    unique = tuple(dict.fromkeys((*captions, *more)))[:MAX_CAPTIONS]
+    return Sidecar(unique, clean_metadata(plain))
+
+
+def _beside(
+    picture: str,
+    suffix: str,
+    read: Callable[[str], bytes | None],
+    parse: Callable[[str, bytes], T],
+) -> Iterator[T]:
+    for name in (os.path.splitext(picture)[0] + suffix, picture + suffix):
+        data = read(name)
+        if data is not None:
+            yield parse(name, data)
+
+
+def _text(name: str, data: bytes) -> tuple[str, ...]:
+    if len(data) > MAX_SIDECAR_BYTES:
+        raise ValueError(f"its sidecar {os.path.basename(name)} is larger than 1 MB")
+    lines = data.decode("utf-8-sig", "replace").splitlines()
+    return tuple(dict.fromkeys(filter(None, map(clean_text, lines))))[:MAX_CAPTIONS]
+
+
+def _object(name: str, data: bytes) -> dict[str, Any] | None:
+    if len(data) > MAX_SIDECAR_BYTES:
+        return None
+    try:
+        value = json.loads(data.decode("utf-8-sig"))
+    except (ValueError, RecursionError):
+        return None
+    return value if isinstance(value, dict) else None
+
+
+def _read(path: str) -> bytes | None:
+    try:
+        with open(path, "rb") as file:
+            return file.read(MAX_SIDECAR_BYTES + 1)
+    except FileNotFoundError:
+        return None
+
+
+def _is_plain(name: str, value: Any, columns: Columns) -> bool:
+    short = not isinstance(value, str) or len(value) <= MAX_SHOWN_BYTES
+    return short and name not in columns and name not in NOISE

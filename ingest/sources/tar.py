@@ -1,0 +1,166 @@
+"""WebDataset shards: tar files whose neighbouring members share a key.
+
+Only headers and sidecars are read in passing. A picture is read when it is asked for, from where
+it lies in the shard, so that an unchanged shard costs a walk over its headers. A compressed shard
+has no such places and is unpacked into one temporary file first.
+"""
+
+from __future__ import annotations
+
+import bz2
+import gzip
+import lzma
+import tarfile
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import replace
+from functools import partial
+from itertools import groupby, islice
+from pathlib import Path
+from typing import IO, BinaryIO, cast
+
+from ingest.sample import Item
+from ingest.sources.folder import EVERY_FILE, FileFilter
+from ingest.sources.members import Archive, TemporaryCopy, is_hidden, member_item
+from ingest.sources.sidecars import MAX_SIDECAR_BYTES, Sidecar, said
+from search.images import is_image_name
+from search.records import clean_metadata
+
+SUFFIXES = (".tar", ".tar.gz", ".tgz", ".tar.bz2", ".tar.xz")
+#: A compressed shard may unpack to this much, or to so many times its size if that is more.
+MAX_UNPACKED = 4 << 30
+MAX_RATIO = 20
+#: Members of one key that are looked at together.
+MAX_GROUP = 64
+#: A header, with the long names and attributes that may come before it, is shorter.
+_MAX_HEADER = 1 << 20
+_BLOCK = 512
+_SIDECARS = (".txt", ".json", ".cls")
+#: A class number with more of them does not fit into Milvus.
+_MAX_DIGITS = 19
+
+
+def is_tar(name: str) -> bool:
+    """Whether a file is called like a tar."""
+    return name.lower().endswith(SUFFIXES)
+
+
+def read_tar(archive: Archive, files: FileFilter = EVERY_FILE) -> Iterator[Item]:
+    """The pictures of a shard in its order, each with what the sidecars of its key say.
+
+    A shard that is damaged gives the keys that come before the damage, and a failure that names it.
+    """
+    try:
+        archive = _unpacked(archive)
+        with archive.file.open("rb") as file:
+            for _, members in groupby(_members(file), key=_key):
+                while group := list(islice(members, MAX_GROUP)):
+                    yield from _items(archive, file, group, files)
+    except (tarfile.TarError, EOFError, ValueError, lzma.LZMAError) as error:
+        yield archive.failure(error, "the shard is damaged")
+    except OSError as error:
+        yield archive.failure(error)
+
+
+def _unpacked(archive: Archive) -> Archive:
+    openers = {".gz": gzip.open, ".tgz": gzip.open, ".bz2": bz2.open, ".xz": lzma.open}
+    opener = cast(
+        "Callable[[Path], IO[bytes]] | None", openers.get(Path(archive.uri).suffix.lower())
+    )
+    if opener is None:
+        return archive
+    limit = max(MAX_UNPACKED, MAX_RATIO * archive.file.stat().st_size)
+    with opener(archive.file) as packed:
+        copy = TemporaryCopy(iter(partial(packed.read, 1 << 20), b""), limit, ".tar")
+    return replace(archive, file=copy.path, keep=copy)
+
+
+def _members(file: BinaryIO) -> Iterator[tarfile.TarInfo]:
+    """The regular files; the file may be read elsewhere in between."""
+    tar = tarfile.open(fileobj=cast("IO[bytes]", _Headers(file)), mode="r:")  # noqa: SIM115
+    at = 0
+    while True:
+        member = _next(tar, at)
+        # Otherwise it remembers every member.
+        tar.members = []  # type: ignore[attr-defined]
+        if member is None:
+            break
+        if tar.offset <= at:
+            raise tarfile.ReadError(f"after {at:,} bytes: it leads back into itself")
+        at = tar.offset
+        if member.isreg() and not member.issparse():
+            yield member
+    # A header that makes no sense ends a tar without a word.
+    file.seek(tar.offset)
+    if file.read(_BLOCK).strip(b"\0"):
+        raise tarfile.ReadError(f"after {at:,} bytes")
+
+
+def _next(tar: tarfile.TarFile, at: int) -> tarfile.TarInfo | None:
+    try:
+        return tar.next()
+    except OSError:
+        raise
+    except Exception as error:  # hostile headers make tarfile raise nearly anything
+        raise tarfile.ReadError(f"after {at:,} bytes: {error}") from error
+
+
+def _key(member: tarfile.TarInfo) -> str:
+    """The name up to the first dot of its last part, as WebDataset has it."""
+    folder, _, base = member.name.rpartition("/")
+    return f"{folder}/{base.partition('.')[0]}"
+
+
+def _items(
+    archive: Archive, file: BinaryIO, group: list[tarfile.TarInfo], files: FileFilter
+) -> Iterator[Item]:
+    visible = [member for member in group if not is_hidden(member.name)]
+    pictures = [m for m in visible if is_image_name(m.name) and files.takes(m.name)]
+    if not pictures:
+        return
+    beside = {
+        Path(m.name).suffix.lower(): _sidecar(file, m)
+        for m in visible
+        if m.name.lower().endswith(_SIDECARS)
+    }
+    for member in pictures:
+        load = partial(_read, archive, member.offset_data, member.size)
+        says = partial(_said, member.name, beside)
+        yield member_item(archive, member.name, member.size, load, says)
+
+
+def _said(name: str, beside: Mapping[str, bytes]) -> Sidecar:
+    """What the group's sidecars say, whatever else stands between key and ending."""
+    described = said(name, lambda sidecar: beside.get(Path(sidecar).suffix))
+    kind = beside.get(".cls", b"").decode("utf-8", "replace").strip()
+    if not kind:
+        return described
+    number = int(kind) if kind.isascii() and kind.isdigit() and len(kind) < _MAX_DIGITS else kind
+    return replace(described, metadata={**described.metadata, **clean_metadata({"cls": number})})
+
+
+def _sidecar(file: BinaryIO, member: tarfile.TarInfo) -> bytes:
+    file.seek(member.offset_data)
+    return file.read(min(member.size, MAX_SIDECAR_BYTES + 1))
+
+
+def _read(archive: Archive, offset: int, size: int) -> bytes:
+    with archive.file.open("rb") as file:
+        file.seek(offset)
+        data = file.read(size)
+    if len(data) < size:
+        raise OSError("the shard was cut off while it was read")
+    return data
+
+
+class _Headers:
+    """A file as tarfile reads it, which takes a header's word for how much to read at once."""
+
+    def __init__(self, file: BinaryIO) -> None:
+        self._file = file
+        self.seek = file.seek
+        self.tell = file.tell
+
+    def read(self, size: int = -1) -> bytes:
+        if not 0 <= size <= _MAX_HEADER:
+            raise tarfile.ReadError("a header is larger than 1 MB")
+        return self._file.read(size)

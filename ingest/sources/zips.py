@@ -1,0 +1,106 @@
+"""Zip archives of pictures, with sidecars beside them by name.
+
+The list of members is read when the archive is opened; a picture when it is asked for, through a
+handle of its own, so that any number of threads may read at once.
+"""
+
+from __future__ import annotations
+
+import lzma
+import os
+import struct
+import zipfile
+import zlib
+from collections.abc import Iterator, Mapping
+from functools import partial
+
+from ingest.sample import Item
+from ingest.sources.folder import EVERY_FILE, FileFilter
+from ingest.sources.members import Archive, is_hidden, member_item
+from ingest.sources.sidecars import MAX_SIDECAR_BYTES, Sidecar, said
+from search.errors import ImageError
+from search.images import MAX_BYTES, is_image_name
+
+#: What ``zipfile`` raises for damaged members, and for compressions that it does not know.
+_DAMAGE = (zipfile.BadZipFile, zlib.error, lzma.LZMAError, EOFError, ValueError, struct.error,
+           NotImplementedError)  # fmt: skip
+_ENCRYPTED = 0x1
+_LOCAL_HEADER = 30
+
+
+def is_zip(name: str) -> bool:
+    """Whether a file is called like a zip."""
+    return name.lower().endswith(".zip")
+
+
+def read_zip(archive: Archive, files: FileFilter = EVERY_FILE) -> Iterator[Item]:
+    """The pictures of an archive in name order, each with what its sidecars say.
+
+    ``a/b.jpg`` is described by ``a/b.txt``, ``a/b.jpg.txt``, and likewise ``.json``.
+    """
+    try:
+        with zipfile.ZipFile(archive.file) as opened:
+            # The first of a name counts; sidecars are found by name.
+            members: dict[str, zipfile.ZipInfo] = {}
+            for info in opened.infolist():
+                if not info.is_dir() and not is_hidden(info.filename):
+                    members.setdefault(info.filename, info)
+    except _DAMAGE as error:
+        yield archive.failure(error, "the archive is damaged")
+        return
+    except OSError as error:
+        yield archive.failure(error)
+        return
+    for name in sorted(members):
+        if is_image_name(name) and files.takes(name):
+            yield _item(archive, members[name], members)
+
+
+def _item(archive: Archive, info: zipfile.ZipInfo, members: Mapping[str, zipfile.ZipInfo]) -> Item:
+    load = partial(_load, archive, info)
+    try:
+        return member_item(
+            archive, info.filename, info.file_size, load, partial(_said, archive, info, members)
+        )
+    except OSError as error:
+        return archive.failure(error)
+
+
+def _said(
+    archive: Archive, info: zipfile.ZipInfo, members: Mapping[str, zipfile.ZipInfo]
+) -> Sidecar:
+    if info.flag_bits & _ENCRYPTED:
+        raise ValueError("encrypted: unpack it with its password first")
+
+    def read(name: str) -> bytes | None:
+        if name not in members:
+            return None
+        try:
+            return _read(archive, members[name], MAX_SIDECAR_BYTES)
+        except ImageError as error:
+            raise ValueError(f"its sidecar {name}: {error}") from error
+
+    return said(info.filename, read)
+
+
+def _load(archive: Archive, info: zipfile.ZipInfo) -> bytes:
+    data = _read(archive, info, MAX_BYTES)
+    if len(data) > MAX_BYTES:
+        raise ImageError(f"larger than {MAX_BYTES >> 20} MB")
+    return data
+
+
+def _read(archive: Archive, info: zipfile.ZipInfo, limit: int) -> bytes:
+    """A member's bytes, at most one more than ``limit``, whatever the archive says of its size."""
+    try:
+        with archive.file.open("rb") as file:
+            file.seek(info.header_offset)
+            header = file.read(_LOCAL_HEADER)
+            signature, name_length, extra_length = struct.unpack("<4s22xHH", header)
+            if signature != b"PK\x03\x04":
+                raise zipfile.BadZipFile("no header where the list of members says")
+            file.seek(name_length + extra_length, os.SEEK_CUR)
+            with zipfile.ZipExtFile(file, "r", info) as member:
+                return member.read(limit + 1)
+    except _DAMAGE as error:
+        raise ImageError(f"damaged in the archive: {error or type(error).__name__}") from error
