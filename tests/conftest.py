@@ -9,6 +9,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from hub import make_tiny_model
 from PIL import Image
 
 import twinlens
@@ -96,6 +97,12 @@ def index(tmp_path: Path, encoder: ColourEncoder) -> Iterator[twinlens.Index]:
     """An empty collection in a Milvus Lite file of its own."""
     with twinlens.open(tmp_path / "test.db", model=encoder) as opened:
         yield opened
+
+
+@pytest.fixture(scope="session")
+def tiny_model(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A made-up OpenCLIP model as a folder; ``local-dir:`` before it makes it a model's name."""
+    return make_tiny_model(tmp_path_factory.mktemp("models") / "tiny")
 
 
 @pytest.fixture

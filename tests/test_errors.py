@@ -1,0 +1,49 @@
+"""The exception tree is the one that its docstring draws."""
+
+from __future__ import annotations
+
+import re
+
+import pytest
+
+import twinlens
+from search import errors
+
+CLASSES = {
+    name: value
+    for name, value in vars(errors).items()
+    if isinstance(value, type) and issubclass(value, Exception)
+}
+
+
+def drawn_parents() -> dict[str, str]:
+    """Each class of the drawing with the nearest class above it that stands further left."""
+    assert errors.__doc__
+    found = re.finditer(r"^[ │├└─]+(?P<name>\w+Error)(?= {2})", errors.__doc__, re.MULTILINE)
+    names = [(match.start("name") - match.start(), match["name"]) for match in found]
+    return {
+        name: next((above for at, above in reversed(names[:i]) if at < column), "Exception")
+        for i, (column, name) in enumerate(names)
+    }
+
+
+def test_the_tree_is_as_drawn() -> None:
+    parents = {name: cls.__bases__[0].__name__ for name, cls in CLASSES.items()}
+    assert drawn_parents() == parents
+    assert parents["TwinlensError"] == "Exception"
+
+
+def test_all_errors_can_be_caught_as_one() -> None:
+    assert all(issubclass(cls, twinlens.TwinlensError) for cls in CLASSES.values())
+
+
+def test_every_error_is_public() -> None:
+    for name, cls in CLASSES.items():
+        assert getattr(twinlens, name) is cls
+        assert name in twinlens.__all__
+
+
+@pytest.mark.parametrize("name", CLASSES)
+def test_an_error_reads_as_its_message(name: str) -> None:
+    assert str(CLASSES[name]("say what to do")) == "say what to do"
+    assert CLASSES[name].__doc__

@@ -1,0 +1,143 @@
+"""What can be asked, and what is refused with a sentence."""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+from conftest import COLOURS, ColourEncoder
+from PIL import Image as Pillow
+
+from search.errors import ImageError, UsageError
+from search.query import MAX_QUERY_TEXT, Image, Text, Vector, embed, parse, read_image
+
+
+def test_words_are_a_text() -> None:
+    assert parse("two dogs") == Text("two dogs")
+
+
+def test_a_picture_is_an_image() -> None:
+    assert parse(image="cat.jpg") == Image("cat.jpg")
+
+
+def test_an_array_is_a_vector() -> None:
+    values = np.ones(16)
+    part = parse(values)
+    assert isinstance(part, Vector)
+    assert part.values is values
+
+
+@pytest.mark.parametrize("part", [Text("a"), Image("a.jpg"), Vector([1.0])])
+def test_a_part_is_taken_as_it_is(part: object) -> None:
+    assert parse(part) is part
+
+
+@pytest.mark.parametrize("both", [{}, {"query": "a dog", "image": "dog.jpg"}])
+def test_one_thing_is_asked_at_a_time(both: dict[str, str]) -> None:
+    with pytest.raises(UsageError, match="one of the two"):
+        parse(**both)
+
+
+@pytest.mark.parametrize("nothing", ["", "  ", "\n\t"])
+def test_an_empty_question_is_refused(nothing: str) -> None:
+    with pytest.raises(UsageError, match="the query is empty"):
+        parse(nothing)
+
+
+def test_an_endless_question_is_refused() -> None:
+    assert parse("a" * MAX_QUERY_TEXT)
+    with pytest.raises(UsageError, match="longer than 10000 characters"):
+        parse("a" * (MAX_QUERY_TEXT + 1))
+
+
+@pytest.mark.parametrize("query", [7, ["a dog"], b"bytes", {"text": "a dog"}])
+def test_other_things_cannot_be_asked(query: object) -> None:
+    with pytest.raises(UsageError, match=f"not {type(query).__name__}"):
+        parse(query)
+
+
+def test_text_and_picture_become_unit_rows(
+    encoder: ColourEncoder, paint: Callable[..., Path]
+) -> None:
+    for part in (Text("red"), Image(paint("red"))):
+        row = embed(part, encoder)
+        assert row.shape == (16,)
+        assert row.dtype == np.float32
+        assert np.linalg.norm(row) == pytest.approx(1, abs=1e-6)
+        assert row.argmax() == list(COLOURS).index("red")
+
+
+def test_a_picture_is_the_same_however_it_is_given(
+    encoder: ColourEncoder, paint: Callable[..., Path]
+) -> None:
+    path = paint("blue")
+    expected = embed(Image(path), encoder)
+    for source in (str(path), path.read_bytes(), Pillow.open(path)):
+        np.testing.assert_array_equal(embed(Image(source), encoder), expected)
+
+
+def test_a_text_that_is_not_unicode_is_searched_as_far_as_it_is(encoder: ColourEncoder) -> None:
+    # What a terminal that is not UTF-8 hands over.
+    assert embed(Text("red \udcff"), encoder).argmax() == list(COLOURS).index("red")
+
+
+def test_a_vector_is_made_a_unit_row(encoder: ColourEncoder) -> None:
+    row = embed(Vector([3.0, 4.0] + [0.0] * 14), encoder)
+    np.testing.assert_allclose(row, [0.6, 0.8] + [0.0] * 14, rtol=1e-6)
+    assert row.dtype == np.float32
+
+
+@pytest.mark.parametrize("size", [1e-30, 1e30, 1e300])
+def test_a_vector_of_any_length_is_made_a_unit_row(encoder: ColourEncoder, size: float) -> None:
+    row = embed(Vector(np.full(16, size)), encoder)
+    np.testing.assert_allclose(row, np.full(16, 0.25), rtol=1e-6)
+
+
+@pytest.mark.parametrize(
+    "values",
+    [
+        np.ones(15),
+        np.zeros(16),
+        [float("nan")] * 16,
+        [float("inf")] * 16,
+        [],
+        "words",
+        None,
+        [[1.0], [1.0, 2.0]],
+        [1j] * 16,
+    ],
+    ids=repr,
+)
+def test_a_vector_that_is_none_is_refused(encoder: ColourEncoder, values: object) -> None:
+    with pytest.raises(UsageError, match="a query vector is 16 finite numbers"):
+        embed(Vector(values), encoder)
+
+
+def test_a_picture_that_is_not_there_is_named(tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match=r"there is no picture .*/none\.jpg"):
+        read_image(tmp_path / "none.jpg")
+    with pytest.raises(UsageError, match="there is no picture"):
+        read_image("no\0such.jpg")
+
+
+def test_a_folder_is_no_picture(tmp_path: Path) -> None:
+    with pytest.raises(ImageError, match="cannot be read"):
+        read_image(tmp_path)
+
+
+def test_a_broken_picture_is_an_image_error(encoder: ColourEncoder) -> None:
+    with pytest.raises(ImageError):
+        embed(Image(b"these are not pixels"), encoder)
+
+
+def test_something_else_is_no_picture() -> None:
+    with pytest.raises(UsageError, match="not list"):
+        read_image([1, 2, 3])  # type: ignore[arg-type]
+
+
+def test_a_pillow_image_keeps_its_pixels() -> None:
+    image = Pillow.new("RGBA", (3, 2), (1, 2, 3, 4))
+    assert Pillow.open(io.BytesIO(read_image(image))).getpixel((0, 0)) == (1, 2, 3, 4)
