@@ -10,7 +10,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, get_args
 
 import numpy as np
 
@@ -29,8 +29,12 @@ from search.records import (
     MAX_SHOWN,
     MAX_SHOWN_BYTES,
     MAX_TEXT_BYTES,
+    FieldType,
     Kind,
     Row,
+    dynamic_types,
+    fixed_types,
+    join_types,
 )
 
 if TYPE_CHECKING:
@@ -41,9 +45,13 @@ MAX_MESSAGE_BYTES = 16 << 20
 MAX_MESSAGE_ROWS = 5_000
 #: Milvus returns at most this many hits, offset included.
 MAX_LIMIT = 16_384
+#: A collection's properties travel with every description of it; rows may have more fields.
+MAX_FIELDS = 1_000
 SCHEMA_VERSION = "1"
 _KINDS: tuple[Kind, ...] = ("texts", "files", "images")
 _NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]{0,127}")
+#: A property of a collection for each field that its rows brought: ``twinlens.field.TYPE.NAME``.
+_FIELD_PROPERTY = "twinlens.field."
 _PHYSICAL = re.compile(r"(?P<name>.+)_(?P<kind>images|texts|files)_g(?P<generation>\d+)")
 
 
@@ -77,6 +85,11 @@ class Capabilities:
             types += ("HNSW_SQ", "HNSW_PQ", "IVF_RABITQ", "GPU_CAGRA")
         return cls(version, lite=False, hybrid=modern, half_precision=numbers >= [2, 4],
                    index_types=types)  # fmt: skip
+
+    @property
+    def infix(self) -> bool:
+        """Whether ``like`` finds a text within another, not only at its beginning."""
+        return self.lite or [int(part) for part in re.findall(r"\d+", self.version)[:2]] >= [2, 4]
 
     @property
     def label(self) -> str:
@@ -138,6 +151,7 @@ class Store:
                 physical = f"{name}_{kind}_g1"
                 if not self._client.has_collection(physical):
                     _create(self._client, physical, kind, fingerprint)
+                _index(self._client, physical)
                 self._point(f"{name}_{kind}", physical)
         return self.corpus(name)
 
@@ -199,6 +213,8 @@ class Corpus:
         self.capabilities = capabilities
         self._client = client
         self._loaded: set[Kind] = set()
+        self._learned: dict[Kind, set[tuple[str, FieldType]]] = {}
+        self._learning = threading.Lock()
 
     def count(self, kind: Kind) -> int:
         """How many rows there are, everything acknowledged so far included."""
@@ -210,23 +226,62 @@ class Corpus:
 
     def upsert(self, kind: Kind, rows: Sequence[Row]) -> None:
         """Write rows, replacing those of the same key; cut into messages the server accepts."""
+        self.learn_fields(kind, rows)
         for batch in cut_by_bytes(rows):
             with _milvus(f"write {len(batch)} rows"):
                 self._client.upsert(self._of(kind), batch)
 
+    def fields(self, kind: Kind) -> dict[str, FieldType]:
+        """What filters can name: the columns, and every other field that rows ever brought."""
+        learned: dict[str, FieldType] = {}
+        for name, seen in sorted(self._stored_fields(kind)):
+            learned[name] = join_types(learned.get(name, seen), seen)
+        if learned.get("taken") == "text":
+            learned["taken"] = "date"
+        return learned | fixed_types(kind)
+
+    def learn_fields(self, kind: Kind, rows: Sequence[Row]) -> None:
+        """Keep the names and types of fields with the collection; costs a call for new ones only.
+
+        Each name and type is a property of its own, so that several writers add to one another.
+        """
+        found = dynamic_types(rows) if kind != "files" else set()
+        with self._learning:
+            if found <= self._learned.get(kind, set()):
+                return
+            stored = self._stored_fields(kind)
+            new = sorted(found - stored)[: max(0, MAX_FIELDS - len(stored))]
+            if new:
+                properties = {f"{_FIELD_PROPERTY}{seen}.{name}": "1" for name, seen in new}
+                with _milvus("keep the names of fields"):
+                    self._client.alter_collection_properties(f"{self.name}_{kind}", properties)
+            self._learned[kind] = stored | found
+
+    def _stored_fields(self, kind: Kind) -> set[tuple[str, FieldType]]:
+        with _milvus("read the names of fields"):
+            described = self._client.describe_collection(f"{self.name}_{kind}")
+        stored: set[tuple[str, FieldType]] = set()
+        for key in described.get("properties") or {}:
+            if key.startswith(_FIELD_PROPERTY):
+                written, _, name = key.removeprefix(_FIELD_PROPERTY).partition(".")
+                stored |= {(name, seen) for seen in get_args(FieldType) if seen == written}
+        return stored
+
     def delete(self, kind: Kind, ids: Sequence[str]) -> None:
         """Delete rows by key; keys that are not there are no error."""
         for start in range(0, len(ids), 1_000):
+            wanted = _keys(kind, ids[start : start + 1_000])
             with _milvus("delete rows"):
-                self._client.delete(self._of(kind), ids=list(ids[start : start + 1_000]))
+                self._client.delete(self._of(kind), filter=wanted)
 
     def get(self, kind: Kind, ids: Sequence[str], fields: Sequence[str] = ("*",)) -> list[Row]:
         """The rows of these keys that exist, in no particular order."""
         rows: list[Row] = []
         for start in range(0, len(ids), 500):
+            wanted = _keys(kind, ids[start : start + 500])
             with _milvus("read rows"):
-                rows += self._client.get(
-                    self._of(kind), ids=list(ids[start : start + 500]), output_fields=list(fields)
+                rows += self._client.query(
+                    self._of(kind), filter=wanted, output_fields=list(fields)
                 )
         return [dict(row) for row in rows]
 
@@ -252,6 +307,7 @@ class Corpus:
                     rows = iterator.next()
                 if not rows:
                     return
+                _quote_cursor(iterator)
                 yield [dict(row) for row in rows]
         finally:
             iterator.close()
@@ -276,6 +332,8 @@ class Corpus:
             expression: a Milvus boolean expression that rows must satisfy.
             offset: how many of the nearest rows to pass over.
         """
+        if offset < 0:
+            raise UsageError(f"the offset must be from 0, not {offset}")
         if not 1 <= limit <= MAX_LIMIT - offset:
             raise UsageError(
                 f"limit plus offset must be from 1 to {MAX_LIMIT}, not {limit + offset}"
@@ -346,11 +404,50 @@ def escape_like(value: str) -> str:
     return value.replace("\\", "\\\\").replace("%", "\\%").replace("_", "\\_")
 
 
+def begins(field: str, prefix: str) -> str:
+    """An expression for texts that begin so.
+
+    Not with ``like``: servers before 2.4 take no escapes in it, and Milvus Lite not everywhere.
+    Every backend compares texts by their bytes, as their code points sort.
+    """
+    stem = prefix.rstrip("\U0010ffff")
+    since = f"{field} >= {quote(prefix)}"
+    if not stem:
+        return since
+    last = ord(stem[-1]) + 1
+    after = stem[:-1] + chr(0xE000 if last == 0xD800 else last)  # past the surrogates
+    return f"{since} and {field} < {quote(after)}"
+
+
+def _keys(kind: Kind, ids: Sequence[str]) -> str:
+    """An expression for rows by their keys. pymilvus would make one, but breaks at quotes."""
+    return f"{'path' if kind == 'files' else 'id'} in [{', '.join(map(quote, ids))}]"
+
+
+class _Key(str):
+    """A key that is quoted where it is put between quotes as it is."""
+
+    __slots__ = ()
+
+    def __format__(self, spec: str) -> str:
+        return quote(str(self))[1:-1]
+
+
+def _quote_cursor(iterator: Any) -> None:
+    """See to it that the next page is asked for with the last key quoted.
+
+    pymilvus 3.0 writes ``f'path > "{last}"'``, which a path with a quote or a backslash breaks.
+    """
+    last = getattr(iterator, "_next_id", None)
+    if isinstance(last, str):
+        iterator._next_id = _Key(last)
+
+
 def _row_bytes(value: Any) -> int:
     if isinstance(value, np.ndarray):
         return value.nbytes
     if isinstance(value, str):
-        return 3 * len(value) + 8
+        return 4 * len(value) + 8
     if isinstance(value, Mapping):
         return sum(len(key) + _row_bytes(item) for key, item in value.items())
     if isinstance(value, list | tuple):
@@ -486,12 +583,9 @@ def _create(client: MilvusClient, physical: str, kind: Kind, fingerprint: Finger
     if kind == "texts":
         text("text", MAX_TEXT_BYTES + 500)
         text("image_id", ID_LENGTH)
-    index = client.prepare_index_params()
-    index.add_index("vector", index_type="FLAT", metric_type="IP")
     client.create_collection(
         physical,
         schema=schema,
-        index_params=index,
         properties={
             "twinlens.fingerprint": fingerprint.to_json(),
             "twinlens.schema": SCHEMA_VERSION,
@@ -499,6 +593,16 @@ def _create(client: MilvusClient, physical: str, kind: Kind, fingerprint: Finger
         # Session: whoever writes reads their own writes at once, without the cost of Strong.
         consistency_level="Session",
     )
+
+
+def _index(client: MilvusClient, physical: str) -> None:
+    """Index an empty collection's vectors, unless they are."""
+    if client.list_indexes(physical):
+        return
+    index = client.prepare_index_params()
+    index.add_index("vector", index_type="FLAT", metric_type="IP")
+    # With sync, pymilvus sleeps for half a second before it looks whether it is done.
+    client.create_index(physical, index, sync=False)
 
 
 @contextmanager

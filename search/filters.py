@@ -1,0 +1,629 @@
+"""A filter people can type → a safe Milvus expression.
+
+    year >= 2020 and camera in ("X100", "R5") and path startswith "trips/"
+
+``docs/filters.md`` explains the language. Nothing that was typed reaches Milvus as it was typed: a
+filter is parsed, its fields and types are checked, and an expression is written anew.
+"""
+
+from __future__ import annotations
+
+import difflib
+import math
+import operator
+import re
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Literal
+
+from search.errors import FilterError, UnsupportedError
+from search.records import FIXED_FIELDS, FieldType, Scalar
+from search.store import Capabilities, begins, escape_like, quote
+
+#: Characters of a filter.
+MAX_LENGTH = 50_000
+#: Parentheses and "not" within each other; Milvus Lite parses by recursion.
+MAX_DEPTH = 16
+#: Comparisons; a server takes some milliseconds for each.
+MAX_TERMS = 200
+#: Values after "in".
+MAX_LIST = 1_000
+#: Fields that a message lists.
+MAX_LISTED = 50
+#: Milvus keeps 64-bit integers, and a server cannot read the smallest of them.
+MAX_INTEGER = 2**63 - 1
+
+Comparison = Literal["==", "!=", "<", "<=", ">", ">="]
+Matching = Literal["startswith", "endswith", "contains"]
+
+
+@dataclass(frozen=True, slots=True)
+class Compare:
+    """``field == value`` and the like."""
+
+    field: str
+    op: Comparison
+    value: Scalar
+
+
+@dataclass(frozen=True, slots=True)
+class In:
+    """``field in (values)``."""
+
+    field: str
+    values: tuple[Scalar, ...]
+    negated: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Match:
+    """``field startswith text`` and the like; for a list, whether it contains the text."""
+
+    field: str
+    how: Matching
+    value: str
+
+
+@dataclass(frozen=True, slots=True)
+class Known:
+    """``field is known``: whether the row has the field at all."""
+
+    field: str
+    known: bool = True
+
+
+@dataclass(frozen=True, slots=True)
+class Not:
+    """``not node``."""
+
+    node: Node
+
+
+@dataclass(frozen=True, slots=True)
+class Join:
+    """Nodes joined by "and" or by "or"."""
+
+    word: Literal["and", "or"]
+    nodes: tuple[Node, ...]
+
+
+Node = Compare | In | Match | Known | Not | Join
+
+
+def compile_filter(
+    text: str, fields: Mapping[str, FieldType], can: Capabilities | None = None
+) -> str:
+    """A filter as a Milvus expression; "" for an empty filter.
+
+    Args:
+        text: the filter.
+        fields: the fields there are, as ``Corpus.fields`` has them.
+        can: what the backend can do; None for a current server.
+
+    Raises:
+        FilterError: the filter cannot be understood, names a field that is not there, or compares
+            a field with a value of another type.
+        UnsupportedError: the backend cannot search within texts.
+    """
+    if not text.strip():
+        return ""
+    return _Writer(fields, can).write(parse_filter(text, fields))
+
+
+def parse_filter(text: str, fields: Mapping[str, FieldType]) -> Node:
+    """A filter as a tree, with its fields and types checked.
+
+    Raises:
+        FilterError: see ``compile_filter``.
+    """
+    return _Parser(text, fields).parse()
+
+
+def literal(value: Scalar) -> str:
+    """A value as it must stand in a filter, for programs that put filters together."""
+    if isinstance(value, bool):
+        return "true" if value else "false"
+    if isinstance(value, str):
+        return '"' + value.replace('"', '""') + '"'
+    return repr(value)
+
+
+_TOKEN = re.compile(
+    r"""(?P<number>[+-]?(?:[0-9]+\.?[0-9]*|\.[0-9]+)(?:[eE][+-]?[0-9]+)?(?![\w.]))
+      | (?P<text>"(?:[^"]|"")*+"|'(?:[^']|'')*+')
+      | (?P<field>`[^`]+`)
+      | (?P<word>[A-Za-z_][A-Za-z0-9_]*)
+      | (?P<sign>==|!=|<=|>=|<>|&&|\|\||[=<>!()\[\],])""",
+    re.VERBOSE,
+)
+_BLANK = re.compile(r"\s*")
+_COMPARISONS: Mapping[str, Comparison] = {
+    "=": "==", "==": "==", "!=": "!=", "<": "<", "<=": "<=", ">": ">", ">=": ">=",
+}  # fmt: skip
+_MATCHINGS: Mapping[str, Matching] = {
+    "startswith": "startswith", "endswith": "endswith", "contains": "contains",
+}  # fmt: skip
+_INSTEAD = {"&&": "and", "||": "or", "!": "not", "<>": "!=", "like": "startswith or contains",
+            "matches": "contains", "has": "contains", "null": "known or unknown"}  # fmt: skip
+_KEYWORDS = {"and", "or", "not", "in", "between", "is", "known", "unknown", "true", "false",
+             *_MATCHINGS}  # fmt: skip
+_DATE = re.compile(
+    r"[0-9]{4}(?:-[0-9]{2}(?:-[0-9]{2}(?:[T ][0-9]{2}(?::[0-9]{2}(?::[0-9]{2})?)?)?)?)?"
+)
+_EXAMPLES: Mapping[FieldType, tuple[str, str]] = {
+    "text": ("text", '{} == "x"'),
+    "path": ("a path", '{} startswith "trips/"'),
+    "date": ("a date", '{} >= "2020-05"'),
+    "integer": ("a number", "{} >= 2020"),
+    "number": ("a number", "{} >= 0.5"),
+    "boolean": ("true or false", "{} == true"),
+    "list": ("a list", '{} contains "x"'),
+    "mixed": ("text in some rows and a number in others", "{} == 1"),
+}
+
+
+@dataclass(frozen=True, slots=True)
+class _Token:
+    kind: str
+    text: str
+    column: int
+
+    @property
+    def word(self) -> str:
+        """The keyword this is, "" if it is none."""
+        lower = self.text.lower() if self.kind == "word" else ""
+        return lower if lower in _KEYWORDS else ""
+
+
+class _Parser:
+    """Recursive descent, one method for each rule of the grammar."""
+
+    def __init__(self, text: str, fields: Mapping[str, FieldType]) -> None:
+        if len(text) > MAX_LENGTH:
+            raise FilterError(
+                f"the filter has {len(text):,} characters: at most {MAX_LENGTH:,} are taken"
+            )
+        self._fields = fields
+        self._tokens = _tokens(text)
+        self._at = 0
+        self._depth = 0
+        self._terms = 0
+
+    def parse(self) -> Node:
+        node = self._either()
+        if meant := _INSTEAD.get(self._next.text):
+            raise self._wrong(f"write {meant} instead")
+        if self._next.kind != "end":
+            raise self._wrong('expected "and", "or" or the end here')
+        return node
+
+    def _either(self) -> Node:
+        return self._join("or", lambda: self._join("and", self._negation))
+
+    def _join(self, word: Literal["and", "or"], part: Callable[[], Node]) -> Node:
+        nodes = [part()]
+        while self._next.word == word:
+            self._take()
+            nodes.append(part())
+        return nodes[0] if len(nodes) == 1 else Join(word, tuple(nodes))
+
+    def _negation(self) -> Node:
+        if self._next.word != "not" and self._next.text != "(":
+            return self._term()
+        self._depth += 1
+        if self._depth > MAX_DEPTH:
+            raise self._wrong(f'parentheses and "not" go deeper than {MAX_DEPTH} levels')
+        opened = self._take()
+        if opened.word == "not":
+            node: Node = Not(self._negation())
+        else:
+            node = self._either()
+            self._expect(")", f'the parenthesis of column {opened.column} is not closed: write ")"')
+        self._depth -= 1
+        return node
+
+    def _term(self) -> Node:
+        """A field and what is said about it."""
+        name = self._field()
+        self._count(1)
+        sign = self._take()
+        if sign.kind == "sign" and sign.text in _COMPARISONS:
+            return self._compare(name, _COMPARISONS[sign.text], sign)
+        if sign.word in _MATCHINGS:
+            return self._match(name, _MATCHINGS[sign.word], sign)
+        if sign.word == "between":
+            low = self._compare(name, ">=", sign)
+            if self._next.word != "and":
+                raise self._wrong(f'"between" wants two values: write {name} between 1 and 2')
+            self._take()
+            return Join("and", (low, self._compare(name, "<=", sign)))
+        if sign.word == "not" and self._next.word == "in":
+            self._take()
+            return self._in(name, negated=True)
+        if sign.word == "in":
+            return self._in(name, negated=False)
+        if sign.word == "is" and self._next.word in ("known", "unknown"):
+            return Known(name, self._take().word == "known")
+        if sign.word == "is":
+            raise self._wrong(f"write {name} is known, or {name} is unknown")
+        if meant := _INSTEAD.get(sign.text.lower()):
+            raise self._wrong(f"write {meant} instead", sign)
+        example = self._example(name)
+        raise self._wrong(f"expected a comparison: write, for example, {example}", sign)
+
+    def _field(self) -> str:
+        token = self._take()
+        if token.kind == "field":
+            name = token.text[1:-1]
+        elif token.kind == "word" and (not token.word or token.text in self._fields):
+            name = token.text
+        elif token.kind == "end":
+            raise self._wrong("the filter ends where a field was expected", token)
+        elif token.kind in ("text", "number"):
+            raise self._wrong("expected a field here: write the field first, then the value", token)
+        elif instead := _INSTEAD.get(token.text):
+            raise self._wrong(f"write {instead} instead", token)
+        else:
+            raise self._wrong("expected a field here", token)
+        if name not in self._fields:
+            raise self._wrong(_unknown(name, self._fields), token)
+        return name
+
+    def _compare(self, name: str, op: Comparison, sign: _Token) -> Compare:
+        kind = self._fields[name]
+        if kind == "list" or (kind == "boolean" and op not in ("==", "!=")):
+            raise self._mistyped(name, sign)
+        return Compare(name, op, self._value(name))
+
+    def _match(self, name: str, how: Matching, sign: _Token) -> Match:
+        kind = self._fields[name]
+        texts = kind in ("text", "path", "date", "mixed")
+        if not texts and (kind != "list" or how != "contains"):
+            raise self._mistyped(name, sign)
+        token = self._next
+        if token.kind != "text":
+            raise self._wrong(f'write the text in quotes: {name} {how} "x"')
+        return Match(name, how, _text(self._take()))
+
+    def _in(self, name: str, *, negated: bool) -> In:
+        if self._fields[name] == "list":
+            raise self._mistyped(name, self._next)
+        closing = {"(": ")", "[": "]"}.get(self._next.text)
+        if closing is None:
+            raise self._wrong(f"write the values in parentheses: {name} in (…, …)")
+        opened = self._take()
+        values: list[Scalar] = []
+        while self._next.text != closing:
+            values.append(self._value(name))
+            if len(values) > MAX_LIST:
+                raise self._wrong(f"more than {MAX_LIST:,} values", opened)
+            if self._next.text == ",":
+                self._take()
+            elif self._next.text != closing:
+                raise self._wrong('expected "," or the end of the list')
+        if not values:
+            raise self._wrong("the list is empty, nothing could match: put a value in it", opened)
+        self._take()
+        if self._fields[name] == "mixed" or not _can_be_bare(name):
+            self._count(len(values) - 1)
+        return In(name, tuple(dict.fromkeys(values)), negated)
+
+    def _value(self, name: str) -> Scalar:
+        """A value that the field can be compared with."""
+        token, kind = self._next, self._fields[name]
+        if token.kind == "text":
+            text = _text(token)
+            if kind in ("integer", "number", "boolean"):
+                raise self._mistyped(name)
+            self._take()
+            return self._date(name, text, token) if kind == "date" else text
+        if token.kind == "number":
+            if kind not in ("integer", "number", "mixed"):
+                raise self._mistyped(name)
+            return _number(self._take())
+        if token.word in ("true", "false"):
+            if kind not in ("boolean", "mixed"):
+                raise self._mistyped(name)
+            return self._take().word == "true"
+        if token.kind == "word" and kind in ("text", "path", "date", "mixed"):
+            raise self._wrong(f'write the text in quotes: "{token.text}"')
+        raise self._wrong(f"expected a value: write, for example, {self._example(name)}")
+
+    def _date(self, name: str, text: str, token: _Token) -> str:
+        if not _DATE.fullmatch(text):
+            raise self._wrong(
+                f'{name} is a date: write "2020", "2020-05", "2020-05-17T08:30"', token
+            )
+        try:
+            datetime.fromisoformat(text + "0001-01-01T00:00:00"[len(text) :])
+        except ValueError:
+            raise self._wrong("there is no such date", token) from None
+        return text.replace(" ", "T")
+
+    def _mistyped(self, name: str, token: _Token | None = None) -> FilterError:
+        what, _ = _EXAMPLES[self._fields[name]]
+        wrong = (token or self._next).text
+        return self._wrong(
+            f"{name} is {what}: write {self._example(name)}, not {_cut(wrong)}", token
+        )
+
+    def _example(self, name: str) -> str:
+        return _EXAMPLES[self._fields[name]][1].format(name)
+
+    def _count(self, terms: int) -> None:
+        self._terms += terms
+        if self._terms > MAX_TERMS:
+            raise self._wrong(f'more than {MAX_TERMS} comparisons: put values into one "in" list')
+
+    def _expect(self, sign: str, problem: str) -> None:
+        if self._next.text != sign:
+            raise self._wrong(problem)
+        self._take()
+
+    @property
+    def _next(self) -> _Token:
+        return self._tokens[self._at]
+
+    def _take(self) -> _Token:
+        token = self._tokens[self._at]
+        self._at = min(self._at + 1, len(self._tokens) - 1)
+        return token
+
+    def _wrong(self, problem: str, token: _Token | None = None) -> FilterError:
+        return _wrong(problem, token or self._next)
+
+
+def _tokens(text: str) -> list[_Token]:
+    tokens: list[_Token] = []
+    at = 0
+    while True:
+        blank = _BLANK.match(text, at)
+        at = blank.end() if blank else at
+        if at == len(text):
+            return [*tokens, _Token("end", "", at + 1)]
+        found = _TOKEN.match(text, at)
+        if found is None:
+            rest = _Token("", text[at:], at + 1)
+            if text[at] in "\"'":
+                raise _wrong(f"the text is not closed: write {text[at]} at its end", rest)
+            raise _wrong("this cannot be understood; text stands in quotes", rest)
+        token = _Token(found.lastgroup or "", found[0], at + 1)
+        if any("\ud800" <= character <= "\udfff" for character in token.text):
+            raise _wrong("this is not valid Unicode", token)
+        tokens.append(token)
+        at = found.end()
+
+
+def _unknown(name: str, fields: Mapping[str, FieldType]) -> str:
+    """That there is no such field, which one was probably meant, and which there are."""
+    same = [field for field in fields if field.lower() == name.lower()]
+    close = difflib.get_close_matches(name, fields, 3, 0.7)
+    meant = " or ".join(dict.fromkeys([*same, *close]))
+    known = sorted(fields)
+    listed = ", ".join(known[:MAX_LISTED]) + (", …" if len(known) > MAX_LISTED else "")
+    problem = f"there is no field {_cut(name)}"
+    return f"{problem}: did you mean {meant}? The fields are: {listed}" if meant else (
+        f"{problem}. The fields are: {listed}"
+    )  # fmt: skip
+
+
+def _text(token: _Token) -> str:
+    mark = token.text[0]
+    return token.text[1:-1].replace(2 * mark, mark)
+
+
+def _number(token: _Token) -> int | float:
+    """A number; one without a fraction as an integer."""
+    value = float(token.text)
+    if not math.isfinite(value):
+        raise _wrong("the number is too large", token)
+    if re.fullmatch(r"[+-]?[0-9]+", token.text):
+        whole = int(token.text)
+        if abs(whole) > MAX_INTEGER:
+            raise _wrong(f"the number is too large: at most {MAX_INTEGER}", token)
+        return whole
+    return int(value) if value.is_integer() and abs(value) <= 2**53 else value
+
+
+def _wrong(problem: str, token: _Token) -> FilterError:
+    where = f"at {_cut(token.text)}, column {token.column}" if token.text else "at its end"
+    return FilterError(f"the filter is wrong {where}: {problem}")
+
+
+def _cut(text: str) -> str:
+    line = "".join(ch if ch.isprintable() else " " for ch in text)
+    return line if len(line) <= 40 else line[:39] + "…"
+
+
+#: What the expression languages of Milvus have as words of their own.
+_WORDS_OF_MILVUS = {"and", "or", "not", "in", "like", "is", "null", "exists", "true", "false",
+                    "iso", "interval"}  # fmt: skip
+_OPERATORS: Mapping[Comparison, Callable[[float, float], bool]] = {
+    "==": operator.eq, "<": operator.lt, "<=": operator.le, ">": operator.gt, ">=": operator.ge,
+}  # fmt: skip
+_ALWAYS, _NEVER = 'id != ""', 'id == ""'
+
+
+class _Writer:
+    """Writes a tree as a Milvus expression that means the same on every backend.
+
+    A row without the field satisfies no comparison with it. Milvus Lite has three-valued logic
+    ("not unknown" is unknown) and servers before 2.6 have two ("!=" holds where there is nothing),
+    so that "exists" is asked where they would differ.
+    """
+
+    def __init__(self, fields: Mapping[str, FieldType], can: Capabilities | None) -> None:
+        self._fields = fields
+        self._can = can
+        # Fields with an escaped "like", and what makes Milvus Lite look at rows one by one.
+        self._escaped: set[str] = set()
+        self._row_wise: set[str] = set()
+
+    def write(self, node: Node) -> str:
+        expression = self._node(node, within_not=False)
+        lite = self._can is not None and self._can.lite
+        if lite and any(self._row_wise - {field} for field in self._escaped):
+            # Going through rows one by one, it takes "\_" for a backslash and any character.
+            raise UnsupportedError(
+                'Milvus Lite cannot look for "_" or "%" with contains or endswith in this filter, '
+                "only in one without lists, in lists and other fields with contains or endswith: "
+                "leave the sign out, use startswith, or a Milvus server"
+            )
+        return expression
+
+    def _node(self, node: Node, *, within_not: bool) -> str:
+        if isinstance(node, Join):
+            parts = [self._node(part, within_not=within_not) for part in node.nodes]
+            return f" {node.word} ".join(f"({part})" for part in parts)
+        if isinstance(node, Not):
+            return f"not ({self._node(node.node, within_not=True)})"
+        if isinstance(node, Known):
+            known = self._known(node.field)
+            return known if node.known else f"not ({known})"
+        positive, negated = self._positive(node)
+        guarded = node.field not in FIXED_FIELDS and (within_not or negated)
+        if negated:
+            positive = f"not ({positive})"
+        return f"({self._known(node.field)}) and ({positive})" if guarded else positive
+
+    def _positive(self, node: Compare | In | Match) -> tuple[str, bool]:
+        """A comparison without its negation, and whether there was one."""
+        if isinstance(node, Match):
+            return self._match(node), False
+        if isinstance(node, In):
+            return self._in(node.field, node.values), node.negated
+        if node.op == "!=":
+            return self._compare(node.field, "==", node.value), True
+        return self._compare(node.field, node.op, node.value), False
+
+    def _known(self, field: str) -> str:
+        if field not in FIXED_FIELDS:
+            return f"exists {_ref(field)}"
+        if self._fields[field] == "list":
+            self._row_wise.add("a list")
+            return f"not (array_length({field}) == 0)"
+        # A column always has a value; 0 and "" are stored where nobody knows.
+        return f'{field} != ""' if self._fields[field] in ("text", "path") else f"{field} != 0"
+
+    def _compare(self, field: str, op: Comparison, value: Scalar) -> str:
+        kind = self._fields[field]
+        if kind == "path" and isinstance(value, str):
+            return f"{_path(value)} {op} {quote(value)}"
+        if kind == "date" and isinstance(value, str):
+            return _compare_date(_ref(field), op, value)
+        if kind == "integer" and field in FIXED_FIELDS and isinstance(value, float):
+            return _compare_whole(field, op, value)
+        written = f"{_ref(field)} {op} {_literal(value)}"
+        if kind != "mixed":
+            return written
+        self._row_wise.add(field + " has several types")
+        if isinstance(value, str):
+            return written if op == "==" else self._of_one_kind(field, written, text=True)
+        # Milvus Lite takes true for 1 and false for 0; so does everybody then.
+        also = [f"{_ref(field)} {op} {int(value)}"] if isinstance(value, bool) else []
+        also += [
+            f"{_ref(field)} == {word}"
+            for word, number in (("true", 1), ("false", 0))
+            if not isinstance(value, bool) and _OPERATORS[op](number, value)
+        ]
+        written = " or ".join([written, *also])
+        return written if op == "==" else self._of_one_kind(field, written, text=False)
+
+    def _of_one_kind(self, field: str, expression: str, *, text: bool) -> str:
+        """Whether a text is less than a number Milvus Lite does not know; here it is not."""
+        if self._can is None or not self._can.lite:
+            return expression
+        is_text = f'{_ref(field)} like "%"'
+        return f"({is_text if text else f'not ({is_text})'}) and ({expression})"
+
+    def _in(self, field: str, values: Sequence[Scalar]) -> str:
+        kind = self._fields[field]
+        if kind in ("date", "mixed") or not _can_be_bare(field):
+            return " or ".join(f"({self._compare(field, '==', value)})" for value in values)
+        groups: dict[tuple[str, type], list[str]] = {}
+        for value in values:
+            if kind == "integer" and field in FIXED_FIELDS and isinstance(value, float):
+                continue  # A fraction, which no whole number is.
+            where = _path(value) if kind == "path" and isinstance(value, str) else field
+            groups.setdefault((where, type(value)), []).append(_literal(value))
+        if field not in FIXED_FIELDS and kind == "text":
+            self._row_wise.add("a list of values")
+        lists = [f"{where} in [{', '.join(items)}]" for (where, _), items in groups.items()]
+        return " or ".join(lists) or _NEVER
+
+    def _match(self, node: Match) -> str:
+        kind = self._fields[node.field]
+        if kind == "list":
+            self._row_wise.add("a list")
+            return f"array_contains({node.field}, {quote(node.value)})"
+        if kind == "mixed":
+            self._row_wise.add(node.field + " has several types")
+        ref = _path(node.value) if kind == "path" else _ref(node.field)
+        if node.how == "startswith":
+            begun = begins(ref, node.value)
+            return self._of_one_kind(node.field, begun, text=True) if kind == "mixed" else begun
+        if self._can is not None and not self._can.infix:
+            raise UnsupportedError(
+                f"{self._can.label} cannot look for a text within another ({node.field} "
+                f"{node.how} …): use startswith, or a Milvus server 2.4 or later"
+            )
+        if node.field not in FIXED_FIELDS:
+            self._row_wise.add(node.field)
+        after = "%" if node.how == "contains" else ""
+        return f"{ref} like {quote('%' + self._pattern(node) + after)}"
+
+    def _pattern(self, node: Match) -> str:
+        """The text as it must stand within a pattern.
+
+        Milvus Lite asks Arrow, which takes backslashes as they are where a pattern is simple.
+        """
+        simple = not set(node.value) & {"%", "_"}
+        if node.how == "contains" and node.value.endswith("\\"):
+            simple = False
+        if self._can is None or not self._can.lite:
+            return escape_like(node.value)
+        if simple:
+            return node.value
+        self._escaped.add(node.field)
+        return escape_like(node.value)
+
+
+def _ref(field: str) -> str:
+    """A field as Milvus knows it."""
+    return field if field in FIXED_FIELDS else f"$meta[{quote(field)}]"
+
+
+def _can_be_bare(field: str) -> bool:
+    """Whether the name can stand before "in", where Milvus Lite takes no ``$meta["name"]``."""
+    safe = field.replace("_", "a").isalnum() and field.isascii() and field[0].isalpha()
+    return field in FIXED_FIELDS or (safe and field.lower() not in _WORDS_OF_MILVUS)
+
+
+def _path(value: str) -> str:
+    """The column that holds paths of this kind."""
+    absolute = re.match(r"/|[A-Za-z]:[\\/]|[A-Za-z][A-Za-z0-9+.-]*://", value)
+    return "path" if absolute else "relative_path"
+
+
+def _compare_date(ref: str, op: Comparison, value: str) -> str:
+    """A date that stands for all that it begins: "2020-05" is all of May."""
+    if op == "==":
+        return begins(ref, value)
+    after = value[:-1] + chr(ord(value[-1]) + 1)
+    bound = after if op in ("<=", ">") else value
+    return f"{ref} {'<' if op in ('<', '<=') else '>='} {quote(bound)}"
+
+
+def _compare_whole(field: str, op: Comparison, value: float) -> str:
+    """A whole number compared with a fraction, which a server refuses."""
+    if op == "==":
+        return _NEVER
+    bound = math.floor(value) if op in ("<", "<=") else math.ceil(value)
+    if abs(bound) > MAX_INTEGER:
+        return _ALWAYS if (bound > 0) == (op in ("<", "<=")) else _NEVER
+    return f"{field} {'<=' if op in ('<', '<=') else '>='} {bound}"
+
+
+def _literal(value: Scalar) -> str:
+    return quote(value) if isinstance(value, str) else literal(value)
