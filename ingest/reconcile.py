@@ -11,7 +11,7 @@ import numpy as np
 from search.records import IMAGE_FIELDS, MAX_SHOWN, MAX_SHOWN_BYTES, Row, cut_bytes
 from search.store import Corpus, quote
 
-_LEDGER = ("path", "image_id", "texts", "root", "status")
+_LEDGER = ("path", "image_id", "texts", "root", "status", "mtime_ns")
 
 
 @dataclass(frozen=True, slots=True)
@@ -149,6 +149,7 @@ def _shown(files: Sequence[Row], texts: Sequence[str]) -> Row:
     return {
         **place(paths[0], files[0]["root"]),
         "paths": paths[:MAX_SHOWN],
+        "mtime": max(files[0]["mtime_ns"], 0) / 1e9,
         "captions": shown_captions(texts),
     }
 

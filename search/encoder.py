@@ -101,6 +101,14 @@ class OpenClipEncoder:
         return str(self._device)
 
     @property
+    def sigmoid(self) -> tuple[float, float] | None:
+        """Scale and bias that turn a cosine into log odds, of a model trained so (SigLIP)."""
+        bias = getattr(self._model, "logit_bias", None)
+        if bias is None:
+            return None
+        return float(self._model.logit_scale.detach().float().exp()), float(bias.detach())
+
+    @property
     def model(self) -> Any:
         """The model itself, with OpenCLIP's methods."""
         return self._model
@@ -195,7 +203,7 @@ def pick_device(device: str) -> torch.device:
         return torch.device("mps" if torch.backends.mps.is_available() else "cpu")
     try:
         chosen = torch.device(device)
-        torch.empty(1, device=chosen)
+        torch.empty(1, device=chosen).item()
     except (RuntimeError, AssertionError) as error:
         raise ModelError(f"there is no device {device!r} here: use --device auto or cpu") from error
     return chosen

@@ -73,8 +73,9 @@ CATALOGUE: tuple[CatalogueEntry, ...] = (
 class ModelSpec:
     """Which network with which weights; ``source`` is what to type to get it again.
 
-    ``architecture`` is an OpenCLIP name, or an ``hf-hub:`` / ``local-dir:`` id. ``weights`` is a
-    pretrained tag, ``sha256:<digest>`` of a checkpoint file, or "hub".
+    ``architecture`` is an OpenCLIP name, an ``hf-hub:`` id, or "local-dir" for a folder whose
+    digest tells it, too, so that it may be moved. ``weights`` is a pretrained tag,
+    ``sha256:<digest>`` of a checkpoint file or a folder, or "hub".
     """
 
     architecture: str
@@ -87,6 +88,8 @@ class ModelSpec:
         """The model as people read it."""
         if self.weights == "hub" or self.architecture == STARTER:
             return self.architecture
+        if self.source.startswith(DIR_PREFIX):
+            return f"{DIR_PREFIX}{Path(self.source).name}"
         return f"{self.architecture}:{self.weights}"
 
 
@@ -152,9 +155,9 @@ def resolve(name: str) -> ModelSpec:
     if name.startswith(DIR_PREFIX):
         return _resolve_dir(Path(name.removeprefix(DIR_PREFIX)).expanduser())
     architecture, _, weights = name.partition(":")
-    if not weights and Path(name).expanduser().is_dir():
+    if name and not weights and Path(name).expanduser().is_dir():
         return _resolve_dir(Path(name).expanduser())
-    if not weights and Path(name).expanduser().is_file():
+    if name and not weights and Path(name).expanduser().is_file():
         raise ModelError(
             f"{name} is a checkpoint, but of which architecture? Write it as ARCHITECTURE:{name}, "
             "for example ViT-B-32:" + name
@@ -170,7 +173,7 @@ def _resolve_dir(folder: Path) -> ModelSpec:
         if file.suffix in {".json", ".safetensors", ".bin", ".pt"}:
             digest.update(_file_digest(file).encode())
     source = f"{DIR_PREFIX}{folder.resolve()}"
-    return ModelSpec(f"{DIR_PREFIX}{folder.name}", f"sha256:{digest.hexdigest()[:16]}", source)
+    return ModelSpec(DIR_PREFIX.rstrip(":"), f"sha256:{digest.hexdigest()[:16]}", source)
 
 
 def _resolve_openclip(architecture: str, weights: str) -> ModelSpec:

@@ -76,7 +76,9 @@ def embed(part: Part, encoder: Encoder) -> Rows:
         UsageError: the picture does not exist, or the vector has the wrong shape.
     """
     if isinstance(part, Text):
-        words: Rows = encoder.texts([part.text])[0]
+        # A terminal that is not UTF-8 hands over what no tokeniser takes.
+        text = part.text.encode("utf-8", "replace").decode()
+        words: Rows = encoder.texts([text])[0]
         return words
     if isinstance(part, Vector):
         return _unit(part.values, encoder.fingerprint.dim)
@@ -96,7 +98,7 @@ def read_image(source: str | Path | bytes | PillowImage.Image) -> bytes:
         path = Path(source).expanduser()
         try:
             return path.read_bytes()
-        except FileNotFoundError:
+        except (FileNotFoundError, ValueError):  # a name that no file can have
             raise UsageError(f"there is no picture {path}") from None
         except OSError as error:
             raise ImageError(f"{path} cannot be read: {error.strerror}") from error
@@ -110,8 +112,12 @@ def read_image(source: str | Path | bytes | PillowImage.Image) -> bytes:
 
 
 def _unit(values: Any, dim: int) -> Rows:
-    row = np.asarray(values, dtype=np.float32).reshape(-1)
+    try:
+        row = np.asarray(values).astype(np.float64, casting="same_kind").reshape(-1)
+    except (TypeError, ValueError):  # not numbers
+        row = np.empty(0)
     if row.shape != (dim,) or not np.isfinite(row).all() or not row.any():
         raise UsageError(f"a query vector is {dim} finite numbers, not all zero")
-    unit: Rows = row / np.linalg.norm(row)
+    row = row / np.abs(row).max()  # so that no square is too large or too small
+    unit: Rows = (row / np.linalg.norm(row)).astype(np.float32)
     return unit

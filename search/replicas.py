@@ -36,6 +36,11 @@ class ReplicatedEncoder:
     def image_batch(self) -> int:
         return sum(copy.image_batch for copy in self._copies)
 
+    @property
+    def sigmoid(self) -> tuple[float, float] | None:
+        found: tuple[float, float] | None = getattr(self._copies[0], "sigmoid", None)
+        return found
+
     def prepare(self, image: Image.Image) -> Pixels:
         return self._copies[0].prepare(image)
 

@@ -1,0 +1,440 @@
+"""The ``twinlens`` command: the main road as people walk it, and one line for every mistake."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+from conftest import COLOURS, ColourEncoder
+from PIL import Image
+
+import twinlens
+import twinlens_cli
+
+MAIN = "import twinlens; twinlens.main()"
+
+
+@dataclass(frozen=True)
+class Done:
+    """How a command ended."""
+
+    code: int
+    out: str
+    err: str
+
+    @property
+    def complaint(self) -> str:
+        """The one line on stderr."""
+        (line,) = self.err.splitlines()
+        assert line.startswith("twinlens: ")
+        return line.removeprefix("twinlens: ")
+
+
+Run = Callable[..., Done]
+
+
+@pytest.fixture
+def run(capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> Run:
+    """Runs the command in this process."""
+
+    def command(*args: str | Path) -> Done:
+        monkeypatch.setattr(sys, "argv", ["twinlens", *map(str, args)])
+        capfd.readouterr()
+        try:
+            twinlens_cli.run()
+            code = 0
+        except SystemExit as end:
+            code = end.code if isinstance(end.code, int) else int(end.code is not None)
+        return Done(code, *capfd.readouterr())
+
+    return command
+
+
+def process(*args: str | bytes | Path, **environment: str) -> Done:
+    """Runs the command as people do."""
+    ended = subprocess.run(
+        [sys.executable, "-c", MAIN, *args],
+        env=os.environ | {"HF_HUB_OFFLINE": "1", "PYTHONIOENCODING": "utf-8:strict"} | environment,
+        capture_output=True,
+        encoding="utf-8",
+        timeout=120,
+        check=False,
+    )
+    return Done(ended.returncode, ended.stdout, ended.stderr)
+
+
+@dataclass(frozen=True)
+class Corpus:
+    """A collection that the command made of eight pictures with captions, and how it was made."""
+
+    photos: Path
+    options: list[str]
+    made: Done
+
+
+@pytest.fixture(scope="module")
+def corpus(tmp_path_factory: pytest.TempPathFactory, tiny_model: Path) -> Iterator[Corpus]:
+    folder = tmp_path_factory.mktemp("cli")
+    photos = folder / "photos"
+    photos.mkdir()
+    for colour, shade in COLOURS.items():
+        Image.new("RGB", (40, 30), shade).save(photos / f"{colour}.png")
+        (photos / f"{colour}.txt").write_text(f"a {colour} picture\n")
+    options = ["--db", str(folder / "test.db"), "--device", "cpu"]
+    made = process("ingest", photos, *options, "--model", f"local-dir:{tiny_model}")
+    yield Corpus(photos, options, made)
+
+
+@pytest.fixture
+def coloured(tmp_path: Path, photos: Path) -> list[str]:
+    """A collection of an encoder that the command cannot load."""
+    with twinlens.open(tmp_path / "colours.db", model=ColourEncoder()) as index:
+        index.ingest(photos)
+    return ["--db", str(tmp_path / "colours.db")]
+
+
+# ---- the main road
+
+
+def test_ingest_says_what_it_did(corpus: Corpus) -> None:
+    assert corpus.made.code == 0, corpus.made.err
+    assert "8 images and 8 texts encoded in " in corpus.made.out
+    assert "twinlens now holds 8 images and 8 texts (local-dir:tiny)" in corpus.made.out
+    assert "Traceback" not in corpus.made.err
+
+
+def test_ingest_once_more_does_nothing(corpus: Corpus) -> None:
+    again = process("ingest", corpus.photos, *corpus.options)
+    assert again.code == 0, again.err
+    assert "0 images and 0 texts encoded, 8 unchanged" in again.out
+    quiet = process("ingest", corpus.photos, *corpus.options, "--quiet")
+    assert (quiet.code, quiet.out, quiet.err) == (0, "", "")
+
+
+def test_words_find_pictures(corpus: Corpus, run: Run) -> None:
+    found = run("search", "a red picture", *corpus.options)
+    assert found.code == 0, found.err
+    assert "a red picture → images" in found.out
+    for colour in COLOURS:
+        assert f"{colour}.png" in found.out
+        assert f"a {colour} picture" in found.out
+    assert len(run("search", "red", *corpus.options, "-n", "3", "--json").out.splitlines()) == 3
+
+
+def test_a_picture_finds_itself(corpus: Corpus, run: Run) -> None:
+    found = run("search", "--image", corpus.photos / "red.png", *corpus.options, "--json")
+    first = json.loads(found.out.splitlines()[0])
+    assert first["path"] == str(corpus.photos / "red.png")
+    assert first["score"] == pytest.approx(1, abs=1e-4)
+
+
+def test_words_find_texts(corpus: Corpus, run: Run) -> None:
+    found = run("search", "a red picture", "--in", "texts", *corpus.options, "--json")
+    hits = [json.loads(line) for line in found.out.splitlines()]
+    assert hits[0]["text"] == "a red picture"
+    assert hits[0]["target"] == "texts"
+    assert hits[0]["path"] == str(corpus.photos / "red.png")
+    table = run("search", "a red picture", "--in", "texts", *corpus.options)
+    assert "describes" in table.out
+
+
+def test_a_picture_finds_texts(corpus: Corpus, run: Run) -> None:
+    picture = corpus.photos / "red.png"
+    found = run("search", "--image", picture, "--in", "texts", *corpus.options, "--json")
+    assert len(found.out.splitlines()) == len(COLOURS)
+
+
+def test_json_is_a_line_for_each_hit(corpus: Corpus, run: Run) -> None:
+    found = process("search", "red", *corpus.options, "--json")
+    assert found.code == 0, found.err
+    hits = [json.loads(line) for line in found.out.splitlines()]
+    assert len(hits) == len(COLOURS)
+    assert {"id", "score", "path", "captions", "metadata"} <= hits[0].keys()
+
+
+def test_results_as_a_page(corpus: Corpus, run: Run, tmp_path: Path) -> None:
+    page = tmp_path / "new" / "page.html"
+    found = run("search", "<b>red", *corpus.options, "--html", page)
+    assert f"written to {page}" in found.out
+    text = page.read_text(encoding="utf-8")
+    assert text.count('src="data:image/jpeg') == len(COLOURS)
+    assert "&lt;b&gt;red" in text
+    assert "<b>" not in text
+
+
+def test_info_shows_the_collections(corpus: Corpus, run: Run) -> None:
+    shown = run("info", *corpus.options[:2])
+    assert "Milvus Lite" in shown.out
+    assert "local-dir:tiny" in shown.out
+    (one,) = map(json.loads, run("info", *corpus.options[:2], "--json").out.splitlines())
+    assert (one["name"], one["images"], one["texts"], one["failed"]) == ("twinlens", 8, 8, 0)
+    assert one["fingerprint"]["dim"] == 16
+    assert len(one["fingerprint"]["digest"]) == 12
+
+
+def test_info_of_nothing_says_how_to_begin(run: Run, tmp_path: Path) -> None:
+    shown = run("info", "--db", tmp_path / "empty.db")
+    assert shown.code == 0
+    assert "no collections yet: `twinlens ingest FOLDER` makes one" in shown.out
+
+
+def test_models_are_listed(run: Run) -> None:
+    assert "siglip2-b32" in run("models").out
+    rows = [json.loads(line) for line in run("models", "--json").out.splitlines()]
+    assert rows[0]["name"] == "siglip2-b32"
+    assert "ViT-B-32:openai" in run("models", "--all").out.splitlines()
+
+
+def test_the_database_can_be_named_in_the_environment(
+    corpus: Corpus, run: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("TWINLENS_DB", corpus.options[1])
+    assert "8" in run("info").out
+    monkeypatch.setenv("TWINLENS_COLLECTION", "nonsense")
+    assert "no collection 'nonsense'" in run("search", "red").complaint
+
+
+def test_the_version(run: Run) -> None:
+    assert run("--version").out == f"twinlens {twinlens.__version__}\n"
+
+
+# ---- ingest
+
+
+def test_a_dry_run_writes_nothing(run: Run, photos: Path, tmp_path: Path, tiny_model: Path) -> None:
+    db = ["--db", str(tmp_path / "test.db")]
+    done = run("ingest", photos, *db, "--model", f"local-dir:{tiny_model}", "--dry-run")
+    assert done.code == 0
+    assert done.out.startswith("8 to read (0 of them changed)")
+    assert "no collections yet" in run("info", *db).out
+
+
+def test_pictures_that_fail_are_named_and_the_exit_code_says_so(
+    run: Run, photos: Path, tmp_path: Path, tiny_model: Path
+) -> None:
+    (photos / "broken.png").write_bytes(b"no picture")
+    done = run("ingest", photos, "--db", tmp_path / "t.db", "-m", f"local-dir:{tiny_model}",
+               "--report", tmp_path / "report.jsonl", "--device", "cpu")  # fmt: skip
+    assert done.code == 3
+    assert f"failed: {photos / 'broken.png'}: " in done.err
+    assert "8 images and 8 texts encoded, 1 failed in" in done.out
+    assert len((tmp_path / "report.jsonl").read_text().splitlines()) == 9
+    again = run("ingest", photos, "--db", tmp_path / "t.db")
+    assert again.code == 0
+    assert "1 failed before and unchanged (--retry-failed tries again)" in again.out
+
+
+def test_many_failures_are_not_all_listed(
+    run: Run, tmp_path: Path, tiny_model: Path, photos: Path
+) -> None:
+    for number in range(twinlens_cli.LISTED + 5):
+        (photos / f"broken{number}.png").write_bytes(b"%d" % number)
+    done = run("ingest", photos, "--db", tmp_path / "t.db", "-m", f"local-dir:{tiny_model}", "-q")
+    assert done.code == 3
+    assert done.err.count("failed: ") == twinlens_cli.LISTED
+    assert done.err.splitlines()[-1] == "... and 5 more: --report FILE lists them all"
+
+
+# ---- delete
+
+
+def test_paths_are_taken_out(run: Run, coloured: list[str], photos: Path) -> None:
+    assert run("delete", photos / "red.png", *coloured).out == "deleted 1 from twinlens\n"
+    assert run("delete", photos, *coloured).out == "deleted 7 from twinlens\n"
+    nothing = run("delete", photos, *coloured)
+    assert nothing.code == 1
+    assert "nothing was deleted" in nothing.complaint
+
+
+def test_the_whole_collection_goes_only_when_asked(
+    run: Run, coloured: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("typer.confirm", lambda question: "8 images" not in question)
+    assert run("delete", "--all", *coloured).complaint == "nothing was deleted"
+    done = run("delete", "--all", "--yes", *coloured)
+    assert done.out == "deleted twinlens: 8 images, 8 texts\n"
+    assert "no collections yet" in run("info", *coloured).out
+
+
+@pytest.mark.parametrize("args", [[], ["a.png", "--all"]])
+def test_what_to_delete_must_be_clear(run: Run, coloured: list[str], args: list[str]) -> None:
+    done = run("delete", *args, *coloured)
+    assert done.code == 2
+    assert "--all for the whole collection" in done.complaint
+
+
+# ---- mistakes: one line, and an exit code
+
+
+def test_as_people_see_it(tmp_path: Path) -> None:
+    done = process("ingest", tmp_path / "none", "--db", tmp_path / "test.db")
+    assert done.code == 2
+    assert done.complaint == f"there is no {tmp_path / 'none'}"
+    assert done.out == ""
+
+
+def test_no_pictures(run: Run, tmp_path: Path) -> None:
+    (tmp_path / "empty").mkdir()
+    done = run("ingest", tmp_path / "empty", "--db", tmp_path / "test.db")
+    assert done.code == 1
+    assert done.complaint.startswith(f"no pictures in {tmp_path / 'empty'}: looked for")
+
+
+def test_a_bad_caption_file_names_its_line(run: Run, tmp_path: Path) -> None:
+    (tmp_path / "c.jsonl").write_text('{"image": "a.png", "caption": "a"}\n{broken\n')
+    done = run("ingest", tmp_path / "c.jsonl", "--db", tmp_path / "test.db")
+    assert done.code == 1
+    assert done.complaint.startswith(f"{tmp_path / 'c.jsonl'}, line 2: not JSON")
+
+
+@pytest.mark.parametrize(
+    ("args", "says"),
+    [
+        (["search", ""], "the query is empty"),
+        (["search"], "give one of the two"),
+        (["search", "red", "--image", "a.png"], "give one of the two"),
+        (["search", "red", "--in", "videos"], "use images or texts"),
+        (["search", "red", "-n", "0"], "must be from 1"),
+        (["search", "red", "-c", "my photos"], "cannot name a collection"),
+        (["search", "--image", "/none.png"], "there is no picture /none.png"),
+    ],
+)
+def test_a_search_that_makes_no_sense(run: Run, corpus: Corpus, args: list[str], says: str) -> None:
+    done = run(*args, *corpus.options)
+    assert done.code == 2, done
+    assert says in done.complaint
+
+
+def test_an_option_that_there_is_none(run: Run) -> None:
+    done = run("search", "red", "--nonsense")
+    assert done.code == 2
+    assert "No such option" in done.err
+    assert "Traceback" not in done.err
+
+
+def test_a_picture_that_is_none(run: Run, corpus: Corpus, tmp_path: Path) -> None:
+    (tmp_path / "broken.png").write_bytes(b"no picture")
+    done = run("search", "--image", tmp_path / "broken.png", *corpus.options)
+    assert done.code == 1
+    assert done.complaint
+
+
+def test_words_that_are_not_unicode_are_no_traceback(corpus: Corpus, tmp_path: Path) -> None:
+    done = process("search", b"caf\xe9", *corpus.options, "--html", tmp_path / "page.html")
+    assert done.code == 0, done.err
+    assert "caf" in done.out
+    assert (tmp_path / "page.html").is_file()
+
+
+def test_an_unknown_collection_names_those_there_are(run: Run, corpus: Corpus) -> None:
+    done = run("search", "red", "-c", "nonsense", *corpus.options)
+    assert done.code == 1
+    assert "there is no collection 'nonsense'" in done.complaint
+    assert "it holds: twinlens" in done.complaint
+
+
+def test_an_unknown_model(run: Run, photos: Path, tmp_path: Path) -> None:
+    done = run("ingest", photos, "--db", tmp_path / "test.db", "--model", "nonsense")
+    assert done.code == 1
+    assert done.complaint.startswith("there is no model called 'nonsense': try one of siglip2-b32")
+
+
+def test_another_model_than_the_collections(run: Run, corpus: Corpus) -> None:
+    done = run("search", "red", *corpus.options, "--model", "ViT-B-32:openai")
+    assert done.code == 1
+    assert "holds embeddings of local-dir:tiny" in done.complaint
+    assert "leave the model out" in done.complaint
+
+
+def test_an_encoder_that_the_command_cannot_load(run: Run, coloured: list[str]) -> None:
+    done = run("search", "red", *coloured)
+    assert done.code == 1
+    assert "made with an encoder of your own, colours:none" in done.complaint
+
+
+def test_weights_that_cannot_be_fetched(photos: Path, tmp_path: Path) -> None:
+    done = process("ingest", photos, "--db", tmp_path / "test.db", "--model", "clip-b32",
+                   HF_HOME=str(tmp_path))  # fmt: skip
+    assert done.code == 1
+    assert "the weights of ViT-B-32:laion2b_s34b_b79k cannot be fetched" in done.complaint
+    assert "twinlens models pull" in done.complaint
+
+
+def test_a_device_that_is_not_there(run: Run, corpus: Corpus) -> None:
+    done = run("search", "red", *corpus.options[:2], "--device", "cuda:99")
+    assert done.code == 1
+    assert "there is no device 'cuda:99' here" in done.complaint
+
+
+def test_a_file_in_use(run: Run, tmp_path: Path) -> None:
+    db = str(tmp_path / "test.db")
+    code = f"from search.store import Store\nwith Store({db!r}): print('held', flush=True); input()"
+    with subprocess.Popen([sys.executable, "-c", code], stdin=subprocess.PIPE,
+                          stdout=subprocess.PIPE, text=True) as holder:  # fmt: skip
+        assert holder.stdout
+        assert holder.stdout.readline() == "held\n"
+        done = run("info", "--db", db)
+        holder.communicate("\n")
+    assert done.code == 1
+    assert done.complaint.startswith(f"{db} is open in another process: close that one first")
+
+
+def test_a_server_that_is_not_there(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    # Nothing listens on port 9 of this machine.
+    from search import store
+
+    connect = store._connect
+    monkeypatch.setattr(store, "_connect", lambda uri, token, _: connect(uri, token, 0.5))
+    done = run("search", "red", "--db", "http://127.0.0.1:9")
+    assert done.code == 1
+    assert done.complaint.startswith("no Milvus server answers at http://127.0.0.1:9")
+
+
+def test_a_database_of_another_ending(run: Run, tmp_path: Path) -> None:
+    done = run("info", "--db", tmp_path / "photos.sqlite")
+    assert done.code == 2
+    assert "ends in .db" in done.complaint
+
+
+def test_an_interruption_is_one_line(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    def interrupted() -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(twinlens_cli, "app", interrupted)
+    assert run() == Done(130, "", "twinlens: interrupted\n")
+
+
+# ---- help
+
+
+HEAVY = ("torch", "open_clip", "pymilvus", "milvus_lite", "PIL", "numpy", "pyarrow")
+
+
+@pytest.mark.parametrize("args", [["--help"], ["ingest", "--help"], ["search", "--help"]])
+def test_help_imports_nothing_heavy(args: list[str]) -> None:
+    code = (
+        f"import sys, twinlens\nsys.argv[1:] = {args}\ntry: twinlens.main()\n"
+        f"except SystemExit: print([name for name in {HEAVY} if name in sys.modules])"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert "Usage: " in done.stdout
+    assert done.stdout.splitlines()[-1] == "[]"
+
+
+def test_every_command_and_option_explains_itself() -> None:
+    import typer
+
+    root = typer.main.get_command(twinlens_cli.app)
+    commands = getattr(root, "commands")  # noqa: B009
+    assert {"ingest", "search", "info", "models", "delete"} <= commands.keys()
+    for name, command in commands.items():
+        assert command.help, name
+        for parameter in command.params:
+            if parameter.name != "help":
+                assert getattr(parameter, "help", "documented"), f"{name} {parameter.name}"
