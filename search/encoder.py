@@ -180,6 +180,10 @@ def open_encoder(
         numbers = _pick_precision(precision, where)
         model, tokenizer = _load_openclip(spec, where, numbers)
         dtype = _dtype(numbers)
+        if precision == "auto" and where.type == "cpu" and has_native_bf16():
+            # Twice the pictures a second; a short text alone would be slower for it.
+            dtype = _dtype("bf16")
+            model.visual.to(dtype)
     config = model.visual.preprocess_cfg
     size = config["size"]
     fingerprint = Fingerprint(
@@ -207,6 +211,14 @@ def pick_device(device: str) -> torch.device:
     except (RuntimeError, AssertionError) as error:
         raise ModelError(f"there is no device {device!r} here: use --device auto or cpu") from error
     return chosen
+
+
+def has_native_bf16() -> bool:
+    """Whether this processor computes in bfloat16, not merely emulates it."""
+    import torch
+
+    probe = getattr(torch.cpu, "_is_avx512_bf16_supported", None)
+    return bool(probe and probe())
 
 
 def _pick_precision(precision: Precision, device: torch.device) -> str:

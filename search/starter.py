@@ -322,8 +322,9 @@ def _heads_file() -> Path:
 
 
 def _quickest_dtype() -> torch.dtype:
-    native = getattr(torch.cpu, "_is_avx512_bf16_supported", lambda: False)
-    return torch.bfloat16 if native() else torch.float32
+    from search.encoder import has_native_bf16
+
+    return torch.bfloat16 if has_native_bf16() else torch.float32
 
 
 def _package_file(package: str, pattern: str) -> Path:

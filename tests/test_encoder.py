@@ -24,7 +24,7 @@ TEXTS = ["a dog", "two cats asleep on a red sofa", "", "犬が走る 🐕", "x "
 
 @pytest.fixture(scope="module")
 def encoder(tiny_model: Path) -> OpenClipEncoder:
-    return open_encoder(f"local-dir:{tiny_model}", device="cpu")
+    return open_encoder(f"local-dir:{tiny_model}", device="cpu", precision="fp32")
 
 
 @pytest.fixture(scope="module")
@@ -206,6 +206,16 @@ def test_half_precision_gives_nearly_the_same_unit_rows(
         assert rows.dtype == np.float32
         np.testing.assert_allclose(np.linalg.norm(rows, axis=1), 1, atol=1e-6)
         assert (rows * exact).sum(axis=1).min() > 0.99
+
+
+def test_by_itself_it_is_as_exact_as_the_ranking_needs(
+    tiny_model: Path, encoder: OpenClipEncoder, pictures: list[Image.Image]
+) -> None:
+    """On a processor with bfloat16 the image tower computes in it, the text tower does not."""
+    auto = open_encoder(str(tiny_model), device="cpu")
+    pixels = prepared(encoder, pictures)
+    assert (auto.images(pixels) * encoder.images(pixels)).sum(axis=1).min() > 0.99
+    np.testing.assert_allclose(auto.texts(TEXTS), encoder.texts(TEXTS), atol=1e-5)
 
 
 def test_any_thread_may_ask(encoder: OpenClipEncoder) -> None:
