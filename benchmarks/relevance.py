@@ -1,0 +1,276 @@
+"""Do queries with nothing behind them separate from real ones, and does a relevance mean anything?
+
+Usage: python benchmarks/relevance.py CAPTIONS [--split dev] [--model starter] [--cache FOLDER]
+
+CAPTIONS is a JSONL file with image, captions and split, as Flickr8k's. Real queries are its
+captions, its pictures, and the short questions of nonsense.py; the others are made there. Prints
+the AUC of the best hit's value, real against nonsense: of our relevance and of what else it could
+have been; then what relevances turned out to be worth. A hit is right when it belongs to the query,
+or, for a short question, when its captions hold the words.
+"""
+
+from __future__ import annotations
+
+import argparse
+import hashlib
+import json
+import re
+from collections.abc import Callable, Iterable, Sequence
+from pathlib import Path
+
+import numpy as np
+from nonsense import SHORT, nonsense_images, nonsense_texts
+from PIL import Image
+
+from search.encoder import OpenClipEncoder, Rows, open_encoder
+from search.images import decode
+from search.records import Target
+from search.relevance import ASKING, SAMPLE, SENTENCES, SENTENCES_SPREAD, Asker, Calibration
+
+Values = np.ndarray
+
+
+def auc(real: Values, nonsense: Values) -> float:
+    """How often a real query's value is above a nonsense one's (ties count half)."""
+    below = np.searchsorted(np.sort(nonsense), real, side="left").sum()
+    up_to = np.searchsorted(np.sort(nonsense), real, side="right").sum()
+    return float((below + up_to) / 2 / (len(real) * len(nonsense)))
+
+
+def candidates(
+    asker: Asker, target: Target, gallery: Rows, asking: Rows, owned: Values, widened: float = 1.0
+) -> dict[str, Callable[[Rows], Values]]:
+    """Ways to judge a query by its best hit, each a function of rows of queries."""
+    dice = np.random.default_rng(0)
+    drawn = dice.permutation(len(gallery))[:SAMPLE]
+    typical = dice.permutation(len(asking))[:ASKING]
+    sample = gallery[drawn]
+    calibration = Calibration.of(
+        asker,
+        target,
+        sample,
+        asking[typical],
+        len(gallery),
+        acquainted=owned[np.ix_(typical, drawn)] if len(owned) else None,
+        widened=widened,
+    )
+
+    def best(queries: Rows) -> Values:
+        cosines = queries @ gallery.T
+        # A picture that asks for pictures must not find itself.
+        return np.where(cosines > 0.999, -1, cosines).max(axis=1)
+
+    def own(queries: Rows) -> Values:
+        return queries @ sample.T
+
+    def hit_side(queries: Rows) -> Values:
+        against = asking[typical] @ gallery[(queries @ gallery.T).argmax(axis=1)].T
+        return (best(queries) - against.mean(axis=0)) / against.std(axis=0)
+
+    def query_side(queries: Rows) -> Values:
+        return (best(queries) - own(queries).mean(axis=1)) / own(queries).std(axis=1)
+
+    def tail(queries: Rows) -> Values:
+        background = own(queries)
+        bar = np.quantile(background, 0.9, axis=1)
+        excess = np.where(background > bar[:, None], background - bar[:, None], 0).sum(axis=1)
+        return (best(queries) - bar) / (excess / (background > bar[:, None]).sum(axis=1))
+
+    def robust(queries: Rows) -> Values:
+        middle = np.median(own(queries), axis=1)
+        deviation = np.median(abs(own(queries) - middle[:, None]), axis=1)
+        return (best(queries) - middle) / deviation
+
+    def ours(queries: Rows) -> Values:
+        tops = best(queries)
+        return np.array(
+            [calibration.relevance(q, [s])[0] for q, s in zip(queries, tops, strict=True)]
+        )
+
+    def close(queries: Rows) -> Values:
+        tops = best(queries)
+        found = [calibration.nothing_close(q, s) for q, s in zip(queries, tops, strict=True)]
+        return ~np.array(found)
+
+    return {
+        "relevance (ours)": ours,
+        "cosine": best,
+        "z among the query's own strangers": query_side,
+        "the same by median and MAD": robust,
+        "exponential tail of the query's own strangers": tail,
+        "z of the hit among typical queries": hit_side,
+        "mean of both z": lambda q: (query_side(q) + hit_side(q)) / 2,
+        "close": close,
+    }
+
+
+def report(
+    title: str,
+    judges: dict[str, Callable[[Rows], Values]],
+    real: dict[str, Rows],
+    nonsense: Rows,
+    details: bool = True,
+) -> None:
+    """The AUCs, and how many of each kind of query are told that nothing is close."""
+    print(f"\n{title}")
+    for name, judge in judges.items():
+        if name == "close" or not (details or "ours" in name):
+            continue
+        found = {kind: auc(judge(rows), judge(nonsense)) for kind, rows in real.items()}
+        print(f"  AUC {name:48}" + "  ".join(f"{k} {v:.3f}" for k, v in found.items()))
+    told = {kind: 1 - judges["close"](rows).mean() for kind, rows in real.items()}
+    told["nonsense"] = 1 - judges["close"](nonsense).mean()
+    print("  nothing close: " + ", ".join(f"{share:.1%} of {k}" for k, share in told.items()))
+
+
+def worth(
+    title: str, asker: Asker, target: Target, queries: Rows, gallery: Rows, right: Values,
+    asking: Rows, owned: Values,
+) -> None:  # fmt: skip
+    """Of the ten best hits of each query: how many were right, by their relevance."""
+    dice = np.random.default_rng(0)
+    drawn, typical = dice.permutation(len(gallery))[:SAMPLE], dice.permutation(len(asking))[:ASKING]
+    calibration = Calibration.of(
+        asker, target, gallery[drawn], asking[typical], len(gallery),
+        acquainted=owned[np.ix_(typical, drawn)],
+    )  # fmt: skip
+    said, was = [], []
+    for row, answers in zip(queries, right, strict=True):
+        scores = gallery @ row
+        hits = np.argsort(-scores)[:10]
+        said += calibration.relevance(row, scores[hits].tolist())
+        was += answers[hits].tolist()
+    relevance, correct = np.array(said), np.array(was)
+    cells = []
+    for low, high in ((0, 0.1), (0.1, 0.25), (0.25, 0.5), (0.5, 0.75), (0.75, 1.01)):
+        these = (relevance >= low) & (relevance < high)
+        if these.any():
+            share = f"{correct[these].mean():.2f}" if these.sum() >= 10 else "–"
+            cells.append(f"{low:.2f}–{min(high, 1):.2f}: {share} ({these.sum():,})")
+    print(f"  {title:34}" + "   ".join(cells))
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("captions", type=Path)
+    parser.add_argument("--split", default="dev")
+    parser.add_argument("--model", default="starter")
+    parser.add_argument("--cache", type=Path, help="keep embeddings here")
+    options = parser.parse_args()
+    encoder = open_encoder(options.model, device="cpu")
+    rows = [json.loads(line) for line in options.captions.read_text("utf-8").splitlines()]
+    rows = [row for row in rows if row.get("split", options.split) == options.split]
+    said = [caption for row in rows for caption in row["captions"]]
+    owner = np.repeat(np.arange(len(rows)), [len(row["captions"]) for row in rows])
+    folder = options.captions.parent
+
+    def photos() -> Iterable[Image.Image]:
+        side = encoder.fingerprint.image_size
+        return (decode((folder / row["image"]).read_bytes(), target=side).image for row in rows)
+
+    def cached(name: str, make: Callable[[], Rows]) -> Rows:
+        if options.cache is None:
+            return make()
+        # Weights still in training have the same fingerprint from one run to the next only if
+        # they are the same.
+        path = options.cache / f"{encoder.fingerprint.digest}-{options.split}-{name}.npy"
+        if not path.exists():
+            path.parent.mkdir(parents=True, exist_ok=True)
+            np.save(path, make())
+        return np.load(path)
+
+    mad = [text for kind in nonsense_texts().values() for text in kind]
+    stamp = hashlib.sha256(json.dumps([mad, SHORT, SENTENCES]).encode()).hexdigest()[:8]
+    images = cached("images", lambda: encode_images(encoder, photos()))
+    texts = cached("texts", lambda: encode_texts(encoder, said))
+    short = cached(f"short-{stamp}", lambda: encode_texts(encoder, [query for query, _ in SHORT]))
+    no_texts = cached(f"no-texts-{stamp}", lambda: encode_texts(encoder, mad))
+    everyday = cached(f"everyday-{stamp}", lambda: encode_texts(encoder, list(SENTENCES)))
+    no_images = cached(
+        f"no-images-{stamp}",
+        lambda: encode_images(encoder, (image for _, image in nonsense_images())),
+    )
+    owned = owner[:, None] == np.arange(len(rows))
+    print(
+        f"{encoder.fingerprint.label}: {len(images):,} pictures, {len(texts):,} captions, "
+        f"{len(short)} short questions; nonsense: {len(no_texts)} texts, {len(no_images)} pictures"
+    )
+    some = slice(0, None, 5)
+    real = {"captions": texts[some], "short": short}
+    judges = candidates("text", "images", images, texts, owned)
+    report(f"text → {len(images):,} pictures", judges, real, no_texts)
+    start = 0
+    for kind, queries in nonsense_texts().items():
+        told = 1 - judges["close"](no_texts[start : start + len(queries)]).mean()
+        print(f"    {kind}: nothing close for {told:.1%}")
+        start += len(queries)
+    judges = candidates("text", "images", images, everyday, np.empty(0), SENTENCES_SPREAD)
+    report("the same without captions in the collection", judges, real, no_texts, False)
+    lookup = candidates("image", "texts", texts, images, owned.T)
+    report(f"picture → {len(texts):,} captions", lookup, {"pictures": images}, no_images)
+    alike = candidates("image", "images", images, images, np.eye(len(rows), dtype=bool))
+    report(f"picture → {len(images):,} pictures", alike, {"pictures": images}, no_images, False)
+    for count in (250, 64, 10):
+        part = np.sort(np.random.default_rng(count).permutation(len(rows))[:count])
+        mine = np.isin(owner, part)
+        judges = candidates("text", "images", images[part], texts[mine], owned[np.ix_(mine, part)])
+        report(f"text → {count} pictures", judges, {"captions": texts[mine]}, no_texts, False)
+
+    together = [" ".join(row["captions"]).lower() for row in rows]
+    kennel = np.array([bool(re.search(r"\bdogs?\b", text)) for text in together])
+    dogs = short[[bool(re.search("dog|pupp|grey|german", query)) for query, _ in SHORT]]
+    print("\nHow much of a query's own mean counts: AUC")
+    for weight in (0, 0.25, 0.5, 0.75, 1):
+        leaning = [
+            ("short questions", short, images, no_texts, texts),
+            (f"dogs among {kennel.sum()} of dogs", dogs, images[kennel], no_texts, texts),
+            ("pictures → captions", images, texts, no_images, images),
+        ]
+        cells = []
+        for name, asked, gallery, mad_ones, typical in leaning:
+            centre = float((typical[::9] @ gallery.T).mean())
+            values = [
+                (q @ gallery.T).max(1) - weight * ((q @ gallery.T).mean(1) - centre)
+                for q in (asked, mad_ones)
+            ]
+            cells.append(f"{name} {auc(*values):.3f}")
+        print(f"  {weight:<5}" + "   ".join(cells))
+
+    print("\nHow many of the ten best hits were right, by their relevance (number of hits):")
+    holds = np.array(
+        [
+            [all(re.search(rf"\b{word}", text) for word in words.split()) for text in together]
+            for _, words in SHORT
+        ]
+    )
+    worth("short questions", "text", "images", short, images, holds, texts, owned)
+    part = np.sort(np.random.default_rng(64).permutation(len(rows))[:64])
+    mine = np.isin(owner, part)
+    worth(
+        "short questions, 64 pictures", "text", "images", short, images[part], holds[:, part],
+        texts[mine], owned[np.ix_(mine, part)],
+    )  # fmt: skip
+    worth("captions (only their own picture)", "text", "images", texts[some], images,
+          owned[some], texts, owned)  # fmt: skip
+    worth("pictures (only their own captions)", "image", "texts", images, texts, owned.T,
+          images, owned.T)  # fmt: skip
+
+
+def encode_texts(encoder: OpenClipEncoder, texts: Sequence[str]) -> Rows:
+    return np.concatenate([encoder.texts(texts[i : i + 64]) for i in range(0, len(texts), 64)])
+
+
+def encode_images(encoder: OpenClipEncoder, images: Iterable[Image.Image]) -> Rows:
+    rows, batch = [], []
+    for image in images:
+        batch.append(encoder.prepare(image))
+        if len(batch) == 32:
+            rows.append(encoder.images(np.stack(batch)))
+            batch = []
+    if batch:
+        rows.append(encoder.images(np.stack(batch)))
+    return np.concatenate(rows)
+
+
+if __name__ == "__main__":
+    main()
