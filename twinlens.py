@@ -13,8 +13,9 @@ The front door: the names people import, and the ``twinlens`` command::
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import partial
 from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -35,27 +36,35 @@ from search.errors import (
 )
 
 if TYPE_CHECKING:
+    from ingest.exchange import Exchanged
     from ingest.preview import Preview
     from ingest.report import IngestReport, Progress
     from ingest.sample import Item
+    from search.classify import Classified
+    from search.duplicates import Group
     from search.encoder import Encoder, Precision
-    from search.engine import Hit, SearchEngine
+    from search.engine import Hit, Hits, SearchEngine
+    from search.evaluate import Evaluation
+    from search.indexes import IndexTrial
     from search.models import Fingerprint
-    from search.query import Image, Text, Vector
+    from search.query import Id, Image, Not, Text, Vector
     from search.store import Corpus, Store
 
 __version__ = "0.1.0"
 __all__ = [
     "CollectionInfo",
     "CollectionNotFoundError",
+    "Comparison",
     "FilterError",
     "Hit",
+    "Id",
     "Image",
     "ImageError",
     "Index",
     "IngestReport",
     "ModelError",
     "ModelMismatchError",
+    "Not",
     "SourceError",
     "StoreError",
     "StoreLockedError",
@@ -66,6 +75,7 @@ __all__ = [
     "UsageError",
     "Vector",
     "__version__",
+    "compare",
     "default_db",
     "main",
     "open",
@@ -74,8 +84,10 @@ __all__ = [
 DEFAULT_COLLECTION = "twinlens"
 _LAZY = {
     "Hit": "search.engine",
+    "Id": "search.query",
     "Image": "search.query",
     "IngestReport": "ingest.report",
+    "Not": "search.query",
     "Text": "search.query",
     "Vector": "search.query",
 }
@@ -133,6 +145,14 @@ def open(  # noqa: A001 - reads as twinlens.open(...)
 
 
 @dataclass(frozen=True, slots=True)
+class Comparison:
+    """One of several models on the same pictures: how well it finds, and how fast it encodes."""
+
+    evaluation: Evaluation
+    images_per_second: float
+
+
+@dataclass(frozen=True, slots=True)
 class CollectionInfo:
     """What a collection holds."""
 
@@ -162,6 +182,7 @@ class Index:
         self._device = device
         self._precision: Precision = precision
         self._encoder: Encoder | None = None if isinstance(model, str) else model
+        self._engine: SearchEngine | None = None
         self._corpus = store.corpus(collection) if store.exists(collection) else None
         if self._corpus is not None:
             self._check_model(self._corpus.fingerprint)
@@ -191,18 +212,25 @@ class Index:
         caption_column: str = "",
         prune: bool = False,
         retry_failed: bool = False,
+        refresh: bool = False,
+        allow_networks: Sequence[str] = (),
+        embeddings_model: str | Fingerprint = "",
         report: str | os.PathLike[str] | None = None,
         progress: Progress | None = None,
     ) -> IngestReport:
         """Store pictures and captions; what is stored already is not encoded again.
 
         Args:
-            paths: folders of pictures, single pictures, caption files (JSONL, CSV, TSV).
+            paths: folders of pictures, single pictures, caption files, tar shards, zips, tables,
+                lists of URLs, embeddings; here, or at addresses such as ``s3://bucket/folder``.
             captions: a caption file for the pictures of the folders.
             include, exclude: globs that say which files of a folder to take.
             image_column, caption_column: a caption file's columns, where they cannot be guessed.
             prune: delete pictures of these folders that no file holds any more.
             retry_failed: try items again that failed before and have not changed.
+            refresh: fetch pictures on the web again that are stored already.
+            allow_networks: not public, and yet pictures may be fetched from there: "10.0.0.0/8".
+            embeddings_model: which model made the embeddings among the paths.
             report: a file to write a JSON line to for every item: uri, status, reason, ms.
             progress: an object like ``tqdm``, told of every finished item.
 
@@ -218,15 +246,27 @@ class Index:
         from ingest.pipeline import Pipeline
         from ingest.report import report_file
 
-        items = _items(paths, captions, include, exclude, image_column, caption_column)
+        declared = self._declared(embeddings_model)
+        self._engine = None  # what it learnt about the collection is out of date from now on
+        items = _items(
+            paths,
+            captions,
+            include,
+            exclude,
+            image_column,
+            caption_column,
+            refresh=refresh,
+            allow_networks=allow_networks,
+            embeddings=declared,
+        )
         if self._corpus is None:
             # Nothing is made, and no model loaded, before there is something to store.
             first = next(items, None)
             if first is None:
                 raise SourceError(_nothing_found(paths))
             items = chain([first], items)
-            encoder = self._load_encoder()
-            self._corpus = self._store.create(self.collection, encoder.fingerprint)
+            fingerprint = declared or self._load_encoder().fingerprint
+            self._corpus = self._store.create(self.collection, fingerprint)
         with report_file(report) as sink:
             pipeline = Pipeline(
                 self._corpus,
@@ -249,11 +289,22 @@ class Index:
         exclude: Sequence[str] = (),
         image_column: str = "",
         caption_column: str = "",
+        refresh: bool = False,
+        embeddings_model: str | Fingerprint = "",
     ) -> Preview:
         """What ``ingest`` would do with the same arguments, without reading or writing anything."""
         from ingest.preview import preview
 
-        items = _items(paths, captions, include, exclude, image_column, caption_column)
+        items = _items(
+            paths,
+            captions,
+            include,
+            exclude,
+            image_column,
+            caption_column,
+            refresh=refresh,
+            embeddings=self._declared(embeddings_model),
+        )
         return preview(self._corpus, items, _roots(paths))
 
     def search(
@@ -261,19 +312,166 @@ class Index:
         query: object = None,
         *,
         image: object = None,
+        like: Sequence[str] = (),
+        unlike: Sequence[str] = (),
         target: str = "images",
         limit: int = 10,
         offset: int = 0,
-    ) -> list[Hit]:
+        where: str = "",
+        mode: str = "dense",
+        min_score: float = -1.0,
+        min_relevance: float = 0.0,
+        collapse: float | None = None,
+        cursor: str = "",
+    ) -> Hits:
         """The nearest pictures or texts, best first; see ``SearchEngine.search``."""
-        return self.engine.search(query, image=image, target=target, limit=limit, offset=offset)
+        return self.engine.search(
+            query,
+            image=image,
+            like=like,
+            unlike=unlike,
+            target=target,
+            limit=limit,
+            offset=offset,
+            where=where,
+            mode=mode,
+            min_score=min_score,
+            min_relevance=min_relevance,
+            collapse=collapse,
+            cursor=cursor,
+        )
+
+    def search_many(
+        self,
+        queries: Sequence[object],
+        *,
+        target: str = "images",
+        limit: int = 10,
+        offset: int = 0,
+        where: str = "",
+        min_score: float = -1.0,
+        min_relevance: float = 0.0,
+    ) -> list[Hits]:
+        """Many queries in one go; see ``SearchEngine.search_many``."""
+        return self.engine.search_many(
+            queries,
+            target=target,
+            limit=limit,
+            offset=offset,
+            where=where,
+            min_score=min_score,
+            min_relevance=min_relevance,
+        )
 
     @property
     def engine(self) -> SearchEngine:
         """The engine behind ``search``."""
         from search.engine import SearchEngine
 
-        return SearchEngine(self._existing(), self._load_encoder)
+        corpus = self._existing()
+        if self._engine is None or self._engine.corpus is not corpus:
+            self._engine = SearchEngine(corpus, self._load_encoder)
+        return self._engine
+
+    def evaluate(
+        self, *pairs: str | os.PathLike[str], max_queries: int = 10_000, seed: int = 0
+    ) -> Evaluation:
+        """How well the collection's model finds, both ways; see ``search.evaluate.evaluate``.
+
+        Args:
+            pairs: caption files to ask with instead of the stored captions. Their pictures must
+                be stored under the same paths; those that are not are left out.
+            max_queries: ask at most so many each way, drawn at random; 0 for all.
+            seed: of everything random.
+
+        Raises:
+            UsageError: there are no captions of stored pictures.
+        """
+        from ingest.sample import Sample
+        from search.evaluate import evaluate
+
+        if not pairs:
+            return evaluate(self._existing(), max_queries=max_queries, seed=seed)
+        items = _items(pairs, None, (), (), "", "", refresh=False, embeddings=None)
+        asked = ((item.uri, item.captions) for item in items if isinstance(item, Sample))
+        return evaluate(
+            self._existing(),
+            pairs=asked,
+            encoder=self._load_encoder(),
+            max_queries=max_queries,
+            seed=seed,
+        )
+
+    def compare_indexes(self) -> Iterator[IndexTrial]:
+        """A server's index types on this collection's pictures: see ``search.indexes``."""
+        from search.indexes import compare_indexes
+
+        return compare_indexes(self._store, self._existing())
+
+    def classify(
+        self,
+        labels: Sequence[str],
+        *paths: str | os.PathLike[str],
+        where: str = "",
+        templates: Sequence[str] = (),
+        top: int = 5,
+    ) -> Iterator[Classified]:
+        """Which of some labels each picture is most likely of; see ``search.classify``.
+
+        Args:
+            labels: what there is to choose from, at least two.
+            paths: pictures to classify, as ``ingest`` takes them; they are not stored. Without
+                any, the stored pictures.
+            where: a filter that stored pictures satisfy.
+            templates: sentences with ``{}`` for the label; default: a list of our own.
+            top: how many labels for each picture.
+
+        Raises:
+            UsageError: fewer than two labels, a template without ``{}``.
+        """
+        from search.classify import TEMPLATES, Classifier, classify_pictures, classify_stored
+
+        if paths and where:
+            raise UsageError("a filter is for stored pictures: leave out the paths or the filter")
+        if not paths:
+            self._existing()
+        encoder = self._load_encoder()
+        classifier = Classifier(encoder, labels, templates or TEMPLATES)
+        if not paths:
+            expression = self._expression(where)
+            return classify_stored(classifier, self._existing(), top=top, expression=expression)
+        items = _items(paths, None, (), (), "", "", refresh=False, embeddings=None)
+        return classify_pictures(classifier, encoder, _pictures(items), top=top)
+
+    def duplicates(self, threshold: float = 0.95, *, where: str = "") -> list[Group]:
+        """Groups of stored pictures that are nearly the same; see ``search.duplicates``."""
+        from search.duplicates import duplicates
+
+        return duplicates(self._existing(), threshold, self._expression(where))
+
+    def export(self, folder: str | os.PathLike[str]) -> Exchanged:
+        """Write the collection to a new folder; see ``ingest.exchange``."""
+        from ingest.exchange import export_corpus
+
+        return export_corpus(self._existing(), Path(folder))
+
+    def import_(self, folder: str | os.PathLike[str]) -> Exchanged:
+        """Bring an export back, row by row as it was; see ``ingest.exchange``.
+
+        Raises:
+            SourceError: it is no export, or a damaged one.
+            ModelMismatchError: the collection holds embeddings of another model.
+        """
+        from ingest.exchange import import_corpus
+        from ingest.manifest import Manifest
+
+        source = Path(folder).expanduser()
+        manifest = Manifest.read(source)
+        self._declared(manifest.fingerprint)
+        self._engine = None
+        if self._corpus is None:
+            self._corpus = self._store.create(self.collection, manifest.fingerprint)
+        return import_corpus(self._corpus, source, manifest)
 
     def info(self) -> CollectionInfo:
         """Counts, everything written so far included, and the model."""
@@ -295,15 +493,20 @@ class Index:
         """
         from ingest.tidy import forget_below
 
-        return forget_below(
-            self._existing(), [os.path.abspath(Path(p).expanduser()) for p in paths]
-        )
+        return forget_below(self._existing(), _roots(paths))
 
     def drop(self) -> None:
         """Delete the whole collection."""
         self._existing()
         self._store.drop(self.collection)
         self._corpus = None
+
+    def _expression(self, where: str) -> str:
+        """A filter of pictures as Milvus takes it."""
+        from search.filters import compile_filter
+
+        corpus = self._existing()
+        return compile_filter(where, corpus.fields("images"), corpus.capabilities)
 
     def _existing(self) -> Corpus:
         if self._corpus is None:
@@ -321,6 +524,19 @@ class Index:
             if (spec.architecture, spec.weights) != (stored.architecture, stored.weights):
                 raise ModelMismatchError(self._mismatch(stored, spec.label))
 
+    def _declared(self, model: str | Fingerprint) -> Fingerprint | None:
+        """The fingerprint of embeddings that are brought along, which must be the collection's."""
+        from search.declared import declared_fingerprint
+
+        if not model:
+            return None
+        declared = declared_fingerprint(model) if isinstance(model, str) else model
+        if self._corpus is None:
+            self._check_model(declared)
+        elif declared.digest != self._corpus.fingerprint.digest:
+            raise ModelMismatchError(self._mismatch(self._corpus.fingerprint, declared.label))
+        return declared
+
     def _load_encoder(self) -> Encoder:
         from search.encoder import open_encoders
 
@@ -328,6 +544,11 @@ class Index:
             assert isinstance(self._model, str)
             stored = self._corpus.fingerprint if self._corpus is not None else None
             name = self._model if stored is None or self._model != "auto" else stored.source
+            if stored is not None and not name:
+                raise ModelError(
+                    f"the collection {self.collection!r} was made with an encoder of your own, "
+                    f"{stored.label}: bring it along, twinlens.open(model=...)"
+                )
             encoder = open_encoders(name, device=self._device, precision=self._precision)
             if stored is not None and encoder.fingerprint.digest != stored.digest:
                 raise ModelMismatchError(self._mismatch(stored, encoder.fingerprint.label))
@@ -342,6 +563,40 @@ class Index:
         )
 
 
+def compare(
+    models: Sequence[str | Encoder],
+    *paths: str | os.PathLike[str],
+    device: str = "auto",
+    max_queries: int = 10_000,
+    seed: int = 0,
+) -> Iterator[Comparison]:
+    """Encode the same pictures and captions with several models and evaluate each.
+
+    In temporary collections on Milvus Lite, which leave nothing behind.
+
+    Args:
+        models: names as in ``twinlens models``, or encoders.
+        paths: what ``Index.ingest`` takes; there must be captions.
+        device: where the models run.
+        max_queries, seed: see ``Index.evaluate``.
+
+    Yields:
+        What was measured of each, in order. The rate is of decoding, encoding and storing a
+        picture with its captions.
+    """
+    import tempfile
+
+    for model in models:
+        with (
+            tempfile.TemporaryDirectory() as folder,
+            open(os.path.join(folder, "compare.db"), model=model, device=device) as index,
+        ):
+            index._load_encoder()  # outside of what is timed
+            report = index.ingest(*paths)
+            rate = report.images / report.seconds if report.seconds else 0.0
+            yield Comparison(index.evaluate(max_queries=max_queries, seed=seed), rate)
+
+
 def _items(
     paths: Sequence[str | os.PathLike[str]],
     captions: str | os.PathLike[str] | None,
@@ -349,20 +604,45 @@ def _items(
     exclude: Sequence[str],
     image_column: str,
     caption_column: str,
+    *,
+    refresh: bool,
+    allow_networks: Sequence[str] = (),
+    embeddings: Fingerprint | None,
 ) -> Iterator[Item]:
     from ingest.sources import FileFilter, open_sources
+    from search.fetch import Fetcher, FetchLimits
 
     return open_sources(
-        [Path(path) for path in paths],
-        Path(captions) if captions is not None else None,
+        paths,
+        captions,
         files=FileFilter(tuple(include), tuple(exclude)),
         image_column=image_column,
         caption_column=caption_column,
+        fetch=Fetcher(FetchLimits(networks=tuple(allow_networks))).fetch,
+        refresh=refresh,
+        embeddings=embeddings,
     )
 
 
+def _pictures(items: Iterator[Item]) -> Iterator[tuple[str, Callable[[], bytes]]]:
+    """Pictures by name and what reads them; of one that cannot be had, what says why."""
+    from ingest.sample import Failure
+
+    for item in items:
+        if isinstance(item, Failure):
+            yield item.uri, partial(_refuse, item.reason)
+        elif item.load is not None:
+            yield item.uri, item.load
+
+
+def _refuse(reason: str) -> bytes:
+    raise ImageError(reason)
+
+
 def _roots(paths: Sequence[str | os.PathLike[str]]) -> list[str]:
-    return [str(Path(path).expanduser().absolute()) for path in paths]
+    from ingest.sources.patterns import name_of
+
+    return [name_of(path) for path in paths]
 
 
 def _nothing_found(paths: Sequence[str | os.PathLike[str]]) -> str:

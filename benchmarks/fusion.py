@@ -145,9 +145,8 @@ def main() -> None:
     )
     sample = gallery[np.random.default_rng(0).permutation(len(gallery))[:SAMPLE]]
     for name, rows in (("captions", firsts), ("photos", gallery)):
-        print(
-            f"spread of the cosines of {name} to photos: {np.std(rows @ sample.T, axis=1).mean():.3f}"
-        )
+        deviation = np.std(rows @ sample.T, axis=1).mean()
+        print(f"spread of the cosines of {name} to photos: {deviation:.3f}")
     print(f"{encoder.fingerprint.label}, {len(gallery):,} photos of Flickr8k {options.split}")
 
     alone: list[tuple[str, Sequence[Rows]]] = [

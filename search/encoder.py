@@ -109,6 +109,12 @@ class OpenClipEncoder:
         return float(self._model.logit_scale.detach().float().exp()), float(bias.detach())
 
     @property
+    def logit_scale(self) -> float | None:
+        """What the model's training multiplied cosines with before its softmax, if it says."""
+        scale = getattr(self._model, "logit_scale", None)
+        return None if scale is None else float(scale.detach().float().exp())
+
+    @property
     def model(self) -> Any:
         """The model itself, with OpenCLIP's methods."""
         return self._model

@@ -1,15 +1,16 @@
-"""What can be asked: words, a picture, or a vector; one part of a query each."""
+"""What can be asked: words, pictures, vectors and stored rows, each a part of a query."""
 
 from __future__ import annotations
 
 import io
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from search.encoder import Encoder, Rows
+from search.encoder import Encoder, Pixels, Rows
 from search.errors import ImageError, UsageError
 
 if TYPE_CHECKING:
@@ -17,6 +18,15 @@ if TYPE_CHECKING:
 
 #: Longer questions are a mistake, or an attack.
 MAX_QUERY_TEXT = 10_000
+#: So are queries of more parts; likes and unlikes count.
+MAX_PARTS = 64
+MAX_WEIGHT = 100.0
+#: How much ``Not`` counts, and all likes and all unlikes together: measured, ``docs/queries.md``.
+NOT_WEIGHT = 0.5
+LIKE_WEIGHT = 0.75
+UNLIKE_WEIGHT = 0.15
+#: Texts that are encoded at once.
+TEXT_BATCH = 64
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,12 +34,14 @@ class Text:
     """Words to look for."""
 
     text: str
+    weight: float = 1.0
 
     def __post_init__(self) -> None:
         if not self.text.strip():
             raise UsageError("the query is empty: say in words what to look for")
         if len(self.text) > MAX_QUERY_TEXT:
             raise UsageError(f"the query is longer than {MAX_QUERY_TEXT} characters")
+        _check_weight(self.weight)
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,6 +49,10 @@ class Image:
     """A picture to look for: a path, its encoded bytes, or a Pillow image."""
 
     source: str | Path | bytes | PillowImage.Image = field(repr=False)
+    weight: float = 1.0
+
+    def __post_init__(self) -> None:
+        _check_weight(self.weight)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -44,50 +60,121 @@ class Vector:
     """An embedding made elsewhere with the collection's model: ``dim`` finite numbers."""
 
     values: Any = field(repr=False)
+    weight: float = 1.0
+
+    def __post_init__(self) -> None:
+        _check_weight(self.weight)
 
 
-Part = Text | Image | Vector
+@dataclass(frozen=True, slots=True)
+class Id:
+    """More like what is stored: a picture's or text's id, or a stored picture's path."""
+
+    id: str
+    weight: float = 1.0
+
+    def __post_init__(self) -> None:
+        if not isinstance(self.id, str) or not self.id or len(self.id) > MAX_QUERY_TEXT:
+            raise UsageError("more like what? Give the id or the path of something stored")
+        _check_weight(self.weight)
 
 
-def parse(query: object = None, image: object = None) -> Part:
-    """What the caller meant: exactly one of words (or a part, or a vector) and a picture.
+@dataclass(frozen=True, slots=True)
+class Not:
+    """What hits should be unlike: words or a part. It counts ``weight`` times the part's own."""
+
+    part: str | Text | Image | Vector | Id
+    weight: float = NOT_WEIGHT
+
+    def __post_init__(self) -> None:
+        if isinstance(self.part, str):
+            object.__setattr__(self, "part", Text(self.part))
+        if not isinstance(self.part, Text | Image | Vector | Id):
+            raise UsageError(f"Not takes words or a part, not {type(self.part).__name__}")
+        _check_weight(self.weight)
+
+
+Plain = Text | Image | Vector | Id
+Part = Plain | Not
+
+
+def parse(
+    query: object = None,
+    image: object = None,
+    *,
+    like: Sequence[str] = (),
+    unlike: Sequence[str] = (),
+) -> tuple[Part, ...]:
+    """What the caller meant: words, a picture, a part, a vector, or a list of them.
+
+    Args:
+        query: words, a part, an array ``[dim]``, or a list of these.
+        image: one more picture: a path, encoded bytes or a Pillow image.
+        like, unlike: ids or paths of stored rows that were right, or wrong, answers (Rocchio,
+            https://nlp.stanford.edu/IR-book/html/htmledition/rocchio-classification-1.html).
 
     Raises:
-        UsageError: nothing was asked, or two things at once.
+        UsageError: nothing was asked, too much at once, or only what should not be there.
     """
-    if (query is None) == (image is None):
-        raise UsageError("ask either in words or with a picture: give one of the two")
+    asked = list(query) if isinstance(query, list | tuple) else [query] * (query is not None)
+    parts: list[Part] = [_part(one) for one in asked]
     if image is not None:
-        return Image(image)  # type: ignore[arg-type]  # checked where it is read
-    if isinstance(query, Text | Image | Vector):
-        return query
-    if isinstance(query, str):
-        return Text(query)
-    if isinstance(query, np.ndarray):
-        return Vector(query)
-    raise UsageError(f"a query is words, a picture or a vector, not {type(query).__name__}")
+        parts.append(Image(image))  # type: ignore[arg-type]  # checked where it is read
+    for ids in (like, unlike):
+        if isinstance(ids, str):
+            raise UsageError("like and unlike take a list of ids")
+    parts += [Id(one, LIKE_WEIGHT / len(like)) for one in like]
+    parts += [Not(Id(one), UNLIKE_WEIGHT / len(unlike)) for one in unlike]
+    if not parts:
+        raise UsageError("ask in words or with a picture: give at least one of them")
+    if len(parts) > MAX_PARTS:
+        raise UsageError(f"a query has at most {MAX_PARTS} parts, not {len(parts)}")
+    if all(isinstance(part, Not) for part in parts):
+        raise UsageError("say also what to look for, not only what should not be there")
+    return tuple(parts)
 
 
-def embed(part: Part, encoder: Encoder) -> Rows:
-    """One part → one float32 unit row ``[dim]``.
+def signed(part: Part) -> tuple[Plain, float]:
+    """A part and how much it counts; below 0 for what should not be there."""
+    if not isinstance(part, Not):
+        return part, part.weight
+    assert not isinstance(part.part, str)
+    return part.part, -part.weight * part.part.weight
+
+
+def words_of(parts: Sequence[Part]) -> str:
+    """What is asked in words; "" for nothing."""
+    return " ".join(_unicode(part.text) for part in parts if isinstance(part, Text))
+
+
+def embed(parts: Sequence[Plain], encoder: Encoder, stored: Mapping[str, Rows]) -> Rows:
+    """Parts → float32 unit rows ``[n, dim]``; texts, and pictures, are encoded together.
+
+    Args:
+        parts: what to encode.
+        encoder: the collection's model.
+        stored: the row of each ``Id`` among the parts.
 
     Raises:
-        ImageError: the picture cannot be decoded.
-        UsageError: the picture does not exist, or the vector has the wrong shape.
+        ImageError: a picture cannot be decoded.
+        UsageError: a picture does not exist, or a vector has the wrong shape.
     """
-    if isinstance(part, Text):
-        # A terminal that is not UTF-8 hands over what no tokeniser takes.
-        text = part.text.encode("utf-8", "replace").decode()
-        words: Rows = encoder.texts([text])[0]
-        return words
-    if isinstance(part, Vector):
-        return _unit(part.values, encoder.fingerprint.dim)
-    from search.images import decode
-
-    data = read_image(part.source)
-    picture = decode(data, target=encoder.fingerprint.image_size)
-    row: Rows = encoder.images(encoder.prepare(picture.image)[None])[0]
-    return row
+    dim = encoder.fingerprint.dim
+    rows = np.empty((len(parts), dim), dtype=np.float32)
+    texts = [place for place, part in enumerate(parts) if isinstance(part, Text)]
+    images = [place for place, part in enumerate(parts) if isinstance(part, Image)]
+    for place, part in enumerate(parts):
+        if isinstance(part, Vector):
+            rows[place] = _unit(part.values, dim)
+        elif isinstance(part, Id):
+            rows[place] = stored[part.id]
+    for start in range(0, len(images), encoder.image_batch):
+        batch = images[start : start + encoder.image_batch]
+        rows[batch] = encoder.images(np.stack([_pixels(parts[n], encoder) for n in batch]))
+    for start in range(0, len(texts), TEXT_BATCH):
+        batch = texts[start : start + TEXT_BATCH]
+        rows[batch] = encoder.texts([words_of([parts[n]]) for n in batch])
+    return rows
 
 
 def read_image(source: str | Path | bytes | PillowImage.Image) -> bytes:
@@ -109,6 +196,35 @@ def read_image(source: str | Path | bytes | PillowImage.Image) -> bytes:
     buffer = io.BytesIO()
     source.save(buffer, format="PNG")
     return buffer.getvalue()
+
+
+def _part(asked: object) -> Part:
+    if isinstance(asked, Text | Image | Vector | Id | Not):
+        return asked
+    if isinstance(asked, str):
+        return Text(asked)
+    if isinstance(asked, np.ndarray):
+        return Vector(asked)
+    raise UsageError(f"a query is words, a picture or a vector, not {type(asked).__name__}")
+
+
+def _check_weight(weight: object) -> None:
+    number = isinstance(weight, int | float) and not isinstance(weight, bool)
+    if not number or not 0 < float(weight) <= MAX_WEIGHT:  # type: ignore[arg-type]
+        raise UsageError(f"a weight is above 0 and at most {MAX_WEIGHT:g}, not {weight!r}")
+
+
+def _unicode(text: str) -> str:
+    # A terminal that is not UTF-8 hands over what no tokeniser takes.
+    return text.encode("utf-8", "replace").decode()
+
+
+def _pixels(part: Plain, encoder: Encoder) -> Pixels:
+    from search.images import decode
+
+    assert isinstance(part, Image)
+    picture = decode(read_image(part.source), target=encoder.fingerprint.image_size)
+    return encoder.prepare(picture.image)
 
 
 def _unit(values: Any, dim: int) -> Rows:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import math
+import re
 from collections.abc import Iterable, Mapping
 from typing import Any, Literal
 
@@ -25,6 +26,8 @@ MAX_SHOWN = 64
 MAX_CAPTIONS = 4_096
 #: Bytes of one caption as the picture's own row carries it.
 MAX_SHOWN_BYTES = 2_000
+#: Bytes of the words that full-text search looks in.
+MAX_WORDS_BYTES = 32_000
 
 #: Fields with a column of their own; everything else a row carries is a dynamic field.
 IMAGE_FIELDS = ("id", "path", "relative_path", "paths", "captions", "width", "height", "bytes",
@@ -44,6 +47,7 @@ _TYPES: Mapping[str, FieldType] = {
     "mtime": "number",
 }
 _MAX_INTEGER = 2**63 - 1
+_PATH_WORDS = re.compile(r"[0-9]+|[^\W\d_A-Z]+|[A-Z]+(?![^\W\d_A-Z])|[A-Z][^\W\d_A-Z]*")
 
 
 def image_id(data: bytes) -> str:
@@ -90,6 +94,19 @@ def clean_metadata(metadata: Mapping[str, Any]) -> dict[str, Scalar]:
             field += "_"
         kept[field[:128]] = cut_bytes(value, MAX_SHOWN_BYTES) if isinstance(value, str) else value
     return kept
+
+
+def words_of(row: Row) -> str:
+    """What full-text search looks in: captions or the text, the path's words, other columns' texts.
+
+    ``trips/SunsetBeach_2041.jpg`` has the words trips, Sunset, Beach and 2041.
+    """
+    says = [*row.get("captions", ()), row.get("text", "")]
+    path, _, _ = str(row.get("relative_path", "")).rpartition(".")
+    says += _PATH_WORDS.findall(path or str(row.get("relative_path", "")))
+    own = FIXED_FIELDS | _RESERVED
+    says += [value for name, value in row.items() if name not in own and isinstance(value, str)]
+    return cut_bytes(" ".join(filter(None, says)), MAX_WORDS_BYTES)
 
 
 def fixed_types(kind: Kind) -> dict[str, FieldType]:

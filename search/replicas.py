@@ -41,6 +41,11 @@ class ReplicatedEncoder:
         found: tuple[float, float] | None = getattr(self._copies[0], "sigmoid", None)
         return found
 
+    @property
+    def logit_scale(self) -> float | None:
+        found: float | None = getattr(self._copies[0], "logit_scale", None)
+        return found
+
     def prepare(self, image: Image.Image) -> Pixels:
         return self._copies[0].prepare(image)
 

@@ -71,7 +71,8 @@ def write_sheet(path: Path, sections: Sequence[Section], title: str, subtitle: s
     """
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_text(contact_sheet(sections, title, subtitle), encoding="utf-8")
+        page = contact_sheet(sections, title, subtitle)
+        path.write_text(page, encoding="utf-8", errors="replace")
     except OSError as error:
         raise TwinlensError(f"{path} cannot be written: {error.strerror}") from error
 
@@ -80,6 +81,7 @@ def _card(hit: Hit) -> dict[str, str]:
     return {
         "picture": _data_uri(hit.path) if hit.path else "",
         "alt": hit.captions[0] if hit.captions else hit.text or Path(hit.path).name,
+        "relevance": f"{hit.relevance:.0%}",
         "score": f"{hit.score:.3f}",
         "says": hit.text or (hit.captions[0] if hit.captions else ""),
         "path": str(hit.metadata.get("relative_path", hit.path)),

@@ -8,34 +8,33 @@ import re
 import threading
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, get_args
 
 import numpy as np
 
+from search import ann
 from search.errors import (
     CollectionNotFoundError,
     StoreError,
     StoreLockedError,
     StoreUnreachableError,
+    UnsupportedError,
     UsageError,
 )
+from search.generations import KINDS, PHYSICAL, Generation, is_ours
 from search.models import Fingerprint
 from search.records import (
-    ID_LENGTH,
-    MAX_CAPTIONS,
-    MAX_PATH_BYTES,
-    MAX_SHOWN,
-    MAX_SHOWN_BYTES,
-    MAX_TEXT_BYTES,
     FieldType,
     Kind,
     Row,
     dynamic_types,
     fixed_types,
     join_types,
+    words_of,
 )
+from search.schema import create_collection, create_indexes
 
 if TYPE_CHECKING:
     from pymilvus import MilvusClient
@@ -45,14 +44,15 @@ MAX_MESSAGE_BYTES = 16 << 20
 MAX_MESSAGE_ROWS = 5_000
 #: Milvus returns at most this many hits, offset included.
 MAX_LIMIT = 16_384
+#: How deep at least each of two rankings is read before they are fused.
+FUSED = 100
 #: A collection's properties travel with every description of it; rows may have more fields.
 MAX_FIELDS = 1_000
-SCHEMA_VERSION = "1"
-_KINDS: tuple[Kind, ...] = ("texts", "files", "images")
+SCHEMA_VERSION = "2"
+_SCHEMA = "twinlens.schema"
 _NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]{0,127}")
 #: A property of a collection for each field that its rows brought: ``twinlens.field.TYPE.NAME``.
 _FIELD_PROPERTY = "twinlens.field."
-_PHYSICAL = re.compile(r"(?P<name>.+)_(?P<kind>images|texts|files)_g(?P<generation>\d+)")
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,8 +81,9 @@ class Capabilities:
             "SCANN",
             "DISKANN",
         )
-        if modern:
-            types += ("HNSW_SQ", "HNSW_PQ", "IVF_RABITQ", "GPU_CAGRA")
+        types += ("GPU_CAGRA",) if numbers >= [2, 4] else ()
+        types += ("HNSW_SQ", "HNSW_PQ") if modern else ()
+        types += ("IVF_RABITQ",) if numbers >= [2, 6] else ()
         return cls(version, lite=False, hybrid=modern, half_precision=numbers >= [2, 4],
                    index_types=types)  # fmt: skip
 
@@ -131,10 +132,15 @@ class Store:
             if not is_server(self.uri):
                 _release_lite(self.uri)
 
+    @property
+    def client(self) -> MilvusClient:
+        """The connection itself, for what has no method here."""
+        return self._client
+
     def names(self) -> list[str]:
         """The corpora in this database, sorted."""
         with _milvus("list collections"):
-            found = map(_PHYSICAL.fullmatch, self._client.list_collections())
+            found = map(PHYSICAL.fullmatch, self._client.list_collections())
             names = {match["name"] for match in found if match and match["kind"] == "images"}
             return sorted(name for name in names if self.exists(name))
 
@@ -143,16 +149,25 @@ class Store:
         with _milvus("look a collection up"):
             return bool(self._client.has_collection(f"{name}_images"))
 
-    def create(self, name: str, fingerprint: Fingerprint) -> Corpus:
-        """Make the collections of a corpus, or complete them where an earlier try broke off."""
+    def create(
+        self, name: str, fingerprint: Fingerprint, *, index: str = ann.AUTO, half: bool = False
+    ) -> Corpus:
+        """Make the collections of a corpus, or complete them where an earlier try broke off.
+
+        Args:
+            name: of the corpus; one that exists is opened as it is.
+            fingerprint: its model.
+            index: a kind of index, see ``search.ann``.
+            half: store vectors in 16 bits.
+
+        Raises:
+            UsageError: the name is none, or there is no such index.
+            UnsupportedError: the backend does not have the index, or no 16 bits. Nothing is made.
+        """
         check_name(name)
-        with _milvus(f"create the collection {name}"):
-            for kind in _KINDS:
-                physical = f"{name}_{kind}_g1"
-                if not self._client.has_collection(physical):
-                    _create(self._client, physical, kind, fingerprint)
-                _index(self._client, physical)
-                self._point(f"{name}_{kind}", physical)
+        wanted = self._plan(1, fingerprint, index, half)
+        if not self.exists(name):
+            self._make(name, wanted, serve=True)
         return self.corpus(name)
 
     def corpus(self, name: str) -> Corpus:
@@ -169,28 +184,117 @@ class Store:
                 + (f"; it holds: {there}" if there else ": it is empty. Ingest something first")
             )
         with _milvus(f"describe the collection {name}"):
-            described = self._client.describe_collection(f"{name}_images")
+            served = self._served(name)
+            for kind in KINDS:
+                # Where a switch broke off, the images' alias says what is served.
+                self._point(f"{name}_{kind}", served.physical(name, kind))
+        return Corpus(self._client, name, served, self.capabilities)
+
+    def generations(self, name: str) -> list[Generation]:
+        """What there is of a corpus, the one that is served among them, by number."""
+        with _milvus(f"describe the collection {name}"):
+            served = self._served(name).number
+            found = map(PHYSICAL.fullmatch, self._client.list_collections())
+            images = [m for m in found if m and m["name"] == name and m["kind"] == "images"]
+            read = [Generation.read(m[0], self._properties(m[0]), served) for m in images]
+        return sorted(read, key=lambda generation: generation.number)
+
+    def begin(self, name: str, fingerprint: Fingerprint, index: str, half: bool = False) -> Corpus:
+        """A generation for another model or index, which is not served yet.
+
+        One that was begun before, or served before, is gone on with.
+
+        Raises:
+            UnsupportedError: see ``create``.
+        """
+        there = self.generations(name)
+        wanted = self._plan(there[-1].number + 1, fingerprint, index, half)
+        wanted = replace(wanted, complete=False)
+        for generation in there:
+            if generation.is_like(wanted):
+                wanted = replace(wanted, number=generation.number, complete=generation.complete)
+        self._make(name, wanted, serve=False)
+        return Corpus(self._client, name, wanted, self.capabilities)
+
+    def switch(self, name: str, number: int) -> Corpus:
+        """Serve another generation, which must be complete; it takes rows again."""
+        chosen = next((one for one in self.generations(name) if one.number == number), None)
+        if chosen is None or not chosen.complete:
+            raise UsageError(f"{name} has no complete generation {number} to serve")
+        Corpus(self._client, name, chosen, self.capabilities).mark(frozen=False)
+        with _milvus(f"serve generation {number} of {name}"):
+            for kind in KINDS:
+                self._point(f"{name}_{kind}", chosen.physical(name, kind))
+        return self.corpus(name)
+
+    def drop_generation(self, name: str, number: int) -> None:
+        """Delete a generation that is not served."""
+        chosen = next((one for one in self.generations(name) if one.number == number), None)
+        if chosen is None or chosen.served:
+            raise UsageError(f"{name} has no generation {number} that is not served")
+        with _milvus(f"delete generation {number} of {name}"):
+            for kind in KINDS:
+                self._client.drop_collection(chosen.physical(name, kind))
+
+    def _plan(self, number: int, fingerprint: Fingerprint, index: str, half: bool) -> Generation:
+        can = self.capabilities
+        if half and not can.half_precision:
+            raise UnsupportedError(
+                f"{can.label} stores vectors in 32 bits only: a server from 2.4 on has float16"
+            )
+        kind = ann.resolve(index, can.index_types, can.label)
+        return Generation(number, fingerprint, kind, half)
+
+    def _make(self, name: str, wanted: Generation, *, serve: bool) -> None:
+        """Make the collections of a generation, as far as they are not made."""
+        with _milvus(f"create the collection {name}"):
+            for kind in KINDS:
+                physical = wanted.physical(name, kind)
+                if self._client.has_collection(physical):
+                    made = Generation.read(physical, self._properties(physical))
+                    if not made.is_like(wanted):  # what an earlier try left of something else
+                        self._client.drop_collection(physical)
+                if not self._client.has_collection(physical):
+                    full_text = self.capabilities.hybrid and kind != "files"
+                    properties = wanted.properties() | {_SCHEMA: SCHEMA_VERSION}
+                    create_collection(self._client, physical, kind, wanted, properties, full_text)
+                try:
+                    create_indexes(self._client, physical, kind, wanted)
+                except Exception:
+                    # A server may lack what its version has, a GPU for one.
+                    with suppress(Exception):
+                        self._client.drop_collection(physical)
+                    raise
+                if serve:
+                    self._point(f"{name}_{kind}", physical)
+
+    def _served(self, name: str) -> Generation:
+        described = self._client.describe_collection(f"{name}_images")
         properties = described.get("properties") or {}
-        if "twinlens.fingerprint" not in properties:
+        if not is_ours(properties):
             raise StoreError(f"the collection {name}_images was not made by twinlens")
-        if properties.get("twinlens.schema") != SCHEMA_VERSION:
+        if properties.get(_SCHEMA) != SCHEMA_VERSION:
             raise StoreError(
                 f"the collection {name!r} was written by another version of twinlens "
-                f"(schema {properties.get('twinlens.schema')}, this one reads {SCHEMA_VERSION}): "
+                f"(schema {properties.get(_SCHEMA)}, this one reads {SCHEMA_VERSION}): "
                 "ingest it again under another name"
             )
-        fingerprint = Fingerprint.from_json(properties["twinlens.fingerprint"])
-        return Corpus(self._client, name, fingerprint, self.capabilities)
+        physical = described["collection_name"]
+        number = int(physical.rpartition("_g")[2])
+        return Generation.read(physical, properties, number)
+
+    def _properties(self, physical: str) -> dict[str, str]:
+        return dict(self._client.describe_collection(physical).get("properties") or {})
 
     def drop(self, name: str) -> None:
         """Delete a corpus: its collections in all generations, and their aliases."""
         check_name(name)
         with _milvus(f"delete the collection {name}"):
-            for kind in reversed(_KINDS):
+            for kind in reversed(KINDS):
                 with suppress(Exception):
                     self._client.drop_alias(f"{name}_{kind}")
             for physical in self._client.list_collections():
-                match = _PHYSICAL.fullmatch(physical)
+                match = PHYSICAL.fullmatch(physical)
                 if match and match["name"] == name:
                     self._client.drop_collection(physical)
 
@@ -200,21 +304,58 @@ class Store:
             with suppress(Exception):
                 self._client.drop_alias(alias)
             self._client.create_alias(physical, alias)
+        elif self._client.describe_collection(alias)["collection_name"] != physical:
+            self._client.alter_alias(physical, alias)
 
 
 class Corpus:
-    """The collections of one corpus: ``NAME_images``, ``NAME_texts``, the ledger ``NAME_files``."""
+    """The collections of one corpus: ``NAME_images``, ``NAME_texts``, the ledger ``NAME_files``.
+
+    It stays with the generation that was served when it was opened, so that a query and the rows
+    it is compared with are of one model whatever happens meanwhile.
+    """
 
     def __init__(
-        self, client: MilvusClient, name: str, fingerprint: Fingerprint, capabilities: Capabilities
+        self,
+        client: MilvusClient,
+        name: str,
+        generation: Generation,
+        capabilities: Capabilities,
     ) -> None:
         self.name = name
-        self.fingerprint = fingerprint
+        self.generation = generation
+        self.fingerprint = generation.fingerprint
         self.capabilities = capabilities
         self._client = client
         self._loaded: set[Kind] = set()
         self._learned: dict[Kind, set[tuple[str, FieldType]]] = {}
         self._learning = threading.Lock()
+        self._full_text: bool | None = None
+
+    def mark(self, *, complete: bool | None = None, frozen: bool | None = None) -> None:
+        """Note that the generation holds everything, or that it takes nothing more."""
+        now = self.generation
+        self.generation = replace(
+            now,
+            complete=now.complete if complete is None else complete,
+            frozen=now.frozen if frozen is None else frozen,
+        )
+        with _milvus("keep the state of a generation"):
+            self._client.alter_collection_properties(self._own("images"), self.generation.state())
+
+    def check_open(self) -> None:
+        """Raise ``StoreError`` when another generation takes this one's place.
+
+        After writing: what was written before that began is carried over, all else is refused.
+        """
+        with _milvus("describe the collection"):
+            described = self._client.describe_collection(self._own("images"))
+        if Generation.read(self._own("images"), described.get("properties") or {}).frozen:
+            raise StoreError(
+                f"the collection {self.name!r} is being reindexed, and its next generation takes "
+                "over: run this again in a moment, or, if the reindexing was broken off, run "
+                "`twinlens reindex` once more"
+            )
 
     def count(self, kind: Kind) -> int:
         """How many rows there are, everything acknowledged so far included."""
@@ -227,6 +368,10 @@ class Corpus:
     def upsert(self, kind: Kind, rows: Sequence[Row]) -> None:
         """Write rows, replacing those of the same key; cut into messages the server accepts."""
         self.learn_fields(kind, rows)
+        if kind != "files" and self.full_text:
+            rows = [row | {"words": words_of(row)} for row in rows]
+        if kind != "files" and self.generation.half:
+            rows = [row | {"vector": np.asarray(row["vector"], dtype=np.float16)} for row in rows]
         for batch in cut_by_bytes(rows):
             with _milvus(f"write {len(batch)} rows"):
                 self._client.upsert(self._of(kind), batch)
@@ -254,12 +399,12 @@ class Corpus:
             if new:
                 properties = {f"{_FIELD_PROPERTY}{seen}.{name}": "1" for name, seen in new}
                 with _milvus("keep the names of fields"):
-                    self._client.alter_collection_properties(f"{self.name}_{kind}", properties)
+                    self._client.alter_collection_properties(self._own(kind), properties)
             self._learned[kind] = stored | found
 
     def _stored_fields(self, kind: Kind) -> set[tuple[str, FieldType]]:
         with _milvus("read the names of fields"):
-            described = self._client.describe_collection(f"{self.name}_{kind}")
+            described = self._client.describe_collection(self._own(kind))
         stored: set[tuple[str, FieldType]] = set()
         for key in described.get("properties") or {}:
             if key.startswith(_FIELD_PROPERTY):
@@ -283,7 +428,7 @@ class Corpus:
                 rows += self._client.query(
                     self._of(kind), filter=wanted, output_fields=list(fields)
                 )
-        return [dict(row) for row in rows]
+        return [_plain(row) for row in rows]
 
     def where(self, kind: Kind, expression: str, fields: Sequence[str], limit: int) -> list[Row]:
         """At most ``limit`` rows for which a Milvus expression holds."""
@@ -291,7 +436,7 @@ class Corpus:
             rows = self._client.query(
                 self._of(kind), filter=expression, output_fields=list(fields), limit=limit
             )
-        return [dict(row) for row in rows]
+        return [_plain(row) for row in rows]
 
     def scan(
         self, kind: Kind, fields: Sequence[str], expression: str = "", batch: int = 4_000
@@ -308,7 +453,7 @@ class Corpus:
                 if not rows:
                     return
                 _quote_cursor(iterator)
-                yield [dict(row) for row in rows]
+                yield [_plain(row) for row in rows]
         finally:
             iterator.close()
 
@@ -332,34 +477,142 @@ class Corpus:
             expression: a Milvus boolean expression that rows must satisfy.
             offset: how many of the nearest rows to pass over.
         """
-        if offset < 0:
-            raise UsageError(f"the offset must be from 0, not {offset}")
-        if not 1 <= limit <= MAX_LIMIT - offset:
-            raise UsageError(
-                f"limit plus offset must be from 1 to {MAX_LIMIT}, not {limit + offset}"
-            )
+        check_range(limit, offset)
+        index = self.generation.index
+        params = ann.search_params(index, limit + offset, filtered=bool(expression))
+        found = self._nearest(kind, vectors, limit, fields, expression, offset, params)
+        if expression and index != ann.EXACT and any(len(hits) < limit for hits in found):
+            # Few rows match, or the index lost its way among those that do not.
+            params = ann.search_params(index, limit + offset, filtered=True, thorough=True)
+            found = self._nearest(kind, vectors, limit, fields, expression, offset, params)
+        return found
+
+    def _nearest(
+        self,
+        kind: Kind,
+        vectors: np.ndarray,
+        limit: int,
+        fields: Sequence[str],
+        expression: str,
+        offset: int,
+        params: Mapping[str, Any],
+    ) -> list[list[tuple[Row, float]]]:
         with _milvus("search"):
             results = self._client.search(
                 self._of(kind),
-                data=list(np.ascontiguousarray(vectors, dtype=np.float32)),
+                data=list(self._queries(vectors)),
+                anns_field="vector",
                 filter=expression,
                 limit=limit,
                 offset=offset,
                 output_fields=list(fields),
-                search_params={"metric_type": "IP", "params": {}},
+                search_params={"metric_type": "IP", "params": dict(params)},
             )
         return [
-            [({**hit["entity"], "id": hit["id"]}, float(hit["distance"])) for hit in hits]
+            [({**_plain(hit["entity"]), "id": hit["id"]}, float(hit["distance"])) for hit in hits]
             for hits in results
         ]
 
+    def _queries(self, vectors: np.ndarray) -> np.ndarray:
+        """Query vectors as Milvus wants them: of the type that is stored."""
+        stored = np.float16 if self.generation.half else np.float32
+        return np.ascontiguousarray(vectors, dtype=stored)
+
+    def search_words(
+        self,
+        kind: Kind,
+        words: str,
+        limit: int,
+        *,
+        beside: np.ndarray | None = None,
+        fields: Sequence[str] = ("*",),
+        expression: str = "",
+        offset: int = 0,
+    ) -> list[Row]:
+        """The rows that say these words, best first by BM25; their scores mean nothing elsewhere.
+
+        Args:
+            kind: which collection.
+            words: what to look for.
+            limit, fields, expression, offset: see ``search``.
+            beside: a float32 unit row ``[dim]`` to search with, too; the two rankings are then
+                fused by reciprocal ranks (https://doi.org/10.1145/1571941.1572114).
+
+        Raises:
+            UnsupportedError: the backend, or the collection, has no full-text search.
+        """
+        from pymilvus import AnnSearchRequest, RRFRanker
+
+        check_range(limit, offset)
+        self._need_full_text()
+        by_words = {"metric_type": "BM25", "params": {}}
+        common: dict[str, Any] = {"limit": limit, "offset": offset, "output_fields": list(fields)}
+        with _milvus("search"):
+            if beside is None:
+                results = self._client.search(
+                    self._of(kind),
+                    data=[words],
+                    anns_field="sparse",
+                    filter=expression,
+                    search_params=by_words,
+                    **common,
+                )
+            else:
+                depth = min(MAX_LIMIT, max(2 * (limit + offset), FUSED))
+                nearest = self._queries(beside)
+                looking = ann.search_params(self.generation.index, depth, filtered=bool(expression))
+                by_vector = {"metric_type": "IP", "params": looking}
+                requests = [
+                    AnnSearchRequest(
+                        [nearest], "vector", by_vector, depth, expr=expression or None
+                    ),
+                    AnnSearchRequest([words], "sparse", by_words, depth, expr=expression or None),
+                ]
+                results = self._client.hybrid_search(
+                    self._of(kind), requests, RRFRanker(), **common
+                )
+        return [{**hit["entity"], "id": hit["id"]} for hit in results[0]]
+
+    @property
+    def full_text(self) -> bool:
+        """Whether the collection can be searched by the words its rows say."""
+        if self._full_text is None:
+            with _milvus("describe the collection"):
+                described = self._client.describe_collection(self._own("images"))
+            self._full_text = any(field["name"] == "sparse" for field in described["fields"])
+        return self._full_text
+
+    def _need_full_text(self) -> None:
+        if self.full_text:
+            return
+        if not self.capabilities.hybrid:
+            raise UnsupportedError(
+                f"{self.capabilities.label} has no full-text search: ask with mode dense, or move "
+                "to Milvus Lite or a server from 2.5 on"
+            )
+        raise UnsupportedError(
+            f"the collection {self.name!r} was made where there was no full-text search: ask with "
+            "mode dense, or ingest it again under another name"
+        )
+
+    def _own(self, kind: Kind) -> str:
+        return self.generation.physical(self.name, kind)
+
     def _of(self, kind: Kind) -> str:
-        """The collection's alias; loaded on its first use, which Milvus wants before any read."""
-        name = f"{self.name}_{kind}"
+        """The collection; loaded on its first use, which Milvus wants before any read."""
+        name = self._own(kind)
         if kind not in self._loaded:
             self._client.load_collection(name)
             self._loaded.add(kind)
         return name
+
+
+def check_range(limit: int, offset: int) -> None:
+    """Raise ``UsageError`` unless Milvus can return so many."""
+    if offset < 0:
+        raise UsageError(f"the offset must be from 0, not {offset}")
+    if not 1 <= limit <= MAX_LIMIT - offset:
+        raise UsageError(f"limit plus offset must be from 1 to {MAX_LIMIT}, not {limit + offset}")
 
 
 def is_server(uri: str) -> bool:
@@ -441,6 +694,17 @@ def _quote_cursor(iterator: Any) -> None:
     last = getattr(iterator, "_next_id", None)
     if isinstance(last, str):
         iterator._next_id = _Key(last)
+
+
+def _plain(row: Mapping[str, Any]) -> Row:
+    """A row as it was written: 16-bit vectors come back as their bytes, alone or in a list."""
+    plain = dict(row)
+    vector = plain.get("vector")
+    if isinstance(vector, list) and len(vector) == 1 and isinstance(vector[0], bytes):
+        vector = vector[0]
+    if isinstance(vector, bytes):
+        plain["vector"] = np.frombuffer(vector, dtype="<f2").astype(np.float32).tolist()
+    return plain
 
 
 def _row_bytes(value: Any) -> int:
@@ -537,72 +801,6 @@ def _is_locked(path: str) -> bool:
     finally:
         os.close(handle)
     return False
-
-
-def _create(client: MilvusClient, physical: str, kind: Kind, fingerprint: Fingerprint) -> None:
-    from pymilvus import DataType
-
-    schema = client.create_schema(auto_id=False, enable_dynamic_field=True)
-
-    def text(name: str, limit: int, **options: Any) -> None:
-        schema.add_field(name, DataType.VARCHAR, max_length=limit, **options)
-
-    def texts(name: str, limit: int, capacity: int) -> None:
-        schema.add_field(
-            name,
-            DataType.ARRAY,
-            element_type=DataType.VARCHAR,
-            max_capacity=capacity,
-            max_length=limit,
-        )
-
-    if kind == "files":
-        # Milvus wants a vector in every collection; the ledger has no use for its own.
-        text("path", MAX_PATH_BYTES, is_primary=True)
-        text("image_id", ID_LENGTH)
-        texts("texts", ID_LENGTH, MAX_CAPTIONS)
-        schema.add_field("size", DataType.INT64)
-        schema.add_field("mtime_ns", DataType.INT64)
-        text("digest", ID_LENGTH)
-        text("status", 16)
-        text("reason", MAX_SHOWN_BYTES)
-        text("root", MAX_PATH_BYTES)
-        schema.add_field("vector", DataType.FLOAT_VECTOR, dim=2)
-    else:
-        text("id", ID_LENGTH, is_primary=True)
-        schema.add_field("vector", DataType.FLOAT_VECTOR, dim=fingerprint.dim)
-        text("path", MAX_PATH_BYTES)
-        text("relative_path", MAX_PATH_BYTES)
-    if kind == "images":
-        texts("paths", MAX_PATH_BYTES, MAX_SHOWN)
-        texts("captions", MAX_SHOWN_BYTES, MAX_SHOWN)
-        for name in ("width", "height", "bytes"):
-            schema.add_field(name, DataType.INT64)
-        schema.add_field("mtime", DataType.DOUBLE)
-        text("format", 16)
-    if kind == "texts":
-        text("text", MAX_TEXT_BYTES + 500)
-        text("image_id", ID_LENGTH)
-    client.create_collection(
-        physical,
-        schema=schema,
-        properties={
-            "twinlens.fingerprint": fingerprint.to_json(),
-            "twinlens.schema": SCHEMA_VERSION,
-        },
-        # Session: whoever writes reads their own writes at once, without the cost of Strong.
-        consistency_level="Session",
-    )
-
-
-def _index(client: MilvusClient, physical: str) -> None:
-    """Index an empty collection's vectors, unless they are."""
-    if client.list_indexes(physical):
-        return
-    index = client.prepare_index_params()
-    index.add_index("vector", index_type="FLAT", metric_type="IP")
-    # With sync, pymilvus sleeps for half a second before it looks whether it is done.
-    client.create_index(physical, index, sync=False)
 
 
 @contextmanager

@@ -99,12 +99,14 @@ def test_a_collection_counts_what_it_holds(index: twinlens.Index, photos: Path) 
 
 def test_it_is_closed_on_leaving_even_by_an_error(tmp_path: Path, photos: Path) -> None:
     db = tmp_path / "test.db"
-    with (
-        pytest.raises(RuntimeError, match="mine"),
-        twinlens.open(db, model=ColourEncoder()) as index,
-    ):
-        index.ingest(photos)
-        raise RuntimeError("mine")
+
+    def ingest_and_fail() -> None:
+        with twinlens.open(db, model=ColourEncoder()) as index:
+            index.ingest(photos)
+            raise RuntimeError("mine")
+
+    with pytest.raises(RuntimeError, match="mine"):
+        ingest_and_fail()
     code = f"import twinlens\nwith twinlens.open({str(db)!r}) as index: print(index.info().images)"
     other = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert other.stdout == "8\n"

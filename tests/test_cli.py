@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import io
 import json
 import os
 import subprocess
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -56,11 +57,11 @@ def run(capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> R
     return command
 
 
-def process(*args: str | bytes | Path, **environment: str) -> Done:
+def process(*args: str | Path) -> Done:
     """Runs the command as people do."""
     ended = subprocess.run(
         [sys.executable, "-c", MAIN, *args],
-        env=os.environ | {"HF_HUB_OFFLINE": "1", "PYTHONIOENCODING": "utf-8:strict"} | environment,
+        env=os.environ | {"HF_HUB_OFFLINE": "1"},
         capture_output=True,
         encoding="utf-8",
         timeout=120,
@@ -79,7 +80,7 @@ class Corpus:
 
 
 @pytest.fixture(scope="module")
-def corpus(tmp_path_factory: pytest.TempPathFactory, tiny_model: Path) -> Iterator[Corpus]:
+def corpus(tmp_path_factory: pytest.TempPathFactory, tiny_model: Path) -> Corpus:
     folder = tmp_path_factory.mktemp("cli")
     photos = folder / "photos"
     photos.mkdir()
@@ -88,7 +89,7 @@ def corpus(tmp_path_factory: pytest.TempPathFactory, tiny_model: Path) -> Iterat
         (photos / f"{colour}.txt").write_text(f"a {colour} picture\n")
     options = ["--db", str(folder / "test.db"), "--device", "cpu"]
     made = process("ingest", photos, *options, "--model", f"local-dir:{tiny_model}")
-    yield Corpus(photos, options, made)
+    return Corpus(photos, options, made)
 
 
 @pytest.fixture
@@ -150,8 +151,66 @@ def test_a_picture_finds_texts(corpus: Corpus, run: Run) -> None:
     assert len(found.out.splitlines()) == len(COLOURS)
 
 
+def test_words_and_pictures_together(corpus: Corpus, run: Run) -> None:
+    found = run(
+        "search", "red", "--image", corpus.photos / "red.png", "--image",
+        corpus.photos / "blue.png", "--not", "green", "--weight", "0.5", *corpus.options,
+    )  # fmt: skip
+    assert found.code == 0, found.err
+    title = found.out.splitlines()[0]
+    assert title.startswith(f"red + {corpus.photos}/red.png")
+
+
+def test_more_like_what_was_found(corpus: Corpus, run: Run) -> None:
+    red, blue = corpus.photos / "red.png", corpus.photos / "blue.png"
+    found = run("search", "--like", red, "--unlike", blue, *corpus.options, "--json")
+    hits = [json.loads(line) for line in found.out.splitlines()]
+    assert len(hits) == len(COLOURS) - 2
+    assert not {str(red), str(blue)} & {hit["path"] for hit in hits}
+
+
+def test_the_words_that_captions_say(corpus: Corpus, run: Run) -> None:
+    found = run("search", "red", "--mode", "text", *corpus.options, "--json")
+    assert [Path(json.loads(line)["path"]).name for line in found.out.splitlines()] == ["red.png"]
+    hybrid = run("search", "red", "--mode", "hybrid", "--collapse", "0.999", *corpus.options)
+    assert hybrid.code == 0, hybrid.err
+
+
+def test_results_can_be_passed_over(corpus: Corpus, run: Run) -> None:
+    whole = run("search", "red", *corpus.options, "--json").out.splitlines()
+    part = run("search", "red", *corpus.options, "--offset", "2", "-n", "3", "--json").out
+    assert [json.loads(line)["id"] for line in part.splitlines()] == [
+        json.loads(line)["id"] for line in whole[2:5]
+    ]
+    assert run("search", "red", *corpus.options, "--min-score", "1", "--json").out == ""
+
+
+def test_a_file_of_queries(corpus: Corpus, run: Run, tmp_path: Path) -> None:
+    file = tmp_path / "queries.txt"
+    file.write_text("a red picture\n\n  a blue picture \n")
+    found = run("search", "--queries", file, *corpus.options, "-n", "2", "--json")
+    assert found.code == 0, found.err
+    asked = [json.loads(line)["query"] for line in found.out.splitlines()]
+    assert asked == ["a red picture"] * 2 + ["a blue picture"] * 2
+    alone = run("search", "a blue picture", *corpus.options, "-n", "2", "--json").out.splitlines()
+    assert [json.loads(line)["id"] for line in found.out.splitlines()[2:]] == [
+        json.loads(line)["id"] for line in alone
+    ]
+    assert "a blue picture → images" in run("search", "--queries", file, *corpus.options).out
+
+
+def test_a_file_of_queries_stands_alone(run: Run, tmp_path: Path) -> None:
+    file = tmp_path / "queries.txt"
+    file.write_text("\n \n")
+    assert "has no queries" in run("search", "--queries", file).complaint
+    assert "cannot be read" in run("search", "--queries", tmp_path / "none.txt").complaint
+    for beside in (["red"], ["--not", "red"], ["--mode", "text"], ["--collapse", "0.9"]):
+        done = run("search", "--queries", file, *beside)
+        assert (done.code, done.complaint[:9]) == (2, "--queries")
+
+
 def test_json_is_a_line_for_each_hit(corpus: Corpus, run: Run) -> None:
-    found = process("search", "red", *corpus.options, "--json")
+    found = run("search", "red", *corpus.options, "--json")
     assert found.code == 0, found.err
     hits = [json.loads(line) for line in found.out.splitlines()]
     assert len(hits) == len(COLOURS)
@@ -297,10 +356,14 @@ def test_a_bad_caption_file_names_its_line(run: Run, tmp_path: Path) -> None:
     ("args", "says"),
     [
         (["search", ""], "the query is empty"),
-        (["search"], "give one of the two"),
-        (["search", "red", "--image", "a.png"], "give one of the two"),
+        (["search"], "in words or with a picture"),
         (["search", "red", "--in", "videos"], "use images or texts"),
         (["search", "red", "-n", "0"], "must be from 1"),
+        (["search", "--not", "red"], "say also what to look for"),
+        (["search", "red", "--weight", "0"], "a weight is above 0"),
+        (["search", "red", "--mode", "both"], "use dense, hybrid or text"),
+        (["search", "red", "--like", "nothing"], "nothing stored has the id or the path"),
+        (["search", "red", "--collapse", "2"], "collapse is a cosine"),
         (["search", "red", "-c", "my photos"], "cannot name a collection"),
         (["search", "--image", "/none.png"], "there is no picture /none.png"),
     ],
@@ -325,11 +388,17 @@ def test_a_picture_that_is_none(run: Run, corpus: Corpus, tmp_path: Path) -> Non
     assert done.complaint
 
 
-def test_words_that_are_not_unicode_are_no_traceback(corpus: Corpus, tmp_path: Path) -> None:
-    done = process("search", b"caf\xe9", *corpus.options, "--html", tmp_path / "page.html")
+def test_words_that_are_not_unicode_are_no_traceback(
+    run: Run, corpus: Corpus, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    terminal = io.TextIOWrapper(io.BytesIO(), "utf-8", errors="strict")
+    monkeypatch.setattr(sys, "stdout", terminal)
+    words = os.fsdecode(b"caf\xe9")
+    done = run("search", words, *corpus.options, "--html", tmp_path / "page.html")
     assert done.code == 0, done.err
-    assert "caf" in done.out
-    assert (tmp_path / "page.html").is_file()
+    terminal.seek(0)
+    assert "caf? → images" in terminal.read()
+    assert "caf?" in (tmp_path / "page.html").read_text(encoding="utf-8")
 
 
 def test_an_unknown_collection_names_those_there_are(run: Run, corpus: Corpus) -> None:
@@ -358,9 +427,12 @@ def test_an_encoder_that_the_command_cannot_load(run: Run, coloured: list[str]) 
     assert "made with an encoder of your own, colours:none" in done.complaint
 
 
-def test_weights_that_cannot_be_fetched(photos: Path, tmp_path: Path) -> None:
-    done = process("ingest", photos, "--db", tmp_path / "test.db", "--model", "clip-b32",
-                   HF_HOME=str(tmp_path))  # fmt: skip
+def test_weights_that_cannot_be_fetched(
+    run: Run, photos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path))
+    done = run("ingest", photos, "--db", tmp_path / "test.db", "--model", "clip-b32")
     assert done.code == 1
     assert "the weights of ViT-B-32:laion2b_s34b_b79k cannot be fetched" in done.complaint
     assert "twinlens models pull" in done.complaint

@@ -527,7 +527,7 @@ def test_fields_are_learned_from_rows_and_kept(corpus: Corpus) -> None:
     fields = corpus.fields("images")
     assert {name: fields[name] for name in SCHEMA} == SCHEMA
     assert corpus.fields("texts").keys() == {"id", "text", "image_id", "path", "relative_path"}
-    again = Corpus(corpus._client, corpus.name, corpus.fingerprint, corpus.capabilities)
+    again = Corpus(corpus._client, corpus.name, corpus.generation, corpus.capabilities)
     assert again.fields("images") == fields
 
 

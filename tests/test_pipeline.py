@@ -497,9 +497,7 @@ def test_duplicates_across_chunks(
     assert index.ingest(photos).unchanged == 20
 
 
-def test_captions_for_many(
-    index: twinlens.Index, tmp_path: Path, encoder: ColourEncoder
-) -> None:
+def test_captions_for_many(index: twinlens.Index, tmp_path: Path, encoder: ColourEncoder) -> None:
     photos = shades(tmp_path / "photos", 300)
     rows = [{"image": f"{i:04}.png", "captions": [f"a {i}", f"b {i}", "same"]} for i in range(300)]
     path = tmp_path / "c.jsonl"
@@ -511,9 +509,7 @@ def test_captions_for_many(
     assert index.info().texts == 900
 
 
-def test_roots_that_overlap(
-    index: twinlens.Index, paint: Paint, encoder: ColourEncoder
-) -> None:
+def test_roots_that_overlap(index: twinlens.Index, paint: Paint, encoder: ColourEncoder) -> None:
     inner = paint("red", "photos/inner/a.png")
     paint("blue", "photos/b.png")
     outer = inner.parent.parent

@@ -26,6 +26,7 @@ def corpus(index: twinlens.Index, paint: Paint) -> Corpus:
 
 def image(corpus: Corpus) -> dict[str, object]:
     (row,) = corpus.where("images", 'id != ""', ["*"], 10)
+    row.pop("sparse", None)  # Milvus makes it of the words, nobody else may write it
     return row
 
 

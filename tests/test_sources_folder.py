@@ -180,7 +180,7 @@ def test_a_sidecar_that_is_not_utf8_is_read_as_far_as_it_is(paint: Paint) -> Non
     path.with_suffix(".txt").write_bytes(b"\xef\xbb\xbfcaf\xe9 noir\x00\x1b[31m")
     sample = file_sample(path, path.parent)
     assert isinstance(sample, Sample)
-    assert sample.captions == ("caf� noir[31m",)
+    assert sample.captions == ("caf� noir [31m",)
 
 
 def test_a_sidecar_that_is_no_caption_is_a_failure(paint: Paint) -> None:

@@ -72,9 +72,13 @@ def test_any_other_refusal_ends_it_at_once() -> None:
         tried.append(number)
         raise StoreError("Milvus could not write")
 
-    with pytest.raises(StoreError, match="could not write"), Writer(write) as writing:
-        for number in range(100):
-            writing.put(number)
+    def give() -> None:
+        with Writer(write) as writing:
+            for number in range(100):
+                writing.put(number)
+
+    with pytest.raises(StoreError, match="could not write"):
+        give()
     assert tried == [0]
 
 
@@ -85,10 +89,14 @@ def test_an_error_elsewhere_does_not_wait_for_milvus() -> None:
         trying.set()
         raise StoreUnreachableError("Milvus went away")
 
-    with pytest.raises(KeyboardInterrupt), Writer(write, patience=1e9) as writing:
-        writing.put(1)
-        assert trying.wait(10)
-        raise KeyboardInterrupt
+    def give() -> None:
+        with Writer(write, patience=1e9) as writing:
+            writing.put(1)
+            assert trying.wait(10)
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        give()
 
 
 def test_what_waits_is_bounded() -> None:

@@ -87,7 +87,7 @@ def check(part: Part, model: Fingerprint) -> None:
     """
     rows = _table_rows(part.table)
     for path in filter(None, (part.images, part.texts)):
-        matrix = _matrix(path)
+        matrix = open_matrix(path)
         if matrix.shape[1] != model.dim:
             raise SourceError(
                 f"{path}: its rows have {matrix.shape[1]} numbers, those of {model.label} have "
@@ -116,8 +116,8 @@ def read_embeddings(parts: list[Part], place: Place, caption_column: str = "") -
 def _part(part: Part, place: Place, names: Names, caption_column: str) -> Iterator[Item]:
     import pyarrow as pa
 
-    images = _matrix(part.images) if part.images is not None else None
-    texts = _matrix(part.texts) if part.texts is not None else None
+    images = open_matrix(part.images) if part.images is not None else None
+    texts = open_matrix(part.texts) if part.texts is not None else None
     made = (part.images or part.texts or part.table).stat().st_mtime_ns
     try:
         table = open_table(part.table)
@@ -179,7 +179,7 @@ def _member(place: Place, name: str) -> tuple[str, str]:
     return place.uri + name, place.relative + name
 
 
-def _matrix(path: Path) -> np.ndarray[Any, Any]:
+def open_matrix(path: Path) -> np.ndarray[Any, Any]:
     """The matrix, mapped into memory: rows are read when they are looked at.
 
     Raises:

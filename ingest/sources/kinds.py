@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+from ingest import manifest
 from ingest.sample import Failure, Item
 from ingest.sources import embeddings, pictures, saved
 from ingest.sources.captions import CaptionFile
@@ -160,6 +161,10 @@ def _embeddings(path: Path, root: Path | None, options: Options) -> Items | None
             )
         return None
     if options.embeddings is None:
+        if (path / manifest.NAME).is_file():
+            raise SourceError(
+                f"{path} was exported from twinlens: `twinlens import` brings it back"
+            )
         raise SourceError(
             f"{path} holds embeddings: say which model made them with --embeddings-model"
         )
