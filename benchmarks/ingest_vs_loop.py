@@ -56,10 +56,10 @@ def main() -> None:
     parser.add_argument("--count", type=int, default=2000)
     parser.add_argument("--rounds", type=int, default=4)
     parser.add_argument("--model", default="starter")
-    parser.add_argument("--precision", default="auto")
+    parser.add_argument("--device", default="cpu", help="ours: cpu or openvino")
     parser.add_argument("--folder", type=Path, help="pictures to use instead of made ones")
     options = parser.parse_args()
-    encoder = open_encoder(options.model, device="cpu", precision=options.precision)
+    encoder = open_encoder(options.model, device=options.device)
     loop_encoder = open_encoder(options.model, device="cpu", precision="fp32")
     with tempfile.TemporaryDirectory() as temporary:
         base = Path(temporary)

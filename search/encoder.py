@@ -21,6 +21,7 @@ from search.models import (
     preprocess_digest,
     resolve,
 )
+from search.openvino import BULK, OpenVinoTower
 
 if TYPE_CHECKING:
     import torch
@@ -28,6 +29,8 @@ if TYPE_CHECKING:
 
 Rows = npt.NDArray[np.float32]
 Pixels = npt.NDArray[np.uint8]
+#: A device of its own kind: the CPU, with large batches of pictures on OpenVINO.
+OPENVINO = "openvino"
 Precision = Literal["auto", "fp32", "fp16", "bf16"]
 
 #: Texts longer than this many characters are cut before they are tokenised: every CLIP text tower
@@ -65,6 +68,7 @@ class OpenClipEncoder:
         fingerprint: what to store with the collection.
         device: where the model lives.
         dtype: what pixels are cast to before the image tower.
+        bulk: encodes large batches of pictures in the model's place.
     """
 
     def __init__(
@@ -74,8 +78,11 @@ class OpenClipEncoder:
         fingerprint: Fingerprint,
         device: torch.device,
         dtype: torch.dtype,
+        bulk: OpenVinoTower | None = None,
     ) -> None:
         import torch
+
+        self._bulk = bulk
 
         self._model = model.eval()
         self._tokenizer = tokenizer
@@ -141,6 +148,8 @@ class OpenClipEncoder:
         with self._lock, torch.inference_mode():
             batch = batch.to(self._device, non_blocking=True).permute(0, 3, 1, 2).float()
             normalised = ((batch - self._mean) / self._std).to(self._dtype)
+            if self._bulk is not None and len(normalised) >= BULK:
+                return _unit_rows(self._bulk(normalised))
             return _unit_rows(self._model.encode_image(normalised))
 
     def texts(self, texts: Sequence[str]) -> Rows:
@@ -179,6 +188,13 @@ def open_encoder(
     if isinstance(name, str):
         name = choose_model() if name == "auto" else resolve(name)
     spec = name
+    bulk_bf16 = device == OPENVINO and precision in ("auto", "bf16") and has_native_bf16()
+    if device == OPENVINO:
+        # Torch is what it translates from, and what answers single queries.
+        device, precision = "cpu", "fp32"
+        tower_of: type[OpenVinoTower] | None = OpenVinoTower
+    else:
+        tower_of = None
     where = pick_device(device)
     if spec.architecture == STARTER:
         model, tokenizer, dtype = _load_starter(where, precision)
@@ -200,7 +216,8 @@ def open_encoder(
         preprocess=preprocess_digest(config),
         source=spec.source,
     )
-    return OpenClipEncoder(model, tokenizer, fingerprint, where, dtype)
+    tower = tower_of(model, fingerprint.image_size, bf16=bulk_bf16) if tower_of else None
+    return OpenClipEncoder(model, tokenizer, fingerprint, where, dtype, tower)
 
 
 def pick_device(device: str) -> torch.device:

@@ -218,6 +218,20 @@ def test_by_itself_it_is_as_exact_as_the_ranking_needs(
     np.testing.assert_allclose(auto.texts(TEXTS), encoder.texts(TEXTS), atol=1e-5)
 
 
+def test_openvino_gives_nearly_the_same_rows_in_bulk_and_the_same_alone(
+    tiny_model: Path, encoder: OpenClipEncoder, pictures: list[Image.Image]
+) -> None:
+    pytest.importorskip("openvino", reason="the extra `openvino` is not installed")
+    quick = open_encoder(str(tiny_model), device="openvino")
+    assert quick.fingerprint == encoder.fingerprint
+    pixels = prepared(encoder, (pictures * 20)[:20])
+    rows = quick.images(pixels)
+    assert rows.shape == (20, encoder.fingerprint.dim)
+    assert (rows * encoder.images(pixels)).sum(axis=1).min() > 0.99
+    assert not np.array_equal(rows, encoder.images(pixels))  # it was not torch that answered
+    np.testing.assert_array_equal(quick.images(pixels[:2]), encoder.images(pixels[:2]))
+
+
 def test_any_thread_may_ask(encoder: OpenClipEncoder) -> None:
     from concurrent.futures import ThreadPoolExecutor
 
