@@ -180,17 +180,26 @@ def main() -> None:
 def changed(words: Rows, holds: Rows, spoils: Rows, gallery: Rows, sample: Rows) -> None:
     """A photo and a word that it lacks: are both in what is found?"""
     for weight in (0.5, 1.0, 2.0):
-        cells = []
+        by_word: dict[str, np.ndarray] = {}
         for label, fusion in FUSIONS.items():
-            shares = []
+            means = []
             for word, subject, added in zip(words, holds, spoils, strict=True):
                 both = subject & added
+                shares = []
                 for photo in np.flatnonzero(subject & ~added)[:25]:
                     scores = fusion([(gallery[photo], 1.0), (word, weight)], gallery, sample)
                     order = np.argsort(-scores)
                     shares.append(both[order[order != photo][:10]].mean())
-            cells.append(f"{label} {100 * np.mean(shares):.1f}")
-        print(f"photo + {weight} x word: precision@10 " + ", ".join(cells))
+                means.append(100 * np.mean(shares))
+            by_word[label] = np.array(means)
+        cells = [f"{label} {means.mean():.1f}" for label, means in by_word.items()]
+        gains = by_word["sum over spreads"] - by_word["plain sum"]
+        drawn = np.random.default_rng(0).choice(gains, (10_000, len(gains))).mean(axis=1)
+        low, high = np.quantile(drawn, (0.025, 0.975))
+        print(
+            f"photo + {weight} x word: precision@10 {', '.join(cells)}; "
+            f"spreads over plain {gains.mean():+.1f} [{low:+.1f}, {high:+.1f}]"
+        )
 
 
 def feedback(wanted: Rows, holds: Rows, gallery: Rows, sample: Rows) -> None:

@@ -47,8 +47,9 @@ from search.store import Corpus
 
 #: Rows of one table and its matrix: 60 MB of vectors of 768 numbers.
 SHARD_ROWS = 20_000
-#: Rows that are read and written at a time.
+#: Rows that are written at a time, and read: each page costs Milvus Lite a pass over all rows.
 BATCH = 1_000
+PAGE = 4_000
 #: Uncompressed bytes of one batch of a table; hostile files claim more.
 MAX_GROUP_BYTES = 1 << 30
 MORE = "$more"
@@ -151,7 +152,7 @@ def _export(corpus: Corpus, kind: Kind, folder: Path, shard_rows: int) -> Iterat
     more = {name: found for name, found in types.items() if name not in _COLUMNS[kind]}
     dynamic = {name: _TYPES[found] for name, found in more.items() if found in _TYPES}
     fields = [*_COLUMNS[kind], *([] if kind == "files" else ["vector", "$meta"])]
-    batches = corpus.scan(kind, fields, batch=min(BATCH, shard_rows))
+    batches = corpus.scan(kind, fields, batch=min(PAGE, shard_rows))
     for number, parts in enumerate(_shards(batches, shard_rows)):
         yield _export_shard(kind, number, parts, dynamic, folder)
 
@@ -189,7 +190,7 @@ def _export_shard(
             if kind != "files":
                 vectors.append(np.array([row["vector"] for row in rows], dtype=np.float32))
             flat = [_flat(row, kind, dynamic) for row in rows]
-            writer.write_table(pa.Table.from_pylist(flat, schema=schema))
+            writer.write_table(pa.Table.from_pylist(flat, schema=schema), BATCH)
     if kind != "files":
         np.save(place.matrix_path(folder), np.concatenate(vectors))
     return Shard(

@@ -1,8 +1,12 @@
-"""Export and import: every row comes back as it was, and nothing hostile gets in."""
+"""Export and import: every row comes back as it was, and nothing hostile gets in.
+
+``TWINLENS_TEST_SERVER=http://host:19530 pytest tests/test_exchange.py`` goes by a server, too.
+"""
 
 from __future__ import annotations
 
 import json
+import os
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -13,6 +17,7 @@ import pyarrow as pa
 import pytest
 from conftest import ColourEncoder
 from pyarrow import parquet
+from typer.testing import CliRunner
 
 import twinlens
 from ingest.exchange import export_corpus
@@ -20,7 +25,9 @@ from ingest.manifest import KINDS, NAME, File, Manifest
 from search.errors import ModelMismatchError, SourceError, UsageError
 from search.records import FILE_FIELDS, IMAGE_FIELDS, TEXT_FIELDS, Row
 from search.store import Corpus
+from twinlens_cli import app
 
+SERVER = os.environ.get("TWINLENS_TEST_SERVER", "")
 FIELDS = {"images": IMAGE_FIELDS, "texts": TEXT_FIELDS, "files": FILE_FIELDS}
 
 
@@ -81,6 +88,23 @@ def test_every_row_comes_back_as_it_was(
         assert corpus.fingerprint == filled.engine.corpus.fingerprint
         assert corpus.fields("images") == filled.engine.corpus.fields("images")
     assert len(list((exported / "metadata").iterdir())) == 3
+
+
+@pytest.mark.skipif(not SERVER, reason="TWINLENS_TEST_SERVER names no server")
+def test_from_a_file_to_a_server_and_back(
+    filled: twinlens.Index, exported: Path, tmp_path: Path
+) -> None:
+    before = contents(filled.engine.corpus)
+    with twinlens.open(SERVER, f"exchange_{os.getpid()}") as server:
+        server.import_(exported)
+        try:
+            assert contents(server.engine.corpus) == before
+            server.export(tmp_path / "again")
+        finally:
+            server.drop()
+    with twinlens.open(tmp_path / "other.db") as other:
+        other.import_(tmp_path / "again")
+        assert contents(other.engine.corpus) == before
 
 
 def test_a_later_ingest_finds_nothing_to_do(
@@ -311,3 +335,15 @@ def test_forged_vectors(exported: Path, tmp_path: Path, vectors: Any, says: str)
     forge(exported, vectors=vectors)
     with pytest.raises(SourceError, match=says):
         bring(exported, tmp_path)
+
+
+def test_the_commands(filled: twinlens.Index, tmp_path: Path) -> None:
+    filled.close()
+    there, here = tmp_path / "out", ["--db", str(tmp_path / "test.db")]
+    done = CliRunner().invoke(app, ["export", str(there), *here])
+    assert done.stdout == f"exported 8 images, 13 texts, 11 files to {there}\n"
+    other = ["--db", str(tmp_path / "other.db"), "--collection", "copy"]
+    done = CliRunner().invoke(app, ["import", str(there), *other])
+    assert done.stdout == "imported 8 images, 13 texts, 11 files into copy\n"
+    refused = CliRunner().invoke(app, ["export", str(there), *here])
+    assert isinstance(refused.exception, UsageError)
