@@ -38,6 +38,7 @@ from search.errors import (
 if TYPE_CHECKING:
     from ingest.exchange import Exchanged
     from ingest.preview import Preview
+    from ingest.reindex import ReindexReport
     from ingest.report import IngestReport, Progress
     from ingest.sample import Item
     from search.classify import Classified
@@ -45,6 +46,7 @@ if TYPE_CHECKING:
     from search.encoder import Encoder, Precision
     from search.engine import Hit, Hits, SearchEngine
     from search.evaluate import Evaluation
+    from search.generations import Generation
     from search.indexes import IndexTrial
     from search.models import Fingerprint
     from search.query import Id, Image, Not, Text, Vector
@@ -125,7 +127,8 @@ def open(  # noqa: A001 - reads as twinlens.open(...)
         collection: the name of the collection.
         model: for a new collection, the encoder: a name as in ``twinlens models``, or an object
             with the methods of ``search.encoder.Encoder``. An existing one remembers its own.
-        device: "auto", "cpu", "cuda", "cuda:1", "mps"; several as "cuda:0,cuda:1" or "cuda:all".
+        device: "auto", "cpu", "cuda", "cuda:1", "mps"; several as "cuda:0,cuda:1" or "cuda:all";
+            "openvino" for the CPU with quicker bulk work (the extra of that name).
         precision: "auto", "fp32", "fp16" or "bf16".
         token: for a server that wants one: ``user:password`` or an API key.
 
@@ -162,6 +165,9 @@ class CollectionInfo:
     files: int
     failed: int
     fingerprint: Fingerprint
+    index: str = "FLAT"
+    vectors: str = "float32"
+    generation: int = 1
 
 
 class Index:
@@ -182,6 +188,10 @@ class Index:
         self._device = device
         self._precision: Precision = precision
         self._encoder: Encoder | None = None if isinstance(model, str) else model
+        #: Encoders that came as objects, which no name would bring back.
+        self._brought: dict[str, Encoder] = {}
+        if not isinstance(model, str):
+            self._brought[model.fingerprint.digest] = model
         self._engine: SearchEngine | None = None
         self._corpus = store.corpus(collection) if store.exists(collection) else None
         if self._corpus is not None:
@@ -215,6 +225,8 @@ class Index:
         refresh: bool = False,
         allow_networks: Sequence[str] = (),
         embeddings_model: str | Fingerprint = "",
+        index: str = "auto",
+        vectors: str = "float32",
         report: str | os.PathLike[str] | None = None,
         progress: Progress | None = None,
     ) -> IngestReport:
@@ -231,6 +243,9 @@ class Index:
             refresh: fetch pictures on the web again that are stored already.
             allow_networks: not public, and yet pictures may be fetched from there: "10.0.0.0/8".
             embeddings_model: which model made the embeddings among the paths.
+            index: of a new collection, the kind of index: see ``docs/backends.md``.
+            vectors: of a new collection, how they are stored: "float32", or "float16" where a
+                server has that.
             report: a file to write a JSON line to for every item: uri, status, reason, ms.
             progress: an object like ``tqdm``, told of every finished item.
 
@@ -247,6 +262,7 @@ class Index:
         from ingest.report import report_file
 
         declared = self._declared(embeddings_model)
+        self._reopen()
         self._engine = None  # what it learnt about the collection is out of date from now on
         items = _items(
             paths,
@@ -265,8 +281,11 @@ class Index:
             if first is None:
                 raise SourceError(_nothing_found(paths))
             items = chain([first], items)
+            self._store.check_kind(index, half=_is_half(vectors))
             fingerprint = declared or self._load_encoder().fingerprint
-            self._corpus = self._store.create(self.collection, fingerprint)
+            self._corpus = self._store.create(
+                self.collection, fingerprint, index=index, half=_is_half(vectors)
+            )
         with report_file(report) as sink:
             pipeline = Pipeline(
                 self._corpus,
@@ -484,6 +503,9 @@ class Index:
             files=corpus.count("files"),
             failed=failed,
             fingerprint=corpus.fingerprint,
+            index=corpus.generation.index,
+            vectors="float16" if corpus.generation.half else "float32",
+            generation=corpus.generation.number,
         )
 
     def delete(self, *paths: str | os.PathLike[str]) -> int:
@@ -494,6 +516,100 @@ class Index:
         from ingest.tidy import forget_below
 
         return forget_below(self._existing(), _roots(paths))
+
+    def reindex(
+        self,
+        model: str | Encoder = "",
+        *,
+        index: str = "",
+        vectors: str = "",
+        memory: float = 0.0,
+        drop_unreadable: bool = False,
+        progress: Progress | None = None,
+    ) -> ReindexReport:
+        """Build the collection anew for another model or index, and serve that when it is complete.
+
+        Pictures are read again from where they are. What was served until then stays, for
+        ``rollback``, until ``drop_old``. A run that breaks off is gone on with by the next.
+
+        Args:
+            model: the new encoder, a name or an object; "" for the present one.
+            index: the kind of index; "" for the present one, "auto" for what is best.
+            vectors: "float32", "float16"; "" as they are.
+            memory: GiB that a server's query nodes have in all, for "auto" to choose by.
+            drop_unreadable: go on without pictures that cannot be read again.
+            progress: an object like ``tqdm``, told of every row.
+
+        Returns:
+            What happened; where pictures could not be read again it is not ``switched``.
+
+        Raises:
+            UnsupportedError: the backend does not have the index; nothing is made.
+            ModelError: the model cannot be loaded.
+            StoreError: Milvus refused. What was written is kept; run it again to go on.
+        """
+        from ingest.reindex import ReindexReport, reindex
+        from search import ann
+
+        self._reopen()
+        old = self._existing()
+        half = _is_half(vectors) if vectors else old.generation.half
+        kinds = self._store.capabilities.index_types
+        if index == ann.AUTO and memory:
+            rows = old.count("images") + old.count("texts")
+            index = ann.recommend(kinds, rows, old.fingerprint.dim, memory * 2**30)
+        self._store.check_kind(index or old.generation.index, half=half)
+        encoder = self._open_encoder(model) if model else None
+        fingerprint = encoder.fingerprint if encoder is not None else old.fingerprint
+        new = self._store.begin(
+            self.collection, fingerprint, index or old.generation.index, half=half
+        )
+        if new.generation.number == old.generation.number:
+            return ReindexReport(new.generation.number, switched=True)
+        report = reindex(
+            self._store,
+            old,
+            new,
+            (lambda: encoder) if encoder is not None else self._load_encoder,
+            drop_unreadable=drop_unreadable,
+            progress=progress,
+        )
+        if report.switched and encoder is not None:
+            if not isinstance(model, str):
+                self._brought[encoder.fingerprint.digest] = encoder
+            self._follow(encoder)
+        self._reopen()
+        return report
+
+    def generations(self) -> list[Generation]:
+        """What there is of the collection: the one that is served, earlier and unfinished ones."""
+        return self._store.generations(self._existing().name)
+
+    def rollback(self) -> Generation:
+        """Serve the generation before again.
+
+        What was ingested since is not in it, and is read again by the next ingest.
+
+        Raises:
+            UsageError: there is none any more.
+        """
+        served = self._store.corpus(self.collection).generation.number
+        earlier = [one.number for one in self.generations() if one.complete and one.number < served]
+        if not earlier:
+            raise UsageError(f"the collection {self.collection!r} has no earlier generation")
+        corpus = self._store.switch(self.collection, earlier[-1])
+        self._follow(self._brought.get(corpus.fingerprint.digest))
+        return corpus.generation
+
+    def drop_old(self) -> list[int]:
+        """Delete every generation that is not served; their numbers."""
+        old = [one.number for one in self.generations() if not one.served]
+        for number in old:
+            self._store.drop_generation(self.collection, number)
+        corpus = self._store.corpus(self.collection)
+        if corpus.generation.frozen:
+            corpus.mark(frozen=False)
+        return old
 
     def drop(self) -> None:
         """Delete the whole collection."""
@@ -507,6 +623,30 @@ class Index:
 
         corpus = self._existing()
         return compile_filter(where, corpus.fields("images"), corpus.capabilities)
+
+    def _reopen(self) -> None:
+        """Go over to the generation that is served now, where another one was."""
+        if self._corpus is None or not self._store.exists(self.collection):
+            return
+        served = self._store.corpus(self.collection)
+        if served.generation.number != self._corpus.generation.number:
+            self._corpus = served
+            self._check_model(served.fingerprint)
+            held = self._encoder.fingerprint.digest if self._encoder is not None else ""
+            if held != served.fingerprint.digest:
+                self._encoder = self._brought.get(served.fingerprint.digest)
+
+    def _follow(self, encoder: Encoder | None) -> None:
+        """Ask with the model of another generation from now on."""
+        self._model, self._encoder = "auto", encoder
+        self._reopen()
+
+    def _open_encoder(self, model: str | Encoder) -> Encoder:
+        from search.encoder import open_encoders
+
+        if not isinstance(model, str):
+            return model
+        return open_encoders(model, device=self._device, precision=self._precision)
 
     def _existing(self) -> Corpus:
         if self._corpus is None:
@@ -637,6 +777,12 @@ def _pictures(items: Iterator[Item]) -> Iterator[tuple[str, Callable[[], bytes]]
 
 def _refuse(reason: str) -> bytes:
     raise ImageError(reason)
+
+
+def _is_half(vectors: str) -> bool:
+    if vectors not in ("float32", "float16"):
+        raise UsageError(f"vectors are stored as float32 or float16, not {vectors!r}")
+    return vectors == "float16"
 
 
 def _roots(paths: Sequence[str | os.PathLike[str]]) -> list[str]:

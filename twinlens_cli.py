@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from rich.table import Table
 
     from ingest.preview import Preview
+    from ingest.reindex import ReindexReport
     from ingest.report import IngestReport
     from search.classify import Classified
     from search.duplicates import Group
@@ -74,7 +75,7 @@ Device = Annotated[
     str,
     typer.Option(
         envvar="TWINLENS_DEVICE",
-        help="auto, cpu, mps, cuda, cuda:1; several: cuda:0,cuda:1 or cuda:all.",
+        help="auto, cpu, mps, cuda, cuda:1, openvino; several: cuda:0,cuda:1 or cuda:all.",
     ),
 ]
 AsJson = Annotated[bool, typer.Option("--json", help="JSON lines for programs.")]
@@ -136,6 +137,12 @@ def ingest(
     embeddings_model: Annotated[
         str, typer.Option(help="Which model made the embeddings among the paths.")
     ] = "",
+    index_kind: Annotated[
+        str, typer.Option("--index", help="A new collection's index: auto, FLAT, HNSW, IVF_SQ8 …")
+    ] = "auto",
+    vectors: Annotated[
+        str, typer.Option(help="How a new collection stores vectors: float32 or float16.")
+    ] = "float32",
     prune: Annotated[
         bool, typer.Option("--prune", help="Delete pictures of these folders that are gone.")
     ] = False,
@@ -185,6 +192,8 @@ def ingest(
                 outcome = index.ingest(
                     *paths,
                     **source,
+                    index=index_kind,
+                    vectors=vectors,
                     prune=prune or watch,
                     retry_failed=retry_failed,
                     allow_networks=allow_network,
@@ -347,13 +356,13 @@ def info(
         print("no collections yet: `twinlens ingest FOLDER` makes one")
         return
     table = _table(
-        "collection", "images", "texts", "files", "failed", "model", "dim", "fingerprint"
+        "collection", "images", "texts", "files", "failed", "model", "dim", "fingerprint", "index"
     )
     for one in infos:
         print_ = one.fingerprint
         table.add_row(
             one.name, f"{one.images:,}", f"{one.texts:,}", f"{one.files:,}", f"{one.failed:,}",
-            print_.label, str(print_.dim), print_.digest,
+            print_.label, str(print_.dim), print_.digest, _index_of(one),
         )  # fmt: skip
     _print(table)
 
@@ -556,6 +565,76 @@ def import_(
 
 
 @app.command()
+def reindex(
+    index_kind: Annotated[
+        str, typer.Option("--index", help="The new index: auto, FLAT, HNSW … Default: as it is.")
+    ] = "",
+    vectors: Annotated[str, typer.Option(help="float32 or float16. Default: as they are.")] = "",
+    memory: Annotated[
+        float, typer.Option(help="GiB the server has for vectors, for --index auto.", min=0)
+    ] = 0.0,
+    drop_unreadable: Annotated[
+        bool,
+        typer.Option("--drop-unreadable", help="Go on without pictures that cannot be read again."),
+    ] = False,
+    rollback: Annotated[
+        bool, typer.Option("--rollback", help="Serve the generation before again.")
+    ] = False,
+    drop_old: Annotated[
+        bool, typer.Option("--drop-old", help="Delete what is not served any more.")
+    ] = False,
+    db: Db = None,
+    collection: Collection = twinlens.DEFAULT_COLLECTION,
+    model: Annotated[
+        str, typer.Option("--model", "-m", help="The new encoder. Default: the present one.")
+    ] = "",
+    device: Device = "auto",
+    token: Token = "",
+    quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Only errors.")] = False,
+) -> None:
+    """Build a collection anew for another model or index, beside the one that is served."""
+    building = bool(model or index_kind or vectors)
+    if rollback and building:
+        raise UsageError("--rollback goes with neither --model nor --index nor --vectors")
+    if not (building or rollback or drop_old):
+        raise UsageError("say what to change: --model, --index, --vectors, --rollback, --drop-old")
+    with twinlens.open(db, collection, device=device, token=token) as index:
+        if rollback:
+            print(f"{collection} is served from generation {index.rollback().number} again")
+        if building:
+            from tqdm import tqdm
+
+            with tqdm(unit=" rows", disable=True if quiet else None, file=sys.stderr) as bar:
+                outcome = index.reindex(
+                    model,
+                    index=index_kind,
+                    vectors=vectors,
+                    memory=memory,
+                    drop_unreadable=drop_unreadable,
+                    progress=bar,
+                )
+            _print_failures(outcome)
+            if not outcome.switched:
+                print(
+                    f"generation {outcome.generation} is not served: "
+                    f"{outcome.failed_count} pictures cannot be read again. Bring them back, or "
+                    "say --drop-unreadable",
+                    file=sys.stderr,
+                )
+                raise typer.Exit(ITEMS_FAILED)
+            if not quiet:
+                held = index.info()
+                print(
+                    f"{outcome.images} images and {outcome.texts} texts in "
+                    f"{outcome.seconds:.1f} s; {collection} is served from generation "
+                    f"{outcome.generation} ({held.fingerprint.label}, {held.index})"
+                )
+        if drop_old:
+            dropped = index.drop_old()
+            print(f"deleted {len(dropped)} earlier or unfinished generations of {collection}")
+
+
+@app.command()
 def delete(
     paths: Annotated[
         list[str] | None, typer.Argument(help="Pictures or folders to take out.")
@@ -606,7 +685,7 @@ def _progress(paths: Sequence[str], quiet: bool) -> Iterator[Any]:
         yield bar
 
 
-def _print_failures(outcome: IngestReport) -> None:
+def _print_failures(outcome: IngestReport | ReindexReport) -> None:
     for failure in outcome.failed[:LISTED]:
         print(f"failed: {failure.uri}: {failure.reason}", file=sys.stderr)
     if outcome.failed_count > LISTED:
@@ -749,6 +828,10 @@ def _print_trials(trials: Iterable[IndexTrial], as_json: bool) -> None:
         "ann: the share of the exact ten nearest that Milvus returns; ms: one query alone, the "
         "median; bytes: computed from the layout"
     )
+
+
+def _index_of(one: twinlens.CollectionInfo) -> str:
+    return one.index if one.vectors == "float32" else f"{one.index} of {one.vectors}"
 
 
 def _info_dict(one: twinlens.CollectionInfo) -> dict[str, Any]:

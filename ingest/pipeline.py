@@ -115,6 +115,7 @@ class Pipeline:
                 written until then is kept, and the next run goes on from there.
         """
         began = time.perf_counter()
+        self._corpus.check_open()
         self._ledger = Ledger(self._corpus, prune=self._prune)
         self._roots = set(roots)
         workers = min(32, (os.cpu_count() or 2) + 1)
@@ -126,6 +127,9 @@ class Pipeline:
                 raise
         self._ledger.mark_gone(self._roots)
         tidied = tidy(self._corpus, self._ledger, prune=self._prune)
+        self._corpus.check_open()
+        if self._tally.counts["images"] or self._tally.counts["texts"]:
+            self._corpus.settle()
         return IngestReport(
             **self._tally.counts,
             removed=tidied.removed,
@@ -294,6 +298,8 @@ class Pipeline:
         self._corpus.upsert("files", files)
         lasting = [failed for failed in chunk.failed if not failed[0].transient]
         self._corpus.upsert("files", [failed_row(*failed) for failed in lasting])
+        # What was written before the collection was frozen is carried over to its successor.
+        self._corpus.check_open()
         self._report(chunk)
 
     def _inherited(self, chunk: _Chunk) -> dict[str, list[str]]:

@@ -56,6 +56,7 @@ def forget_below(corpus: Corpus, paths: Sequence[str]) -> int:
             part = rows[start : start + _BATCH]
             alone = sum(not row["image_id"] and row["status"] == "ok" for row in part)
             deleted += _forget(corpus, part) + alone
+    corpus.check_open()
     return deleted
 
 

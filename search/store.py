@@ -29,6 +29,7 @@ from search.records import (
     FieldType,
     Kind,
     Row,
+    Target,
     dynamic_types,
     fixed_types,
     join_types,
@@ -50,6 +51,7 @@ FUSED = 100
 MAX_FIELDS = 1_000
 SCHEMA_VERSION = "2"
 _SCHEMA = "twinlens.schema"
+_SEARCHED: tuple[Target, ...] = ("images", "texts")
 _NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]{0,127}")
 #: A property of a collection for each field that its rows brought: ``twinlens.field.TYPE.NAME``.
 _FIELD_PROPERTY = "twinlens.field."
@@ -236,12 +238,18 @@ class Store:
             for kind in KINDS:
                 self._client.drop_collection(chosen.physical(name, kind))
 
-    def _plan(self, number: int, fingerprint: Fingerprint, index: str, half: bool) -> Generation:
+    def check_kind(self, index: str, *, half: bool = False) -> None:
+        """Raise ``UsageError`` or ``UnsupportedError`` for what the backend does not have."""
         can = self.capabilities
         if half and not can.half_precision:
             raise UnsupportedError(
                 f"{can.label} stores vectors in 32 bits only: a server from 2.4 on has float16"
             )
+        ann.resolve(index, can.index_types, can.label)
+
+    def _plan(self, number: int, fingerprint: Fingerprint, index: str, half: bool) -> Generation:
+        self.check_kind(index, half=half)
+        can = self.capabilities
         kind = ann.resolve(index, can.index_types, can.label)
         return Generation(number, fingerprint, kind, half)
 
@@ -357,6 +365,17 @@ class Corpus:
                 "`twinlens reindex` once more"
             )
 
+    def settle(self) -> None:
+        """Bring what was written into the shape that is quick to search, after many writes.
+
+        Milvus Lite goes row by row through what is not flushed; a server searches it with an index
+        of its own, which finds less, until it builds the real one, and that only now.
+        """
+        if self.capabilities.lite or self.generation.index != ann.EXACT:
+            with _milvus("flush"):
+                for kind in _SEARCHED:
+                    self._client.flush(self._own(kind))
+
     def count(self, kind: Kind) -> int:
         """How many rows there are, everything acknowledged so far included."""
         with _milvus("count rows"):
@@ -369,7 +388,11 @@ class Corpus:
         """Write rows, replacing those of the same key; cut into messages the server accepts."""
         self.learn_fields(kind, rows)
         if kind != "files" and self.full_text:
-            rows = [row | {"words": words_of(row)} for row in rows]
+            rows = [
+                {name: value for name, value in row.items() if name != "sparse"}
+                | {"words": words_of(row)}
+                for row in rows
+            ]
         if kind != "files" and self.generation.half:
             rows = [row | {"vector": np.asarray(row["vector"], dtype=np.float16)} for row in rows]
         for batch in cut_by_bytes(rows):
@@ -439,12 +462,23 @@ class Corpus:
         return [_plain(row) for row in rows]
 
     def scan(
-        self, kind: Kind, fields: Sequence[str], expression: str = "", batch: int = 4_000
+        self,
+        kind: Kind,
+        fields: Sequence[str],
+        expression: str = "",
+        batch: int = 4_000,
+        *,
+        strong: bool = False,
     ) -> Iterator[list[Row]]:
-        """All rows, ``batch`` at a time."""
+        """All rows, ``batch`` at a time; with ``strong`` what other processes wrote by now, too."""
+        options = {"consistency_level": "Strong"} if strong else {}
         with _milvus("read rows"):
             iterator = self._client.query_iterator(
-                self._of(kind), batch_size=batch, filter=expression, output_fields=list(fields)
+                self._of(kind),
+                batch_size=batch,
+                filter=expression,
+                output_fields=list(fields),
+                **options,
             )
         try:
             while True:
@@ -571,7 +605,7 @@ class Corpus:
                 results = self._client.hybrid_search(
                     self._of(kind), requests, RRFRanker(), **common
                 )
-        return [{**hit["entity"], "id": hit["id"]} for hit in results[0]]
+        return [{**_plain(hit["entity"]), "id": hit["id"]} for hit in results[0]]
 
     @property
     def full_text(self) -> bool:
@@ -734,6 +768,8 @@ def _lite_path(uri: str) -> Path:
 
 
 def _connect(uri: str, token: str, timeout: float) -> MilvusClient:
+    # The C core of gRPC prints on stderr by itself whenever a busy server is slow to answer.
+    os.environ.setdefault("GRPC_VERBOSITY", "NONE")
     from pymilvus import MilvusClient
 
     # pymilvus and Milvus Lite log whole tracebacks for errors that we report in one line.

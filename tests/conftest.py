@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import os
+import uuid
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
@@ -11,6 +12,7 @@ import numpy as np
 import pytest
 from hub import make_tiny_model
 from PIL import Image
+from server import NoServerError, running_server
 
 import twinlens
 from search.encoder import Pixels, Rows
@@ -30,14 +32,14 @@ SIDE = 8
 
 
 class ColourEncoder:
-    """Sees colours and reads their names: a joint space of 16 dimensions, without weights.
+    """Sees colours and reads their names: a joint space, without weights.
 
     A picture's embedding is its mean colour's likeness to each colour of ``COLOURS``, a text's the
-    colours it names; the other eight dimensions tell apart what is otherwise alike.
+    colours it names; the other dimensions tell apart what is otherwise alike.
     """
 
-    def __init__(self, name: str = "colours") -> None:
-        self.fingerprint = Fingerprint(name, "none", 16, SIDE, "{}")
+    def __init__(self, name: str = "colours", dim: int = 16) -> None:
+        self.fingerprint = Fingerprint(name, "none", dim, SIDE, "{}")
         self.image_batch = 4
         self.images_seen = 0
         self.texts_seen = 0
@@ -50,20 +52,20 @@ class ColourEncoder:
         means = pixels.reshape(len(pixels), -1, 3).mean(axis=1)
         palette = np.array(list(COLOURS.values()), dtype=np.float64)
         distances = np.linalg.norm(means[:, None] - palette, axis=2)
-        return _unit(np.exp(-distances / 40), [row.tobytes() for row in pixels])
+        return self._unit(np.exp(-distances / 40), [row.tobytes() for row in pixels])
 
     def texts(self, texts: Sequence[str]) -> Rows:
         self.texts_seen += len(texts)
         named = [[float(colour in text.lower()) for colour in COLOURS] for text in texts]
-        return _unit(np.array(named), [text.encode() for text in texts])
+        return self._unit(np.array(named), [text.encode() for text in texts])
 
-
-def _unit(meaning: np.ndarray, keys: list[bytes]) -> Rows:
-    seeds = [int.from_bytes(hashlib.sha256(key).digest()[:4]) for key in keys]
-    noise = np.stack([np.random.default_rng(seed).normal(size=8) for seed in seeds])
-    rows = np.concatenate([meaning, 0.05 * noise], axis=1)
-    unit: Rows = (rows / np.linalg.norm(rows, axis=1, keepdims=True)).astype(np.float32)
-    return unit
+    def _unit(self, meaning: np.ndarray, keys: list[bytes]) -> Rows:
+        rest = self.fingerprint.dim - len(COLOURS)
+        seeds = [int.from_bytes(hashlib.sha256(key).digest()[:4]) for key in keys]
+        noise = np.stack([np.random.default_rng(seed).normal(size=rest) for seed in seeds])
+        rows = np.concatenate([meaning, 0.05 * noise], axis=1)
+        unit: Rows = (rows / np.linalg.norm(rows, axis=1, keepdims=True)).astype(np.float32)
+        return unit
 
 
 @pytest.fixture
@@ -97,6 +99,34 @@ def index(tmp_path: Path, encoder: ColourEncoder) -> Iterator[twinlens.Index]:
     """An empty collection in a Milvus Lite file of its own."""
     with twinlens.open(tmp_path / "test.db", model=encoder) as opened:
         yield opened
+
+
+@pytest.fixture(scope="session")
+def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """The address of a Milvus server: ``TWINLENS_TEST_SERVER``, or one started for the session."""
+    try:
+        with running_server(tmp_path_factory.mktemp("server")) as address:
+            yield address
+    except NoServerError as error:
+        pytest.skip(str(error))
+
+
+@pytest.fixture(params=["lite", "server"])
+def backend(request: pytest.FixtureRequest, tmp_path: Path) -> str:
+    """Both homes that a collection can have, one after the other."""
+    if request.param == "lite":
+        return str(tmp_path / "backend.db")
+    address: str = request.getfixturevalue("server")
+    return address
+
+
+@pytest.fixture
+def either(backend: str, encoder: ColourEncoder) -> Iterator[twinlens.Index]:
+    """An empty collection on either backend, gone afterwards."""
+    name = f"test_{uuid.uuid4().hex[:12]}"
+    with twinlens.open(backend, name, model=encoder) as opened:
+        yield opened
+        opened._store.drop(name)
 
 
 @pytest.fixture(scope="session")

@@ -46,10 +46,10 @@ def local_hub(root: Path) -> Iterator[tuple[str, list[str]]]:
     asked: list[str] = []
 
     class Hub(BaseHTTPRequestHandler):
-        def do_HEAD(self) -> None:  # noqa: N802 - the name is http.server's
+        def do_HEAD(self) -> None:
             self._answer(body=False)
 
-        def do_GET(self) -> None:  # noqa: N802
+        def do_GET(self) -> None:
             self._answer(body=True)
 
         def _answer(self, *, body: bool) -> None:

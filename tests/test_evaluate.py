@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 from pathlib import Path
 
 import numpy as np
@@ -15,8 +14,6 @@ from PIL import Image
 import twinlens
 from search.errors import UnsupportedError, UsageError
 from search.evaluate import KS, bootstrap, evaluate, nearest, plot, ranks
-
-SERVER = os.environ.get("TWINLENS_TEST_SERVER", "")
 
 
 def pairs_of(*pairs: tuple[int, int]) -> np.ndarray:
@@ -211,10 +208,9 @@ def test_indexes_are_compared_on_a_server_only(index: twinlens.Index, photos: Pa
         next(index.compare_indexes())
 
 
-@pytest.mark.skipif(not SERVER, reason="TWINLENS_TEST_SERVER names no server")
-def test_indexes_side_by_side(encoder: object) -> None:
+def test_indexes_side_by_side(encoder: object, server: str) -> None:
     dice = np.random.default_rng(0)
-    with twinlens.open(SERVER, "twinlens_test_indexes", model=encoder) as index:  # type: ignore[arg-type]
+    with twinlens.open(server, "twinlens_test_indexes", model=encoder) as index:  # type: ignore[arg-type]
         corpus = index._store.create(index.collection, index._load_encoder().fingerprint)
         rows = dice.normal(size=(3_000, 16)).astype("f4")
         rows /= np.linalg.norm(rows, axis=1, keepdims=True)

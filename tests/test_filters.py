@@ -1,11 +1,10 @@
 """Filters: what they compile to, what they mean on a real Milvus, and that nothing gets through.
 
-``TWINLENS_TEST_SERVER=http://host:19530 pytest tests/test_filters.py`` asks a server the same.
+A server is asked the same: see the fixture ``server``.
 """
 
 from __future__ import annotations
 
-import os
 import re
 import uuid
 from collections.abc import Callable, Iterator, Mapping
@@ -27,14 +26,6 @@ from search.filters import Compare, In, Join, Known, Match, Node, Not, compile_f
 from search.records import FieldType, Row, dynamic_types
 from search.store import Capabilities, Corpus, Store
 
-SERVER = os.environ.get("TWINLENS_TEST_SERVER", "")
-BACKENDS = [
-    "lite",
-    pytest.param(
-        "server",
-        marks=pytest.mark.skipif(not SERVER, reason="TWINLENS_TEST_SERVER names no server"),
-    ),
-]
 LITE = Capabilities.of("milvus_lite-3.2.2")
 OLD = Capabilities.of("v2.3.5")
 FIELDS: Mapping[str, FieldType] = {
@@ -308,12 +299,15 @@ def _unit(dice: np.random.Generator) -> np.ndarray:
     return (row / np.linalg.norm(row)).astype(np.float32)
 
 
-@pytest.fixture(scope="module", params=BACKENDS)
+@pytest.fixture(scope="module", params=["lite", "server"])
 def corpus(
     request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[Corpus]:
     """Every row of ``_rows``, a third of them written apart, so that batches lack fields."""
-    uri = SERVER if request.param == "server" else str(tmp_path_factory.mktemp("db") / "filters.db")
+    if request.param == "server":
+        uri = request.getfixturevalue("server")
+    else:
+        uri = str(tmp_path_factory.mktemp("db") / "filters.db")
     name = f"filters_{uuid.uuid4().hex[:8]}"
     with Store(uri) as store:
         made = store.create(name, ColourEncoder().fingerprint)
@@ -458,8 +452,7 @@ def test_a_selective_filter_still_returns_k(corpus: Corpus) -> None:
     assert [score for _, score in hits] == sorted((score for _, score in hits), reverse=True)
 
 
-@pytest.mark.skipif(not SERVER, reason="TWINLENS_TEST_SERVER names no server")
-def test_a_selective_filter_on_a_graph_index_still_returns_k() -> None:
+def test_a_selective_filter_on_a_graph_index_still_returns_k(server: str) -> None:
     """HNSW, and all rows near the query filtered out; ``ef`` as docs/filters.md says."""
     from pymilvus import DataType
 
@@ -467,7 +460,7 @@ def test_a_selective_filter_on_a_graph_index_still_returns_k() -> None:
     vectors = np.stack([_unit(dice) for _ in range(6_000)])
     query = vectors[0]
     order = np.argsort(vectors @ query)
-    with Store(SERVER) as store:
+    with Store(server) as store:
         client = store._client
         schema = client.create_schema(enable_dynamic_field=True)
         schema.add_field("id", DataType.VARCHAR, max_length=32, is_primary=True)

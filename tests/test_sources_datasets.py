@@ -13,6 +13,7 @@ from typing import Any
 
 import pyarrow as pa
 import pytest
+from conftest import COLOURS, ColourEncoder
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
@@ -22,7 +23,6 @@ import twinlens
 from ingest.sample import Failure, Item, Sample
 from ingest.sources import FileFilter, arrowfiles, open_sources
 from search.errors import ImageError, SourceError
-from conftest import COLOURS, ColourEncoder
 
 PICTURE = pa.struct([("bytes", pa.binary()), ("path", pa.string())])
 SCHEMA = pa.schema([("image", PICTURE), ("captions", pa.list_(pa.string())), ("label", pa.int64())])
