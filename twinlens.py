@@ -18,7 +18,7 @@ from dataclasses import dataclass
 from functools import partial
 from itertools import chain
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Unpack
 
 from search.errors import (
     CollectionNotFoundError,
@@ -44,12 +44,14 @@ if TYPE_CHECKING:
     from search.classify import Classified
     from search.duplicates import Group
     from search.encoder import Encoder, Precision
-    from search.engine import Hit, Hits, SearchEngine
+    from search.engine import SearchEngine
     from search.evaluate import Evaluation
     from search.generations import Generation
+    from search.hits import Hit, Hits
     from search.indexes import IndexTrial
     from search.models import Fingerprint
     from search.query import Id, Image, Not, Text, Vector
+    from search.request import SearchOptions
     from search.store import Corpus, Store
 
 __version__ = "0.1.0"
@@ -85,7 +87,7 @@ __all__ = [
 
 DEFAULT_COLLECTION = "twinlens"
 _LAZY = {
-    "Hit": "search.engine",
+    "Hit": "search.hits",
     "Id": "search.query",
     "Image": "search.query",
     "IngestReport": "ingest.report",
@@ -326,61 +328,25 @@ class Index:
         )
         return preview(self._corpus, items, _roots(paths))
 
-    def search(
-        self,
-        query: object = None,
-        *,
-        image: object = None,
-        like: Sequence[str] = (),
-        unlike: Sequence[str] = (),
-        target: str = "images",
-        limit: int = 10,
-        offset: int = 0,
-        where: str = "",
-        mode: str = "dense",
-        min_score: float = -1.0,
-        min_relevance: float = 0.0,
-        collapse: float | None = None,
-        cursor: str = "",
-    ) -> Hits:
-        """The nearest pictures or texts, best first; see ``SearchEngine.search``."""
-        return self.engine.search(
-            query,
-            image=image,
-            like=like,
-            unlike=unlike,
-            target=target,
-            limit=limit,
-            offset=offset,
-            where=where,
-            mode=mode,
-            min_score=min_score,
-            min_relevance=min_relevance,
-            collapse=collapse,
-            cursor=cursor,
-        )
+    def search(self, query: object = None, **options: Unpack[SearchOptions]) -> Hits:
+        """The nearest pictures or texts, best first.
+
+        Args:
+            query: words, a part (``Text``, ``Image``, ``Vector``, ``Id``, ``Not``), an array
+                ``[dim]``, or a list of these, which count together.
+            options: image, like, unlike, target, limit, offset, where, mode, min_score,
+                min_relevance, collapse, cursor: see ``search.request.Request``.
+
+        Raises:
+            UsageError, FilterError, ImageError, UnsupportedError: see ``SearchEngine.search``.
+        """
+        return self.engine.search(query, **options)
 
     def search_many(
-        self,
-        queries: Sequence[object],
-        *,
-        target: str = "images",
-        limit: int = 10,
-        offset: int = 0,
-        where: str = "",
-        min_score: float = -1.0,
-        min_relevance: float = 0.0,
+        self, queries: Sequence[object], **options: Unpack[SearchOptions]
     ) -> list[Hits]:
-        """Many queries in one go; see ``SearchEngine.search_many``."""
-        return self.engine.search_many(
-            queries,
-            target=target,
-            limit=limit,
-            offset=offset,
-            where=where,
-            min_score=min_score,
-            min_relevance=min_relevance,
-        )
+        """Many queries in one go, each as ``search`` takes it; what each finds, in order."""
+        return self.engine.search_many(queries, **options)
 
     @property
     def engine(self) -> SearchEngine:

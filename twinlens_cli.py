@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from ingest.report import IngestReport
     from search.classify import Classified
     from search.duplicates import Group
-    from search.engine import Hit, Hits
+    from search.hits import Hit, Hits
     from search.evaluate import Evaluation
     from search.indexes import IndexTrial
 

@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import io
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from search.encoder import Encoder, Pixels, Rows
 from search.errors import ImageError, UsageError
 
 if TYPE_CHECKING:
@@ -25,8 +24,6 @@ MAX_WEIGHT = 100.0
 NOT_WEIGHT = 0.5
 LIKE_WEIGHT = 0.75
 UNLIKE_WEIGHT = 0.15
-#: Texts that are encoded at once.
-TEXT_BATCH = 64
 
 
 @dataclass(frozen=True, slots=True)
@@ -147,36 +144,6 @@ def words_of(parts: Sequence[Part]) -> str:
     return " ".join(_unicode(part.text) for part in parts if isinstance(part, Text))
 
 
-def embed(parts: Sequence[Plain], encoder: Encoder, stored: Mapping[str, Rows]) -> Rows:
-    """Parts → float32 unit rows ``[n, dim]``; texts, and pictures, are encoded together.
-
-    Args:
-        parts: what to encode.
-        encoder: the collection's model.
-        stored: the row of each ``Id`` among the parts.
-
-    Raises:
-        ImageError: a picture cannot be decoded.
-        UsageError: a picture does not exist, or a vector has the wrong shape.
-    """
-    dim = encoder.fingerprint.dim
-    rows = np.empty((len(parts), dim), dtype=np.float32)
-    texts = [place for place, part in enumerate(parts) if isinstance(part, Text)]
-    images = [place for place, part in enumerate(parts) if isinstance(part, Image)]
-    for place, part in enumerate(parts):
-        if isinstance(part, Vector):
-            rows[place] = _unit(part.values, dim)
-        elif isinstance(part, Id):
-            rows[place] = stored[part.id]
-    for start in range(0, len(images), encoder.image_batch):
-        batch = images[start : start + encoder.image_batch]
-        rows[batch] = encoder.images(np.stack([_pixels(parts[n], encoder) for n in batch]))
-    for start in range(0, len(texts), TEXT_BATCH):
-        batch = texts[start : start + TEXT_BATCH]
-        rows[batch] = encoder.texts([words_of([parts[n]]) for n in batch])
-    return rows
-
-
 def read_image(source: str | Path | bytes | PillowImage.Image) -> bytes:
     """The encoded bytes of a query picture."""
     if isinstance(source, bytes):
@@ -217,23 +184,3 @@ def _check_weight(weight: object) -> None:
 def _unicode(text: str) -> str:
     # A terminal that is not UTF-8 hands over what no tokeniser takes.
     return text.encode("utf-8", "replace").decode()
-
-
-def _pixels(part: Plain, encoder: Encoder) -> Pixels:
-    from search.images import decode
-
-    assert isinstance(part, Image)
-    picture = decode(read_image(part.source), target=encoder.fingerprint.image_size)
-    return encoder.prepare(picture.image)
-
-
-def _unit(values: Any, dim: int) -> Rows:
-    try:
-        row = np.asarray(values).astype(np.float64, casting="same_kind").reshape(-1)
-    except (TypeError, ValueError):  # not numbers
-        row = np.empty(0)
-    if row.shape != (dim,) or not np.isfinite(row).all() or not row.any():
-        raise UsageError(f"a query vector is {dim} finite numbers, not all zero")
-    row = row / np.abs(row).max()  # so that no square is too large or too small
-    unit: Rows = (row / np.linalg.norm(row)).astype(np.float32)
-    return unit

@@ -8,8 +8,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from search.engine import Hit
 from search.errors import ImageError, TwinlensError
+from search.hits import Hit
 from search.query import read_image
 from search.records import Target
 

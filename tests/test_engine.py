@@ -12,8 +12,9 @@ from conftest import COLOURS, ColourEncoder
 from PIL import Image
 
 import twinlens
-from search.engine import Hit, SearchEngine
+from search.engine import SearchEngine
 from search.errors import UsageError
+from search.hits import Hit
 
 
 @pytest.fixture

@@ -16,8 +16,9 @@ from hypothesis import strategies as st
 
 import twinlens
 from search.collapse import fold
-from search.engine import Hits, SearchEngine
+from search.engine import SearchEngine
 from search.errors import UsageError
+from search.hits import Hits
 from search.pages import MAX_CURSOR, MAX_IDS, Page
 from search.query import Vector
 from search.records import Row, image_id

@@ -11,14 +11,16 @@ import pytest
 from conftest import COLOURS, ColourEncoder
 from PIL import Image as Pillow
 
+from search.embed import EmbeddingCache, embed, gather
 from search.encoder import Rows
 from search.errors import ImageError, UsageError
-from search.query import MAX_QUERY_TEXT, Image, Text, Vector, embed, parse, read_image
+from search.query import MAX_QUERY_TEXT, Image, Text, Vector, parse, read_image
 
 
 def one(part: Text | Image | Vector, encoder: ColourEncoder) -> Rows:
     """The row of a single part."""
-    (row,) = embed([part], encoder, {})
+    dim, cache = encoder.fingerprint.dim, EmbeddingCache()
+    (row,) = embed([gather(part, lambda: encoder, {}, dim, cache)], lambda: encoder, dim, cache)
     return row
 
 

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
-from search.engine import Hit
+from search.hits import Hit
 from search.errors import ImageError, TwinlensError
 from search.sheet import Section, contact_sheet, thumbnail, write_sheet
 
