@@ -1,0 +1,63 @@
+"""What queries ask is encoded together, once, and remembered for a while."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+from conftest import ColourEncoder
+
+import twinlens
+from search.embed import EmbeddingCache, embed, gather
+from search.query import Id, Image, Text, Vector
+
+
+def test_every_part_gets_its_own_row(encoder: ColourEncoder, paint: Callable[..., Path]) -> None:
+    dim, cache = encoder.fingerprint.dim, EmbeddingCache()
+    red = encoder.texts(["red"])[0]
+    parts = [
+        Text("blue"),
+        Image(paint("green")),
+        Id("stored"),
+        Vector(3 * red),
+        Text("blue"),
+        Image(paint("black")),
+    ]
+    encoder.texts_seen = 0
+    materials = [gather(part, lambda: encoder, {"stored": red}, dim, cache) for part in parts]
+    rows = embed(materials, lambda: encoder, dim, cache)
+    alone = [
+        embed([gather(part, lambda: encoder, {"stored": red}, dim, EmbeddingCache())],
+              lambda: encoder, dim, EmbeddingCache())[0]
+        for part in parts
+    ]  # fmt: skip
+    np.testing.assert_allclose(rows, alone, atol=1e-6)
+    assert (encoder.texts_seen, encoder.images_seen) == (1 + 2, 2 + 2)  # "blue" once, then alone
+
+
+def test_the_one_not_asked_for_longest_is_forgotten() -> None:
+    cache = EmbeddingCache(2)
+    rows = {name: np.full(4, number, dtype=np.float32) for number, name in enumerate("abc")}
+    cache.put("a", rows["a"])
+    cache.put("b", rows["b"])
+    assert cache.get("a") is not None
+    cache.put("c", rows["c"])
+    assert cache.get("b") is None
+    np.testing.assert_array_equal(cache.get("a"), rows["a"])
+    np.testing.assert_array_equal(cache.get("c"), rows["c"])
+    assert len(cache) == 2
+
+
+def test_the_same_question_is_encoded_once(
+    index: twinlens.Index, photos: Path, encoder: ColourEncoder
+) -> None:
+    index.ingest(photos)
+    first = index.search("red")
+    picture = index.search(image=photos / "red.png")
+    seen = encoder.texts_seen, encoder.images_seen
+    assert index.search("red") == first
+    assert index.search(image=(photos / "red.png").read_bytes()) == picture
+    assert (encoder.texts_seen, encoder.images_seen) == seen
+    index.search("blue")
+    assert encoder.texts_seen == seen[0] + 1
