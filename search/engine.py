@@ -8,7 +8,7 @@ together.
 from __future__ import annotations
 
 from collections.abc import Callable, Hashable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Unpack
 
 import numpy as np
@@ -18,7 +18,7 @@ from search.encoder import Encoder, Rows
 from search.errors import TwinlensError, UsageError
 from search.filters import compile_filter
 from search.fusion import fuse, spread
-from search.hits import Hit, Hits, hit_of
+from search.hits import Hits, hit_of
 from search.pages import Page, Walk, fingerprint
 from search.query import Id, Image, Plain, Vector, signed, words_of
 from search.records import IMAGE_FIELDS, TEXT_FIELDS, Row, Target
@@ -214,10 +214,9 @@ class SearchEngine:
 
     def _listed(self, asked: Asked, found: Sequence[tuple[Row, float]]) -> Hits:
         """A first page that needed no folding."""
-        request = asked.request
-        hits = [hit_of(request.target, row, score) for row, score in found]
-        ended = request.offset or len(found) < request.limit
-        return self._judge(hits, asked, None if ended else Walk.first(found))
+        ended = asked.request.offset or len(found) < asked.request.limit
+        shown = [(row, score, 0) for row, score in found]
+        return self._judge(shown, asked, None if ended else Walk.first(found))
 
     def _walked(self, asked: Asked) -> Hits:
         """A page that goes on from a cursor, or has near-duplicates folded."""
@@ -273,32 +272,42 @@ class SearchEngine:
                 return walk
             size *= 4
 
-    def _shown(self, kind: Target, walk: Walk) -> list[Hit]:
+    def _shown(self, kind: Target, walk: Walk) -> list[tuple[Row, float, int]]:
         """The hits of a walk, with all that is known of them."""
         rows = {row["id"]: row for row in self.corpus.get(kind, walk.ids, _fields(kind))}
         return [
-            replace(hit_of(kind, rows[key], score), duplicates=folded)
+            (rows[key], score, folded)
             for key, score, folded in zip(walk.ids, walk.scores, walk.duplicates, strict=True)
             if key in rows  # deleted meanwhile
         ]
 
-    def _judge(self, hits: list[Hit], asked: Asked, after: Walk | None) -> Hits:
-        """Hits with their relevance, the verdict on the whole, and the way on from there."""
-        if not hits:
+    def _judge(
+        self, shown: Sequence[tuple[Row, float, int]], asked: Asked, after: Walk | None
+    ) -> Hits:
+        """Rows as hits with their relevance, the verdict on the whole, and the way on from there.
+
+        Args:
+            shown: rows, best first, their scores, and how many are folded into each.
+            asked: what they answer.
+            after: where the page ended, if another may follow.
+        """
+        if not shown:
             return Hits()
         request = asked.request
         calibration = self._calibrations.get(asked.asker, request.target)
         if asked.fused:
             calibration = calibration.of_fused(asked.row)
-        scores = [hit.score for hit in hits]
+        scores = [score for _, score, _ in shown]
         judged = [
-            replace(hit, relevance=relevance)
-            for hit, relevance in zip(hits, calibration.relevance(asked.row, scores), strict=True)
-            if relevance >= request.min_relevance and hit.score >= request.min_score
+            hit_of(request.target, row, score, relevance, folded)
+            for (row, score, folded), relevance in zip(
+                shown, calibration.relevance(asked.row, scores), strict=True
+            )
+            if relevance >= request.min_relevance and score >= request.min_score
         ]
         cursor = ""
         # Scores fall from hit to hit: behind one that was left out there is none to show.
-        all_kept = len(judged) == len(hits)
+        all_kept = len(judged) == len(shown)
         if after is not None and request.mode == "dense" and not after.done and all_kept:
             cursor = after.page(
                 asked.row, asked.asker, asked.fused, _searched(request), asked.prepared.excluded

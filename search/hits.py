@@ -9,6 +9,10 @@ from typing import Any
 
 from search.records import IMAGE_FIELDS, TEXT_FIELDS, Row, Scalar, Target
 
+_FIXED: Mapping[Target, frozenset[str]] = {
+    "images": frozenset({*IMAGE_FIELDS, "vector", "words", "sparse"}),
+    "texts": frozenset({*TEXT_FIELDS, "vector", "words", "sparse"}),
+}
 #: Fields of a row that a hit brings, beside those that have a column of their own.
 _SHOWN = ("relative_path", "width", "height", "bytes", "mtime", "format")
 
@@ -67,9 +71,9 @@ class Hits(list[Hit]):
         self.cursor = cursor
 
 
-def hit_of(kind: Target, row: Row, score: float) -> Hit:
-    """A stored row as a hit, without its relevance."""
-    fixed = {*(IMAGE_FIELDS if kind == "images" else TEXT_FIELDS), "vector", "words", "sparse"}
+def hit_of(kind: Target, row: Row, score: float, relevance: float, duplicates: int = 0) -> Hit:
+    """A stored row as a hit."""
+    fixed = _FIXED[kind]
     metadata: dict[str, Scalar] = {
         name: value for name, value in row.items() if name not in fixed and value is not None
     }
@@ -83,4 +87,6 @@ def hit_of(kind: Target, row: Row, score: float) -> Hit:
         captions=tuple(row.get("captions", ())),
         image_id=row["id"] if kind == "images" else row["image_id"],
         metadata=MappingProxyType(metadata),
+        relevance=relevance,
+        duplicates=duplicates,
     )

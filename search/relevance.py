@@ -119,6 +119,7 @@ class Calibration:
         centre, spread: mean and standard deviation of the cosine of strangers.
         sample: float32 unit rows ``[m, dim]`` of the searched collection.
         sigmoid: scale and bias, of a model that was trained to tell pairs by itself, else ``None``.
+        middle: the sample's mean ``[dim]``; ``None`` where there is no sample.
     """
 
     asker: Asker
@@ -128,6 +129,7 @@ class Calibration:
     spread: float
     sample: Rows
     sigmoid: tuple[float, float] | None = None
+    middle: Rows | None = None
 
     @classmethod
     def of(
@@ -166,6 +168,7 @@ class Calibration:
             max(float(strangers.std()) * widened, _LEAST_SPREAD),
             sample,
             sigmoid,
+            sample.mean(axis=0) if len(sample) else None,
         )
 
     def nearness(self, query: Rows, scores: Sequence[float]) -> Reals:
@@ -176,9 +179,9 @@ class Calibration:
             scores: cosines of ``k`` hits.
         """
         centre = self.centre
-        if len(self.sample):
+        if self.middle is not None:
             weight = OWN_MEAN * len(self.sample) / (len(self.sample) + OWN_MEAN_ROWS)
-            centre += weight * (float((self.sample @ query).mean()) - self.centre)
+            centre += weight * (float(self.middle @ query) - self.centre)
         nearness: Reals = (np.asarray(scores, dtype=np.float64) - centre) / self.spread
         return nearness
 
