@@ -37,6 +37,7 @@ from search.errors import (
 
 if TYPE_CHECKING:
     from ingest.exchange import Exchanged
+    from ingest.options import SourceOptions
     from ingest.preview import Preview
     from ingest.reindex import ReindexReport
     from ingest.report import IngestReport, Progress
@@ -49,9 +50,12 @@ if TYPE_CHECKING:
     from search.generations import Generation
     from search.hits import Hit, Hits
     from search.indexes import IndexTrial
+    from search.item import Item as StoredItem
+    from search.langchain import TwinlensRetriever as TwinlensRetriever
     from search.models import Fingerprint
     from search.query import Id, Image, Not, Text, Vector
-    from search.request import SearchOptions
+    from search.records import FieldType, Target
+    from search.request import Mode, SearchOptions
     from search.store import Corpus, Store
 
 __version__ = "0.1.0"
@@ -95,14 +99,17 @@ _LAZY = {
     "Text": "search.query",
     "Vector": "search.query",
 }
+#: Names that need an extra, and so are left out of ``from twinlens import *``.
+_OPTIONAL = {"TwinlensRetriever": "search.langchain"}
 
 
 def __getattr__(name: str) -> Any:
     """Names that cost an import are fetched when they are first used."""
-    if name in _LAZY:
+    module = _LAZY.get(name) or _OPTIONAL.get(name)
+    if module is not None:
         from importlib import import_module
 
-        return getattr(import_module(_LAZY[name]), name)
+        return getattr(import_module(module), name)
     raise AttributeError(f"module 'twinlens' has no attribute {name!r}")
 
 
@@ -217,39 +224,28 @@ class Index:
     def ingest(
         self,
         *paths: str | os.PathLike[str],
-        captions: str | os.PathLike[str] | None = None,
-        include: Sequence[str] = (),
-        exclude: Sequence[str] = (),
-        image_column: str = "",
-        caption_column: str = "",
         prune: bool = False,
         retry_failed: bool = False,
-        refresh: bool = False,
-        allow_networks: Sequence[str] = (),
-        embeddings_model: str | Fingerprint = "",
         index: str = "auto",
         vectors: str = "float32",
         report: str | os.PathLike[str] | None = None,
         progress: Progress | None = None,
+        **source: Unpack[SourceOptions],
     ) -> IngestReport:
         """Store pictures and captions; what is stored already is not encoded again.
 
         Args:
             paths: folders of pictures, single pictures, caption files, tar shards, zips, tables,
                 lists of URLs, embeddings; here, or at addresses such as ``s3://bucket/folder``.
-            captions: a caption file for the pictures of the folders.
-            include, exclude: globs that say which files of a folder to take.
-            image_column, caption_column: a caption file's columns, where they cannot be guessed.
             prune: delete pictures of these folders that no file holds any more.
             retry_failed: try items again that failed before and have not changed.
-            refresh: fetch pictures on the web again that are stored already.
-            allow_networks: not public, and yet pictures may be fetched from there: "10.0.0.0/8".
-            embeddings_model: which model made the embeddings among the paths.
             index: of a new collection, the kind of index: see ``docs/backends.md``.
             vectors: of a new collection, how they are stored: "float32", or "float16" where a
                 server has that.
             report: a file to write a JSON line to for every item: uri, status, reason, ms.
             progress: an object like ``tqdm``, told of every finished item.
+            source: captions, include, exclude, image_column, caption_column, refresh,
+                allow_networks, embeddings_model: see ``ingest.options.SourceOptions``.
 
         Returns:
             What happened; items that failed are in its ``failed``, they raise nothing.
@@ -260,23 +256,14 @@ class Index:
             ModelError: the model cannot be loaded.
             StoreError: Milvus refused. What was written is kept; run it again to go on.
         """
+        from ingest.options import open_items
         from ingest.pipeline import Pipeline
         from ingest.report import report_file
 
-        declared = self._declared(embeddings_model)
+        declared = self._declared(source.get("embeddings_model", ""))
         self._reopen()
         self._engine = None  # what it learnt about the collection is out of date from now on
-        items = _items(
-            paths,
-            captions,
-            include,
-            exclude,
-            image_column,
-            caption_column,
-            refresh=refresh,
-            allow_networks=allow_networks,
-            embeddings=declared,
-        )
+        items = open_items(paths, declared, **source)
         if self._corpus is None:
             # Nothing is made, and no model loaded, before there is something to store.
             first = next(items, None)
@@ -302,31 +289,13 @@ class Index:
             raise SourceError(_nothing_found(paths))
         return outcome
 
-    def preview(
-        self,
-        *paths: str | os.PathLike[str],
-        captions: str | os.PathLike[str] | None = None,
-        include: Sequence[str] = (),
-        exclude: Sequence[str] = (),
-        image_column: str = "",
-        caption_column: str = "",
-        refresh: bool = False,
-        embeddings_model: str | Fingerprint = "",
-    ) -> Preview:
+    def preview(self, *paths: str | os.PathLike[str], **source: Unpack[SourceOptions]) -> Preview:
         """What ``ingest`` would do with the same arguments, without reading or writing anything."""
+        from ingest.options import open_items
         from ingest.preview import preview
 
-        items = _items(
-            paths,
-            captions,
-            include,
-            exclude,
-            image_column,
-            caption_column,
-            refresh=refresh,
-            embeddings=self._declared(embeddings_model),
-        )
-        return preview(self._corpus, items, _roots(paths))
+        declared = self._declared(source.get("embeddings_model", ""))
+        return preview(self._corpus, open_items(paths, declared, **source), _roots(paths))
 
     def search(self, query: object = None, **options: Unpack[SearchOptions]) -> Hits:
         """The nearest pictures or texts, best first.
@@ -372,12 +341,13 @@ class Index:
         Raises:
             UsageError: there are no captions of stored pictures.
         """
+        from ingest.options import open_items
         from ingest.sample import Sample
         from search.evaluate import evaluate
 
         if not pairs:
             return evaluate(self._existing(), max_queries=max_queries, seed=seed)
-        items = _items(pairs, None, (), (), "", "", refresh=False, embeddings=None)
+        items = open_items(pairs)
         asked = ((item.uri, item.captions) for item in items if isinstance(item, Sample))
         return evaluate(
             self._existing(),
@@ -414,6 +384,7 @@ class Index:
         Raises:
             UsageError: fewer than two labels, a template without ``{}``.
         """
+        from ingest.options import open_items
         from search.classify import TEMPLATES, Classifier, classify_pictures, classify_stored
 
         if paths and where:
@@ -425,7 +396,7 @@ class Index:
         if not paths:
             expression = self._expression(where)
             return classify_stored(classifier, self._existing(), top=top, expression=expression)
-        items = _items(paths, None, (), (), "", "", refresh=False, embeddings=None)
+        items = open_items(paths)
         return classify_pictures(classifier, encoder, _pictures(items), top=top)
 
     def duplicates(self, threshold: float = 0.95, *, where: str = "") -> list[Group]:
@@ -457,6 +428,38 @@ class Index:
         if self._corpus is None:
             self._corpus = self._store.create(self.collection, manifest.fingerprint)
         return import_corpus(self._corpus, source, manifest)
+
+    def item(self, name: str) -> StoredItem:
+        """All that is known of a stored picture or text, by its id or its picture's path.
+
+        Raises:
+            UsageError: nothing of that name is stored.
+        """
+        from search.item import find_item
+
+        return find_item(self._existing(), name)
+
+    def thumbnail(self, picture: str, side: int = 320) -> bytes:
+        """A stored picture, by its id, as a JPEG whose longer side is at most ``side`` pixels.
+
+        Raises:
+            ImageError: its file is gone, is another one now, or is in an archive.
+        """
+        from search.item import read_picture
+        from search.thumbnails import thumbnail
+
+        return thumbnail(read_picture(self._existing(), picture), side)
+
+    def fields(self, target: Target = "images") -> dict[str, FieldType]:
+        """What a filter of pictures, or of texts, can name: the type of each field."""
+        return self._existing().fields(target)
+
+    @property
+    def modes(self) -> tuple[Mode, ...]:
+        """How the collection can be searched: "dense", and "hybrid" and "text" where words are."""
+        from search.request import MODES
+
+        return MODES if self._existing().full_text else ("dense",)
 
     def info(self) -> CollectionInfo:
         """Counts, everything written so far included, and the model."""
@@ -701,33 +704,6 @@ def compare(
             report = index.ingest(*paths)
             rate = report.images / report.seconds if report.seconds else 0.0
             yield Comparison(index.evaluate(max_queries=max_queries, seed=seed), rate)
-
-
-def _items(
-    paths: Sequence[str | os.PathLike[str]],
-    captions: str | os.PathLike[str] | None,
-    include: Sequence[str],
-    exclude: Sequence[str],
-    image_column: str,
-    caption_column: str,
-    *,
-    refresh: bool,
-    allow_networks: Sequence[str] = (),
-    embeddings: Fingerprint | None,
-) -> Iterator[Item]:
-    from ingest.sources import FileFilter, open_sources
-    from search.fetch import Fetcher, FetchLimits
-
-    return open_sources(
-        paths,
-        captions,
-        files=FileFilter(tuple(include), tuple(exclude)),
-        image_column=image_column,
-        caption_column=caption_column,
-        fetch=Fetcher(FetchLimits(networks=tuple(allow_networks))).fetch,
-        refresh=refresh,
-        embeddings=embeddings,
-    )
 
 
 def _pictures(items: Iterator[Item]) -> Iterator[tuple[str, Callable[[], bytes]]]:

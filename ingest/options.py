@@ -1,0 +1,65 @@
+"""``SourceOptions``: what can be said about the paths of a corpus, beside the paths."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator, Sequence
+from typing import TYPE_CHECKING, TypedDict, Unpack
+
+if TYPE_CHECKING:
+    from ingest.sample import Item
+    from search.models import Fingerprint
+
+Path = str | os.PathLike[str]
+
+
+class SourceOptions(TypedDict, total=False):
+    """How to read a corpus.
+
+    Keys:
+        captions: a caption file for the pictures of the folders.
+        include, exclude: globs that say which files of a folder to take.
+        image_column, caption_column: a caption file's columns, where they cannot be guessed.
+        refresh: fetch pictures on the web again that are stored already.
+        allow_networks: not public, and yet pictures may be fetched from there: "10.0.0.0/8".
+        embeddings_model: which model made the embeddings among the paths.
+    """
+
+    captions: Path | None
+    include: Sequence[str]
+    exclude: Sequence[str]
+    image_column: str
+    caption_column: str
+    refresh: bool
+    allow_networks: Sequence[str]
+    embeddings_model: str | Fingerprint
+
+
+def open_items(
+    paths: Sequence[Path], embeddings: Fingerprint | None = None, **options: Unpack[SourceOptions]
+) -> Iterator[Item]:
+    """The items of a corpus, one by one.
+
+    Args:
+        paths: see ``twinlens.Index.ingest``.
+        embeddings: the model of the embeddings among the paths.
+        options: see ``SourceOptions``; the embeddings' model is taken from ``embeddings``.
+
+    Raises:
+        UsageError: a path does not exist.
+        SourceError: a file cannot be read.
+    """
+    from ingest.sources import FileFilter, open_sources
+    from search.fetch import Fetcher, FetchLimits
+
+    networks = tuple(options.get("allow_networks", ()))
+    return open_sources(
+        paths,
+        options.get("captions"),
+        files=FileFilter(tuple(options.get("include", ())), tuple(options.get("exclude", ()))),
+        image_column=options.get("image_column", ""),
+        caption_column=options.get("caption_column", ""),
+        fetch=Fetcher(FetchLimits(networks=networks)).fetch,
+        refresh=options.get("refresh", False),
+        embeddings=embeddings,
+    )
