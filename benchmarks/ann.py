@@ -12,6 +12,7 @@ import numpy as np
 from latency import fill
 
 from search.errors import StoreError
+from search.layout import Layout
 from search.models import Fingerprint
 from search.store import Corpus, Store
 
@@ -58,7 +59,7 @@ def main() -> None:
         for kind in options.kinds.split(","):
             try:
                 fingerprint = Fingerprint("given", "none", rows.shape[1], 224, "{}")
-                corpus = store.create(NAME, fingerprint, index=kind)
+                corpus = store.create(NAME, fingerprint, Layout(kind))
                 fill(corpus, rows)
                 fresh = recall(corpus, queries, best)
                 indexed = wait(store, corpus)

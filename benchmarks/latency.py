@@ -32,18 +32,20 @@ def unit_rows(count: int, dim: int, seed: int) -> np.ndarray:
     return rows
 
 
+def blank_row(number: int, vector: np.ndarray) -> dict[str, object]:
+    """A picture's row with nothing to it but its vector and its number."""
+    path = f"/photos/{number}.jpg"
+    return {
+        "id": f"{number:032x}", "vector": vector, "path": path, "relative_path": path[8:],
+        "paths": [path], "captions": ["a caption"], "width": 640, "height": 480,
+        "bytes": 60_000, "mtime": 0.0, "format": "JPEG", "year": 2020,
+    }  # fmt: skip
+
+
 def fill(corpus: Corpus, rows: np.ndarray) -> None:
-    blank = {"captions": ["a caption"], "width": 640, "height": 480, "bytes": 60_000, "mtime": 0.0,
-             "format": "JPEG", "year": 2020}  # fmt: skip
     for start in range(0, len(rows), 5_000):
-        corpus.upsert(
-            "images",
-            [
-                {"id": f"{number:032x}", "vector": row, "path": f"/photos/{number}.jpg",
-                 "relative_path": f"{number}.jpg", "paths": [f"/photos/{number}.jpg"], **blank}
-                for number, row in enumerate(rows[start : start + 5_000], start)
-            ],
-        )  # fmt: skip
+        batch = enumerate(rows[start : start + 5_000], start)
+        corpus.upsert("images", [blank_row(number, row) for number, row in batch])
     corpus.settle()
 
 
