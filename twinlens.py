@@ -36,13 +36,16 @@ from search.errors import (
 )
 
 if TYPE_CHECKING:
+    from ingest.copy import CopyReport
     from ingest.exchange import Exchanged
-    from ingest.options import SourceOptions
+    from ingest.options import IngestOptions, SourceOptions
     from ingest.preview import Preview
     from ingest.reindex import ReindexReport
     from ingest.report import IngestReport, Progress
     from ingest.sample import Item
+    from ingest.upload import Intake
     from search.classify import Classified
+    from search.collection import CollectionInfo
     from search.duplicates import Group
     from search.encoder import Encoder, Precision
     from search.engine import SearchEngine
@@ -52,6 +55,7 @@ if TYPE_CHECKING:
     from search.indexes import IndexTrial
     from search.item import Item as StoredItem
     from search.langchain import TwinlensRetriever as TwinlensRetriever
+    from search.layout import LayoutOptions
     from search.models import Fingerprint
     from search.query import Id, Image, Not, Text, Vector
     from search.records import FieldType, Target
@@ -84,13 +88,18 @@ __all__ = [
     "Vector",
     "__version__",
     "compare",
+    "copy",
     "default_db",
     "main",
     "open",
+    "serve",
 ]
 
 DEFAULT_COLLECTION = "twinlens"
+#: Tenants whose ``Index`` is kept at hand.
+MAX_TENANTS = 256
 _LAZY = {
+    "CollectionInfo": "search.collection",
     "Hit": "search.hits",
     "Id": "search.query",
     "Image": "search.query",
@@ -128,11 +137,13 @@ def open(  # noqa: A001 - reads as twinlens.open(...)
     device: str = "auto",
     precision: Precision = "auto",
     token: str = "",
+    tenant: str = "",
 ) -> Index:
     """Open a collection of pictures and texts; it is made by the first ingest.
 
     Args:
-        db: a Milvus Lite path ending in ``.db``, or a server's URI; default ``default_db()``.
+        db: a Milvus Lite path ending in ``.db``, or a server's address, see ``search.address``;
+            default ``default_db()``.
         collection: the name of the collection.
         model: for a new collection, the encoder: a name as in ``twinlens models``, or an object
             with the methods of ``search.encoder.Encoder``. An existing one remembers its own.
@@ -140,8 +151,11 @@ def open(  # noqa: A001 - reads as twinlens.open(...)
             "openvino" for the CPU with quicker bulk work (the extra of that name).
         precision: "auto", "fp32", "fp16" or "bf16".
         token: for a server that wants one: ``user:password`` or an API key.
+        tenant: whose rows to read and write. A collection that is made with a tenant is divided
+            among tenants ever after, each of which sees only its own rows.
 
     Raises:
+        UsageError: a tenant was named, and the collection has none.
         StoreLockedError, StoreUnreachableError: the database cannot be opened.
         ModelMismatchError: the collection was made with another model than the one asked for.
     """
@@ -150,7 +164,9 @@ def open(  # noqa: A001 - reads as twinlens.open(...)
     check_name(collection)
     store = Store(os.fspath(db) if db is not None else default_db(), token=token)
     try:
-        return Index(store, collection, model=model, device=device, precision=precision)
+        return Index(
+            store, collection, model=model, device=device, precision=precision, tenant=tenant
+        )
     except BaseException:
         store.close()
         raise
@@ -164,21 +180,6 @@ class Comparison:
     images_per_second: float
 
 
-@dataclass(frozen=True, slots=True)
-class CollectionInfo:
-    """What a collection holds."""
-
-    name: str
-    images: int
-    texts: int
-    files: int
-    failed: int
-    fingerprint: Fingerprint
-    index: str = "FLAT"
-    vectors: str = "float32"
-    generation: int = 1
-
-
 class Index:
     """One collection, to fill and to search; made by ``twinlens.open``, a context manager."""
 
@@ -190,8 +191,10 @@ class Index:
         model: str | Encoder = "auto",
         device: str = "auto",
         precision: Precision = "auto",
+        tenant: str = "",
     ) -> None:
         self.collection = collection
+        self.tenant = tenant
         self._store = store
         self._model = model
         self._device = device
@@ -202,7 +205,10 @@ class Index:
         if not isinstance(model, str):
             self._brought[model.fingerprint.digest] = model
         self._engine: SearchEngine | None = None
-        self._corpus = store.corpus(collection) if store.exists(collection) else None
+        #: Where the encoder comes from, for the tenants of another ``Index``.
+        self._lender: Index | None = None
+        self._tenants: dict[str, Index] = {}
+        self._corpus = store.corpus(collection, tenant) if store.exists(collection) else None
         if self._corpus is not None:
             self._check_model(self._corpus.fingerprint)
 
@@ -214,7 +220,38 @@ class Index:
 
     def close(self) -> None:
         """Let go of the database, so that another process may open the file."""
-        self._store.close()
+        if self._lender is None:
+            self._store.close()
+
+    def for_tenant(self, tenant: str) -> Index:
+        """The same collection for the rows of one tenant: cheap, it shares database and model.
+
+        Closing it does nothing; the index it came from must stay open.
+
+        Raises:
+            UsageError: this cannot name a tenant, or the collection has none, or this is for
+                another tenant already.
+        """
+        from search.tenants import check_tenant
+
+        check_tenant(tenant)
+        if self.tenant:
+            if tenant != self.tenant:
+                raise UsageError(f"this is for the tenant {self.tenant}, and for no other")
+            return self
+        its = self._tenants.pop(tenant, None)
+        if its is None:
+            its = Index(self._store, self.collection, model=self._model, tenant=tenant)
+            its._lender = self
+        self._tenants[tenant] = its
+        while len(self._tenants) > MAX_TENANTS:
+            self._tenants.pop(next(iter(self._tenants)), None)
+        return its
+
+    def tenants(self) -> list[str]:
+        """Whose rows there are, sorted; [] where the collection is not divided among tenants."""
+        self._whole("asked for its tenants")
+        return self._existing().tenants()
 
     @property
     def backend(self) -> str:
@@ -226,11 +263,9 @@ class Index:
         *paths: str | os.PathLike[str],
         prune: bool = False,
         retry_failed: bool = False,
-        index: str = "auto",
-        vectors: str = "float32",
         report: str | os.PathLike[str] | None = None,
         progress: Progress | None = None,
-        **source: Unpack[SourceOptions],
+        **options: Unpack[IngestOptions],
     ) -> IngestReport:
         """Store pictures and captions; what is stored already is not encoded again.
 
@@ -239,29 +274,31 @@ class Index:
                 lists of URLs, embeddings; here, or at addresses such as ``s3://bucket/folder``.
             prune: delete pictures of these folders that no file holds any more.
             retry_failed: try items again that failed before and have not changed.
-            index: of a new collection, the kind of index: see ``docs/backends.md``.
-            vectors: of a new collection, how they are stored: "float32", or "float16" where a
-                server has that.
             report: a file to write a JSON line to for every item: uri, status, reason, ms.
             progress: an object like ``tqdm``, told of every finished item.
-            source: captions, include, exclude, image_column, caption_column, refresh,
-                allow_networks, embeddings_model: see ``ingest.options.SourceOptions``.
+            options: captions, include, exclude, image_column, caption_column, refresh,
+                allow_networks, embeddings_model: see ``ingest.options.SourceOptions``; of a new
+                collection index, vectors, shards, replicas, mmap: see
+                ``search.layout.LayoutOptions``.
 
         Returns:
             What happened; items that failed are in its ``failed``, they raise nothing.
 
         Raises:
-            UsageError: a path does not exist.
+            UsageError: a path does not exist, or the collection is laid out otherwise.
             SourceError: a caption file cannot be read, or there are no pictures at all.
             ModelError: the model cannot be loaded.
             StoreError: Milvus refused. What was written is kept; run it again to go on.
         """
-        from ingest.options import open_items
+        from ingest.options import open_items, split_options
         from ingest.pipeline import Pipeline
         from ingest.report import report_file
 
+        layout, source = split_options(options)
         declared = self._declared(source.get("embeddings_model", ""))
         self._reopen()
+        if self._corpus is not None:
+            self._corpus.generation.layout.check_matches(layout, self.collection)
         self._engine = None  # what it learnt about the collection is out of date from now on
         items = open_items(paths, declared, **source)
         if self._corpus is None:
@@ -270,10 +307,10 @@ class Index:
             if first is None:
                 raise SourceError(_nothing_found(paths))
             items = chain([first], items)
-            self._store.check_kind(index, half=_is_half(vectors))
+            self._store.check_layout(layout)
             fingerprint = declared or self._load_encoder().fingerprint
             self._corpus = self._store.create(
-                self.collection, fingerprint, index=index, half=_is_half(vectors)
+                self.collection, fingerprint, layout, tenant=self.tenant
             )
         with report_file(report) as sink:
             pipeline = Pipeline(
@@ -426,7 +463,9 @@ class Index:
         self._declared(manifest.fingerprint)
         self._engine = None
         if self._corpus is None:
-            self._corpus = self._store.create(self.collection, manifest.fingerprint)
+            self._corpus = self._store.create(
+                self.collection, manifest.fingerprint, tenant=self.tenant
+            )
         return import_corpus(self._corpus, source, manifest)
 
     def item(self, name: str) -> StoredItem:
@@ -443,12 +482,16 @@ class Index:
         """A stored picture, by its id, as a JPEG whose longer side is at most ``side`` pixels.
 
         Raises:
-            ImageError: its file is gone, is another one now, or is in an archive.
+            UsageError: there is no such picture.
+            TwinlensError: its file is gone, is another one now, or is in an archive.
         """
-        from search.item import read_picture
+        from search.originals import read_original
         from search.thumbnails import thumbnail
 
-        return thumbnail(read_picture(self._existing(), picture), side)
+        rows = self._existing().get("images", [picture], ["id", "path", "paths"])
+        if not rows:
+            raise UsageError(f"no picture with the id {picture[:64]!r} is stored")
+        return thumbnail(read_original(rows[0]), side)
 
     def fields(self, target: Target = "images") -> dict[str, FieldType]:
         """What a filter of pictures, or of texts, can name: the type of each field."""
@@ -462,18 +505,26 @@ class Index:
         return MODES if self._existing().full_text else ("dense",)
 
     def info(self) -> CollectionInfo:
-        """Counts, everything written so far included, and the model."""
+        """Counts, everything written so far included, and the model.
+
+        Without a tenant they are those of all tenants together.
+        """
+        from search.collection import CollectionInfo
+
         corpus = self._existing()
-        failed = sum(len(rows) for rows in corpus.scan("files", ["path"], 'status == "failed"'))
+        parts = corpus.parts()
+        failed = 'status == "failed"'
         return CollectionInfo(
             name=self.collection,
-            images=corpus.count("images"),
-            texts=corpus.count("texts"),
-            files=corpus.count("files"),
-            failed=failed,
+            images=sum(part.count("images") for part in parts),
+            texts=sum(part.count("texts") for part in parts),
+            files=sum(part.count("files") for part in parts),
+            failed=sum(
+                len(rows) for part in parts for rows in part.scan("files", ["path"], failed)
+            ),
             fingerprint=corpus.fingerprint,
             index=corpus.generation.index,
-            vectors="float16" if corpus.generation.half else "float32",
+            vectors=corpus.generation.layout.vectors,
             generation=corpus.generation.number,
         )
 
@@ -484,17 +535,22 @@ class Index:
         """
         from ingest.tidy import forget_below
 
-        return forget_below(self._existing(), _roots(paths))
+        return forget_below(self._existing(), _roots(paths)).count
+
+    def intake(self) -> Intake:
+        """What stores items that others read and hand over bit by bit; a server writes with it."""
+        from ingest.upload import Intake
+
+        return Intake(self._served, self._made, self._load_encoder)
 
     def reindex(
         self,
         model: str | Encoder = "",
         *,
-        index: str = "",
-        vectors: str = "",
         memory: float = 0.0,
         drop_unreadable: bool = False,
         progress: Progress | None = None,
+        **layout: Unpack[LayoutOptions],
     ) -> ReindexReport:
         """Build the collection anew for another model or index, and serve that when it is complete.
 
@@ -503,11 +559,11 @@ class Index:
 
         Args:
             model: the new encoder, a name or an object; "" for the present one.
-            index: the kind of index; "" for the present one, "auto" for what is best.
-            vectors: "float32", "float16"; "" as they are.
             memory: GiB that a server's query nodes have in all, for "auto" to choose by.
             drop_unreadable: go on without pictures that cannot be read again.
             progress: an object like ``tqdm``, told of every row.
+            layout: what is to be otherwise: see ``search.layout.LayoutOptions``. Where that is
+                only the number of replicas, nothing is built.
 
         Returns:
             What happened; where pictures could not be read again it is not ``switched``.
@@ -520,20 +576,21 @@ class Index:
         from ingest.reindex import ReindexReport, reindex
         from search import ann
 
+        self._whole("reindexed")
         self._reopen()
         old = self._existing()
-        half = _is_half(vectors) if vectors else old.generation.half
         kinds = self._store.capabilities.index_types
-        if index == ann.AUTO and memory:
-            rows = old.count("images") + old.count("texts")
-            index = ann.recommend(kinds, rows, old.fingerprint.dim, memory * 2**30)
-        self._store.check_kind(index or old.generation.index, half=half)
+        if layout.get("index") == ann.AUTO and memory:
+            rows = sum(corpus.count(kind) for corpus in old.parts() for kind in ("images", "texts"))
+            layout["index"] = ann.recommend(kinds, rows, old.fingerprint.dim, memory * 2**30)
+        wanted = self._store.check_layout(old.generation.layout.changed(**layout))
         encoder = self._open_encoder(model) if model else None
         fingerprint = encoder.fingerprint if encoder is not None else old.fingerprint
-        new = self._store.begin(
-            self.collection, fingerprint, index or old.generation.index, half=half
-        )
+        new = self._store.begin(self.collection, fingerprint, wanted)
         if new.generation.number == old.generation.number:
+            if wanted.replicas != old.generation.layout.replicas:
+                self._store.replicate(self.collection, wanted.replicas)
+                self._corpus = self._store.corpus(self.collection)
             return ReindexReport(new.generation.number, switched=True)
         report = reindex(
             self._store,
@@ -562,6 +619,7 @@ class Index:
         Raises:
             UsageError: there is none any more.
         """
+        self._whole("rolled back")
         served = self._store.corpus(self.collection).generation.number
         earlier = [one.number for one in self.generations() if one.complete and one.number < served]
         if not earlier:
@@ -572,6 +630,7 @@ class Index:
 
     def drop_old(self) -> list[int]:
         """Delete every generation that is not served; their numbers."""
+        self._whole("tidied")
         old = [one.number for one in self.generations() if not one.served]
         for number in old:
             self._store.drop_generation(self.collection, number)
@@ -581,8 +640,12 @@ class Index:
         return old
 
     def drop(self) -> None:
-        """Delete the whole collection."""
-        self._existing()
+        """Delete the whole collection; of a tenant's, the tenant's rows."""
+        if self.tenant:
+            self._existing().clear()
+            return
+        if not self._store.generations(self.collection):  # of which a copy may be unfinished
+            self._existing()
         self._store.drop(self.collection)
         self._corpus = None
 
@@ -593,11 +656,20 @@ class Index:
         corpus = self._existing()
         return compile_filter(where, corpus.fields("images"), corpus.capabilities)
 
+    def _served(self) -> Corpus | None:
+        self._reopen()
+        return self._corpus
+
+    def _made(self) -> Corpus:
+        fingerprint = self._load_encoder().fingerprint
+        self._corpus = self._store.create(self.collection, fingerprint, tenant=self.tenant)
+        return self._corpus
+
     def _reopen(self) -> None:
         """Go over to the generation that is served now, where another one was."""
         if self._corpus is None or not self._store.exists(self.collection):
             return
-        served = self._store.corpus(self.collection)
+        served = self._store.corpus(self.collection, self.tenant)
         if served.generation.number != self._corpus.generation.number:
             self._corpus = served
             self._check_model(served.fingerprint)
@@ -619,8 +691,15 @@ class Index:
 
     def _existing(self) -> Corpus:
         if self._corpus is None:
-            self._corpus = self._store.corpus(self.collection)
+            self._corpus = self._store.corpus(self.collection, self.tenant)
         return self._corpus
+
+    def _whole(self, doing: str) -> None:
+        """Raise ``UsageError`` for what concerns all tenants, where one is named."""
+        if self.tenant:
+            raise UsageError(
+                f"a collection is {doing} as a whole, with all its tenants: leave the tenant out"
+            )
 
     def _check_model(self, stored: Fingerprint) -> None:
         if not isinstance(self._model, str):
@@ -649,6 +728,8 @@ class Index:
     def _load_encoder(self) -> Encoder:
         from search.encoder import open_encoders
 
+        if self._lender is not None:
+            return self._lender._load_encoder()
         if self._encoder is None:
             assert isinstance(self._model, str)
             stored = self._corpus.fingerprint if self._corpus is not None else None
@@ -670,6 +751,47 @@ class Index:
             f"({stored.digest}), which {asked} cannot be compared with: leave the model out, or "
             "use another collection for it"
         )
+
+
+def copy(
+    source: str | os.PathLike[str],
+    target: str | os.PathLike[str],
+    collection: str = DEFAULT_COLLECTION,
+    *,
+    to: str = "",
+    source_token: str = "",
+    target_token: str = "",
+    sample: int = 1_000,
+    progress: Callable[[int], Progress | None] | None = None,
+    **layout: Unpack[LayoutOptions],
+) -> CopyReport:
+    """Copy a collection from one database to another; see ``ingest.copy.copy``.
+
+    Args:
+        source, target: databases, as ``open`` takes them.
+        collection: what to copy.
+        to: the copy's name, if another.
+        source_token, target_token: for servers that want one.
+        sample: how many pictures, and texts, to compare at the end.
+        progress: makes an object like ``tqdm`` for so many rows, told of every row.
+        layout: of the copy: index, vectors, shards, replicas, mmap.
+
+    Raises:
+        UsageError, ModelMismatchError, UnsupportedError: nothing is copied; the message says why.
+        StoreError: Milvus refused, or the copy is not like its source. What was written is kept;
+            run it again to go on.
+    """
+    from ingest.copy import copy
+    from search.store import Store, is_server
+
+    place = os.fspath(source)
+    if not is_server(place) and not Path(place).expanduser().exists():
+        raise UsageError(f"there is no database {place}")
+    with (
+        Store(place, token=source_token) as old,
+        Store(os.fspath(target), token=target_token) as new,
+    ):
+        return copy(old, new, collection, to, sample=sample, progress=progress, **layout)
 
 
 def compare(
@@ -721,12 +843,6 @@ def _refuse(reason: str) -> bytes:
     raise ImageError(reason)
 
 
-def _is_half(vectors: str) -> bool:
-    if vectors not in ("float32", "float16"):
-        raise UsageError(f"vectors are stored as float32 or float16, not {vectors!r}")
-    return vectors == "float16"
-
-
 def _roots(paths: Sequence[str | os.PathLike[str]]) -> list[str]:
     from ingest.sources.patterns import name_of
 
@@ -739,6 +855,51 @@ def _nothing_found(paths: Sequence[str | os.PathLike[str]]) -> str:
     where = ", ".join(os.fspath(path) for path in paths)
     looked_for = ", ".join(sorted(supported_extensions()))
     return f"no pictures in {where}: looked for files ending in {looked_for}"
+
+
+def serve(
+    db: str | os.PathLike[str] | None = None,
+    collection: str = DEFAULT_COLLECTION,
+    *,
+    model: str | Encoder = "auto",
+    device: str = "auto",
+    precision: Precision = "auto",
+    token: str = "",
+    started: Callable[[str], None] | None = None,
+    **settings: Any,
+) -> None:
+    """Answer over HTTP, and show the search page, until told to stop: see ``docs/serve.md``.
+
+    Args:
+        db, model, device, precision, token: see ``open``.
+        collection: the one that is meant where a request names none.
+        started: called with the server's address once it answers.
+        settings: host, port, keys and all else that ``search.server.settings.Settings`` has.
+
+    Raises:
+        UsageError: a setting makes no sense, or the address cannot be listened on.
+        StoreLockedError, StoreUnreachableError: the database cannot be opened.
+    """
+    from search.server.run import serve as run
+    from search.server.settings import Settings
+    from search.store import Store
+
+    name = os.fspath(db) if db is not None else default_db()
+    chosen = Settings.of(db=name, collection=collection, **settings)
+    store = Store(name, token=token)
+
+    def opened(name: str, encoder: Encoder) -> Index:
+        return Index(store, name, model=encoder)
+
+    run(
+        store,
+        opened,
+        chosen,
+        model=model,
+        device=device,
+        precision=precision,
+        started=started,
+    )
 
 
 def main() -> None:

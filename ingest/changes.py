@@ -2,7 +2,7 @@
 
 The ledger is a collection of the corpus itself (``NAME_files``: one row for each path), so that it
 travels with the corpus and no second file can disagree with it. A run reads it once into a
-temporary SQLite table, which spills to disk when large.
+temporary SQLite table, which spills to disk when large; or, of a part of a corpus, that part.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ from __future__ import annotations
 import os
 import sqlite3
 import threading
-from collections.abc import Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator
 from dataclasses import dataclass
 from typing import Literal
 
@@ -45,9 +45,23 @@ class Ledger:
 
     Safe to use from several threads. A source that says nothing about a picture takes none of its
     captions away, unless ``prune`` asks for that.
+
+    Args:
+        corpus: whose paths.
+        prune: see above.
+        only: the only paths that will come, where they are known: then no others are read, and
+            whether a picture is stored is looked up, not learnt from all paths.
+        images: with ``only``, the ids of the pictures that may come.
     """
 
-    def __init__(self, corpus: Corpus | None, *, prune: bool = False) -> None:
+    def __init__(
+        self,
+        corpus: Corpus | None,
+        *,
+        prune: bool = False,
+        only: Collection[str] | None = None,
+        images: Collection[str] = (),
+    ) -> None:
         self._prune = prune
         self._lock = threading.Lock()
         self._table = sqlite3.connect("", check_same_thread=False)
@@ -56,28 +70,47 @@ class Ledger:
             " mtime_ns INTEGER, digest TEXT, status TEXT, root TEXT, seen INTEGER) WITHOUT ROWID"
         )
         self._table.execute("CREATE TABLE done (image_id TEXT PRIMARY KEY) WITHOUT ROWID")
+        self._table.execute("CREATE TABLE held (uri TEXT PRIMARY KEY) WITHOUT ROWID")
         self._table.execute("CREATE TABLE gone (uri TEXT PRIMARY KEY) WITHOUT ROWID")
         fields = ["path", "image_id", "size", "mtime_ns", "digest", "status", "root"]
-        for rows in corpus.scan("files", fields) if corpus is not None else ():
+        read: Iterable[list[Row]] = ()
+        if corpus is not None and only is None:
+            read = corpus.scan("files", fields)
+        elif corpus is not None and only is not None:
+            read = [corpus.get("files", sorted(set(only)), fields)]
+            stored = corpus.get("images", sorted(set(images)), ["id"])
+            ids = [(row["id"],) for row in stored]
+            self._table.executemany("INSERT OR IGNORE INTO done VALUES (?)", ids)
+        for rows in read:
             values = [tuple(row[field] for field in fields) for row in rows]
             self._table.executemany("INSERT INTO file VALUES (?, ?, ?, ?, ?, ?, ?, 0)", values)
-        self._table.execute(
-            "INSERT OR IGNORE INTO done SELECT image_id FROM file WHERE status IN ('ok', 'gone')"
-        )
+        if only is None:
+            self._table.execute(
+                "INSERT OR IGNORE INTO done"
+                " SELECT image_id FROM file WHERE status IN ('ok', 'gone')"
+            )
 
     def judge(self, sample: Sample) -> tuple[Verdict, Known | None]:
         """Whether a sample needs work, and what was known of its path; marks the path as met."""
         with self._lock:
-            row = self._table.execute(
-                "SELECT uri, image_id, size, mtime_ns, digest, status, seen"
-                " FROM file WHERE uri = ?",
-                (sample.uri,),
-            ).fetchone()
+            judged = self._judge(sample)
             self._table.execute(
                 "INSERT INTO file VALUES (?, '', -1, -1, '', 'met', '', 1)"
                 " ON CONFLICT (uri) DO UPDATE SET seen = 1",
                 (sample.uri,),
             )
+        return judged
+
+    def foresee(self, sample: Sample) -> Verdict:
+        """What ``judge`` would say; the path stays as it is."""
+        with self._lock:
+            return self._judge(sample)[0]
+
+    def _judge(self, sample: Sample) -> tuple[Verdict, Known | None]:
+        row = self._table.execute(
+            "SELECT uri, image_id, size, mtime_ns, digest, status, seen FROM file WHERE uri = ?",
+            (sample.uri,),
+        ).fetchone()
         if row is None:
             return "new", None
         *columns, seen = row
@@ -96,12 +129,24 @@ class Ledger:
     def meet(self, uri: str) -> None:
         """Mark a path as met that has no sample, and all below it: what holds them was there."""
         with self._lock:
-            self._table.execute("UPDATE file SET seen = 1 WHERE uri = ?", (uri,))
-            for sep in SEPARATORS:
-                self._table.execute(
-                    "UPDATE file SET seen = 1 WHERE uri > ? AND uri < ?",
-                    (uri + sep, uri + chr(ord(sep) + 1)),
-                )
+            self._table.execute("INSERT OR IGNORE INTO held VALUES (?)", (uri,))
+            self._meet(uri)
+
+    def learn(self, paths: Iterable[str], root: str) -> None:
+        """Paths below a root that are stored, where that is learnt after what there is was met."""
+        rows = [(path, root) for path in paths]
+        with self._lock:
+            self._table.executemany(
+                "INSERT OR IGNORE INTO file VALUES (?, '', -1, -1, '', 'ok', ?, 0)", rows
+            )
+
+    def _meet(self, uri: str) -> None:
+        self._table.execute("UPDATE file SET seen = 1 WHERE uri = ?", (uri,))
+        for sep in SEPARATORS:
+            self._table.execute(
+                "UPDATE file SET seen = 1 WHERE uri > ? AND uri < ?",
+                (uri + sep, uri + chr(ord(sep) + 1)),
+            )
 
     def has_image(self, image_id: str) -> bool:
         """Whether the picture is stored already, or on its way in this run."""
@@ -118,6 +163,8 @@ class Ledger:
     def mark_gone(self, roots: Iterable[str]) -> None:
         """Find the paths below the roots that this run did not meet and that no longer exist."""
         with self._lock:
+            for (uri,) in self._table.execute("SELECT uri FROM held").fetchall():
+                self._meet(uri)
             for root in sorted(set(roots)):
                 # "0" is the character after "/", so the range holds what begins with "root/".
                 rows = self._table.execute(

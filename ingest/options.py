@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator, Sequence
-from typing import TYPE_CHECKING, TypedDict, Unpack
+from typing import TYPE_CHECKING, TypedDict, Unpack, cast
+
+from search.layout import Layout, LayoutOptions
 
 if TYPE_CHECKING:
     from ingest.sample import Item
@@ -33,6 +35,17 @@ class SourceOptions(TypedDict, total=False):
     refresh: bool
     allow_networks: Sequence[str]
     embeddings_model: str | Fingerprint
+
+
+class IngestOptions(SourceOptions, LayoutOptions, total=False):
+    """What can be said about a corpus and about the collection that is made for it."""
+
+
+def split_options(options: IngestOptions) -> tuple[Layout, SourceOptions]:
+    """What is said about the collection, and what about the corpus."""
+    layout = {key: value for key, value in options.items() if key in LayoutOptions.__annotations__}
+    source = {key: value for key, value in options.items() if key not in layout}
+    return Layout().changed(**cast(LayoutOptions, layout)), cast(SourceOptions, source)
 
 
 def open_items(

@@ -20,7 +20,7 @@ from ingest.changes import Known, Ledger, failed_row, file_row, tombstone_row
 from ingest.reconcile import Reconciled, reconcile, shown_captions, texts_of
 from ingest.report import IngestReport, ItemRow, Progress, Status, Tally
 from ingest.sample import Failure, Item, Sample
-from ingest.tidy import tidy
+from ingest.tidy import Tidied, tidy
 from ingest.writer import Writer
 from search.encoder import Encoder, Pixels, Rows
 from search.errors import ImageError
@@ -87,6 +87,12 @@ class Pipeline:
         prune: delete pictures that no file holds any more.
         progress: told of every finished item.
         sink: given a row for every finished item.
+        part: the ledger of the only paths that will come, where the corpus is filled bit by bit.
+            What is done once at the end of a run, ``tidy`` and ``settle``, is then the caller's.
+
+    Attributes:
+        tombstones: the ledger's rows that were written of pictures which a file held before, by
+            path; where ``part`` is given.
     """
 
     def __init__(
@@ -98,6 +104,7 @@ class Pipeline:
         prune: bool = False,
         progress: Progress | None = None,
         sink: Callable[[ItemRow], None] | None = None,
+        part: Ledger | None = None,
     ) -> None:
         self._corpus = corpus
         self._encoder = encoder
@@ -106,6 +113,8 @@ class Pipeline:
         self._tally = Tally(progress, sink)
         self._encode_seconds = 0.0
         self._roots: set[str] = set()
+        self._part = part
+        self.tombstones: dict[str, Row] = {}
 
     def run(self, items: Iterable[Item], roots: Iterable[str] = ()) -> IngestReport:
         """Store every item; ``roots`` are what the items come from, searched for what is gone.
@@ -116,7 +125,7 @@ class Pipeline:
         """
         began = time.perf_counter()
         self._corpus.check_open()
-        self._ledger = Ledger(self._corpus, prune=self._prune)
+        self._ledger = self._part or Ledger(self._corpus, prune=self._prune)
         self._roots = set(roots)
         workers = min(32, (os.cpu_count() or 2) + 1)
         with Writer(self._write) as writer, ThreadPoolExecutor(workers) as pool:
@@ -125,10 +134,9 @@ class Pipeline:
             except BaseException:
                 pool.shutdown(wait=False, cancel_futures=True)
                 raise
-        self._ledger.mark_gone(self._roots)
-        tidied = tidy(self._corpus, self._ledger, prune=self._prune)
+        tidied = self._tidy() if self._part is None else Tidied(0, 0)
         self._corpus.check_open()
-        if self._tally.counts["images"] or self._tally.counts["texts"]:
+        if self._part is None and (self._tally.counts["images"] or self._tally.counts["texts"]):
             self._corpus.settle()
         return IngestReport(
             **self._tally.counts,
@@ -138,6 +146,10 @@ class Pipeline:
             seconds=time.perf_counter() - began,
             encode_seconds=self._encode_seconds,
         )
+
+    def _tidy(self) -> Tidied:
+        self._ledger.mark_gone(self._roots)
+        return tidy(self._corpus, self._ledger, prune=self._prune)
 
     def _feed(
         self, items: Iterable[Item], pool: ThreadPoolExecutor, writer: Writer[_Chunk]
@@ -294,7 +306,10 @@ class Pipeline:
             metadata={p.id: clean_metadata(p.sample.metadata) for p in chunk.relabel},
         )
         files = self._heal(files, outcome, chunk)
-        self._corpus.upsert("files", [tombstone_row(known) for known in chunk.replaced])
+        tombstones = [tombstone_row(known) for known in chunk.replaced]
+        self._corpus.upsert("files", tombstones)
+        if self._part is not None:
+            self.tombstones |= {row["path"]: row for row in tombstones}
         self._corpus.upsert("files", files)
         lasting = [failed for failed in chunk.failed if not failed[0].transient]
         self._corpus.upsert("files", [failed_row(*failed) for failed in lasting])

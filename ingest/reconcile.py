@@ -16,10 +16,15 @@ _LEDGER = ("path", "image_id", "texts", "root", "status", "mtime_ns")
 
 @dataclass(frozen=True, slots=True)
 class Reconciled:
-    """What became of the pictures: how many were deleted, and which are not stored at all."""
+    """What became of the pictures: which were deleted, and which are not stored at all."""
 
-    deleted: int
-    lost: frozenset[str]
+    removed: frozenset[str] = frozenset()
+    lost: frozenset[str] = frozenset()
+
+    @property
+    def deleted(self) -> int:
+        """How many pictures were deleted."""
+        return len(self.removed)
 
 
 def reconcile(
@@ -43,7 +48,7 @@ def reconcile(
     """
     ids = sorted(set(image_ids) - {""})
     if not ids:
-        return Reconciled(0, frozenset())
+        return Reconciled()
     files = _ledger(corpus, ids, planned, removed)
     stored = {
         row["id"]: row for row in corpus.get("images", ids, [*IMAGE_FIELDS, "vector", "$meta"])
@@ -61,7 +66,7 @@ def reconcile(
             changed.append(updated | {"vector": np.asarray(row["vector"], dtype=np.float32)})
     corpus.upsert("images", changed)
     lost = frozenset(key for key in ids if files.get(key) and key not in stored)
-    return Reconciled(len(set(orphans) & set(stored)), lost)
+    return Reconciled(frozenset(orphans) & frozenset(stored), lost)
 
 
 def texts_of(corpus: Corpus, image_ids: Collection[str]) -> dict[str, list[str]]:

@@ -18,6 +18,7 @@ from pathlib import Path
 
 import numpy as np
 
+from ingest.carry import FIELDS, ORDER, clear, compare
 from ingest.pipeline import TEXT_BATCH
 from ingest.report import MAX_FAILURES, Progress
 from ingest.sample import Failure, Sample
@@ -26,19 +27,13 @@ from ingest.sources.folder import reader
 from search.encoder import Encoder, Pixels, Rows
 from search.errors import ImageError, TwinlensError
 from search.fetch import Fetcher
-from search.records import FILE_FIELDS, IMAGE_FIELDS, TEXT_FIELDS, Kind, Row, image_id
+from search.records import Kind, Row, image_id
 from search.store import Corpus, Store, quote
 
 #: Rows that travel together.
 CHUNK = 500
 #: After so many rounds of catching up the old generation is frozen, whatever still comes in.
 ROUNDS = 5
-_FIELDS: Mapping[Kind, Sequence[str]] = {
-    "images": (*IMAGE_FIELDS, "$meta"),
-    "texts": (*TEXT_FIELDS, "$meta"),
-    "files": FILE_FIELDS,
-}
-_KEYS: Mapping[Kind, str] = {"images": "id", "texts": "id", "files": "path"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,15 +85,23 @@ def reindex(
     if old.generation.frozen:
         old.mark(frozen=False)
     with ThreadPoolExecutor(min(32, (os.cpu_count() or 2) + 1)) as pool:
-        copy = _Copy(old, new, encoder, pool, progress)
+        copies: dict[str, _Copy] = {}
+
+        def go_round(last: bool = False) -> int:
+            for part in old.parts():  # a tenant may be new
+                if part.tenant not in copies:
+                    beside = new.of(part.tenant) if part.tenant else new
+                    copies[part.tenant] = _Copy(part, beside, encoder, pool, progress)
+            return sum(copy.round(last=last) for copy in copies.values())
+
         for _ in range(ROUNDS):
-            if not copy.round():
+            if not go_round():
                 break
-        switched = drop_unreadable or not copy.failed
+        switched = drop_unreadable or not any(copy.failed for copy in copies.values())
         if switched:
             old.mark(frozen=True)
             try:
-                copy.round(last=True)
+                go_round(last=True)
                 new.mark(complete=True)
                 new.settle()
                 store.switch(old.name, new.generation.number)
@@ -106,13 +109,14 @@ def reindex(
                 with suppress(TwinlensError):
                     old.mark(frozen=False)
                 raise
+    failed = [failure for copy in copies.values() for failure in copy.failed.values()]
     return ReindexReport(
         generation=new.generation.number,
         switched=switched,
-        images=copy.done["images"] - len(copy.failed),
-        texts=copy.done["texts"],
-        failed=tuple(copy.failed.values())[:MAX_FAILURES],
-        failed_count=len(copy.failed),
+        images=sum(copy.done["images"] for copy in copies.values()) - len(failed),
+        texts=sum(copy.done["texts"] for copy in copies.values()),
+        failed=tuple(failed[:MAX_FAILURES]),
+        failed_count=len(failed),
         seconds=time.perf_counter() - began,
     )
 
@@ -143,19 +147,15 @@ class _Copy:
 
         The last time what other processes wrote is waited for.
         """
-        kinds: tuple[Kind, ...] = ("images", "texts", "files")
-        return sum(self._carry(kind, last) + self._clear(kind) for kind in kinds)
+        return sum(self._carry(kind, last) + clear(self._old, self._new, kind) for kind in ORDER)
 
     def _carry(self, kind: Kind, last: bool) -> int:
         """Write what is missing, or other than it was."""
-        key, written = _KEYS[kind], 0
+        written = 0
         elsewhere: list[Row] = []
-        for rows in self._old.scan(kind, _FIELDS[kind], batch=CHUNK, strong=last):
-            keys = [row[key] for row in rows]
-            there = {row[key]: row for row in self._new.get(kind, keys, _FIELDS[kind])}
+        for rows in self._old.scan(kind, FIELDS[kind], batch=CHUNK, strong=last):
             kept = [row for row in rows if not self._is_lost(kind, row)]
-            missing = [row for row in kept if row[key] not in there]
-            changed = [row for row in kept if row[key] in there and there[row[key]] != row]
+            missing, changed = compare(self._new, kind, kept)
             if kind == "files":
                 zero = np.zeros(2, dtype=np.float32)
                 self._new.upsert(kind, [row | {"vector": zero} for row in missing + changed])
@@ -173,17 +173,6 @@ class _Copy:
                 self._progress.update(len(missing))
         self._encode_elsewhere(elsewhere)
         return written
-
-    def _clear(self, kind: Kind) -> int:
-        """Delete what the old generation does not hold any more."""
-        key, deleted = _KEYS[kind], 0
-        for rows in self._new.scan(kind, [key], batch=4 * CHUNK):
-            keys = [row[key] for row in rows]
-            there = {row[key] for row in self._old.get(kind, keys, [key])}
-            gone = [one for one in keys if one not in there]
-            self._new.delete(kind, gone)
-            deleted += len(gone)
-        return deleted
 
     def _is_lost(self, kind: Kind, row: Row) -> bool:
         """Whether it belongs to a picture that cannot be read again."""

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from ingest.changes import Ledger
 from ingest.reconcile import reconcile
+from search.errors import UsageError
 from search.records import Row
 from search.store import Corpus, begins, quote
+from search.uploads import Forgotten
 
 _BATCH = 256
 _FIELDS = ("path", "image_id", "texts", "status")
@@ -29,53 +31,112 @@ def tidy(corpus: Corpus, ledger: Ledger, *, prune: bool) -> Tidied:
     forgotten, since the picture has its new one. A path that is gone altogether keeps its picture
     unless ``prune`` says otherwise: a disk that is not mounted must not cost anything.
     """
-    removed = missing = 0
-    tombstones = [row for rows in corpus.scan("files", _FIELDS, 'status == "gone"') for row in rows]
-    for start in range(0, len(tombstones), _BATCH):
-        removed += _forget(corpus, tombstones[start : start + _BATCH])
+    removed, missing = len(tidy_replaced(corpus)), 0
     for paths in ledger.gone(_BATCH):
-        rows = corpus.get("files", paths, _FIELDS)
-        forgotten = rows if prune else _replaceable(corpus, ledger, rows)
-        removed += _forget(corpus, forgotten)
-        missing += len(rows) - len(forgotten)
+        done = forget_gone(corpus, paths, ledger.is_gone, prune=prune)
+        removed += len(done.pictures)
+        missing += done.missing
     return Tidied(removed, missing)
 
 
-def forget_below(corpus: Corpus, paths: Sequence[str]) -> int:
+def tidy_replaced(corpus: Corpus, tombstones: Sequence[Row] | None = None) -> frozenset[str]:
+    """Let files that hold another picture now give up the one they held.
+
+    Args:
+        corpus: where.
+        tombstones: what remembers that, as rows of the ledger; default: all that there are.
+
+    Returns:
+        The pictures that were deleted, since no other file holds them.
+    """
+    if tombstones is None:
+        found = corpus.scan("files", _FIELDS, 'status == "gone"')
+        tombstones = [row for rows in found for row in rows]
+    removed: frozenset[str] = frozenset()
+    for start in range(0, len(tombstones), _BATCH):
+        removed |= _forget(corpus, tombstones[start : start + _BATCH])
+    return removed
+
+
+def forget_gone(
+    corpus: Corpus, paths: Sequence[str], is_gone: Callable[[str], bool], *, prune: bool
+) -> Forgotten:
+    """Take paths out that are no longer on disk, as far as ``tidy`` says.
+
+    Args:
+        corpus: where.
+        paths: at most ``_BATCH`` or so.
+        is_gone: whether another path is gone, too.
+        prune: take out also those whose picture has no other path.
+    """
+    rows = corpus.get("files", paths, _FIELDS)
+    forgotten = rows if prune else _replaceable(corpus, is_gone, rows)
+    return Forgotten(_forget(corpus, forgotten), missing=len(rows) - len(forgotten))
+
+
+def forget_below(corpus: Corpus, paths: Sequence[str]) -> Forgotten:
     """Take paths, and all that is below them, out of the corpus.
 
     Returns:
-        How many pictures and texts alone were deleted: those that no other path holds.
+        The pictures and texts alone that were deleted: those that no other path holds.
     """
-    deleted = 0
+    done = Forgotten()
     for path in paths:
         below = f"path == {quote(path)} or root == {quote(path)}"
         below += "".join(f" or ({begins('path', path + sep)})" for sep in "/!#")
-        rows = [row for batch in corpus.scan("files", _FIELDS, below) for row in batch]
-        for start in range(0, len(rows), _BATCH):
-            part = rows[start : start + _BATCH]
-            alone = sum(not row["image_id"] and row["status"] == "ok" for row in part)
-            deleted += _forget(corpus, part) + alone
+        done += _forget_where(corpus, below)
     corpus.check_open()
-    return deleted
+    return done
 
 
-def _forget(corpus: Corpus, rows: Sequence[Row]) -> int:
+def forget_ids(corpus: Corpus, ids: Sequence[str]) -> Forgotten:
+    """Take pictures out by their ids, and texts that describe no picture.
+
+    Raises:
+        UsageError: an id is that of a picture's caption, which goes with its picture.
+    """
+    done = Forgotten()
+    for start in range(0, len(ids), _BATCH):
+        part = ids[start : start + _BATCH]
+        texts = corpus.get("texts", part, ["id", "image_id"])
+        for row in texts:
+            if row["image_id"]:
+                raise UsageError(
+                    f"{row['id']} is a caption of the picture {row['image_id']}: delete that one"
+                )
+        done += _forget_where(corpus, f"image_id in [{', '.join(map(quote, part))}]")
+        for row in texts:
+            done += _forget_where(corpus, f"array_contains(texts, {quote(row['id'])})")
+    corpus.check_open()
+    return done
+
+
+def _forget_where(corpus: Corpus, expression: str) -> Forgotten:
+    done = Forgotten()
+    rows = [row for batch in corpus.scan("files", _FIELDS, expression) for row in batch]
+    for start in range(0, len(rows), _BATCH):
+        part = rows[start : start + _BATCH]
+        alone = sum(not row["image_id"] and row["status"] == "ok" for row in part)
+        done += Forgotten(_forget(corpus, part), alone)
+    return done
+
+
+def _forget(corpus: Corpus, rows: Sequence[Row]) -> frozenset[str]:
     if not rows:
-        return 0
+        return frozenset()
     paths = {row["path"] for row in rows}
     outcome = reconcile(corpus, {row["image_id"] for row in rows}, removed=paths)
     corpus.delete("texts", [text for row in rows if not row["image_id"] for text in row["texts"]])
     corpus.delete("files", sorted(paths))
-    return outcome.deleted
+    return outcome.removed
 
 
-def _replaceable(corpus: Corpus, ledger: Ledger, rows: Sequence[Row]) -> list[Row]:
+def _replaceable(corpus: Corpus, is_gone: Callable[[str], bool], rows: Sequence[Row]) -> list[Row]:
     """Of paths that are gone, those that failed anyway or whose picture has a living path."""
     ids = sorted({row["image_id"] for row in rows} - {""})
     alive: set[str] = set()
     if ids:
         wanted = f'image_id in [{", ".join(map(quote, ids))}] and status == "ok"'
         for found in corpus.scan("files", ["path", "image_id"], wanted):
-            alive |= {row["image_id"] for row in found if not ledger.is_gone(row["path"])}
+            alive |= {row["image_id"] for row in found if not is_gone(row["path"])}
     return [row for row in rows if row["status"] == "failed" or row["image_id"] in alive]

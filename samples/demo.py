@@ -10,7 +10,7 @@ from pathlib import Path
 
 import twinlens
 from search.sheet import Section, write_sheet
-from twinlens_cli import print_hits
+from twinlens_cli.tables import print_hits
 
 HERE = Path(__file__).parent
 WORDS = (

@@ -10,7 +10,7 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from search import ann
+from search.layout import Layout
 from search.models import Fingerprint
 from search.records import Kind
 
@@ -18,8 +18,6 @@ from search.records import Kind
 KINDS: tuple[Kind, ...] = ("texts", "files", "images")
 PHYSICAL = re.compile(r"(?P<name>.+)_(?P<kind>images|texts|files)_g(?P<generation>\d+)")
 _FINGERPRINT = "twinlens.fingerprint"
-_INDEX = "twinlens.index"
-_VECTORS = "twinlens.vectors"
 _BUILDING = "twinlens.building"
 _FROZEN = "twinlens.frozen"
 
@@ -31,8 +29,7 @@ class Generation:
     Attributes:
         number: from 1.
         fingerprint: the model of its vectors.
-        index: Milvus' name of the index kind.
-        half: whether vectors are stored in 16 bits.
+        layout: how it is laid out, its index by Milvus' name.
         complete: whether it holds everything, so that it may be served.
         frozen: whether it takes nothing more, because the next one is about to take its place.
         served: whether searches are answered from it.
@@ -40,27 +37,30 @@ class Generation:
 
     number: int
     fingerprint: Fingerprint
-    index: str = ann.EXACT
-    half: bool = False
+    layout: Layout
     complete: bool = True
     frozen: bool = False
     served: bool = False
+
+    @property
+    def index(self) -> str:
+        """Milvus' name of the index kind."""
+        return self.layout.index
 
     def physical(self, name: str, kind: Kind) -> str:
         """The collection's own name, not its alias."""
         return f"{name}_{kind}_g{self.number}"
 
     def is_like(self, other: Generation) -> bool:
-        """Whether both hold the same vectors in the same index."""
-        mine = (self.fingerprint.digest, self.index, self.half)
-        return mine == (other.fingerprint.digest, other.index, other.half)
+        """Whether both hold the same vectors, laid out in the same way."""
+        alike = self.fingerprint.digest == other.fingerprint.digest
+        return alike and self.layout.same_rows(other.layout)
 
     def properties(self) -> dict[str, str]:
         """As properties of its collections."""
         return {
             _FINGERPRINT: self.fingerprint.to_json(),
-            _INDEX: self.index,
-            _VECTORS: "float16" if self.half else "float32",
+            **self.layout.properties(),
             _BUILDING: str(int(not self.complete)),
             _FROZEN: str(int(self.frozen)),
         }
@@ -74,8 +74,7 @@ class Generation:
         return cls(
             number=number,
             fingerprint=Fingerprint.from_json(properties[_FINGERPRINT]),
-            index=properties.get(_INDEX, ann.EXACT),
-            half=properties.get(_VECTORS) == "float16",
+            layout=Layout.read(properties),
             complete=properties.get(_BUILDING, "0") == "0",
             frozen=properties.get(_FROZEN) == "1",
             served=number == served,

@@ -25,7 +25,8 @@ if TYPE_CHECKING:  # PIL costs 40 ms to import: only decoding pays for it
     from PIL.ImageCms import ImageCmsTransform
     from PIL.ImageFile import ImageFile
 
-__all__ = ["MAX_BYTES", "MAX_PIXELS", "Picture", "decode", "is_image_name", "supported_extensions"]
+__all__ = ["MAX_BYTES", "MAX_PIXELS", "Picture", "decode", "is_image_name", "sniff",
+           "supported_extensions"]  # fmt: skip
 
 MAX_PIXELS = 200_000_000  # Pillow keeps 4 bytes a pixel: 0.8 GB at the cap
 MAX_BYTES = 1 << 29
@@ -62,7 +63,7 @@ def decode(data: bytes, *, target: int | None = None, max_pixels: int = MAX_PIXE
         raise ImageError("empty file")
     if len(data) > MAX_BYTES:
         raise ImageError(f"{len(data):,} bytes is over the cap of {MAX_BYTES:,}")
-    name = _sniff(data)
+    name = sniff(data)
     if name is None:
         page = data[:64].lstrip(b"\xef\xbb\xbf\r\n\t ").startswith(b"<")
         what = "a web page or XML, not" if page else "not"
@@ -134,7 +135,8 @@ _SIGNATURES = (
 )
 
 
-def _sniff(data: bytes) -> str | None:
+def sniff(data: bytes) -> str | None:
+    """The format that encoded bytes begin like, as Pillow names it; None for none read here."""
     if data[4:8] == b"ftyp":
         # HEIF and AVIF share a container, and often a major brand (mif1): the others decide.
         length = min(int.from_bytes(data[:4], "big"), 256)

@@ -36,7 +36,10 @@ TEXT_FIELDS = ("id", "text", "image_id", "path", "relative_path")
 FILE_FIELDS = ("path", "image_id", "texts", "size", "mtime_ns", "digest", "status", "reason",
                "root")  # fmt: skip
 FIXED_FIELDS = frozenset({*IMAGE_FIELDS, *TEXT_FIELDS})
-_RESERVED = {*FIXED_FIELDS, "vector", "sparse", "words"}
+#: In collections of tenants: the key of a row, and whose it is.
+KEY = "twinlens_key"
+TENANT = "twinlens_tenant"
+_RESERVED = {*FIXED_FIELDS, "vector", "sparse", "words", KEY, TENANT}
 _TYPES: Mapping[str, FieldType] = {
     "path": "path",
     "paths": "list",

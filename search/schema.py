@@ -6,17 +6,21 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 from search import ann
+from search.capabilities import Capabilities
 from search.generations import Generation
 from search.records import (
     ID_LENGTH,
+    KEY,
     MAX_CAPTIONS,
     MAX_PATH_BYTES,
     MAX_SHOWN,
     MAX_SHOWN_BYTES,
     MAX_TEXT_BYTES,
     MAX_WORDS_BYTES,
+    TENANT,
     Kind,
 )
+from search.tenants import MAX_TENANT
 
 if TYPE_CHECKING:
     from pymilvus import MilvusClient
@@ -28,7 +32,7 @@ def create_collection(
     kind: Kind,
     generation: Generation,
     properties: Mapping[str, str],
-    full_text: bool,
+    can: Capabilities,
 ) -> None:
     """Make an empty collection of a corpus, without its indexes."""
     from pymilvus import DataType, Function, FunctionType
@@ -47,9 +51,13 @@ def create_collection(
             max_length=limit,
         )
 
+    layout = generation.layout
+    if layout.tenants:
+        text(KEY, MAX_TENANT + 1 + MAX_PATH_BYTES, is_primary=True)
+        text(TENANT, MAX_TENANT, is_partition_key=can.partition_key)
     if kind == "files":
         # Milvus wants a vector in every collection; the ledger has no use for its own.
-        text("path", MAX_PATH_BYTES, is_primary=True)
+        text("path", MAX_PATH_BYTES, is_primary=not layout.tenants)
         text("image_id", ID_LENGTH)
         texts("texts", ID_LENGTH, MAX_CAPTIONS)
         schema.add_field("size", DataType.INT64)
@@ -60,8 +68,8 @@ def create_collection(
         text("root", MAX_PATH_BYTES)
         schema.add_field("vector", DataType.FLOAT_VECTOR, dim=2)
     else:
-        text("id", ID_LENGTH, is_primary=True)
-        vector = DataType.FLOAT16_VECTOR if generation.half else DataType.FLOAT_VECTOR
+        text("id", ID_LENGTH, is_primary=not layout.tenants)
+        vector = DataType.FLOAT16_VECTOR if layout.half else DataType.FLOAT_VECTOR
         schema.add_field("vector", vector, dim=generation.fingerprint.dim)
         text("path", MAX_PATH_BYTES)
         text("relative_path", MAX_PATH_BYTES)
@@ -75,25 +83,27 @@ def create_collection(
     if kind == "texts":
         text("text", MAX_TEXT_BYTES + 500)
         text("image_id", ID_LENGTH)
-    if full_text:
+    if can.hybrid and kind != "files":
         # Milvus Lite knows no other tokeniser for texts in any language, and no stemmer.
         analyzer = {"tokenizer": "standard", "filter": ["lowercase"]}
         text("words", MAX_WORDS_BYTES, enable_analyzer=True, analyzer_params=analyzer)
         schema.add_field("sparse", DataType.SPARSE_FLOAT_VECTOR)
         schema.add_function(Function("bm25", FunctionType.BM25, ["words"], ["sparse"]))
+    options: dict[str, Any] = {"num_shards": layout.shards} if layout.shards > 1 else {}
     client.create_collection(
         physical,
         schema=schema,
-        properties=dict(properties),
+        properties=dict(properties) | ({"mmap.enabled": "true"} if layout.mmap else {}),
         # Session: whoever writes reads their own writes at once, without the cost of Strong.
         consistency_level="Session",
+        **options,
     )
 
 
 def create_indexes(client: MilvusClient, physical: str, kind: Kind, generation: Generation) -> None:
     """Index an empty collection's vectors, and its words, unless they are."""
     there = {field["name"] for field in client.describe_collection(physical)["fields"]}
-    vectors = ann.EXACT if kind == "files" else generation.index
+    vectors = ann.EXACT if kind == "files" else generation.layout.index
     for field, index_type, metric, params in (
         ("vector", vectors, "IP", ann.build_params(vectors, generation.fingerprint.dim)),
         ("sparse", "SPARSE_INVERTED_INDEX", "BM25", {}),

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import base64
-import io
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,8 +11,7 @@ from search.errors import ImageError, TwinlensError
 from search.hits import Hit
 from search.query import read_image
 from search.records import Target
-
-THUMBNAIL = 320
+from search.thumbnails import thumbnail
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,21 +44,6 @@ def contact_sheet(sections: Sequence[Section], title: str, subtitle: str = "") -
             for section in sections
         ],
     )
-
-
-def thumbnail(data: bytes, side: int = THUMBNAIL) -> bytes:
-    """An encoded picture → a JPEG whose longer side is at most ``side`` pixels.
-
-    Raises:
-        ImageError: the picture cannot be decoded.
-    """
-    from search.images import decode
-
-    image = decode(data, target=side // 2).image
-    image.thumbnail((side, side))
-    buffer = io.BytesIO()
-    image.save(buffer, format="JPEG", quality=82)
-    return buffer.getvalue()
 
 
 def write_sheet(path: Path, sections: Sequence[Section], title: str, subtitle: str = "") -> None:

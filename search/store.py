@@ -2,30 +2,36 @@
 
 from __future__ import annotations
 
-import logging
-import os
 import re
 import threading
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence, Set
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass, replace
-from pathlib import Path
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any, get_args
 
 import numpy as np
 
 from search import ann
+from search.address import Address, connect, disconnect, first_line
+from search.address import is_server as is_server
+from search.capabilities import Capabilities as Capabilities
 from search.errors import (
     CollectionNotFoundError,
     StoreError,
-    StoreLockedError,
     StoreUnreachableError,
     UnsupportedError,
     UsageError,
 )
+from search.expressions import begins as begins
+from search.expressions import escape_like as escape_like
+from search.expressions import quote as quote
 from search.generations import KINDS, PHYSICAL, Generation, is_ours
+from search.layout import Layout
 from search.models import Fingerprint
 from search.records import (
+    FILE_FIELDS,
+    KEY,
+    TENANT,
     FieldType,
     Kind,
     Row,
@@ -36,6 +42,7 @@ from search.records import (
     words_of,
 )
 from search.schema import create_collection, create_indexes
+from search.tenants import OF_FIELD, OF_TENANT, Scope, check_tenant
 
 if TYPE_CHECKING:
     from pymilvus import MilvusClient
@@ -52,59 +59,18 @@ MAX_FIELDS = 1_000
 SCHEMA_VERSION = "2"
 _SCHEMA = "twinlens.schema"
 _SEARCHED: tuple[Target, ...] = ("images", "texts")
+#: Milvus' name for the query nodes that are not set apart.
+_ALL_NODES = "__default_resource_group"
 _NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]{0,127}")
 #: A property of a collection for each field that its rows brought: ``twinlens.field.TYPE.NAME``.
 _FIELD_PROPERTY = "twinlens.field."
-
-
-@dataclass(frozen=True, slots=True)
-class Capabilities:
-    """What the connected Milvus can do."""
-
-    version: str
-    lite: bool
-    hybrid: bool
-    half_precision: bool
-    index_types: tuple[str, ...]
-
-    @classmethod
-    def of(cls, version: str) -> Capabilities:
-        """Read off the version: Milvus has no call that lists what it can do."""
-        if "milvus_lite" in version or not re.search(r"\d", version):
-            return cls(version, lite=True, hybrid=True, half_precision=False, index_types=("FLAT",))
-        numbers = [int(part) for part in re.findall(r"\d+", version)[:2]]
-        modern = numbers >= [2, 5]
-        types: tuple[str, ...] = (
-            "FLAT",
-            "HNSW",
-            "IVF_FLAT",
-            "IVF_SQ8",
-            "IVF_PQ",
-            "SCANN",
-            "DISKANN",
-        )
-        types += ("GPU_CAGRA",) if numbers >= [2, 4] else ()
-        types += ("HNSW_SQ", "HNSW_PQ") if modern else ()
-        types += ("IVF_RABITQ",) if numbers >= [2, 6] else ()
-        return cls(version, lite=False, hybrid=modern, half_precision=numbers >= [2, 4],
-                   index_types=types)  # fmt: skip
-
-    @property
-    def infix(self) -> bool:
-        """Whether ``like`` finds a text within another, not only at its beginning."""
-        return self.lite or [int(part) for part in re.findall(r"\d+", self.version)[:2]] >= [2, 4]
-
-    @property
-    def label(self) -> str:
-        number = re.sub(r"^(milvus_lite-|v)", "", self.version)
-        return f"Milvus Lite {number}" if self.lite else f"Milvus server {number}"
 
 
 class Store:
     """One Milvus database: a Milvus Lite file, or a server by its URI.
 
     Args:
-        uri: a path ending in ``.db``, or ``http(s)://host:port``.
+        uri: a path ending in ``.db``, or an address: see ``search.address``.
         token: ``user:password`` or an API key, for a server that wants one.
         timeout: seconds to wait for a server to answer.
 
@@ -114,8 +80,9 @@ class Store:
     """
 
     def __init__(self, uri: str, *, token: str = "", timeout: float = 10.0) -> None:
-        self.uri = uri if is_server(uri) else str(_lite_path(uri))
-        self._client = _connect(self.uri, token, timeout)
+        self._address = Address.parse(uri)
+        self.uri = self._address.label
+        self._client = connect(self._address, token, timeout)
         self._closed = False
         with _milvus("ask the server for its version"):
             self.capabilities = Capabilities.of(str(self._client.get_server_version()))
@@ -130,9 +97,7 @@ class Store:
         """Let go of the connection, and of the Milvus Lite file so that others may open it."""
         if not self._closed:
             self._closed = True
-            self._client.close()
-            if not is_server(self.uri):
-                _release_lite(self.uri)
+            disconnect(self._client, self._address)
 
     @property
     def client(self) -> MilvusClient:
@@ -152,30 +117,45 @@ class Store:
             return bool(self._client.has_collection(f"{name}_images"))
 
     def create(
-        self, name: str, fingerprint: Fingerprint, *, index: str = ann.AUTO, half: bool = False
+        self,
+        name: str,
+        fingerprint: Fingerprint,
+        layout: Layout = Layout(),  # noqa: B008 - it is frozen
+        *,
+        tenant: str = "",
     ) -> Corpus:
         """Make the collections of a corpus, or complete them where an earlier try broke off.
 
         Args:
             name: of the corpus; one that exists is opened as it is.
             fingerprint: its model.
-            index: a kind of index, see ``search.ann``.
-            half: store vectors in 16 bits.
+            layout: how it is laid out.
+            tenant: whose rows to read and write; a corpus that is made with one has tenants.
 
         Raises:
             UsageError: the name is none, or there is no such index.
-            UnsupportedError: the backend does not have the index, or no 16 bits. Nothing is made.
+            UnsupportedError: the backend lacks something of the layout. Nothing is made.
+            StoreError: a copy of that name is unfinished.
         """
         check_name(name)
-        wanted = self._plan(1, fingerprint, index, half)
+        if tenant:
+            check_tenant(tenant)
+            layout = replace(layout, tenants=True)
+        wanted = self._plan(1, fingerprint, layout)
         if not self.exists(name):
+            if any(not one.complete for one in self.generations(name)):
+                raise StoreError(
+                    f"the collection {name!r} is a copy that is not finished: run `twinlens copy` "
+                    "once more, or drop it"
+                )
             self._make(name, wanted, serve=True)
-        return self.corpus(name)
+        return self.corpus(name, tenant)
 
-    def corpus(self, name: str) -> Corpus:
-        """Open a corpus.
+    def corpus(self, name: str, tenant: str = "") -> Corpus:
+        """Open a corpus, for a tenant where it has any.
 
         Raises:
+            UsageError: a tenant was named, and the corpus has none.
             CollectionNotFoundError: there is none of that name; the message lists those there are.
         """
         check_name(name)
@@ -190,40 +170,42 @@ class Store:
             for kind in KINDS:
                 # Where a switch broke off, the images' alias says what is served.
                 self._point(f"{name}_{kind}", served.physical(name, kind))
-        return Corpus(self._client, name, served, self.capabilities)
+        corpus = self._opened(name, served)
+        return corpus.of(tenant) if tenant else corpus
 
     def generations(self, name: str) -> list[Generation]:
         """What there is of a corpus, the one that is served among them, by number."""
         with _milvus(f"describe the collection {name}"):
-            served = self._served(name).number
+            served = self._served(name).number if self.exists(name) else 0
             found = map(PHYSICAL.fullmatch, self._client.list_collections())
             images = [m for m in found if m and m["name"] == name and m["kind"] == "images"]
             read = [Generation.read(m[0], self._properties(m[0]), served) for m in images]
         return sorted(read, key=lambda generation: generation.number)
 
-    def begin(self, name: str, fingerprint: Fingerprint, index: str, half: bool = False) -> Corpus:
-        """A generation for another model or index, which is not served yet.
+    def begin(self, name: str, fingerprint: Fingerprint, layout: Layout) -> Corpus:
+        """A generation, of a corpus that exists or will, which is not served yet.
 
         One that was begun before, or served before, is gone on with.
 
         Raises:
             UnsupportedError: see ``create``.
         """
+        check_name(name)
         there = self.generations(name)
-        wanted = self._plan(there[-1].number + 1, fingerprint, index, half)
+        wanted = self._plan(there[-1].number + 1 if there else 1, fingerprint, layout)
         wanted = replace(wanted, complete=False)
         for generation in there:
             if generation.is_like(wanted):
                 wanted = replace(wanted, number=generation.number, complete=generation.complete)
         self._make(name, wanted, serve=False)
-        return Corpus(self._client, name, wanted, self.capabilities)
+        return self._opened(name, wanted)
 
     def switch(self, name: str, number: int) -> Corpus:
         """Serve another generation, which must be complete; it takes rows again."""
         chosen = next((one for one in self.generations(name) if one.number == number), None)
         if chosen is None or not chosen.complete:
             raise UsageError(f"{name} has no complete generation {number} to serve")
-        Corpus(self._client, name, chosen, self.capabilities).mark(frozen=False)
+        self._opened(name, chosen).mark(frozen=False)
         with _milvus(f"serve generation {number} of {name}"):
             for kind in KINDS:
                 self._point(f"{name}_{kind}", chosen.physical(name, kind))
@@ -238,20 +220,44 @@ class Store:
             for kind in KINDS:
                 self._client.drop_collection(chosen.physical(name, kind))
 
-    def check_kind(self, index: str, *, half: bool = False) -> None:
-        """Raise ``UsageError`` or ``UnsupportedError`` for what the backend does not have."""
-        can = self.capabilities
-        if half and not can.half_precision:
-            raise UnsupportedError(
-                f"{can.label} stores vectors in 32 bits only: a server from 2.4 on has float16"
-            )
-        ann.resolve(index, can.index_types, can.label)
+    def check_layout(self, layout: Layout) -> Layout:
+        """The layout with its index by name.
 
-    def _plan(self, number: int, fingerprint: Fingerprint, index: str, half: bool) -> Generation:
-        self.check_kind(index, half=half)
-        can = self.capabilities
-        kind = ann.resolve(index, can.index_types, can.label)
-        return Generation(number, fingerprint, kind, half)
+        Raises:
+            UsageError, UnsupportedError: the backend does not have something of it.
+        """
+        resolved = layout.resolved(self.capabilities)
+        if resolved.replicas > 1:
+            with _milvus("ask for the query nodes"):
+                nodes = self._client.describe_resource_group(_ALL_NODES).num_available_node
+            if resolved.replicas > nodes:
+                raise UnsupportedError(
+                    f"{resolved.replicas} replicas need as many query nodes: "
+                    f"{self.capabilities.label} has {nodes}"
+                )
+        return resolved
+
+    def replicate(self, name: str, replicas: int) -> None:
+        """Hold another number of copies of what is served in memory; searches wait meanwhile.
+
+        Raises:
+            UnsupportedError: see ``check_layout``.
+        """
+        served = self.corpus(name).generation
+        layout = self.check_layout(replace(served.layout, replicas=replicas))
+        with _milvus(f"hold {replicas} replicas"):
+            for kind in KINDS:
+                physical = served.physical(name, kind)
+                self._client.release_collection(physical)
+                self._client.alter_collection_properties(physical, layout.properties())
+                self._client.load_collection(physical, replica_number=replicas)
+
+    def _opened(self, name: str, generation: Generation) -> Corpus:
+        reading = self._address.consistency.title()
+        return Corpus(self._client, name, generation, self.capabilities, consistency=reading)
+
+    def _plan(self, number: int, fingerprint: Fingerprint, layout: Layout) -> Generation:
+        return Generation(number, fingerprint, self.check_layout(layout))
 
     def _make(self, name: str, wanted: Generation, *, serve: bool) -> None:
         """Make the collections of a generation, as far as they are not made."""
@@ -263,9 +269,10 @@ class Store:
                     if not made.is_like(wanted):  # what an earlier try left of something else
                         self._client.drop_collection(physical)
                 if not self._client.has_collection(physical):
-                    full_text = self.capabilities.hybrid and kind != "files"
-                    properties = wanted.properties() | {_SCHEMA: SCHEMA_VERSION}
-                    create_collection(self._client, physical, kind, wanted, properties, full_text)
+                    properties = wanted.properties() | {_SCHEMA: _schema_of(wanted.layout)}
+                    create_collection(
+                        self._client, physical, kind, wanted, properties, self.capabilities
+                    )
                 try:
                     create_indexes(self._client, physical, kind, wanted)
                 except Exception:
@@ -281,7 +288,7 @@ class Store:
         properties = described.get("properties") or {}
         if not is_ours(properties):
             raise StoreError(f"the collection {name}_images was not made by twinlens")
-        if properties.get(_SCHEMA) != SCHEMA_VERSION:
+        if properties.get(_SCHEMA) != _schema_of(Layout.read(properties)):
             raise StoreError(
                 f"the collection {name!r} was written by another version of twinlens "
                 f"(schema {properties.get(_SCHEMA)}, this one reads {SCHEMA_VERSION}): "
@@ -320,7 +327,16 @@ class Corpus:
     """The collections of one corpus: ``NAME_images``, ``NAME_texts``, the ledger ``NAME_files``.
 
     It stays with the generation that was served when it was opened, so that a query and the rows
-    it is compared with are of one model whatever happens meanwhile.
+    it is compared with are of one model whatever happens meanwhile. A corpus that is divided among
+    tenants gives and takes no rows until ``of`` says whose.
+
+    Args:
+        client: the connection.
+        name: of the corpus.
+        generation: the one to read and write.
+        capabilities: of the backend.
+        consistency: how up to date reads are, by Milvus' name; "" as the collection says.
+        tenant: whose rows, of a corpus that has tenants.
     """
 
     def __init__(
@@ -329,16 +345,74 @@ class Corpus:
         name: str,
         generation: Generation,
         capabilities: Capabilities,
+        *,
+        consistency: str = "",
+        tenant: str = "",
     ) -> None:
         self.name = name
         self.generation = generation
         self.fingerprint = generation.fingerprint
         self.capabilities = capabilities
         self._client = client
+        self._reading = {"consistency_level": consistency} if consistency else {}
+        self._scope = Scope(name, generation.layout.tenants, tenant)
         self._loaded: set[Kind] = set()
         self._learned: dict[Kind, set[tuple[str, FieldType]]] = {}
         self._learning = threading.Lock()
+        self._entered = False
         self._full_text: bool | None = None
+
+    @property
+    def tenant(self) -> str:
+        """Whose rows these are; "" where there are no tenants, or none is named."""
+        return self._scope.tenant
+
+    def of(self, tenant: str) -> Corpus:
+        """The same corpus, for the rows of a tenant.
+
+        Raises:
+            UsageError: this cannot name a tenant, or the corpus has none.
+        """
+        check_tenant(tenant)
+        if not self._scope.divided:
+            raise UsageError(
+                f"the collection {self.name!r} is not divided among tenants: leave the tenant out, "
+                "or use another collection"
+            )
+        reading = self._reading.get("consistency_level", "")
+        its = Corpus(
+            self._client,
+            self.name,
+            self.generation,
+            self.capabilities,
+            consistency=reading,
+            tenant=tenant,
+        )
+        its._loaded, its._full_text = self._loaded, self._full_text
+        return its
+
+    def tenants(self) -> list[str]:
+        """Who ever wrote a row, sorted; [] of a corpus that has no tenants."""
+        if not self._scope.divided:
+            return []
+        names: set[str] = set()
+        with _milvus("list the tenants"):
+            iterator = self._client.query_iterator(
+                self._of("files"),
+                filter=f'status == "{OF_TENANT}"',
+                output_fields=[TENANT],
+                consistency_level="Strong",
+            )
+            while rows := iterator.next():
+                names |= {row[TENANT] for row in rows}
+            iterator.close()
+        return sorted(names)
+
+    def parts(self) -> list[Corpus]:
+        """A corpus for each tenant; this one itself where a tenant is named, or there are none."""
+        if not self._scope.divided or self.tenant:
+            return [self]
+        return [self.of(tenant) for tenant in self.tenants()]
 
     def mark(self, *, complete: bool | None = None, frozen: bool | None = None) -> None:
         """Note that the generation holds everything, or that it takes nothing more."""
@@ -380,65 +454,136 @@ class Corpus:
         """How many rows there are, everything acknowledged so far included."""
         with _milvus("count rows"):
             rows = self._client.query(
-                self._of(kind), output_fields=["count(*)"], consistency_level="Strong"
+                self._of(kind),
+                filter=self._scope.where(kind),
+                output_fields=["count(*)"],
+                consistency_level="Strong",
             )
         return int(rows[0]["count(*)"])
 
     def upsert(self, kind: Kind, rows: Sequence[Row]) -> None:
         """Write rows, replacing those of the same key; cut into messages the server accepts."""
+        self._write(kind, rows, self._client.upsert)
+
+    def insert(self, kind: Kind, rows: Sequence[Row]) -> None:
+        """Write rows whose keys are not stored, which costs a server less than ``upsert``.
+
+        Of a key that is stored Milvus would keep both rows.
+        """
+        self._write(kind, rows, self._client.insert)
+
+    def _write(self, kind: Kind, rows: Sequence[Row], write: Callable[..., object]) -> None:
+        if not rows:
+            return
+        self._enter()
         self.learn_fields(kind, rows)
+        layout = self.generation.layout
         if kind != "files" and self.full_text:
             rows = [
                 {name: value for name, value in row.items() if name != "sparse"}
                 | {"words": words_of(row)}
                 for row in rows
             ]
-        if kind != "files" and self.generation.half:
+        if kind != "files" and layout.half:
             rows = [row | {"vector": np.asarray(row["vector"], dtype=np.float16)} for row in rows]
+        if layout.tenants:
+            rows = [self._scope.outgoing(kind, row) for row in rows]
         for batch in cut_by_bytes(rows):
             with _milvus(f"write {len(batch)} rows"):
-                self._client.upsert(self._of(kind), batch)
+                write(self._of(kind), batch)
 
     def fields(self, kind: Kind) -> dict[str, FieldType]:
         """What filters can name: the columns, and every other field that rows ever brought."""
         learned: dict[str, FieldType] = {}
-        for name, seen in sorted(self._stored_fields(kind)):
+        for name, seen in sorted(self.learned(kind)):
             learned[name] = join_types(learned.get(name, seen), seen)
         if learned.get("taken") == "text":
             learned["taken"] = "date"
         return learned | fixed_types(kind)
 
     def learn_fields(self, kind: Kind, rows: Sequence[Row]) -> None:
-        """Keep the names and types of fields with the collection; costs a call for new ones only.
+        """Keep the names and types of rows' fields; costs a call for new ones only."""
+        if kind != "files":
+            self.learn(kind, dynamic_types(rows))
 
-        Each name and type is a property of its own, so that several writers add to one another.
+    def learn(self, kind: Kind, found: Set[tuple[str, FieldType]]) -> None:
+        """Keep names and types of fields with the collection, a tenant's apart from others'.
+
+        Each name and type is kept by itself, so that several writers add to one another.
         """
-        found = dynamic_types(rows) if kind != "files" else set()
         with self._learning:
             if found <= self._learned.get(kind, set()):
                 return
-            stored = self._stored_fields(kind)
+            stored = self.learned(kind)
             new = sorted(found - stored)[: max(0, MAX_FIELDS - len(stored))]
-            if new:
+            if new and self._scope.divided:
+                self._register(OF_FIELD, {f"{kind}/{seen}.{name}" for name, seen in new})
+            elif new:
                 properties = {f"{_FIELD_PROPERTY}{seen}.{name}": "1" for name, seen in new}
                 with _milvus("keep the names of fields"):
                     self._client.alter_collection_properties(self._own(kind), properties)
             self._learned[kind] = stored | found
 
-    def _stored_fields(self, kind: Kind) -> set[tuple[str, FieldType]]:
+    def learned(self, kind: Kind) -> set[tuple[str, FieldType]]:
+        """The names and types of fields that ``learn`` kept."""
         with _milvus("read the names of fields"):
-            described = self._client.describe_collection(self._own(kind))
+            if self._scope.divided:
+                prefix = f"{kind}/"
+                kept = [one for one in self._registered(OF_FIELD) if one.startswith(prefix)]
+            else:
+                prefix = _FIELD_PROPERTY
+                described = self._client.describe_collection(self._own(kind))
+                kept = [one for one in described.get("properties") or {} if one.startswith(prefix)]
         stored: set[tuple[str, FieldType]] = set()
-        for key in described.get("properties") or {}:
-            if key.startswith(_FIELD_PROPERTY):
-                written, _, name = key.removeprefix(_FIELD_PROPERTY).partition(".")
-                stored |= {(name, seen) for seen in get_args(FieldType) if seen == written}
+        for key in kept:
+            written, _, name = key.removeprefix(prefix).partition(".")
+            stored |= {(name, seen) for seen in get_args(FieldType) if seen == written}
         return stored
+
+    def _enter(self) -> None:
+        """See to it that the tenant is known, before its first row."""
+        if self._scope.divided and not self._entered:
+            self._register(OF_TENANT, {""})
+            self._entered = True
+
+    def _register(self, status: str, what: Set[str]) -> None:
+        """Keep something of a tenant in rows of the ledger that are no files."""
+        own = self._scope.registry()
+        blank = dict.fromkeys(FILE_FIELDS, "") | {"texts": [], "size": 0, "mtime_ns": 0}
+        blank |= {TENANT: self.tenant, "status": status, "vector": np.zeros(2, dtype=np.float32)}
+        rows = [blank | {KEY: f"{own}{one}", "reason": one} for one in sorted(what)]
+        with _milvus("keep what is known of a tenant"):
+            self._client.upsert(self._of("files"), rows)
+
+    def _registered(self, status: str) -> list[str]:
+        found = self._client.query(
+            self._of("files"),
+            filter=f'{TENANT} == {quote(self._scope.named())} and status == "{status}"',
+            output_fields=["reason"],
+            limit=MAX_LIMIT,
+        )
+        return [row["reason"] for row in found]
+
+    def clear(self) -> None:
+        """Delete all rows; of a tenant's corpus the tenant's, and what is known of it."""
+        for kind in KINDS:
+            key = "path" if kind == "files" else "id"
+            for rows in self.scan(kind, [key]):
+                self.delete(kind, [row[key] for row in rows])
+        if self._scope.divided:
+            with _milvus("delete what is known of a tenant"):
+                own = self._scope.registry()
+                kept = [f"{own}{one}" for one in ("", *self._registered(OF_FIELD))]
+                self._client.delete(
+                    self._of("files"), filter=f"{KEY} in [{', '.join(map(quote, kept))}]"
+                )
+            self._entered = False
+            self._learned.clear()
 
     def delete(self, kind: Kind, ids: Sequence[str]) -> None:
         """Delete rows by key; keys that are not there are no error."""
         for start in range(0, len(ids), 1_000):
-            wanted = _keys(kind, ids[start : start + 1_000])
+            wanted = self._scope.keys(kind, ids[start : start + 1_000])
             with _milvus("delete rows"):
                 self._client.delete(self._of(kind), filter=wanted)
 
@@ -446,20 +591,35 @@ class Corpus:
         """The rows of these keys that exist, in no particular order."""
         rows: list[Row] = []
         for start in range(0, len(ids), 500):
-            wanted = _keys(kind, ids[start : start + 500])
-            with _milvus("read rows"):
-                rows += self._client.query(
-                    self._of(kind), filter=wanted, output_fields=list(fields)
-                )
-        return [_plain(row) for row in rows]
+            rows += self._query(kind, self._scope.keys(kind, ids[start : start + 500]), fields)
+        return rows
 
     def where(self, kind: Kind, expression: str, fields: Sequence[str], limit: int) -> list[Row]:
         """At most ``limit`` rows for which a Milvus expression holds."""
+        return self._query(kind, self._scope.where(kind, expression), fields, limit=limit)
+
+    def _query(
+        self, kind: Kind, expression: str, fields: Sequence[str], **options: Any
+    ) -> list[Row]:
         with _milvus("read rows"):
             rows = self._client.query(
-                self._of(kind), filter=expression, output_fields=list(fields), limit=limit
+                self._of(kind),
+                filter=expression,
+                output_fields=self._scope.fields(fields),
+                **self._reading,
+                **options,
             )
-        return [_plain(row) for row in rows]
+        return [self._read(row) for row in rows]
+
+    def _read(self, row: Mapping[str, Any]) -> Row:
+        return self._scope.incoming(_plain(row))
+
+    def _hit(self, hit: Any) -> Row:
+        """What a search found, as it was written, with its id."""
+        entity = {name: value for name, value in hit["entity"].items() if name != "id"}
+        if not self._scope.divided:
+            return {**_plain(entity), "id": hit["id"]}
+        return {**self._read({**entity, KEY: hit.id}), "id": self._scope.own(hit.id)}
 
     def scan(
         self,
@@ -471,13 +631,13 @@ class Corpus:
         strong: bool = False,
     ) -> Iterator[list[Row]]:
         """All rows, ``batch`` at a time; with ``strong`` what other processes wrote by now, too."""
-        options = {"consistency_level": "Strong"} if strong else {}
+        options = {"consistency_level": "Strong"} if strong else self._reading
         with _milvus("read rows"):
             iterator = self._client.query_iterator(
                 self._of(kind),
                 batch_size=batch,
-                filter=expression,
-                output_fields=list(fields),
+                filter=self._scope.where(kind, expression),
+                output_fields=self._scope.fields(fields),
                 **options,
             )
         try:
@@ -487,7 +647,7 @@ class Corpus:
                 if not rows:
                     return
                 _quote_cursor(iterator)
-                yield [_plain(row) for row in rows]
+                yield [self._read(row) for row in rows]
         finally:
             iterator.close()
 
@@ -512,6 +672,7 @@ class Corpus:
             offset: how many of the nearest rows to pass over.
         """
         check_range(limit, offset)
+        expression = self._scope.where(kind, expression)
         index = self.generation.index
         params = ann.search_params(index, limit + offset, filtered=bool(expression))
         found = self._nearest(kind, vectors, limit, fields, expression, offset, params)
@@ -541,15 +702,13 @@ class Corpus:
                 offset=offset,
                 output_fields=list(fields),
                 search_params={"metric_type": "IP", "params": dict(params)},
+                **self._reading,
             )
-        return [
-            [({**_plain(hit["entity"]), "id": hit["id"]}, float(hit["distance"])) for hit in hits]
-            for hits in results
-        ]
+        return [[(self._hit(hit), float(hit["distance"])) for hit in hits] for hits in results]
 
     def _queries(self, vectors: np.ndarray) -> np.ndarray:
         """Query vectors as Milvus wants them: of the type that is stored."""
-        stored = np.float16 if self.generation.half else np.float32
+        stored = np.float16 if self.generation.layout.half else np.float32
         return np.ascontiguousarray(vectors, dtype=stored)
 
     def search_words(
@@ -579,8 +738,10 @@ class Corpus:
 
         check_range(limit, offset)
         self._need_full_text()
+        expression = self._scope.where(kind, expression)
         by_words = {"metric_type": "BM25", "params": {}}
         common: dict[str, Any] = {"limit": limit, "offset": offset, "output_fields": list(fields)}
+        common |= self._reading
         with _milvus("search"):
             if beside is None:
                 results = self._client.search(
@@ -605,7 +766,7 @@ class Corpus:
                 results = self._client.hybrid_search(
                     self._of(kind), requests, RRFRanker(), **common
                 )
-        return [{**_plain(hit["entity"]), "id": hit["id"]} for hit in results[0]]
+        return [self._hit(hit) for hit in results[0]]
 
     @property
     def full_text(self) -> bool:
@@ -636,9 +797,16 @@ class Corpus:
         """The collection; loaded on its first use, which Milvus wants before any read."""
         name = self._own(kind)
         if kind not in self._loaded:
-            self._client.load_collection(name)
+            replicas = self.generation.layout.replicas
+            options = {"replica_number": replicas} if replicas > 1 else {}
+            self._client.load_collection(name, **options)
             self._loaded.add(kind)
         return name
+
+
+def _schema_of(layout: Layout) -> str:
+    """Collections of tenants have columns that a version without tenants would not heed."""
+    return f"{SCHEMA_VERSION}-tenants" if layout.tenants else SCHEMA_VERSION
 
 
 def check_range(limit: int, offset: int) -> None:
@@ -647,11 +815,6 @@ def check_range(limit: int, offset: int) -> None:
         raise UsageError(f"the offset must be from 0, not {offset}")
     if not 1 <= limit <= MAX_LIMIT - offset:
         raise UsageError(f"limit plus offset must be from 1 to {MAX_LIMIT}, not {limit + offset}")
-
-
-def is_server(uri: str) -> bool:
-    """Whether this is the address of a server, not the path of a file."""
-    return re.match(r"[a-z]+://", uri) is not None
 
 
 def check_name(name: str) -> None:
@@ -678,37 +841,6 @@ def cut_by_bytes(
         size += row_size
     if batch:
         yield batch
-
-
-def quote(value: str) -> str:
-    """A string as a literal of Milvus' expression language."""
-    escaped = value.replace("\\", "\\\\").replace('"', '\\"')
-    return '"' + escaped.replace("\n", "\\n").replace("\r", "\\r").replace("\t", "\\t") + '"'
-
-
-def escape_like(value: str) -> str:
-    """A string as it must stand in a ``like`` pattern to mean itself."""
-    return value.replace("\\", "\\\\").replace("%", "\\%").replace("_", "\\_")
-
-
-def begins(field: str, prefix: str) -> str:
-    """An expression for texts that begin so.
-
-    Not with ``like``: servers before 2.4 take no escapes in it, and Milvus Lite not everywhere.
-    Every backend compares texts by their bytes, as their code points sort.
-    """
-    stem = prefix.rstrip("\U0010ffff")
-    since = f"{field} >= {quote(prefix)}"
-    if not stem:
-        return since
-    last = ord(stem[-1]) + 1
-    after = stem[:-1] + chr(0xE000 if last == 0xD800 else last)  # past the surrogates
-    return f"{since} and {field} < {quote(after)}"
-
-
-def _keys(kind: Kind, ids: Sequence[str]) -> str:
-    """An expression for rows by their keys. pymilvus would make one, but breaks at quotes."""
-    return f"{'path' if kind == 'files' else 'id'} in [{', '.join(map(quote, ids))}]"
 
 
 class _Key(str):
@@ -755,90 +887,6 @@ def _row_bytes(value: Any) -> int:
     return 16
 
 
-def _lite_path(uri: str) -> Path:
-    path = Path(uri).expanduser()
-    if path.suffix != ".db":
-        raise UsageError(
-            f"{uri}: the name of a Milvus Lite file ends in .db "
-            "(a server is given as http://host:19530)"
-        )
-    if path.is_file():
-        raise UsageError(f"{path} is not a Milvus Lite database: those are folders")
-    return path.absolute()
-
-
-def _connect(uri: str, token: str, timeout: float) -> MilvusClient:
-    # The C core of gRPC prints on stderr by itself whenever a busy server is slow to answer.
-    os.environ.setdefault("GRPC_VERBOSITY", "NONE")
-    from pymilvus import MilvusClient
-
-    # pymilvus and Milvus Lite log whole tracebacks for errors that we report in one line.
-    for name in ("pymilvus", "milvus_lite", "grpc"):
-        logging.getLogger(name).setLevel(logging.CRITICAL)
-    if is_server(uri):
-        try:
-            return MilvusClient(uri, token=token, timeout=timeout)
-        except Exception as error:
-            raise StoreUnreachableError(
-                f"no Milvus server answers at {uri} ({_first_line(error)}): is it running, and are "
-                "the address and the token right?"
-            ) from error
-    try:
-        Path(uri).parent.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise StoreError(f"{uri} cannot be made: {error.strerror}") from error
-    _hold_lite(uri)
-    try:
-        return MilvusClient(uri)
-    except Exception as error:
-        _release_lite(uri)
-        if _is_locked(uri):
-            raise StoreLockedError(
-                f"{uri} is open in another process: close that one first, or let a Milvus server "
-                "hold the collections so that many can use them"
-            ) from error
-        raise StoreError(f"{uri} cannot be opened: {_first_line(error)}") from error
-
-
-_lite_holders: dict[str, int] = {}
-_lite_guard = threading.Lock()
-
-
-def _hold_lite(path: str) -> None:
-    with _lite_guard:
-        _lite_holders[path] = _lite_holders.get(path, 0) + 1
-
-
-def _release_lite(path: str) -> None:
-    """Stop the embedded server when its last user in this process is done with it."""
-    with _lite_guard:
-        _lite_holders[path] = _lite_holders.get(path, 1) - 1
-        if _lite_holders[path] > 0:
-            return
-        del _lite_holders[path]
-        from milvus_lite.server_manager import server_manager_instance
-
-        server_manager_instance.release_server(path)
-
-
-def _is_locked(path: str) -> bool:
-    try:
-        import fcntl
-    except ImportError:
-        return False
-    try:
-        handle = os.open(Path(path) / "LOCK", os.O_RDWR)
-    except OSError:
-        return False
-    try:
-        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except OSError:
-        return True
-    finally:
-        os.close(handle)
-    return False
-
-
 @contextmanager
 def _milvus(doing: str) -> Iterator[None]:
     """Turn what pymilvus raises into one line of ours."""
@@ -849,17 +897,12 @@ def _milvus(doing: str) -> Iterator[None]:
         yield
     except (MilvusUnavailableException, RpcError) as error:
         raise StoreUnreachableError(
-            f"Milvus went away while trying to {doing}: {_first_line(error)}"
+            f"Milvus went away while trying to {doing}: {first_line(error)}"
         ) from error
     except (MilvusException, ValueError, TypeError) as error:
-        text = _first_line(error)
+        text = first_line(error)
         if "UNAVAILABLE" in text or "DEADLINE" in text.upper():
             raise StoreUnreachableError(
                 f"Milvus went away while trying to {doing}: {text}"
             ) from error
         raise StoreError(f"Milvus could not {doing}: {text}") from error
-
-
-def _first_line(error: BaseException) -> str:
-    message = getattr(error, "message", "") or str(error) or type(error).__name__
-    return str(message).strip().splitlines()[0][:300]

@@ -17,6 +17,7 @@ from PIL import Image
 
 import twinlens
 import twinlens_cli
+from twinlens_cli.tables import LISTED
 
 MAIN = "import twinlens; twinlens.main()"
 
@@ -292,11 +293,11 @@ def test_pictures_that_fail_are_named_and_the_exit_code_says_so(
 def test_many_failures_are_not_all_listed(
     run: Run, tmp_path: Path, tiny_model: Path, photos: Path
 ) -> None:
-    for number in range(twinlens_cli.LISTED + 5):
+    for number in range(LISTED + 5):
         (photos / f"broken{number}.png").write_bytes(b"%d" % number)
     done = run("ingest", photos, "--db", tmp_path / "t.db", "-m", f"local-dir:{tiny_model}", "-q")
     assert done.code == 3
-    assert done.err.count("failed: ") == twinlens_cli.LISTED
+    assert done.err.count("failed: ") == LISTED
     assert done.err.splitlines()[-1] == "... and 5 more: --report FILE lists them all"
 
 
@@ -461,8 +462,8 @@ def test_a_server_that_is_not_there(run: Run, monkeypatch: pytest.MonkeyPatch) -
     # Nothing listens on port 9 of this machine.
     from search import store
 
-    connect = store._connect
-    monkeypatch.setattr(store, "_connect", lambda uri, token, _: connect(uri, token, 0.5))
+    connect = store.connect
+    monkeypatch.setattr(store, "connect", lambda address, token, _: connect(address, token, 0.5))
     done = run("search", "red", "--db", "http://127.0.0.1:9")
     assert done.code == 1
     assert done.complaint.startswith("no Milvus server answers at http://127.0.0.1:9")

@@ -12,6 +12,7 @@ from conftest import ColourEncoder
 import twinlens
 from search import ann
 from search.errors import UnsupportedError, UsageError
+from search.layout import Layout
 from search.models import Fingerprint
 from search.store import MAX_LIMIT, Capabilities, Corpus, Store, _plain
 
@@ -108,11 +109,11 @@ def test_a_server_is_asked_with_a_graph(server: str) -> None:
                 assert _recall(corpus, rows, f"number < {matching}", matching) >= 0.98
             (hits,) = corpus.search("texts", rows[:1], 1_500, fields=["id"])
             assert len(hits) == 1_500
-            exact = store.begin(name, corpus.fingerprint, "IVF_FLAT")
+            exact = store.begin(name, corpus.fingerprint, Layout("IVF_FLAT"))
             assert (exact.generation.number, exact.generation.complete) == (2, False)
             assert _index_of(store, exact)["nlist"] == str(ann.LISTS)
             with pytest.raises(UnsupportedError, match="no index IVF_RABITQ"):
-                Store(server).begin(name, corpus.fingerprint, "IVF_RABITQ")
+                Store(server).begin(name, corpus.fingerprint, Layout("IVF_RABITQ"))
             assert len(store.generations(name)) == 2
         finally:
             store.drop(name)

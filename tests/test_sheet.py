@@ -12,9 +12,10 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
-from search.hits import Hit
 from search.errors import ImageError, TwinlensError
-from search.sheet import Section, contact_sheet, thumbnail, write_sheet
+from search.hits import Hit
+from search.sheet import Section, contact_sheet, write_sheet
+from search.thumbnails import thumbnail
 
 HOSTILE = """<script>alert(1)</script>" onerror='alert(2)' & {{ 7 * 7 }} --><b>"""
 

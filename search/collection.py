@@ -1,0 +1,31 @@
+"""``CollectionInfo``: what a collection holds."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from search.models import Fingerprint
+
+
+@dataclass(frozen=True, slots=True)
+class CollectionInfo:
+    """What a collection holds.
+
+    Attributes:
+        name: of the collection.
+        images, texts, files, failed: how many there are; files that failed are files, too.
+        fingerprint: the model.
+        index: the kind of its index.
+        vectors: how they are stored, "float32" or "float16".
+        generation: the number of what is served.
+    """
+
+    name: str
+    images: int
+    texts: int
+    files: int
+    failed: int
+    fingerprint: Fingerprint
+    index: str = "FLAT"
+    vectors: str = "float32"
+    generation: int = 1

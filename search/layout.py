@@ -1,0 +1,141 @@
+"""How a collection is laid out on its backend: index, vectors, shards, replicas, memory mapping."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, replace
+from typing import TypedDict, Unpack
+
+from search import ann
+from search.capabilities import Capabilities
+from search.errors import UnsupportedError, UsageError
+
+#: How vectors can be stored. bfloat16 is not among them: as large as float16, and of unit vectors'
+#: numbers it keeps three bits less. For 8 bits a number there are indexes: IVF_SQ8, HNSW_SQ.
+VECTORS = ("float32", "float16")
+_PREFIX = "twinlens."
+
+
+class LayoutOptions(TypedDict, total=False):
+    """What can be asked for; what is left out stays as it is, or is the default.
+
+    Attributes:
+        index: the kind of index, "auto" for what is best: see ``search.ann``.
+        vectors: how they are stored, "float32" or "float16".
+        shards: how many parts are written beside one another.
+        replicas: how many copies are held in memory, for more queries at once.
+        mmap: whether the server leaves rows on disk and maps them into memory.
+    """
+
+    index: str
+    vectors: str
+    shards: int
+    replicas: int
+    mmap: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Layout:
+    """How a collection is laid out.
+
+    Attributes:
+        index, vectors, shards, replicas, mmap: see ``LayoutOptions``.
+        tenants: whether its rows belong to tenants, each of which sees only its own.
+
+    Raises:
+        UsageError: a number that is none, a type of vectors that there is not.
+    """
+
+    index: str = ann.AUTO
+    vectors: str = "float32"
+    shards: int = 1
+    replicas: int = 1
+    mmap: bool = False
+    tenants: bool = False
+
+    def __post_init__(self) -> None:
+        if self.vectors not in VECTORS:
+            raise UsageError(f"vectors are stored as {' or '.join(VECTORS)}, not {self.vectors!r}")
+        for name, number in (("shards", self.shards), ("replicas", self.replicas)):
+            if number < 1:
+                raise UsageError(f"there must be at least one of {name}, not {number}")
+
+    @property
+    def half(self) -> bool:
+        """Whether vectors are stored in 16 bits."""
+        return self.vectors == "float16"
+
+    def changed(self, **options: Unpack[LayoutOptions]) -> Layout:
+        """The same with some of it otherwise; "" and None leave it as it is."""
+        given = {name: value for name, value in options.items() if value not in ("", None)}
+        return replace(self, **given)  # type: ignore[arg-type]
+
+    def resolved(self, can: Capabilities) -> Layout:
+        """The same with the index's name in place of "auto".
+
+        Raises:
+            UsageError: there is no such index.
+            UnsupportedError: the backend lacks something of it.
+        """
+        if self.half and not can.half_precision:
+            raise UnsupportedError(
+                f"{can.label} stores vectors in 32 bits only: a server from 2.4 on has float16"
+            )
+        if self.mmap and not can.mmap:
+            raise UnsupportedError(
+                f"{can.label} cannot map a collection into memory: a server from 2.4 on can"
+            )
+        if self.shards > can.shards:
+            raise UnsupportedError(
+                f"{can.label} has at most {can.shards} shards, not {self.shards}"
+            )
+        if self.replicas > 1 and can.lite:
+            raise UnsupportedError(f"{can.label} has no replicas: they need a server")
+        return replace(self, index=ann.resolve(self.index, can.index_types, can.label))
+
+    def check_matches(self, asked: Layout, name: str) -> None:
+        """Raise ``UsageError`` where a collection that exists is asked to be otherwise.
+
+        Args:
+            asked: what was asked for; what is as by default counts as not asked for.
+            name: of the collection.
+        """
+        default = asdict(Layout())
+        mine = asdict(self)
+        for option, value in asdict(asked).items():
+            if value == default[option] or option == "tenants":
+                continue
+            wanted = value.strip().upper().replace("-", "_") if option == "index" else value
+            if wanted != mine[option]:
+                raise UsageError(
+                    f"the collection {name!r} has {option} {mine[option]}, not {value}: "
+                    f"`twinlens reindex` changes that"
+                )
+
+    def same_rows(self, other: Layout) -> bool:
+        """Whether both are the same on disk: replicas are a matter of memory."""
+        return replace(self, replicas=1) == replace(other, replicas=1)
+
+    def properties(self) -> dict[str, str]:
+        """As properties of a collection."""
+        return {
+            f"{_PREFIX}{name}": str(int(value)) if isinstance(value, bool) else str(value)
+            for name, value in asdict(self).items()
+        }
+
+    @classmethod
+    def read(cls, properties: Mapping[str, str]) -> Layout:
+        """Back from a collection's properties; what is not among them is as it was at first."""
+        kept = {
+            name: properties[f"{_PREFIX}{name}"]
+            for name in asdict(cls())
+            if f"{_PREFIX}{name}" in properties
+        }
+        return cls(
+            index=kept.get("index", ann.EXACT),
+            vectors=kept.get("vectors", "float32"),
+            shards=int(kept.get("shards", 1)),
+            replicas=int(kept.get("replicas", 1)),
+            mmap=kept.get("mmap") == "1",
+            tenants=kept.get("tenants") == "1",
+        )

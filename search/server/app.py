@@ -1,0 +1,141 @@
+"""``create_app``: the whole server as an ASGI application."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager, suppress
+from importlib import import_module
+from importlib.metadata import PackageNotFoundError, version
+from importlib.util import find_spec
+
+from anyio import CapacityLimiter
+from fastapi import FastAPI
+from starlette.middleware import Middleware
+from starlette.middleware.cors import CORSMiddleware
+
+from search.errors import TwinlensError
+from search.server import openapi, problems
+from search.server.auth import Keys
+from search.server.batching import Batcher
+from search.server.bodies import BodyDocs
+from search.server.context import Context, State
+from search.server.headers import Neighbours, Outermost
+from search.server.library import Library
+from search.server.limits import Limits
+from search.server.media import Media
+from search.server.metrics import Metrics
+from search.server.settings import Settings
+
+log = logging.getLogger("twinlens.server")
+
+#: Each has ``router(ctx)``.
+_ROUTES = (
+    "health_routes",
+    "session_routes",
+    "collections_routes",
+    "search_routes",
+    "embed_routes",
+    "classify_routes",
+    "items_routes",
+    "item_routes",
+    "media_routes",
+    "map_routes",
+    "page_routes",
+)
+#: Turns for work that keeps the model busy for long: the rest of its time is for searches.
+HEAVY = 1
+
+
+def create_app(library: Library, settings: Settings) -> FastAPI:
+    """An application that answers from a library; it does not close it.
+
+    Args:
+        library: the collections.
+        settings: how to run.
+
+    Raises:
+        UsageError: the keys cannot be read.
+    """
+    metrics = Metrics()
+    ctx = Context(
+        settings=settings,
+        library=library,
+        batcher=Batcher(
+            max_batch=settings.max_batch,
+            wait=settings.wait_ms / 1_000,
+            queue=settings.queue,
+            observe=metrics.observe,
+        ),
+        media=Media(settings.media, max_pixels=settings.max_pixels),
+        metrics=metrics,
+        keys=Keys(settings.keys),
+        state=State(),
+        version=_version(),
+        docs=BodyDocs(),
+        limiter=CapacityLimiter(settings.threads),
+        heavy=CapacityLimiter(HEAVY),
+    )
+    metrics.queue(lambda: ctx.batcher.waiting)
+
+    @asynccontextmanager
+    async def lifespan(_: FastAPI) -> AsyncIterator[None]:
+        warming = asyncio.create_task(_warm(ctx)) if settings.warm else None
+        yield
+        if warming is not None:
+            warming.cancel()
+            with suppress(asyncio.CancelledError):
+                await warming
+        await ctx.batcher.close()
+        await ctx.run(ctx.media.close)
+
+    app = FastAPI(
+        title="twinlens",
+        version=ctx.version,
+        lifespan=lifespan,
+        docs_url=None,
+        redoc_url=None,
+        middleware=_middleware(ctx),
+        redirect_slashes=False,
+    )
+    app.state.context = ctx
+    problems.install(app)
+    for name in _ROUTES:
+        if find_spec(f"search.server.{name}") is not None:
+            app.include_router(import_module(f"search.server.{name}").router(ctx))
+    openapi.describe(app, ctx)
+    return app
+
+
+def _middleware(ctx: Context) -> list[Middleware]:
+    settings = ctx.settings
+    shared = Middleware(
+        CORSMiddleware,
+        allow_origins=settings.cors,
+        allow_methods=["GET", "POST", "DELETE"],
+        allow_headers=["Authorization", "Content-Type"],
+        expose_headers=["Retry-After"],
+        max_age=600,
+    )
+    return [
+        Middleware(Outermost, ctx.metrics, ctx.state, shared=bool(settings.cors)),
+        Middleware(Neighbours, settings),
+        *([shared] if settings.cors else []),
+        Middleware(Limits, settings, ctx.keys),
+    ]
+
+
+async def _warm(ctx: Context) -> None:
+    """Load the model before the first query needs it; one that cannot be is told by that query."""
+    try:
+        await ctx.run(ctx.library.warm)
+    except TwinlensError as error:
+        log.warning("%s", error)
+
+
+def _version() -> str:
+    try:
+        return version("twinlens")
+    except PackageNotFoundError:  # run from a folder
+        return "0"

@@ -1,0 +1,144 @@
+"""Reads what a request carries: JSON, or a form with JSON and files, checked against a model."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, Generic, TypeVar
+
+from pydantic import BaseModel, ValidationError
+from pydantic.json_schema import models_json_schema
+from starlette.datastructures import UploadFile
+
+from search.server.problems import Problem, invalid_request
+
+if TYPE_CHECKING:
+    from starlette.requests import Request
+
+    from search.server.context import Context
+
+M = TypeVar("M", bound=BaseModel)
+#: Bytes of JSON beyond which it is read in a thread, for the others' sake.
+SMALL = 64 << 10
+#: Bytes of the JSON in a form.
+MAX_FIELD = 8 << 20
+REFERENCE = "#/components/schemas/{model}"
+
+
+@dataclass(frozen=True, slots=True)
+class Body(Generic[M]):
+    """What came: the JSON as a model, and the files' bytes in order."""
+
+    said: M
+    files: tuple[bytes, ...] = field(default=(), repr=False)
+
+
+async def read_body(
+    ctx: Context,
+    request: Request,
+    model: type[M],
+    *,
+    field_name: str = "",
+    file_name: str = "",
+    max_files: int = 0,
+) -> Body[M]:
+    """Read and check a request's body.
+
+    Args:
+        ctx: of the server.
+        request: whose body.
+        model: what the JSON must be; it forbids what it does not know.
+        field_name: the field of a form that holds the JSON; it may be left out. "" for JSON only.
+        file_name: the fields of a form that hold files.
+        max_files: how many of them.
+
+    Raises:
+        Problem: 400 for what is no JSON or no form, 415 for another type, 422 for other JSON.
+    """
+    kind = request.headers.get("content-type", "").partition(";")[0].strip().lower()
+    if kind == "application/json":
+        return Body(await _parse(ctx, model, await request.body()))
+    if kind == "multipart/form-data" and field_name:
+        return await _read_form(ctx, request, model, field_name, file_name, max_files)
+    also = " or multipart/form-data" if field_name else ""
+    raise Problem(415, "media-type", f"send application/json{also}, not {kind[:100] or 'nothing'}")
+
+
+async def _read_form(
+    ctx: Context,
+    request: Request,
+    model: type[M],
+    field_name: str,
+    file_name: str,
+    max_files: int,
+) -> Body[M]:
+    said = ""
+    files: list[bytes] = []
+    async with request.form(max_files=max_files, max_fields=2, max_part_size=MAX_FIELD) as form:
+        for name, value in form.multi_items():
+            if isinstance(value, UploadFile) and name == file_name:
+                files.append(await value.read())
+            elif isinstance(value, str) and name == field_name and not said:
+                said = value
+            else:
+                one = f"{field_name} (JSON, once) and {file_name} (files)"
+                raise Problem(422, "validation", f"a form has {one}, not {name[:64]!r}")
+    return Body(await _parse(ctx, model, said.encode("utf-8", "replace") or b"{}"), tuple(files))
+
+
+async def _parse(ctx: Context, model: type[M], data: bytes) -> M:
+    try:
+        if len(data) > SMALL:
+            return await ctx.run(model.model_validate_json, data)
+        return model.model_validate_json(data)
+    except ValidationError as error:
+        complaints = error.errors(include_url=False, include_context=False, include_input=False)
+        if complaints[0]["type"] == "json_invalid":
+            raise Problem(400, "body", complaints[0]["msg"][:200]) from None
+        raise invalid_request(complaints) from None
+
+
+class BodyDocs:
+    """Says in the OpenAPI document what ``read_body`` takes: routes cannot say so by themselves."""
+
+    def __init__(self) -> None:
+        self._models: dict[str, type[BaseModel]] = {}
+
+    def json(
+        self,
+        model: type[BaseModel],
+        examples: dict[str, Any],
+        *,
+        field_name: str = "",
+        file_name: str = "",
+        required: bool = True,
+    ) -> dict[str, Any]:
+        """A route's ``openapi_extra``.
+
+        Args:
+            model: what the JSON is.
+            examples: by what they show.
+            field_name, file_name: see ``read_body``.
+            required: whether there must be a body.
+        """
+        self._models[model.__name__] = model
+        reference = {"$ref": REFERENCE.format(model=model.__name__)}
+        shown = {name: {"value": value} for name, value in examples.items()}
+        content: dict[str, Any] = {"application/json": {"schema": reference, "examples": shown}}
+        if field_name:
+            files = {"type": "array", "items": {"type": "string", "format": "binary"}}
+            content["multipart/form-data"] = {
+                "schema": {
+                    "type": "object",
+                    "properties": {field_name: reference, file_name: files},
+                    "additionalProperties": False,
+                },
+                "encoding": {field_name: {"contentType": "application/json"}},
+            }
+        return {"requestBody": {"required": required, "content": content}}
+
+    def schemas(self) -> dict[str, Any]:
+        """The models' schemas, for the document's components."""
+        wanted = [(model, "validation") for model in self._models.values()]
+        _, schema = models_json_schema(wanted, ref_template=REFERENCE)  # type: ignore[arg-type]
+        found: dict[str, Any] = schema.get("$defs", {})
+        return found

@@ -1,0 +1,105 @@
+"""``Context``: what every route of a server works with."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import partial
+from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar
+
+from fastapi import Depends, Request
+
+from search.server.auth import Keys, Scope, key_of, need
+from search.server.batching import QueueFullError
+from search.server.bodies import BodyDocs
+from search.server.library import Library, Served
+from search.server.metrics import Metrics
+from search.server.settings import Settings
+
+if TYPE_CHECKING:
+    from anyio import CapacityLimiter
+
+    from search.server.batching import Batcher
+    from search.server.media import Media
+
+P = ParamSpec("P")
+T = TypeVar("T")
+
+
+@dataclass(slots=True)
+class State:
+    """What changes in a server's life.
+
+    Attributes:
+        leaving: whether it was told to stop, and asks its clients to go.
+    """
+
+    leaving: bool = False
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Context:
+    """Made once for an app, and handed to every ``router(ctx)``.
+
+    Attributes:
+        settings: how the server is to run.
+        library: its collections.
+        batcher: answers searches, many together.
+        media: thumbnails and pictures.
+        metrics: what is measured.
+        keys: who may what.
+        state: what changes.
+        version: of this software.
+        docs: what is said of bodies in the OpenAPI document.
+        limiter: threads for work that takes time.
+        heavy: turns for work that keeps the model busy for long.
+    """
+
+    settings: Settings
+    library: Library
+    batcher: Batcher
+    media: Media
+    metrics: Metrics
+    keys: Keys
+    state: State
+    version: str
+    docs: BodyDocs
+    limiter: CapacityLimiter
+    heavy: CapacityLimiter
+
+    def need(self, scope: Scope, *, tenants: bool = False) -> Any:
+        """For a route's ``dependencies=[ctx.need("read")]``: who may call it.
+
+        Args:
+            scope: the right it takes.
+            tenants: whether the route keeps to the rows of the key's tenant, as ``index`` gives
+                them; if it does not, a tenant's key may not use it.
+        """
+        return Depends(need(self.keys, scope, tenants=tenants))
+
+    async def index(
+        self, request: Request, name: str | None = None, *, create: bool = False
+    ) -> Served:
+        """A collection as whoever asks may see it; see ``Library.index``."""
+        key = key_of(request)
+        tenant = key.tenant if key is not None else ""
+        return await self.run(self.library.index, name, tenant, create=create)
+
+    async def run(self, work: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
+        """Do what takes time, decoding or asking Milvus, in one of a bounded number of threads."""
+        from anyio.to_thread import run_sync
+
+        return await run_sync(partial(work, *args, **kwargs), limiter=self.limiter)
+
+    async def run_heavy(self, work: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
+        """The same for what keeps the model busy for long: one after the other, with a queue.
+
+        Raises:
+            QueueFullError: too many wait already.
+        """
+        from anyio.to_thread import run_sync
+
+        waiting = self.heavy.statistics().tasks_waiting
+        if waiting >= self.settings.queue:
+            raise QueueFullError(waiting)
+        return await run_sync(partial(work, *args, **kwargs), limiter=self.heavy)

@@ -1,0 +1,101 @@
+"""``/v1/embed``: texts and pictures → a collection's kind of vectors."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+from fastapi import APIRouter, Request
+from starlette.responses import JSONResponse
+
+from search.embed import TEXT_BATCH
+from search.encoder import Encoder, Rows
+from search.errors import UsageError
+from search.images import decode
+from search.server import schemas
+from search.server.bodies import read_body
+from search.server.context import Context
+from search.server.openapi import problems
+from search.server.pictures import Pictures
+from search.server.schemas import Bounded
+
+_EXAMPLES = {
+    "texts": {"texts": ["two dogs in snow", "a red car"]},
+    "pictures": {"images": [{"base64": "iVBORw0KGgo="}]},
+}
+
+
+def router(ctx: Context) -> APIRouter:
+    """The route of embedding."""
+    routes = APIRouter(tags=["models"], dependencies=[ctx.need("read", tenants=True)])
+    model = Bounded(ctx.settings).embed
+    pictures = Pictures(ctx.settings)
+
+    @routes.post(
+        "/v1/embed",
+        response_model=schemas.Embedded,
+        responses=problems(400, 404, 413, 415, 422, 429),
+        openapi_extra=ctx.docs.json(model, _EXAMPLES, field_name="request", file_name="image"),
+    )
+    async def embed(request: Request) -> JSONResponse:
+        """Texts, or pictures, in order; a form's files come after the pictures in its JSON."""
+        body = await read_body(
+            ctx,
+            request,
+            model,
+            field_name="request",
+            file_name="image",
+            max_files=ctx.settings.max_embed,
+        )
+        said = body.said
+        if bool(said.texts) == bool(said.images or body.files):
+            raise UsageError("send either texts or pictures to embed")
+        index = await ctx.index(request, said.collection)
+        fingerprint = index.engine.corpus.fingerprint
+
+        def work() -> Rows:
+            encoder = ctx.library.encoder(fingerprint)
+            if said.texts:
+                return encode_texts(encoder, said.texts)
+            sources = sent(pictures, said.images, body.files)
+            return encode_pictures(encoder, sources, ctx.settings.max_pixels)
+
+        rows = await ctx.run_heavy(work)
+        return JSONResponse(
+            {"model": fingerprint.label, "dim": fingerprint.dim, "vectors": rows.tolist()}
+        )
+
+    return routes
+
+
+def sent(
+    pictures: Pictures, sources: Sequence[schemas.ImageSource], files: Sequence[bytes]
+) -> list[bytes]:
+    """The pictures of a request, those in the JSON first; a file that it names comes once."""
+    read = [pictures.read(source, files) for source in sources]
+    named = {source.file for source in sources if isinstance(source, schemas.FileImage)}
+    return read + [data for number, data in enumerate(files) if number not in named]
+
+
+def encode_texts(encoder: Encoder, texts: Sequence[str]) -> Rows:
+    """``n`` texts → float32 unit rows ``[n, dim]``."""
+    batches = [
+        encoder.texts(texts[start : start + TEXT_BATCH])
+        for start in range(0, len(texts), TEXT_BATCH)
+    ]
+    return np.concatenate(batches)
+
+
+def encode_pictures(encoder: Encoder, pictures: Sequence[bytes], max_pixels: int) -> Rows:
+    """Encoded pictures → float32 unit rows ``[n, dim]``.
+
+    Raises:
+        ImageError: one cannot be decoded.
+    """
+    side = encoder.fingerprint.image_size
+    batches = []
+    for start in range(0, len(pictures), encoder.image_batch):
+        some = pictures[start : start + encoder.image_batch]
+        decoded = [decode(data, target=side, max_pixels=max_pixels).image for data in some]
+        batches.append(encoder.images(np.stack([encoder.prepare(image) for image in decoded])))
+    return np.concatenate(batches)

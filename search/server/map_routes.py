@@ -1,0 +1,147 @@
+"""``/v1/map``: where a collection's pictures stand on its map; ``/map``: the page that shows it."""
+
+from __future__ import annotations
+
+import asyncio
+from pathlib import Path
+from typing import Annotated, Any
+
+from fastapi import APIRouter, Query, Request, Response
+from pydantic import Field
+from starlette.responses import FileResponse, JSONResponse
+
+from search.records import ID_LENGTH
+from search.server import schemas
+from search.server.context import Context
+from search.server.maps import Map, Maps
+from search.server.openapi import problems
+from search.server.projection import Method, has_umap
+
+#: Seconds that a request waits for a map that is being drawn, before it is told to come back.
+WAIT = 2.0
+#: Pictures that are placed in one request.
+MAX_PLACED = 1_000
+
+_PAGE = Path(__file__).parent / "page" / "map.html"
+_FRESH = {"Cache-Control": "no-cache"}
+MapId = Annotated[str, Field(pattern=rf"^[0-9a-f]{{{ID_LENGTH}}}$")]
+Collection = Annotated[
+    str, Query(description="Which collection; the server's own where it is left out.")
+]
+How = Annotated[
+    Method,
+    Query(description="PCA keeps what is far apart far apart, UMAP what is near near (an extra)."),
+]
+_MAKING: dict[int | str, dict[str, Any]] = {
+    202: {
+        "description": "The map is being drawn: ask again after the seconds in Retry-After.",
+        "content": {"application/json": {"example": {"status": "drawing"}}},
+    }
+}
+
+
+class Wanted(schemas.Taken):
+    """Pictures to place on the map."""
+
+    ids: Annotated[list[MapId], Field(max_length=MAX_PLACED)]
+    collection: schemas.CollectionName = None
+    method: Method = "pca"
+
+
+class Placed(schemas.Given):
+    """Where they belong, by id: x and y from -1 to 1. Those that are not stored are left out."""
+
+    points: dict[str, tuple[float, float]]
+
+
+def router(ctx: Context) -> APIRouter:
+    """The routes of the map."""
+    routes = APIRouter(prefix="/v1/map", tags=["map"], dependencies=[ctx.need("read")])
+    both = APIRouter()
+    maps = Maps(ctx.library)
+
+    async def find(collection: str, method: Method) -> Map | None:
+        """The map, or None while it is being drawn."""
+        drawing = asyncio.wrap_future(await ctx.run(maps.get, collection, method))
+        try:
+            return await asyncio.wait_for(asyncio.shield(drawing), WAIT)
+        except TimeoutError:
+            return None
+
+    @routes.get(
+        "",
+        summary="The map of a collection",
+        response_class=Response,
+        responses={
+            200: {
+                "description": (
+                    "A uint32, the length of the JSON object behind it; the object, with "
+                    "`collection`, `method`, `points` (how many) and `total`; x and y of each "
+                    "point as float32; the ids, 16 bytes each. All little-endian."
+                ),
+                "content": {
+                    "application/octet-stream": {"schema": {"type": "string", "format": "binary"}}
+                },
+                "headers": {
+                    "X-Map-Methods": {
+                        "description": "The methods there are, with commas.",
+                        "schema": {"type": "string"},
+                    }
+                },
+            },
+            304: {"description": "It is the one that you have."},
+            **_MAKING,
+            **problems(400, 404),
+        },
+    )
+    async def whole(request: Request, collection: Collection = "", method: How = "pca") -> Response:
+        """Its pictures in two dimensions, from -1 to 1; of a large collection an even sample."""
+        found = await find(collection, method)
+        if found is None:
+            return _drawing()
+        headers = {
+            "ETag": found.etag,
+            "Cache-Control": "private, no-cache",
+            "X-Map-Methods": "pca,umap" if has_umap() else "pca",
+        }
+        if request.headers.get("if-none-match", "").removeprefix("W/") == found.etag:
+            return Response(status_code=304, headers=headers)
+        return Response(found.body, headers=headers, media_type="application/octet-stream")
+
+    @routes.post(
+        "/points",
+        summary="Where pictures belong on the map",
+        response_model=Placed,
+        responses={**_MAKING, **problems(400, 404)},
+    )
+    async def place(wanted: Wanted) -> JSONResponse:
+        """For pictures that do not stand on the map of a large collection."""
+        found = await find(wanted.collection or "", wanted.method)
+        if found is None:
+            return _drawing()
+        placed = await ctx.run(_place, ctx, found, wanted)
+        return JSONResponse({"points": placed})
+
+    both.include_router(routes)
+    if ctx.settings.page:
+
+        @both.get("/map", include_in_schema=False)
+        async def page() -> FileResponse:
+            """The page; what it shows is asked for with a key, where there are keys."""
+            return FileResponse(_PAGE, media_type="text/html; charset=utf-8", headers=_FRESH)
+
+    return both
+
+
+def _place(ctx: Context, found: Map, wanted: Wanted) -> dict[str, list[float]]:
+    import numpy as np
+
+    corpus = ctx.library.index(wanted.collection).engine.corpus
+    rows = corpus.get("images", list(dict.fromkeys(wanted.ids)), ["id", "vector"])
+    vectors = np.array([row["vector"] for row in rows], dtype=np.float32)
+    points = found.projection.place(vectors.reshape(len(rows), -1))
+    return {row["id"]: point.tolist() for row, point in zip(rows, points, strict=True)}
+
+
+def _drawing() -> JSONResponse:
+    return JSONResponse({"status": "drawing"}, 202, {"Retry-After": "1"})

@@ -1,0 +1,80 @@
+"""The OpenAPI document: FastAPI's, with the bodies that routes read by themselves, and the keys."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from fastapi.openapi.utils import get_openapi
+
+from search.server import schemas
+from search.server.auth import COOKIE
+from search.server.problems import MEDIA_TYPE
+
+if TYPE_CHECKING:
+    from fastapi import FastAPI
+
+    from search.server.context import Context
+
+_SAID = {
+    400: "It makes no sense as asked.",
+    401: "A key is needed, or this is none.",
+    403: "The key does not allow this.",
+    404: "There is no such thing.",
+    408: "The body took too long.",
+    409: "The collection is of another model.",
+    413: "The body is too large.",
+    415: "The body is of another type.",
+    422: "It is not of the form documented here, or a picture cannot be decoded.",
+    429: "Too much at once: try again after the seconds in Retry-After.",
+}
+_TEXT = (
+    "Find pictures by words, words by pictures, pictures by pictures. Every error is a problem "
+    "as in RFC 9457: `type` tells them apart, `detail` is one line for people."
+)
+
+
+def problems(*statuses: int) -> dict[int | str, dict[str, Any]]:
+    """A route's ``responses``: the errors that are its own."""
+    return {status: _problem(status) for status in statuses}
+
+
+def describe(app: FastAPI, ctx: Context) -> None:
+    """Make ``/openapi.json`` complete; the document is built when it is first asked for."""
+
+    def document() -> dict[str, Any]:
+        if app.openapi_schema is None:
+            made = get_openapi(
+                title="twinlens", version=app.version, description=_TEXT, routes=app.routes
+            )
+            components = made.setdefault("components", {})
+            described = components.setdefault("schemas", {})
+            described.update(ctx.docs.schemas())
+            described["Problem"] = schemas.Problem.model_json_schema()
+            for name in ("HTTPValidationError", "ValidationError"):
+                described.pop(name, None)
+            for path in made["paths"].values():
+                for operation in path.values():
+                    _complete(operation, bool(ctx.keys))
+            if ctx.keys:
+                components["securitySchemes"] = {
+                    "key": {"type": "http", "scheme": "bearer"},
+                    "session": {"type": "apiKey", "in": "cookie", "name": COOKIE},
+                }
+                made["security"] = [{"key": []}, {"session": []}]
+            app.openapi_schema = made
+        return app.openapi_schema
+
+    app.openapi = document  # type: ignore[method-assign]
+
+
+def _complete(operation: dict[str, Any], keys: bool) -> None:
+    """What every operation may answer; FastAPI's own 422 is none of ours."""
+    answers = operation["responses"]
+    for status in (400, 413, 422, 429, *((401, 403) if keys else ())):
+        if "HTTPValidationError" in str(answers.get(str(status), "HTTPValidationError")):
+            answers[str(status)] = _problem(status)
+
+
+def _problem(status: int) -> dict[str, Any]:
+    schema = {"$ref": "#/components/schemas/Problem"}
+    return {"description": _SAID[status], "content": {MEDIA_TYPE: {"schema": schema}}}

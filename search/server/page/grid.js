@@ -1,0 +1,134 @@
+// Results on the page: pictures in a justified grid, captions in a list, skeletons of either.
+
+import { h } from "./dom.js";
+import { card, tile } from "./hits.js";
+import { justify, ratioOf, rowHeight } from "./layout.js";
+import { CLOSE } from "./relevance.js";
+import { roving } from "./roving.js";
+
+/** Pixels between pictures, and for the line that parts near from far ones. */
+const GAP = 6;
+const LINE = 64;
+const LABEL = "Results: arrow keys move, Enter opens";
+/** Widths by heights as photographs have them, for what is not there yet. */
+const USUAL = [1.5, 0.75, 1.33, 1.5, 1.33, 0.67, 1.78, 1.5, 1, 1.33, 1.5, 0.75, 1.5, 1.33, 1.78, 0.8, 1.5, 1.33];
+
+/**
+ * @param {HTMLElement} place
+ * @param {import("./hits.js").Handlers & {onLeave: () => void}} handlers
+ */
+export function createGrid(place, handlers) {
+  const list = h("ul", { class: "grid", role: "list", "aria-label": LABEL });
+  const line = h("li", { class: "line", hidden: true, role: "presentation" }, h("span", {}, "Further away"));
+  const keys = roving(list, "a", handlers.onLeave);
+  let tiles = [];
+  let ratios = [];
+  let split = -1;
+  let complete = true;
+  let kind = "images";
+  let width = 0;
+  place.append(list);
+
+  function arrange() {
+    width = list.clientWidth;
+    if (kind !== "images" || !width) return;
+    const target = rowHeight(width);
+    const first = split > 0 ? split : ratios.length;
+    const options = { width, gap: GAP, target };
+    const near = justify(ratios.slice(0, first), { ...options, complete: complete || split > 0 });
+    near.boxes.forEach((box, at) => tiles[at].put(box, 0));
+    for (let at = near.boxes.length; at < first; at += 1) tiles[at].put(null);
+    let height = near.height;
+    line.hidden = split <= 0;
+    if (split > 0) {
+      const top = near.height + LINE;
+      line.style.top = `${near.height}px`;
+      const far = justify(ratios.slice(first), { ...options, complete });
+      for (let at = first; at < ratios.length; at += 1) tiles[at].put(far.boxes[at - first] ?? null, top);
+      height = top + far.height;
+    }
+    list.style.height = `${height}px`;
+  }
+
+  function begin(target) {
+    tiles = [];
+    ratios = [];
+    split = -1;
+    kind = target;
+    list.className = target === "images" ? "grid" : "cards";
+    list.style.height = "";
+    list.removeAttribute("aria-hidden");
+    list.replaceChildren();
+    if (target === "images") list.append(line);
+    line.hidden = true;
+  }
+
+  new ResizeObserver(() => {
+    if (list.clientWidth !== width) arrange();
+  }).observe(list);
+
+  return {
+    /** Show results from their beginning, or what came since. */
+    show(results, fresh) {
+      if (fresh) begin(results.query.target);
+      const added = results.hits.slice(tiles.length);
+      complete = results.complete;
+      if (kind === "images") {
+        for (const hit of added) {
+          const made = tile(hit, handlers);
+          tiles.push(made);
+          ratios.push(ratioOf(hit.metadata));
+          list.append(made.element);
+        }
+        // Where words rank, too, relevance goes up and down.
+        if (results.query.mode === "dense" && split < 0) {
+          const far = results.hits.findIndex((hit) => hit.relevance < CLOSE);
+          if (far > 0 && !results.nothingClose) {
+            split = far;
+            list.insertBefore(line, tiles[far].element);
+          }
+        }
+        arrange();
+      } else {
+        for (const hit of added) {
+          const element = card(hit, handlers);
+          tiles.push({ element });
+          list.append(element);
+        }
+      }
+      keys.reset();
+    },
+    /** Show that something is coming. */
+    skeleton(target) {
+      begin(target);
+      list.setAttribute("aria-hidden", "true");
+      if (target === "images") {
+        const { boxes, height } = justify(USUAL, {
+          width: list.clientWidth, target: rowHeight(list.clientWidth), gap: GAP, complete: false,
+        });
+        for (const box of boxes) {
+          const ghost = h("li", { class: "tile ghost" });
+          Object.assign(ghost.style, {
+            left: `${box.x}px`, top: `${box.y}px`, width: `${box.width}px`, height: `${box.height}px`,
+          });
+          list.append(ghost);
+        }
+        list.style.height = `${height}px`;
+      } else {
+        for (let number = 0; number < 6; number += 1) list.append(h("li", { class: "card ghost" }));
+      }
+    },
+    clear() {
+      begin("images");
+    },
+    /** Put the keyboard on a hit, or on the first. */
+    focus(id) {
+      const links = [...list.querySelectorAll("a")];
+      const link = links.find((one) => one.dataset.id === id) ?? (id ? null : links[0]);
+      link?.focus({ preventScroll: true });
+      link?.scrollIntoView({ block: "nearest" });
+      return Boolean(link);
+    },
+    links: () => list.querySelectorAll("a").length,
+  };
+}

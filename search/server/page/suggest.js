@@ -1,0 +1,69 @@
+// What can come next in a filter, from its beginning and the fields that there are. Pure.
+
+const WORD = /[^\s()=!<>,"'`]*$/u;
+const TOKEN = /"(?:[^"]|"")*"|'(?:[^']|'')*'|`[^`]*`|[()=!<>,]+|[^\s()=!<>,"'`]+/gu;
+const TEXTS = ["startswith", "endswith", "contains", "==", "!=", "in ("];
+const NUMBERS = ["==", "!=", ">=", "<=", ">", "<", "between", "in ("];
+const OPERATORS = {
+  text: TEXTS,
+  path: TEXTS,
+  list: ["contains"],
+  boolean: ["==", "!="],
+  integer: NUMBERS,
+  number: NUMBERS,
+  date: ["==", ">=", "<=", ">", "<", "between"],
+  mixed: [...NUMBERS, "startswith", "contains"],
+};
+const MEANINGS = {
+  text: "text", path: "path", list: "list of texts", boolean: "true or false", integer: "number",
+  number: "number", date: "date", mixed: "text or number",
+};
+/** Words after which a value comes, as far as suggestions go. */
+const BEFORE_VALUE = new Set([
+  "=", "==", "!=", ">=", "<=", ">", "<", "startswith", "endswith", "contains", "between", "in",
+]);
+const KNOWN = ["is known", "is unknown"];
+const MOST = 12;
+
+/**
+ * @param {string} text  the filter up to the caret
+ * @param {Record<string, string>} fields  types by name
+ * @returns {{from: number, options: {text: string, hint: string}[]}}  what may replace the word
+ *   that begins at `from`
+ */
+export function suggest(text, fields) {
+  const word = (text.match(WORD) ?? [""])[0];
+  const from = text.length - word.length;
+  const open = (text.slice(0, from).match(/"/g) ?? []).length % 2 === 1;
+  if (open) return { from, options: [] };
+  const tokens = text.slice(0, from).match(TOKEN) ?? [];
+  const fits = (option) => option.text.toLowerCase().startsWith(word.toLowerCase()) && option.text.trim() !== word;
+  const options = optionsAfter(tokens, fields).filter(fits);
+  return { from, options: options.slice(0, MOST) };
+}
+
+function optionsAfter(tokens, fields) {
+  const last = tokens.at(-1)?.toLowerCase();
+  const before = tokens.at(-2)?.toLowerCase();
+  const isField = (token) => token !== undefined && Object.hasOwn(fields, token.replaceAll("`", ""));
+  if (last === undefined || ["and", "or", "not"].includes(last) || /^\(+$/.test(last) && before !== "in") {
+    if (last === "and" && tokens.at(-3)?.toLowerCase() === "between") return [];
+    return Object.entries(fields).map(([name, type]) => ({ text: `${name} `, hint: MEANINGS[type] ?? type }));
+  }
+  if (isField(tokens.at(-1)) && !BEFORE_VALUE.has(before)) {
+    const known = OPERATORS[fields[tokens.at(-1).replaceAll("`", "")]] ?? TEXTS;
+    return [...known, ...KNOWN].map((operator) => ({ text: operator.endsWith("(") ? operator : `${operator} `, hint: "" }));
+  }
+  if (BEFORE_VALUE.has(last)) {
+    const type = fields[before?.replaceAll("`", "")] ?? fields[tokens.at(-2)];
+    return type === "boolean" ? [{ text: "true ", hint: "" }, { text: "false ", hint: "" }] : [];
+  }
+  const valued = BEFORE_VALUE.has(before) && before !== "between" && before !== "in";
+  const closed = last.endsWith(")") || ["known", "unknown"].includes(last);
+  return valued || closed ? [{ text: "and ", hint: "" }, { text: "or ", hint: "" }] : [];
+}
+
+/** A value as a filter has it. */
+export function literal(value) {
+  return typeof value === "string" ? `"${value.replaceAll('"', '""')}"` : String(value);
+}

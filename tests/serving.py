@@ -1,0 +1,59 @@
+"""A server's application over a real database, to test against without a network."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from conftest import COLOURS, ColourEncoder
+from PIL import Image
+from starlette.testclient import TestClient
+
+import twinlens
+from search.encoder import Encoder
+from search.server.app import create_app
+from search.server.library import Library
+from search.server.settings import Settings
+from search.store import Store
+
+READ = "reader:read:read-key-0123456789"
+WRITE = "writer:write:write-key-0123456789"
+
+
+def bearer(entry: str) -> dict[str, str]:
+    """The header of a key, from its entry."""
+    return {"Authorization": f"Bearer {entry.split(':')[2]}"}
+
+
+def paint(folder: Path) -> Path:
+    """A folder with one picture of each colour, each with a sidecar caption."""
+    folder.mkdir(parents=True)
+    for colour, pixel in COLOURS.items():
+        Image.new("RGB", (40, 30), pixel).save(folder / f"{colour}.png")
+        (folder / f"{colour}.txt").write_text(f"a {colour} picture\n")
+    return folder
+
+
+def library_of(db: Path, encoder: Encoder | None) -> Library:
+    """The collections of a database; without an encoder they load their own."""
+    store = Store(str(db))
+
+    def opened(name: str, one: Encoder) -> twinlens.Index:
+        return twinlens.Index(store, name, model=one)
+
+    return Library(store, opened, model=encoder or "auto")
+
+
+@contextmanager
+def serving(db: Path, encoder: Encoder | None = None, **settings: Any) -> Iterator[TestClient]:
+    """A client of an application; errors inside it are answers, as they are outside of tests."""
+    library = library_of(db, encoder or ColourEncoder())
+    try:
+        chosen = Settings.of(**{"media": db.with_suffix(".media"), "warm": False} | settings)
+        app = create_app(library, chosen)
+        with TestClient(app, "http://127.0.0.1", raise_server_exceptions=False) as client:
+            yield client
+    finally:
+        library.close()

@@ -1,0 +1,409 @@
+"""The MCP server, with the real package: the tools in this process, and ``twinlens mcp`` as run."""
+
+from __future__ import annotations
+
+import asyncio
+import base64
+import io
+import json
+import os
+import re
+import subprocess
+import sys
+from collections.abc import Awaitable, Callable, Iterator
+from pathlib import Path
+
+import pytest
+import typer
+from conftest import COLOURS, ColourEncoder
+from mcp import Client, StdioServerParameters
+from mcp_types import CallToolResult, ImageContent, TextContent
+from PIL import Image
+
+import twinlens
+import twinlens_cli
+from search.mcp import MAX_HITS, MAX_THUMBNAILS, SHOWN_CHARACTERS, SIDE, build
+from search.server.library import Library
+from search.store import Store
+
+MAIN = "import twinlens; twinlens.main()"
+COMMAND = [sys.executable, "-c", MAIN, "mcp"]
+Call = Callable[..., CallToolResult]
+
+
+@pytest.fixture
+def library(tmp_path: Path, encoder: ColourEncoder, photos: Path) -> Iterator[Library]:
+    """Eight pictures with captions in the default collection, one of them in another, too."""
+    with twinlens.open(tmp_path / "mcp.db", model=encoder) as index:
+        index.ingest(photos)
+    with twinlens.open(tmp_path / "mcp.db", "bare", model=encoder) as index:
+        index.ingest(photos / "red.png")
+    store = Store(str(tmp_path / "mcp.db"))
+    library = Library(
+        store, lambda name, model: twinlens.Index(store, name, model=model), model=encoder
+    )
+    yield library
+    library.close()
+
+
+@pytest.fixture
+def call(library: Library) -> Call:
+    """Calls a tool: ``call("search", words="red")``."""
+
+    def one(tool: str, **arguments: object) -> CallToolResult:
+        async def ask() -> CallToolResult:
+            async with Client(build(library)) as client:
+                return await client.call_tool(tool, arguments)
+
+        return asyncio.run(ask())
+
+    return one
+
+
+def _found(answer: CallToolResult) -> list[str]:
+    """The pictures that were found, by their colours."""
+    assert not answer.is_error, answer.content
+    return [Path(hit["path"]).stem for hit in answer.structured_content["hits"]]
+
+
+def _complaint(answer: CallToolResult) -> str:
+    """The one line that a wrong call is answered with."""
+    assert answer.is_error
+    (content,) = answer.content
+    assert isinstance(content, TextContent)
+    (line,) = content.text.splitlines()
+    return line
+
+
+def _pictures(answer: CallToolResult) -> list[Image.Image]:
+    return [
+        Image.open(io.BytesIO(base64.b64decode(one.data)))
+        for one in answer.content
+        if isinstance(one, ImageContent)
+    ]
+
+
+# ---- search
+
+
+def test_words_find_pictures(call: Call, photos: Path) -> None:
+    answer = call("search", words="red", limit=2)
+    first = answer.structured_content["hits"][0]
+    assert first["path"] == str(photos / "red.png")
+    assert first["captions"] == ["a red picture"]
+    assert first["relevance"] > 0.9
+    assert first["image_id"] == first["id"]
+    assert first["metadata"]["width"] == 40
+    assert len(answer.structured_content["hits"]) == 2
+    assert answer.structured_content["collection"] == "twinlens"
+    assert answer.structured_content["nothing_close"] is False
+
+
+def test_clients_without_structure_read_the_same(call: Call) -> None:
+    answer = call("search", words="red")
+    (content,) = answer.content
+    assert isinstance(content, TextContent)
+    assert json.loads(content.text) == answer.structured_content
+
+
+def test_ids_of_hits_are_queries(call: Call) -> None:
+    ids = {
+        Path(hit["path"]).stem: hit["id"]
+        for hit in call("search", words="red").structured_content["hits"]
+    }
+    near = _found(call("search", like=[ids["red"]]))
+    assert near[0] == "orange"
+    assert "red" not in near
+    both = _found(call("search", words="red", like=[ids["blue"]], unlike=[ids["orange"]], limit=1))
+    assert both in (["red"], ["purple"], ["black"])
+    assert _found(call("search", words="red blue", unwanted=["blue"]))[0] == "red"
+
+
+def test_every_option_is_passed_on(call: Call) -> None:
+    assert _found(call("search", words="red", where='path == "blue.png"')) == ["blue"]
+    assert _found(call("search", words="red", mode="text")) == ["red"]
+    assert _found(call("search", words="red", min_relevance=0.9)) == ["red"]
+    every = _found(call("search", words="red"))
+    assert _found(call("search", words="red", offset=3, limit=2)) == every[3:5]
+    assert _found(call("search", words="blue", collection="bare")) == ["red"]
+
+
+def test_texts_are_found(call: Call) -> None:
+    answer = call("search", words="green", target="texts", limit=1, thumbnails=1)
+    (hit,) = answer.structured_content["hits"]
+    assert hit["text"] == "a green picture"
+    assert hit["image_id"] != hit["id"]
+    (picture,) = _pictures(answer)
+    assert picture.getpixel((5, 5)) == pytest.approx(COLOURS["green"], abs=6)
+
+
+def test_pictures_come_when_asked_for(call: Call) -> None:
+    answer = call("search", words="red", limit=3, thumbnails=2)
+    red, second = _pictures(answer)
+    assert red.getpixel((5, 5)) == pytest.approx(COLOURS["red"], abs=6)
+    assert red.size == second.size == (40, 30)
+    named = [one.text for one in answer.content[1:] if isinstance(one, TextContent)]
+    assert named == [f"hit {hit['id']}:" for hit in answer.structured_content["hits"][:2]]
+
+
+def test_pictures_are_small(call: Call, library: Library, paint: Callable[..., Path]) -> None:
+    library.index("bare").ingest(paint("white", "large.png", (3_000, 900)))  # type: ignore[attr-defined]
+    answer = call("search", words="white", collection="bare", limit=1, thumbnails=1)
+    (picture,) = _pictures(answer)
+    assert picture.size == (SIDE, SIDE * 900 // 3_000)
+    assert picture.format == "JPEG"
+
+
+def test_a_picture_that_is_gone_is_told(call: Call, photos: Path) -> None:
+    (photos / "red.png").unlink()
+    answer = call("search", words="red", limit=1, thumbnails=1)
+    assert _found(answer) == ["red"]
+    assert _pictures(answer) == []
+    assert isinstance(answer.content[1], TextContent)
+    assert "has no thumbnail: the picture cannot be shown" in answer.content[1].text
+
+
+def test_a_file_that_is_another_one_now_is_not_given_away(
+    call: Call, photos: Path, paint: Callable[..., Path]
+) -> None:
+    paint("green", "photos/red.png", (50, 50))
+    assert _pictures(call("search", words="red", limit=1, thumbnails=1)) == []
+
+
+def test_long_captions_are_cut(call: Call, photos: Path, library: Library) -> None:
+    (photos / "red.txt").write_text("red " * 2_000)
+    library.index("twinlens").ingest(photos)  # type: ignore[attr-defined]
+    (hit,) = call("search", words="red", limit=1).structured_content["hits"]
+    assert max(map(len, hit["captions"])) == SHOWN_CHARACTERS
+    assert any(one.endswith("…") for one in hit["captions"])
+    texts = call("describe", id=hit["id"]).structured_content["texts"]
+    assert max(map(len, texts.values())) > SHOWN_CHARACTERS
+
+
+# ---- describe and collections
+
+
+def test_an_id_is_described(call: Call, photos: Path) -> None:
+    (hit,) = call("search", words="red", limit=1).structured_content["hits"]
+    answer = call("describe", id=hit["id"])
+    said = answer.structured_content
+    assert (said["target"], said["id"], said["text"]) == ("images", hit["id"], "")
+    assert said["paths"] == [str(photos / "red.png")]
+    assert said["captions"] == list(said["texts"].values()) == ["a red picture"]
+    assert said["metadata"]["format"] == "PNG"
+    assert len(_pictures(answer)) == 1
+    assert _pictures(call("describe", id=hit["id"], thumbnail=False)) == []
+    (text,) = said["texts"]
+    described = call("describe", id=text)
+    assert described.structured_content["target"] == "texts"
+    assert described.structured_content["text"] == "a red picture"
+    assert described.structured_content["image_id"] == hit["id"]
+    assert len(_pictures(described)) == 1
+
+
+def test_collections_say_what_can_be_asked(call: Call, library: Library) -> None:
+    said = call("collections").structured_content
+    assert said["default"] == "twinlens"
+    assert said["backend"] == library.backend
+    bare, full = said["collections"]
+    assert (bare["name"], bare["images"], bare["texts"]) == ("bare", 1, 1)
+    assert (full["name"], full["images"], full["texts"], full["failed"]) == ("twinlens", 8, 8, 0)
+    assert full["model"] == "colours:none"
+    assert full["modes"] == ["dense", "hybrid", "text"]
+    assert full["fields"]["images"]["width"] == "integer"
+    assert full["fields"]["texts"]["text"] == "text"
+
+
+# ---- mistakes
+
+
+@pytest.mark.parametrize(
+    ("tool", "arguments", "said"),
+    [
+        ("search", {"words": "red", "where": "yera > 2020"}, "there is no field yera"),
+        ("search", {"words": "red", "where": "year >"}, "the filter is wrong"),
+        ("search", {}, "ask in words or with a picture"),
+        ("search", {"words": "  "}, "ask in words or with a picture"),
+        ("search", {"unwanted": ["red"]}, "say also what to look for"),
+        ("search", {"words": "red", "limit": MAX_HITS + 1}, "limit: Input should be less than"),
+        ("search", {"words": "red", "limit": 0}, "limit: Input should be greater than"),
+        ("search", {"words": "red", "thumbnails": MAX_THUMBNAILS + 1}, "thumbnails: Input"),
+        ("search", {"words": "red", "target": "x", "mode": "y"}, "target: Input should be"),
+        ("search", {"words": "r" * 10_001}, "words: String should have at most"),
+        ("search", {"like": "red"}, "like: Input should be a valid list"),
+        ("search", {"like": ["nowhere"]}, "nothing stored has the id or the path 'nowhere'"),
+        ("search", {"words": "red", "filter": "a == 1"}, "search has no argument 'filter'"),
+        ("search", {"words": "red", "collection": "cats"}, "there is no collection 'cats'"),
+        ("search", {"words": "red", "collection": "a b"}, "'a b' cannot name a collection"),
+        ("describe", {"id": "nowhere"}, "nothing stored has the id or the path 'nowhere'"),
+        ("describe", {}, "id: Field required"),
+        ("collections", {"all": True}, "collections has no argument 'all'; it takes none"),
+        ("delete", {}, "Unknown tool: delete"),
+    ],
+)
+def test_a_mistake_is_one_line(
+    call: Call, tool: str, arguments: dict[str, object], said: str
+) -> None:
+    assert said in _complaint(call(tool, **arguments))
+
+
+def test_what_nobody_expected_is_not_shown(
+    call: Call, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    def broken(*_: object, **__: object) -> None:
+        raise RuntimeError("a secret")
+
+    monkeypatch.setattr(twinlens.Index, "search", broken)
+    assert _complaint(call("search", words="red")) == "Error executing tool search"
+    assert "a secret" in caplog.text
+
+
+# ---- the command
+
+
+@pytest.fixture(scope="module")
+def stored(tmp_path_factory: pytest.TempPathFactory, tiny_model: Path) -> Path:
+    """A database of a model that the command can load."""
+    folder = tmp_path_factory.mktemp("mcp")
+    (folder / "photos").mkdir()
+    for colour, shade in COLOURS.items():
+        Image.new("RGB", (40, 30), shade).save(folder / "photos" / f"{colour}.png")
+        (folder / "photos" / f"{colour}.txt").write_text(f"a {colour} picture\n")
+    with twinlens.open(folder / "test.db", model=f"local-dir:{tiny_model}", device="cpu") as index:
+        index.ingest(folder / "photos")
+    return folder / "test.db"
+
+
+def _session(db: Path, work: Callable[[Client], Awaitable[None]]) -> None:
+    async def talk() -> None:
+        command = StdioServerParameters(
+            command=COMMAND[0],
+            args=[*COMMAND[1:], "--db", str(db), "--device", "cpu"],
+            env={"HF_HUB_OFFLINE": "1", "PYTHONPATH": os.environ.get("PYTHONPATH", "")},
+        )
+        async with Client(command) as client:
+            await work(client)
+
+    asyncio.run(talk())
+
+
+def test_a_session(stored: Path) -> None:
+    async def work(client: Client) -> None:
+        tools = {tool.name: tool for tool in (await client.list_tools()).tools}
+        assert set(tools) == {"search", "describe", "collections"}
+        for tool in tools.values():
+            assert tool.description
+            assert tool.output_schema
+            assert tool.input_schema["additionalProperties"] is False
+            assert tool.annotations is not None
+            assert tool.annotations.read_only_hint
+        properties = tools["search"].input_schema["properties"]
+        assert all(one["description"] for one in properties.values())
+        assert "year >= 2020" in properties["where"]["description"]
+        there = (await client.call_tool("collections", {})).structured_content
+        assert there["collections"][0]["model"] == "local-dir:tiny"
+        found = await client.call_tool("search", {"words": "a red picture", "thumbnails": 1})
+        assert not found.is_error, found.content
+        assert len(found.structured_content["hits"]) == len(COLOURS)
+        assert len(_pictures(found)) == 1
+        first = found.structured_content["hits"][0]
+        described = await client.call_tool("describe", {"id": first["id"]})
+        assert described.structured_content["captions"] == first["captions"]
+        assert len(_pictures(described)) == 1
+        near = await client.call_tool("search", {"like": [first["id"]], "limit": 3})
+        assert first["id"] not in [hit["id"] for hit in near.structured_content["hits"]]
+        wrong = await client.call_tool("search", {"words": "red", "where": "yera > 2020"})
+        assert "there is no field yera" in _complaint(wrong)
+
+    _session(stored, work)
+
+
+def _ended(*arguments: str, before: str = "") -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, "-c", before + MAIN, "mcp", *arguments],
+        stdin=subprocess.DEVNULL,
+        capture_output=True,
+        encoding="utf-8",
+        timeout=120,
+        check=False,
+    )
+
+
+def test_standard_output_is_the_protocol_alone(stored: Path) -> None:
+    hello = {
+        "protocolVersion": "2025-06-18",
+        "capabilities": {},
+        "clientInfo": {"name": "test", "version": "1"},
+    }
+    asked = {"name": "search", "arguments": {"words": "a red picture"}}
+    said = [
+        {"id": 1, "method": "initialize", "params": hello},
+        {"method": "notifications/initialized"},
+        {"id": 2, "method": "tools/call", "params": asked},
+    ]
+    lines = [json.dumps({"jsonrpc": "2.0"} | one) for one in said]
+    process = subprocess.Popen(
+        [*COMMAND, "--db", str(stored), "--device", "cpu"],
+        env=os.environ | {"HF_HUB_OFFLINE": "1"},
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        encoding="utf-8",
+    )
+    with process:
+        assert process.stdin is not None
+        assert process.stdout is not None
+        assert process.stderr is not None
+        process.stdin.write("\n".join([lines[0], "no JSON at all", *lines[1:], ""]))
+        process.stdin.flush()
+        answers = {}
+        for line in process.stdout:  # until it has answered; anything but the protocol fails here
+            answer = json.loads(line)
+            assert answer["jsonrpc"] == "2.0"
+            if "result" in answer:
+                answers[answer["id"]] = answer["result"]
+            if 2 in answers:
+                break
+        process.stdin.close()
+        assert process.stdout.read() == ""
+        assert "Traceback" not in process.stderr.read()
+    assert process.returncode == 0
+    assert answers[1]["serverInfo"]["name"] == "twinlens"
+    assert answers[1]["serverInfo"]["version"] == twinlens.__version__
+    assert len(answers[2]["structuredContent"]["hits"]) == len(COLOURS)
+
+
+def test_a_database_that_cannot_be_opened_is_one_line(stored: Path, tmp_path: Path) -> None:
+    with twinlens.open(stored):
+        locked = _ended("--db", str(stored))
+    assert (locked.returncode, locked.stdout) == (1, "")
+    assert len(locked.stderr.splitlines()) == 1
+    wrong = _ended("--db", str(tmp_path / "photos"))
+    assert (wrong.returncode, wrong.stdout) == (2, "")
+    assert len(wrong.stderr.splitlines()) == 1
+
+
+def test_without_the_package_one_line_says_so(stored: Path) -> None:
+    ended = _ended("--db", str(stored), before="import sys; sys.modules['mcp'] = None\n")
+    assert ended.returncode == 2
+    assert ended.stderr == (
+        "twinlens: the MCP server needs an extra: pip install 'twinlens[mcp]'\n"
+    )
+
+
+def test_the_configuration_in_the_documentation_is_right() -> None:
+    page = Path(twinlens.__file__).parent / "docs" / "integrations.md"
+    (example,) = re.findall(r"^```json\n(.*?)^```", page.read_text(), re.DOTALL | re.MULTILINE)
+    (server,) = json.loads(example)["mcpServers"].values()
+    assert server["command"] == "twinlens"
+    name, *options = server["args"]
+    command = typer.main.get_command(twinlens_cli.app).commands[name]  # type: ignore[attr-defined]
+    assert command.make_context(name, options).params["db"] == "/home/me/photos.db"
+
+
+def test_the_documentation_names_every_tool_and_argument(library: Library) -> None:
+    page = (Path(twinlens.__file__).parent / "docs" / "integrations.md").read_text()
+    for tool in asyncio.run(build(library).list_tools()):
+        (row,) = [line for line in page.splitlines() if line.startswith(f"| `{tool.name}` |")]
+        said = set(re.findall(r"`(\w+)`", row))
+        assert set(tool.input_schema["properties"]) - {"id"} <= said

@@ -1,0 +1,299 @@
+"""The map: the projection against numpy's own, the routes, and the page in a real browser."""
+
+from __future__ import annotations
+
+import json
+import struct
+import threading
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from conftest import COLOURS, ColourEncoder
+from fastapi import FastAPI
+from fastapi.testclient import TestClient
+from PIL import Image
+
+import twinlens
+from search.encoder import Rows
+from search.errors import UsageError
+from search.records import image_id
+from search.server import map_routes, maps, projection
+from search.server.app import create_app
+from search.server.library import Library
+from search.server.projection import Moments, Sample, Scale, project
+from search.server.settings import Settings
+
+
+@pytest.fixture
+def index(
+    tmp_path: Path, encoder: ColourEncoder, paint: Callable[..., Path]
+) -> Iterator[twinlens.Index]:
+    """Thirty-two pictures: each colour in four shapes, with captions."""
+    for colour in COLOURS:
+        for number in range(4):
+            name = f"photos/{colour}-{number}.png"
+            path = paint(colour, name, size=(40 + 7 * number, 30 + 5 * number))
+            path.with_suffix(".txt").write_text(f"a {colour} picture, number {number}\n")
+    with twinlens.open(tmp_path / "test.db", model=encoder) as opened:
+        opened.ingest(tmp_path / "photos")
+        yield opened
+
+
+@pytest.fixture
+def app(index: twinlens.Index, encoder: ColourEncoder, tmp_path: Path) -> Iterator[FastAPI]:
+    store = index._store
+
+    def opener(name: str, model: Any) -> twinlens.Index:
+        return twinlens.Index(store, name, model=model)
+
+    settings = Settings(media=tmp_path / "media")
+    made = create_app(Library(store, opener, model=encoder), settings)
+    yield made
+    made.state.context.media.close()
+
+
+@pytest.fixture
+def client(app: FastAPI) -> Iterator[TestClient]:
+    with TestClient(app, base_url="http://127.0.0.1:8640") as opened:
+        yield opened
+
+
+def unit(rows: np.ndarray) -> Rows:
+    found: Rows = (rows / np.linalg.norm(rows, axis=1, keepdims=True)).astype(np.float32)
+    return found
+
+
+def unpack(body: bytes) -> tuple[dict[str, Any], np.ndarray, list[str]]:
+    (length,) = struct.unpack_from("<I", body)
+    said = json.loads(body[4 : 4 + length])
+    count = said["points"]
+    points = np.frombuffer(body, "<f4", 2 * count, 4 + length).reshape(count, 2)
+    ids = body[4 + length + 8 * count :]
+    return said, points, [ids[at : at + 16].hex() for at in range(0, len(ids), 16)]
+
+
+# The projection
+
+
+def test_the_axes_are_those_of_the_svd() -> None:
+    dice = np.random.default_rng(3)
+    rows = unit(dice.normal(size=(500, 12)) * np.linspace(3, 0.2, 12) + 1)
+    moments = Moments(12)
+    for start in range(0, 500, 77):
+        moments.add(rows[start : start + 77])
+    mean, axes = moments.axes()
+    np.testing.assert_allclose(mean, rows.mean(axis=0), atol=1e-6)
+    _, _, right = np.linalg.svd(rows - rows.mean(axis=0), full_matrices=False)
+    np.testing.assert_allclose(np.abs(np.sum(axes.T * right[:2], axis=1)), 1, atol=1e-5)
+    assert (axes.max(axis=0) == np.abs(axes).max(axis=0)).all()
+
+
+def test_fewer_dimensions_than_axes() -> None:
+    moments = Moments(1)
+    moments.add(np.ones((3, 1), dtype=np.float32))
+    assert moments.axes()[1].shape == (1, 2)
+
+
+def test_a_sample_is_even_and_the_same_whatever_the_order() -> None:
+    dice = np.random.default_rng(1)
+    ids = [f"{number:032x}" for number in range(5_000)]
+    rows = unit(dice.normal(size=(5_000, 4)))
+    chosen = []
+    for order in (np.arange(5_000), dice.permutation(5_000)):
+        sample = Sample(4, 300)
+        for start in range(0, 5_000, 64):
+            part = order[start : start + 64]
+            sample.add([ids[n] for n in part], rows[part])
+        names, vectors = sample.chosen()
+        assert sample.seen == 5_000
+        np.testing.assert_array_equal(vectors, rows[[int(name, 16) for name in names]])
+        chosen.append(names)
+    assert chosen[0] == chosen[1]
+    numbers = np.array([int(name, 16) for name in chosen[0]])
+    assert len(numbers) == 300
+    assert np.histogram(numbers, 4, (0, 5_000))[0].min() > 50
+
+
+def test_points_far_out_do_not_squeeze_the_others() -> None:
+    points = np.random.default_rng(2).normal(size=(1_000, 2))
+    points[0] = [1e6, -1e6]
+    fitted = Scale(points).apply(points)
+    assert np.abs(fitted).max() <= 1
+    assert np.quantile(np.abs(fitted), 0.5, axis=0).min() > 0.2
+    order = np.argsort(points[:, 0])
+    assert (np.diff(fitted[order, 0]) >= 0).all()
+
+
+@pytest.mark.parametrize("rows", [0, 1, 2, 5])
+def test_hardly_any_points_or_all_the_same(rows: int) -> None:
+    fitted = Scale(np.ones((rows, 2))).apply(np.ones((rows, 2)))
+    assert fitted.shape == (rows, 2)
+    assert (fitted == 0).all()
+
+
+def test_alike_pictures_are_near_each_other(index: twinlens.Index) -> None:
+    made = project(index.engine.corpus)
+    assert (made.method, made.total, len(made.ids)) == ("pca", 32, 32)
+    assert made.points.dtype == np.float32
+    colours = {hit.id: Path(hit.path).stem.split("-")[0] for hit in index.search("red", limit=32)}
+    names = np.array([colours[key] for key in made.ids])
+    for colour in ("red", "green", "blue"):
+        own = made.points[names == colour]
+        others = made.points[names != colour]
+        spread = np.linalg.norm(own - own.mean(axis=0), axis=1).max()
+        assert spread < np.linalg.norm(others - own.mean(axis=0), axis=1).max() / 2
+
+
+def test_a_sample_of_the_map_and_the_places_of_the_rest(index: twinlens.Index) -> None:
+    corpus = index.engine.corpus
+    whole, part = project(corpus), project(corpus, limit=10)
+    assert (len(part.ids), part.total) == (10, 32)
+    assert set(part.ids) < set(whole.ids)
+    rows = {
+        row["id"]: row["vector"] for rows in corpus.scan("images", ["id", "vector"]) for row in rows
+    }
+    vectors = np.array([rows[key] for key in part.ids], dtype=np.float32)
+    np.testing.assert_allclose(part.place(vectors), part.points, atol=1e-5)
+    assert part.place(vectors[:0]).shape == (0, 2)
+
+
+def test_without_umap_it_says_what_to_install(
+    index: twinlens.Index, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(projection, "has_umap", lambda: False)
+    with pytest.raises(UsageError, match=r"pip install 'twinlens\[map\]'"):
+        project(index.engine.corpus, "umap")
+
+
+def test_umap(index: twinlens.Index) -> None:
+    pytest.importorskip("umap", reason="umap-learn is not installed")
+    made = project(index.engine.corpus, "umap", limit=20)
+    assert (made.method, made.points.shape, made.total) == ("umap", (20, 2), 32)
+    assert np.abs(made.points).max() <= 1
+    rows = {
+        row["id"]: row["vector"]
+        for rows in index.engine.corpus.scan("images", ["id", "vector"])
+        for row in rows
+    }
+    vectors = np.array([rows[key] for key in made.ids], dtype=np.float32)
+    assert np.abs(made.place(vectors) - made.points).mean() < 0.5
+
+
+# Over HTTP
+
+
+def test_the_map_over_http(client: TestClient, index: twinlens.Index) -> None:
+    answer = client.get("/v1/map")
+    assert answer.status_code == 200
+    assert answer.headers["content-type"] == "application/octet-stream"
+    assert answer.headers["x-map-methods"].startswith("pca")
+    said, points, ids = unpack(answer.content)
+    assert said == {"collection": "twinlens", "method": "pca", "points": 32, "total": 32}
+    assert np.abs(points).max() <= 1
+    assert set(ids) == {hit.id for hit in index.search("red", limit=32)}
+    tag = answer.headers["etag"]
+    assert client.get("/v1/map", headers={"If-None-Match": tag}).status_code == 304
+
+
+def test_a_map_follows_its_collection(
+    client: TestClient, index: twinlens.Index, tmp_path: Path
+) -> None:
+    before = client.get("/v1/map").headers["etag"]
+    index.delete(tmp_path / "photos" / "red-0.png")
+    after = client.get("/v1/map")
+    assert unpack(after.content)[0]["points"] == 31
+    assert after.headers["etag"] != before
+
+
+def test_a_map_is_drawn_once_and_told_of_while_it_is(
+    client: TestClient, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    may_go, drawn = threading.Event(), threading.Event()
+    drawing: list[int] = []
+
+    def slow(*arguments: Any) -> Any:
+        drawing.append(1)
+        may_go.wait(30)
+        try:
+            return project(*arguments)
+        finally:
+            drawn.set()
+
+    monkeypatch.setattr(maps, "project", slow)
+    monkeypatch.setattr(map_routes, "WAIT", 0.0)
+    for _ in range(3):
+        answer = client.get("/v1/map")
+        assert (answer.status_code, answer.headers["retry-after"]) == (202, "1")
+        assert client.post("/v1/map/points", json={"ids": []}).status_code == 202
+    may_go.set()
+    assert drawn.wait(30)
+    monkeypatch.setattr(map_routes, "WAIT", 30.0)
+    assert client.get("/v1/map").status_code == 200
+    assert len(drawing) == 1
+
+
+def test_a_map_that_failed_is_drawn_again(
+    client: TestClient, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def broken(*arguments: Any) -> Any:
+        raise UsageError("not today")
+
+    monkeypatch.setattr(maps, "project", broken)
+    assert client.get("/v1/map").json()["detail"] == "not today"
+    monkeypatch.setattr(maps, "project", project)
+    assert client.get("/v1/map").status_code == 200
+
+
+def test_where_pictures_belong(client: TestClient) -> None:
+    _, points, ids = unpack(client.get("/v1/map").content)
+    asked = client.post("/v1/map/points", json={"ids": [ids[3], "0" * 32, ids[3]]})
+    assert list(asked.json()["points"]) == [ids[3]]
+    np.testing.assert_allclose(asked.json()["points"][ids[3]], points[3], atol=1e-5)
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        {},
+        {"ids": "all"},
+        {"ids": ["no id"]},
+        {"ids": ["0" * 32] * 1_001},
+        {"ids": [], "method": "t-sne"},
+        {"ids": [], "further": 1},
+    ],
+)
+def test_bodies_that_are_refused(client: TestClient, body: Any) -> None:
+    assert client.post("/v1/map/points", json=body).status_code == 422
+
+
+def test_maps_that_are_not_there(client: TestClient, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert client.get("/v1/map?collection=nowhere").status_code == 404
+    assert client.get("/v1/map?method=t-sne").status_code == 422
+    monkeypatch.setattr(projection, "has_umap", lambda: False)
+    answer = client.get("/v1/map?method=umap")
+    assert answer.status_code == 400
+    assert "twinlens[map]" in answer.json()["detail"]
+
+
+def test_an_empty_collection_has_an_empty_map(
+    client: TestClient, index: twinlens.Index, tmp_path: Path
+) -> None:
+    index.delete(tmp_path / "photos")
+    said, points, ids = unpack(client.get("/v1/map").content)
+    assert (said["points"], said["total"], len(points), ids) == (0, 0, 0, [])
+
+
+def test_one_picture(
+    client: TestClient, index: twinlens.Index, tmp_path: Path, paint: Callable[..., Path]
+) -> None:
+    index.delete(tmp_path / "photos")
+    path = tmp_path / "one" / "one.png"
+    path.parent.mkdir()
+    Image.new("RGB", (20, 20), COLOURS["red"]).save(path)
+    index.ingest(path)
+    _, points, ids = unpack(client.get("/v1/map").content)
+    assert ids == [image_id(path.read_bytes())]
+    assert points.tolist() == [[0, 0]]

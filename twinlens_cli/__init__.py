@@ -1,0 +1,74 @@
+"""The ``twinlens`` command: thin, since whatever it does three lines of Python can do.
+
+A command is a function in the file of its theme, and gets its name here.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+from typing import Annotated
+
+import typer
+
+import twinlens
+from search.errors import TwinlensError, UsageError
+from twinlens_cli import collections, copying, ingest, mcp, models, quality, search
+from twinlens_cli.exits import FAILURE, INTERRUPTED, USAGE
+from twinlens_cli.options import flat
+
+app = typer.Typer(
+    name="twinlens",
+    help="Find pictures by words, words by pictures, pictures by pictures.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    epilog="Exit codes: 0 done, 1 failed, 2 wrongly asked, 3 some items could not be ingested.",
+)
+
+
+def run() -> None:
+    """Run the command; every error of ours becomes one line and an exit code."""
+    try:
+        app()
+    except TwinlensError as error:
+        print(f"twinlens: {error}", file=sys.stderr)
+        sys.exit(USAGE if isinstance(error, UsageError) else FAILURE)
+    except KeyboardInterrupt:
+        print("twinlens: interrupted", file=sys.stderr)
+        sys.exit(INTERRUPTED)
+    except BrokenPipeError:
+        # Whoever reads our output has seen enough.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        sys.exit(0)
+
+
+def _version(asked: bool) -> None:
+    if asked:
+        print(f"twinlens {twinlens.__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def _main(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_version, is_eager=True, help="Print the version.")
+    ] = False,
+) -> None:
+    pass
+
+
+# In the order of the help.
+app.command()(flat(ingest.ingest))
+app.command()(flat(search.search))
+app.command()(flat(collections.info))
+app.add_typer(models.app, name="models")
+app.command("eval")(flat(quality.evaluate))
+app.command()(flat(quality.classify))
+app.command()(flat(quality.duplicates))
+app.command("export")(flat(collections.export))
+app.command("import")(flat(collections.import_))
+app.command()(flat(collections.reindex))
+app.command("copy")(flat(copying.copy))
+app.command()(flat(collections.delete))
+app.command()(flat(mcp.mcp))

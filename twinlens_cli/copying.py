@@ -1,0 +1,63 @@
+"""``twinlens copy``: a collection from one database to another."""
+
+from __future__ import annotations
+
+import sys
+from functools import partial
+from typing import Annotated
+
+import typer
+
+import twinlens
+from twinlens_cli.options import Laying, Quiet
+
+
+def copy(
+    laying: Laying,
+    source: Annotated[str, typer.Argument(help="The database to copy from.", metavar="SRC")],
+    target: Annotated[str, typer.Argument(help="The database to copy to.", metavar="DST")],
+    collection: Annotated[
+        str,
+        typer.Option("--collection", "-c", envvar="TWINLENS_COLLECTION", help="Which collection."),
+    ] = twinlens.DEFAULT_COLLECTION,
+    to: Annotated[
+        str, typer.Option(help="The copy's name. Default: the same.", show_default=False)
+    ] = "",
+    sample: Annotated[
+        int, typer.Option(help="Pictures, and texts, whose copies are compared at the end.", min=0)
+    ] = 1_000,
+    source_token: Annotated[
+        str,
+        typer.Option(envvar="TWINLENS_SOURCE_TOKEN", help="Of SRC, a server.", show_default=False),
+    ] = "",
+    target_token: Annotated[
+        str,
+        typer.Option(envvar="TWINLENS_TOKEN", help="Of DST, a server.", show_default=False),
+    ] = "",
+    quiet: Quiet = False,
+) -> None:
+    """Copy a collection to another database, a server or a file; run it again to go on."""
+    from tqdm import tqdm
+
+    outcome = twinlens.copy(
+        source,
+        target,
+        collection,
+        to=to,
+        source_token=source_token,
+        target_token=target_token,
+        sample=sample,
+        progress=partial(_bar, tqdm, quiet),
+        **laying.options,
+    )
+    if not quiet:
+        print(
+            f"{outcome.collection} holds {outcome.images} images, {outcome.texts} texts, "
+            f"{outcome.files} files as {source} does; {outcome.written} rows written in "
+            f"{outcome.seconds:.1f} s ({outcome.rows_per_second:.0f}/s), "
+            f"{outcome.compared} compared"
+        )
+
+
+def _bar(tqdm: type, quiet: bool, total: int) -> object:
+    return tqdm(total=total, unit=" rows", disable=True if quiet else None, file=sys.stderr)

@@ -1,0 +1,153 @@
+"""``twinlens ingest``: store pictures and captions."""
+
+from __future__ import annotations
+
+import sys
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+import twinlens
+from twinlens_cli.exits import ITEMS_FAILED
+from twinlens_cli.options import Laying, ModelCollection, Quiet
+from twinlens_cli.tables import print_failures, print_preview
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+
+    from ingest.report import IngestReport
+
+
+def ingest(
+    place: ModelCollection,
+    laying: Laying,
+    paths: Annotated[
+        list[str],
+        typer.Argument(
+            help="Folders, pictures, caption files, tar, zip, Parquet, URL lists, embeddings; "
+            "here or at an address such as s3://bucket/folder.",
+            show_default=False,
+        ),
+    ],
+    captions: Annotated[
+        str | None,
+        typer.Option(help="Captions for the pictures: JSON, CSV, Parquet, COCO, Flickr."),
+    ] = None,
+    include: Annotated[
+        list[str], typer.Option(help="Take only files matching this glob; can be repeated.")
+    ] = [],  # noqa: B006 - typer reads the default, nobody changes it
+    exclude: Annotated[
+        list[str], typer.Option(help="Pass over files matching this glob; can be repeated.")
+    ] = [],  # noqa: B006
+    image_column: Annotated[str, typer.Option(help="The caption file's picture column.")] = "",
+    caption_column: Annotated[str, typer.Option(help="The caption file's text column.")] = "",
+    embeddings_model: Annotated[
+        str, typer.Option(help="Which model made the embeddings among the paths.")
+    ] = "",
+    prune: Annotated[
+        bool, typer.Option("--prune", help="Delete pictures of these folders that are gone.")
+    ] = False,
+    retry_failed: Annotated[
+        bool, typer.Option("--retry-failed", help="Try items again that failed before.")
+    ] = False,
+    refresh: Annotated[
+        bool, typer.Option("--refresh", help="Fetch pictures on the web again.")
+    ] = False,
+    allow_network: Annotated[
+        list[str],
+        typer.Option(help="A network that is not public, to fetch from all the same: 10.0.0.0/8."),
+    ] = [],  # noqa: B006
+    watch: Annotated[
+        bool, typer.Option("--watch", help="Go on, and keep in step with the folders.")
+    ] = False,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Only say what would be done.")
+    ] = False,
+    report: Annotated[
+        Path | None, typer.Option(help="Write a JSON line for every item to this file.")
+    ] = None,
+    quiet: Quiet = False,
+) -> None:
+    """Store pictures and captions; what is stored already is not encoded again."""
+    source: dict[str, Any] = {
+        "captions": captions,
+        "include": include,
+        "exclude": exclude,
+        "image_column": image_column,
+        "caption_column": caption_column,
+        "refresh": refresh,
+        "embeddings_model": embeddings_model,
+    }
+    with place.open() as index:
+        if dry_run:
+            print_preview(index.preview(*paths, **source))
+            return
+
+        def once() -> IngestReport:
+            with _progress(paths, quiet) as progress:
+                outcome = index.ingest(
+                    *paths,
+                    **source,
+                    **laying.options,
+                    prune=prune or watch,
+                    retry_failed=retry_failed,
+                    allow_networks=allow_network,
+                    report=report,
+                    progress=progress,
+                )
+            if not quiet:
+                print(_summary(outcome, index), flush=True)
+            print_failures(outcome)
+            return outcome
+
+        if watch:
+            from ingest.watch import watch as watching
+
+            for _ in watching([Path(path).expanduser() for path in paths], once):
+                pass
+        elif once().failed_count:
+            raise typer.Exit(ITEMS_FAILED)
+
+
+@contextmanager
+def _progress(paths: Sequence[str], quiet: bool) -> Iterator[Any]:
+    from threading import Thread
+
+    from tqdm import tqdm
+
+    from ingest.sources.folder import count
+
+    with tqdm(unit=" items", disable=True if quiet else None, file=sys.stderr) as bar:
+        folders = [Path(path).expanduser() for path in paths]
+        if all(folder.is_dir() for folder in folders):
+            # Beside the work: the bar learns how far it has to go when the counting is done.
+            def learn() -> None:
+                bar.total = sum(map(count, folders))
+
+            Thread(target=learn, daemon=True).start()
+        yield bar
+
+
+def _summary(report: IngestReport, index: twinlens.Index) -> str:
+    rate = report.images / report.seconds if report.seconds else 0.0
+    parts = [f"{report.images} images and {report.texts} texts encoded"]
+    for count, what in (
+        (report.unchanged, "unchanged"),
+        (report.duplicates, "more paths of stored images"),
+        (report.updated, "updated"),
+        (report.removed, "removed"),
+        (report.missing, "gone from disk but kept (--prune removes them)"),
+        (report.failed_count, "failed"),
+        (report.failed_before, "failed before and unchanged (--retry-failed tries again)"),
+    ):
+        if count:
+            parts.append(f"{count} {what}")
+    speed = f", {rate:.0f} images/s" if report.images else ""
+    held = index.info()
+    return (
+        f"{', '.join(parts)} in {report.seconds:.1f} s{speed}\n"
+        f"{held.name} now holds {held.images} images and {held.texts} texts "
+        f"({held.fingerprint.label})"
+    )

@@ -1,0 +1,178 @@
+"""What commands print for people: tables, and the lines beside them."""
+
+from __future__ import annotations
+
+import json
+import sys
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Sequence
+
+    from rich.table import Table
+
+    from ingest.preview import Preview
+    from ingest.reindex import ReindexReport
+    from ingest.report import IngestReport
+    from search.classify import Classified
+    from search.duplicates import Group
+    from search.evaluate import Evaluation
+    from search.hits import Hit
+    from search.indexes import IndexTrial
+
+#: How many failed items are listed one by one.
+LISTED = 20
+#: How many rows a table of no known length has at a time.
+PAGE = 100
+NOTHING_CLOSE = "nothing close: the best hits are no nearer than chance"
+
+
+def print_failures(outcome: IngestReport | ReindexReport) -> None:
+    for failure in outcome.failed[:LISTED]:
+        print(f"failed: {failure.uri}: {failure.reason}", file=sys.stderr)
+    if outcome.failed_count > LISTED:
+        more = outcome.failed_count - LISTED
+        print(f"... and {more} more: --report FILE lists them all", file=sys.stderr)
+
+
+def print_preview(preview: Preview) -> None:
+    print(
+        f"{preview.new} to read ({preview.changed} of them changed), "
+        f"{preview.captions_changed} with other captions, {preview.unchanged} unchanged, "
+        f"{preview.missing} gone from disk, {preview.failed} that cannot be stored, "
+        f"{preview.failed_before} failed before; nothing was done"
+    )
+
+
+def print_classified(found: Iterable[Classified]) -> int:
+    """Print what was classified, page by page, and how often each label came first."""
+    from collections import Counter
+    from itertools import islice
+
+    from rich.markup import escape
+
+    first: Counter[str] = Counter()
+    failed = 0
+    rest = iter(found)
+    while page := list(islice(rest, PAGE)):
+        table = new_table("picture", "label", "%", "then")
+        for one in page:
+            if one.error:
+                failed += 1
+                print(f"failed: {one.path}: {one.error}", file=sys.stderr)
+                continue
+            best, *others = one.guesses
+            first[best.label] += 1
+            then = ", ".join(f"{guess.label} {guess.probability:.0%}" for guess in others)
+            table.add_row(
+                escape(one.path), escape(best.label), f"{100 * best.probability:.0f}", escape(then)
+            )
+        if table.row_count:
+            show(table)
+    counted = ", ".join(f"{label} {count:,}" for label, count in first.most_common())
+    print(f"{first.total():,} pictures: {counted}" if counted else "no pictures")
+    return failed
+
+
+def print_duplicates(groups: Sequence[Group]) -> None:
+    from rich.markup import escape
+
+    if not groups:
+        print("no duplicates")
+        return
+    table = new_table("group", "picture", "size", "bytes", "similarity")
+    for number, group in enumerate(groups, 1):
+        for copy in group.copies:
+            for path in copy.paths:
+                table.add_row(
+                    str(number), escape(path), f"{copy.width}×{copy.height}", f"{copy.bytes:,}",
+                    f"{copy.similarity:.3f}",
+                )  # fmt: skip
+    show(table)
+    files = sum(group.files for group in groups)
+    print(
+        f"{len(groups):,} groups of {files:,} files; the first of each is the largest. Similarity: "
+        "cosine with it; equal files stand below one another with the same"
+    )
+
+
+def print_evaluations(found: Sequence[Evaluation], rates: Sequence[float]) -> None:
+    ks = (1, 5, 10)
+    more = ["img/s", "bytes/image"] if rates else []
+    table = new_table("model", "", *(f"R@{k}" for k in ks), "median", "ann", *more)
+    for number, one in enumerate(found):
+        costs = [f"{rates[number]:.0f}", f"{one.bytes_per_image:,}"] if rates else []
+        for side in one.directions:
+            # An interval need not be symmetric, so ± would not do.
+            recalls = (side.recall[k] for k in ks)
+            cells = [f"{100 * r.value:.1f} ({100 * r.low:.0f}–{100 * r.high:.0f})" for r in recalls]
+            rank = side.median_rank
+            ann = "–" if side.ann_recall != side.ann_recall else f"{side.ann_recall:.3f}"
+            table.add_row(
+                one.model, side.direction, *cells,
+                f"{rank.value:.0f} ({rank.low:.0f}–{rank.high:.0f})", ann, *costs,
+            )  # fmt: skip
+    show(table)
+    first = found[0]
+    left_out = f"; {first.unpaired:,} texts of no stored picture left out" if first.unpaired else ""
+    print(
+        f"{first.images:,} pictures, {first.texts:,} captions{left_out}. Recall in per cent, with "
+        "95 % intervals; median: of the rank; ann: the share of the exact ten nearest that Milvus "
+        "returns"
+    )
+
+
+def print_trials(trials: Iterable[IndexTrial], as_json: bool) -> None:
+    from dataclasses import asdict
+
+    if as_json:
+        for one in trials:
+            print(json.dumps(asdict(one)))
+        return
+    table = new_table("index", "parameters", "ann", "ms", "bytes/image")
+    for one in trials:
+        table.add_row(
+            one.index_type, one.parameters, f"{one.ann_recall:.3f}", f"{one.milliseconds:.1f}",
+            f"{one.bytes_per_vector:,}",
+        )  # fmt: skip
+    show(table)
+    print(
+        "ann: the share of the exact ten nearest that Milvus returns; ms: one query alone, the "
+        "median; bytes: computed from the layout"
+    )
+
+
+def print_hits(title: str, hits: Sequence[Hit]) -> None:
+    """Print results as a table."""
+    from rich.markup import escape
+
+    table = new_table("#", "relevance", "text" if hits and hits[0].text else "picture", "captions")
+    table.title, table.title_justify = escape(title), "left"
+    for rank, hit in enumerate(hits, 1):
+        where = str(hit.metadata.get("relative_path", hit.path))
+        says = where if hit.text else " / ".join(hit.captions[:2])
+        table.add_row(str(rank), f"{hit.relevance:.0%}", escape(hit.text or where), escape(says))
+    if hits and hits[0].text:
+        table.columns[3].header = "describes"
+    show(table)
+
+
+def new_table(*columns: str) -> Table:
+    from rich import box
+    from rich.table import Table
+
+    table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
+    numbers = {"#", "relevance", "images", "texts", "files", "failed", "dim", "MB", "text→image",
+               "image→text", "R@1", "R@5", "R@10", "median", "ann", "ms", "img/s",
+               "bytes/image", "group", "bytes", "similarity", "%"}  # fmt: skip
+    for column in columns:
+        table.add_column(column, justify="right" if column in numbers else "left", overflow="fold")
+    return table
+
+
+def show(table: Table) -> None:
+    from rich.console import Console
+
+    # Into a pipe there is no width to fold to, and programs want whole lines.
+    console = Console(width=None if sys.stdout.isatty() else 110)
+    console.print(table)
