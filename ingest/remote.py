@@ -148,9 +148,7 @@ class RemoteRun:
             reason = "it changed while it was handed over: ingest once more"
             self._tally.failure(Failure(upload.uri, reason, upload.root, transient=True))
 
-    def _parts(
-        self, wanted: Sequence[Upload], by_uri: dict[str, Item]
-    ) -> Iterator[list[Upload]]:
+    def _parts(self, wanted: Sequence[Upload], by_uri: dict[str, Item]) -> Iterator[list[Upload]]:
         """What is wanted with its bytes, as much at once as may travel together."""
         part: list[Upload] = []
         size = 0
@@ -262,9 +260,7 @@ def as_upload(item: Item) -> Upload:
     )
 
 
-def _gone(
-    destination: Destination, ledger: Ledger, roots: Iterable[str]
-) -> Iterator[list[str]]:
+def _gone(destination: Destination, ledger: Ledger, roots: Iterable[str]) -> Iterator[list[str]]:
     """The stored paths below the roots that are not here any more."""
     listed = sorted(set(roots))
     for root in listed:

@@ -218,6 +218,17 @@ def test_what_is_installed_is_there(
     assert kept == copied
 
 
+def test_no_file_of_a_package_is_left_out(project: dict[str, Any]) -> None:
+    data = project["tool"]["setuptools"]["package-data"]
+    packed = {
+        path for name, globs in data.items() for one in globs for path in (ROOT / name).glob(one)
+    }
+    for package in ("twinlens_cli", "search", "ingest"):
+        files = {path for path in (ROOT / package).rglob("*") if path.is_file()}
+        code = {path for path in files if path.suffix in (".py", ".pyc")}
+        assert files - code - packed == set()
+
+
 def test_the_image_starts_a_command_that_there_is(dockerfile: list[tuple[str, str]]) -> None:
     assert json.loads(_all(dockerfile, "ENTRYPOINT")[0]) == ["twinlens"]
     name, *options = json.loads(_all(dockerfile, "CMD")[0])

@@ -14,6 +14,7 @@ from conftest import ColourEncoder
 
 import ingest.copy
 import twinlens
+import twinlens_cli
 from ingest.carry import FIELDS, KEYS, ORDER
 from search.errors import (
     CollectionNotFoundError,
@@ -246,3 +247,25 @@ def test_what_cannot_be_copied(
         twinlens.copy(filled, copy, "photos")
     assert twinlens.copy(filled, copy, "photos", to="photos2").images == 8
     assert twinlens.copy(filled, filled, "photos", to="beside").images == 8
+
+
+def test_the_command_says_what_it_did(
+    filled: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    copy = tmp_path / "copy.db"
+    command = ["twinlens", "copy", str(filled), str(copy), "-c", "photos"]
+    monkeypatch.setattr("sys.argv", command)
+    with pytest.raises(SystemExit) as ended:
+        twinlens_cli.run()
+    assert not ended.value.code
+    assert "28 rows written" in capsys.readouterr().out
+    monkeypatch.setattr("sys.argv", [*command, "--shards", "2"])
+    with pytest.raises(SystemExit) as ended:
+        twinlens_cli.run()
+    assert ended.value.code == 2
+    said = capsys.readouterr().err
+    assert said.startswith("twinlens: the collection 'photos' has shards 1, not 2")
+    assert said.count("\n") == 1

@@ -231,9 +231,7 @@ def test_only_what_is_wanted_is_read(index: twinlens.Index, photos: Path) -> Non
     assert here.bytes_taken == (photos / "new.png").stat().st_size
 
 
-def test_what_failed_is_not_tried_again_unless_asked(
-    index: twinlens.Index, photos: Path
-) -> None:
+def test_what_failed_is_not_tried_again_unless_asked(index: twinlens.Index, photos: Path) -> None:
     (photos / "broken.png").write_bytes(b"no picture")
     assert hand_over(index, photos).failed_count == 1
     again = hand_over(index, photos)
@@ -250,9 +248,7 @@ def test_too_much_at_once_goes_in_halves(
     assert contents(index) == contents(plain)
 
 
-def test_one_that_is_too_large_by_itself_is_a_failure(
-    index: twinlens.Index, photos: Path
-) -> None:
+def test_one_that_is_too_large_by_itself_is_a_failure(index: twinlens.Index, photos: Path) -> None:
     class Small(Here):
         def put(self, items: Sequence[Upload], **options: Any) -> Uploaded:
             if sum(len(item.data or b"") for item in items) > 1_000:
@@ -398,9 +394,7 @@ def test_a_replaced_picture_goes_at_once_unless_more_follows(
     assert (index.info().images, index.info().files) == (1, 1)
 
 
-def test_pictures_are_taken_out_by_id_with_their_texts(
-    index: twinlens.Index, photos: Path
-) -> None:
+def test_pictures_are_taken_out_by_id_with_their_texts(index: twinlens.Index, photos: Path) -> None:
     hand_over(index, photos)
     red = image_id((photos / "red.png").read_bytes())
     done = index.intake().forget(ids=[red, "0" * 32])
@@ -422,12 +416,8 @@ def test_texts_alone_are_taken_out_by_id(index: twinlens.Index, tmp_path: Path) 
     assert index.info().files == 1
 
 
-@pytest.mark.parametrize(
-    "name", ["", "\x01was 0 /a.png", "a\0b", "/" + "é" * 2_100, "\x01"]
-)
-def test_a_name_that_is_none_is_refused(
-    index: twinlens.Index, paint: Paint, name: str
-) -> None:
+@pytest.mark.parametrize("name", ["", "\x01was 0 /a.png", "a\0b", "/" + "é" * 2_100, "\x01"])
+def test_a_name_that_is_none_is_refused(index: twinlens.Index, paint: Paint, name: str) -> None:
     with pytest.raises(UsageError):
         index.intake().put([Upload(name, data=paint("red").read_bytes())])
 
@@ -472,9 +462,7 @@ def test_a_preview_is_that_of_an_ingest_on_the_spot(
     both()
 
 
-def test_a_folder_that_cannot_be_read_is_not_gone(
-    index: twinlens.Index, photos: Path
-) -> None:
+def test_a_folder_that_cannot_be_read_is_not_gone(index: twinlens.Index, photos: Path) -> None:
     hand_over(index, photos)
     failure = remote.Failure(str(photos), "the folder cannot be read", str(photos), transient=True)
     for path in photos.iterdir():

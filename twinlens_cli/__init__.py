@@ -13,7 +13,7 @@ import typer
 
 import twinlens
 from search.errors import TwinlensError, UsageError
-from twinlens_cli import collections, copying, ingest, mcp, models, quality, search
+from twinlens_cli import collections, copy, ingest, mcp, models, plan, quality, search
 from twinlens_cli.exits import FAILURE, INTERRUPTED, USAGE
 from twinlens_cli.options import flat
 
@@ -69,6 +69,7 @@ app.command()(flat(quality.duplicates))
 app.command("export")(flat(collections.export))
 app.command("import")(flat(collections.import_))
 app.command()(flat(collections.reindex))
-app.command("copy")(flat(copying.copy))
+app.command("copy")(flat(copy.copy))
 app.command()(flat(collections.delete))
+app.command()(plan.plan)
 app.command()(flat(mcp.mcp))

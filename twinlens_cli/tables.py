@@ -164,7 +164,8 @@ def new_table(*columns: str) -> Table:
     table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
     numbers = {"#", "relevance", "images", "texts", "files", "failed", "dim", "MB", "text→image",
                "image→text", "R@1", "R@5", "R@10", "median", "ann", "ms", "img/s",
-               "bytes/image", "group", "bytes", "similarity", "%"}  # fmt: skip
+               "bytes/image", "group", "bytes", "similarity", "%", "memory GiB",
+               "per million images", "disk GiB", "query nodes"}  # fmt: skip
     for column in columns:
         table.add_column(column, justify="right" if column in numbers else "left", overflow="fold")
     return table

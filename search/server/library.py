@@ -151,13 +151,16 @@ class Library:
         """The collections there are, sorted."""
         return self.store.names()
 
-    def index(self, name: str | None = None, tenant: str = "", *, create: bool = False) -> Served:
+    def index(
+        self, name: str | None = None, tenant: str = "", *, create: bool = False, model: str = ""
+    ) -> Served:
         """A collection; of another generation once that is served.
 
         Args:
             name: ``None`` or "" for the default.
             tenant: whose rows; "" for all.
             create: whether it may be one that is not there yet, to be filled. Loads the model.
+            model: of one that is made, where it is not to be the library's.
 
         Raises:
             CollectionNotFoundError: there is none of that name.
@@ -166,7 +169,7 @@ class Library:
         """
         name = name or self.default
         check_name(name)
-        index = self._opened(name, create)
+        index = self._opened(name, create, model)
         return index.for_tenant(tenant) if tenant else index
 
     def encoder(self, fingerprint: Fingerprint) -> Encoder:
@@ -213,7 +216,7 @@ class Library:
             self._held.clear()
         self.store.close()
 
-    def _opened(self, name: str, create: bool) -> Served:
+    def _opened(self, name: str, create: bool, model: str) -> Served:
         with self._guard:
             held = self._held.get(name)
             now = time.monotonic()
@@ -223,7 +226,7 @@ class Library:
                 self._held.pop(name, None)
                 if not create:
                     raise self._missing(name)
-                return self._opener(name, self._new_model())
+                return self._opener(name, self._new_model(model))
             generation = self.store.corpus(name).generation
             if held is not None and held[1] == generation.number:
                 self._held[name] = held[0], held[1], now
@@ -240,10 +243,11 @@ class Library:
             )
         return open_encoders(fingerprint.source, device=self._device, precision=self._precision)
 
-    def _new_model(self) -> Encoder:
-        if not isinstance(self._model, str):
-            return self._model
-        opened = open_encoders(self._model, device=self._device, precision=self._precision)
+    def _new_model(self, name: str) -> Encoder:
+        model = name or self._model
+        if not isinstance(model, str):
+            return model
+        opened = open_encoders(model, device=self._device, precision=self._precision)
         fingerprint = opened.fingerprint
         with self._guard:
             return self._encoders.setdefault(

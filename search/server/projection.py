@@ -22,10 +22,10 @@ Method = Literal["pca", "umap"]
 METHODS: tuple[Method, ...] = get_args(Method)
 #: Pictures of a larger collection that stand on its map.
 MAX_POINTS = 20_000
-#: Share of the points that fill the map to its rim; those farther out are drawn in.
-INSIDE = 0.98
-#: How far from the middle the rim of these is; 1 is the edge of the map.
-RIM = 0.92
+#: Share of the points that say how large the map is; those farther out are drawn in.
+INSIDE = 0.97
+#: How suddenly: the higher, the less is changed within, and the more crowded is the rim.
+BEND = 3.0
 #: Neighbours on the map that say where another picture belongs.
 NEIGHBOURS = 3
 
@@ -168,8 +168,7 @@ class Sample:
 class Scale:
     """Fits points into the square from -1 to 1, whatever lies far out.
 
-    The middle ``INSIDE`` of each axis fills it to the ``RIM``; what is outside is pressed into what
-    is left, without changing its order.
+    Each axis is bent smoothly, in order: nearly straight in the middle, ever flatter outside.
     """
 
     def __init__(self, points: Doubles) -> None:
@@ -184,9 +183,8 @@ class Scale:
     def apply(self, points: Doubles) -> Points:
         """``[n, 2]`` of any size → float32 ``[n, 2]`` from -1 to 1."""
         scaled = (points - self._middle) / self._half
-        beyond = np.clip(np.abs(scaled) - 1, 0, None)
-        size = RIM * np.minimum(np.abs(scaled), 1) + (1 - RIM) * np.tanh(beyond)
-        fitted: Points = (np.sign(scaled) * size).astype(np.float32)
+        fitted: Points = scaled / (1 + np.abs(scaled) ** BEND) ** (1 / BEND)
+        fitted = fitted.astype(np.float32)
         return fitted
 
 

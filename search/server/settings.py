@@ -131,6 +131,11 @@ class Settings:
         unknown = next((name for name in settings if name not in known), None)
         if unknown is not None:
             raise UsageError(f"a server has no setting {unknown!r}: {', '.join(sorted(known))}")
+        for name in ("keys", "cors", "hosts", "proxies", "networks"):
+            if name in settings:
+                settings[name] = tuple(settings[name])
+        if "media" in settings:
+            settings["media"] = Path(settings["media"]).expanduser()
         return cls(**settings)
 
     @cached_property

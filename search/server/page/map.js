@@ -52,7 +52,8 @@ const card = createCard($("card"), {
 onLocked(createSignIn());
 
 /** What is known of a picture, asked for once; null where nothing can be known. */
-function about(id) {
+async function about(id) {
+  if (hits.has(id)) return hits.get(id);
   if (!known.has(id)) {
     known.set(id, item(id, map.collection).catch(() => {
       known.delete(id);
@@ -63,10 +64,16 @@ function about(id) {
   return known.get(id);
 }
 
-async function withRelevance(id) {
-  const said = await about(id);
-  const hit = hits.get(id);
-  return said && hit ? { ...said, relevance: hit.relevance } : said;
+// The list's titles are asked for one by one: what people look at themselves goes first.
+let titling = Promise.resolve();
+
+function title(link, id) {
+  titling = titling.then(async () => {
+    if (!link.isConnected) return;
+    const said = await about(id);
+    link.classList.remove("waiting");
+    if (said) link.querySelector(".map-list-title").textContent = titleOf(said);
+  });
 }
 
 function hover(point) {
@@ -87,7 +94,7 @@ async function near(point, pinned) {
   const id = map.ids[point];
   view.focus(point);
   card.show(id, null, { place: view.place(point), pinned });
-  const said = await withRelevance(id);
+  const said = await about(id);
   if (card.id === id && said) card.show(id, said, { place: view.place(point), pinned });
 }
 
@@ -114,6 +121,7 @@ function list() {
   // What somebody reads is not taken away under them.
   if (had && !wanted.includes(had)) wanted.unshift(had);
   place.replaceChildren(...wanted.map((id) => there.get(id) ?? entry(id)));
+  for (const [id, element] of there) if (!wanted.includes(id)) seen.unobserve(element);
   if (had) place.querySelector(`a[data-id="${had}"]`)?.focus({ preventScroll: true });
   for (const one of place.children) one.classList.toggle("lit", hits.has(one.dataset.id));
 }
@@ -127,17 +135,15 @@ const seen = new IntersectionObserver((entries) => {
     const image = h("img", { alt: "", decoding: "async", src: pathOf(id, "thumbnail", 160) });
     image.addEventListener("load", () => image.classList.add("there"), { once: true });
     link.querySelector(".map-list-picture").append(image);
-    about(id).then((said) => {
-      if (said) link.querySelector(".map-list-title").textContent = titleOf(said);
-    });
+    title(link, id);
   }
-}, { rootMargin: "200px" });
+});
 
 function entry(id) {
   const link = h(
     "a",
     {
-      href: addressOf(id), data: { id },
+      class: "waiting", href: addressOf(id), data: { id },
       on: {
         focus: () => link.matches(":focus-visible") && point(id),
         blur: () => card.id === id && close(),

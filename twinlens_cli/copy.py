@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import sys
-from functools import partial
-from typing import Annotated
+from contextlib import ExitStack
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 import twinlens
 from twinlens_cli.options import Laying, Quiet
+
+if TYPE_CHECKING:
+    from ingest.report import Progress
 
 
 def copy(
@@ -39,17 +42,24 @@ def copy(
     """Copy a collection to another database, a server or a file; run it again to go on."""
     from tqdm import tqdm
 
-    outcome = twinlens.copy(
-        source,
-        target,
-        collection,
-        to=to,
-        source_token=source_token,
-        target_token=target_token,
-        sample=sample,
-        progress=partial(_bar, tqdm, quiet),
-        **laying.options,
-    )
+    with ExitStack() as stack:
+
+        def bar(total: int) -> Progress:
+            made = tqdm(total=total, unit=" rows", disable=True if quiet else None, file=sys.stderr)
+            shown: Progress = stack.enter_context(made)
+            return shown
+
+        outcome = twinlens.copy(
+            source,
+            target,
+            collection,
+            to=to,
+            source_token=source_token,
+            target_token=target_token,
+            sample=sample,
+            progress=bar,
+            **laying.options,
+        )
     if not quiet:
         print(
             f"{outcome.collection} holds {outcome.images} images, {outcome.texts} texts, "
@@ -57,7 +67,3 @@ def copy(
             f"{outcome.seconds:.1f} s ({outcome.rows_per_second:.0f}/s), "
             f"{outcome.compared} compared"
         )
-
-
-def _bar(tqdm: type, quiet: bool, total: int) -> object:
-    return tqdm(total=total, unit=" rows", disable=True if quiet else None, file=sys.stderr)

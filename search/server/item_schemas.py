@@ -1,0 +1,110 @@
+"""What writing over HTTP takes and gives, and what a listing gives, as pydantic models."""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+from pydantic import Field, JsonValue
+
+from search.records import MAX_CAPTIONS, MAX_PATH_BYTES, MAX_TEXT_BYTES
+from search.server.schemas import CollectionName, Given, Name, Taken
+
+#: Paths or ids in one deletion.
+MAX_DELETED = 1_000
+_INT64 = 2**63 - 1
+
+Path = Annotated[str, Field(max_length=MAX_PATH_BYTES)]
+Caption = Annotated[str, Field(max_length=2 * MAX_TEXT_BYTES)]
+
+
+class ItemIn(Taken):
+    """One item of a corpus; see ``search.uploads.Upload``."""
+
+    uri: Annotated[str, Field(min_length=1, max_length=MAX_PATH_BYTES)]
+    root: Path = ""
+    relative: Path = ""
+    kind: Literal["image", "text", "missing"] = "image"
+    captions: Annotated[
+        list[Annotated[str, Field(max_length=2 * MAX_TEXT_BYTES)]], Field(max_length=MAX_CAPTIONS)
+    ] = []
+    metadata: dict[str, JsonValue] = {}
+    size: Annotated[int, Field(ge=-1, le=_INT64)] = -1
+    mtime_ns: Annotated[int, Field(ge=-1, le=_INT64)] = -1
+    fixed: bool = False
+    file: Annotated[int, Field(ge=0, le=100_000)] | None = None
+    failed: Annotated[str, Field(max_length=10_000)] = ""
+
+
+class ItemsIn(Taken):
+    """Items to store, and how."""
+
+    items: list[ItemIn] = []
+    collection: CollectionName = None
+    model: Annotated[str, Field(max_length=200)] = ""
+    prune: bool = False
+    retry_failed: bool = False
+    more: bool = False
+    dry_run: bool = False
+
+
+class DeleteIn(Taken):
+    """What to take out."""
+
+    paths: Annotated[list[Path], Field(max_length=MAX_DELETED)] = []
+    ids: Annotated[list[Name], Field(max_length=MAX_DELETED)] = []
+    collection: CollectionName = None
+
+
+class GoneIn(Taken):
+    """Paths that are no longer on the client's disk."""
+
+    paths: Annotated[list[Path], Field(max_length=MAX_DELETED)]
+    prune: bool = False
+    collection: CollectionName = None
+
+
+class ItemDone(Given):
+    """What became of one item."""
+
+    uri: str
+    status: str
+    reason: str
+    ms: float
+
+
+class ItemsDone(Given):
+    """What became of them; ``wanted`` are positions whose bytes are to come."""
+
+    items: list[ItemDone]
+    wanted: list[int]
+    texts: int
+    removed: int
+    encode_seconds: float
+
+
+class GoneDone(Given):
+    """How many pictures were deleted, and how many paths are gone whose pictures were kept."""
+
+    removed: int
+    missing: int
+
+
+class Listed(Given):
+    """A picture by its id and one of its paths."""
+
+    id: str
+    path: str
+
+
+class ItemsListed(Given):
+    """A page of pictures, in the order of their ids; ``next`` is "" on the last."""
+
+    items: list[Listed]
+    next: str
+
+
+class PathsListed(Given):
+    """A page of paths, in order; ``next`` is "" on the last."""
+
+    paths: list[str]
+    next: str

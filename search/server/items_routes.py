@@ -1,0 +1,292 @@
+"""``/v1/items``: what is stored, page by page; and writing, for those who have what is to be stored.
+
+Writes to a collection come one after the other. What was sent of pictures is kept, so that they
+can be shown, until no collection holds them any more.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Callable, Sequence
+from contextlib import asynccontextmanager, suppress
+from dataclasses import asdict
+from typing import Annotated, Any, Literal, Protocol, TypeVar, cast
+
+from fastapi import APIRouter, Query, Request
+from pydantic import Field, JsonValue, create_model
+from starlette.responses import JSONResponse
+
+from search.errors import ImageError, ModelMismatchError, TwinlensError, UsageError
+from search.filters import compile_filter
+from search.listing import list_paths, list_pictures
+from search.models import CATALOGUE, resolve
+from search.originals import read_file
+from search.query import MAX_QUERY_TEXT
+from search.records import MAX_CAPTIONS, MAX_PATH_BYTES, MAX_TEXT_BYTES, image_id
+from search.server import schemas
+from search.server.auth import key_of
+from search.server.batching import QueueFullError
+from search.server.bodies import read_body
+from search.server.context import Context
+from search.server.library import Served
+from search.server.openapi import problems
+from search.server.problems import Problem
+from search.store import check_name
+from search.uploads import Forgotten, Upload, Uploaded, UploadedItem
+
+T = TypeVar("T")
+#: Writes to one collection that may wait.
+WAITING = 16
+#: Paths or ids in one deletion.
+MAX_DELETED = 1_000
+_INT64 = 2**63 - 1
+
+Path = Annotated[str, Field(max_length=MAX_PATH_BYTES)]
+Collection = Annotated[
+    str, Query(description="Which collection; the server's own where it is left out.")
+]
+After = Annotated[str, Query(max_length=MAX_PATH_BYTES, description="`next` of the page before.")]
+
+
+_ITEM = {"uri": "/photos/a.jpg", "root": "/photos", "captions": ["two dogs"], "file": 0}
+_PUT = {
+    "what is there": {"items": [{**_ITEM, "size": 1234, "mtime_ns": 1, "file": None}]},
+    "a text": {"items": [{"uri": "notes#1", "kind": "text", "captions": ["two dogs in snow"]}]},
+}
+_DELETE = {
+    "a folder": {"paths": ["/photos/2019"]},
+    "a picture": {"ids": ["0e5751c026e543b2e8ab2eb06099daa1"]},
+}
+_GONE = {"moved": {"paths": ["/photos/a.jpg"]}}
+
+
+def router(ctx: Context) -> APIRouter:
+    """The routes of writing, and of listing what is stored."""
+    routes = APIRouter(tags=["items"])
+    writing = [ctx.need("write", tenants=True)]
+    turns = Turns()
+    kept = Kept(ctx)
+    model: type[ItemsIn] = create_model(
+        "ItemsBody",
+        __base__=ItemsIn,
+        items=(Annotated[list[ItemIn], Field(max_length=ctx.settings.max_items)], []),
+    )
+
+    async def write(
+        request: Request, name: str | None, work: Callable[[Intake], T], heavy: bool = False
+    ) -> T:
+        """Do something to a collection that exists, when it is its turn."""
+        async with turns.of(name or ctx.library.default):
+            index = await ctx.index(request, name)
+            run = ctx.run_heavy if heavy else ctx.run
+            return await run(work, cast(Writable, index).intake())
+
+    @routes.get(
+        "/v1/items",
+        response_model=ItemsListed,
+        responses=problems(400, 404),
+        dependencies=[ctx.need("read", tenants=True)],
+    )
+    async def listed(
+        request: Request,
+        where: Annotated[str, Query(max_length=MAX_QUERY_TEXT, description="A filter.")] = "",
+        after: After = "",
+        collection: Collection = "",
+    ) -> JSONResponse:
+        """The stored pictures that satisfy a filter, in the order of their ids."""
+        index = await ctx.index(request, collection)
+        rows = await ctx.run(_pictures, index, where, after)
+        items = [{"id": row["id"], "path": row["path"]} for row in rows]
+        return JSONResponse({"items": items, "next": items[-1]["id"] if items else ""})
+
+    @routes.get(
+        "/v1/files",
+        response_model=PathsListed,
+        responses=problems(400, 404),
+        dependencies=writing,
+    )
+    async def files(
+        request: Request,
+        root: Annotated[str, Query(max_length=MAX_PATH_BYTES, description="As it was ingested.")],
+        after: After = "",
+        collection: Collection = "",
+    ) -> JSONResponse:
+        """The paths that are stored below a root, in order: to find out what is gone."""
+        index = await ctx.index(request, collection)
+        paths = await ctx.run(list_paths, index.engine.corpus, root, after)
+        return JSONResponse({"paths": paths, "next": paths[-1] if paths else ""})
+
+    @routes.post(
+        "/v1/items",
+        response_model=ItemsDone,
+        responses=problems(400, 409, 413, 415, 422, 429),
+        dependencies=writing,
+        openapi_extra=ctx.docs.json(model, _PUT, field_name="items", file_name="file"),
+    )
+    async def put(request: Request) -> JSONResponse:
+        """Store items. First without files: `wanted` are the positions of those whose bytes are
+        needed; then these again, as a form with `items` (JSON) and each `file` by its number.
+
+        Nothing is done twice, so a request may be repeated. Of a series of calls each says `more`,
+        and one without items ends it; `dry_run` only says what would be done.
+        """
+        body = await read_body(
+            ctx,
+            request,
+            model,
+            field_name="items",
+            file_name="file",
+            max_files=ctx.settings.max_items,
+        )
+        said = body.said
+        uploads = _uploads(said.items, body.files)
+        _check_model_name(said.model, ctx)
+        name = said.collection or ctx.library.default
+        check_name(name)
+        key = key_of(request)
+        tenant = key.tenant if key is not None else ""
+        options = {"prune": said.prune, "retry_failed": said.retry_failed, "more": said.more}
+
+        def work() -> tuple[Uploaded, frozenset[str]]:
+            there = ctx.library.store.exists(name)
+            if not (there or (body.files or any(one.kind == "text" for one in uploads))):
+                # Before there is something to store no model is loaded.
+                return _all_wanted(uploads), frozenset()
+            index = ctx.library.index(name, tenant, create=True, model=said.model)
+            if there and said.model:
+                _check_model(index, said.model)
+            intake = cast(Writable, index).intake()
+            if said.dry_run:
+                return Uploaded(tuple(intake.judge(uploads))), frozenset()
+            new = kept.keep(uploads)
+            try:
+                return intake.put(uploads, **options), new
+            except TwinlensError:
+                kept.drop(new)
+                raise
+            finally:
+                if not there:
+                    ctx.library.forget(name)
+
+        heavy = bool(body.files) or any(one.captions for one in uploads)
+        async with turns.of(name):
+            done, new = await (ctx.run_heavy(work) if heavy else ctx.run(work))
+            failed = {row.uri for row in done.items if row.status == "failed"}
+            lost = {image_id(one.data) for one in uploads if one.data and one.uri in failed}
+            await ctx.run(kept.drop, done.deleted | (new & lost))
+        return JSONResponse(
+            {
+                "items": [asdict(row) for row in done.items],
+                "wanted": list(done.wanted),
+                "texts": done.texts,
+                "removed": len(done.deleted),
+                "encode_seconds": round(done.encode_seconds, 3),
+            }
+        )
+
+    @routes.post(
+        "/v1/items/delete",
+        response_model=schemas.Deleted,
+        responses=problems(400, 404, 413, 415, 422, 429),
+        dependencies=writing,
+        openapi_extra=ctx.docs.json(DeleteIn, _DELETE),
+    )
+    async def delete(request: Request) -> JSONResponse:
+        """Take out paths with all that is below them, or pictures by their ids; files stay."""
+        said = (await read_body(ctx, request, DeleteIn)).said
+        if bool(said.paths) == bool(said.ids):
+            raise UsageError("name either paths or ids to take out")
+
+        def work(intake: Intake) -> Forgotten:
+            done = intake.forget(said.paths, said.ids)
+            kept.drop(done.pictures)
+            return done
+
+        done = await write(request, said.collection, work)
+        return JSONResponse({"deleted": done.count})
+
+    @routes.post(
+        "/v1/items/gone",
+        response_model=GoneDone,
+        responses=problems(400, 404, 413, 415, 422, 429),
+        dependencies=writing,
+        openapi_extra=ctx.docs.json(GoneIn, _GONE),
+    )
+    async def gone(request: Request) -> JSONResponse:
+        """Forget paths that are no longer on the client's disk.
+
+        Pictures that have no other path are kept, unless `prune` asks for their removal.
+        """
+        said = (await read_body(ctx, request, GoneIn)).said
+
+        def work(intake: Intake) -> Forgotten:
+            done = intake.forget_gone(said.paths, prune=said.prune)
+            kept.drop(done.pictures)
+            return done
+
+        done = await write(request, said.collection, work)
+        return JSONResponse({"removed": len(done.pictures), "missing": done.missing})
+
+    return routes
+
+
+def _uploads(items: Sequence[ItemIn], files: Sequence[bytes]) -> list[Upload]:
+    uploads = []
+    used: set[int] = set()
+    for number, item in enumerate(items):
+        data = None
+        if item.file is not None:
+            if item.kind != "image" or item.failed:
+                raise UsageError(f"item {number} has a file, but is no picture that was read")
+            if item.file >= len(files) or item.file in used:
+                raise UsageError(f"item {number} has file {item.file}: there are {len(files)}, "
+                                 "and each belongs to one item")  # fmt: skip
+            used.add(item.file)
+            data = files[item.file]
+        uploads.append(
+            Upload(
+                uri=item.uri,
+                root=item.root,
+                relative=item.relative,
+                kind=item.kind,
+                size=item.size,
+                mtime_ns=item.mtime_ns,
+                captions=tuple(item.captions),
+                metadata=item.metadata,
+                fixed=item.fixed,
+                data=data,
+                failed=item.failed,
+            )
+        )
+    if len(used) < len(files):
+        raise UsageError("the form has files that no item names")
+    return uploads
+
+
+def _all_wanted(uploads: Sequence[Upload]) -> Uploaded:
+    """The answer where nothing is stored yet and nothing could be."""
+    wanted = [n for n, one in enumerate(uploads) if one.kind == "image" and not one.failed]
+    return Uploaded(wanted=tuple(wanted))
+
+
+def _pictures(index: Served, where: str, after: str) -> list[dict[str, Any]]:
+    corpus = index.engine.corpus
+    expression = compile_filter(where, corpus.fields("images"), corpus.capabilities)
+    return list_pictures(corpus, expression, after)
+
+
+def _check_model_name(name: str, ctx: Context) -> None:
+    """Raise ``UsageError`` unless the model is one of ours: a client names no files."""
+    if name and name not in {entry.name for entry in CATALOGUE}:
+        known = ", ".join(entry.name for entry in CATALOGUE)
+        raise UsageError(f"a model for a new collection is one of {known}; or leave it out")
+
+
+def _check_model(index: Served, name: str) -> None:
+    stored = index.engine.corpus.fingerprint
+    spec = resolve(name)
+    if (spec.architecture, spec.weights) != (stored.architecture, stored.weights):
+        raise ModelMismatchError(
+            f"the collection {index.collection!r} holds embeddings of {stored.label}, which "
+            f"{spec.label} cannot be compared with: leave the model out, or use another collection"
+        )
