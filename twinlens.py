@@ -290,7 +290,7 @@ class Index:
             ModelError: the model cannot be loaded.
             StoreError: Milvus refused. What was written is kept; run it again to go on.
         """
-        from ingest.options import open_items, split_options
+        from ingest.options import nothing_found, open_items, split_options
         from ingest.pipeline import Pipeline
         from ingest.report import report_file
 
@@ -305,7 +305,7 @@ class Index:
             # Nothing is made, and no model loaded, before there is something to store.
             first = next(items, None)
             if first is None:
-                raise SourceError(_nothing_found(paths))
+                raise SourceError(nothing_found(paths))
             items = chain([first], items)
             self._store.check_layout(layout)
             fingerprint = declared or self._load_encoder().fingerprint
@@ -323,7 +323,7 @@ class Index:
             )
             outcome = pipeline.run(items, _roots(paths))
         if not (outcome.items or outcome.texts or outcome.removed or outcome.missing):
-            raise SourceError(_nothing_found(paths))
+            raise SourceError(nothing_found(paths))
         return outcome
 
     def preview(self, *paths: str | os.PathLike[str], **source: Unpack[SourceOptions]) -> Preview:
@@ -847,59 +847,6 @@ def _roots(paths: Sequence[str | os.PathLike[str]]) -> list[str]:
     from ingest.sources.patterns import name_of
 
     return [name_of(path) for path in paths]
-
-
-def _nothing_found(paths: Sequence[str | os.PathLike[str]]) -> str:
-    from search.images import supported_extensions
-
-    where = ", ".join(os.fspath(path) for path in paths)
-    looked_for = ", ".join(sorted(supported_extensions()))
-    return f"no pictures in {where}: looked for files ending in {looked_for}"
-
-
-def serve(
-    db: str | os.PathLike[str] | None = None,
-    collection: str = DEFAULT_COLLECTION,
-    *,
-    model: str | Encoder = "auto",
-    device: str = "auto",
-    precision: Precision = "auto",
-    token: str = "",
-    started: Callable[[str], None] | None = None,
-    **settings: Any,
-) -> None:
-    """Answer over HTTP, and show the search page, until told to stop: see ``docs/serve.md``.
-
-    Args:
-        db, model, device, precision, token: see ``open``.
-        collection: the one that is meant where a request names none.
-        started: called with the server's address once it answers.
-        settings: host, port, keys and all else that ``search.server.settings.Settings`` has.
-
-    Raises:
-        UsageError: a setting makes no sense, or the address cannot be listened on.
-        StoreLockedError, StoreUnreachableError: the database cannot be opened.
-    """
-    from search.server.run import serve as run
-    from search.server.settings import Settings
-    from search.store import Store
-
-    name = os.fspath(db) if db is not None else default_db()
-    chosen = Settings.of(db=name, collection=collection, **settings)
-    store = Store(name, token=token)
-
-    def opened(name: str, encoder: Encoder) -> Index:
-        return Index(store, name, model=encoder)
-
-    run(
-        store,
-        opened,
-        chosen,
-        model=model,
-        device=device,
-        precision=precision,
-        started=started,
-    )
 
 
 def main() -> None:

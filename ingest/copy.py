@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import random
 import time
+from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import Unpack
@@ -98,25 +99,24 @@ def copy(
         raise UsageError(f"{name} in {source.uri} would be copied onto itself: name another")
     old = source.corpus(name)
     new = _target(old, target, to, layout)
-    shown = progress(_count(old)) if progress is not None else None
+    shown = progress(_rows(old)) if progress is not None else None
+    new.load()
     carried = _Copy(old, new, shown)
     for _ in range(ROUNDS):
         carried.round()
-        differing = carried.differing()
-        if not differing:
+        if not carried.differing:
             break
     else:
         advice = "run it again"
         if new.generation.complete:
             advice = "it may have rows of its own: drop it first, or name another with --to"
-        raise StoreError(f"the copy has {', '.join(differing)}: {advice}")
+        raise StoreError(f"the copy has {', '.join(carried.differing)}: {advice}")
     compared = sum(
         _compare(part, beside, kind, sample) for part, beside in carried.parts for kind in _SEARCHED
     )
     if not new.generation.complete:
         new.mark(complete=True)
     new.settle()
-    held = {kind: sum(beside.count(kind) for _, beside in carried.parts) for kind in ORDER}
     if not target.exists(to) or target.corpus(to).generation.number != new.generation.number:
         target.switch(to, new.generation.number)
     for generation in target.generations(to):
@@ -124,9 +124,9 @@ def copy(
             target.drop_generation(to, generation.number)
     return CopyReport(
         collection=to,
-        images=held["images"],
-        texts=held["texts"],
-        files=held["files"],
+        images=carried.held["images"],
+        texts=carried.held["texts"],
+        files=carried.held["files"],
         written=carried.written,
         compared=compared,
         seconds=time.perf_counter() - began,
@@ -167,34 +167,35 @@ class _Copy:
         self._old = old
         self._new = new
         self._progress = progress
-        self._first = True
         self.written = 0
         #: Each tenant's corpora, or the only ones.
         self.parts: list[tuple[Corpus, Corpus]] = []
+        #: Rows of the copy when a round ended, and what is not the same in number.
+        self.held: Counter[Kind] = Counter()
+        self.differing: list[str] = []
 
     def round(self) -> None:
-        """Once through everything."""
-        ours = not self._new.generation.complete
+        """Once through everything, and a second time also for what the source does not have."""
+        ours, again = not self._new.generation.complete, bool(self.differing)
         self._pair(ours)
         for part, beside in self.parts:
             for kind in ORDER:
                 if kind != "files":
                     beside.learn(kind, part.learned(kind))
-                self._fill(part, beside, kind)
-                if ours and beside.count(kind) != part.count(kind):
+                if ours and again:
                     clear(part, beside, kind)
-        self._first = False
+                self._fill(part, beside, kind, again)
+        self._count()
 
-    def differing(self) -> list[str]:
-        """What is not the same in number."""
-        found = []
+    def _count(self) -> None:
+        self.held, self.differing = Counter(), []
         for part, beside in self.parts:
             whose = f" of {part.tenant}" if part.tenant else ""
             for kind in ORDER:
                 has, copied = part.count(kind), beside.count(kind)
+                self.held[kind] += copied
                 if has != copied:
-                    found.append(f"{copied} {kind}{whose} instead of {has}")
-        return found
+                    self.differing.append(f"{copied} {kind}{whose} instead of {has}")
 
     def _pair(self, ours: bool) -> None:
         """Find the tenants; of one that is gone from the source, a copy of ours has nothing."""
@@ -207,9 +208,9 @@ class _Copy:
             if beside.tenant not in known:
                 beside.clear()
 
-    def _fill(self, part: Corpus, beside: Corpus, kind: Kind) -> None:
+    def _fill(self, part: Corpus, beside: Corpus, kind: Kind, again: bool) -> None:
         """Write what is missing, or other than it was; a thread reads on meanwhile."""
-        empty = beside.count(kind) == 0
+        empty = not again and beside.count(kind) == 0
         fields = FIELDS[kind] if kind == "files" else [*FIELDS[kind], "vector"]
 
         def write(chunk: _Chunk) -> None:
@@ -222,11 +223,11 @@ class _Copy:
             beside.insert(kind, missing)
             beside.upsert(kind, changed)
             self.written += len(missing) + len(changed)
-            if self._progress is not None and self._first:
+            if self._progress is not None and not again:
                 self._progress.update(len(chunk.rows))
 
         with Writer(write) as writer:
-            for rows in part.scan(kind, fields, batch=PAGE, strong=not self._first):
+            for rows in part.scan(kind, fields, batch=PAGE, strong=again):
                 if kind == "files":
                     rows = [row | {"vector": np.zeros(2, dtype=np.float32)} for row in rows]
                 writer.put(_Chunk(rows))
@@ -240,7 +241,7 @@ class _Chunk:
     tried: bool = False
 
 
-def _count(corpus: Corpus) -> int:
+def _rows(corpus: Corpus) -> int:
     return sum(part.count(kind) for part in corpus.parts() for kind in ORDER)
 
 

@@ -127,6 +127,7 @@ def import_corpus(corpus: Corpus, folder: Path, manifest: Manifest) -> Exchanged
 
     Raises:
         SourceError: a file is damaged. Shards before it have been written.
+        StoreError: the corpus is being reindexed, and may have missed some of it; import it again.
     """
     known: set[str] = set()
     looks = corpus.count("images") > 0
@@ -144,6 +145,8 @@ def import_corpus(corpus: Corpus, folder: Path, manifest: Manifest) -> Exchanged
     both = sorted(known)
     for start in range(0, len(both), BATCH):
         reconcile(corpus, both[start : start + BATCH])
+    corpus.check_open()
+    corpus.settle()
     return Exchanged.of(folder, manifest)
 
 

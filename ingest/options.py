@@ -76,3 +76,12 @@ def open_items(
         refresh=options.get("refresh", False),
         embeddings=embeddings,
     )
+
+
+def nothing_found(paths: Sequence[Path]) -> str:
+    """What to say where the paths hold no pictures at all."""
+    from search.images import supported_extensions
+
+    where = ", ".join(os.fspath(path) for path in paths)
+    looked_for = ", ".join(sorted(supported_extensions()))
+    return f"no pictures in {where}: looked for files ending in {looked_for}"

@@ -81,9 +81,7 @@ class Classifier:
     def __init__(
         self, encoder: Encoder, labels: Sequence[str], templates: Sequence[str] = TEMPLATES
     ) -> None:
-        self.labels = list(dict.fromkeys(label.strip() for label in labels if label.strip()))
-        if len(self.labels) < 2:
-            raise UsageError("there must be two labels to choose from at least")
+        self.labels = distinct(labels)
         for template in templates:
             if "{}" not in template:
                 raise UsageError(f"a template has {{}} where the label goes; {template!r} has not")
@@ -115,6 +113,18 @@ class Classifier:
             tuple(Guess(self.labels[number], float(row[number])) for number in numbers)
             for row, numbers in zip(found, order, strict=True)
         ]
+
+
+def distinct(labels: Sequence[str]) -> list[str]:
+    """Labels without those that say nothing or come again.
+
+    Raises:
+        UsageError: there are fewer than two.
+    """
+    found = list(dict.fromkeys(label.strip() for label in labels if label.strip()))
+    if len(found) < 2:
+        raise UsageError("there must be two labels to choose from at least")
+    return found
 
 
 def classify_stored(

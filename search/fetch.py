@@ -108,7 +108,7 @@ class Fetcher:
     def _pools(self) -> PoolManager:
         from urllib3 import PoolManager
 
-        pools = PoolManager(num_pools=64, maxsize=8, ssl_context=_tls())
+        pools = PoolManager(num_pools=64, maxsize=8, ssl_context=tls_context())
         pools.pool_classes_by_scheme = _watched_pools()
         return pools
 
@@ -252,7 +252,8 @@ def _system_resolver(host: str, port: int) -> list[str]:
     return list(dict.fromkeys(str(address[0]) for *_, address in found))
 
 
-def _tls() -> ssl.SSLContext:
+def tls_context() -> ssl.SSLContext:
+    """What to check a server's certificate by."""
     context = ssl.create_default_context()
     with suppress(ImportError):
         # Some systems' Python comes without the certificates of the world.

@@ -2,10 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import closing
-from typing import cast
-
 from search.expressions import begins, quote
 from search.records import Kind, Row
 from search.store import Corpus
@@ -30,6 +26,6 @@ def list_paths(corpus: Corpus, root: str, after: str = "") -> list[str]:
 def _page(corpus: Corpus, kind: Kind, fields: list[str], expression: str, after: str) -> list[Row]:
     wanted = f"({expression}) and {after}" if expression else after
     # A plain query with a limit gives any rows that match, an iterator the first by their keys.
-    rows = cast(Iterator[list[Row]], corpus.scan(kind, fields, wanted, batch=PAGE))
-    with closing(rows):  # type: ignore[type-var]  # a generator
-        return next(rows, [])
+    for rows in corpus.scan(kind, fields, wanted, batch=PAGE):
+        return rows
+    return []

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence, Set
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any, get_args
@@ -438,6 +439,11 @@ class Corpus:
                 "over: run this again in a moment, or, if the reindexing was broken off, run "
                 "`twinlens reindex` once more"
             )
+
+    def load(self) -> None:
+        """Load all collections beside one another; else each is on its first use."""
+        with _milvus("load a collection"), ThreadPoolExecutor(len(KINDS)) as pool:
+            list(pool.map(self._of, KINDS))
 
     def settle(self) -> None:
         """Bring what was written into the shape that is quick to search, after many writes.

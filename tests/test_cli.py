@@ -186,6 +186,31 @@ def test_results_can_be_passed_over(corpus: Corpus, run: Run) -> None:
     assert run("search", "red", *corpus.options, "--min-score", "1", "--json").out == ""
 
 
+def test_pages_go_on_by_their_cursor(corpus: Corpus, run: Run) -> None:
+    whole = run("search", "red", *corpus.options, "--json").out.splitlines()
+    pages, more = [], ["red"]
+    while more:
+        found = run("search", *more, *corpus.options, "-n", "3", "--json")
+        assert found.code == 0, found.err
+        page = [json.loads(line) for line in found.out.splitlines()]
+        assert not any("cursor" in hit for hit in page[:-1])
+        pages.append(page)
+        more = ["--cursor", page[-1]["cursor"]] if "cursor" in page[-1] else []
+    assert [len(page) for page in pages] == [3, 3, 2]
+    told = [hit["id"] for page in pages for hit in page]
+    assert told == [json.loads(line)["id"] for line in whole]
+
+
+def test_a_page_by_its_cursor_as_a_table(corpus: Corpus, run: Run) -> None:
+    first = run("search", "red", *corpus.options, "-n", "7", "--json").out.splitlines()[-1]
+    cursor = json.loads(first)["cursor"]
+    found = run("search", "--cursor", cursor, *corpus.options)
+    assert "next page → images" in found.out
+    assert found.out.count(".png") == 1
+    again = run("search", "red", "--cursor", cursor, *corpus.options)
+    assert (again.code, again.complaint[:28]) == (2, "a cursor remembers the query")
+
+
 def test_a_file_of_queries(corpus: Corpus, run: Run, tmp_path: Path) -> None:
     file = tmp_path / "queries.txt"
     file.write_text("a red picture\n\n  a blue picture \n")
@@ -205,7 +230,13 @@ def test_a_file_of_queries_stands_alone(run: Run, tmp_path: Path) -> None:
     file.write_text("\n \n")
     assert "has no queries" in run("search", "--queries", file).complaint
     assert "cannot be read" in run("search", "--queries", tmp_path / "none.txt").complaint
-    for beside in (["red"], ["--not", "red"], ["--mode", "text"], ["--collapse", "0.9"]):
+    for beside in (
+        ["red"],
+        ["--not", "red"],
+        ["--cursor", "x"],
+        ["--mode", "text"],
+        ["--collapse", "0.9"],
+    ):
         done = run("search", "--queries", file, *beside)
         assert (done.code, done.complaint[:9]) == (2, "--queries")
 
@@ -361,6 +392,7 @@ def test_a_bad_caption_file_names_its_line(run: Run, tmp_path: Path) -> None:
         (["search", "red", "--in", "videos"], "use images or texts"),
         (["search", "red", "-n", "0"], "must be from 1"),
         (["search", "--not", "red"], "say also what to look for"),
+        (["search", "--cursor", "nonsense"], "this is no cursor"),
         (["search", "red", "--weight", "0"], "a weight is above 0"),
         (["search", "red", "--mode", "both"], "use dense, hybrid or text"),
         (["search", "red", "--like", "nothing"], "nothing stored has the id or the path"),

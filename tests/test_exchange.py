@@ -1,12 +1,8 @@
-"""Export and import: every row comes back as it was, and nothing hostile gets in.
-
-``TWINLENS_TEST_SERVER=http://host:19530 pytest tests/test_exchange.py`` goes by a server, too.
-"""
+"""Export and import: every row comes back as it was, and nothing hostile gets in."""
 
 from __future__ import annotations
 
 import json
-import os
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -22,12 +18,11 @@ from typer.testing import CliRunner
 import twinlens
 from ingest.exchange import export_corpus
 from ingest.manifest import KINDS, NAME, File, Manifest
-from search.errors import ModelMismatchError, SourceError, UsageError
+from search.errors import ModelMismatchError, SourceError, StoreError, UsageError
 from search.records import FILE_FIELDS, IMAGE_FIELDS, TEXT_FIELDS, Row
 from search.store import Corpus
 from twinlens_cli import app
 
-SERVER = os.environ.get("TWINLENS_TEST_SERVER", "")
 FIELDS = {"images": IMAGE_FIELDS, "texts": TEXT_FIELDS, "files": FILE_FIELDS}
 
 
@@ -90,18 +85,13 @@ def test_every_row_comes_back_as_it_was(
     assert len(list((exported / "metadata").iterdir())) == 3
 
 
-@pytest.mark.skipif(not SERVER, reason="TWINLENS_TEST_SERVER names no server")
-def test_from_a_file_to_a_server_and_back(
-    filled: twinlens.Index, exported: Path, tmp_path: Path
+def test_by_either_backend_and_back(
+    filled: twinlens.Index, exported: Path, tmp_path: Path, either: twinlens.Index
 ) -> None:
     before = contents(filled.engine.corpus)
-    with twinlens.open(SERVER, f"exchange_{os.getpid()}") as server:
-        server.import_(exported)
-        try:
-            assert contents(server.engine.corpus) == before
-            server.export(tmp_path / "again")
-        finally:
-            server.drop()
+    either.import_(exported)
+    assert contents(either.engine.corpus) == before
+    either.export(tmp_path / "again")
     with twinlens.open(tmp_path / "other.db") as other:
         other.import_(tmp_path / "again")
         assert contents(other.engine.corpus) == before
@@ -124,6 +114,21 @@ def test_importing_twice_changes_nothing(filled: twinlens.Index, exported: Path)
     before = contents(filled.engine.corpus)
     filled.import_(exported)
     assert contents(filled.engine.corpus) == before
+
+
+def test_an_import_ends_as_an_ingest_does(
+    exported: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Nobody is told that it is done while a reindexing leaves it out; and it is settled."""
+    settled: list[str] = []
+    monkeypatch.setattr(Corpus, "settle", lambda corpus: settled.append(corpus.name))
+    with twinlens.open(tmp_path / "other.db") as other:
+        other.import_(exported)
+        assert settled == ["twinlens"]
+        other.engine.corpus.mark(frozen=True)
+        with pytest.raises(StoreError, match="is being reindexed"):
+            other.import_(exported)
+        assert settled == ["twinlens"]
 
 
 def test_pictures_that_were_stored_before_have_the_paths_of_both(

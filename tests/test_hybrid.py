@@ -2,19 +2,14 @@
 
 from __future__ import annotations
 
-import os
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from conftest import ColourEncoder
 
 import twinlens
 from search.errors import UnsupportedError, UsageError
 from search.records import MAX_WORDS_BYTES, words_of
-from search.store import Store
-
-SERVER = os.environ.get("TWINLENS_TEST_SERVER", "")
 
 
 @pytest.fixture
@@ -130,26 +125,18 @@ def test_a_picture_says_no_words(named: twinlens.Index, paint: Callable[..., Pat
         named.search("red", mode="sparse")
 
 
-@pytest.fixture
-def old(paint: Callable[..., Path]) -> Iterator[twinlens.Index]:
-    """A collection on a server."""
-    if not SERVER:
-        pytest.skip("TWINLENS_TEST_SERVER names no server")
-    with twinlens.open(SERVER, f"hybrid_{os.getpid()}", model=ColourEncoder()) as index:
-        index.ingest(paint("red"))
-        yield index
-        index.drop()
-
-
-def test_a_server_says_what_it_cannot_do(old: twinlens.Index) -> None:
-    with Store(SERVER) as store:
-        if store.capabilities.hybrid:
-            assert names(old.search("red", mode="hybrid")) == ["red.png"]
-            return
+def test_either_backend_has_it_or_says_that_it_has_not(
+    either: twinlens.Index, paint: Callable[..., Path]
+) -> None:
+    either.ingest(paint("red"))
+    hybrid = either.engine.corpus.capabilities.hybrid
     for mode in ("text", "hybrid"):
+        if hybrid:
+            assert names(either.search("red", mode=mode)) == ["red.png"]
+            continue
         with pytest.raises(UnsupportedError, match="has no full-text search: ask with mode dense"):
-            old.search("red", mode=mode)
-    assert names(old.search("red")) == ["red.png"]
+            either.search("red", mode=mode)
+    assert names(either.search("red")) == ["red.png"]
 
 
 # ---- what is looked in

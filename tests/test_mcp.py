@@ -11,6 +11,8 @@ import re
 import subprocess
 import sys
 from collections.abc import Awaitable, Callable, Iterator
+from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -23,41 +25,80 @@ from PIL import Image
 import twinlens
 import twinlens_cli
 from search.mcp import MAX_HITS, MAX_THUMBNAILS, SHOWN_CHARACTERS, SIDE, build
+from search.records import image_id
 from search.server.library import Library
 from search.store import Store
+from twinlens_cli.mcp import Shelf
 
 MAIN = "import twinlens; twinlens.main()"
 COMMAND = [sys.executable, "-c", MAIN, "mcp"]
 Call = Callable[..., CallToolResult]
 
 
-@pytest.fixture
-def library(tmp_path: Path, encoder: ColourEncoder, photos: Path) -> Iterator[Library]:
-    """Eight pictures with captions in the default collection, one of them in another, too."""
-    with twinlens.open(tmp_path / "mcp.db", model=encoder) as index:
-        index.ingest(photos)
-    with twinlens.open(tmp_path / "mcp.db", "bare", model=encoder) as index:
-        index.ingest(photos / "red.png")
-    store = Store(str(tmp_path / "mcp.db"))
+def _paint(folder: Path) -> Path:
+    """A folder with one picture of each colour, each with a caption beside it."""
+    photos = folder / "photos"
+    photos.mkdir()
+    for colour, shade in COLOURS.items():
+        Image.new("RGB", (40, 30), shade).save(photos / f"{colour}.png")
+        (photos / f"{colour}.txt").write_text(f"a {colour} picture\n")
+    return photos
+
+
+@contextmanager
+def _library(db: Path, default: str = "twinlens") -> Iterator[Library]:
+    store, encoder = Store(str(db)), ColourEncoder()
     library = Library(
-        store, lambda name, model: twinlens.Index(store, name, model=model), model=encoder
+        store,
+        lambda name, model: twinlens.Index(store, name, model=model),
+        default=default,
+        model=encoder,
     )
     yield library
     library.close()
 
 
+def _fill(folder: Path) -> Path:
+    """A database: eight pictures in the default collection, one of them in another, too."""
+    photos = _paint(folder)
+    with twinlens.open(folder / "mcp.db", model=ColourEncoder()) as index:
+        index.ingest(photos)
+    with twinlens.open(folder / "mcp.db", "bare", model=ColourEncoder()) as index:
+        index.ingest(photos / "red.png")
+    return folder / "mcp.db"
+
+
+def _call(library: Library, tool: str, **arguments: object) -> CallToolResult:
+    async def ask() -> CallToolResult:
+        async with Client(build(Shelf(library))) as client:
+            return await client.call_tool(tool, arguments)
+
+    return asyncio.run(ask())
+
+
+@pytest.fixture(scope="module")
+def home(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tmp_path_factory.mktemp("mcp")
+
+
+@pytest.fixture(scope="module")
+def library(home: Path) -> Iterator[Library]:
+    """For tests that change nothing."""
+    with _library(_fill(home)) as library:
+        yield library
+
+
 @pytest.fixture
 def call(library: Library) -> Call:
     """Calls a tool: ``call("search", words="red")``."""
+    return partial(_call, library)
 
-    def one(tool: str, **arguments: object) -> CallToolResult:
-        async def ask() -> CallToolResult:
-            async with Client(build(library)) as client:
-                return await client.call_tool(tool, arguments)
 
-        return asyncio.run(ask())
-
-    return one
+@pytest.fixture
+def own(tmp_path: Path) -> Iterator[Library]:
+    """For tests that change something below ``tmp_path``."""
+    with _library(_fill(tmp_path)) as library:
+        yield library
 
 
 def _found(answer: CallToolResult) -> list[str]:
@@ -86,10 +127,10 @@ def _pictures(answer: CallToolResult) -> list[Image.Image]:
 # ---- search
 
 
-def test_words_find_pictures(call: Call, photos: Path) -> None:
+def test_words_find_pictures(call: Call, home: Path) -> None:
     answer = call("search", words="red", limit=2)
     first = answer.structured_content["hits"][0]
-    assert first["path"] == str(photos / "red.png")
+    assert first["path"] == str(home / "photos" / "red.png")
     assert first["captions"] == ["a red picture"]
     assert first["relevance"] > 0.9
     assert first["image_id"] == first["id"]
@@ -146,49 +187,45 @@ def test_pictures_come_when_asked_for(call: Call) -> None:
     assert named == [f"hit {hit['id']}:" for hit in answer.structured_content["hits"][:2]]
 
 
-def test_pictures_are_small(call: Call, library: Library, paint: Callable[..., Path]) -> None:
-    library.index("bare").ingest(paint("white", "large.png", (3_000, 900)))  # type: ignore[attr-defined]
-    answer = call("search", words="white", collection="bare", limit=1, thumbnails=1)
+def test_pictures_are_small(own: Library, tmp_path: Path) -> None:
+    Image.new("RGB", (3_000, 900), "white").save(tmp_path / "large.png")
+    own.index("bare").ingest(tmp_path / "large.png")  # type: ignore[attr-defined]
+    answer = _call(own, "search", words="white", collection="bare", limit=1, thumbnails=1)
     (picture,) = _pictures(answer)
     assert picture.size == (SIDE, SIDE * 900 // 3_000)
     assert picture.format == "JPEG"
 
 
-def test_a_picture_that_is_gone_is_told(call: Call, photos: Path) -> None:
-    (photos / "red.png").unlink()
-    answer = call("search", words="red", limit=1, thumbnails=1)
-    assert _found(answer) == ["red"]
+def test_a_picture_that_is_gone_is_told(own: Library, tmp_path: Path) -> None:
+    (tmp_path / "photos" / "red.png").unlink()
+    Image.new("RGB", (50, 50), "green").save(tmp_path / "photos" / "orange.png")
+    answer = _call(own, "search", words="red", limit=2, thumbnails=2)
+    assert _found(answer) == ["red", "orange"]
     assert _pictures(answer) == []
-    assert isinstance(answer.content[1], TextContent)
-    assert "has no thumbnail: the picture cannot be shown" in answer.content[1].text
+    gone, another = (one.text for one in answer.content[1:] if isinstance(one, TextContent))
+    assert "has no thumbnail: the picture cannot be shown: its file is not there" in gone
+    assert "has no thumbnail: the picture cannot be shown: its file has changed" in another
 
 
-def test_a_file_that_is_another_one_now_is_not_given_away(
-    call: Call, photos: Path, paint: Callable[..., Path]
-) -> None:
-    paint("green", "photos/red.png", (50, 50))
-    assert _pictures(call("search", words="red", limit=1, thumbnails=1)) == []
-
-
-def test_long_captions_are_cut(call: Call, photos: Path, library: Library) -> None:
-    (photos / "red.txt").write_text("red " * 2_000)
-    library.index("twinlens").ingest(photos)  # type: ignore[attr-defined]
-    (hit,) = call("search", words="red", limit=1).structured_content["hits"]
+def test_long_captions_are_cut(own: Library, tmp_path: Path) -> None:
+    (tmp_path / "photos" / "red.txt").write_text("red " * 2_000)
+    own.index("twinlens").ingest(tmp_path / "photos")  # type: ignore[attr-defined]
+    (hit,) = _call(own, "search", words="red", limit=1).structured_content["hits"]
     assert max(map(len, hit["captions"])) == SHOWN_CHARACTERS
     assert any(one.endswith("…") for one in hit["captions"])
-    texts = call("describe", id=hit["id"]).structured_content["texts"]
+    texts = _call(own, "describe", id=hit["id"]).structured_content["texts"]
     assert max(map(len, texts.values())) > SHOWN_CHARACTERS
 
 
 # ---- describe and collections
 
 
-def test_an_id_is_described(call: Call, photos: Path) -> None:
+def test_an_id_is_described(call: Call, home: Path) -> None:
     (hit,) = call("search", words="red", limit=1).structured_content["hits"]
     answer = call("describe", id=hit["id"])
     said = answer.structured_content
     assert (said["target"], said["id"], said["text"]) == ("images", hit["id"], "")
-    assert said["paths"] == [str(photos / "red.png")]
+    assert said["paths"] == [str(home / "photos" / "red.png")]
     assert said["captions"] == list(said["texts"].values()) == ["a red picture"]
     assert said["metadata"]["format"] == "PNG"
     assert len(_pictures(answer)) == 1
@@ -212,6 +249,33 @@ def test_collections_say_what_can_be_asked(call: Call, library: Library) -> None
     assert full["modes"] == ["dense", "hybrid", "text"]
     assert full["fields"]["images"]["width"] == "integer"
     assert full["fields"]["texts"]["text"] == "text"
+
+
+def test_a_tenant_sees_what_is_its_own(tmp_path: Path) -> None:
+    photos, db, encoder = _paint(tmp_path), tmp_path / "tenants.db", ColourEncoder()
+    for tenant, colour in (("ann", "red"), ("bob", "blue")):
+        with twinlens.open(db, "shared", model=encoder, tenant=tenant) as index:
+            index.ingest(photos / f"{colour}.png")
+    with twinlens.open(db, "public", model=encoder) as index:
+        index.ingest(photos)
+
+    async def ask() -> None:
+        async with Client(build(Shelf(library, "ann"))) as client:
+            there = (await client.call_tool("collections", {})).structured_content
+            assert [(one["name"], one["images"]) for one in there["collections"]] == [("shared", 1)]
+            found = await client.call_tool("search", {"words": "blue", "thumbnails": 1})
+            assert _found(found) == ["red"]
+            other = image_id((photos / "blue.png").read_bytes())
+            for wrong in (
+                await client.call_tool("describe", {"id": other}),
+                await client.call_tool("search", {"like": [other]}),
+            ):
+                assert "nothing stored has the id" in _complaint(wrong)
+            public = await client.call_tool("search", {"words": "blue", "collection": "public"})
+            assert "tenant" in _complaint(public)
+
+    with _library(db, "shared") as library:
+        asyncio.run(ask())
 
 
 # ---- mistakes
@@ -264,13 +328,10 @@ def test_what_nobody_expected_is_not_shown(
 @pytest.fixture(scope="module")
 def stored(tmp_path_factory: pytest.TempPathFactory, tiny_model: Path) -> Path:
     """A database of a model that the command can load."""
-    folder = tmp_path_factory.mktemp("mcp")
-    (folder / "photos").mkdir()
-    for colour, shade in COLOURS.items():
-        Image.new("RGB", (40, 30), shade).save(folder / "photos" / f"{colour}.png")
-        (folder / "photos" / f"{colour}.txt").write_text(f"a {colour} picture\n")
+    folder = tmp_path_factory.mktemp("command")
+    photos = _paint(folder)
     with twinlens.open(folder / "test.db", model=f"local-dir:{tiny_model}", device="cpu") as index:
-        index.ingest(folder / "photos")
+        index.ingest(photos)
     return folder / "test.db"
 
 
@@ -403,7 +464,7 @@ def test_the_configuration_in_the_documentation_is_right() -> None:
 
 def test_the_documentation_names_every_tool_and_argument(library: Library) -> None:
     page = (Path(twinlens.__file__).parent / "docs" / "integrations.md").read_text()
-    for tool in asyncio.run(build(library).list_tools()):
+    for tool in asyncio.run(build(Shelf(library)).list_tools()):
         (row,) = [line for line in page.splitlines() if line.startswith(f"| `{tool.name}` |")]
         said = set(re.findall(r"`(\w+)`", row))
         assert set(tool.input_schema["properties"]) - {"id"} <= said

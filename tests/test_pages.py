@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import base64
 import json
-import os
+import uuid
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -24,28 +24,19 @@ from search.query import Vector
 from search.records import Row, image_id
 from search.store import Corpus, Store
 
-SERVER = os.environ.get("TWINLENS_TEST_SERVER", "")
 DIM = 16
 QUERY = Vector(np.eye(DIM)[0])
 
 
-@pytest.fixture(
-    scope="module",
-    params=[
-        "lite",
-        pytest.param(
-            "server",
-            marks=pytest.mark.skipif(not SERVER, reason="TWINLENS_TEST_SERVER names no server"),
-        ),
-    ],
-)
+@pytest.fixture(scope="module", params=["lite", "server"])
 def corpus(
     request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[Corpus]:
     """One corpus for all tests: a server takes seconds to make one."""
     lite = str(tmp_path_factory.mktemp("pages") / "pages.db")
-    name = f"pages_{os.getpid()}"
-    with Store(SERVER if request.param == "server" else lite) as store:
+    home = lite if request.param == "lite" else request.getfixturevalue("server")
+    name = f"pages_{uuid.uuid4().hex[:12]}"
+    with Store(home) as store:
         try:
             yield store.create(name, ColourEncoder().fingerprint)
         finally:

@@ -227,7 +227,7 @@ def test_a_map_is_drawn_once_and_told_of_while_it_is(
     for _ in range(3):
         answer = client.get("/v1/map")
         assert (answer.status_code, answer.headers["retry-after"]) == (202, "1")
-        assert client.post("/v1/map/points", json={"ids": []}).status_code == 202
+        assert client.post("/v1/map/pictures", json={"ids": []}).status_code == 202
     may_go.set()
     assert drawn.wait(30)
     monkeypatch.setattr(map_routes, "WAIT", 30.0)
@@ -247,11 +247,16 @@ def test_a_map_that_failed_is_drawn_again(
     assert client.get("/v1/map").status_code == 200
 
 
-def test_where_pictures_belong(client: TestClient) -> None:
+def test_what_pictures_are_and_where_they_belong(
+    client: TestClient, paint: Callable[..., Path]
+) -> None:
     _, points, ids = unpack(client.get("/v1/map").content)
-    asked = client.post("/v1/map/points", json={"ids": [ids[3], "0" * 32, ids[3]]})
-    assert list(asked.json()["points"]) == [ids[3]]
-    np.testing.assert_allclose(asked.json()["points"][ids[3]], points[3], atol=1e-5)
+    red = image_id(paint("red", "photos/red-0.png").read_bytes())
+    asked = client.post("/v1/map/pictures", json={"ids": [red, "0" * 32, red]}).json()
+    assert list(asked["pictures"]) == [red]
+    told = asked["pictures"][red]
+    assert told["title"] == "a red picture, number 0"
+    np.testing.assert_allclose([told["x"], told["y"]], points[ids.index(red)], atol=1e-5)
 
 
 @pytest.mark.parametrize(
@@ -266,7 +271,7 @@ def test_where_pictures_belong(client: TestClient) -> None:
     ],
 )
 def test_bodies_that_are_refused(client: TestClient, body: Any) -> None:
-    assert client.post("/v1/map/points", json=body).status_code == 422
+    assert client.post("/v1/map/pictures", json=body).status_code == 422
 
 
 def test_maps_that_are_not_there(client: TestClient, monkeypatch: pytest.MonkeyPatch) -> None:

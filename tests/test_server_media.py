@@ -443,10 +443,10 @@ def test_many_thumbnails_are_looked_up_together(
 
     monkeypatch.setattr(type(corpus), "get", counted)
     keys = [key_of(path) for path in photos.glob("*.png")]
-    lookup = Lookup(app.state.context.library)
-    futures = [lookup.find("", keys[0])]
+    lookup = Lookup()
+    futures = [lookup.find(corpus, keys[0])]
     assert reading.wait(30)
-    futures += [lookup.find("", key) for key in keys[1:] for _ in range(3)]
+    futures += [lookup.find(corpus, key) for key in keys[1:] for _ in range(3)]
     may_go.set()
     assert {future.result()["id"] for future in futures} == set(keys)  # type: ignore[index]
     assert reads == [1, len(keys) - 1]

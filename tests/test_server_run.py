@@ -11,7 +11,7 @@ import subprocess
 import sys
 import threading
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from pathlib import Path
 
 import pytest
@@ -153,16 +153,14 @@ def test_sigterm_under_load_loses_no_request(db: Path) -> None:
 
 def test_a_request_that_takes_longer_is_still_answered(db: Path) -> None:
     with running(db, pause=1.5) as (process, host, port):
-        connection = http.client.HTTPConnection(host, port, timeout=30)
-        headers = {"Content-Type": "application/json"}
-        connection.request("POST", "/v1/search", '{"query": "a blue picture"}', headers)
-        ready = http.client.HTTPConnection(host, port, timeout=30)
-        ready.request("GET", "/healthz")
-        assert ready.getresponse().status == 200  # the search has been accepted by now
-        process.send_signal(signal.SIGTERM)
-        answer = connection.getresponse()
-        assert answer.status == 200
-        assert json.loads(answer.read())["hits"][0]["path"].endswith("blue.png")
+        with closing(http.client.HTTPConnection(host, port, timeout=30)) as connection:
+            headers = {"Content-Type": "application/json"}
+            connection.request("POST", "/v1/search", '{"query": "a blue picture"}', headers)
+            assert _get(host, port, "/healthz").status == 200  # the search is accepted by now
+            process.send_signal(signal.SIGTERM)
+            answer = connection.getresponse()
+            assert answer.status == 200
+            assert json.loads(answer.read())["hits"][0]["path"].endswith("blue.png")
         process.communicate(timeout=60)
         assert process.returncode == 0
 
@@ -176,9 +174,7 @@ def test_what_is_no_http_is_answered_and_left(db: Path) -> None:
                 said = b"".join(iter(lambda: _received(raw), b""))
             assert said.startswith(b"HTTP/1.1 400 Bad Request\r\n"), said
             assert b"application/problem+json" in said
-        connection = http.client.HTTPConnection(host, port, timeout=30)
-        connection.request("GET", "/healthz")
-        answer = connection.getresponse()
+        answer = _get(host, port, "/healthz")
         assert answer.status == 200
         assert answer.getheader("Server") is None
         process.send_signal(signal.SIGINT)
@@ -247,6 +243,14 @@ def test_the_extra_is_named_where_it_is_missing(monkeypatch: pytest.MonkeyPatch)
     )
     with pytest.raises(UsageError, match=r"pip install 'twinlens\[serve\]'"):
         check_extra()
+
+
+def _get(host: str, port: int, path: str) -> http.client.HTTPResponse:
+    with closing(http.client.HTTPConnection(host, port, timeout=30)) as connection:
+        connection.request("GET", path)
+        answer = connection.getresponse()
+        answer.read()
+        return answer
 
 
 def _received(raw: socket.socket) -> bytes:

@@ -13,7 +13,7 @@ import typer
 
 import twinlens
 from search.errors import TwinlensError, UsageError
-from twinlens_cli import collections, copy, ingest, mcp, models, plan, quality, search
+from twinlens_cli import collections, copy, ingest, mcp, models, plan, quality, search, serve
 from twinlens_cli.exits import FAILURE, INTERRUPTED, USAGE
 from twinlens_cli.options import flat
 
@@ -72,4 +72,5 @@ app.command()(flat(collections.reindex))
 app.command("copy")(flat(copy.copy))
 app.command()(flat(collections.delete))
 app.command()(plan.plan)
+app.command()(flat(serve.serve))
 app.command()(flat(mcp.mcp))

@@ -2,10 +2,45 @@
 
 from __future__ import annotations
 
-from typing import Any
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
 
 import twinlens
+from search.errors import UsageError
 from twinlens_cli.options import Collection, Device
+
+if TYPE_CHECKING:
+    from search.server.library import Library
+
+
+@dataclass(frozen=True)
+class Shelf:
+    """What of a database may be looked into: everything, or what one tenant has."""
+
+    library: Library
+    tenant: str = ""
+
+    @property
+    def default(self) -> str:
+        return self.library.default
+
+    @property
+    def backend(self) -> str:
+        return self.library.backend
+
+    def names(self) -> list[str]:
+        names = self.library.names()
+        return [name for name in names if self._has(name)] if self.tenant else names
+
+    def index(self, name: str) -> Any:
+        return self.library.index(name, self.tenant)
+
+    def _has(self, name: str) -> bool:
+        try:
+            self.index(name)
+        except UsageError:  # it is not divided among tenants
+            return False
+        return True
 
 
 def mcp(place: Collection, device: Device = "auto") -> None:
@@ -15,17 +50,20 @@ def mcp(place: Collection, device: Device = "auto") -> None:
     from search.mcp import build
     from search.server.library import Library
     from search.store import Store
+    from search.tenants import check_tenant
 
+    if place.tenant:
+        check_tenant(place.tenant)
     # What goes wrong inside is for whoever runs the client: standard output is the protocol's.
     logging.basicConfig(level=logging.WARNING, format="twinlens: %(message)s")
     store = Store(place.db or twinlens.default_db(), token=place.token)
-    library: Any = Library(
+    library = Library(
         store,
         lambda name, model: twinlens.Index(store, name, model=model),
         default=place.collection,
         device=device,
     )
     try:
-        build(library, twinlens.__version__).run("stdio")
+        build(Shelf(library, place.tenant), twinlens.__version__).run("stdio")
     finally:
         library.close()

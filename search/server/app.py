@@ -27,6 +27,7 @@ from search.server.limits import Limits
 from search.server.media import Media
 from search.server.metrics import Metrics
 from search.server.settings import Settings
+from search.server.writing import Kept, Turns
 
 log = logging.getLogger("twinlens.server")
 
@@ -59,6 +60,7 @@ def create_app(library: Library, settings: Settings) -> FastAPI:
         UsageError: the keys cannot be read.
     """
     metrics = Metrics()
+    media = Media(settings.media, max_pixels=settings.max_pixels)
     ctx = Context(
         settings=settings,
         library=library,
@@ -68,7 +70,7 @@ def create_app(library: Library, settings: Settings) -> FastAPI:
             queue=settings.queue,
             observe=metrics.observe,
         ),
-        media=Media(settings.media, max_pixels=settings.max_pixels),
+        media=media,
         metrics=metrics,
         keys=Keys(settings.keys),
         state=State(),
@@ -76,6 +78,8 @@ def create_app(library: Library, settings: Settings) -> FastAPI:
         docs=BodyDocs(),
         limiter=CapacityLimiter(settings.threads),
         heavy=CapacityLimiter(HEAVY),
+        turns=Turns(),
+        kept=Kept(media, library),
     )
     metrics.queue(lambda: ctx.batcher.waiting)
 

@@ -15,6 +15,7 @@ from search.server.bodies import BodyDocs
 from search.server.library import Library, Served
 from search.server.metrics import Metrics
 from search.server.settings import Settings
+from search.server.writing import Kept, Turns
 
 if TYPE_CHECKING:
     from anyio import CapacityLimiter
@@ -53,6 +54,8 @@ class Context:
         docs: what is said of bodies in the OpenAPI document.
         limiter: threads for work that takes time.
         heavy: turns for work that keeps the model busy for long.
+        turns: of those who write.
+        kept: the uploaded pictures.
     """
 
     settings: Settings
@@ -66,6 +69,8 @@ class Context:
     docs: BodyDocs
     limiter: CapacityLimiter
     heavy: CapacityLimiter
+    turns: Turns
+    kept: Kept
 
     def need(self, scope: Scope, *, tenants: bool = False) -> Any:
         """For a route's ``dependencies=[ctx.need("read")]``: who may call it.

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any
+from typing import Annotated, Any, cast
 
 from fastapi import APIRouter, Path, Query, Request
 from starlette.responses import JSONResponse
@@ -16,7 +16,7 @@ from search.server.media import is_id
 from search.server.openapi import problems
 from search.server.problems import Problem
 from search.server.search_routes import addresses
-from search.store import Corpus, quote
+from search.server.writing import Writable
 
 Id = Annotated[str, Path(alias="id", max_length=128, description="Of a picture or a text.",
                          examples=["0e5751c026e543b2e8ab2eb06099daa1"])]  # fmt: skip
@@ -50,9 +50,15 @@ def router(ctx: Context) -> APIRouter:
     )
     async def delete(request: Request, key: Id, collection: Collection = "") -> JSONResponse:
         """Take it out, with the texts of a picture. Files are left alone."""
-        deleted = await ctx.run(remove, await ctx.index(request, collection), [key])
-        if not deleted:
-            raise _unknown(key)
+
+        def work(index: Served) -> int:
+            describe(index, key)
+            done = cast(Writable, index).intake().forget(ids=[key])
+            ctx.kept.drop(done.pictures)
+            return done.count
+
+        async with ctx.turns.of(collection or ctx.library.default):
+            deleted = await ctx.run(work, await ctx.index(request, collection))
         return JSONResponse({"deleted": deleted})
 
     return routes
@@ -88,30 +94,6 @@ def describe(index: Served, key: str, *, vector: bool = False) -> dict[str, Any]
         (row,) = corpus.get(item.target, [item.id], ["vector"])
         plain["vector"] = [float(value) for value in row["vector"]]
     return plain | addresses(item.image_id, index.collection)
-
-
-def remove(index: Served, keys: list[str]) -> int:
-    """Take items out by their ids, under all paths that hold them; how many there were.
-
-    Raises:
-        UsageError: one is the text of a picture, which goes with the picture.
-    """
-    corpus = index.engine.corpus
-    wanted = [key for key in dict.fromkeys(keys) if is_id(key)]
-    paths: list[str] = []
-    for key in wanted:
-        paths += _paths(corpus, f"image_id == {quote(key)}")
-    for row in corpus.get("texts", wanted, ["id", "image_id"]):
-        if row["image_id"]:
-            raise UsageError(
-                f"the text {row['id']} goes with its picture: delete that, {row['image_id']}"
-            )
-        paths += _paths(corpus, f"array_contains(texts, {quote(row['id'])})")
-    return index.delete(*dict.fromkeys(paths)) if paths else 0
-
-
-def _paths(corpus: Corpus, expression: str) -> list[str]:
-    return [row["path"] for rows in corpus.scan("files", ["path"], expression) for row in rows]
 
 
 def _unknown(key: str) -> Problem:

@@ -24,10 +24,8 @@ class ItemIn(Taken):
     root: Path = ""
     relative: Path = ""
     kind: Literal["image", "text", "missing"] = "image"
-    captions: Annotated[
-        list[Annotated[str, Field(max_length=2 * MAX_TEXT_BYTES)]], Field(max_length=MAX_CAPTIONS)
-    ] = []
-    metadata: dict[str, JsonValue] = {}
+    captions: Annotated[list[Caption], Field(max_length=MAX_CAPTIONS)] = Field(default_factory=list)
+    metadata: dict[str, JsonValue] = Field(default_factory=dict)
     size: Annotated[int, Field(ge=-1, le=_INT64)] = -1
     mtime_ns: Annotated[int, Field(ge=-1, le=_INT64)] = -1
     fixed: bool = False
@@ -38,7 +36,7 @@ class ItemIn(Taken):
 class ItemsIn(Taken):
     """Items to store, and how."""
 
-    items: list[ItemIn] = []
+    items: list[ItemIn] = Field(default_factory=list)
     collection: CollectionName = None
     model: Annotated[str, Field(max_length=200)] = ""
     prune: bool = False
@@ -50,8 +48,8 @@ class ItemsIn(Taken):
 class DeleteIn(Taken):
     """What to take out."""
 
-    paths: Annotated[list[Path], Field(max_length=MAX_DELETED)] = []
-    ids: Annotated[list[Name], Field(max_length=MAX_DELETED)] = []
+    paths: Annotated[list[Path], Field(max_length=MAX_DELETED)] = Field(default_factory=list)
+    ids: Annotated[list[Name], Field(max_length=MAX_DELETED)] = Field(default_factory=list)
     collection: CollectionName = None
 
 

@@ -1,4 +1,4 @@
-"""``/v1/items``: what is stored, page by page; and writing, for those who have what is to be stored.
+"""``/v1/items``: writing, for those who have what is to be stored, and listing what is.
 
 Writes to a collection come one after the other. What was sent of pictures is kept, so that they
 can be shown, until no collection holds them any more.
@@ -6,42 +6,33 @@ can be shown, until no collection holds them any more.
 
 from __future__ import annotations
 
-import asyncio
-from collections.abc import AsyncIterator, Callable, Sequence
-from contextlib import asynccontextmanager, suppress
+from collections.abc import Callable, Sequence
 from dataclasses import asdict
-from typing import Annotated, Any, Literal, Protocol, TypeVar, cast
+from typing import Annotated, Any, TypeVar, cast
 
 from fastapi import APIRouter, Query, Request
-from pydantic import Field, JsonValue, create_model
+from pydantic import Field, create_model
 from starlette.responses import JSONResponse
 
-from search.errors import ImageError, ModelMismatchError, TwinlensError, UsageError
+from search.errors import ModelMismatchError, UsageError
 from search.filters import compile_filter
 from search.listing import list_paths, list_pictures
 from search.models import CATALOGUE, resolve
-from search.originals import read_file
 from search.query import MAX_QUERY_TEXT
-from search.records import MAX_CAPTIONS, MAX_PATH_BYTES, MAX_TEXT_BYTES, image_id
-from search.server import schemas
+from search.records import MAX_PATH_BYTES, image_id
+from search.server import item_schemas, schemas
 from search.server.auth import key_of
-from search.server.batching import QueueFullError
 from search.server.bodies import read_body
 from search.server.context import Context
+from search.server.item_schemas import ItemIn, ItemsIn
 from search.server.library import Served
 from search.server.openapi import problems
-from search.server.problems import Problem
+from search.server.writing import Intake, Kept, Turns, Writable
 from search.store import check_name
 from search.uploads import Forgotten, Upload, Uploaded, UploadedItem
 
 T = TypeVar("T")
-#: Writes to one collection that may wait.
-WAITING = 16
-#: Paths or ids in one deletion.
-MAX_DELETED = 1_000
-_INT64 = 2**63 - 1
 
-Path = Annotated[str, Field(max_length=MAX_PATH_BYTES)]
 Collection = Annotated[
     str, Query(description="Which collection; the server's own where it is left out.")
 ]
@@ -65,7 +56,7 @@ def router(ctx: Context) -> APIRouter:
     routes = APIRouter(tags=["items"])
     writing = [ctx.need("write", tenants=True)]
     turns = Turns()
-    kept = Kept(ctx)
+    kept = Kept(ctx.media, ctx.library)
     model: type[ItemsIn] = create_model(
         "ItemsBody",
         __base__=ItemsIn,
@@ -83,7 +74,7 @@ def router(ctx: Context) -> APIRouter:
 
     @routes.get(
         "/v1/items",
-        response_model=ItemsListed,
+        response_model=item_schemas.ItemsListed,
         responses=problems(400, 404),
         dependencies=[ctx.need("read", tenants=True)],
     )
@@ -101,7 +92,7 @@ def router(ctx: Context) -> APIRouter:
 
     @routes.get(
         "/v1/files",
-        response_model=PathsListed,
+        response_model=item_schemas.PathsListed,
         responses=problems(400, 404),
         dependencies=writing,
     )
@@ -118,7 +109,7 @@ def router(ctx: Context) -> APIRouter:
 
     @routes.post(
         "/v1/items",
-        response_model=ItemsDone,
+        response_model=item_schemas.ItemsDone,
         responses=problems(400, 409, 413, 415, 422, 429),
         dependencies=writing,
         openapi_extra=ctx.docs.json(model, _PUT, field_name="items", file_name="file"),
@@ -149,26 +140,20 @@ def router(ctx: Context) -> APIRouter:
 
         def work() -> tuple[Uploaded, frozenset[str]]:
             there = ctx.library.store.exists(name)
-            if not (there or (body.files or any(one.kind == "text" for one in uploads))):
-                # Before there is something to store no model is loaded.
-                return _all_wanted(uploads), frozenset()
+            if not there and (said.dry_run or not any(map(_is_complete, uploads))):
+                # No model is loaded before there is something to store.
+                return _nothing_stored(uploads, said.dry_run), frozenset()
             index = ctx.library.index(name, tenant, create=True, model=said.model)
             if there and said.model:
                 _check_model(index, said.model)
             intake = cast(Writable, index).intake()
             if said.dry_run:
                 return Uploaded(tuple(intake.judge(uploads))), frozenset()
+            # Before the rows are there: what breaks off between the two is made good by repeating.
             new = kept.keep(uploads)
-            try:
-                return intake.put(uploads, **options), new
-            except TwinlensError:
-                kept.drop(new)
-                raise
-            finally:
-                if not there:
-                    ctx.library.forget(name)
+            return intake.put(uploads, **options), new
 
-        heavy = bool(body.files) or any(one.captions for one in uploads)
+        heavy = any(one.data is not None or one.captions for one in uploads)
         async with turns.of(name):
             done, new = await (ctx.run_heavy(work) if heavy else ctx.run(work))
             failed = {row.uri for row in done.items if row.status == "failed"}
@@ -189,11 +174,11 @@ def router(ctx: Context) -> APIRouter:
         response_model=schemas.Deleted,
         responses=problems(400, 404, 413, 415, 422, 429),
         dependencies=writing,
-        openapi_extra=ctx.docs.json(DeleteIn, _DELETE),
+        openapi_extra=ctx.docs.json(item_schemas.DeleteIn, _DELETE),
     )
     async def delete(request: Request) -> JSONResponse:
         """Take out paths with all that is below them, or pictures by their ids; files stay."""
-        said = (await read_body(ctx, request, DeleteIn)).said
+        said = (await read_body(ctx, request, item_schemas.DeleteIn)).said
         if bool(said.paths) == bool(said.ids):
             raise UsageError("name either paths or ids to take out")
 
@@ -207,17 +192,17 @@ def router(ctx: Context) -> APIRouter:
 
     @routes.post(
         "/v1/items/gone",
-        response_model=GoneDone,
+        response_model=item_schemas.GoneDone,
         responses=problems(400, 404, 413, 415, 422, 429),
         dependencies=writing,
-        openapi_extra=ctx.docs.json(GoneIn, _GONE),
+        openapi_extra=ctx.docs.json(item_schemas.GoneIn, _GONE),
     )
     async def gone(request: Request) -> JSONResponse:
         """Forget paths that are no longer on the client's disk.
 
         Pictures that have no other path are kept, unless `prune` asks for their removal.
         """
-        said = (await read_body(ctx, request, GoneIn)).said
+        said = (await read_body(ctx, request, item_schemas.GoneIn)).said
 
         def work(intake: Intake) -> Forgotten:
             done = intake.forget_gone(said.paths, prune=said.prune)
@@ -263,10 +248,17 @@ def _uploads(items: Sequence[ItemIn], files: Sequence[bytes]) -> list[Upload]:
     return uploads
 
 
-def _all_wanted(uploads: Sequence[Upload]) -> Uploaded:
-    """The answer where nothing is stored yet and nothing could be."""
-    wanted = [n for n, one in enumerate(uploads) if one.kind == "image" and not one.failed]
-    return Uploaded(wanted=tuple(wanted))
+def _is_complete(upload: Upload) -> bool:
+    """Whether it can be stored, or its failure noted, without anything more."""
+    return upload.kind != "image" or upload.data is not None or bool(upload.failed)
+
+
+def _nothing_stored(uploads: Sequence[Upload], dry_run: bool) -> Uploaded:
+    """The answer where there is no collection yet."""
+    if dry_run:
+        status = {"missing": "failed"}
+        return Uploaded(tuple(UploadedItem(o.uri, status.get(o.kind, "new")) for o in uploads))
+    return Uploaded(wanted=tuple(range(len(uploads))))
 
 
 def _pictures(index: Served, where: str, after: str) -> list[dict[str, Any]]:

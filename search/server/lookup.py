@@ -10,7 +10,7 @@ from concurrent.futures import Future, ThreadPoolExecutor
 
 from search.records import Row
 from search.server.batching import QueueFullError
-from search.server.library import Library
+from search.store import Corpus
 
 #: Ids that may wait.
 QUEUE = 4_096
@@ -18,23 +18,18 @@ _FIELDS = ("id", "path", "paths", "width", "height")
 
 
 class Lookup:
-    """Finds pictures' rows; from any thread.
+    """Finds pictures' rows; from any thread."""
 
-    Args:
-        library: the collections.
-    """
-
-    def __init__(self, library: Library) -> None:
-        self._library = library
+    def __init__(self) -> None:
         self._pool = ThreadPoolExecutor(1, "twinlens-lookup")
-        self._wanted: dict[str, dict[str, Future[Row | None]]] = {}
+        self._wanted: dict[Corpus, dict[str, Future[Row | None]]] = {}
         self._guard = threading.Lock()
 
-    def find(self, collection: str, key: str) -> Future[Row | None]:
+    def find(self, corpus: Corpus, key: str) -> Future[Row | None]:
         """A picture's ``id``, ``path``, ``paths``, ``width`` and ``height``.
 
         Args:
-            collection: its name; "" for the default.
+            corpus: where to look, a tenant's rows only where it is a tenant's.
             key: the picture's id, or that of a text, whose picture is meant.
 
         Returns:
@@ -45,20 +40,20 @@ class Lookup:
             QueueFullError: too many wait already.
         """
         with self._guard:
-            wanted = self._wanted.setdefault(collection, {})
+            wanted = self._wanted.setdefault(corpus, {})
             if key not in wanted:
                 if sum(map(len, self._wanted.values())) >= QUEUE:
                     raise QueueFullError(QUEUE)
                 wanted[key] = Future()
                 if len(wanted) == 1:
-                    self._pool.submit(self._read, collection)
+                    self._pool.submit(self._read, corpus)
             return wanted[key]
 
-    def _read(self, collection: str) -> None:
+    def _read(self, corpus: Corpus) -> None:
         with self._guard:
-            wanted = self._wanted.pop(collection)
+            wanted = self._wanted.pop(corpus)
         try:
-            found = self._rows(collection, list(wanted))
+            found = _rows(corpus, list(wanted))
         except BaseException as error:  # noqa: BLE001 - handed to those who wait
             for future in wanted.values():
                 future.set_exception(error)
@@ -66,14 +61,14 @@ class Lookup:
             for key, future in wanted.items():
                 future.set_result(found.get(key))
 
-    def _rows(self, collection: str, keys: list[str]) -> dict[str, Row]:
-        corpus = self._library.index(collection).engine.corpus
-        found = {row["id"]: row for row in corpus.get("images", keys, _FIELDS)}
-        others = [key for key in keys if key not in found]
-        if others:
-            texts = corpus.get("texts", others, ["id", "image_id"])
-            described = {row["id"]: row["image_id"] for row in texts if row["image_id"]}
-            ids = sorted(set(described.values()))
-            rows = {row["id"]: row for row in corpus.get("images", ids, _FIELDS)}
-            found |= {text: rows[key] for text, key in described.items() if key in rows}
-        return found
+
+def _rows(corpus: Corpus, keys: list[str]) -> dict[str, Row]:
+    found = {row["id"]: row for row in corpus.get("images", keys, _FIELDS)}
+    others = [key for key in keys if key not in found]
+    if others:
+        texts = corpus.get("texts", others, ["id", "image_id"])
+        described = {row["id"]: row["image_id"] for row in texts if row["image_id"]}
+        ids = sorted(set(described.values()))
+        rows = {row["id"]: row for row in corpus.get("images", ids, _FIELDS)}
+        found |= {text: rows[key] for text, key in described.items() if key in rows}
+    return found

@@ -10,17 +10,19 @@ from fastapi import APIRouter, Query, Request, Response
 from pydantic import Field
 from starlette.responses import FileResponse, JSONResponse
 
-from search.records import ID_LENGTH
+from search.records import ID_LENGTH, Row
 from search.server import schemas
 from search.server.context import Context
+from search.server.library import Served
 from search.server.maps import Map, Maps
 from search.server.openapi import problems
-from search.server.projection import Method, has_umap
+from search.server.projection import Method, Projection, has_umap
+from search.store import Corpus
 
 #: Seconds that a request waits for a map that is being drawn, before it is told to come back.
 WAIT = 2.0
-#: Pictures that are placed in one request.
-MAX_PLACED = 1_000
+#: Pictures that are told of in one request.
+MAX_TOLD = 1_000
 
 _PAGE = Path(__file__).parent / "page" / "map.html"
 _FRESH = {"Cache-Control": "no-cache"}
@@ -41,28 +43,38 @@ _MAKING: dict[int | str, dict[str, Any]] = {
 
 
 class Wanted(schemas.Taken):
-    """Pictures to place on the map."""
+    """Pictures to tell of."""
 
-    ids: Annotated[list[MapId], Field(max_length=MAX_PLACED)]
+    ids: Annotated[list[MapId], Field(max_length=MAX_TOLD)]
     collection: schemas.CollectionName = None
     method: Method = "pca"
 
 
-class Placed(schemas.Given):
-    """Where they belong, by id: x and y from -1 to 1. Those that are not stored are left out."""
+class Told(schemas.Given):
+    """A picture: x and y on the map, from -1 to 1, and its caption or its file's name."""
 
-    points: dict[str, tuple[float, float]]
+    x: float
+    y: float
+    title: str
+
+
+class Pictures(schemas.Given):
+    """Pictures by id; those that are not stored are left out."""
+
+    pictures: dict[str, Told]
 
 
 def router(ctx: Context) -> APIRouter:
     """The routes of the map."""
-    routes = APIRouter(prefix="/v1/map", tags=["map"], dependencies=[ctx.need("read")])
+    routes = APIRouter(
+        prefix="/v1/map", tags=["map"], dependencies=[ctx.need("read", tenants=True)]
+    )
     both = APIRouter()
-    maps = Maps(ctx.library)
+    maps = Maps()
 
-    async def find(collection: str, method: Method) -> Map | None:
+    async def find(index: Served, method: Method) -> Map | None:
         """The map, or None while it is being drawn."""
-        drawing = asyncio.wrap_future(await ctx.run(maps.get, collection, method))
+        drawing = asyncio.wrap_future(await ctx.run(maps.get, index, method))
         try:
             return await asyncio.wait_for(asyncio.shield(drawing), WAIT)
         except TimeoutError:
@@ -96,7 +108,7 @@ def router(ctx: Context) -> APIRouter:
     )
     async def whole(request: Request, collection: Collection = "", method: How = "pca") -> Response:
         """Its pictures in two dimensions, from -1 to 1; of a large collection an even sample."""
-        found = await find(collection, method)
+        found = await find(await ctx.index(request, collection), method)
         if found is None:
             return _drawing()
         headers = {
@@ -109,18 +121,19 @@ def router(ctx: Context) -> APIRouter:
         return Response(found.body, headers=headers, media_type="application/octet-stream")
 
     @routes.post(
-        "/points",
-        summary="Where pictures belong on the map",
-        response_model=Placed,
+        "/pictures",
+        summary="What pictures are, and where they belong on the map",
+        response_model=Pictures,
         responses={**_MAKING, **problems(400, 404)},
     )
-    async def place(wanted: Wanted) -> JSONResponse:
-        """For pictures that do not stand on the map of a large collection."""
-        found = await find(wanted.collection or "", wanted.method)
+    async def pictures(request: Request, wanted: Wanted) -> JSONResponse:
+        """Also of those that do not stand on the map of a large collection."""
+        index = await ctx.index(request, wanted.collection)
+        found = await find(index, wanted.method)
         if found is None:
             return _drawing()
-        placed = await ctx.run(_place, ctx, found, wanted)
-        return JSONResponse({"points": placed})
+        told = await ctx.run(_tell, index.engine.corpus, found.projection, wanted.ids)
+        return JSONResponse({"pictures": told})
 
     both.include_router(routes)
     if ctx.settings.page:
@@ -133,14 +146,22 @@ def router(ctx: Context) -> APIRouter:
     return both
 
 
-def _place(ctx: Context, found: Map, wanted: Wanted) -> dict[str, list[float]]:
+def _tell(corpus: Corpus, projection: Projection, ids: list[str]) -> dict[str, Any]:
     import numpy as np
 
-    corpus = ctx.library.index(wanted.collection).engine.corpus
-    rows = corpus.get("images", list(dict.fromkeys(wanted.ids)), ["id", "vector"])
+    fields = ["id", "vector", "captions", "path"]
+    rows = corpus.get("images", list(dict.fromkeys(ids)), fields)
     vectors = np.array([row["vector"] for row in rows], dtype=np.float32)
-    points = found.projection.place(vectors.reshape(len(rows), -1))
-    return {row["id"]: point.tolist() for row, point in zip(rows, points, strict=True)}
+    points = projection.place(vectors.reshape(len(rows), -1)).tolist()
+    return {
+        row["id"]: {"x": x, "y": y, "title": _title(row)}
+        for row, (x, y) in zip(rows, points, strict=True)
+    }
+
+
+def _title(row: Row) -> str:
+    name = str(row["path"]).replace("\\", "/").rpartition("/")[2]
+    return str(next(iter(row["captions"]), "") or name)
 
 
 def _drawing() -> JSONResponse:

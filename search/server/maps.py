@@ -11,7 +11,7 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from hashlib import blake2b
 
-from search.server.library import Library
+from search.server.library import Served
 from search.server.projection import Method, Projection, project
 from search.store import Corpus
 
@@ -37,33 +37,24 @@ class Map:
 
 
 class Maps:
-    """Draws maps and keeps them; from any thread.
+    """Draws maps and keeps them; from any thread."""
 
-    Args:
-        library: the collections.
-    """
-
-    def __init__(self, library: Library) -> None:
-        self._library = library
+    def __init__(self) -> None:
         self._pool = ThreadPoolExecutor(1, "twinlens-map")
         self._made: OrderedDict[tuple[Corpus, int, Method], tuple[Future[Map], float]]
         self._made = OrderedDict()
         self._guard = threading.Lock()
 
-    def get(self, collection: str, method: Method) -> Future[Map]:
+    def get(self, index: Served, method: Method) -> Future[Map]:
         """The map of a collection as it is now. Asks Milvus; one that is not made yet is begun.
 
         Args:
-            collection: its name; "" for the default.
+            index: the collection, a tenant's rows only where it is a tenant's.
             method: how to draw it.
 
         Returns:
             What becomes the map. It is shared: do not cancel it.
-
-        Raises:
-            CollectionNotFoundError: there is none of that name.
         """
-        index = self._library.index(collection)
         corpus = index.engine.corpus
         key = (corpus, corpus.count("images"), method)
         with self._guard:

@@ -47,11 +47,14 @@ class Side(IntEnum):
 
 def router(ctx: Context) -> APIRouter:
     """The routes of pictures."""
-    routes = APIRouter(prefix="/v1/items", tags=["items"], dependencies=[ctx.need("read")])
-    lookup = Lookup(ctx.library)
+    routes = APIRouter(
+        prefix="/v1/items", tags=["items"], dependencies=[ctx.need("read", tenants=True)]
+    )
+    lookup = Lookup()
 
-    async def find(collection: str, key: str) -> Row:
-        row = await _wait(lookup.find(collection, key)) if is_id(key) else None
+    async def find(request: Request, collection: str, key: str) -> Row:
+        corpus = (await ctx.index(request, collection)).engine.corpus
+        row = await _wait(lookup.find(corpus, key)) if is_id(key) else None
         if row is None:
             raise Problem(404, "not-found", f"no picture with the id {key[:64]!r} is stored")
         return row
@@ -71,7 +74,7 @@ def router(ctx: Context) -> APIRouter:
     ) -> Response:
         """Upright, in sRGB, without metadata; WebP where the request accepts it by name."""
         encoding: Encoding = "WEBP" if _takes_webp(request) else "JPEG"
-        row = await find(collection, key)
+        row = await find(request, collection, key)
         tag = f'"{row["id"]}-{size}-{encoding.lower()}"'
         headers = {"ETag": tag, "Cache-Control": FOREVER, "Vary": "Accept", **_HEADERS}
         if _has(request, tag):
@@ -94,7 +97,7 @@ def router(ctx: Context) -> APIRouter:
     )
     async def image(request: Request, key: Id, collection: Collection = "") -> Response:
         """The original bytes where browsers show them, else an upright JPEG made of them."""
-        row = await find(collection, key)
+        row = await find(request, collection, key)
         tag = f'"{row["id"]}"'
         headers = {"ETag": tag, "Cache-Control": REVALIDATED, **_HEADERS}
         if _has(request, tag):

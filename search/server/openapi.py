@@ -73,6 +73,8 @@ def _complete(operation: dict[str, Any], keys: bool) -> None:
     for status in (400, 413, 422, 429, *((401, 403) if keys else ())):
         if "HTTPValidationError" in str(answers.get(str(status), "HTTPValidationError")):
             answers[str(status)] = _problem(status)
+    for statuses, said in (("4XX", "Any other mistake."), ("5XX", "The server's own trouble.")):
+        answers[statuses] = _problem(400) | {"description": said}
 
 
 def _problem(status: int) -> dict[str, Any]:

@@ -7,7 +7,7 @@ import importlib
 import importlib.util
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Literal, get_args
+from typing import Any, Literal, cast, get_args
 
 import numpy as np
 import numpy.typing as npt
@@ -183,9 +183,8 @@ class Scale:
     def apply(self, points: Doubles) -> Points:
         """``[n, 2]`` of any size → float32 ``[n, 2]`` from -1 to 1."""
         scaled = (points - self._middle) / self._half
-        fitted: Points = scaled / (1 + np.abs(scaled) ** BEND) ** (1 / BEND)
-        fitted = fitted.astype(np.float32)
-        return fitted
+        fitted = scaled / (1 + np.abs(scaled) ** BEND) ** (1 / BEND)
+        return cast(Points, fitted.astype(np.float32))
 
 
 def _by_pca(ids: tuple[str, ...], vectors: Rows, total: int, moments: Moments) -> Projection:

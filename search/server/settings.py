@@ -12,7 +12,6 @@ from urllib.parse import urlsplit
 
 from search.errors import UsageError
 from search.images import MAX_PIXELS
-from search.store import check_name
 
 DEFAULT_PORT = 8640
 #: Requests a minute for each key or address where the server can be reached from elsewhere.
@@ -99,6 +98,8 @@ class Settings:
     warm: bool = True
 
     def __post_init__(self) -> None:
+        from search.store import check_name  # which costs the command line its time
+
         check_name(self.collection)
         if not 0 <= self.port <= 65_535:
             raise UsageError(f"a port is from 0 to 65535, not {self.port}")

@@ -1,5 +1,4 @@
-"""What writing needs of a server: turns, so that writes do not meet, and what was sent of pictures.
-"""
+"""What writing needs of a server: turns, so that no writes meet, and a place for pictures."""
 
 from __future__ import annotations
 
@@ -73,8 +72,9 @@ class Turns:
 class Kept:
     """The uploaded pictures that are kept to be shown."""
 
-    def __init__(self, ctx: Context) -> None:
-        self._ctx = ctx
+    def __init__(self, media: Media, library: Library) -> None:
+        self._media = media
+        self._library = library
 
     def keep(self, uploads: Sequence[Upload]) -> frozenset[str]:
         """Keep what this machine does not have under its path anyway; the ids of what was kept."""
@@ -82,24 +82,23 @@ class Kept:
         for upload in uploads:
             if upload.data is not None and not _is_here(upload.uri, upload.data):
                 try:
-                    ids.add(self._ctx.media.keep(upload.data))
+                    ids.add(self._media.keep(upload.data))
                 except OSError as error:
                     reason = error.strerror or str(error)
-                    raise Problem(503, "internal", f"a picture cannot be kept: {reason}",
-                                  {"Retry-After": "5"}) from error  # fmt: skip
+                    raise Problem(503, "store", f"a picture cannot be kept: {reason}") from error
         return frozenset(ids)
 
     def drop(self, ids: frozenset[str]) -> None:
         """Delete pictures that no collection holds any more."""
         if not ids:
             return
-        store = self._ctx.library.store
+        store = self._library.store
         left = set(ids)
         for name in store.names():
             for part in store.corpus(name).parts():
                 left -= {row["id"] for row in part.get("images", sorted(left), ["id"])}
         for key in left:
-            self._ctx.media.forget(key)
+            self._media.forget(key)
 
 
 def _is_here(uri: str, data: bytes) -> bool:

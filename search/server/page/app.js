@@ -140,7 +140,7 @@ function showUnasked() {
   document.body.classList.toggle("starting", isBlank(query) && !query.where);
   if (!served?.images && !served?.texts) showNothingStored(start);
   else if (isBlank(query) && !query.where) {
-    showStart(start, served, (words) => {
+    showStart(start, served, listed.collections.length > 1, (words) => {
       go({ ...EMPTY, collection: query.collection, text: words });
       scrollTo(0, 0);
     }, under.signal);

@@ -21,7 +21,8 @@ export function createBox(place, { onChange, onDown }) {
   let collection = "";
   let pause = 0;
 
-  const chips = h("ul", { class: "chips", "aria-label": "Parts of the search" });
+  const wanted = h("ul", { class: "chips", "aria-label": "Pictures to look for" });
+  const unwanted = h("ul", { class: "chips", "aria-label": "What should not be there" });
   const input = h("input", {
     class: "words", id: "words", type: "text", name: "q", autocomplete: "off", spellcheck: "false",
     enterkeyhint: "search", maxlength: 2000, "aria-label": "Words to look for",
@@ -38,7 +39,7 @@ export function createBox(place, { onChange, onDown }) {
   );
   const form = h(
     "form", { class: "box", role: "search" },
-    icon("search"), h("div", { class: "parts" }, chips, input), clear, pick, files,
+    icon("search"), h("div", { class: "parts" }, wanted, input, unwanted), clear, pick, files,
   );
   place.append(form);
 
@@ -62,19 +63,22 @@ export function createBox(place, { onChange, onDown }) {
       change(without(query, list, value), true);
       input.focus();
     };
-    chips.replaceChildren(
+    wanted.replaceChildren(
       ...query.pictures.map((token) => {
         const shown = picture(token);
         return chip(shown?.url, shown?.name || "your picture", "", sign("pictures", token));
       }),
       ...query.ids.map((id) => chip(thumbnailOf(id, collection, 40), "like this", "", sign("ids", id))),
+    );
+    unwanted.replaceChildren(
       ...query.unlikes.map((id) =>
         chip(thumbnailOf(id, collection, 40), "not like this", "not", sign("unlikes", id))),
       ...query.nots.map((words) => chip(null, words, "not", sign("nots", words))),
     );
-    chips.hidden = !chips.children.length;
+    wanted.hidden = !wanted.children.length;
+    unwanted.hidden = !unwanted.children.length;
     clear.hidden = isBlank(query) && !input.value;
-    input.placeholder = chips.children.length ? "Add words" : "Describe a picture, or drop one here";
+    input.placeholder = isBlank(query) || query.text ? "Describe a picture, or drop one here" : "Add words";
   }
 
   async function add(list) {

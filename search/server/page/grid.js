@@ -6,6 +6,8 @@ import { justify, ratioOf, rowHeight } from "./layout.js";
 import { CLOSE } from "./relevance.js";
 import { roving } from "./roving.js";
 
+/** How much larger a few near ones may be than all others. */
+const ALONE = 1.5;
 /** Pixels between pictures, and for the line that parts near from far ones. */
 const GAP = 6;
 const LINE = 64;
@@ -24,6 +26,7 @@ export function createGrid(place, handlers) {
   let tiles = [];
   let ratios = [];
   let split = -1;
+  let close = true;
   let complete = true;
   let kind = "images";
   let width = 0;
@@ -35,8 +38,10 @@ export function createGrid(place, handlers) {
     const target = rowHeight(width);
     const first = split > 0 ? split : ratios.length;
     const options = { width, gap: GAP, target };
-    const near = justify(ratios.slice(0, first), { ...options, complete: complete || split > 0 });
-    near.boxes.forEach((box, at) => tiles[at].put(box, 0));
+    const near = justify(ratios.slice(0, first), {
+      ...options, complete: complete || split > 0, alone: split > 0 ? ALONE : 1,
+    });
+    near.boxes.forEach((box, at) => tiles[at].put(box, 0, !close));
     for (let at = near.boxes.length; at < first; at += 1) tiles[at].put(null);
     let height = near.height;
     line.hidden = split <= 0;
@@ -44,7 +49,7 @@ export function createGrid(place, handlers) {
       const top = near.height + LINE;
       line.style.top = `${near.height}px`;
       const far = justify(ratios.slice(first), { ...options, complete });
-      for (let at = first; at < ratios.length; at += 1) tiles[at].put(far.boxes[at - first] ?? null, top);
+      for (let at = first; at < ratios.length; at += 1) tiles[at].put(far.boxes[at - first] ?? null, top, true);
       height = top + far.height;
     }
     list.style.height = `${height}px`;
@@ -58,9 +63,8 @@ export function createGrid(place, handlers) {
     list.className = target === "images" ? "grid" : "cards";
     list.style.height = "";
     list.removeAttribute("aria-hidden");
-    list.replaceChildren();
-    if (target === "images") list.append(line);
     line.hidden = true;
+    list.replaceChildren(line);
   }
 
   new ResizeObserver(() => {
@@ -73,6 +77,10 @@ export function createGrid(place, handlers) {
       if (fresh) begin(results.query.target);
       const added = results.hits.slice(tiles.length);
       complete = results.complete;
+      // Where words rank, too, relevance goes up and down, and there is no line to draw.
+      const ranked = results.query.mode === "dense" && !results.nothingClose;
+      const far = ranked && split < 0 ? results.hits.findIndex((hit) => hit.relevance < CLOSE) : -1;
+      close = !results.nothingClose && results.hits[0]?.relevance >= CLOSE;
       if (kind === "images") {
         for (const hit of added) {
           const made = tile(hit, handlers);
@@ -80,15 +88,6 @@ export function createGrid(place, handlers) {
           ratios.push(ratioOf(hit.metadata));
           list.append(made.element);
         }
-        // Where words rank, too, relevance goes up and down.
-        if (results.query.mode === "dense" && split < 0) {
-          const far = results.hits.findIndex((hit) => hit.relevance < CLOSE);
-          if (far > 0 && !results.nothingClose) {
-            split = far;
-            list.insertBefore(line, tiles[far].element);
-          }
-        }
-        arrange();
       } else {
         for (const hit of added) {
           const element = card(hit, handlers);
@@ -96,6 +95,12 @@ export function createGrid(place, handlers) {
           list.append(element);
         }
       }
+      if (far > 0) {
+        split = far;
+        line.hidden = false;
+        list.insertBefore(line, tiles[far].element);
+      }
+      if (kind === "images") arrange();
       keys.reset();
     },
     /** Show that something is coming. */

@@ -40,8 +40,9 @@ export function tile(hit, handlers) {
     hit.duplicates > 0 && h("span", { class: "tile-count" }, `+${hit.duplicates}`),
   );
   /** Show it in a box of so many pixels. */
-  const put = (box, top) => {
+  const put = (box, top, far) => {
     element.hidden = !box;
+    element.classList.toggle("far", Boolean(far));
     if (!box) return;
     element.style.left = `${box.x}px`;
     element.style.top = `${box.y + top}px`;

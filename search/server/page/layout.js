@@ -18,12 +18,13 @@ export function rowHeight(width) {
 /**
  * Places for pictures.
  * @param {number[]} ratios  of the pictures, in their order
- * @param {{width: number, target: number, gap: number, complete: boolean}} options  pixels;
- *   complete: nothing comes after these, so a last row that is not full is shown as it is
+ * @param {{width: number, target: number, gap: number, complete: boolean, alone?: number}} options
+ *   width, target, gap: pixels; complete: nothing comes after these, so a last row that is not
+ *   full is shown as it is; alone: how much higher than `target` a row may be that is the only one
  * @returns {{boxes: {x: number, y: number, width: number, height: number, row: number}[],
  *   height: number}}  a box for each picture; fewer where the last row waits for what comes
  */
-export function justify(ratios, { width, target, gap, complete }) {
+export function justify(ratios, { width, target, gap, complete, alone = 1 }) {
   const boxes = [];
   let y = 0;
   let begin = 0;
@@ -57,7 +58,7 @@ export function justify(ratios, { width, target, gap, complete }) {
     }
   }
   if (begin < ratios.length && complete) {
-    place(ratios.length, Math.min(target, heightOf(begin, ratios.length)));
+    place(ratios.length, Math.min(target * (begin ? 1 : alone), heightOf(begin, ratios.length)));
   }
   return { boxes, height: Math.max(0, y - gap) };
 }

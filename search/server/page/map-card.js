@@ -1,7 +1,6 @@
 // A picture of the map, near: on hovering, on focus in the list, and after a tap.
 
 import { h, icon, hidden } from "./dom.js";
-import { titleOf } from "./hits.js";
 import { sign } from "./relevance.js";
 
 const AWAY = 14;
@@ -13,13 +12,12 @@ const AWAY = 14;
  */
 export function createCard(element, { addressOf, imageOf, moreOf, onClose }) {
   let shown = "";
-  const fill = (id, item, pinned) => {
-    const title = item ? titleOf(item) : "";
+  const fill = (id, { title, relevance }, pinned) => {
     element.replaceChildren(
       h("img", { src: imageOf(id), alt: title, decoding: "async" }),
       h(
         "div", { class: "map-card-text" },
-        item?.relevance !== undefined && sign(item.relevance),
+        relevance !== undefined && sign(relevance),
         h("p", { class: "map-card-title" }, title),
       ),
       pinned && h(
@@ -40,15 +38,15 @@ export function createCard(element, { addressOf, imageOf, moreOf, onClose }) {
     /**
      * Show a picture.
      * @param {string} id
-     * @param {object|null} item  what is known of it, null for nothing yet
+     * @param {{title: string, relevance: number|undefined}} said  what is known of it
      * @param {{place: object, pinned: boolean}} how  place: where it is on the map;
      *   pinned: with links, at the bottom, until it is closed
      */
-    show(id, item, { place, pinned }) {
+    show(id, said, { place, pinned }) {
       shown = id;
       element.hidden = false;
       element.classList.toggle("pinned", pinned);
-      fill(id, item, pinned);
+      fill(id, said, pinned);
       if (pinned) {
         element.style.transform = "";
         return;

@@ -1,6 +1,6 @@
 // The map's page: loads the points, lights up what is searched for, lists what is in view.
 
-import { ApiError, collections, isAbort, item, onLocked, search } from "./api.js";
+import { ApiError, collections, isAbort, onLocked, search } from "./api.js";
 import { createCard } from "./map-card.js";
 import { unpack } from "./map-points.js";
 import { Thumbnails } from "./map-thumbnails.js";
@@ -18,6 +18,8 @@ const LISTED = 48;
 /** Milliseconds before a picture that the pointer rests on is asked about. */
 const REST = 120;
 const TYPING = 350;
+/** Milliseconds in which titles are gathered before they are asked for. */
+const TOGETHER = 40;
 
 const $ = (id) => document.getElementById(id);
 const stage = $("stage");
@@ -28,7 +30,7 @@ let numbers = new Map();
 let hits = new Map();
 let under = new AbortController();
 let asked = 0;
-const known = new Map();
+const titles = new Map();
 
 const pathOf = (id, what, size) => {
   const where = new URLSearchParams({ ...(size ? { size } : {}), collection: map.collection });
@@ -51,29 +53,39 @@ const card = createCard($("card"), {
 });
 onLocked(createSignIn());
 
-/** What is known of a picture, asked for once; null where nothing can be known. */
-async function about(id) {
-  if (hits.has(id)) return hits.get(id);
-  if (!known.has(id)) {
-    known.set(id, item(id, map.collection).catch(() => {
-      known.delete(id);
-      return null;
-    }));
-    if (known.size > 2_000) known.delete(known.keys().next().value);
-  }
-  return known.get(id);
+/**
+ * What the server says of pictures: where they belong, and what they are called.
+ * @returns {Promise<Object<string, {x: number, y: number, title: string}>>}
+ */
+async function tell(ids, signal) {
+  const response = await fetch("/v1/map/pictures", {
+    method: "POST",
+    headers: { "Content-Type": "application/json" },
+    body: JSON.stringify({ ids, collection: map.collection, method }),
+    signal,
+  });
+  return response.status === 200 ? (await response.json()).pictures : {};
 }
 
-// The list's titles are asked for one by one: what people look at themselves goes first.
-let titling = Promise.resolve();
+let together = null;
 
-function title(link, id) {
-  titling = titling.then(async () => {
-    if (!link.isConnected) return;
-    const said = await about(id);
-    link.classList.remove("waiting");
-    if (said) link.querySelector(".map-list-title").textContent = titleOf(said);
-  });
+/** A picture's title, asked for once, with those that are wanted at the same time. */
+function titleFor(id) {
+  if (hits.has(id)) return Promise.resolve(titleOf(hits.get(id)));
+  if (!titles.has(id)) {
+    if (!together) {
+      const ids = [];
+      together = { ids };
+      together.told = new Promise((resolve) => setTimeout(resolve, TOGETHER)).then(() => {
+        together = null;
+        return tell(ids);
+      }).catch(() => ({}));
+    }
+    together.ids.push(id);
+    titles.set(id, together.told.then((told) => told[id]?.title ?? ""));
+    if (titles.size > 5_000) titles.delete(titles.keys().next().value);
+  }
+  return titles.get(id);
 }
 
 function hover(point) {
@@ -93,9 +105,10 @@ function hover(point) {
 async function near(point, pinned) {
   const id = map.ids[point];
   view.focus(point);
-  card.show(id, null, { place: view.place(point), pinned });
-  const said = await about(id);
-  if (card.id === id && said) card.show(id, said, { place: view.place(point), pinned });
+  const relevance = hits.get(id)?.relevance;
+  card.show(id, { title: "", relevance }, { place: view.place(point), pinned });
+  const title = await titleFor(id);
+  if (card.id === id) card.show(id, { title, relevance }, { place: view.place(point), pinned });
 }
 
 function press(point, event) {
@@ -135,7 +148,10 @@ const seen = new IntersectionObserver((entries) => {
     const image = h("img", { alt: "", decoding: "async", src: pathOf(id, "thumbnail", 160) });
     image.addEventListener("load", () => image.classList.add("there"), { once: true });
     link.querySelector(".map-list-picture").append(image);
-    title(link, id);
+    titleFor(id).then((title) => {
+      link.classList.remove("waiting");
+      if (title) link.querySelector(".map-list-title").textContent = title;
+    });
   }
 });
 
@@ -209,7 +225,7 @@ async function open() {
     return;
   }
   numbers = new Map(map.ids.map((id, number) => [id, number]));
-  known.clear();
+  titles.clear();
   view.thumbnails = new Thumbnails((id, large) => pathOf(id, "thumbnail", large ? 320 : 160), () => view.draw());
   view.show(map.ids, map.xy);
   if (!map.ids.length) message("There is nothing to show yet.", "Ingest some pictures, and they will stand here.");
@@ -251,22 +267,14 @@ async function light() {
 async function bring(ids, signal) {
   const missing = ids.filter((id) => !numbers.has(id));
   if (!missing.length || map.ids.length >= map.total) return;
-  const response = await fetch("/v1/map/points", {
-    method: "POST",
-    headers: { "Content-Type": "application/json" },
-    body: JSON.stringify({ ids: missing, collection: map.collection, method }),
-    signal,
-  });
-  if (response.status !== 200) return;
-  const { points } = await response.json();
-  const placed = Object.entries(points);
+  const placed = Object.entries(await tell(missing, signal));
   for (const [id] of placed) {
     numbers.set(id, map.ids.length);
     map.ids.push(id);
   }
   const xy = new Float32Array(2 * map.ids.length);
   xy.set(map.xy);
-  xy.set(placed.flatMap(([, place]) => place), map.xy.length);
+  xy.set(placed.flatMap(([, { x, y }]) => [x, y]), map.xy.length);
   map.xy = xy;
   view.add(map.ids, xy);
 }

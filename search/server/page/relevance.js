@@ -14,7 +14,7 @@ export function level(relevance) {
   return relevance >= LIKELY ? "likely" : "weak";
 }
 
-export const percent = (relevance) => `${Math.round(relevance * 100)}%`;
+export const percent = (relevance) => (relevance < 0.01 ? "under 1%" : `${Math.round(relevance * 100)}%`);
 
 /** "strong match, 94%". */
 export const inWords = (relevance) => `${level(relevance)} match, ${percent(relevance)}`;

@@ -24,10 +24,11 @@ const GAP = 6;
  * Show the start.
  * @param {HTMLElement} place
  * @param {object} served  the collection, as the API describes it
+ * @param {boolean} several  whether there are other collections
  * @param {(words: string) => void} onExample
  * @param {AbortSignal} signal
  */
-export async function showStart(place, served, onExample, signal) {
+export async function showStart(place, served, several, onExample, signal) {
   const counts = [count(served.images, "picture")];
   if (served.texts) counts.push(count(served.texts, "caption"));
   const wall = h("ul", { class: "grid examples", role: "list", "aria-label": "Examples" });
@@ -36,7 +37,7 @@ export async function showStart(place, served, onExample, signal) {
       "div", { class: "hero" },
       h("h2", {}, "Say what you remember of a picture."),
       h("p", {}, "Or drop one here to find others like it. Add ", h("code", {}, "-people"), " for what should not be in it."),
-      h("p", { class: "counts" }, `${counts.join(" and ")} in ${served.name}`),
+      h("p", { class: "counts" }, `${counts.join(" and ")}${several ? ` in ${served.name}` : ""}`),
     ),
     wall,
   );

@@ -156,10 +156,16 @@ function table(hit, handlers) {
         "dd", { class: name === "Path" ? "path" : "" },
         filter
           ? h("button", { class: "value", type: "button", title: `Only where ${filter}`, on: { click: () => handlers.onFilter(filter) } }, value)
-          : value,
+          : name === "Path" ? breakable(value) : value,
       ),
     ]),
   );
+}
+
+/** A path that may go on in the next line after each of its parts. */
+function breakable(path) {
+  const parts = path.split(/(?<=[\\/])/);
+  return h("span", {}, ...parts.flatMap((part) => [part, h("wbr")]));
 }
 
 const spoken = (name) => {

@@ -1,0 +1,181 @@
+"""What is done to pictures and texts on their way, in this process or in another.
+
+A ``Task`` is an item's work as it travels to whoever does it, a ``Result`` what comes back.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Collection, Iterator, Sequence
+from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from ingest.sample import Failure
+from search.encoder import Encoder, Pixels, Rows
+from search.errors import ImageError
+from search.records import Row, image_id
+
+if TYPE_CHECKING:
+    from PIL.Image import Image
+
+#: Texts that are encoded together.
+TEXT_BATCH = 64
+#: Encoded pictures that are in memory at once while it is asked which of them are stored.
+_READ_TOGETHER = 16
+
+
+@dataclass(frozen=True, slots=True)
+class View:
+    """A decoded picture: uint8 ``[side, side, 3]`` for the model, and what its file said."""
+
+    pixels: Pixels | None
+    width: int
+    height: int
+    bytes: int
+    format: str
+    exif: Row
+
+
+@dataclass(frozen=True, slots=True)
+class Task:
+    """An item's work.
+
+    Attributes:
+        uri, root: what it is called where it fails.
+        load: reads the encoded picture, or is it; ``None`` where only texts are to be encoded.
+        texts: what is to be encoded beside it.
+    """
+
+    uri: str
+    root: str
+    load: Callable[[], bytes] | bytes | None
+    texts: tuple[str, ...] = ()
+
+
+@dataclass(slots=True)
+class Result:
+    """What came of a task.
+
+    Attributes:
+        id: the picture's, "" where none was read.
+        view: the picture, its pixels gone once they are encoded; None where it is stored already.
+        vector: float32 ``[dim]``.
+        texts: the vectors of the task's texts by the texts.
+        failure: why there is nothing of all that.
+        ms: what reading and decoding took.
+    """
+
+    id: str = ""
+    view: View | None = None
+    vector: Rows | None = None
+    texts: dict[str, Rows] = field(default_factory=dict)
+    failure: Failure | None = None
+    ms: float = 0.0
+
+
+def look(data: bytes, prepare: Callable[[Image], Pixels], side: int) -> View:
+    """Decode a picture for a model that looks at ``side`` pixels.
+
+    Raises:
+        ImageError: it cannot be decoded.
+    """
+    from search.images import decode
+
+    decoded = decode(data, target=side)
+    return View(
+        pixels=prepare(decoded.image),
+        width=decoded.width,
+        height=decoded.height,
+        bytes=len(data),
+        format=decoded.format,
+        exif=dict(decoded.exif),
+    )
+
+
+def failure_of(error: ImageError | OSError, uri: str, root: str) -> Failure:
+    """Why an item could not be read: one that may be read another time is transient."""
+    if isinstance(error, OSError):
+        reason = f"cannot be read: {error.strerror or error}"
+        return Failure(uri, reason, root, transient=True)
+    return Failure(uri, str(error), root)
+
+
+def embed_texts(encoder: Encoder, texts: Collection[str]) -> Iterator[tuple[str, Rows]]:
+    """Every text with its vector; those of like length together: a batch is padded to its longest.
+
+    Args:
+        encoder: the model.
+        texts: each of them once.
+    """
+    pending = sorted(texts, key=len)
+    for start in range(0, len(pending), TEXT_BATCH):
+        part = pending[start : start + TEXT_BATCH]
+        yield from zip(part, encoder.texts(part), strict=True)
+
+
+def decode_tasks(
+    tasks: Sequence[Task],
+    prepare: Callable[[Image], Pixels],
+    side: int,
+    stored: Callable[[Sequence[str]], Collection[str]],
+) -> list[Result]:
+    """Read and decode the pictures of some tasks.
+
+    Args:
+        tasks: what to do.
+        prepare, side: of the model.
+        stored: which of some ids need no decoding.
+    """
+    results: list[Result] = []
+    for start in range(0, len(tasks), _READ_TOGETHER):
+        results += _decode_few(tasks[start : start + _READ_TOGETHER], prepare, side, stored)
+    return results
+
+
+def encode_results(encoder: Encoder, tasks: Sequence[Task], results: Sequence[Result]) -> None:
+    """Put the vectors of pictures and texts into the results of ``decode_tasks``."""
+    seen = [(r, r.view, r.view.pixels) for r in results if r.view and r.view.pixels is not None]
+    for start in range(0, len(seen), encoder.image_batch):
+        part = seen[start : start + encoder.image_batch]
+        vectors = encoder.images(np.stack([pixels for _, _, pixels in part]))
+        for (result, view, _), vector in zip(part, vectors, strict=True):
+            result.vector = vector
+            result.view = replace(view, pixels=None)
+    pairs = [pair for pair in zip(tasks, results, strict=True) if pair[1].failure is None]
+    made = dict(embed_texts(encoder, {text for task, _ in pairs for text in task.texts}))
+    for task, result in pairs:
+        result.texts = {text: made[text] for text in task.texts}
+
+
+def _decode_few(
+    tasks: Sequence[Task],
+    prepare: Callable[[Image], Pixels],
+    side: int,
+    stored: Callable[[Sequence[str]], Collection[str]],
+) -> list[Result]:
+    results = [Result() for _ in tasks]
+    read: list[tuple[Task, Result, bytes]] = []
+    for task, result in zip(tasks, results, strict=True):
+        began = time.perf_counter()
+        try:
+            data = task.load() if callable(task.load) else task.load
+        except (ImageError, OSError) as error:
+            result.failure = failure_of(error, task.uri, task.root)
+            continue
+        if data is not None:
+            result.id = image_id(data)
+            read.append((task, result, data))
+        result.ms = 1e3 * (time.perf_counter() - began)
+    known = stored([result.id for _, result, _ in read])
+    for task, result, data in read:
+        if result.id in known:
+            continue
+        began = time.perf_counter()
+        try:
+            result.view = look(data, prepare, side)
+        except ImageError as error:
+            result.failure = failure_of(error, task.uri, task.root)
+        result.ms += 1e3 * (time.perf_counter() - began)
+    return results
