@@ -36,6 +36,7 @@ from search.errors import (
 )
 
 if TYPE_CHECKING:
+    from ingest.connect import RemoteIndex
     from ingest.copy import CopyReport
     from ingest.exchange import Exchanged
     from ingest.options import IngestOptions, SourceOptions
@@ -64,19 +65,31 @@ if TYPE_CHECKING:
 
 __version__ = "0.1.0"
 __all__ = [
+    "Classified",
     "CollectionInfo",
     "CollectionNotFoundError",
     "Comparison",
+    "CopyReport",
+    "Evaluation",
+    "Exchanged",
     "FilterError",
+    "Generation",
+    "Group",
     "Hit",
+    "Hits",
     "Id",
     "Image",
     "ImageError",
     "Index",
+    "IndexTrial",
     "IngestReport",
     "ModelError",
     "ModelMismatchError",
     "Not",
+    "Preview",
+    "ReindexReport",
+    "RemoteIndex",
+    "SearchEngine",
     "SourceError",
     "StoreError",
     "StoreLockedError",
@@ -88,6 +101,7 @@ __all__ = [
     "Vector",
     "__version__",
     "compare",
+    "connect",
     "copy",
     "default_db",
     "main",
@@ -99,12 +113,24 @@ DEFAULT_COLLECTION = "twinlens"
 #: Tenants whose ``Index`` is kept at hand.
 MAX_TENANTS = 256
 _LAZY = {
+    "Classified": "search.classify",
     "CollectionInfo": "search.collection",
+    "CopyReport": "ingest.copy",
+    "Evaluation": "search.evaluate",
+    "Exchanged": "ingest.exchange",
+    "Generation": "search.generations",
+    "Group": "search.duplicates",
     "Hit": "search.hits",
+    "Hits": "search.hits",
     "Id": "search.query",
     "Image": "search.query",
+    "IndexTrial": "search.indexes",
     "IngestReport": "ingest.report",
     "Not": "search.query",
+    "Preview": "ingest.preview",
+    "ReindexReport": "ingest.reindex",
+    "RemoteIndex": "ingest.connect",
+    "SearchEngine": "search.engine",
     "Text": "search.query",
     "Vector": "search.query",
 }
@@ -162,7 +188,12 @@ def open(  # noqa: A001 - reads as twinlens.open(...)
     from search.store import Store, check_name
 
     check_name(collection)
-    store = Store(os.fspath(db) if db is not None else default_db(), token=token)
+    uri = os.fspath(db) if db is not None else default_db()
+    try:
+        store = Store(uri, token=token)
+    except StoreUnreachableError:
+        _refuse_twinlens(uri)
+        raise
     try:
         return Index(
             store, collection, model=model, device=device, precision=precision, tenant=tenant
@@ -170,6 +201,25 @@ def open(  # noqa: A001 - reads as twinlens.open(...)
     except BaseException:
         store.close()
         raise
+
+
+def connect(url: str, collection: str = "", *, model: str = "auto", key: str = "") -> RemoteIndex:
+    """Open a collection that a twinlens server holds: the methods of ``Index``, over HTTP.
+
+    Args:
+        url: the server's address, such as ``http://host:8640``.
+        collection: its name; "" for the server's default.
+        model: for a new collection, a name as in ``twinlens models``; "auto" for the server's.
+        key: for a server that wants one.
+
+    Raises:
+        UsageError: something else answers at the address.
+        StoreUnreachableError: nothing does.
+        ModelMismatchError: the collection was made with another model than the one asked for.
+    """
+    from ingest.connect import connect
+
+    return connect(url, collection, model=model, key=key)
 
 
 @dataclass(frozen=True, slots=True)
@@ -828,6 +878,14 @@ def compare(
             yield Comparison(index.evaluate(max_queries=max_queries, seed=seed), rate)
 
 
+def _refuse_twinlens(uri: str) -> None:
+    """Raise ``UsageError`` where no Milvus answers because twinlens does."""
+    from search.client import is_twinlens
+
+    if uri.startswith(("http://", "https://")) and is_twinlens(uri):
+        raise UsageError(f"{uri} is a twinlens server: open it with twinlens.connect") from None
+
+
 def _pictures(items: Iterator[Item]) -> Iterator[tuple[str, Callable[[], bytes]]]:
     """Pictures by name and what reads them; of one that cannot be had, what says why."""
     from ingest.sample import Failure
@@ -847,6 +905,51 @@ def _roots(paths: Sequence[str | os.PathLike[str]]) -> list[str]:
     from ingest.sources.patterns import name_of
 
     return [name_of(path) for path in paths]
+
+
+def serve(
+    db: str | os.PathLike[str] | None = None,
+    collection: str = DEFAULT_COLLECTION,
+    *,
+    model: str | Encoder = "auto",
+    device: str = "auto",
+    precision: Precision = "auto",
+    token: str = "",
+    started: Callable[[str], None] | None = None,
+    **settings: Any,
+) -> None:
+    """Answer over HTTP, and show the search page, until told to stop: see ``docs/serve.md``.
+
+    Args:
+        db, model, device, precision, token: see ``open``.
+        collection: the one that is meant where a request names none.
+        started: called with the server's address once it answers.
+        settings: host, port, keys and all else that ``search.server.settings.Settings`` has.
+
+    Raises:
+        UsageError: a setting makes no sense, or the address cannot be listened on.
+        StoreLockedError, StoreUnreachableError: the database cannot be opened.
+    """
+    from search.server.run import serve as run
+    from search.server.settings import Settings
+    from search.store import Store
+
+    name = os.fspath(db) if db is not None else default_db()
+    chosen = Settings.of(db=name, collection=collection, **settings)
+    store = Store(name, token=token)
+
+    def opened(name: str, encoder: Encoder) -> Index:
+        return Index(store, name, model=encoder)
+
+    run(
+        store,
+        opened,
+        chosen,
+        model=model,
+        device=device,
+        precision=precision,
+        started=started,
+    )
 
 
 def main() -> None:

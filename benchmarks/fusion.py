@@ -10,18 +10,17 @@ from __future__ import annotations
 
 import argparse
 import io
-import json
 import re
 from collections.abc import Callable, Iterable, Sequence
+from functools import partial
 from pathlib import Path
 
 import numpy as np
+from captions import Split, encode_images, encode_texts
 from PIL import Image, ImageOps
-from relevance import encode_images, encode_texts
 
 from search.encoder import Rows, open_encoder
 from search.fusion import fuse, spread
-from search.images import decode
 from search.relevance import SAMPLE
 
 #: What captions must say, what they must not, and how one would ask for the two.
@@ -115,22 +114,12 @@ def main() -> None:
     parser.add_argument("--cache", type=Path, help="keep embeddings here")
     options = parser.parse_args()
     encoder = open_encoder(options.model, device="cpu")
-    lines = (options.flickr8k / "captions.jsonl").read_text("utf-8").splitlines()
-    photos = [photo for photo in map(json.loads, lines) if photo["split"] == options.split]
-
-    def cached(name: str, make: Callable[[], Rows]) -> Rows:
-        if options.cache is None:
-            return make()
-        path = options.cache / f"{encoder.fingerprint.digest}-{options.split}-{name}.npy"
-        if not path.exists():
-            path.parent.mkdir(parents=True, exist_ok=True)
-            np.save(path, make())
-        return np.load(path)
+    split = Split(options.flickr8k / "captions.jsonl", options.split, options.cache)
+    photos = split.rows()
+    cached = partial(split.cached, encoder)
 
     def pictures(change: Callable[[Image.Image], Image.Image]) -> Rows:
-        side = encoder.fingerprint.image_size
-        files = ((options.flickr8k / photo["image"]).read_bytes() for photo in photos)
-        return encode_images(encoder, (change(decode(file, target=side).image) for file in files))
+        return encode_images(encoder, map(change, split.pictures(encoder)))
 
     gallery = cached("images", lambda: pictures(lambda image: image))
     damaged = cached("damaged", lambda: pictures(degrade))

@@ -15,15 +15,15 @@ import argparse
 import hashlib
 import json
 import re
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 import numpy as np
+from captions import Split, encode_images, encode_texts
 from nonsense import SHORT, nonsense_images, nonsense_texts
-from PIL import Image
 
-from search.encoder import OpenClipEncoder, Rows, open_encoder
-from search.images import decode
+from search.encoder import Rows, open_encoder
 from search.records import Target
 from search.relevance import ASKING, SAMPLE, SENTENCES, SENTENCES_SPREAD, Asker, Calibration
 
@@ -158,30 +158,15 @@ def main() -> None:
     parser.add_argument("--cache", type=Path, help="keep embeddings here")
     options = parser.parse_args()
     encoder = open_encoder(options.model, device="cpu")
-    rows = [json.loads(line) for line in options.captions.read_text("utf-8").splitlines()]
-    rows = [row for row in rows if row.get("split", options.split) == options.split]
+    split = Split(options.captions, options.split, options.cache)
+    rows = split.rows()
     said = [caption for row in rows for caption in row["captions"]]
     owner = np.repeat(np.arange(len(rows)), [len(row["captions"]) for row in rows])
-    folder = options.captions.parent
-
-    def photos() -> Iterable[Image.Image]:
-        side = encoder.fingerprint.image_size
-        return (decode((folder / row["image"]).read_bytes(), target=side).image for row in rows)
-
-    def cached(name: str, make: Callable[[], Rows]) -> Rows:
-        if options.cache is None:
-            return make()
-        # Weights still in training have the same fingerprint from one run to the next only if
-        # they are the same.
-        path = options.cache / f"{encoder.fingerprint.digest}-{options.split}-{name}.npy"
-        if not path.exists():
-            path.parent.mkdir(parents=True, exist_ok=True)
-            np.save(path, make())
-        return np.load(path)
+    cached = partial(split.cached, encoder)
 
     mad = [text for kind in nonsense_texts().values() for text in kind]
     stamp = hashlib.sha256(json.dumps([mad, SHORT, SENTENCES]).encode()).hexdigest()[:8]
-    images = cached("images", lambda: encode_images(encoder, photos()))
+    images = cached("images", lambda: encode_images(encoder, split.pictures(encoder)))
     texts = cached("texts", lambda: encode_texts(encoder, said))
     short = cached(f"short-{stamp}", lambda: encode_texts(encoder, [query for query, _ in SHORT]))
     no_texts = cached(f"no-texts-{stamp}", lambda: encode_texts(encoder, mad))
@@ -254,22 +239,6 @@ def main() -> None:
           owned[some], texts, owned)  # fmt: skip
     worth("pictures (only their own captions)", "image", "texts", images, texts, owned.T,
           images, owned.T)  # fmt: skip
-
-
-def encode_texts(encoder: OpenClipEncoder, texts: Sequence[str]) -> Rows:
-    return np.concatenate([encoder.texts(texts[i : i + 64]) for i in range(0, len(texts), 64)])
-
-
-def encode_images(encoder: OpenClipEncoder, images: Iterable[Image.Image]) -> Rows:
-    rows, batch = [], []
-    for image in images:
-        batch.append(encoder.prepare(image))
-        if len(batch) == 32:
-            rows.append(encoder.images(np.stack(batch)))
-            batch = []
-    if batch:
-        rows.append(encoder.images(np.stack(batch)))
-    return np.concatenate(rows)
 
 
 if __name__ == "__main__":

@@ -15,9 +15,10 @@ from dataclasses import dataclass
 from typing import Literal
 
 import numpy as np
+import numpy.typing as npt
 
 from ingest.sample import Failure, Sample
-from search.records import MAX_PATH_BYTES, MAX_SHOWN_BYTES, Row, cut_bytes
+from search.records import ID_LENGTH, MAX_PATH_BYTES, MAX_SHOWN_BYTES, Row, cut_bytes
 from search.store import Corpus
 
 Verdict = Literal["new", "unchanged", "failed before", "captions changed", "met"]
@@ -153,6 +154,14 @@ class Ledger:
         with self._lock:
             found = self._table.execute("SELECT 1 FROM done WHERE image_id = ?", (image_id,))
             return found.fetchone() is not None
+
+    def image_digests(self) -> npt.NDArray[np.bytes_]:
+        """What ``has_image`` knows: the ids as bytes, sorted, to be looked up elsewhere."""
+        with self._lock:
+            kept = "FROM done WHERE image_id != ''"
+            (count,) = self._table.execute(f"SELECT count(*) {kept}").fetchone()  # noqa: S608
+            rows = self._table.execute(f"SELECT image_id {kept} ORDER BY image_id")  # noqa: S608
+            return np.fromiter((bytes.fromhex(row[0]) for row in rows), f"S{ID_LENGTH // 2}", count)
 
     def claim(self, image_id: str) -> bool:
         """Take a picture on for encoding; False when it is stored or taken already."""

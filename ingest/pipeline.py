@@ -13,13 +13,17 @@ from collections import deque
 from collections.abc import Callable, Iterable
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
+from functools import partial
+from typing import Protocol
 
 import numpy as np
+import numpy.typing as npt
 
 from ingest.changes import Known, Ledger, failed_row, file_row, tombstone_row
 from ingest.reconcile import Reconciled, reconcile, shown_captions, texts_of
 from ingest.report import IngestReport, ItemRow, Progress, Status, Tally
 from ingest.sample import Failure, Item, Sample
+from ingest.stages import Result, Task, View, embed_texts, failure_of, look
 from ingest.tidy import Tidied, tidy
 from ingest.writer import Writer
 from search.encoder import Encoder, Pixels, Rows
@@ -30,24 +34,51 @@ from search.store import Corpus
 #: Samples, and captions, that travel together.
 CHUNK = 256
 CHUNK_TEXTS = 4_096
-TEXT_BATCH = 64
+
+
+class Crew(Protocol):
+    """Who reads, decodes and encodes in the pipeline's place, in other processes."""
+
+    @property
+    def ahead(self) -> int:
+        """How many items to hand over before the first is waited for."""
+
+    @property
+    def encode_seconds(self) -> float:
+        """How long its encoders were at work, all taken together."""
+
+    def begin(self, stored: Callable[[], npt.NDArray[np.bytes_]]) -> None:
+        """A run begins; ``stored`` gives the ids of what need not be decoded, sorted."""
+
+    def submit(self, task: Task) -> Future[Result]:
+        """Take a task on."""
+
+    def need(self, future: Future[Result]) -> None:
+        """Somebody waits for this task: do not hold it back to go with others."""
 
 
 @dataclass(slots=True)
 class _Picture:
-    """A picture read and decoded; ``pixels`` is None when it is stored already."""
+    """A picture read and decoded or encoded; neither when it is stored already.
+
+    Attributes:
+        vector: its embedding, where it was not made here.
+        spoken: likewise those of its captions.
+    """
 
     sample: Sample
     known: Known | None
     id: str = ""
     pixels: Pixels | None = None
+    vector: Rows | None = None
+    spoken: dict[str, Rows] = field(default_factory=dict)
     ms: float = 0.0
     columns: Row = field(default_factory=dict)
 
     @property
     def is_at_hand(self) -> bool:
-        """Whether it can be stored: decoded, or embedded by its source."""
-        return self.pixels is not None or self.sample.vector is not None
+        """Whether it can be stored."""
+        return self.pixels is not None or self.vector is not None
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,6 +87,10 @@ class _Outcome:
 
     picture: _Picture | None
     failure: Failure | None = None
+
+
+#: Waits for what comes of an item.
+_Awaited = Callable[[], _Outcome]
 
 
 @dataclass(slots=True)
@@ -89,6 +124,7 @@ class Pipeline:
         sink: given a row for every finished item.
         part: the ledger of the only paths that will come, where the corpus is filled bit by bit.
             What is done once at the end of a run, ``tidy`` and ``settle``, is then the caller's.
+        crew: reads and encodes elsewhere; then ``encoder`` is not called.
 
     Attributes:
         tombstones: the ledger's rows that were written of pictures which a file held before, by
@@ -105,6 +141,7 @@ class Pipeline:
         progress: Progress | None = None,
         sink: Callable[[ItemRow], None] | None = None,
         part: Ledger | None = None,
+        crew: Crew | None = None,
     ) -> None:
         self._corpus = corpus
         self._encoder = encoder
@@ -114,6 +151,7 @@ class Pipeline:
         self._encode_seconds = 0.0
         self._roots: set[str] = set()
         self._part = part
+        self._crew = crew
         self.tombstones: dict[str, Row] = {}
 
     def run(self, items: Iterable[Item], roots: Iterable[str] = ()) -> IngestReport:
@@ -127,6 +165,8 @@ class Pipeline:
         self._corpus.check_open()
         self._ledger = self._part or Ledger(self._corpus, prune=self._prune)
         self._roots = set(roots)
+        if self._crew is not None:
+            self._crew.begin(self._ledger.image_digests)
         workers = min(32, (os.cpu_count() or 2) + 1)
         with Writer(self._write) as writer, ThreadPoolExecutor(workers) as pool:
             try:
@@ -144,7 +184,7 @@ class Pipeline:
             missing=tidied.missing,
             failed=tuple(self._tally.failed),
             seconds=time.perf_counter() - began,
-            encode_seconds=self._encode_seconds,
+            encode_seconds=self._encode_seconds + (self._crew.encode_seconds if self._crew else 0),
         )
 
     def _tidy(self) -> Tidied:
@@ -154,12 +194,12 @@ class Pipeline:
     def _feed(
         self, items: Iterable[Item], pool: ThreadPoolExecutor, writer: Writer[_Chunk]
     ) -> None:
-        ahead: deque[Future[_Outcome]] = deque()
+        ahead: deque[_Awaited] = deque()
         chunk = _Chunk()
 
         def take() -> None:
             nonlocal chunk
-            self._collect(ahead.popleft().result(), chunk)
+            self._collect(ahead.popleft()(), chunk)
             if chunk.full:
                 writer.put(self._encode(chunk))
                 chunk = _Chunk()
@@ -168,17 +208,18 @@ class Pipeline:
             started = self._start(item, pool)
             if started is not None:
                 ahead.append(started)
-            while len(ahead) > 2 * CHUNK:
+            while len(ahead) > (self._crew.ahead if self._crew else 2 * CHUNK):
                 take()
         while ahead:
             take()
         writer.put(self._encode(chunk))
 
-    def _start(self, item: Item, pool: ThreadPoolExecutor) -> Future[_Outcome] | None:
+    def _start(self, item: Item, pool: ThreadPoolExecutor) -> _Awaited | None:
         """Begin the work on an item; None when there is nothing to do."""
         if isinstance(item, Failure):
             self._ledger.meet(item.uri)
-            return _finished(_Outcome(None, item))
+            failed = _Outcome(None, item)
+            return lambda: failed
         self._roots.add(item.root)
         verdict, known = self._ledger.judge(item)
         if verdict == "met":
@@ -187,21 +228,22 @@ class Pipeline:
             self._tally.item(item.uri, verdict)
             return None
         picture = _Picture(item, known)
+        if item.caption_vector is not None and item.captions:
+            picture.spoken[item.captions[0]] = item.caption_vector
         if verdict == "captions changed" and known is not None:
             picture.id = known.image_id
-            return _finished(_Outcome(picture))
-        if item.vector is not None:
+        elif item.vector is not None:
             picture.id = image_id(item.vector.tobytes())
+            picture.vector = item.vector
             picture.columns = _columns(item)
-            return _finished(_Outcome(picture))
-        if item.load is None:
-            return _finished(_Outcome(picture))
-        return pool.submit(self._read, picture, self._encoder())
+        elif item.load is not None and self._crew is None:
+            return pool.submit(self._read, picture, self._encoder()).result
+        elif item.load is not None:
+            return self._hand_over(picture, item.load)
+        return self._hand_over(picture, None)
 
     def _read(self, picture: _Picture, encoder: Encoder) -> _Outcome:
         """In a thread of the pool: bytes → id → pixels, unless the picture is stored already."""
-        from search.images import decode
-
         sample = picture.sample
         assert sample.load is not None
         began = time.perf_counter()
@@ -210,19 +252,37 @@ class Pipeline:
             picture.id = image_id(data)
             if self._ledger.has_image(picture.id):
                 return _Outcome(picture)
-            decoded = decode(data, target=encoder.fingerprint.image_size)
-            picture.pixels = encoder.prepare(decoded.image)
-        except ImageError as error:
-            return _Outcome(picture, Failure(sample.uri, str(error), sample.root))
-        except OSError as error:
-            reason = f"cannot be read: {error.strerror or error}"
-            return _Outcome(picture, Failure(sample.uri, reason, sample.root, transient=True))
-        picture.columns = {
-            **decoded.exif,
-            **_columns(sample, decoded.width, decoded.height, len(data), decoded.format),
-        }
+            view = look(data, encoder.prepare, encoder.fingerprint.image_size)
+        except (ImageError, OSError) as error:
+            return _Outcome(picture, failure_of(error, sample.uri, sample.root))
+        picture.pixels = view.pixels
+        picture.columns = _seen_columns(sample, view)
         picture.ms = 1e3 * (time.perf_counter() - began)
         return _Outcome(picture)
+
+    def _hand_over(self, picture: _Picture, load: Callable[[], bytes] | None) -> _Awaited:
+        """Let the crew read the picture and encode its captions; or the captions alone.
+
+        Without a crew captions are encoded with their chunk.
+        """
+        sample = picture.sample
+        texts = tuple(text for text in sample.captions if text not in picture.spoken)
+        if self._crew is None or (load is None and not texts):
+            return lambda: _Outcome(picture)
+        future = self._crew.submit(Task(sample.uri, sample.root, load, texts))
+        return partial(self._returned, picture, future)
+
+    def _returned(self, picture: _Picture, future: Future[Result]) -> _Outcome:
+        assert self._crew is not None
+        self._crew.need(future)
+        result = future.result()
+        picture.id = picture.id or result.id
+        picture.spoken |= result.texts
+        picture.ms = result.ms
+        if result.view is not None:
+            picture.vector = result.vector
+            picture.columns = _seen_columns(picture.sample, result.view)
+        return _Outcome(picture, result.failure)
 
     def _collect(self, outcome: _Outcome, chunk: _Chunk) -> None:
         picture, failure = outcome.picture, outcome.failure
@@ -253,8 +313,8 @@ class Pipeline:
                 chunk.images.append(_image_row(picture, vector))
                 picture.pixels = None
         for picture in chunk.new:
-            if picture.sample.vector is not None:
-                chunk.images.append(_image_row(picture, picture.sample.vector))
+            if picture.vector is not None:
+                chunk.images.append(_image_row(picture, picture.vector))
         self._add_texts(chunk)
         self._encode_seconds += time.perf_counter() - began
         return chunk
@@ -271,19 +331,16 @@ class Pipeline:
         ]
         for row in self._corpus.get("texts", maybe_stored, ["id"]):
             wanted.pop(row["id"], None)
-        # Texts of like length together: a batch is padded to its longest.
-        pending = []
-        for key, (text, picture) in sorted(wanted.items(), key=lambda entry: len(entry[1][0])):
-            made = picture.sample.caption_vector
-            if made is not None and text == picture.sample.captions[0]:
-                chunk.texts.append(_text_row(key, text, picture, made))
-            else:
-                pending.append((key, (text, picture)))
-        for start in range(0, len(pending), TEXT_BATCH):
-            part = pending[start : start + TEXT_BATCH]
-            vectors = self._encoder().texts([text for _, (text, _) in part])
-            for (key, (text, picture)), vector in zip(part, vectors, strict=True):
-                chunk.texts.append(_text_row(key, text, picture, vector))
+        made = {
+            key: picture.spoken[text]
+            for key, (text, picture) in wanted.items()
+            if text in picture.spoken
+        }
+        pending = dict.fromkeys(text for key, (text, _) in wanted.items() if key not in made)
+        vectors = dict(embed_texts(self._encoder(), pending)) if pending else {}
+        for key, (text, picture) in wanted.items():
+            vector = made[key] if key in made else vectors[text]
+            chunk.texts.append(_text_row(key, text, picture, vector))
 
     def _write(self, chunk: _Chunk) -> None:
         """In the writing thread: rows first, the ledger last."""
@@ -359,6 +416,14 @@ def _pixels(picture: _Picture) -> Pixels:
     return picture.pixels
 
 
+def _seen_columns(sample: Sample, view: View) -> Row:
+    """The columns of a picture that was decoded."""
+    return {
+        **view.exif,
+        **_columns(sample, view.width, view.height, view.bytes, view.format),
+    }
+
+
 def _columns(sample: Sample, width: int = 0, height: int = 0, size: int = 0, kind: str = "") -> Row:
     """The columns of a picture beside what says where it is; 0 and "" where nobody knows."""
     return {
@@ -401,9 +466,3 @@ def _text_row(key: str, text: str, picture: _Picture, vector: Rows) -> Row:
 def _text_key(picture: _Picture, text: str) -> str:
     """A text alone belongs to the line it came from, as others belong to their picture."""
     return text_id(picture.id or picture.sample.uri, text)
-
-
-def _finished(outcome: _Outcome) -> Future[_Outcome]:
-    future: Future[_Outcome] = Future()
-    future.set_result(outcome)
-    return future

@@ -19,11 +19,11 @@ from pathlib import Path
 import numpy as np
 
 from ingest.carry import FIELDS, ORDER, clear, compare
-from ingest.pipeline import TEXT_BATCH
 from ingest.report import MAX_FAILURES, Progress
 from ingest.sample import Failure, Sample
 from ingest.sources import open_sources
 from ingest.sources.folder import reader
+from ingest.stages import TEXT_BATCH
 from search.encoder import Encoder, Pixels, Rows
 from search.errors import ImageError, TwinlensError
 from search.fetch import Fetcher

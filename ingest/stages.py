@@ -144,7 +144,8 @@ def encode_results(encoder: Encoder, tasks: Sequence[Task], results: Sequence[Re
             result.vector = vector
             result.view = replace(view, pixels=None)
     pairs = [pair for pair in zip(tasks, results, strict=True) if pair[1].failure is None]
-    made = dict(embed_texts(encoder, {text for task, _ in pairs for text in task.texts}))
+    texts = dict.fromkeys(text for task, _ in pairs for text in task.texts)
+    made = dict(embed_texts(encoder, texts))
     for task, result in pairs:
         result.texts = {text: made[text] for text in task.texts}
 

@@ -156,6 +156,7 @@ class Intake:
         corpus.settle()
         return Uploaded(deleted=deleted)
 
+
 def _is_wanted(upload: Upload, sample: Item, ledger: Ledger, retry_failed: bool) -> bool:
     """Whether an item's bytes are needed that did not come along."""
     if isinstance(sample, Failure) or sample.load is None:

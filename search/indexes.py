@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
-import math
 import tempfile
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 
+from search import ann
 from search.encoder import Rows
 from search.errors import StoreError, UnsupportedError, UsageError
 from search.evaluate import ANN_K, TIE, nearest
@@ -23,7 +23,6 @@ if TYPE_CHECKING:
 
 #: What can be built without further choices, and on any server that twinlens knows.
 INDEX_TYPES = ("FLAT", "HNSW", "IVF_FLAT", "IVF_SQ8")
-_LINKS = 16
 _PREFIX = "twinlens_compare_"
 #: Seconds to wait for an index.
 _PATIENCE = 600.0
@@ -93,15 +92,16 @@ def _try(
     from pymilvus.exceptions import MilvusException
 
     name = f"{_PREFIX}{index_type}_{time.time_ns()}"
-    build, search, size = _parameters(index_type, *vectors.shape)
+    dim = vectors.shape[1]
+    build, search = ann.build_params(index_type, dim), ann.search_params(index_type, ANN_K)
     try:
         schema = client.create_schema(auto_id=False)
         schema.add_field("id", DataType.INT64, is_primary=True)
-        schema.add_field("vector", DataType.FLOAT_VECTOR, dim=vectors.shape[1])
+        schema.add_field("vector", DataType.FLOAT_VECTOR, dim=dim)
         index = client.prepare_index_params()
         index.add_index("vector", index_type=index_type, metric_type="IP", params=build)
         client.create_collection(name, schema=schema)
-        step = max(1, MAX_MESSAGE_BYTES // (4 * vectors.shape[1]))
+        step = max(1, MAX_MESSAGE_BYTES // (4 * dim))
         for start in range(0, len(vectors), step):
             block = vectors[start : start + step]
             client.insert(
@@ -128,22 +128,12 @@ def _try(
             client.drop_collection(name)
     said = ", ".join(f"{key} {value}" for key, value in {**build, **search}.items())
     return IndexTrial(
-        index_type, said, kept / (limit * len(queries)), float(np.median(times)), size
+        index_type,
+        said,
+        kept / (limit * len(queries)),
+        float(np.median(times)),
+        ann.bytes_per_vector(index_type, dim),
     )
-
-
-def _parameters(
-    index_type: str, count: int, dim: int
-) -> tuple[dict[str, Any], dict[str, Any], int]:
-    """How to build it, how to search it, and bytes per vector by its layout."""
-    if index_type == "HNSW":
-        # Twice as many links on the lowest layer, 4 bytes each (https://arxiv.org/abs/1603.09320).
-        return {"M": _LINKS, "efConstruction": 200}, {"ef": 64}, 4 * dim + 2 * _LINKS * 4
-    if index_type.startswith("IVF"):
-        lists = max(1, min(65_536, round(4 * math.sqrt(count))))
-        each = dim if index_type == "IVF_SQ8" else 4 * dim
-        return {"nlist": lists}, {"nprobe": min(16, lists)}, each
-    return {}, {}, 4 * dim
 
 
 def _wait(client: MilvusClient, name: str) -> None:

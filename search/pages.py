@@ -202,7 +202,7 @@ class Walk:
         else:
             assert before is not None
             vectors = np.array([row["vector"] for row, _ in new], dtype=np.float32)
-            folded = fold(vectors.reshape(len(new), -1), wanted, collapse, before)
+            folded = fold(vectors.reshape(len(new), before.shape[1]), wanted, collapse, before)
             kept, duplicates, read = folded.kept, folded.duplicates, folded.read
         score = new[read - 1][1] if read else math.inf
         level = [row["id"] for row, s in new[:read] if s <= score + 2 * TIE]

@@ -96,9 +96,7 @@ class RemoteSearch:
             body["cursor"] = request.cursor
         else:
             body["query"] = [_part(part, files) for part in request.parts]
-        return _hits(
-            self._wire.post("/v1/search", body, field="request", files={"image": files})
-        )
+        return _hits(self._wire.post("/v1/search", body, field="request", files={"image": files}))
 
     def search_many(
         self, queries: Sequence[object], **options: Unpack[SearchOptions]
@@ -113,9 +111,7 @@ class RemoteSearch:
             found += map(_hits, self._wire.post("/v1/search/many", body)["results"])
         return found
 
-    def embed(
-        self, texts: Sequence[str] = (), *, images: Sequence[object] = ()
-    ) -> Rows:
+    def embed(self, texts: Sequence[str] = (), *, images: Sequence[object] = ()) -> Rows:
         """Texts, or pictures, as the collection's model embeds them.
 
         Args:
@@ -217,6 +213,8 @@ class RemoteSearch:
         """The same of at most ``BATCH`` pictures by name, which are sent along."""
         from search.classify import Classified
 
+        if not pictures:
+            return
         data = [one for _, one in pictures]
         found = self._classified(labels, templates, top, {}, data)
         for (name, _), result in zip(pictures, found, strict=True):
@@ -335,9 +333,7 @@ def _numbers(values: Any) -> list[float]:
 
 
 def _hits(said: Mapping[str, Any]) -> Hits:
-    return Hits(
-        map(_hit, said["hits"]), nothing_close=said["nothing_close"], cursor=said["cursor"]
-    )
+    return Hits(map(_hit, said["hits"]), nothing_close=said["nothing_close"], cursor=said["cursor"])
 
 
 def _hit(said: Mapping[str, Any]) -> Hit:

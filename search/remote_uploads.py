@@ -48,7 +48,7 @@ class RemoteUploads:
             items=_rows(said),
             wanted=tuple(said["wanted"]),
             texts=said["texts"],
-            removed=said["removed"],
+            deleted=frozenset(said["removed"]),
             encode_seconds=said["encode_seconds"],
         )
 
@@ -85,7 +85,7 @@ class RemoteUploads:
         """Take out paths that are no longer here; see ``ingest.upload.Intake.forget_gone``."""
         body = self._said | {"paths": list(paths), "prune": prune}
         said = self._wire.post("/v1/items/gone", body, write=True)
-        return Forgotten(removed=said["removed"], missing=said["missing"])
+        return Forgotten(frozenset(said["removed"]), missing=said["missing"])
 
     def _put(self, items: Sequence[Upload], options: dict[str, Any]) -> dict[str, Any]:
         files: list[bytes] = []

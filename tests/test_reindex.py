@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import tarfile
+import uuid
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -13,7 +14,13 @@ from PIL import Image
 
 import twinlens
 from search.encoder import Pixels, Rows
-from search.errors import ModelError, ModelMismatchError, StoreError, UsageError
+from search.errors import (
+    ModelError,
+    ModelMismatchError,
+    StoreError,
+    UnsupportedError,
+    UsageError,
+)
 
 
 @pytest.fixture
@@ -71,6 +78,62 @@ def test_another_model(either: twinlens.Index, photos: Path, wider: ColourEncode
     assert found(index) == before
     left = {name for name in index._store.client.list_collections() if index.collection in name}
     assert left == {f"{index.collection}_{kind}_g2" for kind in ("files", "images", "texts")}
+
+
+def test_another_index(server: str, photos: Path, encoder: ColourEncoder, tmp_path: Path) -> None:
+    """HNSW to IVF_FLAT on a server: vectors are copied as they are, no model is asked."""
+    name = f"test_{uuid.uuid4().hex[:12]}"
+    with twinlens.open(server, name, model=encoder) as index:
+        try:
+            index.ingest(photos, index="HNSW")
+            assert (index.info().index, _built(index)) == ("HNSW", "HNSW")
+            before, rows = found(index), vectors_of(index)
+            encoder.images_seen = encoder.texts_seen = 0
+            for picture in photos.glob("*.png"):
+                picture.rename(tmp_path / picture.name)  # nothing is left to be read again
+            report = index.reindex(index="IVF_FLAT")
+            assert (report.images, report.texts, report.failed_count) == (8, 8, 0)
+            assert (report.switched, report.generation) == (True, 2)
+            assert (encoder.images_seen, encoder.texts_seen) == (0, 0)
+            assert (index.info().index, _built(index)) == ("IVF_FLAT", "IVF_FLAT")
+            assert vectors_of(index) == rows
+            for picture in tmp_path.glob("*.png"):
+                picture.rename(photos / picture.name)
+            assert found(index) == before
+            assert index.ingest(photos).unchanged == 8
+        finally:
+            index._store.drop(name)
+
+
+def test_milvus_lite_has_no_other_index(
+    index: twinlens.Index, photos: Path, encoder: ColourEncoder
+) -> None:
+    index.ingest(photos)
+    rows = vectors_of(index)
+    with pytest.raises(UnsupportedError, match=r"Milvus Lite .* has no index HNSW: it has FLAT"):
+        index.reindex(index="HNSW")
+    with pytest.raises(UnsupportedError, match="32 bits only"):
+        index.reindex(vectors="float16")
+    assert [one.number for one in index.generations()] == [1], "nothing was begun"
+    assert index.reindex(index="FLAT").generation == 1, "it is FLAT: nothing to do"
+    assert vectors_of(index) == rows
+
+
+def vectors_of(index: twinlens.Index) -> dict[str, list[float]]:
+    """Every stored vector of pictures and texts, by id."""
+    return {
+        row["id"]: [float(x) for x in row["vector"]]
+        for kind in ("images", "texts")
+        for rows in index.engine.corpus.scan(kind, ["id", "vector"])
+        for row in rows
+    }
+
+
+def _built(index: twinlens.Index) -> str:
+    """The index that Milvus says it has built, or is building."""
+    corpus = index.engine.corpus
+    physical = corpus.generation.physical(corpus.name, "images")
+    return str(corpus._client.describe_index(physical, "vector")["index_type"])
 
 
 def test_an_interrupted_one_is_gone_on_with(

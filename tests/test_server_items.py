@@ -74,7 +74,7 @@ def test_bytes_are_asked_for_then_stored_then_not_asked_for(
     assert client.get("/v1/collections").json()["collections"] == []
     done = send(client, photos, "red", "blue")
     assert [row["status"] for row in done["items"]] == ["stored", "stored"]
-    assert (done["texts"], done["wanted"], done["removed"]) == (2, [], 0)
+    assert (done["texts"], done["wanted"], done["removed"]) == (2, [], [])
     again = tell(client, item("red"), item("blue"))
     assert [row["status"] for row in again["items"]] == ["unchanged", "unchanged"]
     (hit,) = client.post("/v1/search", json={"query": "red", "limit": 1}).json()["hits"]
@@ -174,7 +174,7 @@ def test_a_replaced_picture_is_forgotten(client: TestClient, photos: Path, tmp_p
     form = {"items": json.dumps({"items": [item("red", mtime_ns=6, file=0)]})}
     blue = (photos / "blue.png").read_bytes()
     done = client.post("/v1/items", data=form, files=[("file", ("a.png", blue))]).json()
-    assert done["removed"] == 1
+    assert done["removed"] == [id_of(photos, "red")]
     assert kept(tmp_path) == {image_id(blue)}
 
 
@@ -182,9 +182,9 @@ def test_a_series_is_ended_by_a_call_without_items(client: TestClient, photos: P
     send(client, photos, "red", "green")
     form = {"items": json.dumps({"items": [item("red", mtime_ns=6, file=0)], "more": True})}
     blue = (photos / "blue.png").read_bytes()
-    assert client.post("/v1/items", data=form, files=[("file", ("a", blue))]).json()["removed"] == 0
+    assert client.post("/v1/items", data=form, files=[("file", ("a", blue))]).json()["removed"] == []
     assert client.get("/v1/collections/twinlens").json()["images"] == 3
-    assert tell(client)["removed"] == 1
+    assert tell(client)["removed"] == [id_of(photos, "red")]
     assert client.get("/v1/collections/twinlens").json()["images"] == 2
 
 
@@ -196,11 +196,11 @@ def test_paths_that_are_gone_are_kept_unless_moved_or_pruned(
     client.post("/v1/items", data=form, files=[("file", ("a", (photos / "red.png").read_bytes()))])
     paths = ["/elsewhere/red.png", "/elsewhere/blue.png", "/elsewhere/never.png"]
     said = client.post("/v1/items/gone", json={"paths": paths}).json()
-    assert said == {"removed": 0, "missing": 1}
+    assert said == {"removed": [], "missing": 1}
     listed = client.get("/v1/files", params={"root": "/elsewhere"}).json()
     assert listed["paths"] == ["/elsewhere/blue.png", "/elsewhere/crimson.png"]
     said = client.post("/v1/items/gone", json={"paths": paths, "prune": True}).json()
-    assert said == {"removed": 1, "missing": 0}
+    assert said == {"removed": [id_of(photos, "blue")], "missing": 0}
 
 
 def test_listings_go_on_page_by_page(

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import io
 import json
+import shutil
+import socket
 import struct
 import threading
 from collections.abc import Callable, Iterator
@@ -302,3 +305,201 @@ def test_one_picture(
     _, points, ids = unpack(client.get("/v1/map").content)
     assert ids == [image_id(path.read_bytes())]
     assert points.tolist() == [[0, 0]]
+
+
+# The page
+
+
+ARGUMENTS = (
+    "--headless --no-sandbox --disable-gpu --disable-quic --no-first-run "
+    "--disable-background-networking --disable-component-update --disable-sync"
+).split()
+
+
+@pytest.fixture
+def address(app: FastAPI) -> Iterator[str]:
+    """Where the app is really served."""
+    uvicorn = pytest.importorskip("uvicorn", reason="uvicorn is not installed")
+    with socket.socket() as listening:
+        listening.bind(("127.0.0.1", 0))
+        server = uvicorn.Server(uvicorn.Config(app, log_level="error", lifespan="on"))
+        thread = threading.Thread(target=server.run, kwargs={"sockets": [listening]})
+        thread.start()
+        yield f"http://127.0.0.1:{listening.getsockname()[1]}"
+        server.should_exit = True
+        thread.join(30)
+
+
+@pytest.fixture
+def open_page() -> Iterator[Callable[..., Any]]:
+    """Opens an address in Chromium; whatever the page complains of fails the test."""
+    api = pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
+    chromium = shutil.which("chromium")
+    if chromium is None:
+        pytest.skip("there is no chromium")
+    complaints: list[str] = []
+    with api.sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=chromium, args=ARGUMENTS)
+
+        def opened(address: str, **options: Any) -> Any:
+            context = browser.new_context(
+                **({"viewport": {"width": 1200, "height": 800}} | options)
+            )
+            page = context.new_page()
+            page.on("pageerror", lambda error: complaints.append(str(error)))
+            page.on(
+                "console",
+                lambda said: said.type in ("error", "warning") and complaints.append(said.text),
+            )
+            page.goto(f"{address}/map")
+            page.locator("#status", has_text="32 pictures in view").wait_for()
+            return page
+
+        yield opened
+        browser.close()
+    assert complaints == []
+
+
+def pixels(page: Any) -> np.ndarray:
+    """What the canvas shows, [height, width, 3]."""
+    shot = Image.open(io.BytesIO(page.locator("#canvas").screenshot())).convert("RGB")
+    return np.asarray(shot, dtype=np.int16)
+
+
+def count_of(page: Any, colour: str) -> int:
+    """How many pixels of the map are of a colour."""
+    return int((np.abs(pixels(page) - COLOURS[colour]).max(axis=2) < 24).sum())
+
+
+def until(page: Any, holds: Callable[[], bool]) -> None:
+    """Wait for something that only pixels tell."""
+    for _ in range(100):
+        if holds():
+            return
+        page.wait_for_timeout(100)
+    raise AssertionError("it did not come to be")
+
+
+def test_the_page_draws_its_pictures_and_zooms(address: str, open_page: Callable[..., Any]) -> None:
+    page = open_page(address)
+    until(page, lambda: all(count_of(page, colour) > 300 for colour in ("red", "green", "blue")))
+    before = pixels(page)
+    page.locator("#in").click()
+    page.locator("#in").click()
+    page.locator("#status").filter(has_not_text="32 pictures").wait_for()
+    until(page, lambda: bool((pixels(page) != before).mean() > 0.01))
+    page.locator("#canvas").focus()
+    page.keyboard.press("0")
+    page.locator("#status", has_text="32 pictures in view").wait_for()
+    page.keyboard.press("+")
+    page.keyboard.press("+")
+    page.keyboard.press("ArrowRight")
+    page.locator("#status").filter(has_not_text="32 pictures").wait_for()
+    page.locator("#all").click()
+    page.locator("#status", has_text="32 pictures in view").wait_for()
+    page.mouse.move(500, 400)
+    page.mouse.wheel(0, -900)
+    page.locator("#status").filter(has_not_text="32 pictures").wait_for()
+
+
+def test_a_query_lights_its_neighbours_up(address: str, open_page: Callable[..., Any]) -> None:
+    page = open_page(address)
+    page.keyboard.press("/")
+    page.keyboard.type("a red picture")
+    page.keyboard.press("Enter")
+    page.locator("#status", has_text="lit up for").wait_for()
+    assert page.url.endswith("/map?q=a+red+picture")
+    lit = page.locator("#list li.lit")
+    lit.first.wait_for()
+    page.locator("#list li.lit", has_text="a red picture, number").first.wait_for()
+    until(page, lambda: count_of(page, "red") > 2_000)
+    page.locator("#words").fill("")
+    page.keyboard.press("Enter")
+    page.locator("#status").filter(has_not_text="lit up").wait_for()
+    assert lit.count() == 0
+    page.goto(f"{address}/map?q=blue")
+    page.locator("#status", has_text="lit up for “blue”").wait_for()
+
+
+def test_pointing_shows_a_picture_and_clicking_opens_it(
+    address: str, open_page: Callable[..., Any]
+) -> None:
+    page = open_page(address)
+    until(page, lambda: count_of(page, "red") > 300)
+    rows, columns = np.nonzero(np.abs(pixels(page) - COLOURS["red"]).max(axis=2) < 24)
+    box = page.locator("#canvas").bounding_box()
+    place = (box["x"] + int(columns[0]) + 6, box["y"] + int(rows[0]) + 6)
+    page.mouse.move(*place)
+    card = page.locator("#card", has_text="a red picture, number")
+    card.wait_for()
+    page.keyboard.press("Escape")
+    card.wait_for(state="hidden")
+    page.mouse.click(*place)
+    page.wait_for_url("**/?id=*&open=*")
+
+
+def test_the_list_is_for_the_keyboard(address: str, open_page: Callable[..., Any]) -> None:
+    page = open_page(address)
+    page.locator("#list a").first.focus()
+    page.keyboard.press("Tab")
+    second = page.locator("#list a").nth(1)
+    assert second.evaluate("link => link === document.activeElement")
+    page.locator("#card").wait_for()
+    key = second.get_attribute("data-id")
+    page.keyboard.press("Enter")
+    page.wait_for_url(f"**/?id={key}&open={key}")
+
+
+def test_on_a_phone(address: str, open_page: Callable[..., Any]) -> None:
+    page = open_page(
+        address, viewport={"width": 390, "height": 800}, has_touch=True, is_mobile=True
+    )
+    assert page.evaluate("document.documentElement.scrollWidth") <= 390
+    until(page, lambda: count_of(page, "green") > 100)
+    rows, columns = np.nonzero(np.abs(pixels(page) - COLOURS["green"]).max(axis=2) < 24)
+    box = page.locator("#canvas").bounding_box()
+    page.touchscreen.tap(box["x"] + int(columns[0]) + 5, box["y"] + int(rows[0]) + 5)
+    page.locator("#card.pinned", has_text="a green picture").wait_for()
+    assert "open=" in page.locator("#card a", has_text="Open").get_attribute("href")
+    page.locator("#card button").click()
+    page.locator("#card").wait_for(state="hidden")
+    page.locator("#fold").click()
+    page.locator("#list a").first.wait_for()
+
+
+@pytest.mark.parametrize("theme", ["light", "dark"])
+def test_nothing_serious_stands_in_anybodys_way(
+    address: str, open_page: Callable[..., Any], theme: str
+) -> None:
+    axe = pytest.importorskip("axe_playwright_python.sync_playwright", reason="no axe here")
+    page = open_page(address, color_scheme=theme, bypass_csp=True)
+    page.locator("#list img.there").first.wait_for()
+    found = axe.Axe().run(page).response["violations"]
+    serious = [one["id"] for one in found if one["impact"] in ("serious", "critical")]
+    assert serious == []
+
+
+def test_an_empty_map_says_so(
+    address: str, open_page: Callable[..., Any], index: twinlens.Index, tmp_path: Path
+) -> None:
+    page = open_page(address)
+    index.delete(tmp_path / "photos")
+    page.reload()
+    page.locator("#message", has_text="There is nothing to show yet").wait_for()
+
+
+def test_a_caption_is_no_markup(
+    address: str,
+    open_page: Callable[..., Any],
+    index: twinlens.Index,
+    paint: Callable[..., Path],
+    tmp_path: Path,
+) -> None:
+    page = open_page(address)
+    hostile = "<img src=x onerror=alert(1)><script>alert(2)</script>"
+    path = paint("red", "more/hostile.png", size=(99, 99))
+    path.with_suffix(".txt").write_text(hostile)
+    index.ingest(path.parent)
+    page.goto(f"{address}/map")
+    page.locator("#list", has_text=hostile).wait_for()
+    assert page.locator("#list script").count() == 0

@@ -288,3 +288,7 @@ def test_a_picture_that_is_a_bomb(client: TestClient) -> None:
         assert answer.status_code == 422
         assert answer.json()["type"] == "/problems/image"
         assert "pixels" in answer.json()["detail"]
+
+
+def test_words_that_nothing_says_can_be_folded(client: TestClient) -> None:
+    assert found(client, query="unheard-of", mode="text", collapse=0.5) == []

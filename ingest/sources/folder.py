@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import partial
 from fnmatch import fnmatch
 from pathlib import Path
 
@@ -95,16 +96,16 @@ def file_sample(path: Path, root: Path) -> Item:
 
 
 def reader(path: Path) -> Callable[[], bytes]:
-    """Reads the file when called, no earlier."""
+    """Reads the file when called, no earlier; may be called in another process."""
+    return partial(_read, path)
 
-    def read() -> bytes:
-        with path.open("rb") as file:
-            data = file.read(MAX_BYTES + 1)
-        if len(data) > MAX_BYTES:
-            raise ImageError(f"larger than {MAX_BYTES >> 20} MB")
-        return data
 
-    return read
+def _read(path: Path) -> bytes:
+    with path.open("rb") as file:
+        data = file.read(MAX_BYTES + 1)
+    if len(data) > MAX_BYTES:
+        raise ImageError(f"larger than {MAX_BYTES >> 20} MB")
+    return data
 
 
 def _walk(

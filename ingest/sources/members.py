@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterable
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
+from typing import NoReturn
 
 from ingest.sample import Failure, Item, Sample
 from ingest.sources.pictures import Place
@@ -67,6 +68,9 @@ class TemporaryCopy:
                 if file.tell() + len(chunk) > limit:
                     raise OSError(f"larger than {limit:,} bytes")
                 file.write(chunk)
+
+    def __reduce__(self) -> NoReturn:
+        raise TypeError("a temporary copy stays on its machine, with what refers to it")
 
 
 def member_item(

@@ -71,19 +71,23 @@ class ItemDone(Given):
 
 
 class ItemsDone(Given):
-    """What became of them; ``wanted`` are positions whose bytes are to come."""
+    """What became of them.
+
+    ``wanted`` are positions whose bytes are to come, ``removed`` the ids of pictures that no file
+    holds any more.
+    """
 
     items: list[ItemDone]
     wanted: list[int]
     texts: int
-    removed: int
+    removed: list[str]
     encode_seconds: float
 
 
 class GoneDone(Given):
-    """How many pictures were deleted, and how many paths are gone whose pictures were kept."""
+    """Ids of the pictures that were deleted; how many paths are gone whose pictures were kept."""
 
-    removed: int
+    removed: list[str]
     missing: int
 
 

@@ -164,7 +164,7 @@ def router(ctx: Context) -> APIRouter:
                 "items": [asdict(row) for row in done.items],
                 "wanted": list(done.wanted),
                 "texts": done.texts,
-                "removed": len(done.deleted),
+                "removed": sorted(done.deleted),
                 "encode_seconds": round(done.encode_seconds, 3),
             }
         )
@@ -210,7 +210,7 @@ def router(ctx: Context) -> APIRouter:
             return done
 
         done = await write(request, said.collection, work)
-        return JSONResponse({"removed": len(done.pictures), "missing": done.missing})
+        return JSONResponse({"removed": sorted(done.pictures), "missing": done.missing})
 
     return routes
 

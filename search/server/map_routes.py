@@ -151,6 +151,8 @@ def _tell(corpus: Corpus, projection: Projection, ids: list[str]) -> dict[str, A
 
     fields = ["id", "vector", "captions", "path"]
     rows = corpus.get("images", list(dict.fromkeys(ids)), fields)
+    if not rows:
+        return {}
     vectors = np.array([row["vector"] for row in rows], dtype=np.float32)
     points = projection.place(vectors.reshape(len(rows), -1)).tolist()
     return {

@@ -3,6 +3,8 @@
 const NEAREST = 400_000;
 const MARGIN = 36;
 const WIDEST = 2;
+/** Half the pixels between neighbours of an even map, seen from as near as one flies. */
+const SPACING = 80;
 
 export class Camera {
   x = 0;
@@ -84,8 +86,13 @@ export class Camera {
     return part < 1;
   }
 
-  /** The view that has all of these points in it. @param {[number, number][]} points */
-  around(points, nearest = 4_000) {
+  /**
+   * The view that has all of these points in it, and some of what is around them.
+   * @param {[number, number][]} points
+   * @param {number} count  how many there are on the whole map
+   */
+  around(points, count) {
+    const nearest = Math.max(this.whole, Math.min(4_000, SPACING * Math.sqrt(count)));
     const xs = points.map(([x]) => x);
     const ys = points.map(([, y]) => y);
     const [left, right] = [Math.min(...xs), Math.max(...xs)];

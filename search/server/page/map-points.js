@@ -11,8 +11,14 @@ const LAST = 26;
 export const levelOf = (scale) =>
   Math.max(0, Math.min(LAST, Math.floor(Math.log(scale / BASE) / Math.log(STEP) + 1e-6)));
 
-/** How large pictures are at a scale, in pixels: they grow slowly as one comes nearer. */
-export const sizeAt = (scale) => Math.min(190, 38 * (Math.max(scale, BASE) / BASE) ** 0.24);
+/**
+ * How large pictures are at a scale, in pixels: they grow slowly as one comes nearer.
+ * @param {number} few  from 1, how much larger because there are few
+ */
+export const sizeAt = (scale, few) => Math.min(220, few * 38 * (Math.max(scale, BASE) / BASE) ** 0.24);
+
+/** How much larger the pictures of a small collection are. */
+export const fewOf = (count) => Math.max(1, Math.min(1.9, (1_500 / Math.max(1, count)) ** 0.3));
 
 /**
  * Read a map.
@@ -47,6 +53,7 @@ export class Levels {
   #made = -1;
   #left;
   #reach;
+  #few;
 
   /**
    * @param {Float32Array} xy
@@ -54,6 +61,7 @@ export class Levels {
    */
   constructor(xy, reach) {
     this.#xy = xy;
+    this.#few = fewOf(xy.length / 2);
     this.#reach = reach + 0.1;
     this.#of = new Uint8Array(xy.length / 2).fill(255);
     this.#left = Array.from(this.#of.keys());
@@ -70,7 +78,7 @@ export class Levels {
 
   #add(level) {
     const scale = BASE * STEP ** level;
-    const apart = (sizeAt(scale) + GAP) / scale;
+    const apart = (sizeAt(scale, this.#few) + GAP) / scale;
     const columns = Math.ceil((2 * this.#reach) / apart) + 3;
     const cells = new Map();
     const column = (value) => Math.floor((value + this.#reach) / apart) + 1;

@@ -1,7 +1,7 @@
 // The map itself: points and pictures on a canvas, and the hands and keys that move it.
 
 import { Camera } from "./map-camera.js";
-import { GAP, Levels, levelOf, sizeAt } from "./map-points.js";
+import { GAP, Levels, fewOf, levelOf, sizeAt } from "./map-points.js";
 
 /** Milliseconds in which a picture appears. */
 const FADE = 220;
@@ -102,7 +102,7 @@ export class MapView {
 
   /** Fly to where most of these points are. */
   flyTo(points) {
-    if (points.length) this.#fly(this.camera.around(this.#core(points)), true);
+    if (points.length) this.#fly(this.camera.around(this.#core(points), this.#ids.length), true);
   }
 
   /** Where a point is in the window, and how large its picture. */
@@ -199,7 +199,7 @@ export class MapView {
   /** Decide what is shown as a picture, and where. */
   #choose() {
     const { camera } = this;
-    const size = sizeAt(camera.scale);
+    const size = sizeAt(camera.scale, fewOf(this.#ids.length));
     const level = levelOf(camera.scale);
     const first = this.#levels.upTo(level);
     const boxes = [];
