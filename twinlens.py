@@ -21,6 +21,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Unpack
 
 from search.errors import (
+    ClusterError,
     CollectionNotFoundError,
     FilterError,
     ImageError,
@@ -66,6 +67,7 @@ if TYPE_CHECKING:
 __version__ = "0.1.0"
 __all__ = [
     "Classified",
+    "ClusterError",
     "CollectionInfo",
     "CollectionNotFoundError",
     "Comparison",
@@ -315,6 +317,7 @@ class Index:
         retry_failed: bool = False,
         report: str | os.PathLike[str] | None = None,
         progress: Progress | None = None,
+        cluster: str = "",
         **options: Unpack[IngestOptions],
     ) -> IngestReport:
         """Store pictures and captions; what is stored already is not encoded again.
@@ -326,6 +329,9 @@ class Index:
             retry_failed: try items again that failed before and have not changed.
             report: a file to write a JSON line to for every item: uri, status, reason, ms.
             progress: an object like ``tqdm``, told of every finished item.
+            cluster: read and encode on a Ray cluster: its address, or "local" for one on this
+                machine, see ``ingest.cluster.connected``. Its machines must be able to read the
+                paths.
             options: captions, include, exclude, image_column, caption_column, refresh,
                 allow_networks, embeddings_model: see ``ingest.options.SourceOptions``; of a new
                 collection index, vectors, shards, replicas, mmap: see
@@ -338,8 +344,10 @@ class Index:
             UsageError: a path does not exist, or the collection is laid out otherwise.
             SourceError: a caption file cannot be read, or there are no pictures at all.
             ModelError: the model cannot be loaded.
+            ClusterError: the cluster cannot be reached, or gave up.
             StoreError: Milvus refused. What was written is kept; run it again to go on.
         """
+        from ingest.cluster import connected
         from ingest.options import nothing_found, open_items, split_options
         from ingest.pipeline import Pipeline
         from ingest.report import report_file
@@ -351,27 +359,51 @@ class Index:
             self._corpus.generation.layout.check_matches(layout, self.collection)
         self._engine = None  # what it learnt about the collection is out of date from now on
         items = open_items(paths, declared, **source)
-        if self._corpus is None:
-            # Nothing is made, and no model loaded, before there is something to store.
-            first = next(items, None)
-            if first is None:
-                raise SourceError(nothing_found(paths))
-            items = chain([first], items)
-            self._store.check_layout(layout)
-            fingerprint = declared or self._load_encoder().fingerprint
-            self._corpus = self._store.create(
-                self.collection, fingerprint, layout, tenant=self.tenant
-            )
-        with report_file(report) as sink:
-            pipeline = Pipeline(
-                self._corpus,
-                self._load_encoder,
-                prune=prune,
-                retry_failed=retry_failed,
-                progress=progress,
-                sink=sink,
-            )
-            outcome = pipeline.run(items, _roots(paths))
+        with connected(cluster) as workers, report_file(report) as sink:
+            if self._corpus is None:
+                # Nothing is made, and no model loaded, before there is something to store.
+                first = next(items, None)
+                if first is None:
+                    raise SourceError(nothing_found(paths))
+                items = chain([first], items)
+                self._store.check_layout(layout)
+                fingerprint = declared or self._load_encoder().fingerprint
+                self._corpus = self._store.create(
+                    self.collection, fingerprint, layout, tenant=self.tenant
+                )
+            crew = None
+            if workers is not None:
+                crew = workers.crew(
+                    self._encoder_source,
+                    self._corpus.fingerprint,
+                    device=self._device,
+                    precision=self._precision,
+                )
+            if bulk:
+                from ingest.bucket import open_storage
+                from ingest.bulk import Bulk
+
+                outcome = Bulk(self._corpus, open_storage(bulk)).run(
+                    lambda: open_items(paths, declared, **source),
+                    self._load_encoder,
+                    _roots(paths),
+                    prune=prune,
+                    retry_failed=retry_failed,
+                    progress=progress,
+                    sink=sink,
+                    crew=crew,
+                )
+            else:
+                pipeline = Pipeline(
+                    self._corpus,
+                    self._load_encoder,
+                    prune=prune,
+                    retry_failed=retry_failed,
+                    progress=progress,
+                    sink=sink,
+                    crew=crew,
+                )
+                outcome = pipeline.run(items, _roots(paths))
         if not (outcome.items or outcome.texts or outcome.removed or outcome.missing):
             raise SourceError(nothing_found(paths))
         return outcome
@@ -781,19 +813,32 @@ class Index:
         if self._lender is not None:
             return self._lender._load_encoder()
         if self._encoder is None:
-            assert isinstance(self._model, str)
+            source = self._encoder_source()
+            if not isinstance(source, str):
+                self._encoder = source
+                return source
+            encoder = open_encoders(source, device=self._device, precision=self._precision)
             stored = self._corpus.fingerprint if self._corpus is not None else None
-            name = self._model if stored is None or self._model != "auto" else stored.source
-            if stored is not None and not name:
-                raise ModelError(
-                    f"the collection {self.collection!r} was made with an encoder of your own, "
-                    f"{stored.label}: bring it along, twinlens.open(model=...)"
-                )
-            encoder = open_encoders(name, device=self._device, precision=self._precision)
             if stored is not None and encoder.fingerprint.digest != stored.digest:
                 raise ModelMismatchError(self._mismatch(stored, encoder.fingerprint.label))
             self._encoder = encoder
         return self._encoder
+
+    def _encoder_source(self) -> str | Encoder:
+        """Where the encoder comes from: a name to open it by, or itself if it came as an object."""
+        if self._lender is not None:
+            return self._lender._encoder_source()
+        stored = self._corpus.fingerprint if self._corpus is not None else None
+        brought = self._brought.get(stored.digest) if stored is not None else None
+        if brought is not None or not isinstance(self._model, str):
+            return brought or self._model
+        name = self._model if stored is None or self._model != "auto" else stored.source
+        if stored is not None and not name:
+            raise ModelError(
+                f"the collection {self.collection!r} was made with an encoder of your own, "
+                f"{stored.label}: bring it along, twinlens.open(model=...)"
+            )
+        return name
 
     def _mismatch(self, stored: Fingerprint, asked: str) -> str:
         return (

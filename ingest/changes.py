@@ -159,8 +159,8 @@ class Ledger:
         """What ``has_image`` knows: the ids as bytes, sorted, to be looked up elsewhere."""
         with self._lock:
             kept = "FROM done WHERE image_id != ''"
-            (count,) = self._table.execute(f"SELECT count(*) {kept}").fetchone()  # noqa: S608
-            rows = self._table.execute(f"SELECT image_id {kept} ORDER BY image_id")  # noqa: S608
+            (count,) = self._table.execute(f"SELECT count(*) {kept}").fetchone()
+            rows = self._table.execute(f"SELECT image_id {kept} ORDER BY image_id")
             return np.fromiter((bytes.fromhex(row[0]) for row in rows), f"S{ID_LENGTH // 2}", count)
 
     def claim(self, image_id: str) -> bool:

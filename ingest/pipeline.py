@@ -14,16 +14,14 @@ from collections.abc import Callable, Iterable
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
 from functools import partial
-from typing import Protocol
 
 import numpy as np
-import numpy.typing as npt
 
 from ingest.changes import Known, Ledger, failed_row, file_row, tombstone_row
 from ingest.reconcile import Reconciled, reconcile, shown_captions, texts_of
 from ingest.report import IngestReport, ItemRow, Progress, Status, Tally
 from ingest.sample import Failure, Item, Sample
-from ingest.stages import Result, Task, View, embed_texts, failure_of, look
+from ingest.stages import Crew, Result, Task, View, embed_texts, failure_of, look
 from ingest.tidy import Tidied, tidy
 from ingest.writer import Writer
 from search.encoder import Encoder, Pixels, Rows
@@ -34,27 +32,6 @@ from search.store import Corpus
 #: Samples, and captions, that travel together.
 CHUNK = 256
 CHUNK_TEXTS = 4_096
-
-
-class Crew(Protocol):
-    """Who reads, decodes and encodes in the pipeline's place, in other processes."""
-
-    @property
-    def ahead(self) -> int:
-        """How many items to hand over before the first is waited for."""
-
-    @property
-    def encode_seconds(self) -> float:
-        """How long its encoders were at work, all taken together."""
-
-    def begin(self, stored: Callable[[], npt.NDArray[np.bytes_]]) -> None:
-        """A run begins; ``stored`` gives the ids of what need not be decoded, sorted."""
-
-    def submit(self, task: Task) -> Future[Result]:
-        """Take a task on."""
-
-    def need(self, future: Future[Result]) -> None:
-        """Somebody waits for this task: do not hold it back to go with others."""
 
 
 @dataclass(slots=True)
@@ -323,23 +300,22 @@ class Pipeline:
         wanted: dict[str, tuple[str, _Picture]] = {}
         for picture in [*chunk.new, *chunk.relabel, *chunk.alone]:
             for text in picture.sample.captions:
-                wanted.setdefault(_text_key(picture, text), (text, picture))
+                wanted.setdefault(text_key(picture, text), (text, picture))
         maybe_stored = [
-            _text_key(picture, text)
+            text_key(picture, text)
             for picture in chunk.relabel
             for text in picture.sample.captions
         ]
         for row in self._corpus.get("texts", maybe_stored, ["id"]):
             wanted.pop(row["id"], None)
-        made = {
-            key: picture.spoken[text]
-            for key, (text, picture) in wanted.items()
-            if text in picture.spoken
-        }
-        pending = dict.fromkeys(text for key, (text, _) in wanted.items() if key not in made)
-        vectors = dict(embed_texts(self._encoder(), pending)) if pending else {}
+        pending = []
         for key, (text, picture) in wanted.items():
-            vector = made[key] if key in made else vectors[text]
+            if text in picture.spoken:
+                chunk.texts.append(_text_row(key, text, picture, picture.spoken[text]))
+            else:
+                pending.append((key, text, picture))
+        vectors = embed_texts(self._encoder(), [text for _, text, _ in pending]) if pending else []
+        for (key, text, picture), vector in zip(pending, vectors, strict=True):
             chunk.texts.append(_text_row(key, text, picture, vector))
 
     def _write(self, chunk: _Chunk) -> None:
@@ -352,7 +328,7 @@ class Pipeline:
             file_row(
                 p.sample,
                 p.id,
-                inherited.get(p.id, []) + [_text_key(p, text) for text in p.sample.captions],
+                inherited.get(p.id, []) + [text_key(p, text) for text in p.sample.captions],
             )
             for p in stored
         ]
@@ -463,6 +439,6 @@ def _text_row(key: str, text: str, picture: _Picture, vector: Rows) -> Row:
     }
 
 
-def _text_key(picture: _Picture, text: str) -> str:
+def text_key(picture: _Picture, text: str) -> str:
     """A text alone belongs to the line it came from, as others belong to their picture."""
     return text_id(picture.id or picture.sample.uri, text)

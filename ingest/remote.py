@@ -11,7 +11,7 @@ import json
 import math
 import time
 from collections import Counter, deque
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import replace
 from typing import Any, Protocol, cast
@@ -102,7 +102,7 @@ class RemoteRun:
             except BaseException:
                 pool.shutdown(wait=False, cancel_futures=True)
                 raise
-        self._note(self._destination.put([], prune=self._prune))
+        self._note(self._destination.put([], prune=self._prune), {})
         removed, missing = sum(self._deleted), 0
         for paths in _gone(self._destination, ledger, all_roots):
             done = self._destination.forget_gone(paths, prune=self._prune)
@@ -191,16 +191,17 @@ class RemoteRun:
                 return []
             half = len(uploads) // 2
             return self._put(uploads[:half]) + self._put(uploads[half:])
-        self._note(done)
+        self._note(done, {upload.uri: upload.root for upload in uploads})
         return [uploads[number] for number in done.wanted]
 
-    def _note(self, done: Uploaded) -> None:
+    def _note(self, done: Uploaded, roots: Mapping[str, str]) -> None:
         self._texts.append(done.texts)
         self._encoding.append(done.encode_seconds)
         self._deleted.append(len(done.deleted))
         for item in done.items:
             if item.status == "failed":
-                self._tally.failure(Failure(item.uri, item.reason), item.ms)
+                failure = Failure(item.uri, item.reason, roots.get(item.uri, ""))
+                self._tally.failure(failure, item.ms)
             else:
                 self._tally.item(item.uri, cast(Status, item.status), item.ms)
 

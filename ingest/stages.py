@@ -6,11 +6,13 @@ A ``Task`` is an item's work as it travels to whoever does it, a ``Result`` what
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Collection, Iterator, Sequence
+from collections.abc import Callable, Collection, Sequence
+from concurrent.futures import Future
 from dataclasses import dataclass, field, replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol
 
 import numpy as np
+import numpy.typing as npt
 
 from ingest.sample import Failure
 from search.encoder import Encoder, Pixels, Rows
@@ -75,6 +77,27 @@ class Result:
     ms: float = 0.0
 
 
+class Crew(Protocol):
+    """Who reads, decodes and encodes in the pipeline's place, in other processes."""
+
+    @property
+    def ahead(self) -> int:
+        """How many items to hand over before the first is waited for."""
+
+    @property
+    def encode_seconds(self) -> float:
+        """How long its encoders were at work, all taken together."""
+
+    def begin(self, stored: Callable[[], npt.NDArray[np.bytes_]]) -> None:
+        """A run begins; ``stored`` gives the ids of what need not be decoded, sorted."""
+
+    def submit(self, task: Task) -> Future[Result]:
+        """Take a task on."""
+
+    def need(self, future: Future[Result]) -> None:
+        """Somebody waits for this task: do not hold it back to go with others."""
+
+
 def look(data: bytes, prepare: Callable[[Image], Pixels], side: int) -> View:
     """Decode a picture for a model that looks at ``side`` pixels.
 
@@ -102,17 +125,17 @@ def failure_of(error: ImageError | OSError, uri: str, root: str) -> Failure:
     return Failure(uri, str(error), root)
 
 
-def embed_texts(encoder: Encoder, texts: Collection[str]) -> Iterator[tuple[str, Rows]]:
-    """Every text with its vector; those of like length together: a batch is padded to its longest.
+def embed_texts(encoder: Encoder, texts: Sequence[str]) -> list[Rows]:
+    """The vectors of texts, float32 ``[dim]`` each.
 
-    Args:
-        encoder: the model.
-        texts: each of them once.
+    Those of like length are encoded together: a batch is padded to its longest.
     """
-    pending = sorted(texts, key=len)
-    for start in range(0, len(pending), TEXT_BATCH):
-        part = pending[start : start + TEXT_BATCH]
-        yield from zip(part, encoder.texts(part), strict=True)
+    order = sorted(range(len(texts)), key=lambda i: len(texts[i]))
+    made: dict[int, Rows] = {}
+    for start in range(0, len(order), TEXT_BATCH):
+        part = order[start : start + TEXT_BATCH]
+        made.update(zip(part, encoder.texts([texts[i] for i in part]), strict=True))
+    return [made[i] for i in range(len(texts))]
 
 
 def decode_tasks(
@@ -143,11 +166,15 @@ def encode_results(encoder: Encoder, tasks: Sequence[Task], results: Sequence[Re
         for (result, view, _), vector in zip(part, vectors, strict=True):
             result.vector = vector
             result.view = replace(view, pixels=None)
-    pairs = [pair for pair in zip(tasks, results, strict=True) if pair[1].failure is None]
-    texts = dict.fromkeys(text for task, _ in pairs for text in task.texts)
-    made = dict(embed_texts(encoder, texts))
-    for task, result in pairs:
-        result.texts = {text: made[text] for text in task.texts}
+    spoken = [
+        (result, text)
+        for task, result in zip(tasks, results, strict=True)
+        if result.failure is None
+        for text in task.texts
+    ]
+    vectors = embed_texts(encoder, [text for _, text in spoken])
+    for (result, text), vector in zip(spoken, vectors, strict=True):
+        result.texts[text] = vector
 
 
 def _decode_few(

@@ -1,11 +1,12 @@
-"""The fingerprint that a model's embeddings have, without loading its weights."""
+"""What is known of a model without loading its weights: its fingerprint, how it sees pictures."""
 
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from search.errors import ModelError
 from search.models import (
@@ -17,6 +18,11 @@ from search.models import (
     preprocess_digest,
     resolve,
 )
+
+if TYPE_CHECKING:
+    from PIL import Image
+
+    from search.encoder import Pixels
 
 #: OpenCLIP's, for a configuration that does not say.
 _DEFAULT_SIDE = 224
@@ -47,6 +53,21 @@ def declared_fingerprint(name: str) -> Fingerprint:
         )
     except (KeyError, TypeError, AttributeError) as error:
         raise ModelError(f"the configuration of {spec.label} is not OpenCLIP's: {error}") from error
+
+
+def declared_prepare(name: str) -> Callable[[Image.Image], Pixels]:
+    """``open_encoder(name).prepare``, from the model's configuration alone.
+
+    Raises:
+        ModelError: as for ``declared_fingerprint``.
+    """
+    from search.encoder import open_encoder, preparation
+
+    spec = resolve(name)
+    if spec.architecture == STARTER:
+        return open_encoder(spec, device="cpu").prepare
+    config = _merged(_configuration(spec)[1])
+    return preparation({**config, "size": declared_fingerprint(name).image_size})
 
 
 def _configuration(spec: ModelSpec) -> tuple[dict[str, Any], dict[str, Any]]:

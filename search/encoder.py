@@ -89,7 +89,7 @@ class OpenClipEncoder:
         self._fingerprint = fingerprint
         self._device = device
         self._dtype = dtype
-        self._resize = _resize_steps(model.visual.preprocess_cfg)
+        self._prepare = preparation(model.visual.preprocess_cfg)
         config = model.visual.preprocess_cfg
         self._mean = torch.tensor(config["mean"], device=device).view(1, 3, 1, 1) * 255.0
         self._std = torch.tensor(config["std"], device=device).view(1, 3, 1, 1) * 255.0
@@ -135,9 +135,7 @@ class OpenClipEncoder:
         return whole
 
     def prepare(self, image: Image.Image) -> Pixels:
-        resized = self._resize(image)
-        # A copy: Pillow's own buffer is read-only, which torch will not have.
-        return np.array(resized if resized.mode == "RGB" else resized.convert("RGB"))
+        return self._prepare(image)
 
     def images(self, pixels: Pixels) -> Rows:
         import torch
@@ -309,18 +307,27 @@ class _quiet:  # noqa: N801 - reads as a statement where it is used
         logging.disable(self._was)
 
 
-def _resize_steps(config: Any) -> Callable[[Image.Image], Image.Image]:
-    """OpenCLIP's own evaluation transform up to the last uint8 picture, before tensors begin."""
+def preparation(config: Any) -> Callable[[Image.Image], Pixels]:
+    """``Encoder.prepare`` for an OpenCLIP preprocessing configuration.
+
+    OpenCLIP's own evaluation transform up to the last uint8 picture, before tensors begin.
+    """
     from open_clip.transform import PreprocessCfg, image_transform_v2
     from torchvision.transforms import Compose, Normalize, ToTensor
 
     steps = image_transform_v2(PreprocessCfg(**config), is_train=False).transforms
     if not isinstance(steps[-1], Normalize):
         raise ModelError("this OpenCLIP release preprocesses pictures in an order unknown here")
-    transform: Callable[[Image.Image], Image.Image] = Compose(
+    resize: Callable[[Image.Image], Image.Image] = Compose(
         [step for step in steps[:-1] if not isinstance(step, ToTensor)]
     )
-    return transform
+
+    def prepare(image: Image.Image) -> Pixels:
+        resized = resize(image)
+        # A copy: Pillow's own buffer is read-only, which torch will not have.
+        return np.array(resized if resized.mode == "RGB" else resized.convert("RGB"))
+
+    return prepare
 
 
 def _dimension(model: Any, tokenizer: Callable[[list[str]], torch.Tensor], device: Any) -> int:

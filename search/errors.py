@@ -5,6 +5,7 @@
     │   └── FilterError          a filter that cannot be understood
     ├── ImageError               one picture that cannot be decoded
     ├── SourceError              a corpus, or a caption file, that cannot be read
+    ├── ClusterError             a Ray cluster that cannot be reached, or gave up
     ├── ModelError               a model that cannot be found, fetched or loaded
     │   └── ModelMismatchError   the collection was made with another model
     └── StoreError               Milvus said no
@@ -45,6 +46,10 @@ class ModelError(TwinlensError):
 
 class ModelMismatchError(ModelError):
     """The collection holds embeddings of another model than the one asked for."""
+
+
+class ClusterError(TwinlensError):
+    """A Ray cluster that cannot be reached, or that gave up on its work."""
 
 
 class StoreError(TwinlensError):

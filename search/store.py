@@ -53,6 +53,8 @@ MAX_MESSAGE_BYTES = 16 << 20
 MAX_MESSAGE_ROWS = 5_000
 #: Milvus returns at most this many hits, offset included.
 MAX_LIMIT = 16_384
+#: Imports that are looked through for one that was begun before.
+MAX_JOBS = 1_000
 #: How deep at least each of two rankings is read before they are fused.
 FUSED = 100
 #: A collection's properties travel with every description of it; rows may have more fields.
@@ -481,22 +483,83 @@ class Corpus:
     def _write(self, kind: Kind, rows: Sequence[Row], write: Callable[..., object]) -> None:
         if not rows:
             return
-        self._enter()
         self.learn_fields(kind, rows)
-        layout = self.generation.layout
-        if kind != "files" and self.full_text:
-            rows = [
-                {name: value for name, value in row.items() if name != "sparse"}
-                | {"words": words_of(row)}
-                for row in rows
-            ]
-        if kind != "files" and layout.half:
-            rows = [row | {"vector": np.asarray(row["vector"], dtype=np.float16)} for row in rows]
-        if layout.tenants:
-            rows = [self._scope.outgoing(kind, row) for row in rows]
-        for batch in cut_by_bytes(rows):
+        for batch in cut_by_bytes(self.stored(kind, rows)):
             with _milvus(f"write {len(batch)} rows"):
                 write(self._of(kind), batch)
+
+    def stored(self, kind: Kind, rows: Sequence[Row]) -> list[Row]:
+        """Rows with all the columns that they are stored with."""
+        self._enter()
+        layout, made = self.generation.layout, list(rows)
+        if kind != "files" and self.full_text:
+            made = [
+                {name: value for name, value in row.items() if name != "sparse"}
+                | {"words": words_of(row)}
+                for row in made
+            ]
+        if kind != "files" and layout.half:
+            made = [row | {"vector": np.asarray(row["vector"], dtype=np.float16)} for row in made]
+        return [self._scope.outgoing(kind, row) for row in made] if layout.tenants else made
+
+    def columns(self, kind: Kind) -> dict[str, str]:
+        """What a file to import has: fields, and ``$meta`` for all others, with Milvus' types."""
+        with _milvus("describe the collection"):
+            described = self._client.describe_collection(self._own(kind))
+        made = {
+            name for one in described.get("functions", ()) for name in one["output_field_names"]
+        }
+        columns = {
+            field["name"]: field["type"].name
+            for field in described["fields"]
+            if field["name"] not in made
+        }
+        return columns | {"$meta": "JSON"}
+
+    def import_file(self, kind: Kind, address: str) -> int:
+        """Have the server read a Parquet file from its storage; the number of the job.
+
+        Rows of keys that are stored would be there twice.
+        """
+        with _milvus(f"import {address}"):
+            # MilvusClient has no method for it.
+            job: int = self._handler.do_bulk_insert(
+                self._own(kind), "", [address], context=self._client._generate_call_context()
+            )
+        return job
+
+    def imports(self, kind: Kind) -> dict[str, int]:
+        """The jobs that did not fail, by the address of their file."""
+        with _milvus("list the imports"):
+            jobs = self._handler.list_bulk_insert_tasks(
+                MAX_JOBS, self._own(kind), context=self._client._generate_call_context()
+            )
+        return {
+            address: job.task_id
+            for job in jobs
+            if "Fail" not in job.state_name
+            for address in str(job.infos.get("files", "")).split(",")
+        }
+
+    def import_state(self, job: int) -> tuple[bool, str]:
+        """Whether a job is done, and why it failed, "" where it did not."""
+        with _milvus("ask for an import"):
+            state = self._handler.get_bulk_insert_state(
+                job, context=self._client._generate_call_context()
+            )
+        if "Fail" in state.state_name:
+            return False, str(state.failed_reason).strip().splitlines()[0][:300] or "no reason said"
+        return state.state_name == "Completed", ""
+
+    def refresh(self) -> None:
+        """Make what was imported be found."""
+        with _milvus("load what was imported"):
+            for kind in _SEARCHED:
+                self._client.refresh_load(self._of(kind))
+
+    @property
+    def _handler(self) -> Any:
+        return self._client._get_connection()
 
     def fields(self, kind: Kind) -> dict[str, FieldType]:
         """What filters can name: the columns, and every other field that rows ever brought."""

@@ -366,9 +366,9 @@ def test_a_new_collection_and_its_end(own: RemoteIndex, photos: Path) -> None:
         own.info()
     with pytest.raises(CollectionNotFoundError):
         own.delete(photos)
+    empty = photos.parent / "empty"
+    empty.mkdir(exist_ok=True)
     with pytest.raises(SourceError, match="no pictures in"):
-        empty = photos.parent / "empty"
-        empty.mkdir(exist_ok=True)
         own.ingest(empty)
     own.ingest(photos)
     with pytest.raises(ModelMismatchError):

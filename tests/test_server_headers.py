@@ -126,7 +126,7 @@ def test_listed_origins_may_call(db: Path) -> None:
     ("error", "status", "slug", "retry"),
     [
         (errors.UsageError("x"), 400, "usage", False),
-        (errors.FilterError("x"), 400, "usage", False),
+        (errors.FilterError("x"), 400, "filter", False),
         (errors.ImageError("x"), 422, "image", False),
         (errors.SourceError("x"), 422, "source", False),
         (errors.ModelMismatchError("x"), 409, "model-mismatch", False),

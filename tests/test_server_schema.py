@@ -26,7 +26,7 @@ from search.server.app import create_app
 from search.server.settings import Settings
 
 #: How often each operation is asked.
-EXAMPLES = 30
+EXAMPLES = 15
 #: As documented, and not.
 MODES = (GenerationMode.POSITIVE, GenerationMode.NEGATIVE)
 CHECKS = (

@@ -138,7 +138,7 @@ def test_filters_and_offsets(client: TestClient) -> None:
     assert found(client, query="a red picture", limit=2, offset=2) == whole[2:]
     wrong = client.post("/v1/search", json={"query": "red", "where": "yeer > 3"})
     assert wrong.status_code == 400
-    assert wrong.json()["type"] == "/problems/usage"
+    assert wrong.json()["type"] == "/problems/filter"
     assert "yeer" in wrong.json()["detail"]
 
 

@@ -21,19 +21,12 @@ if TYPE_CHECKING:
 
 def info(database: Database, as_json: AsJson = False) -> None:
     """Show the collections: their counts and models, and what the backend can do."""
-    from search.store import Store
-
-    with Store(database.db or twinlens.default_db(), token=database.token) as store:
-        can = store.capabilities
-        infos = [twinlens.Index(store, name).info() for name in store.names()]
-        uri = store.uri
+    uri, backend, what_it_can, infos = _held(database)
     if as_json:
         for one in infos:
-            print(json.dumps(_info_dict(one) | {"db": uri, "backend": can.label}))
+            print(json.dumps(_info_dict(one) | {"db": uri, "backend": backend}))
         return
-    hybrid = "full-text and hybrid search" if can.hybrid else "no full-text search"
-    half = "half-precision vectors" if can.half_precision else "float32 vectors only"
-    print(f"{uri}: {can.label} ({hybrid}; {half}; indexes: {', '.join(can.index_types)})")
+    print(f"{uri}: {backend}{what_it_can}")
     if not infos:
         print("no collections yet: `twinlens ingest FOLDER` makes one")
         return
@@ -49,6 +42,22 @@ def info(database: Database, as_json: AsJson = False) -> None:
     show(table)
 
 
+def _held(database: Database) -> tuple[str, str, str, list[CollectionInfo]]:
+    """Where the database is, what it is, what it can do, and what it holds."""
+    if database.is_twinlens:
+        with database.connect() as server:
+            return server.url, server.backend, ", over HTTP", server.collections()
+    from search.store import Store
+
+    with Store(database.db or twinlens.default_db(), token=database.token) as store:
+        can = store.capabilities
+        infos = [twinlens.Index(store, name).info() for name in store.names()]
+        hybrid = "full-text and hybrid search" if can.hybrid else "no full-text search"
+        half = "half-precision vectors" if can.half_precision else "float32 vectors only"
+        able = f" ({hybrid}; {half}; indexes: {', '.join(can.index_types)})"
+        return store.uri, can.label, able, infos
+
+
 def delete(
     place: Collection,
     paths: Annotated[
@@ -60,7 +69,7 @@ def delete(
     """Take pictures out of a collection, or delete it; files are left alone."""
     if bool(paths) == everything:
         raise UsageError("name the paths to take out, or say --all for the whole collection")
-    with place.open() as index:
+    with place.reach() as index:
         if not everything:
             count = index.delete(*(paths or ()))
             if not count:

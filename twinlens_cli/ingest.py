@@ -65,6 +65,12 @@ def ingest(
     dry_run: Annotated[
         bool, typer.Option("--dry-run", help="Only say what would be done.")
     ] = False,
+    cluster: Annotated[
+        str,
+        typer.Option(
+            help="Read and encode on a Ray cluster: local, auto, HOST:6379 or ray://HOST:10001."
+        ),
+    ] = "",
     report: Annotated[
         Path | None, typer.Option(help="Write a JSON line for every item to this file.")
     ] = None,
@@ -80,7 +86,7 @@ def ingest(
         "refresh": refresh,
         "embeddings_model": embeddings_model,
     }
-    with place.open() as index:
+    with place.reach(place.model) as index:
         if dry_run:
             print_preview(index.preview(*paths, **source))
             return
@@ -96,6 +102,7 @@ def ingest(
                     allow_networks=allow_network,
                     report=report,
                     progress=progress,
+                    cluster=cluster,
                 )
             if not quiet:
                 print(_summary(outcome, index), flush=True)
@@ -130,7 +137,7 @@ def _progress(paths: Sequence[str], quiet: bool) -> Iterator[Any]:
         yield bar
 
 
-def _summary(report: IngestReport, index: twinlens.Index) -> str:
+def _summary(report: IngestReport, index: twinlens.Index | twinlens.RemoteIndex) -> str:
     rate = report.images / report.seconds if report.seconds else 0.0
     parts = [f"{report.images} images and {report.texts} texts encoded"]
     for count, what in (

@@ -38,7 +38,7 @@ class Database:
         typer.Option(
             "--db",
             envvar="TWINLENS_DB",
-            help="A Milvus Lite path ending in .db, or a server's URI. "
+            help="A Milvus Lite path ending in .db, or the address of Milvus or twinlens. "
             "Default: a file of the user's.",
             show_default=False,
         ),
@@ -47,10 +47,22 @@ class Database:
         str,
         typer.Option(
             envvar="TWINLENS_TOKEN",
-            help="user:password or API key of a server.",
+            help="user:password or key of a server.",
             show_default=False,
         ),
     ] = ""
+
+    @property
+    def is_twinlens(self) -> bool:
+        """Whether a twinlens server is at the address, not Milvus."""
+        from search.client import is_twinlens
+
+        address = self.db or ""
+        return address.startswith(("http://", "https://")) and is_twinlens(address)
+
+    def connect(self, collection: str = "", model: str = "auto") -> twinlens.RemoteIndex:
+        """A collection of the twinlens server at the address."""
+        return twinlens.connect(self.db or "", collection, model=model, key=self.token)
 
 
 @dataclass(frozen=True)
@@ -72,9 +84,23 @@ class Collection(Database):
 
     def open(self, device: str = "auto") -> twinlens.Index:
         """The collection; ``device``: where its own model runs."""
+        self.check_milvus()
         return twinlens.open(
             self.db, self.collection, device=device, token=self.token, tenant=self.tenant
         )
+
+    def check_milvus(self) -> None:
+        """Raise ``UsageError`` where a twinlens server is at the address."""
+        if self.is_twinlens:
+            raise UsageError(f"this is not done over HTTP: run it where {self.db} runs")
+
+    def reach(self, model: str = "auto") -> twinlens.Index | twinlens.RemoteIndex:
+        """The collection, over HTTP where a twinlens server is at the address."""
+        if not self.is_twinlens:
+            return self.open()
+        if self.tenant:
+            raise UsageError("a twinlens server knows by the key whose rows are meant: no --tenant")
+        return self.connect(self.collection, model)
 
 
 @dataclass(frozen=True)
@@ -91,6 +117,7 @@ class ModelCollection(Collection):
 
     def open(self, device: str = "") -> twinlens.Index:
         """The collection with its encoder, on ``device`` or the one that was asked for."""
+        self.check_milvus()
         return twinlens.open(
             self.db,
             self.collection,

@@ -85,7 +85,7 @@ def search(
         if not alone or mode != "dense" or collapse is not None:
             raise UsageError("--queries takes words from the file, mode dense, and no collapse")
         asked = _queries(queries)
-        with place.open() as index:
+        with place.reach(place.model) as index:
             found = index.search_many(asked, **view)
     else:
         parts: list[object] = [twinlens.Image(one) for one in image]
@@ -96,7 +96,7 @@ def search(
         shown += [*map(str, image), *(f"like {one}" for one in like)]
         shown += [f"not {one}" for one in [*unwanted, *unlike]]
         asked = [" + ".join(shown) or "next page"]
-        with place.open() as index:
+        with place.reach(place.model) as index:
             found = [
                 index.search(
                     parts if parts or not cursor else None,

@@ -5,8 +5,8 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from functools import partial
 from fnmatch import fnmatch
+from functools import partial
 from pathlib import Path
 
 from ingest.sample import Failure, Item, Sample

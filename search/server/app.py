@@ -6,9 +6,7 @@ import asyncio
 import logging
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, suppress
-from importlib import import_module
 from importlib.metadata import PackageNotFoundError, version
-from importlib.util import find_spec
 
 from anyio import CapacityLimiter
 from fastapi import FastAPI
@@ -16,7 +14,21 @@ from starlette.middleware import Middleware
 from starlette.middleware.cors import CORSMiddleware
 
 from search.errors import TwinlensError
-from search.server import openapi, problems
+from search.server import (
+    classify_routes,
+    collections_routes,
+    embed_routes,
+    health_routes,
+    item_routes,
+    items_routes,
+    map_routes,
+    media_routes,
+    openapi,
+    page_routes,
+    problems,
+    search_routes,
+    session_routes,
+)
 from search.server.auth import Keys
 from search.server.batching import Batcher
 from search.server.bodies import BodyDocs
@@ -31,19 +43,18 @@ from search.server.writing import Kept, Turns
 
 log = logging.getLogger("twinlens.server")
 
-#: Each has ``router(ctx)``.
 _ROUTES = (
-    "health_routes",
-    "session_routes",
-    "collections_routes",
-    "search_routes",
-    "embed_routes",
-    "classify_routes",
-    "items_routes",
-    "item_routes",
-    "media_routes",
-    "map_routes",
-    "page_routes",
+    health_routes,
+    session_routes,
+    collections_routes,
+    search_routes,
+    embed_routes,
+    classify_routes,
+    items_routes,
+    item_routes,
+    media_routes,
+    map_routes,
+    page_routes,
 )
 #: Turns for work that keeps the model busy for long: the rest of its time is for searches.
 HEAVY = 1
@@ -105,9 +116,8 @@ def create_app(library: Library, settings: Settings) -> FastAPI:
     )
     app.state.context = ctx
     problems.install(app)
-    for name in _ROUTES:
-        if find_spec(f"search.server.{name}") is not None:
-            app.include_router(import_module(f"search.server.{name}").router(ctx))
+    for module in _ROUTES:
+        app.include_router(module.router(ctx))
     openapi.describe(app, ctx)
     return app
 

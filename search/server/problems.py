@@ -11,6 +11,7 @@ from starlette.responses import JSONResponse
 
 from search.errors import (
     CollectionNotFoundError,
+    FilterError,
     ImageError,
     ModelError,
     ModelMismatchError,
@@ -35,6 +36,7 @@ MAX_COMPLAINTS = 20
 
 #: Class, status and slug, most special first.
 _BY_CLASS: tuple[tuple[type[TwinlensError], int, str], ...] = (
+    (FilterError, 400, "filter"),
     (UsageError, 400, "usage"),
     (ImageError, 422, "image"),
     (SourceError, 422, "source"),
@@ -48,6 +50,7 @@ _BY_CLASS: tuple[tuple[type[TwinlensError], int, str], ...] = (
 )
 _TITLES = {
     "usage": "The request makes no sense as asked",
+    "filter": "The filter cannot be understood",
     "image": "A picture cannot be decoded",
     "source": "Something sent cannot be read",
     "model-mismatch": "The collection holds embeddings of another model",

@@ -34,6 +34,7 @@ let loading = false;
 let typing = false;
 let opened = "";
 let looked = null;
+let lost = false;
 const remembered = new Map();
 
 // What stands in the place of results, from top to bottom.
@@ -86,6 +87,7 @@ function go(next, { live = false } = {}) {
   keepScroll();
   query = next;
   if (!same) {
+    lost = false;
     if (live && typing) history.replaceState(null, "", address);
     else history.pushState(null, "", address);
   }
@@ -133,7 +135,7 @@ function skeleton() {
 function showUnasked() {
   shown.classList.remove("waiting");
   for (const part of [above, below, start]) part.replaceChildren();
-  note.hidden = true;
+  showNote();
   grid.clear();
   tools.say("");
   tools.wrong("");
@@ -239,14 +241,20 @@ function adopt() {
 }
 
 function showNote() {
-  const gone = query.pictures.some((token) => !picture(token));
-  const here = query.pictures.length > 0;
-  note.hidden = !here;
-  note.replaceChildren();
-  if (!here) return;
-  note.append(icon("info"), gone
+  note.hidden = !lost && !query.pictures.length;
+  note.replaceChildren(icon("info"), lost
     ? "The picture of this link stayed in the tab where it was dropped. Drop it again."
     : "Your picture is not in the collection: it stays in this tab, and links do not carry it.");
+}
+
+/** What the address asks for, without pictures that another tab, or this one before, had. */
+function readAddress() {
+  const asked = fromAddress(location.search);
+  const there = asked.query.pictures.filter((token) => picture(token));
+  lost = there.length < asked.query.pictures.length;
+  asked.query = { ...asked.query, pictures: there };
+  if (lost) history.replaceState(history.state, "", toAddress(asked.query, { open: asked.open }));
+  return asked;
 }
 
 function remember(one) {
@@ -340,7 +348,7 @@ function leaveViewer() {
 }
 
 window.addEventListener("popstate", () => {
-  const asked = fromAddress(location.search);
+  const asked = readAddress();
   opened = asked.open;
   typing = false;
   if (toAddress(asked.query) !== toAddress(query)) {
@@ -374,7 +382,7 @@ $("home").addEventListener("click", (event) => {
 
 async function begin() {
   history.scrollRestoration = "manual";
-  const asked = fromAddress(location.search);
+  const asked = readAddress();
   query = asked.query;
   box.show(query, query.collection);
   try {

@@ -37,8 +37,8 @@ export function tile(hit, handlers) {
       "span", { class: "tile-foot", "aria-hidden": "true" },
       sign(hit.relevance, { spoken: false }), h("span", { class: "tile-title" }, title),
     ),
-    hit.duplicates > 0 && h("span", { class: "tile-count" }, `+${hit.duplicates}`),
   );
+  if (hit.duplicates) link.append(h("span", { class: "tile-count" }, `+${hit.duplicates}`));
   /** Show it in a box of so many pixels. */
   const put = (box, top, far) => {
     element.hidden = !box;

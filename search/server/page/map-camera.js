@@ -59,6 +59,12 @@ export class Camera {
     this.#look(x - (left - this.width / 2) / scale, y + (top - this.height / 2) / scale, scale);
   }
 
+  /** Where one looks, or is about to, where one flies. */
+  get aim() {
+    const { x, y, scale } = this.#flight?.to ?? this;
+    return { x, y, scale };
+  }
+
   /** Begin to fly somewhere; at once where nothing is to move. */
   fly({ x, y, scale }, now, moving) {
     const to = { x, y, scale: this.#clamp(scale) };

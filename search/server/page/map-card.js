@@ -13,7 +13,7 @@ const AWAY = 14;
 export function createCard(element, { addressOf, imageOf, moreOf, onClose }) {
   let shown = "";
   const fill = (id, { title, relevance }, pinned) => {
-    element.replaceChildren(
+    element.replaceChildren(...[
       h("img", { src: imageOf(id), alt: title, decoding: "async" }),
       h(
         "div", { class: "map-card-text" },
@@ -29,7 +29,7 @@ export function createCard(element, { addressOf, imageOf, moreOf, onClose }) {
           icon("close"), hidden("Close"),
         ),
       ),
-    );
+    ].filter(Boolean));
   };
   return {
     get id() {

@@ -96,7 +96,7 @@ export class MapView {
   }
 
   zoom(factor) {
-    const { x, y, scale } = this.camera;
+    const { x, y, scale } = this.camera.aim;
     this.#fly({ x, y, scale: scale * factor }, true);
   }
 
@@ -228,6 +228,7 @@ export class MapView {
   #paintDots(context) {
     const { camera } = this;
     const drawn = new Set(this.#boxes.filter((box) => this.#ready(box)).map((box) => box.point));
+    this.#canvas.dataset.pictures = drawn.size;
     const radius = Math.min(4, 1.5 + 0.35 * Math.log2(camera.scale / camera.whole + 1));
     const dot = this.#dot(this.#colours["--map-dot"], radius);
     context.globalAlpha = this.#lit.size ? 0.35 : 0.8;
@@ -433,7 +434,7 @@ export class MapView {
       const { clientWidth: width, clientHeight: height } = this.#mini;
       const scale = Math.min(width / (2.16 * across), height / (2.16 * up));
       const view = { x: (event.offsetX - width / 2) / scale, y: -(event.offsetY - height / 2) / scale };
-      this.#fly({ ...view, scale: this.camera.scale }, true);
+      this.#fly({ ...view, scale: this.camera.aim.scale }, true);
     });
   }
 

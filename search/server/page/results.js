@@ -28,7 +28,7 @@ export class Results {
    */
   async more(signal) {
     const { query } = this;
-    const pictures = this.cursor ? [] : query.pictures.map(picture).filter(Boolean);
+    const pictures = this.cursor ? [] : query.pictures.map(picture);
     // A cursor remembers the query; only a ranking by words has none, and goes on by counting.
     const body = this.cursor
       ? { cursor: this.cursor, ...scope(query) }

@@ -67,15 +67,17 @@ export function createViewer(handlers) {
       on.disabled = where.last;
       counter.textContent = where.place;
       showPicture(image, none, hit);
+      const held = facts.contains(document.activeElement) ? document.activeElement.textContent : null;
       facts.replaceChildren(...about(hit, where.link, handlers));
       facts.parentElement.scrollTop = 0;
       for (const neighbour of where.neighbours) {
         if (neighbour?.thumbnail) new Image().src = thumbnail(neighbour.thumbnail, 640);
       }
-      if (!dialog.open) {
-        dialog.showModal();
-        close.focus();
-      }
+      if (!dialog.open) dialog.showModal();
+      else if (held === null && !document.activeElement.disabled) return;
+      // Whatever had the focus is not there any more, or cannot have it.
+      const again = [...facts.querySelectorAll("button, a")].find((one) => one.textContent === held);
+      (again ?? close).focus();
     },
     close() {
       if (dialog.open) dialog.close();
