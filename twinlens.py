@@ -318,6 +318,7 @@ class Index:
         report: str | os.PathLike[str] | None = None,
         progress: Progress | None = None,
         cluster: str = "",
+        bulk: str = "",
         **options: Unpack[IngestOptions],
     ) -> IngestReport:
         """Store pictures and captions; what is stored already is not encoded again.
@@ -332,6 +333,8 @@ class Index:
             cluster: read and encode on a Ray cluster: its address, or "local" for one on this
                 machine, see ``ingest.cluster.connected``. Its machines must be able to read the
                 paths.
+            bulk: have a server import what is new from storage that it reads, too:
+                ``s3://bucket/prefix``, or a folder; see ``ingest.bulk``.
             options: captions, include, exclude, image_column, caption_column, refresh,
                 allow_networks, embeddings_model: see ``ingest.options.SourceOptions``; of a new
                 collection index, vectors, shards, replicas, mmap: see
@@ -354,6 +357,13 @@ class Index:
 
         layout, source = split_options(options)
         declared = self._declared(source.get("embeddings_model", ""))
+        storage = None
+        if bulk:
+            from ingest.bucket import open_storage
+            from ingest.bulk import Bulk, check_backend
+
+            check_backend(self._store.capabilities)
+            storage = open_storage(bulk)
         self._reopen()
         if self._corpus is not None:
             self._corpus.generation.layout.check_matches(layout, self.collection)
@@ -379,11 +389,8 @@ class Index:
                     device=self._device,
                     precision=self._precision,
                 )
-            if bulk:
-                from ingest.bucket import open_storage
-                from ingest.bulk import Bulk
-
-                outcome = Bulk(self._corpus, open_storage(bulk)).run(
+            if storage is not None:
+                outcome = Bulk(self._corpus, storage).run(
                     lambda: open_items(paths, declared, **source),
                     self._load_encoder,
                     _roots(paths),

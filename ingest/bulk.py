@@ -28,6 +28,7 @@ from ingest.changes import Ledger, file_row
 from ingest.pipeline import Crew, Pipeline, text_key
 from ingest.report import IngestReport, ItemRow, Progress
 from ingest.sample import Item
+from search.capabilities import Capabilities
 from search.encoder import Encoder
 from search.errors import SourceError, StoreError, UnsupportedError, UsageError
 from search.records import Kind, Row, Target
@@ -81,10 +82,7 @@ class Bulk:
     def __init__(
         self, corpus: Corpus, storage: Storage, *, segment_bytes: int = SEGMENT_BYTES
     ) -> None:
-        if corpus.capabilities.lite:
-            raise UnsupportedError(
-                f"{corpus.capabilities.label} has no bulk import: it needs a server"
-            )
+        check_backend(corpus.capabilities)
         self._corpus = corpus
         self._storage = storage
         self._segment_bytes = segment_bytes
@@ -240,6 +238,12 @@ class Bulk:
     @property
     def segment_bytes(self) -> int:
         return self._segment_bytes
+
+
+def check_backend(can: Capabilities) -> None:
+    """Raise ``UnsupportedError`` where there is no import."""
+    if can.lite:
+        raise UnsupportedError(f"{can.label} has no bulk import: it needs a server")
 
 
 class _Gather(Pipeline):

@@ -30,8 +30,12 @@ TIMEOUT = 5.0
 #: Bytes of shared memory that a Ray of our own takes beside the ids of what is stored.
 OBJECT_STORE = 512 << 20
 _ADDRESS = re.compile(r"(ray://)?(?P<host>[\w.-]+|\[[0-9a-fA-F:.%]+\]):(?P<port>\d{1,5})")
-#: What Ray says to others than programmers.
-_QUIET = {"RAY_BACKEND_LOG_LEVEL": "fatal", "RAY_USAGE_STATS_ENABLED": "0"}
+#: Ray says nothing, here or to its makers, and may take its time on a busy machine.
+_SETTINGS = {
+    "RAY_BACKEND_LOG_LEVEL": "fatal",
+    "RAY_USAGE_STATS_ENABLED": "0",
+    "RAY_gcs_server_port_wait_time_s": "120",
+}
 _LOGGERS = ("ray", "ray.data")
 
 
@@ -178,8 +182,10 @@ def _joined(address: str) -> Iterator[None]:
                 "object_store_memory": OBJECT_STORE,
             }
         try:
-            ray.init(**how, log_to_driver=False, logging_level=logging.CRITICAL)
+            with _unsaid():
+                ray.init(**how, log_to_driver=False, logging_level=logging.CRITICAL)
         except Exception as error:
+            ray.shutdown()
             raise ClusterError(f"no cluster at {address}: {brief(error)}") from error
         stack.callback(ray.shutdown)
         yield
@@ -188,9 +194,9 @@ def _joined(address: str) -> Iterator[None]:
 @contextmanager
 def _quietly() -> Iterator[None]:
     """What goes wrong is told by our own errors; Ray's logs are in its own files."""
-    before = {name: os.environ.get(name) for name in _QUIET}
+    before = {name: os.environ.get(name) for name in _SETTINGS}
     levels = {name: logging.getLogger(name).level for name in _LOGGERS}
-    os.environ.update({name: value for name, value in _QUIET.items() if before[name] is None})
+    os.environ.update({name: value for name, value in _SETTINGS.items() if before[name] is None})
     for name in _LOGGERS:
         logging.getLogger(name).setLevel(logging.CRITICAL)
     try:
@@ -202,6 +208,19 @@ def _quietly() -> Iterator[None]:
                     del os.environ[name]
         for name, level in levels.items():
             logging.getLogger(name).setLevel(level)
+
+
+@contextmanager
+def _unsaid() -> Iterator[None]:
+    """Keep off the terminal what Ray's libraries write there themselves: that they are quiet."""
+    kept = os.dup(2)
+    try:
+        with open(os.devnull, "w") as nowhere:
+            os.dup2(nowhere.fileno(), 2)
+        yield
+    finally:
+        os.dup2(kept, 2)
+        os.close(kept)
 
 
 def _pickled(encoder: Encoder) -> bytes:

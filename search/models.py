@@ -118,6 +118,12 @@ class Fingerprint:
         """The model as people read it."""
         return ModelSpec(self.architecture, self.weights, self.source).label
 
+    def goes_by(self, name: str) -> bool:
+        """Whether a catalogue name, or a name as ``label`` has it, means this; nothing is loaded."""
+        specs = {entry.name: entry.spec for entry in CATALOGUE}
+        known = {self.label, self.source, self.architecture}
+        return name in known or specs.get(name) in known
+
     def to_json(self) -> str:
         return json.dumps(asdict(self), sort_keys=True)
 

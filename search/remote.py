@@ -16,7 +16,7 @@ from search.collection import CollectionInfo
 from search.errors import StoreError, UnsupportedError, UsageError
 from search.hits import Hit, Hits
 from search.item import Item
-from search.models import CATALOGUE, Fingerprint
+from search.models import Fingerprint
 from search.query import Id, Image, Not, Part, Text, Vector, read_image
 from search.records import FieldType, Target
 from search.request import Mode, Request, SearchOptions
@@ -229,9 +229,7 @@ class RemoteSearch:
         from search.errors import ModelMismatchError
 
         stored = self.info().fingerprint
-        specs = {entry.name: entry.spec for entry in CATALOGUE}
-        known = {stored.label, stored.source, stored.architecture}
-        if name not in known and specs.get(name) not in known:
+        if not stored.goes_by(name):
             raise ModelMismatchError(
                 f"the collection {self.collection!r} holds embeddings of {stored.label}, which "
                 f"{name} cannot be compared with: leave the model out"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -157,6 +158,32 @@ def test_each_error_has_its_status(error: Exception, status: int, slug: str, ret
     )
     assert said["detail"]
     assert ("retry-after" in answer.headers) == retry
+
+
+def test_a_client_that_goes_away_is_no_failure(
+    client: TestClient, caplog: pytest.LogCaptureFixture
+) -> None:
+    scope = {
+        "type": "http",
+        "method": "POST",
+        "path": "/v1/search",
+        "query_string": b"",
+        "headers": [(b"host", b"localhost"), (b"content-type", b"application/json")],
+        "client": ("127.0.0.1", 1),
+    }
+    sent: list[Any] = []
+
+    async def gone() -> dict[str, Any]:
+        return {"type": "http.disconnect"}
+
+    async def send(message: Any) -> None:
+        sent.append(message)
+
+    asyncio.run(client.app(scope, gone, send))  # type: ignore[arg-type]
+    assert sent == []
+    assert caplog.text == ""
+    page = client.get("/metrics").text
+    assert 'route="/v1/search",status="499"' in page
 
 
 def test_what_nobody_expected_tells_nothing(

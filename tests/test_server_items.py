@@ -34,6 +34,13 @@ def client(tmp_path: Path) -> Iterator[TestClient]:
         yield opened
 
 
+@pytest.fixture(scope="module")
+def empty(tmp_path_factory: pytest.TempPathFactory) -> Iterator[TestClient]:
+    """A server over a database that stays empty."""
+    with serving(tmp_path_factory.mktemp("empty") / "empty.db") as opened:
+        yield opened
+
+
 def item(colour: str = "red", **fields: Any) -> dict[str, Any]:
     """What a client on another machine says of a picture."""
     said = {"uri": f"/elsewhere/{colour}.png", "root": "/elsewhere", "relative": f"{colour}.png"}
@@ -182,7 +189,9 @@ def test_a_series_is_ended_by_a_call_without_items(client: TestClient, photos: P
     send(client, photos, "red", "green")
     form = {"items": json.dumps({"items": [item("red", mtime_ns=6, file=0)], "more": True})}
     blue = (photos / "blue.png").read_bytes()
-    assert client.post("/v1/items", data=form, files=[("file", ("a", blue))]).json()["removed"] == []
+    assert (
+        client.post("/v1/items", data=form, files=[("file", ("a", blue))]).json()["removed"] == []
+    )
     assert client.get("/v1/collections/twinlens").json()["images"] == 3
     assert tell(client)["removed"] == [id_of(photos, "red")]
     assert client.get("/v1/collections/twinlens").json()["images"] == 2
@@ -246,12 +255,12 @@ def test_listings_go_on_page_by_page(
     ],
 )
 def test_what_makes_no_sense_is_refused(
-    client: TestClient, body: dict[str, Any], status: int
+    empty: TestClient, body: dict[str, Any], status: int
 ) -> None:
-    answer = client.post("/v1/items", json=body)
+    answer = empty.post("/v1/items", json=body)
     assert answer.status_code == status, answer.text
     assert answer.headers["content-type"] == "application/problem+json"
-    assert client.get("/v1/collections").json()["collections"] == []
+    assert empty.get("/v1/collections").json()["collections"] == []
 
 
 def test_odd_values_in_metadata_do_no_harm(client: TestClient) -> None:
@@ -273,11 +282,11 @@ def test_odd_values_in_metadata_do_no_harm(client: TestClient) -> None:
 @pytest.mark.parametrize(
     "files", [[("file", ("a", b"1"))], [("file", ("a", b"1")), ("file", ("b", b"2"))]]
 )
-def test_files_and_items_belong_together(client: TestClient, files: list[Any]) -> None:
+def test_files_and_items_belong_together(empty: TestClient, files: list[Any]) -> None:
     both = [item("red", file=0), item("blue", file=0)]
-    answer = client.post("/v1/items", data={"items": json.dumps({"items": both})}, files=files)
+    answer = empty.post("/v1/items", data={"items": json.dumps({"items": both})}, files=files)
     assert answer.status_code == 400
-    none = client.post("/v1/items", data={"items": json.dumps({"items": []})}, files=files)
+    none = empty.post("/v1/items", data={"items": json.dumps({"items": []})}, files=files)
     assert none.status_code == 400
 
 
@@ -289,8 +298,8 @@ def test_too_large_a_body_is_refused_before_it_is_read(tmp_path: Path, photos: P
 
 
 @pytest.mark.parametrize("body", [{}, {"paths": ["/a"], "ids": ["b"]}, {"paths": [], "ids": []}])
-def test_a_deletion_says_what(client: TestClient, body: dict[str, Any]) -> None:
-    assert client.post("/v1/items/delete", json=body).status_code == 400
+def test_a_deletion_says_what(empty: TestClient, body: dict[str, Any]) -> None:
+    assert empty.post("/v1/items/delete", json=body).status_code == 400
 
 
 def test_what_is_not_there_cannot_be_taken_out(client: TestClient, photos: Path) -> None:
@@ -344,6 +353,23 @@ def test_another_model_than_the_collections_is_refused(client: TestClient, photo
     answer = client.post("/v1/items", json={"items": [item("blue")], "model": "clip-b32"})
     assert answer.status_code == 409
     assert answer.json()["type"] == "/problems/model-mismatch"
+
+
+def test_a_new_collection_is_made_with_the_model_that_is_named(
+    client: TestClient, photos: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    opened: list[str] = []
+
+    def other(name: str, **_: Any) -> ColourEncoder:
+        opened.append(name)
+        return ColourEncoder("other")
+
+    monkeypatch.setattr("search.server.library.open_encoders", other)
+    send(client, photos, "red", collection="second", model="clip-b32")
+    assert opened == ["clip-b32"]
+    assert client.get("/v1/collections/second").json()["model"]["label"] == "other:none"
+    send(client, photos, "red")
+    assert client.get("/v1/collections/twinlens").json()["model"]["label"] == "colours:none"
 
 
 def test_writes_come_one_after_the_other_and_readers_do_not_wait(

@@ -156,6 +156,9 @@ def test_many_queries_at_once(client: TestClient, photos: Path) -> None:
     refused = client.post("/v1/search/many", json={"queries": ["red", {"id": "nobody"}]})
     assert refused.status_code == 400
     assert "nobody" in refused.json()["detail"]
+    much = client.post("/v1/search/many", json={"queries": ["red"] * 11, "limit": 1_000})
+    assert much.status_code == 400
+    assert "10,000 hits" in much.json()["detail"]
 
 
 @pytest.mark.parametrize(

@@ -46,6 +46,14 @@ def ingest(
     embeddings_model: Annotated[
         str, typer.Option(help="Which model made the embeddings among the paths.")
     ] = "",
+    bulk: Annotated[
+        str,
+        typer.Option(
+            help="Have the server import what is new from storage it reads: s3://bucket/prefix, "
+            "or a folder.",
+            show_default=False,
+        ),
+    ] = "",
     prune: Annotated[
         bool, typer.Option("--prune", help="Delete pictures of these folders that are gone.")
     ] = False,
@@ -97,6 +105,7 @@ def ingest(
                     *paths,
                     **source,
                     **laying.options,
+                    bulk=bulk,
                     prune=prune or watch,
                     retry_failed=retry_failed,
                     allow_networks=allow_network,

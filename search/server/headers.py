@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
 from starlette.datastructures import Headers, MutableHeaders
+from starlette.requests import ClientDisconnect
 
 from search.server.problems import Problem
 
@@ -77,6 +78,8 @@ class Outermost:
         self._metrics.under_way(1)
         try:
             await self._app(scope, receive, outgoing)
+        except ClientDisconnect:
+            pass  # nobody is there to be answered
         except Exception:
             log.exception("%s %r failed", scope["method"], scope["path"])
             if status:  # half of an answer has gone out: only cutting it off tells

@@ -17,7 +17,7 @@ from starlette.responses import JSONResponse
 from search.errors import ModelMismatchError, UsageError
 from search.filters import compile_filter
 from search.listing import list_paths, list_pictures
-from search.models import CATALOGUE, resolve
+from search.models import CATALOGUE
 from search.query import MAX_QUERY_TEXT
 from search.records import MAX_PATH_BYTES, image_id
 from search.server import item_schemas, schemas
@@ -276,9 +276,8 @@ def _check_model_name(name: str, ctx: Context) -> None:
 
 def _check_model(index: Served, name: str) -> None:
     stored = index.engine.corpus.fingerprint
-    spec = resolve(name)
-    if (spec.architecture, spec.weights) != (stored.architecture, stored.weights):
+    if not stored.goes_by(name):
         raise ModelMismatchError(
             f"the collection {index.collection!r} holds embeddings of {stored.label}, which "
-            f"{spec.label} cannot be compared with: leave the model out, or use another collection"
+            f"{name} cannot be compared with: leave the model out, or use another collection"
         )

@@ -27,8 +27,8 @@ MAX_URL_BYTES = 8 << 10
 MAX_QUERY_FIELDS = 64
 #: Clients that the rate limit remembers; past that the one seen longest ago is forgotten.
 MAX_CLIENTS = 20_000
-#: Asked by machines that watch the server.
-_FREE = frozenset({"/healthz", "/readyz"})
+#: Costs nothing, and is asked by machines that watch the server.
+_FREE = frozenset({"/healthz"})
 #: A page shows dozens of these at once: each counts for so much of a request.
 SMALL = 0.1
 

@@ -122,7 +122,10 @@ class Problem(HTTPException):
 
 
 def install(app: FastAPI) -> None:
-    """Answer every error of an app as a problem, the framework's own among them."""
+    """Answer every error of an app as a problem, the framework's own among them.
+
+    But those that nobody expected: ``search.server.headers.Outermost`` sees to them.
+    """
     from fastapi.exceptions import RequestValidationError
 
     from search.server.batching import QueueFullError
@@ -145,15 +148,10 @@ def install(app: FastAPI) -> None:
         assert isinstance(error, RequestValidationError)
         return invalid_request(error.errors()).response(request.url.path)
 
-    async def unexpected(request: Request, error: Exception) -> JSONResponse:
-        detail = "an unexpected error: the server's log has it"
-        return Problem(500, "internal", detail).response(request.url.path)
-
     app.add_exception_handler(TwinlensError, ours)
     app.add_exception_handler(QueueFullError, full)
     app.add_exception_handler(HTTPException, http)
     app.add_exception_handler(RequestValidationError, invalid)
-    app.add_exception_handler(Exception, unexpected)
 
 
 def invalid_request(complaints: Any) -> Problem:

@@ -11,6 +11,7 @@ from urllib.parse import quote
 from fastapi import APIRouter, Request
 from starlette.responses import JSONResponse
 
+from search.errors import UsageError
 from search.hits import Hit, Hits
 from search.request import Request as Question
 from search.server import schemas
@@ -20,6 +21,10 @@ from search.server.openapi import problems
 from search.server.pictures import Asking, Pictures
 from search.server.schemas import Bounded
 
+#: Hits that are written out at once, for others would have to wait for more.
+SMALL = 50
+#: Hits of several queries together.
+MAX_HITS = 10_000
 _EXAMPLES = {
     "words": {"query": "two dogs in snow", "limit": 5},
     "a picture and what should not be there": {
@@ -79,8 +84,13 @@ def router(ctx: Context) -> APIRouter:
         index = await ctx.index(request, said.collection)
         name = index.collection
         hits = await ctx.batcher.search(index.engine, question)
-        took = {"took_ms": _milliseconds(began), "collection": name}
-        return JSONResponse(_plain(hits, name) | took)
+        took = _milliseconds(began)
+
+        def answer() -> JSONResponse:
+            said = {"took_ms": took, "collection": name}
+            return JSONResponse(_plain(hits, name) | said)
+
+        return answer() if len(hits) <= SMALL else await ctx.run(answer)
 
     @routes.post(
         "/v1/search/many",
@@ -92,6 +102,8 @@ def router(ctx: Context) -> APIRouter:
         """Several queries with the same options, answered together, in order."""
         began = time.perf_counter()
         said = (await read_body(ctx, request, bounded.many)).said
+        if len(said.queries) * said.limit > MAX_HITS:
+            raise UsageError(f"at most {MAX_HITS:,} hits in all: fewer queries, or a lower limit")
         asked = [Asking(query) for query in said.queries]
         quick = all(one.quick for one in asked)
         made = await questions(asked, _options(said), quick)
@@ -100,14 +112,18 @@ def router(ctx: Context) -> APIRouter:
         found = await asyncio.gather(
             *(ctx.batcher.search(engine, question) for question in made), return_exceptions=True
         )
-        results = []
+        results: list[Hits] = []
         for hits in found:
             if isinstance(hits, BaseException):
                 raise hits
-            results.append(_plain(hits, name))
-        return JSONResponse(
-            {"results": results, "took_ms": _milliseconds(began), "collection": name}
-        )
+            results.append(hits)
+        took = _milliseconds(began)
+
+        def answer() -> JSONResponse:
+            plain = [_plain(hits, name) for hits in results]
+            return JSONResponse({"results": plain, "took_ms": took, "collection": name})
+
+        return await ctx.run(answer)
 
     return routes
 

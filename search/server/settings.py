@@ -57,7 +57,6 @@ class Settings:
         queue: searches that wait for the model at most; more are answered 429.
         max_batch: queries that share one pass.
         wait_ms: how long the first query of a batch waits for others, in milliseconds.
-        cache: query embeddings that are remembered.
         threads: for decoding and for Milvus' calls.
         stop_seconds: how long accepted requests may take when the server is told to stop.
         warm: whether the default collection's model is loaded at the start.
@@ -92,7 +91,6 @@ class Settings:
     queue: int = 256
     max_batch: int = 64
     wait_ms: float = 4.0
-    cache: int = 1_024
     threads: int = 8
     stop_seconds: float = 30.0
     warm: bool = True
@@ -115,7 +113,7 @@ class Settings:
         for name in counts:
             if getattr(self, name) < 1:
                 raise UsageError(f"{name} is at least 1, not {getattr(self, name)}")
-        for name in ("wait_ms", "cache", "stop_seconds", "body_seconds"):
+        for name in ("wait_ms", "stop_seconds", "body_seconds"):
             if not 0 <= getattr(self, name) < float("inf"):
                 raise UsageError(f"{name} is at least 0, not {getattr(self, name)}")
         if self.rate is not None and not 0 <= self.rate < float("inf"):
