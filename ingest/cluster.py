@@ -11,10 +11,11 @@ import logging
 import os
 import re
 import socket
+import sys
 import tempfile
 import warnings
-from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager, suppress
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import ExitStack, contextmanager
 from typing import TYPE_CHECKING, Any
 
 from ingest.crew import Hands, RayCrew, brief
@@ -99,12 +100,13 @@ class Cluster:
                 precision=precision,
             )
             hands = self.join()
+            # After joining, so as to be before parting.
+            self._stack.callback(crew.close)
             if hands.cores and on_cores:
                 hands = Hands(hands.cores, at_once=hands.at_once)
             return hands, sent
 
         crew = RayCrew(start, fingerprint.image_size)
-        self._stack.callback(crew.close)
         return crew
 
 
@@ -176,6 +178,10 @@ def _joined(address: str) -> Iterator[None]:
             folder = tempfile.TemporaryDirectory(
                 prefix="twinlens-", dir=short, ignore_cleanup_errors=True
             )
+            # Where an encoder's class is to be found, those whom we start cannot know otherwise.
+            stack.enter_context(
+                _environment({"PYTHONPATH": os.pathsep.join(filter(None, sys.path))})
+            )
             how |= {
                 "_temp_dir": stack.enter_context(folder),
                 "include_dashboard": False,
@@ -194,20 +200,29 @@ def _joined(address: str) -> Iterator[None]:
 @contextmanager
 def _quietly() -> Iterator[None]:
     """What goes wrong is told by our own errors; Ray's logs are in its own files."""
-    before = {name: os.environ.get(name) for name in _SETTINGS}
     levels = {name: logging.getLogger(name).level for name in _LOGGERS}
-    os.environ.update({name: value for name, value in _SETTINGS.items() if before[name] is None})
     for name in _LOGGERS:
         logging.getLogger(name).setLevel(logging.CRITICAL)
+    try:
+        with _environment({key: os.environ.get(key, _SETTINGS[key]) for key in _SETTINGS}):
+            yield
+    finally:
+        for name, level in levels.items():
+            logging.getLogger(name).setLevel(level)
+
+
+@contextmanager
+def _environment(variables: Mapping[str, str]) -> Iterator[None]:
+    """Set variables for whatever is started meanwhile."""
+    before = {name: os.environ.get(name) for name in variables}
+    os.environ.update(variables)
     try:
         yield
     finally:
         for name, value in before.items():
-            if value is None:
-                with suppress(KeyError):
-                    del os.environ[name]
-        for name, level in levels.items():
-            logging.getLogger(name).setLevel(level)
+            os.environ.pop(name, None)
+            if value is not None:
+                os.environ[name] = value
 
 
 @contextmanager

@@ -76,6 +76,8 @@ class RemoteIndex(RemoteSearch):
         retry_failed: bool = False,
         report: Path | None = None,
         progress: Progress | None = None,
+        cluster: str = "",
+        bulk: str = "",
         **options: Unpack[IngestOptions],
     ) -> IngestReport:
         """Store pictures and captions that are here: see ``twinlens.Index.ingest``.
@@ -83,11 +85,15 @@ class RemoteIndex(RemoteSearch):
         Raises:
             UsageError: a path does not exist.
             SourceError: a caption file cannot be read, or there are no pictures at all.
-            UnsupportedError: embeddings, or how a new collection is laid out: that is for where the
-                database is.
+            UnsupportedError: embeddings, a cluster, a bulk import, or how a new collection is laid
+                out: that is for where the database is.
             StoreError: the server refused, or stayed away. What was written is kept; run it again
                 to go on.
         """
+        if cluster or bulk:
+            raise UnsupportedError(
+                f"a cluster, or a bulk import, is for where {self.url} runs: ingest there"
+            )
         layout, source = split_options(options)
         if layout != Layout():
             raise UnsupportedError(

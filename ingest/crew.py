@@ -11,7 +11,7 @@ import pickle
 import threading
 from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import suppress
+from contextlib import closing, suppress
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
@@ -112,13 +112,13 @@ class RayCrew:
     def close(self) -> None:
         """Stop, with whatever is still to be done."""
         self._readers.shutdown(wait=True, cancel_futures=True)
-        self._stopped = True
         if self._thread is not None:
             import ray
 
             with suppress(Exception):  # a cluster that is gone has stopped, too
                 ray.get(self._feed.close.remote(), timeout=_STOPPING)
             self._thread.join(_STOPPING)
+            self._stopped = True
             with suppress(Exception):
                 ray.kill(self._feed)
 
@@ -201,54 +201,47 @@ class RayCrew:
 
     def _receive(self, dataset: Any) -> None:
         """In a thread of its own: hand results out until there are no more."""
+        error: BaseException = ClusterError("the cluster stopped before all was done")
         try:
-            batches = dataset.iter_batches(
+            tables = dataset.iter_batches(
                 batch_size=None, batch_format="pyarrow", prefetch_batches=0
             )
-            for table in batches:
-                for number, payload in zip(
-                    table["number"].to_pylist(), table["payload"].to_pylist(), strict=True
-                ):
-                    self._settle(number, payload)
-                if self._stopped:
-                    break
-            error: BaseException = ClusterError("the cluster stopped before all was done")
-        except _WorkerError as failed:
-            error = failed.reason
+            # Closing it stops the workers, which must be while there is a cluster.
+            with closing(iter(tables)) as iterator:
+                for table in iterator:
+                    for row in table.to_pylist():
+                        self._settle(row["number"], row["payload"])
+                    if self._stopped:
+                        break
         except BaseException as failed:  # noqa: BLE001 - raised where results are awaited
             error = ClusterError(f"the cluster gave up, ingest once more to go on: {brief(failed)}")
-        with self._room:
-            self._error = error
-            waiting = list(self._pending.values())
-            self._room.notify_all()
-        for futures, _ in waiting:
-            for future in futures:
-                if not future.done():
-                    future.set_exception(error)
+        self._fail(error)
 
     def _settle(self, number: int, payload: bytes) -> None:
-        futures, _ = self._pending.get(number, ([], 0))
-        if not futures or not payload:
+        if not payload or number not in self._pending:
             return
         content = pickle.loads(payload)  # noqa: S301 - from our own workers
         if isinstance(content, BaseException):
-            raise _WorkerError(content)
+            self._fail(content)
+            return
         results, seconds = content
         self._seconds += seconds
         with self._room:
-            del self._pending[number]
+            futures, _ = self._pending.pop(number)
             self._room.notify_all()
         self._feed.drop.remote(number)
         for future, result in zip(futures, results, strict=True):
             future.set_result(result)
 
-
-class _WorkerError(Exception):
-    """An error that a worker met, to be raised here as it is."""
-
-    def __init__(self, reason: BaseException) -> None:
-        super().__init__(str(reason))
-        self.reason = reason
+    def _fail(self, error: BaseException) -> None:
+        """Nothing more will come; the first reason counts."""
+        with self._room:
+            self._error = self._error or error
+            waiting, self._pending = self._pending, {}
+            self._room.notify_all()
+        for futures, _ in waiting.values():
+            for future in futures:
+                future.set_exception(self._error)
 
 
 def brief(error: BaseException) -> str:

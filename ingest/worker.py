@@ -99,12 +99,16 @@ class Feed:
             self._count += 1
             self._changed.notify_all()
 
+    async def is_wanted(self, number: int) -> bool:
+        """Whether a batch is still to be done: it is not where the driver has given up."""
+        return not self._closed and number in self._batches
+
     async def drop(self, number: int) -> None:
         """The batch is done."""
         self._batches.pop(number, None)
 
     async def close(self) -> None:
-        """There are no more batches."""
+        """There are no more batches, and those that wait are not wanted any more."""
         async with self._changed:
             self._closed = True
             self._changed.notify_all()
@@ -153,12 +157,12 @@ class Stage:
         self._feed = feed
 
     def __call__(self, table: pa.Table) -> pa.Table:
-        made = [self._turn(batch) for batch in table["payload"].to_pylist()]
-        return _table(table["number"].to_pylist(), made)
+        numbers, batches = table["number"].to_pylist(), table["payload"].to_pylist()
+        return _table(numbers, list(map(self._turn, numbers, batches)))
 
-    def _turn(self, batch: bytes) -> bytes:
-        if not batch:
-            return batch
+    def _turn(self, number: int, batch: bytes) -> bytes:
+        if not batch or not ray.get(self._feed.is_wanted.remote(number)):
+            return b""
         content = pickle.loads(batch)  # noqa: S301 - from the driver, or the stage before
         if not isinstance(content, BaseException):
             try:

@@ -31,22 +31,23 @@ PROBES_FILTERED = 256
 #: Beyond this many bytes a part of a machine's memory is better left to everything else.
 MEMORY_SHARE = 0.6
 
+# Milvus takes "true" and not Python's True, which pymilvus would send as "True".
 _BUILD: Mapping[str, Mapping[str, Any]] = {
     "FLAT": {},
     "HNSW": {"M": LINKS, "efConstruction": EF_CONSTRUCTION},
     "HNSW_SQ": {
-        "M": LINKS, "efConstruction": EF_CONSTRUCTION, "sq_type": "SQ8", "refine": True,
+        "M": LINKS, "efConstruction": EF_CONSTRUCTION, "sq_type": "SQ8", "refine": "true",
         "refine_type": "FP16",
     },
     "HNSW_PQ": {
-        "M": LINKS, "efConstruction": EF_CONSTRUCTION, "nbits": 8, "refine": True,
+        "M": LINKS, "efConstruction": EF_CONSTRUCTION, "nbits": 8, "refine": "true",
         "refine_type": "SQ8",
     },
     "IVF_FLAT": {"nlist": LISTS},
     "IVF_SQ8": {"nlist": LISTS},
     "IVF_PQ": {"nlist": LISTS, "nbits": 8},
-    "IVF_RABITQ": {"nlist": LISTS, "refine": True, "refine_type": "SQ8"},
-    "SCANN": {"nlist": LISTS, "with_raw_data": True},
+    "IVF_RABITQ": {"nlist": LISTS, "refine": "true", "refine_type": "SQ8"},
+    "SCANN": {"nlist": LISTS, "with_raw_data": "true"},
     "DISKANN": {},
     "GPU_CAGRA": {"intermediate_graph_degree": 128, "graph_degree": 64},
 }  # fmt: skip

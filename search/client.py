@@ -69,7 +69,7 @@ _ERRORS: Mapping[str, type[TwinlensError]] = {
     "scope": StoreUnreachableError,
 }
 #: Statuses that may pass.
-_PASSING = frozenset({408, 429, 502, 503, 504})
+_PASSING = frozenset({429, 502, 503, 504})
 
 
 @dataclass(frozen=True, slots=True)
@@ -262,6 +262,8 @@ class Wire:
             self._foreign(answer)
         slug = str(problem.get("type", "")).rpartition("/")[2]
         detail = " ".join(str(problem.get("detail") or problem.get("title") or slug).split())
+        if answer.status == 408:  # it took too long to arrive: less of it may not
+            return TooLargeError(detail[:1_000])
         if slug == "key":
             detail = f"{self.url} wants a key: give the right one"
         elif slug == "scope":

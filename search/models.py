@@ -119,7 +119,7 @@ class Fingerprint:
         return ModelSpec(self.architecture, self.weights, self.source).label
 
     def goes_by(self, name: str) -> bool:
-        """Whether a catalogue name, or a name as ``label`` has it, means this; nothing is loaded."""
+        """Whether a catalogue's name, or a name as ``label`` has it, means this model."""
         specs = {entry.name: entry.spec for entry in CATALOGUE}
         known = {self.label, self.source, self.architecture}
         return name in known or specs.get(name) in known

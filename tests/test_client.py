@@ -42,6 +42,7 @@ from search.errors import (
 from search.hits import Hits
 from search.records import image_id
 from search.server.settings import Settings
+from search.uploads import TooLargeError
 
 
 @contextmanager
@@ -379,6 +380,9 @@ def test_a_new_collection_and_its_end(own: RemoteIndex, photos: Path) -> None:
         twinlens.connect(own.url, "new", model="local-dir:/etc").ingest(photos)
     with pytest.raises(UnsupportedError, match="laid out"):
         own.ingest(photos, index="HNSW")
+    for elsewhere in ({"cluster": "local"}, {"bulk": "s3://bucket/staging"}):
+        with pytest.raises(UnsupportedError, match="ingest there"):
+            own.ingest(photos, **elsewhere)  # type: ignore[arg-type]
     with pytest.raises(UnsupportedError, match="embeddings"):
         own.ingest(photos, embeddings_model="clip-b32")
     own.drop()
@@ -610,6 +614,8 @@ def test_a_server_is_given_the_time_it_asks_for(monkeypatch: pytest.MonkeyPatch)
         (problem(400, "usage"), UsageError),
         (problem(400, "filter"), FilterError),
         (problem(422, "validation"), UsageError),
+        (problem(408, "body"), TooLargeError),
+        (problem(413, "too-large"), TooLargeError),
         (problem(422, "image"), ImageError),
         (problem(409, "model-mismatch"), ModelMismatchError),
         (problem(503, "model"), twinlens.ModelError),

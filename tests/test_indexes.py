@@ -54,6 +54,13 @@ def test_product_codes_divide_the_vector(dim: int) -> None:
     assert ann.bytes_per_vector("IVF_PQ", dim) < ann.bytes_per_vector("IVF_SQ8", dim)
 
 
+@pytest.mark.parametrize("kind", MODERN)
+def test_what_is_sent_is_what_milvus_reads(kind: str) -> None:
+    """A truth value goes as ``true``: a server takes ``True``, and never builds the index."""
+    params = ann.build_params(kind, 384) | ann.search_params(kind, 10)
+    assert not any(isinstance(value, bool) for value in params.values())
+
+
 def test_the_less_memory_the_smaller_the_index() -> None:
     gib = 2**30
     chosen = [ann.recommend(MODERN, 10_000_000, 768, memory * gib) for memory in (64, 48, 16, 8)]

@@ -219,6 +219,10 @@ def test_a_tenants_key_sees_its_own_rows_only(photos: Path, tmp_path: Path, key:
         assert found(two, query="red") == ["blue"]
         assert client.get(f"/v1/items/{key}", headers=bearer(one)).status_code == 200
         assert client.get(f"/v1/items/{key}", headers=bearer(two)).status_code == 404
+        for picture in ("thumbnail", "image"):
+            address = f"/v1/items/{key}/{picture}"
+            assert client.get(address, headers=bearer(one)).status_code == 200
+            assert client.get(address, headers=bearer(two)).status_code == 404
         assert client.delete(f"/v1/items/{key}", headers=bearer(two)).status_code == 404
         listed = client.get("/v1/collections", headers=bearer(one)).json()["collections"]
         assert [(one["name"], one["images"]) for one in listed] == [("twinlens", 1)]

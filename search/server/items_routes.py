@@ -27,7 +27,7 @@ from search.server.context import Context
 from search.server.item_schemas import ItemIn, ItemsIn
 from search.server.library import Served
 from search.server.openapi import problems
-from search.server.writing import Intake, Kept, Turns, Writable
+from search.server.writing import Intake, Writable
 from search.store import check_name
 from search.uploads import Forgotten, Upload, Uploaded, UploadedItem
 
@@ -55,8 +55,7 @@ def router(ctx: Context) -> APIRouter:
     """The routes of writing, and of listing what is stored."""
     routes = APIRouter(tags=["items"])
     writing = [ctx.need("write", tenants=True)]
-    turns = Turns()
-    kept = Kept(ctx.media, ctx.library)
+    turns, kept = ctx.turns, ctx.kept
     model: type[ItemsIn] = create_model(
         "ItemsBody",
         __base__=ItemsIn,

@@ -57,7 +57,6 @@ const handlers = {
   onMore: (hit) => {
     leaveViewer();
     go({ ...query, text: "", nots: [], pictures: [], unlikes: [], ids: [hit.image_id || hit.id], target: "images" });
-    scrollTo(0, 0);
     toast("Pictures like this one");
   },
   onNot: (hit) => {
@@ -118,6 +117,7 @@ function render() {
     showUnasked();
     return;
   }
+  scrollTo(0, 0);
   const had = shown.childElementCount > 0 && grid.links() > 0;
   shown.classList.toggle("waiting", had);
   const mine = results;
@@ -144,7 +144,6 @@ function showUnasked() {
   else if (isBlank(query) && !query.where) {
     showStart(start, served, listed.collections.length > 1, (words) => {
       go({ ...EMPTY, collection: query.collection, text: words });
-      scrollTo(0, 0);
     }, under.signal);
   } else above.append(sayMore(query));
 }
@@ -201,9 +200,12 @@ function show(fresh = false) {
 function say() {
   const { hits, nothingClose: none, took } = results;
   const words = !hits.length ? "No results" : none ? "Nothing close" : summary(hits);
-  tools.say(hits.length && took ? `${words} · ${took < 10 ? took.toFixed(1) : Math.round(took)} ms` : words);
+  tools.say(hits.length && took ? `${words} · ${duration(took)}` : words);
   status.textContent = `${words} for ${describe(query)}`;
 }
+
+const duration = (took) =>
+  (took < 1000 ? `${took < 10 ? took.toFixed(1) : Math.round(took)} ms` : `${(took / 1000).toFixed(1)} s`);
 
 function fail(error, first) {
   shown.classList.remove("waiting");

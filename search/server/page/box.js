@@ -49,8 +49,13 @@ export function createBox(place, { onChange, onDown }) {
     onChange(next, done);
   }
 
-  function read(done) {
+  function stop() {
     clearTimeout(pause);
+    pause = 0;
+  }
+
+  function read(done) {
+    stop();
     const { words, nots, rest } = readTyped(input.value, done);
     if (nots.length) input.value = rest;
     let next = { ...query, text: words };
@@ -100,7 +105,7 @@ export function createBox(place, { onChange, onDown }) {
 
   input.addEventListener("input", (event) => {
     clear.hidden = isBlank(query) && !input.value;
-    clearTimeout(pause);
+    stop();
     if (!event.isComposing) pause = setTimeout(read, PAUSE, false);
   });
   input.addEventListener("keydown", (event) => {
@@ -139,11 +144,13 @@ export function createBox(place, { onChange, onDown }) {
 
   return {
     show(next, served) {
-      clearTimeout(pause);
-      query = next;
       collection = served;
+      // Somebody began to type before the page was complete.
+      const ahead = pause && next === query;
+      if (!ahead) stop();
+      query = next;
       // While somebody types, what stands there is theirs.
-      if (readTyped(input.value, true).words !== next.text) input.value = next.text;
+      if (!ahead && readTyped(input.value, true).words !== next.text) input.value = next.text;
       draw();
     },
     focus() {

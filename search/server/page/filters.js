@@ -42,7 +42,9 @@ export function createTools(place, { onChange }) {
   return {
     /** Show a query: what is chosen, and what there is to choose. */
     show(query, served, names, fallback) {
+      const unknown = !Object.keys(fields).length;
       fields = served?.fields?.[query.target] ?? {};
+      if (unknown) field.offer();
       target.set(query.target);
       const modes = served?.modes ?? ["dense"];
       mode.set(Object.fromEntries(modes.map((name) => [name, MODES[name] ?? name])), query.mode);
@@ -200,6 +202,10 @@ function createField(onFilter, fieldsOf) {
     focus() {
       input.focus();
       offer();
+    },
+    /** Offer what is known by now, should somebody wait for it. */
+    offer() {
+      if (document.activeElement === input) offer();
     },
     set(where) {
       if (where !== applied) input.value = where;

@@ -6,8 +6,6 @@ import { justify, ratioOf, rowHeight } from "./layout.js";
 import { CLOSE } from "./relevance.js";
 import { roving } from "./roving.js";
 
-/** How much larger a few near ones may be than all others. */
-const ALONE = 1.5;
 /** Pixels between pictures, and for the line that parts near from far ones. */
 const GAP = 6;
 const LINE = 64;
@@ -27,6 +25,8 @@ export function createGrid(place, handlers) {
   let ratios = [];
   let split = -1;
   let close = true;
+  // What is whole from the beginning can be set out well; what grows must not move.
+  let balance = { near: false, far: false };
   let complete = true;
   let kind = "images";
   let width = 0;
@@ -39,7 +39,7 @@ export function createGrid(place, handlers) {
     const first = split > 0 ? split : ratios.length;
     const options = { width, gap: GAP, target };
     const near = justify(ratios.slice(0, first), {
-      ...options, complete: complete || split > 0, alone: split > 0 ? ALONE : 1,
+      ...options, complete: complete || split > 0, balance: balance.near,
     });
     near.boxes.forEach((box, at) => tiles[at].put(box, 0, !close));
     for (let at = near.boxes.length; at < first; at += 1) tiles[at].put(null);
@@ -48,7 +48,7 @@ export function createGrid(place, handlers) {
     if (split > 0) {
       const top = near.height + LINE;
       line.style.top = `${near.height}px`;
-      const far = justify(ratios.slice(first), { ...options, complete });
+      const far = justify(ratios.slice(first), { ...options, complete, balance: balance.far });
       for (let at = first; at < ratios.length; at += 1) tiles[at].put(far.boxes[at - first] ?? null, top, true);
       height = top + far.height;
     }
@@ -100,6 +100,7 @@ export function createGrid(place, handlers) {
         line.hidden = false;
         list.insertBefore(line, tiles[far].element);
       }
+      if (fresh) balance = { near: complete || split > 0, far: complete };
       if (kind === "images") arrange();
       keys.reset();
     },

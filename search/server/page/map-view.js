@@ -1,6 +1,8 @@
-// The map itself: points and pictures on a canvas, and the hands and keys that move it.
+// The map itself: points and pictures on a canvas.
 
 import { Camera } from "./map-camera.js";
+import { attachHands } from "./map-hands.js";
+import { Mini } from "./map-mini.js";
 import { GAP, Levels, fewOf, levelOf, sizeAt } from "./map-points.js";
 
 /** Milliseconds in which a picture appears. */
@@ -8,12 +10,9 @@ const FADE = 220;
 /** Pixels within which a dot is meant. */
 const NEAR = 14;
 const NEAR_TOUCH = 26;
-/** Pixels that a finger or a mouse may slip in a click. */
-const SLIP = 6;
 /** Pictures that are drawn at most, and found ones that are drawn as pictures. */
 const MOST = 420;
 const MOST_LIT = 60;
-const WHEEL = 0.0016;
 
 export class MapView {
   camera = new Camera();
@@ -30,8 +29,6 @@ export class MapView {
   #focus = -1;
   #boxes = [];
   #frame = 0;
-  #pointers = new Map();
-  #moved = 0;
   #settled = 0;
   #still = matchMedia("(prefers-reduced-motion: reduce)");
   #colours = {};
@@ -39,12 +36,12 @@ export class MapView {
   /**
    * @param {HTMLCanvasElement} canvas
    * @param {HTMLCanvasElement} mini  the small one that shows all
-   * @param {object} on  `point(point, event)`: the pointer is over a point, -1 for none;
+   * @param {object} on  `point(point)`: the mouse is over a point, -1 for none;
    *   `press(point, event)`: it was clicked; `settle()`: the view has come to rest
    */
   constructor(canvas, mini, on) {
     this.#canvas = canvas;
-    this.#mini = mini;
+    this.#mini = new Mini(mini, (x, y) => this.#fly({ x, y, scale: this.camera.aim.scale }, true));
     this.#on = on;
     new ResizeObserver(() => this.#resize()).observe(canvas);
     this.#listen();
@@ -98,6 +95,12 @@ export class MapView {
   zoom(factor) {
     const { x, y, scale } = this.camera.aim;
     this.#fly({ x, y, scale: scale * factor }, true);
+  }
+
+  /** Move by so many pixels. */
+  pan(across, down) {
+    const { x, y, scale } = this.camera.aim;
+    this.#fly({ x: x - across / scale, y: y + down / scale, scale }, true);
   }
 
   /** Fly to where most of these points are. */
@@ -192,7 +195,7 @@ export class MapView {
     this.#choose();
     this.#paintDots(context);
     const fading = this.#paintPictures(context, now);
-    this.#paintMini();
+    this.#mini.paint(this.camera, this.#xy, this.#lit.keys(), this.#colours);
     if (flying || fading) this.draw();
   }
 
@@ -336,38 +339,6 @@ export class MapView {
     context.stroke();
   }
 
-  #paintMini() {
-    const context = this.#mini.getContext("2d");
-    const { clientWidth: width, clientHeight: height } = this.#mini;
-    const density = Math.min(2, devicePixelRatio || 1);
-    if (this.#mini.width !== width * density) [this.#mini.width, this.#mini.height] = [width * density, height * density];
-    context.setTransform(density, 0, 0, density, 0, 0);
-    const [across, up] = this.camera.reach;
-    const scale = Math.min(width / (2.16 * across), height / (2.16 * up));
-    const at = (x, y) => [width / 2 + x * scale, height / 2 - y * scale];
-    context.clearRect(0, 0, width, height);
-    context.fillStyle = this.#colours["--map-dot"];
-    context.globalAlpha = this.#ids.length > 5_000 ? 0.35 : 0.6;
-    const every = Math.max(1, Math.floor(this.#ids.length / 3_000));
-    for (let point = 0; point < this.#ids.length; point += every) {
-      const [left, top] = at(this.#xy[2 * point], this.#xy[2 * point + 1]);
-      context.fillRect(left - 0.75, top - 0.75, 1.5, 1.5);
-    }
-    context.globalAlpha = 1;
-    context.fillStyle = this.#colours["--map-lit"];
-    for (const point of this.#lit.keys()) {
-      const [left, top] = at(this.#xy[2 * point], this.#xy[2 * point + 1]);
-      context.fillRect(left - 1.5, top - 1.5, 3, 3);
-    }
-    const [x, y] = this.camera.toMap(0, 0);
-    const [right, bottom] = this.camera.toMap(this.camera.width, this.camera.height);
-    const [l, t] = at(x, y);
-    const [r, b] = at(right, bottom);
-    context.strokeStyle = this.#colours["--map-focus"];
-    context.lineWidth = 1.5;
-    context.strokeRect(Math.max(1, l), Math.max(1, t), Math.min(width - 1, r) - Math.max(1, l), Math.min(height - 1, b) - Math.max(1, t));
-  }
-
   /** The point at a place of the window, -1 for none. */
   #at(left, top, near) {
     for (const box of this.#boxes) {
@@ -390,96 +361,28 @@ export class MapView {
     this.#settled = setTimeout(() => this.#on.settle(), 160);
   }
 
+  /** The point that an event of the pointer means, -1 for none. */
+  #meant(event) {
+    if (!event) return -1;
+    return this.#at(event.offsetX, event.offsetY, event.pointerType === "mouse" ? NEAR : NEAR_TOUCH);
+  }
+
   #listen() {
-    const canvas = this.#canvas;
-    canvas.addEventListener("wheel", (event) => {
-      event.preventDefault();
-      const lines = event.deltaMode === 1 ? 16 : event.deltaMode === 2 ? 400 : 1;
-      // A pinch on a touchpad comes as a wheel with Ctrl, in small steps.
-      const speed = WHEEL * lines * (event.ctrlKey ? 6 : 1);
-      this.camera.zoom(Math.exp(-Math.max(-300, Math.min(300, event.deltaY)) * speed), event.offsetX, event.offsetY);
-      this.#on.point(-1, event);
-      this.draw();
-      this.#settle();
-    }, { passive: false });
-    canvas.addEventListener("pointerdown", (event) => {
-      if (event.button !== 0) return;
-      canvas.setPointerCapture(event.pointerId);
-      this.#pointers.set(event.pointerId, [event.offsetX, event.offsetY]);
-      if (this.#pointers.size === 1) this.#moved = 0;
-      canvas.classList.add("held");
+    attachHands(this.#canvas, this.camera, {
+      move: () => {
+        this.draw();
+        this.#settle();
+      },
+      pan: (across, down) => this.pan(across, down),
+      zoom: (factor) => this.zoom(factor),
+      reset: () => this.reset(),
+      point: (event) => {
+        const point = this.#meant(event);
+        this.#canvas.classList.toggle("over", point >= 0);
+        this.#on.point(point);
+      },
+      press: (event) => this.#on.press(this.#meant(event), event),
     });
-    canvas.addEventListener("pointermove", (event) => this.#drag(event));
-    const end = (event) => {
-      const held = this.#pointers.delete(event.pointerId);
-      if (!this.#pointers.size) canvas.classList.remove("held");
-      if (held && event.type === "pointerup" && this.#moved <= SLIP && !this.#pointers.size) {
-        const near = event.pointerType === "mouse" ? NEAR : NEAR_TOUCH;
-        this.#on.press(this.#at(event.offsetX, event.offsetY, near), event);
-      }
-    };
-    canvas.addEventListener("pointerup", end);
-    canvas.addEventListener("pointercancel", end);
-    canvas.addEventListener("pointerleave", (event) => {
-      if (event.pointerType === "mouse") this.#on.point(-1, event);
-    });
-    canvas.addEventListener("dblclick", (event) => {
-      this.camera.zoom(2, event.offsetX, event.offsetY);
-      this.draw();
-      this.#settle();
-    });
-    canvas.addEventListener("keydown", (event) => this.#key(event));
-    this.#mini.addEventListener("pointerdown", (event) => {
-      const [across, up] = this.camera.reach;
-      const { clientWidth: width, clientHeight: height } = this.#mini;
-      const scale = Math.min(width / (2.16 * across), height / (2.16 * up));
-      const view = { x: (event.offsetX - width / 2) / scale, y: -(event.offsetY - height / 2) / scale };
-      this.#fly({ ...view, scale: this.camera.aim.scale }, true);
-    });
-  }
-
-  #drag(event) {
-    const before = this.#pointers.get(event.pointerId);
-    const now = [event.offsetX, event.offsetY];
-    if (!before) {
-      if (event.pointerType === "mouse" && !event.buttons) this.#hover(event);
-      return;
-    }
-    const others = [...this.#pointers].filter(([id]) => id !== event.pointerId).map(([, place]) => place);
-    this.#pointers.set(event.pointerId, now);
-    this.#moved += Math.hypot(now[0] - before[0], now[1] - before[1]);
-    if (others.length) {
-      const [other] = others;
-      const apart = (place) => Math.max(8, Math.hypot(place[0] - other[0], place[1] - other[1]));
-      this.camera.move((now[0] - before[0]) / 2, (now[1] - before[1]) / 2);
-      this.camera.zoom(apart(now) / apart(before), (now[0] + other[0]) / 2, (now[1] + other[1]) / 2);
-      this.#moved = SLIP + 1;
-    } else {
-      this.camera.move(now[0] - before[0], now[1] - before[1]);
-    }
-    if (this.#moved > SLIP) this.#on.point(-1, event);
-    this.draw();
-    this.#settle();
-  }
-
-  #hover(event) {
-    const point = this.#at(event.offsetX, event.offsetY, NEAR);
-    this.#canvas.classList.toggle("over", point >= 0);
-    this.#on.point(point, event);
-  }
-
-  #key(event) {
-    if (event.ctrlKey || event.metaKey || event.altKey) return;
-    const far = event.shiftKey ? 240 : 80;
-    const steps = { ArrowLeft: [far, 0], ArrowRight: [-far, 0], ArrowUp: [0, far], ArrowDown: [0, -far] };
-    const zooms = { "+": 1.5, "=": 1.5, "-": 1 / 1.5, _: 1 / 1.5 };
-    if (steps[event.key]) this.camera.move(...steps[event.key]);
-    else if (zooms[event.key]) this.zoom(zooms[event.key]);
-    else if (event.key === "0" || event.key === "Home") this.reset();
-    else return;
-    event.preventDefault();
-    this.draw();
-    this.#settle();
   }
 }
 

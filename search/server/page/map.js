@@ -30,6 +30,7 @@ let numbers = new Map();
 let hits = new Map();
 let under = new AbortController();
 let asked = 0;
+let opening = 0;
 const titles = new Map();
 
 const pathOf = (id, what, size) => {
@@ -214,12 +215,17 @@ async function load() {
 }
 
 async function open() {
+  opening += 1;
+  const mine = opening;
   message("", "");
   try {
     // Asks for a key where one is needed, which the map itself cannot.
     await collections();
-    map = await load();
+    const loaded = await load();
+    if (mine !== opening) return; // another one was chosen meanwhile
+    map = loaded;
   } catch (error) {
+    if (mine !== opening) return;
     $("status").textContent = "";
     message("The map cannot be shown.", error.message);
     return;
@@ -258,6 +264,7 @@ async function light() {
     view.flyTo(points.slice(0, 24));
     list();
     if (!points.length) $("status").textContent = `Nothing on the map for ${describe(query)}`;
+    else if (!near.length) $("status").textContent = `Nothing close to ${describe(query)}: the nearest are lit up`;
   } catch (error) {
     if (!isAbort(error)) $("status").textContent = error.message;
   }
