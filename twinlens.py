@@ -572,15 +572,16 @@ class Index:
 
         Raises:
             UsageError: there is no such picture.
-            TwinlensError: its file is gone, is another one now, or is in an archive.
+            TwinlensError: its file is gone, or is another one now.
         """
+        from ingest.originals import Originals
         from search.originals import read_original
         from search.thumbnails import thumbnail
 
         rows = self._existing().get("images", [picture], ["id", "path", "paths"])
         if not rows:
             raise UsageError(f"no picture with the id {picture[:64]!r} is stored")
-        return thumbnail(read_original(rows[0]), side)
+        return thumbnail(read_original(rows[0], Originals()), side)
 
     def fields(self, target: Target = "images") -> dict[str, FieldType]:
         """What a filter of pictures, or of texts, can name: the type of each field."""
@@ -982,6 +983,8 @@ def serve(
         UsageError: a setting makes no sense, or the address cannot be listened on.
         StoreLockedError, StoreUnreachableError: the database cannot be opened.
     """
+    from ingest.originals import Originals
+    from search.fetch import Fetcher, FetchLimits
     from search.server.run import serve as run
     from search.server.settings import Settings
     from search.store import Store
@@ -1000,6 +1003,8 @@ def serve(
         model=model,
         device=device,
         precision=precision,
+        # Tried once: whoever waits for a page of thumbnails may ask again.
+        read=Originals(Fetcher(FetchLimits(tries=1)).fetch),
         started=started,
     )
 

@@ -25,9 +25,10 @@ from pyarrow import parquet
 
 from ingest.bucket import Storage
 from ingest.changes import Ledger, file_row
-from ingest.pipeline import Crew, Pipeline, text_key
+from ingest.pipeline import Pipeline, text_key
 from ingest.report import IngestReport, ItemRow, Progress
 from ingest.sample import Item
+from ingest.stages import Crew
 from search.capabilities import Capabilities
 from search.encoder import Encoder
 from search.errors import SourceError, StoreError, UnsupportedError, UsageError

@@ -26,6 +26,7 @@ from search.server.settings import Settings
 
 sync_api = pytest.importorskip("playwright.sync_api", reason="Playwright is not installed")
 expect = sync_api.expect
+expect.set_options(timeout=20_000)
 Page = Any
 
 SAMPLES = Path(__file__).parents[1] / "samples"
@@ -103,7 +104,7 @@ def visit(browser: Any, address: str) -> Iterator[Callable[..., Page]]:
         context = browser.new_context(**({"viewport": {"width": 1200, "height": 800}} | options))
         contexts.append(context)
         page = context.new_page()
-        page.set_default_timeout(10_000)
+        page.set_default_timeout(20_000)
         page.on("console", lambda said: _complain(said, complaints))
         page.on("pageerror", lambda error: complaints.append(str(error)))
         page.goto(at + path)

@@ -14,6 +14,7 @@ from starlette.middleware import Middleware
 from starlette.middleware.cors import CORSMiddleware
 
 from search.errors import TwinlensError
+from search.originals import Read, read_file
 from search.server import (
     classify_routes,
     collections_routes,
@@ -60,18 +61,19 @@ _ROUTES = (
 HEAVY = 1
 
 
-def create_app(library: Library, settings: Settings) -> FastAPI:
+def create_app(library: Library, settings: Settings, *, read: Read = read_file) -> FastAPI:
     """An application that answers from a library; it does not close it.
 
     Args:
         library: the collections.
         settings: how to run.
+        read: gets the bytes behind a stored path, to show pictures.
 
     Raises:
         UsageError: the keys cannot be read.
     """
     metrics = Metrics()
-    media = Media(settings.media, max_pixels=settings.max_pixels)
+    media = Media(settings.media, read=read, max_pixels=settings.max_pixels)
     ctx = Context(
         settings=settings,
         library=library,

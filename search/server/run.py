@@ -13,6 +13,7 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 from search.errors import UsageError
+from search.originals import Read, read_file
 
 if TYPE_CHECKING:
     from fastapi import FastAPI
@@ -42,6 +43,7 @@ def serve(
     model: str | Encoder = "auto",
     device: str = "auto",
     precision: Any = "auto",
+    read: Read = read_file,
     started: Callable[[str], None] | None = None,
 ) -> None:
     """Answer requests until told to stop: SIGTERM, or Ctrl-C. Closes the store.
@@ -51,6 +53,7 @@ def serve(
         opener: opens one of its collections by name, with an encoder.
         settings: how to run.
         model, device, precision: see ``search.server.library.Library``.
+        read: gets the bytes behind a stored path, to show pictures.
         started: called with the server's address once it answers.
 
     Raises:
@@ -71,7 +74,7 @@ def serve(
             device=device,
             precision=precision,
         )
-        run(create_app(library, settings), settings, started)
+        run(create_app(library, settings, read=read), settings, started)
 
 
 def run(app: FastAPI, settings: Settings, started: Callable[[str], None] | None = None) -> None:

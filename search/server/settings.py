@@ -19,10 +19,10 @@ DEFAULT_RATE = 1_200.0
 
 
 def default_media() -> Path:
-    """``TWINLENS_MEDIA``, or ``media`` in the user's cache folder."""
-    from platformdirs import user_cache_path
+    """``TWINLENS_MEDIA``, or ``media`` in the user's data folder: uploads must not be lost."""
+    from platformdirs import user_data_path
 
-    return Path(os.environ.get("TWINLENS_MEDIA") or user_cache_path("twinlens") / "media")
+    return Path(os.environ.get("TWINLENS_MEDIA") or user_data_path("twinlens") / "media")
 
 
 @dataclass(frozen=True)
