@@ -990,7 +990,7 @@ def serve(
     from search.store import Store
 
     name = os.fspath(db) if db is not None else default_db()
-    chosen = Settings.of(db=name, collection=collection, **settings)
+    chosen = Settings.of(collection=collection, **settings)
     store = Store(name, token=token)
 
     def opened(name: str, encoder: Encoder) -> Index:

@@ -163,8 +163,8 @@ def encode_results(encoder: Encoder, tasks: Sequence[Task], results: Sequence[Re
     for start in range(0, len(seen), encoder.image_batch):
         part = seen[start : start + encoder.image_batch]
         vectors = encoder.images(np.stack([pixels for _, _, pixels in part]))
-        for (result, view, _), row in zip(part, vectors, strict=True):
-            result.vector = row
+        for (result, view, _), vector in zip(part, vectors, strict=True):
+            result.vector = vector
             result.view = replace(view, pixels=None)
     spoken = [
         (result, text)
@@ -172,8 +172,8 @@ def encode_results(encoder: Encoder, tasks: Sequence[Task], results: Sequence[Re
         if result.failure is None
         for text in task.texts
     ]
-    vectors = embed_texts(encoder, [text for _, text in spoken])
-    for (result, text), vector in zip(spoken, vectors, strict=True):
+    made = embed_texts(encoder, [text for _, text in spoken])
+    for (result, text), vector in zip(spoken, made, strict=True):
         result.texts[text] = vector
 
 

@@ -73,7 +73,7 @@ def create_app(library: Library, settings: Settings, *, read: Read = read_file) 
         UsageError: the keys cannot be read.
     """
     metrics = Metrics()
-    media = Media(settings.media, read=read, max_pixels=settings.max_pixels)
+    media = Media(settings.media, read=read)
     ctx = Context(
         settings=settings,
         library=library,

@@ -58,7 +58,7 @@ def router(ctx: Context) -> APIRouter:
             if said.texts:
                 return encode_texts(encoder, said.texts)
             sources = sent(pictures, said.images, body.files)
-            return encode_pictures(encoder, sources, ctx.settings.max_pixels)
+            return encode_pictures(encoder, sources)
 
         rows = await ctx.run_heavy(work)
         return JSONResponse(
@@ -86,7 +86,7 @@ def encode_texts(encoder: Encoder, texts: Sequence[str]) -> Rows:
     return np.concatenate(batches)
 
 
-def encode_pictures(encoder: Encoder, pictures: Sequence[bytes], max_pixels: int) -> Rows:
+def encode_pictures(encoder: Encoder, pictures: Sequence[bytes]) -> Rows:
     """Encoded pictures → float32 unit rows ``[n, dim]``.
 
     Raises:
@@ -96,6 +96,6 @@ def encode_pictures(encoder: Encoder, pictures: Sequence[bytes], max_pixels: int
     batches = []
     for start in range(0, len(pictures), encoder.image_batch):
         some = pictures[start : start + encoder.image_batch]
-        decoded = [decode(data, target=side, max_pixels=max_pixels).image for data in some]
+        decoded = [decode(data, target=side).image for data in some]
         batches.append(encoder.images(np.stack([encoder.prepare(image) for image in decoded])))
     return np.concatenate(batches)

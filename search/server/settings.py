@@ -11,7 +11,6 @@ from typing import Any
 from urllib.parse import urlsplit
 
 from search.errors import UsageError
-from search.images import MAX_PIXELS
 
 DEFAULT_PORT = 8640
 #: Requests a minute for each key or address where the server can be reached from elsewhere.
@@ -31,7 +30,6 @@ class Settings:
 
     Attributes:
         host, port: where it listens; port 0 takes a free one.
-        db: the database, for people.
         collection: the one that is meant where a request names none.
         keys: entries ``NAME:SCOPE:KEY``, see ``search.server.auth``; without any, no key is asked.
         open: whether it may listen on an address that is not the loopback without keys.
@@ -44,7 +42,6 @@ class Settings:
         media: a folder for thumbnails and uploaded pictures.
         max_body: bytes of one request's body; ``max_bodies`` of all that are under way.
         body_seconds: how long a body may take to arrive.
-        max_pixels: of a picture.
         max_files: pictures in one request.
         max_limit: hits that one search may ask for, offset included at ten times that.
         max_queries: queries in one ``search/many``.
@@ -64,7 +61,6 @@ class Settings:
 
     host: str = "127.0.0.1"
     port: int = DEFAULT_PORT
-    db: str = ""
     collection: str = "twinlens"
     keys: tuple[str, ...] = field(default=(), repr=False)
     open: bool = False
@@ -78,7 +74,6 @@ class Settings:
     max_body: int = 32 << 20
     max_bodies: int = 256 << 20
     body_seconds: float = 60.0
-    max_pixels: int = MAX_PIXELS
     max_files: int = 8
     max_limit: int = 1_000
     max_queries: int = 64
@@ -107,7 +102,7 @@ class Settings:
             parts = urlsplit(origin)
             if parts.scheme not in ("http", "https") or not parts.netloc or parts.path:
                 raise UsageError(f"{origin!r} is no origin such as https://example.org")
-        counts = ("max_body", "max_bodies", "max_pixels", "max_files", "max_limit", "max_queries",
+        counts = ("max_body", "max_bodies", "max_files", "max_limit", "max_queries",
                   "max_embed", "max_items", "max_labels", "burst", "max_requests", "queue",
                   "max_batch", "threads")  # fmt: skip
         for name in counts:
