@@ -141,9 +141,9 @@ class RayCrew:
             self._room.wait_for(lambda: self._error or self._has_room(len(payload)))
             if self._error is not None:
                 raise self._error
-            self._pending[self._sent] = (futures, len(payload))
-            self._sent += 1
-        self._feed.put.remote(payload)
+            number, self._sent = self._sent, self._sent + 1
+            self._pending[number] = (futures, len(payload))
+        self._feed.put.remote(number, payload)
 
     def _has_room(self, size: int) -> bool:
         waiting = sum(length for _, length in self._pending.values())
@@ -177,7 +177,7 @@ class RayCrew:
             return dataset.map_batches(
                 kind,
                 fn_constructor_args=(model, self._feed),
-                batch_size=None,
+                batch_size=1,
                 batch_format="pyarrow",
                 zero_copy_batch=True,
                 compute=pool,

@@ -84,7 +84,9 @@ class Feed:
     def __init__(self, stored: list[Any]) -> None:
         self._stored = stored[0]
         self._batches: dict[int, bytes] = {}
-        self._count = 0
+        # All below the one, and those of the other.
+        self._done_below = 0
+        self._done: set[int] = set()
         self._closed = False
         self._changed = asyncio.Condition()
 
@@ -92,11 +94,10 @@ class Feed:
         """See above."""
         return [self._stored]
 
-    async def put(self, batch: bytes) -> None:
-        """Add the next batch."""
+    async def put(self, number: int, batch: bytes) -> None:
+        """Add a batch. They are numbered from 0, and may arrive in any order."""
         async with self._changed:
-            self._batches[self._count] = batch
-            self._count += 1
+            self._batches[number] = batch
             self._changed.notify_all()
 
     async def is_wanted(self, number: int) -> bool:
@@ -106,6 +107,10 @@ class Feed:
     async def drop(self, number: int) -> None:
         """The batch is done."""
         self._batches.pop(number, None)
+        self._done.add(number)
+        while self._done_below in self._done:
+            self._done.remove(self._done_below)
+            self._done_below += 1
 
     async def close(self) -> None:
         """There are no more batches, and those that wait are not wanted any more."""
@@ -114,13 +119,15 @@ class Feed:
             self._changed.notify_all()
 
     async def get(self, number: int) -> bytes | None:
-        """A batch, once it is there; empty if it is done, None behind the last.
+        """A batch, once it is there; empty if it is done, None when there are no more.
 
         A reader that died begins anew at 0, and must come past as many as before.
         """
+        if number < self._done_below or number in self._done:
+            return b""
         async with self._changed:
-            await self._changed.wait_for(lambda: number < self._count or self._closed)
-            return self._batches.get(number, b"") if number < self._count else None
+            await self._changed.wait_for(lambda: number in self._batches or self._closed)
+            return self._batches.get(number)
 
 
 class FeedSource(Datasource):  # type: ignore[misc]

@@ -35,6 +35,7 @@ let typing = false;
 let opened = "";
 let looked = null;
 let lost = false;
+let ready = false;
 const remembered = new Map();
 
 // What stands in the place of results, from top to bottom.
@@ -99,6 +100,7 @@ function go(next, { live = false } = {}) {
 function render() {
   served = listed.collections.find((one) => one.name === (query.collection || listed.default));
   box.show(query, served?.name ?? query.collection);
+  if (!ready) return;  // `begin` asks what was typed by then
   tools.show(query, served, listed.collections.map((one) => one.name), listed.default);
   document.title = isAsking(query) ? `${describe(query)} · twinlens` : "twinlens";
   const map = new URLSearchParams(query.collection ? { collection: query.collection } : {});
@@ -395,6 +397,7 @@ async function begin() {
     return;
   }
   above.replaceChildren();
+  ready = true;
   render();
   opened = asked.open;
   if (opened) showOpened();

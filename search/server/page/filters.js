@@ -16,6 +16,8 @@ export function createTools(place, { onChange }) {
   const target = choice("Find", { images: "Pictures", texts: "Captions" }, (value) => onChange({ target: value }));
   const mode = select("Rank", (value) => onChange({ mode: value }));
   const collection = select("Collection", (value) => onChange({ collection: value, where: "" }));
+  mode.element.hidden = true;
+  collection.element.hidden = true;
   const toggle = h(
     "button", { class: "quiet", type: "button", "aria-expanded": "false", "aria-controls": "filter-row" },
     icon("filter"), h("span", {}, "Filter"),
@@ -46,6 +48,7 @@ export function createTools(place, { onChange }) {
       fields = served?.fields?.[query.target] ?? {};
       if (unknown) field.offer();
       target.set(query.target);
+      target.element.hidden = served?.texts === 0 && query.target === "images";
       const modes = served?.modes ?? ["dense"];
       mode.set(Object.fromEntries(modes.map((name) => [name, MODES[name] ?? name])), query.mode);
       mode.element.hidden = modes.length < 2;

@@ -1,7 +1,7 @@
 // Results on the page: pictures in a justified grid, captions in a list, skeletons of either.
 
 import { h } from "./dom.js";
-import { card, tile } from "./hits.js";
+import { card, ghosts, tile } from "./hits.js";
 import { justify, ratioOf, rowHeight } from "./layout.js";
 import { CLOSE } from "./relevance.js";
 import { roving } from "./roving.js";
@@ -10,8 +10,6 @@ import { roving } from "./roving.js";
 const GAP = 6;
 const LINE = 64;
 const LABEL = "Results: arrow keys move, Enter opens";
-/** Widths by heights as photographs have them, for what is not there yet. */
-const USUAL = [1.5, 0.75, 1.33, 1.5, 1.33, 0.67, 1.78, 1.5, 1, 1.33, 1.5, 0.75, 1.5, 1.33, 1.78, 0.8, 1.5, 1.33];
 
 /**
  * @param {HTMLElement} place
@@ -109,17 +107,7 @@ export function createGrid(place, handlers) {
       begin(target);
       list.setAttribute("aria-hidden", "true");
       if (target === "images") {
-        const { boxes, height } = justify(USUAL, {
-          width: list.clientWidth, target: rowHeight(list.clientWidth), gap: GAP, complete: false,
-        });
-        for (const box of boxes) {
-          const ghost = h("li", { class: "tile ghost" });
-          Object.assign(ghost.style, {
-            left: `${box.x}px`, top: `${box.y}px`, width: `${box.width}px`, height: `${box.height}px`,
-          });
-          list.append(ghost);
-        }
-        list.style.height = `${height}px`;
+        ghosts(list);
       } else {
         for (let number = 0; number < 6; number += 1) list.append(h("li", { class: "card ghost" }));
       }

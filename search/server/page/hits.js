@@ -3,7 +3,11 @@
 import { thumbnail } from "./api.js";
 import { DRAGGED } from "./box.js";
 import { h, hidden, icon } from "./dom.js";
+import { justify, rowHeight } from "./layout.js";
 import { inWords, sign } from "./relevance.js";
+
+/** Widths by heights as photographs have them, for what is not there yet. */
+const USUAL = [1.5, 0.75, 1.33, 1.5, 1.33, 0.67, 1.78, 1.5, 1, 1.33, 1.5, 0.75, 1.5, 1.33, 1.78, 0.8, 1.5, 1.33];
 
 /** The last part of a path. */
 export const nameOf = (path) => String(path ?? "").split(/[\\/]/).filter(Boolean).pop() ?? "";
@@ -44,10 +48,7 @@ export function tile(hit, handlers) {
     element.hidden = !box;
     element.classList.toggle("far", Boolean(far));
     if (!box) return;
-    element.style.left = `${box.x}px`;
-    element.style.top = `${box.y + top}px`;
-    element.style.width = `${box.width}px`;
-    element.style.height = `${box.height}px`;
+    setOut(element, box, top);
     if (!link.querySelector("img, .tile-none")) {
       link.prepend(seen(hit, Math.max(box.width, box.height), titleOf(hit)));
     }
@@ -68,6 +69,26 @@ export function card(hit, handlers) {
     ),
   );
   return h("li", { class: "card" }, link);
+}
+
+/** Fill a grid with tiles for what is not there yet. */
+export function ghosts(list) {
+  const { boxes, height } = justify(USUAL, {
+    width: list.clientWidth, target: rowHeight(list.clientWidth), gap: 6, complete: false,
+  });
+  list.replaceChildren(...boxes.map((box) => {
+    const ghost = h("li", { class: "tile ghost" });
+    setOut(ghost, box, 0);
+    return ghost;
+  }));
+  list.style.height = `${height}px`;
+}
+
+/** Put an element in its box, so many pixels below the top. */
+export function setOut(element, box, top) {
+  Object.assign(element.style, {
+    left: `${box.x}px`, top: `${box.y + top}px`, width: `${box.width}px`, height: `${box.height}px`,
+  });
 }
 
 function opener(hit, handlers, options, ...children) {

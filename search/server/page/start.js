@@ -2,6 +2,7 @@
 
 import { searchMany, thumbnail } from "./api.js";
 import { count, h } from "./dom.js";
+import { ghosts, setOut } from "./hits.js";
 import { justify, ratioOf, rowHeight } from "./layout.js";
 
 /** What people ask of collections of every kind; those that find nothing here are not shown. */
@@ -41,6 +42,7 @@ export async function showStart(place, served, several, onExample, signal) {
     ),
     wall,
   );
+  ghosts(wall);
   let found = [];
   try {
     const { results } = await searchMany(
@@ -91,9 +93,7 @@ function paint(wall, found, onExample) {
       const box = boxes[at];
       tile.hidden = !box;
       if (!box) return;
-      Object.assign(tile.style, {
-        left: `${box.x}px`, top: `${box.y}px`, width: `${box.width}px`, height: `${box.height}px`,
-      });
+      setOut(tile, box, 0);
       if (tile.querySelector("img")) return;
       const image = h("img", { alt: "", decoding: "async" });
       image.addEventListener("load", () => image.classList.add("there"), { once: true });
