@@ -616,6 +616,7 @@ class Index:
             index=corpus.generation.index,
             vectors=corpus.generation.layout.vectors,
             generation=corpus.generation.number,
+            unindexed=corpus.unindexed(),
         )
 
     def delete(self, *paths: str | os.PathLike[str]) -> int:

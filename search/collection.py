@@ -18,6 +18,7 @@ class CollectionInfo:
         index: the kind of its index.
         vectors: how they are stored, "float32" or "float16".
         generation: the number of what is served.
+        unindexed: rows that a server has no index for yet: it searches them with one of its own.
     """
 
     name: str
@@ -29,3 +30,4 @@ class CollectionInfo:
     index: str = "FLAT"
     vectors: str = "float32"
     generation: int = 1
+    unindexed: int = 0

@@ -458,6 +458,14 @@ class Corpus:
                 for kind in _SEARCHED:
                     self._client.flush(self._own(kind))
 
+    def unindexed(self) -> int:
+        """Pictures and texts that a server has no index for yet; 0 on Milvus Lite."""
+        if self.capabilities.lite:
+            return 0
+        with _milvus("look at an index"):
+            states = [self._client.describe_index(self._own(kind), "vector") for kind in _SEARCHED]
+        return sum(int((state or {}).get("pending_index_rows", 0)) for state in states)
+
     def count(self, kind: Kind) -> int:
         """How many rows there are, everything acknowledged so far included."""
         with _milvus("count rows"):

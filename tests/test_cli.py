@@ -269,6 +269,14 @@ def test_info_shows_the_collections(corpus: Corpus, run: Run) -> None:
     assert len(one["fingerprint"]["digest"]) == 12
 
 
+def test_info_says_what_waits_for_an_index(
+    corpus: Corpus, run: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert "wait for their index" not in run("info", *corpus.options[:2]).out
+    monkeypatch.setattr("search.store.Corpus.unindexed", lambda corpus: 1_200)
+    assert "twinlens: 1,200 rows wait for their index" in run("info", *corpus.options[:2]).out
+
+
 def test_info_of_nothing_says_how_to_begin(run: Run, tmp_path: Path) -> None:
     shown = run("info", "--db", tmp_path / "empty.db")
     assert shown.code == 0

@@ -40,6 +40,9 @@ def info(database: Database, as_json: AsJson = False) -> None:
             print_.label, str(print_.dim), print_.digest, _index_of(one),
         )  # fmt: skip
     show(table)
+    for one in infos:
+        if one.unindexed:
+            print(f"{one.name}: {one.unindexed:,} rows wait for their index")
 
 
 def _held(database: Database) -> tuple[str, str, str, list[CollectionInfo]]:

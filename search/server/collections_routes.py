@@ -96,6 +96,7 @@ def describe(index: Served) -> dict[str, Any]:
         "index": info.index,
         "vectors": info.vectors,
         "generation": info.generation,
+        "unindexed": info.unindexed,
         "backend": index.backend,
         "fields": {
             "images": dict(sorted(corpus.fields("images").items())),

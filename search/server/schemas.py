@@ -277,6 +277,7 @@ class Collection(Given):
     index: str
     vectors: str
     generation: int
+    unindexed: int
     backend: str
     fields: dict[str, dict[str, str]]
     modes: list[str]
