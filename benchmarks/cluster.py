@@ -26,7 +26,9 @@ def run(folder: Path, db: Path, model: str, *more: str) -> float:
     command = [sys.executable, "-m", "twinlens", "ingest", str(folder), "--db", str(db),
                "--model", model, "--quiet", *more]  # fmt: skip
     began = time.perf_counter()
-    subprocess.run(command, check=True, capture_output=True)
+    done = subprocess.run(command, check=False, capture_output=True, text=True)
+    if done.returncode:
+        sys.exit(f"{' '.join(command)}: {done.stderr}")
     return time.perf_counter() - began
 
 
@@ -45,7 +47,7 @@ def main() -> None:
     parser.add_argument("--model", default="starter")
     parser.add_argument("--folder", type=Path, help="pictures to use instead of made ones")
     options = parser.parse_args()
-    wholes, steadies = [], []
+    taken: dict[str, list[tuple[float, float]]] = {"one process": [], "ray": []}
     with tempfile.TemporaryDirectory() as temporary:
         base = Path(temporary)
         source = options.folder or make_pictures(base / "pictures", options.count)
@@ -54,27 +56,22 @@ def main() -> None:
         many = link(files, base / "many")
         more = len(files) - len(files) // 4
         for turn in range(options.rounds):
-            seconds: dict[str, tuple[float, float]] = {}
             for name, option in (("one process", ()), ("ray", ("--cluster", "local"))):
                 dbs = [base / f"{name[:3]}{turn}{size}.db" for size in ("few", "many")]
-                seconds[name] = (
-                    run(few, dbs[0], options.model, *option),
-                    run(many, dbs[1], options.model, *option),
-                )
-            rates = {name: more / (long - short) for name, (short, long) in seconds.items()}
-            wholes.append(seconds["one process"][1] / seconds["ray"][1])
-            steadies.append(rates["ray"] / rates["one process"])
-            for name, (short, long) in seconds.items():
-                print(
-                    f"round {turn + 1}: {name:11} {short:6.1f} s and {long:6.1f} s, "
-                    f"steady {rates[name]:6.1f} img/s",
-                    flush=True,
-                )
-            print(f"round {turn + 1}: ratio {steadies[-1]:.2f} steady, {wholes[-1]:.2f} whole")
+                short = run(few, dbs[0], options.model, *option)
+                long = run(many, dbs[1], options.model, *option)
+                taken[name].append((short, long))
+                print(f"round {turn + 1}: {name:11} {short:6.1f} s, {long:6.1f} s", flush=True)
+    shorts = {name: statistics.median(short for short, _ in runs) for name, runs in taken.items()}
+    longs = {name: statistics.median(long for _, long in runs) for name, runs in taken.items()}
+    rates = {name: more / (longs[name] - shorts[name]) for name in taken}
+    whole = statistics.median(
+        one / ray for (_, one), (_, ray) in zip(taken["one process"], taken["ray"], strict=True)
+    )
     print(
-        f"{options.model}, {len(files)} pictures, {os.cpu_count()} cores: Ray is "
-        f"{statistics.median(steadies):.2f} times as fast as one process in the steady state, "
-        f"{statistics.median(wholes):.2f} times with its start"
+        f"{options.model}, {len(files)} pictures, {os.cpu_count()} cores: in the steady state one "
+        f"process {rates['one process']:.1f} img/s, Ray {rates['ray']:.1f} img/s, ratio "
+        f"{rates['ray'] / rates['one process']:.2f}; with its start, {whole:.2f}"
     )
 
 

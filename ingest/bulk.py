@@ -182,9 +182,11 @@ class Bulk:
                 self._storage.delete(segment.name(name))
 
     def _begin(self, segment: _Segment) -> None:
-        """Start the imports that were not started, as far as anybody knows."""
+        """Start the imports that were not started, as far as anybody knows, or that failed."""
         for kind in _IMPORTED:
-            if not segment.rows.get(kind) or kind in segment.jobs:
+            if not segment.rows.get(kind):
+                continue
+            if kind in segment.jobs and not self._corpus.import_state(segment.jobs[kind])[1]:
                 continue
             address = self._storage.address(segment.name(kind))
             job = self._corpus.imports(kind).get(address)
@@ -199,8 +201,6 @@ class Bulk:
             if done:
                 return
             if failure:
-                del segment.jobs[kind]
-                self._write_manifest()
                 raise StoreError(f"Milvus could not import {segment.name(kind)}: {failure}")
             time.sleep(PAUSE)
 
