@@ -19,10 +19,10 @@ from pathlib import Path
 import numpy as np
 from latency import blank_row, timed
 
+from search.layout import Layout
 from search.models import Fingerprint
 from search.store import Corpus, Store
 
-NAME = "twinlens_scale"
 LIMIT = 10
 CHUNK = 5_000
 CLUSTERS = 2_000
@@ -97,7 +97,7 @@ def wait(store: Store, corpus: Corpus, patience: float) -> bool:
     """Until a server has built its index; whether it has."""
     if corpus.capabilities.lite:
         return True
-    physical = corpus.generation.physical(NAME, "images")
+    physical = corpus.generation.physical(corpus.name, "images")
     until = time.monotonic() + patience
     while time.monotonic() < until:
         state = store.client.describe_index(physical, "vector")
@@ -123,6 +123,7 @@ def ask(corpus: Corpus, queries: np.ndarray, best: np.ndarray) -> tuple[list[flo
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--db", default="")
+    parser.add_argument("--collection", default="twinlens_scale")
     parser.add_argument("--sizes", default="100000,1000000")
     parser.add_argument("--dim", type=int, default=512)
     parser.add_argument("--queries", type=int, default=200)
@@ -140,15 +141,15 @@ def main() -> None:
         tempfile.TemporaryDirectory() as folder,
         Store(options.db or str(Path(folder) / "scale.db")) as store,
     ):
-        if store.exists(NAME) and not options.keep:
-            store.drop(NAME)
+        if store.exists(options.collection) and not options.keep:
+            store.drop(options.collection)
         fingerprint = Fingerprint("random", "none", options.dim, 224, "{}")
-        corpus = store.create(NAME, fingerprint, index=options.index)
+        corpus = store.create(options.collection, fingerprint, Layout(options.index))
         try:
             grow(store, corpus, vectors, queries, sizes, options)
         finally:
             if not options.keep:
-                store.drop(NAME)
+                store.drop(options.collection)
 
 
 def grow(
