@@ -21,7 +21,7 @@ LITE_ROWS = 100_000
 IMAGE_BYTES = 700
 TEXT_BYTES = 300
 #: Memory of a server over what vectors, links and columns come to: benchmarks/scale.py.
-OVERHEAD = 1.3
+OVERHEAD = 1.6
 #: Rows a second that one process upserted into one server: benchmarks/scale.py.
 UPSERTS = 5_000.0
 #: Pictures a second that clip-retrieval encodes with ViT-B/32 on one RTX 3080, captions included:
