@@ -302,9 +302,7 @@ class Pipeline:
             for text in picture.sample.captions:
                 wanted.setdefault(text_key(picture, text), (text, picture))
         maybe_stored = [
-            text_key(picture, text)
-            for picture in chunk.relabel
-            for text in picture.sample.captions
+            text_key(picture, text) for picture in chunk.relabel for text in picture.sample.captions
         ]
         for row in self._corpus.get("texts", maybe_stored, ["id"]):
             wanted.pop(row["id"], None)
