@@ -48,6 +48,7 @@ if TYPE_CHECKING:
     from ingest.upload import Intake
     from search.classify import Classified
     from search.collection import CollectionInfo
+    from search.corpus import Corpus
     from search.duplicates import Group
     from search.encoder import Encoder, Precision
     from search.engine import SearchEngine
@@ -62,7 +63,7 @@ if TYPE_CHECKING:
     from search.query import Id, Image, Not, Text, Vector
     from search.records import FieldType, Target
     from search.request import Mode, SearchOptions
-    from search.store import Corpus, Store
+    from search.store import Store
 
 __version__ = "0.1.0"
 __all__ = [
@@ -886,7 +887,8 @@ def copy(
             run it again to go on.
     """
     from ingest.copy import copy
-    from search.store import Store, is_server
+    from search.address import is_server
+    from search.store import Store
 
     place = os.fspath(source)
     if not is_server(place) and not Path(place).expanduser().exists():

@@ -11,10 +11,11 @@ import time
 import numpy as np
 from latency import fill
 
+from search.corpus import Corpus
 from search.errors import StoreError
 from search.layout import Layout
 from search.models import Fingerprint
-from search.store import Corpus, Store
+from search.store import Store
 
 NAME = "twinlens_ann"
 LIMIT = 10

@@ -17,9 +17,10 @@ import numpy as np
 
 import twinlens
 from search import ann
+from search.corpus import Corpus
 from search.models import Fingerprint
 from search.records import IMAGE_FIELDS
-from search.store import Corpus, Store
+from search.store import Store
 
 NAME = "twinlens_latency"
 LIMIT = 10

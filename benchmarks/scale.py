@@ -19,9 +19,10 @@ from pathlib import Path
 import numpy as np
 from latency import blank_row, timed
 
+from search.corpus import Corpus
 from search.layout import Layout
 from search.models import Fingerprint
-from search.store import Corpus, Store
+from search.store import Store
 
 LIMIT = 10
 CHUNK = 5_000

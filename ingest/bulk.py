@@ -30,10 +30,10 @@ from ingest.report import IngestReport, ItemRow, Progress
 from ingest.sample import Item
 from ingest.stages import Crew
 from search.capabilities import Capabilities
+from search.corpus import Corpus
 from search.encoder import Encoder
 from search.errors import SourceError, StoreError, UnsupportedError, UsageError
 from search.records import Kind, Row, Target
-from search.store import Corpus
 
 #: Bytes of a segment's largest file, about; Milvus splits what it imports into segments of its own.
 SEGMENT_BYTES = 512 << 20

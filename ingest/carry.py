@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
+from search.corpus import Corpus
 from search.records import FILE_FIELDS, IMAGE_FIELDS, TEXT_FIELDS, Kind, Row
-from search.store import Corpus
 
 #: Everything that is kept of a row, beside its vector.
 FIELDS: Mapping[Kind, Sequence[str]] = {

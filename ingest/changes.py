@@ -18,8 +18,8 @@ import numpy as np
 import numpy.typing as npt
 
 from ingest.sample import Failure, Sample
+from search.corpus import Corpus
 from search.records import ID_LENGTH, MAX_PATH_BYTES, MAX_SHOWN_BYTES, Row, cut_bytes
-from search.store import Corpus
 
 Verdict = Literal["new", "unchanged", "failed before", "captions changed", "met"]
 

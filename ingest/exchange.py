@@ -28,6 +28,7 @@ from pyarrow import parquet
 from ingest.manifest import KINDS, MATRICES, TABLES, File, Manifest, Shard, verify
 from ingest.reconcile import reconcile
 from ingest.sources.embeddings import open_matrix
+from search.corpus import Corpus
 from search.encoder import Rows
 from search.errors import SourceError, UsageError
 from search.records import (
@@ -43,7 +44,6 @@ from search.records import (
     Kind,
     Row,
 )
-from search.store import Corpus
 
 #: Rows of one table and its matrix: 60 MB of vectors of 768 numbers.
 SHARD_ROWS = 20_000

@@ -24,10 +24,10 @@ from ingest.sample import Failure, Item, Sample
 from ingest.stages import Crew, Result, Task, View, embed_texts, failure_of, look
 from ingest.tidy import Tidied, tidy
 from ingest.writer import Writer
+from search.corpus import Corpus
 from search.encoder import Encoder, Pixels, Rows
 from search.errors import ImageError
 from search.records import IMAGE_FIELDS, Row, clean_metadata, image_id, text_id
-from search.store import Corpus
 
 #: Samples, and captions, that travel together.
 CHUNK = 256

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 from ingest.changes import Ledger, Verdict
 from ingest.sample import Failure, Item
-from search.store import Corpus
+from search.corpus import Corpus
 
 
 @dataclass(frozen=True, slots=True)

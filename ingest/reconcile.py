@@ -8,8 +8,9 @@ from typing import Any
 
 import numpy as np
 
+from search.corpus import Corpus
+from search.expressions import quote
 from search.records import IMAGE_FIELDS, MAX_SHOWN, MAX_SHOWN_BYTES, Row, cut_bytes
-from search.store import Corpus, quote
 
 _LEDGER = ("path", "image_id", "texts", "root", "status", "mtime_ns")
 

@@ -24,11 +24,13 @@ from ingest.sample import Failure, Sample
 from ingest.sources import open_sources
 from ingest.sources.folder import reader
 from ingest.stages import TEXT_BATCH
+from search.corpus import Corpus
 from search.encoder import Encoder, Pixels, Rows
 from search.errors import ImageError, TwinlensError
+from search.expressions import quote
 from search.fetch import Fetcher
 from search.records import Kind, Row, image_id
-from search.store import Corpus, Store, quote
+from search.store import Store
 
 #: Rows that travel together.
 CHUNK = 500

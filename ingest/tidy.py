@@ -7,9 +7,10 @@ from dataclasses import dataclass
 
 from ingest.changes import Ledger
 from ingest.reconcile import reconcile
+from search.corpus import Corpus
 from search.errors import UsageError
+from search.expressions import begins, quote
 from search.records import Row
-from search.store import Corpus, begins, quote
 from search.uploads import Forgotten
 
 _BATCH = 256

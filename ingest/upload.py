@@ -14,6 +14,7 @@ from ingest.pipeline import Pipeline
 from ingest.report import ItemRow
 from ingest.sample import Failure, Item, Sample
 from ingest.tidy import forget_below, forget_gone, forget_ids, tidy_replaced
+from search.corpus import Corpus
 from search.encoder import Encoder
 from search.errors import ImageError, UsageError
 from search.records import (
@@ -24,7 +25,6 @@ from search.records import (
     cut_bytes,
     image_id,
 )
-from search.store import Corpus
 from search.uploads import Forgotten, Upload, Uploaded, UploadedItem
 
 

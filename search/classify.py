@@ -15,10 +15,10 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from search.corpus import Corpus
 from search.encoder import Encoder, Pixels, Rows
 from search.errors import ImageError, UsageError
 from search.images import decode
-from search.store import Corpus
 
 Reals = npt.NDArray[np.float64]
 

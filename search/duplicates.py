@@ -10,10 +10,11 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from search.corpus import Corpus
 from search.encoder import Rows
 from search.errors import UsageError
+from search.expressions import quote
 from search.records import Row
-from search.store import Corpus, quote
 
 Numbers = npt.NDArray[np.int64]
 #: Cosine from which two pictures count as nearly the same.

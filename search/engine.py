@@ -13,9 +13,11 @@ from typing import Unpack
 
 import numpy as np
 
+from search.corpus import MAX_LIMIT, Corpus
 from search.embed import EmbeddingCache, Material, embed, gather
 from search.encoder import Encoder, Rows
 from search.errors import TwinlensError, UsageError
+from search.expressions import quote
 from search.filters import compile_filter
 from search.fusion import fuse, spread
 from search.hits import Hits, hit_of
@@ -24,7 +26,6 @@ from search.query import Id, Image, Plain, Vector, signed, words_of
 from search.records import IMAGE_FIELDS, TEXT_FIELDS, Row, Target
 from search.relevance import Asker, Calibrations
 from search.request import Request, SearchOptions
-from search.store import MAX_LIMIT, Corpus, quote
 from search.stored import Stored, find_stored
 
 #: Rows that one call for many queries brings at most.

@@ -19,10 +19,10 @@ from typing import TYPE_CHECKING, Any, Literal
 import numpy as np
 import numpy.typing as npt
 
+from search.corpus import Corpus
 from search.encoder import Encoder, Rows
 from search.errors import TwinlensError, UsageError
 from search.records import ID_LENGTH, Target
-from search.store import Corpus
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

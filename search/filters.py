@@ -17,9 +17,10 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Literal
 
+from search.capabilities import Capabilities
 from search.errors import FilterError, UnsupportedError
+from search.expressions import begins, escape_like, quote
 from search.records import FIXED_FIELDS, FieldType, Scalar
-from search.store import Capabilities, begins, escape_like, quote
 
 #: Characters of a filter.
 MAX_LENGTH = 50_000

@@ -13,10 +13,12 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from search import ann
+from search.batches import MAX_MESSAGE_BYTES
+from search.corpus import Corpus
 from search.encoder import Rows
 from search.errors import StoreError, UnsupportedError, UsageError
 from search.evaluate import ANN_K, TIE, nearest
-from search.store import MAX_MESSAGE_BYTES, Corpus, Store
+from search.store import Store
 
 if TYPE_CHECKING:
     from pymilvus import MilvusClient

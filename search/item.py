@@ -7,11 +7,11 @@ from dataclasses import dataclass, field
 from types import MappingProxyType
 from typing import Any
 
+from search.corpus import Corpus
 from search.errors import UsageError
 from search.expressions import quote
 from search.hits import hit_of
 from search.records import IMAGE_FIELDS, MAX_SHOWN, TEXT_FIELDS, Target
-from search.store import Corpus
 from search.stored import find_stored
 
 

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
+from search.corpus import Corpus
 from search.expressions import begins, quote
 from search.records import Kind, Row
-from search.store import Corpus
 
 #: Rows of a page.
 PAGE = 1_000

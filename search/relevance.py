@@ -25,9 +25,9 @@ from typing import Literal
 import numpy as np
 import numpy.typing as npt
 
+from search.corpus import Corpus
 from search.encoder import Encoder, Rows
 from search.records import ID_LENGTH, Target
-from search.store import Corpus
 
 Asker = Literal["text", "image"]
 Reals = npt.NDArray[np.float64]

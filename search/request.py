@@ -6,10 +6,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal, TypedDict, Unpack
 
+from search.corpus import check_range
 from search.errors import UsageError
 from search.query import Part, parse, words_of
 from search.records import Target
-from search.store import check_range
 
 Mode = Literal["dense", "hybrid", "text"]
 MODES: tuple[Mode, ...] = ("dense", "hybrid", "text")

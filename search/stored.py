@@ -8,10 +8,12 @@ from pathlib import Path
 
 import numpy as np
 
+from search.address import is_server
+from search.corpus import Corpus
 from search.encoder import Rows
 from search.errors import UsageError
+from search.expressions import quote
 from search.records import Target
-from search.store import Corpus, is_server, quote
 
 
 @dataclass(frozen=True, slots=True, eq=False)

@@ -15,8 +15,8 @@ from conftest import ColourEncoder
 import twinlens
 from ingest import bulk
 from ingest.bucket import Bucket, Folder, Storage, open_storage
+from search.corpus import Corpus
 from search.errors import SourceError, StoreError, UnsupportedError, UsageError
-from search.store import Corpus
 
 
 @pytest.fixture

@@ -11,8 +11,8 @@ import pytest
 import twinlens
 from ingest.changes import TOMBSTONE, Known, Ledger, failed_row, file_row, tombstone_row
 from ingest.sample import Failure, Sample
+from search.corpus import Corpus
 from search.records import MAX_PATH_BYTES, MAX_SHOWN_BYTES
-from search.store import Corpus
 
 
 def sample(uri: str = "/photos/a.png", **fields: object) -> Sample:

@@ -16,6 +16,7 @@ import ingest.copy
 import twinlens
 import twinlens_cli
 from ingest.carry import FIELDS, KEYS, ORDER
+from search.corpus import Corpus
 from search.errors import (
     CollectionNotFoundError,
     ModelMismatchError,
@@ -25,7 +26,7 @@ from search.errors import (
     UsageError,
 )
 from search.records import Row
-from search.store import Corpus, Store
+from search.store import Store
 
 
 @pytest.fixture

@@ -18,9 +18,9 @@ from typer.testing import CliRunner
 import twinlens
 from ingest.exchange import export_corpus
 from ingest.manifest import KINDS, NAME, File, Manifest
+from search.corpus import Corpus
 from search.errors import ModelMismatchError, SourceError, StoreError, UsageError
 from search.records import FILE_FIELDS, IMAGE_FIELDS, TEXT_FIELDS, Row
-from search.store import Corpus
 from twinlens_cli import app
 
 FIELDS = {"images": IMAGE_FIELDS, "texts": TEXT_FIELDS, "files": FILE_FIELDS}

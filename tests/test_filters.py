@@ -18,13 +18,15 @@ from conftest import ColourEncoder
 from hypothesis import HealthCheck, assume, example, given, settings
 from hypothesis import strategies as st
 
-import search.store
+import search.corpus
 import twinlens
 from search import filters
+from search.capabilities import Capabilities
+from search.corpus import Corpus
 from search.errors import FilterError, UnsupportedError
 from search.filters import Compare, In, Join, Known, Match, Node, Not, compile_filter, literal
 from search.records import FieldType, Row, dynamic_types
-from search.store import Capabilities, Corpus, Store
+from search.store import Store
 
 LITE = Capabilities.of("milvus_lite-3.2.2")
 OLD = Capabilities.of("v2.3.5")
@@ -541,7 +543,7 @@ def test_writers_add_to_one_another(tmp_path: Path) -> None:
 def test_only_news_is_written(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     with Store(str(tmp_path / "news.db")) as store:
         corpus = store.create("corpus", ColourEncoder().fingerprint)
-        monkeypatch.setattr(search.store, "MAX_FIELDS", 3)
+        monkeypatch.setattr(search.corpus, "MAX_FIELDS", 3)
         corpus.learn_fields("images", [{"a": 1, "b": 1}, {"a": 2}])
         # Without a connection, what is known already must still do.
         client, corpus._client = corpus._client, None  # type: ignore[assignment]

@@ -11,10 +11,12 @@ from conftest import ColourEncoder
 
 import twinlens
 from search import ann
+from search.capabilities import Capabilities
+from search.corpus import MAX_LIMIT, Corpus, _plain
 from search.errors import UnsupportedError, UsageError
 from search.layout import Layout
 from search.models import Fingerprint
-from search.store import MAX_LIMIT, Capabilities, Corpus, Store, _plain
+from search.store import Store
 
 MODERN = Capabilities.of("v2.6.2").index_types
 LITE = Capabilities.of("milvus_lite-3.2.2").index_types

@@ -16,13 +16,14 @@ from hypothesis import strategies as st
 
 import twinlens
 from search.collapse import fold
+from search.corpus import Corpus
 from search.engine import SearchEngine
 from search.errors import UsageError
 from search.hits import Hits
 from search.pages import MAX_CURSOR, MAX_IDS, Page
 from search.query import Vector
 from search.records import Row, image_id
-from search.store import Corpus, Store
+from search.store import Store
 
 DIM = 16
 QUERY = Vector(np.eye(DIM)[0])

@@ -17,8 +17,8 @@ from PIL import Image
 import twinlens
 from ingest import pipeline, writer
 from ingest.sample import Failure
+from search.corpus import Corpus
 from search.errors import ImageError, StoreError, StoreUnreachableError
-from search.store import Corpus
 
 Paint = Callable[..., Path]
 

@@ -10,7 +10,7 @@ from conftest import ColourEncoder
 
 import twinlens
 from ingest.reconcile import delete_images, place, reconcile, shown_captions, texts_of
-from search.store import Corpus
+from search.corpus import Corpus
 
 Paint = Callable[..., Path]
 

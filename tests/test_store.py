@@ -13,6 +13,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from search.address import is_server
+from search.batches import _row_bytes, cut_by_bytes
+from search.capabilities import Capabilities
+from search.corpus import Corpus
 from search.errors import (
     CollectionNotFoundError,
     StoreError,
@@ -20,19 +24,10 @@ from search.errors import (
     StoreUnreachableError,
     UsageError,
 )
+from search.expressions import begins, quote
 from search.models import Fingerprint
 from search.records import MAX_PATH_BYTES, Row
-from search.store import (
-    Capabilities,
-    Corpus,
-    Store,
-    _row_bytes,
-    begins,
-    check_name,
-    cut_by_bytes,
-    is_server,
-    quote,
-)
+from search.store import Store, check_name
 
 FINGERPRINT = Fingerprint("colours", "none", 4, 8, '{"a":1}', source="colours:none")
 

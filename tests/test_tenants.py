@@ -16,9 +16,10 @@ from hypothesis import strategies as st
 
 import twinlens
 from ingest.carry import FIELDS, ORDER
+from search.corpus import Corpus
 from search.errors import StoreError, TwinlensError, UsageError
 from search.records import KEY, TENANT, Row
-from search.store import Corpus, Store
+from search.store import Store
 
 HOSTILE = [
     "",

@@ -22,10 +22,10 @@ from ingest.remote import RemoteRun, preview
 from ingest.report import IngestReport
 from ingest.sources.patterns import name_of
 from ingest.upload import Intake
+from search.corpus import Corpus
 from search.errors import StoreError, StoreUnreachableError, UnsupportedError, UsageError
 from search.listing import list_paths, list_pictures
 from search.records import image_id
-from search.store import Corpus
 from search.uploads import Forgotten, TooLargeError, Upload, Uploaded, UploadedItem
 
 Paint = Callable[..., Path]

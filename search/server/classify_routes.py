@@ -11,6 +11,7 @@ from fastapi import APIRouter, Request
 from starlette.responses import JSONResponse
 
 from search.classify import TEMPLATES, Classifier, classify_pictures
+from search.corpus import Corpus
 from search.encoder import Encoder
 from search.errors import UsageError
 from search.server import schemas
@@ -20,7 +21,6 @@ from search.server.embed_routes import sent
 from search.server.openapi import problems
 from search.server.pictures import Pictures
 from search.server.schemas import Bounded
-from search.store import Corpus
 
 _EXAMPLES = {
     "stored": {"labels": ["dog", "cat", "horse"], "ids": ["0f" * 16], "top": 1},

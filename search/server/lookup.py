@@ -8,9 +8,9 @@ from __future__ import annotations
 import threading
 from concurrent.futures import Future, ThreadPoolExecutor
 
+from search.corpus import Corpus
 from search.records import Row
 from search.server.batching import QueueFullError
-from search.store import Corpus
 
 #: Ids that may wait.
 QUEUE = 4_096

@@ -10,6 +10,7 @@ from fastapi import APIRouter, Query, Request, Response
 from pydantic import Field
 from starlette.responses import FileResponse, JSONResponse
 
+from search.corpus import Corpus
 from search.records import ID_LENGTH, Row
 from search.server import schemas
 from search.server.context import Context
@@ -17,7 +18,6 @@ from search.server.library import Served
 from search.server.maps import Map, Maps
 from search.server.openapi import problems
 from search.server.projection import Method, Projection, has_umap
-from search.store import Corpus
 
 #: Seconds that a request waits for a map that is being drawn, before it is told to come back.
 WAIT = 2.0

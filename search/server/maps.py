@@ -11,9 +11,9 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from hashlib import blake2b
 
+from search.corpus import Corpus
 from search.server.library import Served
 from search.server.projection import Method, Projection, project
-from search.store import Corpus
 
 #: Maps that are kept: half a megabyte each, a hundred where UMAP drew a sample.
 KEPT = 8

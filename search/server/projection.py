@@ -12,9 +12,9 @@ from typing import Any, Literal, cast, get_args
 import numpy as np
 import numpy.typing as npt
 
+from search.corpus import Corpus
 from search.encoder import Rows
 from search.errors import UsageError
-from search.store import Corpus
 
 Points = npt.NDArray[np.float32]
 Doubles = npt.NDArray[np.float64]

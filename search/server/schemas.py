@@ -6,9 +6,9 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Discriminator, Field, Tag, create_model
 
+from search.corpus import MAX_LIMIT
 from search.query import MAX_PARTS, MAX_QUERY_TEXT, MAX_WEIGHT
 from search.server.settings import Settings
-from search.store import MAX_LIMIT
 
 #: Characters of an address.
 MAX_URL = 2_048
