@@ -19,7 +19,6 @@ from ingest.bucket import Bucket, Folder, Storage, open_storage
 from search.corpus import Corpus
 from search.errors import SourceError, StoreError, UnsupportedError, UsageError
 
-
 patient = pytest.mark.skipif(
     not os.environ.get("TWINLENS_PATIENT"),
     reason="an import takes a 2.3.5 server a minute: TWINLENS_PATIENT=1 waits for it",
