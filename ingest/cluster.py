@@ -30,14 +30,15 @@ if TYPE_CHECKING:
 TIMEOUT = 5.0
 #: Bytes of shared memory that a Ray of our own takes beside the ids of what is stored.
 OBJECT_STORE = 512 << 20
-_ADDRESS = re.compile(r"(ray://)?(?P<host>[\w.-]+|\[[0-9a-fA-F:.%]+\]):(?P<port>\d{1,5})")
+_ADDRESS = re.compile(r"(?P<host>[\w.-]+|\[[0-9a-fA-F:.%]+\]):(?P<port>\d{1,5})")
 #: Ray says nothing, here or to its makers, and may take its time on a busy machine.
 _SETTINGS = {
     "RAY_BACKEND_LOG_LEVEL": "fatal",
     "RAY_USAGE_STATS_ENABLED": "0",
-    "RAY_gcs_server_port_wait_time_s": "120",
+    "RAY_gcs_server_port_wait_time_s": "60",
 }
 _LOGGERS = ("ray", "ray.data")
+_ATTEMPTS = 2
 
 
 class Cluster:
@@ -116,8 +117,9 @@ def connected(address: str) -> Iterator[Cluster | None]:
 
     Args:
         address: "local" for a Ray of our own on this machine, started when there is something to
-            do; "auto" for the one that runs on this machine; ``HOST:6379``; ``ray://HOST:10001``.
-            Where this process uses Ray already, "auto" and "local" mean that.
+            do; "auto" for the one that runs on this machine; ``HOST:6379`` for the one that this
+            machine is part of and whose head is there. Where this process uses Ray already,
+            "auto" and "local" mean that.
 
     Raises:
         UsageError: Ray is not installed, or this is no address.
@@ -126,11 +128,14 @@ def connected(address: str) -> Iterator[Cluster | None]:
     if not address:
         yield None
         return
+    if address.startswith("ray://"):
+        raise UsageError(
+            "Ray Data does not work through Ray's client: run this on a machine of the cluster, "
+            "with --cluster auto"
+        )
     match = _ADDRESS.fullmatch(address)
     if match is None and address not in ("local", "auto"):
-        raise UsageError(
-            f"{address[:100]!r} is no cluster: say local, auto, HOST:6379 or ray://HOST:10001"
-        )
+        raise UsageError(f"{address[:100]!r} is no cluster: say local, auto or HOST:6379")
     _check_installed()
     with ExitStack() as stack:
         cluster = Cluster(address, stack)
@@ -171,30 +176,42 @@ def _joined(address: str) -> Iterator[None]:
         yield
         return
     with ExitStack() as stack:
-        how: dict[str, Any] = {"address": address}
-        if address == "local":
-            # Its sockets are below it, and their names may have 107 bytes.
-            short = "/tmp" if os.path.isdir("/tmp") else None  # noqa: S108
-            folder = tempfile.TemporaryDirectory(
-                prefix="twinlens-", dir=short, ignore_cleanup_errors=True
-            )
-            # Where an encoder's class is to be found, those whom we start cannot know otherwise.
-            stack.enter_context(
-                _environment({"PYTHONPATH": os.pathsep.join(filter(None, sys.path))})
-            )
-            how |= {
-                "_temp_dir": stack.enter_context(folder),
-                "include_dashboard": False,
-                "object_store_memory": OBJECT_STORE,
-            }
-        try:
-            with _unsaid():
-                ray.init(**how, log_to_driver=False, logging_level=logging.CRITICAL)
-        except Exception as error:
-            ray.shutdown()
-            raise ClusterError(f"no cluster at {address}: {brief(error)}") from error
+        # Of a Ray of our own now and then a part does not come up, and a second does.
+        for attempt in reversed(range(_ATTEMPTS if address == "local" else 1)):
+            how = stack.enter_context(_own()) if address == "local" else {"address": address}
+            try:
+                with _unsaid():
+                    ray.init(**how, log_to_driver=False, logging_level=logging.CRITICAL)
+                break
+            except Exception as error:
+                ray.shutdown()
+                if not attempt:
+                    hint = "" if address == "local" else " (does it want RAY_AUTH_MODE=token?)"
+                    reason = f"no cluster at {address}: {brief(error)}{hint}"
+                    raise ClusterError(reason) from error
         stack.callback(ray.shutdown)
         yield
+
+
+@contextmanager
+def _own() -> Iterator[dict[str, Any]]:
+    """How to start a Ray of our own."""
+    # Its sockets are below the folder, and their names may have 107 bytes.
+    short = "/tmp" if os.path.isdir("/tmp") else None  # noqa: S108
+    # Where an encoder's class is to be found, those whom we start cannot know otherwise.
+    paths = {"PYTHONPATH": os.pathsep.join(filter(None, sys.path))}
+    with (
+        tempfile.TemporaryDirectory(
+            prefix="twinlens-", dir=short, ignore_cleanup_errors=True
+        ) as folder,
+        _environment(paths),
+    ):
+        yield {
+            "address": "local",
+            "_temp_dir": folder,
+            "include_dashboard": False,
+            "object_store_memory": OBJECT_STORE,
+        }
 
 
 @contextmanager

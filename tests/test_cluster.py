@@ -284,16 +284,20 @@ def test_an_encoder_that_cannot_travel_is_refused(tmp_path: Path, running: None)
         index.ingest(photos, cluster="auto")
 
 
-@pytest.mark.parametrize("address", ["127.0.0.1:1", "ray://127.0.0.1:1"])
-def test_an_address_where_nobody_answers(index: twinlens.Index, photos: Path, address: str) -> None:
-    with pytest.raises(ClusterError, match=r"no cluster answers at .*127\.0\.0\.1:1: "):
-        index.ingest(photos, cluster=address)
+def test_an_address_where_nobody_answers(index: twinlens.Index, photos: Path) -> None:
+    with pytest.raises(ClusterError, match=r"no cluster answers at 127\.0\.0\.1:1: "):
+        index.ingest(photos, cluster="127.0.0.1:1")
     assert index._corpus is None
+
+
+def test_ray_s_client_is_refused(index: twinlens.Index, photos: Path) -> None:
+    with pytest.raises(UsageError, match="on a machine of the cluster"):
+        index.ingest(photos, cluster="ray://127.0.0.1:10001")
 
 
 @pytest.mark.parametrize("address", ["nonsense", "http://host:1", "host:port", "a b:1"])
 def test_what_is_no_address(index: twinlens.Index, photos: Path, address: str) -> None:
-    with pytest.raises(UsageError, match=r"say local, auto, HOST:6379 or ray://HOST:10001"):
+    with pytest.raises(UsageError, match=r"say local, auto or HOST:6379"):
         index.ingest(photos, cluster=address)
 
 

@@ -75,9 +75,7 @@ def ingest(
     ] = False,
     cluster: Annotated[
         str,
-        typer.Option(
-            help="Read and encode on a Ray cluster: local, auto, HOST:6379 or ray://HOST:10001."
-        ),
+        typer.Option(help="Read and encode on a Ray cluster: local, auto or HOST:6379."),
     ] = "",
     report: Annotated[
         Path | None, typer.Option(help="Write a JSON line for every item to this file.")
