@@ -30,6 +30,12 @@ COLOURS = {
 }
 SIDE = 8
 
+#: For what keeps an old server busy for minutes, and is seen quicker elsewhere for the most part.
+patient = pytest.mark.skipif(
+    not os.environ.get("TWINLENS_PATIENT"),
+    reason="takes a 2.3.5 server a minute and more: TWINLENS_PATIENT=1 waits for it",
+)
+
 
 class ColourEncoder:
     """Sees colours and reads their names: a joint space, without weights.

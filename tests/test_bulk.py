@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import socket
 import uuid
 from collections.abc import Iterator
@@ -11,18 +10,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from conftest import ColourEncoder
+from conftest import ColourEncoder, patient
 
 import twinlens
 from ingest import bulk
 from ingest.bucket import Bucket, Folder, Storage, open_storage
 from search.corpus import Corpus
 from search.errors import SourceError, StoreError, UnsupportedError, UsageError
-
-patient = pytest.mark.skipif(
-    not os.environ.get("TWINLENS_PATIENT"),
-    reason="an import takes a 2.3.5 server a minute: TWINLENS_PATIENT=1 waits for it",
-)
 
 
 @pytest.fixture

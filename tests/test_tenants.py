@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from conftest import COLOURS, ColourEncoder
+from conftest import COLOURS, ColourEncoder, patient
 from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
@@ -278,6 +278,7 @@ def _reads(corpus: Corpus, expression: str) -> list[Callable[[], list[Row]]]:
     ]
 
 
+@pytest.mark.parametrize("backend", ["lite", pytest.param("server", marks=patient)], indirect=True)
 def test_another_model_for_all_tenants(
     shared: twinlens.Index, tmp_path: Path, paint: Callable[..., Path]
 ) -> None:
