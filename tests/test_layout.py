@@ -211,12 +211,24 @@ class Proxy:
         if mutual:
             self._context.verify_mode = ssl.CERT_REQUIRED
             self._context.load_verify_locations(folder / "ca.pem")
+        self._ends: set[socket.socket] = set()
+        self._closing = threading.Event()
+        self._threads: list[threading.Thread] = []
         self._listener = socket.create_server(("127.0.0.1", 0))
         self.port = self._listener.getsockname()[1]
-        threading.Thread(target=self._accept, daemon=True).start()
+        self._accepting = threading.Thread(target=self._accept)
+        self._accepting.start()
 
     def close(self) -> None:
+        """End every connection, and wait for it: a client may be connecting again right now."""
+        self._listener.shutdown(socket.SHUT_RDWR)  # closing alone would not wake who accepts
+        self._accepting.join()
         self._listener.close()
+        self._closing.set()
+        for end in list(self._ends):
+            _shut(end)
+        for thread in self._threads:
+            thread.join()
 
     def _accept(self) -> None:
         while True:
@@ -224,29 +236,40 @@ class Proxy:
                 raw, _ = self._listener.accept()
             except OSError:
                 return
-            threading.Thread(target=self._serve, args=(raw,), daemon=True).start()
+            self._threads.append(threading.Thread(target=self._serve, args=(raw,)))
+            self._threads[-1].start()
 
     def _serve(self, raw: socket.socket) -> None:
-        try:
-            near = self._context.wrap_socket(raw, server_side=True)
-            far = socket.create_connection(self._to)
-        except OSError:
-            raw.close()
-            return
-        back = threading.Thread(target=self._hand_on, args=(far, near), daemon=True)
-        back.start()
-        self._hand_on(near, far)
+        raw.settimeout(2)  # for the handshake, which nobody else could end
+        with (
+            raw,
+            contextlib.suppress(OSError),
+            self._context.wrap_socket(raw, server_side=True) as near,
+            socket.create_connection(self._to) as far,
+        ):
+            near.settimeout(None)
+            far.settimeout(None)
+            self._ends |= {near, far}
+            if self._closing.is_set():
+                return
+            back = threading.Thread(target=self._hand_on, args=(far, near))
+            back.start()
+            self._hand_on(near, far)
+            back.join()
 
     @staticmethod
     def _hand_on(source: socket.socket, to: socket.socket) -> None:
-        try:
+        with contextlib.suppress(OSError):
             while data := source.recv(65_536):
                 to.sendall(data)
-        except OSError:
-            pass
-        finally:
-            to.close()
-            source.close()
+        _shut(to)
+        _shut(source)
+
+
+def _shut(end: socket.socket) -> None:
+    """End a connection; whoever reads from it is woken. TLS or not, there is no good-bye."""
+    with contextlib.suppress(OSError):
+        socket.socket.shutdown(end, socket.SHUT_RDWR)
 
 
 @pytest.fixture(scope="module")
