@@ -23,7 +23,7 @@ from ingest.report import IngestReport, ItemRow, Progress, Status, Tally
 from ingest.sample import Failure, Item, Sample
 from ingest.stages import Crew, Result, Task, View, embed_texts, failure_of, look
 from ingest.tidy import Tidied, tidy
-from ingest.writer import Writer
+from ingest.writer import Writer, patiently
 from search.corpus import Corpus
 from search.encoder import Encoder, Pixels, Rows
 from search.errors import ImageError
@@ -151,10 +151,10 @@ class Pipeline:
             except BaseException:
                 pool.shutdown(wait=False, cancel_futures=True)
                 raise
-        tidied = self._tidy() if self._part is None else Tidied(0, 0)
-        self._corpus.check_open()
+        tidied = patiently(self._tidy) if self._part is None else Tidied(0, 0)
+        patiently(self._corpus.check_open)
         if self._part is None and (self._tally.counts["images"] or self._tally.counts["texts"]):
-            self._corpus.settle()
+            patiently(self._corpus.settle)
         return IngestReport(
             **self._tally.counts,
             removed=tidied.removed,
@@ -304,7 +304,7 @@ class Pipeline:
         maybe_stored = [
             text_key(picture, text) for picture in chunk.relabel for text in picture.sample.captions
         ]
-        for row in self._corpus.get("texts", maybe_stored, ["id"]):
+        for row in patiently(partial(self._corpus.get, "texts", maybe_stored, ["id"])):
             wanted.pop(row["id"], None)
         pending = []
         for key, (text, picture) in wanted.items():

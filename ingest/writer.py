@@ -6,6 +6,7 @@ import queue
 import threading
 import time
 from collections.abc import Callable
+from functools import partial
 from typing import Generic, TypeVar
 
 from search.errors import StoreUnreachableError
@@ -20,6 +21,33 @@ LONGEST_PAUSE = 10.0
 T = TypeVar("T")
 
 
+def patiently(
+    act: Callable[[], T],
+    patience: float | None = None,
+    abandoned: threading.Event | None = None,
+) -> T:
+    """Do what may be done again, until Milvus is there to do it.
+
+    Args:
+        act: must bear being called again after a failure in the middle.
+        patience: seconds to go on trying; default ``PATIENCE``.
+        abandoned: ends the waiting when it is set.
+
+    Raises:
+        StoreUnreachableError: Milvus stayed away.
+    """
+    until = time.monotonic() + (PATIENCE if patience is None else patience)
+    pause = FIRST_PAUSE
+    waiting = abandoned or threading.Event()
+    while True:
+        try:
+            return act()
+        except StoreUnreachableError:
+            if time.monotonic() + pause > until or waiting.wait(pause):
+                raise
+            pause = min(2 * pause, LONGEST_PAUSE)
+
+
 class Writer(Generic[T]):
     """Calls ``write`` with everything that is put, in order, in a thread of its own.
 
@@ -29,7 +57,7 @@ class Writer(Generic[T]):
 
     def __init__(self, write: Callable[[T], None], patience: float | None = None) -> None:
         self._write = write
-        self._patience = PATIENCE if patience is None else patience
+        self._patience = patience
         self._queue: queue.Queue[T | None] = queue.Queue(WAITING)
         self._error: BaseException | None = None
         self._abandoned = threading.Event()
@@ -61,17 +89,6 @@ class Writer(Generic[T]):
             # After an error the rest is taken off the queue, so that nobody waits for ever.
             if self._error is None:
                 try:
-                    self._patiently(chunk)
+                    patiently(partial(self._write, chunk), self._patience, self._abandoned)
                 except BaseException as error:  # noqa: BLE001 - raised again where it is awaited
                     self._error = error
-
-    def _patiently(self, chunk: T) -> None:
-        until = time.monotonic() + self._patience
-        pause = FIRST_PAUSE
-        while True:
-            try:
-                return self._write(chunk)
-            except StoreUnreachableError:
-                if time.monotonic() + pause > until or self._abandoned.wait(pause):
-                    raise
-                pause = min(2 * pause, LONGEST_PAUSE)
