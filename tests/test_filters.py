@@ -25,7 +25,7 @@ from search.capabilities import Capabilities
 from search.corpus import Corpus
 from search.errors import FilterError, UnsupportedError
 from search.filters import Compare, In, Join, Known, Match, Node, Not, compile_filter, literal
-from search.records import FieldType, Row, dynamic_types
+from search.records import FIXED_FIELDS, FieldType, Row, dynamic_types
 from search.store import Store
 
 LITE = Capabilities.of("milvus_lite-3.2.2")
@@ -206,7 +206,7 @@ def holds(node: Node, row: Row, types: Mapping[str, FieldType]) -> bool:
     if isinstance(node, Known):
         return (
             (stored not in (None, "", 0, []) or types[node.field] == "boolean") == node.known
-            if node.field in search.filters.FIXED_FIELDS
+            if node.field in FIXED_FIELDS
             else (stored is not None) == node.known
         )
     if stored is None:

@@ -1,26 +1,30 @@
-"""A filter people can type → a safe Milvus expression.
-
-    year >= 2020 and camera in ("X100", "R5") and path startswith "trips/"
-
-``docs/filters.md`` explains the language. Nothing that was typed reaches Milvus as it was typed: a
-filter is parsed, its fields and types are checked, and an expression is written anew.
-"""
+"""What was typed → a tree, with its fields and types checked."""
 
 from __future__ import annotations
 
 import difflib
 import math
-import operator
 import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Literal
 
-from search.capabilities import Capabilities
-from search.errors import FilterError, UnsupportedError
-from search.expressions import begins, escape_like, quote
-from search.records import FIXED_FIELDS, FieldType, Scalar
+from search.errors import FilterError
+from search.filters.nodes import (
+    MAX_INTEGER,
+    Compare,
+    Comparison,
+    In,
+    Join,
+    Known,
+    Match,
+    Matching,
+    Node,
+    Not,
+)
+from search.filters.writer import can_be_bare
+from search.records import FieldType, Scalar
 
 #: Characters of a filter.
 MAX_LENGTH = 50_000
@@ -32,103 +36,6 @@ MAX_TERMS = 200
 MAX_LIST = 1_000
 #: Fields that a message lists.
 MAX_LISTED = 50
-#: Milvus keeps 64-bit integers, and a server cannot read the smallest of them.
-MAX_INTEGER = 2**63 - 1
-
-Comparison = Literal["==", "!=", "<", "<=", ">", ">="]
-Matching = Literal["startswith", "endswith", "contains"]
-
-
-@dataclass(frozen=True, slots=True)
-class Compare:
-    """``field == value`` and the like."""
-
-    field: str
-    op: Comparison
-    value: Scalar
-
-
-@dataclass(frozen=True, slots=True)
-class In:
-    """``field in (values)``."""
-
-    field: str
-    values: tuple[Scalar, ...]
-    negated: bool = False
-
-
-@dataclass(frozen=True, slots=True)
-class Match:
-    """``field startswith text`` and the like; for a list, whether it contains the text."""
-
-    field: str
-    how: Matching
-    value: str
-
-
-@dataclass(frozen=True, slots=True)
-class Known:
-    """``field is known``: whether the row has the field at all."""
-
-    field: str
-    known: bool = True
-
-
-@dataclass(frozen=True, slots=True)
-class Not:
-    """``not node``."""
-
-    node: Node
-
-
-@dataclass(frozen=True, slots=True)
-class Join:
-    """Nodes joined by "and" or by "or"."""
-
-    word: Literal["and", "or"]
-    nodes: tuple[Node, ...]
-
-
-Node = Compare | In | Match | Known | Not | Join
-
-
-def compile_filter(
-    text: str, fields: Mapping[str, FieldType], can: Capabilities | None = None
-) -> str:
-    """A filter as a Milvus expression; "" for an empty filter.
-
-    Args:
-        text: the filter.
-        fields: the fields there are, as ``Corpus.fields`` has them.
-        can: what the backend can do; None for a current server.
-
-    Raises:
-        FilterError: the filter cannot be understood, names a field that is not there, or compares
-            a field with a value of another type.
-        UnsupportedError: the backend cannot search within texts.
-    """
-    if not text.strip():
-        return ""
-    return _Writer(fields, can).write(parse_filter(text, fields))
-
-
-def parse_filter(text: str, fields: Mapping[str, FieldType]) -> Node:
-    """A filter as a tree, with its fields and types checked.
-
-    Raises:
-        FilterError: see ``compile_filter``.
-    """
-    return _Parser(text, fields).parse()
-
-
-def literal(value: Scalar) -> str:
-    """A value as it must stand in a filter, for programs that put filters together."""
-    if isinstance(value, bool):
-        return "true" if value else "false"
-    if isinstance(value, str):
-        return '"' + value.replace('"', '""') + '"'
-    return repr(value)
-
 
 _TOKEN = re.compile(
     r"""(?P<number>[+-]?(?:[0-9]+\.?[0-9]*|\.[0-9]+)(?:[eE][+-]?[0-9]+)?(?![\w.]))
@@ -177,7 +84,7 @@ class _Token:
         return lower if lower in _KEYWORDS else ""
 
 
-class _Parser:
+class Parser:
     """Recursive descent, one method for each rule of the grammar."""
 
     def __init__(self, text: str, fields: Mapping[str, FieldType]) -> None:
@@ -306,7 +213,7 @@ class _Parser:
         if not values:
             raise self._wrong("the list is empty, nothing could match: put a value in it", opened)
         self._take()
-        if self._fields[name] == "mixed" or not _can_be_bare(name):
+        if self._fields[name] == "mixed" or not can_be_bare(name):
             self._count(len(values) - 1)
         return In(name, tuple(dict.fromkeys(values)), negated)
 
@@ -435,196 +342,3 @@ def _wrong(problem: str, token: _Token) -> FilterError:
 def _cut(text: str) -> str:
     line = "".join(ch if ch.isprintable() else " " for ch in text)
     return line if len(line) <= 40 else line[:39] + "…"
-
-
-#: What the expression languages of Milvus have as words of their own.
-_WORDS_OF_MILVUS = {"and", "or", "not", "in", "like", "is", "null", "exists", "true", "false",
-                    "iso", "interval"}  # fmt: skip
-_OPERATORS: Mapping[Comparison, Callable[[float, float], bool]] = {
-    "==": operator.eq, "<": operator.lt, "<=": operator.le, ">": operator.gt, ">=": operator.ge,
-}  # fmt: skip
-_ALWAYS, _NEVER = 'id != ""', 'id == ""'
-
-
-class _Writer:
-    """Writes a tree as a Milvus expression that means the same on every backend.
-
-    A row without the field satisfies no comparison with it. Milvus Lite has three-valued logic
-    ("not unknown" is unknown) and servers before 2.6 have two ("!=" holds where there is nothing),
-    so that "exists" is asked where they would differ.
-    """
-
-    def __init__(self, fields: Mapping[str, FieldType], can: Capabilities | None) -> None:
-        self._fields = fields
-        self._can = can
-        # Fields with an escaped "like", and what makes Milvus Lite look at rows one by one.
-        self._escaped: set[str] = set()
-        self._row_wise: set[str] = set()
-
-    def write(self, node: Node) -> str:
-        expression = self._node(node, within_not=False)
-        lite = self._can is not None and self._can.lite
-        if lite and any(self._row_wise - {field} for field in self._escaped):
-            # Going through rows one by one, it takes "\_" for a backslash and any character.
-            raise UnsupportedError(
-                'Milvus Lite cannot look for "_" or "%" with contains or endswith in this filter, '
-                "only in one without lists, in lists and other fields with contains or endswith: "
-                "leave the sign out, use startswith, or a Milvus server"
-            )
-        return expression
-
-    def _node(self, node: Node, *, within_not: bool) -> str:
-        if isinstance(node, Join):
-            parts = [self._node(part, within_not=within_not) for part in node.nodes]
-            return f" {node.word} ".join(f"({part})" for part in parts)
-        if isinstance(node, Not):
-            return f"not ({self._node(node.node, within_not=True)})"
-        if isinstance(node, Known):
-            known = self._known(node.field)
-            return known if node.known else f"not ({known})"
-        positive, negated = self._positive(node)
-        guarded = node.field not in FIXED_FIELDS and (within_not or negated)
-        if negated:
-            positive = f"not ({positive})"
-        return f"({self._known(node.field)}) and ({positive})" if guarded else positive
-
-    def _positive(self, node: Compare | In | Match) -> tuple[str, bool]:
-        """A comparison without its negation, and whether there was one."""
-        if isinstance(node, Match):
-            return self._match(node), False
-        if isinstance(node, In):
-            return self._in(node.field, node.values), node.negated
-        if node.op == "!=":
-            return self._compare(node.field, "==", node.value), True
-        return self._compare(node.field, node.op, node.value), False
-
-    def _known(self, field: str) -> str:
-        if field not in FIXED_FIELDS:
-            return f"exists {_ref(field)}"
-        if self._fields[field] == "list":
-            self._row_wise.add("a list")
-            return f"not (array_length({field}) == 0)"
-        # A column always has a value; 0 and "" are stored where nobody knows.
-        return f'{field} != ""' if self._fields[field] in ("text", "path") else f"{field} != 0"
-
-    def _compare(self, field: str, op: Comparison, value: Scalar) -> str:
-        kind = self._fields[field]
-        if kind == "path" and isinstance(value, str):
-            return f"{_path(value)} {op} {quote(value)}"
-        if kind == "date" and isinstance(value, str):
-            return _compare_date(_ref(field), op, value)
-        if kind == "integer" and field in FIXED_FIELDS and isinstance(value, float):
-            return _compare_whole(field, op, value)
-        written = f"{_ref(field)} {op} {_literal(value)}"
-        if kind != "mixed":
-            return written
-        self._row_wise.add(field + " has several types")
-        if isinstance(value, str):
-            return written if op == "==" else self._of_one_kind(field, written, text=True)
-        # Milvus Lite takes true for 1 and false for 0; so does everybody then.
-        also = [f"{_ref(field)} {op} {int(value)}"] if isinstance(value, bool) else []
-        also += [
-            f"{_ref(field)} == {word}"
-            for word, number in (("true", 1), ("false", 0))
-            if not isinstance(value, bool) and _OPERATORS[op](number, value)
-        ]
-        written = " or ".join([written, *also])
-        return written if op == "==" else self._of_one_kind(field, written, text=False)
-
-    def _of_one_kind(self, field: str, expression: str, *, text: bool) -> str:
-        """Whether a text is less than a number Milvus Lite does not know; here it is not."""
-        if self._can is None or not self._can.lite:
-            return expression
-        is_text = f'{_ref(field)} like "%"'
-        return f"({is_text if text else f'not ({is_text})'}) and ({expression})"
-
-    def _in(self, field: str, values: Sequence[Scalar]) -> str:
-        kind = self._fields[field]
-        if kind in ("date", "mixed") or not _can_be_bare(field):
-            return " or ".join(f"({self._compare(field, '==', value)})" for value in values)
-        groups: dict[tuple[str, type], list[str]] = {}
-        for value in values:
-            if kind == "integer" and field in FIXED_FIELDS and isinstance(value, float):
-                continue  # A fraction, which no whole number is.
-            where = _path(value) if kind == "path" and isinstance(value, str) else field
-            groups.setdefault((where, type(value)), []).append(_literal(value))
-        if field not in FIXED_FIELDS and kind == "text":
-            self._row_wise.add("a list of values")
-        lists = [f"{where} in [{', '.join(items)}]" for (where, _), items in groups.items()]
-        return " or ".join(lists) or _NEVER
-
-    def _match(self, node: Match) -> str:
-        kind = self._fields[node.field]
-        if kind == "list":
-            self._row_wise.add("a list")
-            return f"array_contains({node.field}, {quote(node.value)})"
-        if kind == "mixed":
-            self._row_wise.add(node.field + " has several types")
-        ref = _path(node.value) if kind == "path" else _ref(node.field)
-        if node.how == "startswith":
-            begun = begins(ref, node.value)
-            return self._of_one_kind(node.field, begun, text=True) if kind == "mixed" else begun
-        if self._can is not None and not self._can.infix:
-            raise UnsupportedError(
-                f"{self._can.label} cannot look for a text within another ({node.field} "
-                f"{node.how} …): use startswith, or a Milvus server 2.4 or later"
-            )
-        if node.field not in FIXED_FIELDS:
-            self._row_wise.add(node.field)
-        after = "%" if node.how == "contains" else ""
-        return f"{ref} like {quote('%' + self._pattern(node) + after)}"
-
-    def _pattern(self, node: Match) -> str:
-        """The text as it must stand within a pattern.
-
-        Milvus Lite asks Arrow, which takes backslashes as they are where a pattern is simple.
-        """
-        simple = not set(node.value) & {"%", "_"}
-        if node.how == "contains" and node.value.endswith("\\"):
-            simple = False
-        if self._can is None or not self._can.lite:
-            return escape_like(node.value)
-        if simple:
-            return node.value
-        self._escaped.add(node.field)
-        return escape_like(node.value)
-
-
-def _ref(field: str) -> str:
-    """A field as Milvus knows it."""
-    return field if field in FIXED_FIELDS else f"$meta[{quote(field)}]"
-
-
-def _can_be_bare(field: str) -> bool:
-    """Whether the name can stand before "in", where Milvus Lite takes no ``$meta["name"]``."""
-    safe = field.replace("_", "a").isalnum() and field.isascii() and field[0].isalpha()
-    return field in FIXED_FIELDS or (safe and field.lower() not in _WORDS_OF_MILVUS)
-
-
-def _path(value: str) -> str:
-    """The column that holds paths of this kind."""
-    absolute = re.match(r"/|[A-Za-z]:[\\/]|[A-Za-z][A-Za-z0-9+.-]*://", value)
-    return "path" if absolute else "relative_path"
-
-
-def _compare_date(ref: str, op: Comparison, value: str) -> str:
-    """A date that stands for all that it begins: "2020-05" is all of May."""
-    if op == "==":
-        return begins(ref, value)
-    after = value[:-1] + chr(ord(value[-1]) + 1)
-    bound = after if op in ("<=", ">") else value
-    return f"{ref} {'<' if op in ('<', '<=') else '>='} {quote(bound)}"
-
-
-def _compare_whole(field: str, op: Comparison, value: float) -> str:
-    """A whole number compared with a fraction, which a server refuses."""
-    if op == "==":
-        return _NEVER
-    bound = math.floor(value) if op in ("<", "<=") else math.ceil(value)
-    if abs(bound) > MAX_INTEGER:
-        return _ALWAYS if (bound > 0) == (op in ("<", "<=")) else _NEVER
-    return f"{field} {'<=' if op in ('<', '<=') else '>='} {bound}"
-
-
-def _literal(value: Scalar) -> str:
-    return quote(value) if isinstance(value, str) else literal(value)
