@@ -21,6 +21,7 @@ from PIL import Image, ImageOps
 
 from search.encoder import Rows, open_encoder
 from search.fusion import fuse, spread
+from search.phrases import phrase
 from search.relevance import SAMPLE
 
 #: What captions must say, what they must not, and how one would ask for the two.
@@ -125,8 +126,8 @@ def main() -> None:
     damaged = cached("damaged", lambda: pictures(degrade))
     firsts = cached("first", lambda: encode_texts(encoder, [p["captions"][0] for p in photos]))
     seconds = cached("second", lambda: encode_texts(encoder, [p["captions"][1] for p in photos]))
-    wanted = encode_texts(encoder, [one[0] for one in WITHOUT])
-    unwanted = encode_texts(encoder, [one[2] for one in WITHOUT])
+    wanted = encode_texts(encoder, [phrase(one[0], "images") for one in WITHOUT])
+    unwanted = encode_texts(encoder, [phrase(one[2], "images") for one in WITHOUT])
     together = [" ".join(photo["captions"]).lower() for photo in photos]
     holds, spoils = (
         np.array([[bool(re.search(rf"\b(?:{w[n]})", text)) for text in together] for w in WITHOUT])

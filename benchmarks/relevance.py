@@ -24,6 +24,7 @@ from captions import Split, encode_images, encode_texts
 from nonsense import SHORT, nonsense_images, nonsense_texts
 
 from search.encoder import Rows, open_encoder
+from search.phrases import phrase
 from search.records import Target
 from search.relevance import ASKING, SAMPLE, SENTENCES, SENTENCES_SPREAD, Asker, Calibration
 
@@ -168,7 +169,10 @@ def main() -> None:
     stamp = hashlib.sha256(json.dumps([mad, SHORT, SENTENCES]).encode()).hexdigest()[:8]
     images = cached("images", lambda: encode_images(encoder, split.pictures(encoder)))
     texts = cached("texts", lambda: encode_texts(encoder, said))
-    short = cached(f"short-{stamp}", lambda: encode_texts(encoder, [query for query, _ in SHORT]))
+    short = cached(
+        f"short-{stamp}",
+        lambda: encode_texts(encoder, [phrase(query, "images") for query, _ in SHORT]),
+    )
     no_texts = cached(f"no-texts-{stamp}", lambda: encode_texts(encoder, mad))
     everyday = cached(f"everyday-{stamp}", lambda: encode_texts(encoder, list(SENTENCES)))
     no_images = cached(

@@ -13,7 +13,9 @@ import numpy as np
 
 from search.encoder import Encoder, Pixels, Rows
 from search.errors import UsageError
+from search.phrases import phrase
 from search.query import Id, Image, Plain, Text, Vector, read_image, words_of
+from search.records import Target
 
 #: Texts that are encoded at once.
 TEXT_BATCH = 64
@@ -68,6 +70,7 @@ def gather(
     stored: Mapping[str, Rows],
     dim: int,
     cache: EmbeddingCache,
+    target: Target,
 ) -> Material:
     """What it takes to embed a part; pictures are decoded here.
 
@@ -77,6 +80,7 @@ def gather(
         stored: the row of each ``Id``.
         dim: of the collection.
         cache: where the embedding may be known from.
+        target: what is looked for.
 
     Raises:
         ImageError: the picture cannot be decoded.
@@ -89,7 +93,7 @@ def gather(
     if isinstance(part, Id):
         return Material(row=stored[part.id])
     if isinstance(part, Text):
-        text = words_of([part])
+        text = phrase(words_of([part]), target)
         key = f"text {text}"
         return Material(row=cache.get(key), key=key, text=text)
     assert isinstance(part, Image)

@@ -13,7 +13,7 @@ from typing import Unpack
 
 import numpy as np
 
-from search.corpus import MAX_LIMIT, Corpus
+from search.corpus import Corpus
 from search.embed import EmbeddingCache, Material, embed, gather
 from search.encoder import Encoder, Rows
 from search.errors import TwinlensError, UsageError
@@ -25,7 +25,7 @@ from search.pages import Page, Walk, fingerprint
 from search.query import Id, Image, Plain, Vector, signed, words_of
 from search.records import IMAGE_FIELDS, TEXT_FIELDS, Row, Target
 from search.relevance import Asker, Calibrations
-from search.request import Request, SearchOptions
+from search.request import MAX_LIMIT, Request, SearchOptions
 from search.stored import Stored, find_stored
 
 #: Rows that one call for many queries brings at most.
@@ -143,7 +143,8 @@ class SearchEngine:
             request,
             expression,
             materials=tuple(
-                gather(part, self._encoder, rows, dim, self._cache) for part, _ in parts
+                gather(part, self._encoder, rows, dim, self._cache, request.target)
+                for part, _ in parts
             ),
             weights=tuple(weight for _, weight in parts),
             askers=tuple(_asker(part, request.target, stored) for part, _ in parts),

@@ -6,11 +6,13 @@ from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
+import pytest
 from conftest import ColourEncoder
 
 import twinlens
 from search.embed import EmbeddingCache, embed, gather
 from search.query import Id, Image, Text, Vector
+from search.records import Target
 
 
 def test_every_part_gets_its_own_row(encoder: ColourEncoder, paint: Callable[..., Path]) -> None:
@@ -25,10 +27,12 @@ def test_every_part_gets_its_own_row(encoder: ColourEncoder, paint: Callable[...
         Image(paint("black")),
     ]
     encoder.texts_seen = 0
-    materials = [gather(part, lambda: encoder, {"stored": red}, dim, cache) for part in parts]
+    materials = [
+        gather(part, lambda: encoder, {"stored": red}, dim, cache, "texts") for part in parts
+    ]
     rows = embed(materials, lambda: encoder, dim, cache)
     alone = [
-        embed([gather(part, lambda: encoder, {"stored": red}, dim, EmbeddingCache())],
+        embed([gather(part, lambda: encoder, {"stored": red}, dim, EmbeddingCache(), "texts")],
               lambda: encoder, dim, EmbeddingCache())[0]
         for part in parts
     ]  # fmt: skip
@@ -61,3 +65,22 @@ def test_the_same_question_is_encoded_once(
     assert (encoder.texts_seen, encoder.images_seen) == seen
     index.search("blue")
     assert encoder.texts_seen == seen[0] + 1
+
+
+@pytest.mark.parametrize(
+    ("words", "target", "encoded"),
+    [
+        ("dog", "images", "a photo of dog"),
+        ("T-shirt", "images", "a photo of T-shirt"),
+        ("dog", "texts", "dog"),  # a text is looked for as it is written
+        ("a dog", "images", "a dog"),
+        ("IMG_2041", "images", "IMG_2041"),
+        ("雪地里的狗", "images", "雪地里的狗"),  # a whole sentence, without a space
+        ("Hündin", "images", "Hündin"),
+    ],
+)
+def test_a_bare_word_that_looks_for_pictures_is_put_into_a_phrase(
+    encoder: ColourEncoder, words: str, target: Target, encoded: str
+) -> None:
+    material = gather(Text(words), lambda: encoder, {}, 16, EmbeddingCache(), target)
+    assert material.text == encoded

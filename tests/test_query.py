@@ -20,7 +20,9 @@ from search.query import MAX_QUERY_TEXT, Image, Text, Vector, parse, read_image
 def one(part: Text | Image | Vector, encoder: ColourEncoder) -> Rows:
     """The row of a single part."""
     dim, cache = encoder.fingerprint.dim, EmbeddingCache()
-    (row,) = embed([gather(part, lambda: encoder, {}, dim, cache)], lambda: encoder, dim, cache)
+    (row,) = embed(
+        [gather(part, lambda: encoder, {}, dim, cache, "texts")], lambda: encoder, dim, cache
+    )
     return row
 
 
