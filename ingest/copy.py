@@ -21,11 +21,12 @@ import numpy as np
 from ingest.carry import FIELDS, KEYS, ORDER, clear, compare
 from ingest.report import Progress
 from ingest.writer import Writer
-from search.corpus import MAX_LIMIT, Corpus
+from search.corpus import Corpus
 from search.errors import ModelMismatchError, StoreError, UnsupportedError, UsageError
 from search.expressions import quote
 from search.layout import Layout, LayoutOptions
 from search.records import ID_LENGTH, Kind, Row, Target
+from search.request import MAX_LIMIT
 from search.store import Store
 
 #: Rows read at a time: each page costs Milvus Lite a pass over all rows.

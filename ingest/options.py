@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, TypedDict, Unpack, cast
 
+from search.layout import OPTIONS as LAYOUT
 from search.layout import Layout, LayoutOptions
+from search.options import check_options
 
 if TYPE_CHECKING:
     from ingest.sample import Item
@@ -37,12 +39,32 @@ class SourceOptions(TypedDict, total=False):
     embeddings_model: str | Fingerprint
 
 
+#: Of what kind each is; what is an object is looked at where it is used.
+SOURCE: Mapping[str, type] = {
+    "captions": object,
+    "include": list,
+    "exclude": list,
+    "image_column": str,
+    "caption_column": str,
+    "refresh": bool,
+    "allow_networks": list,
+    "embeddings_model": object,
+}
+#: What ``Index.ingest`` takes beside these.
+RUN = ("bulk", "cluster", "progress", "prune", "report", "retry_failed")
+
+
 class IngestOptions(SourceOptions, LayoutOptions, total=False):
     """What can be said about a corpus and about the collection that is made for it."""
 
 
 def split_options(options: IngestOptions) -> tuple[Layout, SourceOptions]:
-    """What is said about the collection, and what about the corpus."""
+    """What is said about the collection, and what about the corpus.
+
+    Raises:
+        UsageError: there is no such option, or it cannot be that.
+    """
+    check_options(options, {**SOURCE, **LAYOUT}, unset=("", None), beside=RUN)
     layout = {key: value for key, value in options.items() if key in LayoutOptions.__annotations__}
     source = {key: value for key, value in options.items() if key not in layout}
     return Layout().changed(**cast(LayoutOptions, layout)), cast(SourceOptions, source)
@@ -59,9 +81,10 @@ def open_items(
         options: see ``SourceOptions``; the embeddings' model is taken from ``embeddings``.
 
     Raises:
-        UsageError: a path does not exist.
+        UsageError: a path does not exist, or there is no such option.
         SourceError: a file cannot be read.
     """
+    check_options(options, SOURCE)
     from ingest.sources import FileFilter, open_sources
     from search.fetch import Fetcher, FetchLimits
 

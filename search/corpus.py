@@ -34,13 +34,12 @@ from search.records import (
     join_types,
     words_of,
 )
+from search.request import MAX_LIMIT, check_range
 from search.tenants import OF_FIELD, OF_TENANT, Scope, check_tenant
 
 if TYPE_CHECKING:
     from pymilvus import MilvusClient
 
-#: Milvus returns at most this many hits, offset included.
-MAX_LIMIT = 16_384
 #: Imports that are looked through for one that was begun before.
 MAX_JOBS = 1_000
 #: How deep at least each of two rankings is read before they are fused.
@@ -605,14 +604,6 @@ class Corpus:
             self._client.load_collection(name, **options)
             self._loaded.add(kind)
         return name
-
-
-def check_range(limit: int, offset: int) -> None:
-    """Raise ``UsageError`` unless Milvus can return so many."""
-    if offset < 0:
-        raise UsageError(f"the offset must be from 0, not {offset}")
-    if not 1 <= limit <= MAX_LIMIT - offset:
-        raise UsageError(f"limit plus offset must be from 1 to {MAX_LIMIT}, not {limit + offset}")
 
 
 class _Key(str):

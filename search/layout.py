@@ -9,6 +9,7 @@ from typing import TypedDict, Unpack
 from search import ann
 from search.capabilities import Capabilities
 from search.errors import UnsupportedError, UsageError
+from search.options import check_options
 
 #: How vectors can be stored. bfloat16 is not among them: as large as float16, and of unit vectors'
 #: numbers it keeps three bits less. For 8 bits a number there are indexes: IVF_SQ8, HNSW_SQ.
@@ -32,6 +33,16 @@ class LayoutOptions(TypedDict, total=False):
     shards: int
     replicas: int
     mmap: bool
+
+
+#: Of what kind each is.
+OPTIONS: Mapping[str, type] = {
+    "index": str,
+    "vectors": str,
+    "shards": int,
+    "replicas": int,
+    "mmap": bool,
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,8 +77,13 @@ class Layout:
         return self.vectors == "float16"
 
     def changed(self, **options: Unpack[LayoutOptions]) -> Layout:
-        """The same with some of it otherwise; "" and None leave it as it is."""
+        """The same with some of it otherwise; "" and None leave it as it is.
+
+        Raises:
+            UsageError: there is no such option, or it cannot be that.
+        """
         given = {name: value for name, value in options.items() if value not in ("", None)}
+        check_options(options, OPTIONS, unset=("", None))
         return replace(self, **given)  # type: ignore[arg-type]
 
     def resolved(self, can: Capabilities) -> Layout:

@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal, TypedDict, Unpack
 
-from search.corpus import check_range
 from search.errors import UsageError
+from search.options import check_options
 from search.query import Part, parse, words_of
 from search.records import Target
 
 Mode = Literal["dense", "hybrid", "text"]
 MODES: tuple[Mode, ...] = ("dense", "hybrid", "text")
 TARGETS: tuple[Target, ...] = ("images", "texts")
+#: Milvus returns at most this many hits, offset included.
+MAX_LIMIT = 16_384
 
 
 class SearchOptions(TypedDict, total=False):
@@ -31,6 +33,23 @@ class SearchOptions(TypedDict, total=False):
     min_relevance: float
     collapse: float | None
     cursor: str
+
+
+#: Of what kind each is.
+OPTIONS: Mapping[str, type] = {
+    "image": object,
+    "like": list,
+    "unlike": list,
+    "target": str,
+    "limit": int,
+    "offset": int,
+    "where": str,
+    "mode": str,
+    "min_score": float,
+    "min_relevance": float,
+    "collapse": float,
+    "cursor": str,
+}
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -75,8 +94,9 @@ class Request:
                 rows that were right, or wrong, answers.
 
         Raises:
-            UsageError: an empty query, an unknown target or mode, a number out of range.
+            UsageError: an empty query, an unknown option, target or mode, a number out of range.
         """
+        check_options({k: v for k, v in options.items() if (k, v) != ("collapse", None)}, OPTIONS)
         image = options.get("image")
         like, unlike = options.get("like", ()), options.get("unlike", ())
         cursor, offset = options.get("cursor", ""), options.get("offset", 0)
@@ -84,7 +104,8 @@ class Request:
         min_score = options.get("min_score", -1.0)
         min_relevance = options.get("min_relevance", 0.0)
         mode = _mode(options.get("mode", "dense"))
-        check_range(options.get("limit", 10), offset)
+        limit = options.get("limit", 10)
+        check_range(limit, offset)
         if not -1 <= min_score <= 1:
             raise UsageError(f"min_score is a cosine from -1 to 1, not {min_score}")
         if not 0 <= min_relevance <= 1:
@@ -103,8 +124,8 @@ class Request:
         return cls(
             parts=parts,
             target=_target(options.get("target", "images")),
-            limit=options.get("limit", 10),
-            offset=offset,
+            limit=int(limit),
+            offset=int(offset),
             where=options.get("where", ""),
             mode=mode,
             min_score=min_score,
@@ -112,6 +133,14 @@ class Request:
             collapse=collapse,
             cursor=cursor,
         )
+
+
+def check_range(limit: int, offset: int) -> None:
+    """Raise ``UsageError`` unless Milvus can return so many."""
+    if offset < 0:
+        raise UsageError(f"the offset must be from 0, not {offset}")
+    if not 1 <= limit <= MAX_LIMIT - offset:
+        raise UsageError(f"limit plus offset must be from 1 to {MAX_LIMIT}, not {limit + offset}")
 
 
 def _mode(mode: str) -> Mode:

@@ -12,10 +12,11 @@ from conftest import ColourEncoder
 import twinlens
 from search import ann
 from search.capabilities import Capabilities
-from search.corpus import MAX_LIMIT, Corpus, _plain
+from search.corpus import Corpus, _plain
 from search.errors import UnsupportedError, UsageError
 from search.layout import Layout
 from search.models import Fingerprint
+from search.request import MAX_LIMIT
 from search.store import Store
 
 MODERN = Capabilities.of("v2.6.2").index_types
