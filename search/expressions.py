@@ -27,3 +27,16 @@ def begins(field: str, prefix: str) -> str:
     last = ord(stem[-1]) + 1
     after = stem[:-1] + chr(0xE000 if last == 0xD800 else last)  # past the surrogates
     return f"{since} and {field} < {quote(after)}"
+
+
+#: True where Milvus Lite looks at whole columns. Where it goes through rows one by one it takes no
+#: escapes in a pattern, and must not go on: Python's division overflows there (18 such factors wrap
+#: to 1 in 64 bits), with an error that says ``ROW_WISE``.
+NOT_ROW_WISE = " * ".join(["9223372036854775807"] * 18) + " / 1 > 0"
+ROW_WISE = "integer division result too large"
+NO_ESCAPES = (
+    'Milvus Lite cannot look for "_" or "%" with contains or endswith in this filter, only in one '
+    "without lists, in lists, other fields with contains or endswith, and fields of several types "
+    "or of whole numbers beyond 2^53 and fractions: leave the sign out, use startswith, or a "
+    "Milvus server"
+)

@@ -6,7 +6,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 from search.address import first_line
-from search.errors import StoreError, StoreUnreachableError
+from search.errors import StoreError, StoreUnreachableError, UnsupportedError
+from search.expressions import NO_ESCAPES, ROW_WISE
 
 #: What pymilvus says in errors that have no type of their own: nobody answers, nobody answers in
 #: time, and the connection is being replaced by a new one while this call wanted to use it.
@@ -28,6 +29,8 @@ def milvus_errors(doing: str) -> Iterator[None]:
         said = (getattr(error, "message", "") or str(error)).lower()
         if _CLOSED in said:
             raise StoreError(f"this index is closed: open it again to {doing}") from error
+        if ROW_WISE in said:
+            raise UnsupportedError(NO_ESCAPES) from error
         if any(sign in said for sign in _AWAY):
             raise _away(doing, error) from error
         raise StoreError(f"Milvus could not {doing}: {first_line(error)}") from error

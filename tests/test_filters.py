@@ -61,17 +61,23 @@ FIELDS: Mapping[str, FieldType] = {
         ("year != 1", '(exists $meta["year"]) and (not ($meta["year"] == 1))'),
         ("not year < 1", 'not ((exists $meta["year"]) and ($meta["year"] < 1))'),
         ("not width < 1", "not (width < 1)"),
-        ("camera in ('a', \"b\", 'a')", 'camera in ["a", "b"]'),
-        ("camera not in ['a']", '(exists $meta["camera"]) and (not (camera in ["a"]))'),
-        ("in in ('a', 'b')", '($meta["in"] == "a") or ($meta["in"] == "b")'),
+        ("camera in ('a', \"b\", 'a')", '$meta["camera"] in ["a", "b"]'),
+        ("camera not in ['a']", '(exists $meta["camera"]) and (not ($meta["camera"] in ["a"]))'),
+        ("in in ('a', 'b')", '$meta["in"] in ["a", "b"]'),
         ("`in` == 'and'", '$meta["in"] == "and"'),
         ("camera == 'it''s \"x\"'", '$meta["camera"] == "it\'s \\"x\\""'),
-        ("place in (1, 2.5)", "place in [1] or place in [2.5]"),
+        ("place in (1, 2.5)", '$meta["place"] in [1] or $meta["place"] in [2.5]'),
         ("place == 2.0", '$meta["place"] == 2'),
         ("width < 3.5", "width <= 3"),
         ("width >= 3.5", "width >= 4"),
         ("width == 3.5", 'id == ""'),
         ("width < 1e300", 'id != ""'),
+        ("mtime > 9007199254740993", "mtime > 9007199254740992.0"),
+        ("mtime >= 9007199254740993", "mtime > 9007199254740992.0"),
+        ("mtime <= 9007199254740995", "mtime < 9007199254740996.0"),
+        ("mtime < 9007199254740992", "mtime < 9007199254740992.0"),
+        ("mtime == 9007199254740993", 'id == ""'),
+        ("mtime in (1, 9007199254740993)", "mtime in [1.0]"),
         ("year between 1 and 3", '($meta["year"] >= 1) and ($meta["year"] <= 3)'),
         ("flag == TRUE", '$meta["flag"] == true'),
         ("taken >= '2020-05'", '$meta["taken"] >= "2020-05"'),
@@ -187,7 +193,17 @@ def test_an_old_server_is_not_asked_to_look_within_texts() -> None:
 def test_milvus_lite_is_not_asked_for_escapes_where_it_takes_none() -> None:
     for text in ("path contains 'a_b'", "camera contains '5%' and year == 1"):
         assert "\\\\" in compile_filter(text, FIELDS, LITE)
-    for text in ("captions contains 'x'", "mix == 1", "in contains 'x'", "camera in ('x')"):
+    assert compile_filter("camera in ('x')", FIELDS, LITE) == 'camera in ["x"]'
+    assert compile_filter("in in ('x')", FIELDS, LITE) == '($meta["in"] == "x")'
+    for text in (
+        "captions contains 'x'",
+        "captions is known",
+        "mix == 1",
+        "mix is known",
+        "mix is unknown",
+        "in contains 'x'",
+        "camera in ('x')",
+    ):
         assert compile_filter(f"path contains 'ab' and {text}", FIELDS, LITE)
         with pytest.raises(UnsupportedError, match='Milvus Lite cannot look for "_"'):
             compile_filter(f"path contains 'a_b' and {text}", FIELDS, LITE)
@@ -246,16 +262,17 @@ HOSTILE = [
     "\U0010ffff", "a\U0010ffff", "b", "trips/a_b.jpg", "/data/trips/a.jpg", "s3://b/a", "ISO", "",
 ]  # fmt: skip
 TEXTS = st.sampled_from(HOSTILE)
-NUMBERS = st.sampled_from([0, 1, -1, 2, 3, 7, 2020, -(2**53), 2**53 - 1]) | st.sampled_from(
-    [0.5, -0.5, 1.5, 2.25, 1e-7, 1e300, -1e300, 1234.5]
-)
+NUMBERS = st.sampled_from(
+    [0, 1, -1, 2, 3, 7, 2020, -(2**53), 2**53 - 1, 2**53 + 2, 2**62, -(2**60), 2**63 - 1]
+) | st.sampled_from([0.5, -0.5, 1.5, 2.25, 1e-7, 1e300, -1e300, 1234.5])
 DATES = ["2019-12-31T23:59:59", "2020-01-01T00:00:00", "2020-05-17T08:30:00", "2021-09-30T10:00:00"]
 PARTS = ["2019", "2020", "2020-01", "2020-05", "2020-05-17", "2020-05-17T08", "2021-09-30T10:00:00"]
 SCHEMA: Mapping[str, FieldType] = {
     "id": "text", "path": "path", "relative_path": "text", "paths": "list", "captions": "list",
     "width": "integer", "mtime": "number", "format": "text", "camera": "text", "note": "text",
     "year": "integer", "place": "number", "flag": "boolean", "taken": "date", "mix": "mixed",
-    "in": "text", "_seq": "integer", "like": "mixed",
+    "in": "text", "_seq": "integer", "like": "mixed", "big": "number", "whole": "integer",
+    "array_contains": "integer", "json_contains": "text",
 }  # fmt: skip
 
 
@@ -289,6 +306,10 @@ def _rows() -> list[Row]:
             "in": other,
             "_seq": int(dice.integers(4)),
             "like": [text, 1, 0.5][dice.integers(3)],
+            "big": [2**62, 2.5, 3, -0.5, -(2**60)][dice.integers(5)],
+            "whole": [2**62, 3, -(2**60)][dice.integers(3)],
+            "array_contains": int(dice.integers(4)),
+            "json_contains": text,
         }
         rows.append(
             row | {name: v for name, v in values.items() if v != "" and dice.random() < 0.7}
@@ -326,6 +347,12 @@ ROWS = _rows()
 def _found(corpus: Corpus, expression: str) -> set[str]:
     rows = corpus.where("images", expression, ["id"], 1_000)
     return {row["id"] for row in rows}
+
+
+def _asked(corpus: Corpus, node: Node) -> tuple[set[str], str]:
+    """What a filter finds, and how it was written."""
+    expression = compile_filter(written(node), SCHEMA, corpus.capabilities)
+    return _found(corpus, expression), expression
 
 
 def _expected(node: Node) -> set[str]:
@@ -398,12 +425,43 @@ def written(node: Node) -> str:
 @example(
     Join("and", (Match("relative_path", "contains", "\\"), Match("captions", "contains", "%")))
 )
+@example(Join("and", (Match("camera", "contains", "_"), Known("mix"))))
+@example(Join("or", (Match("camera", "contains", "_"), Known("mix", known=False))))
+@example(Join("or", (Match("camera", "contains", "_"), Compare("big", "==", 3))))
+@example(Join("or", (Match("camera", "contains", "_"), Known("big", known=False))))
+@example(Join("or", (Match("camera", "contains", "_"), Compare("whole", ">", 2.5))))
+@example(Join("or", (Match("camera", "contains", "_"), Compare("place", "<", 2**62))))
+@example(Join("and", (Match("camera", "contains", "_"), Not(Match("camera", "endswith", "_b")))))
+@example(Compare("mtime", "<", 2**62))
+@example(In("array_contains", (2, 3)))
+@example(In("json_contains", ("X100",), negated=True))
 def test_a_filter_finds_what_it_says(corpus: Corpus, node: Node) -> None:
     try:
-        expression = compile_filter(written(node), SCHEMA, corpus.capabilities)
+        found, expression = _asked(corpus, node)
     except UnsupportedError:
         assume(False)
-    assert _found(corpus, expression) == _expected(node), expression
+    assert found == _expected(node), expression
+
+
+@pytest.mark.parametrize("text", ["_", "%", "a_b", "_b", "\\"])
+@pytest.mark.parametrize("field", ["camera", "relative_path"])
+def test_signs_of_patterns_are_found_as_they_are(corpus: Corpus, field: str, text: str) -> None:
+    """Rows that lack the field, together, do not stand in the way."""
+    alone = Match(field, "contains", text)
+    if not corpus.capabilities.infix:
+        with pytest.raises(UnsupportedError, match="use startswith"):
+            _asked(corpus, alone)
+        return
+    for node in (alone, Not(alone), Join("or", (alone, Compare("year", "==", 2020)))):
+        found, expression = _asked(corpus, node)
+        assert found == _expected(node), expression
+
+
+def test_a_sign_of_patterns_is_refused_where_only_values_tell(corpus: Corpus) -> None:
+    sign = Match("relative_path", "contains", "_")
+    for other in (Known("big"), Compare("big", "==", 3), Compare("whole", ">", 2.5)):
+        with pytest.raises(UnsupportedError):
+            _asked(corpus, Join("or", (sign, other)))
 
 
 @pytest.mark.parametrize("field", ["camera", "relative_path", "path", "mix", "in"])

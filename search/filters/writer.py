@@ -9,7 +9,7 @@ from collections.abc import Callable, Mapping, Sequence
 
 from search.capabilities import Capabilities
 from search.errors import UnsupportedError
-from search.expressions import begins, escape_like, quote
+from search.expressions import NO_ESCAPES, NOT_ROW_WISE, begins, escape_like, quote
 from search.filters.nodes import (
     MAX_INTEGER,
     Compare,
@@ -24,8 +24,8 @@ from search.filters.nodes import (
 )
 from search.records import FIXED_FIELDS, FieldType, Scalar
 
-#: What the expression languages of Milvus have as words of their own.
-_WORDS_OF_MILVUS = {"and", "or", "not", "in", "like", "is", "null", "exists", "true", "false",
+#: What the expression language of Milvus Lite has as words of its own.
+_WORDS_OF_LITE = {"and", "or", "not", "in", "like", "is", "null", "exists", "true", "false",
                     "iso", "interval"}  # fmt: skip
 _OPERATORS: Mapping[Comparison, Callable[[float, float], bool]] = {
     "==": operator.eq, "<": operator.lt, "<=": operator.le, ">": operator.gt, ">=": operator.ge,
@@ -44,20 +44,15 @@ class Writer:
     def __init__(self, fields: Mapping[str, FieldType], can: Capabilities | None) -> None:
         self._fields = fields
         self._can = can
+        self._lite = can is not None and can.lite
         # Fields with an escaped "like", and what makes Milvus Lite look at rows one by one.
         self._escaped: set[str] = set()
         self._row_wise: set[str] = set()
 
     def write(self, node: Node) -> str:
         expression = self._node(node, within_not=False)
-        lite = self._can is not None and self._can.lite
-        if lite and any(self._row_wise - {field} for field in self._escaped):
-            # Going through rows one by one, it takes "\_" for a backslash and any character.
-            raise UnsupportedError(
-                'Milvus Lite cannot look for "_" or "%" with contains or endswith in this filter, '
-                "only in one without lists, in lists and other fields with contains or endswith: "
-                "leave the sign out, use startswith, or a Milvus server"
-            )
+        if self._lite and any(self._row_wise - {field} for field in self._escaped):
+            raise UnsupportedError(NO_ESCAPES)
         return expression
 
     def _node(self, node: Node, *, within_not: bool) -> str:
@@ -87,6 +82,7 @@ class Writer:
 
     def _known(self, field: str) -> str:
         if field not in FIXED_FIELDS:
+            self._note_mixed(field)
             return f"exists {_ref(field)}"
         if self._fields[field] == "list":
             self._row_wise.add("a list")
@@ -102,10 +98,12 @@ class Writer:
             return _compare_date(_ref(field), op, value)
         if kind == "integer" and field in FIXED_FIELDS and isinstance(value, float):
             return _compare_whole(field, op, value)
+        if kind == "number" and field in FIXED_FIELDS and isinstance(value, int):
+            return _compare_fraction(field, op, value)
         written = f"{_ref(field)} {op} {_literal(value)}"
         if kind != "mixed":
             return written
-        self._row_wise.add(field + " has several types")
+        self._note_mixed(field)
         if isinstance(value, str):
             return written if op == "==" else self._of_one_kind(field, written, text=True)
         # Milvus Lite takes true for 1 and false for 0; so does everybody then.
@@ -118,22 +116,32 @@ class Writer:
         written = " or ".join([written, *also])
         return written if op == "==" else self._of_one_kind(field, written, text=False)
 
+    def _note_mixed(self, field: str) -> None:
+        """A field of several types is no column to Milvus Lite, whatever is said of it."""
+        if self._fields[field] == "mixed":
+            self._row_wise.add(field + " has several types")
+
     def _of_one_kind(self, field: str, expression: str, *, text: bool) -> str:
         """Whether a text is less than a number Milvus Lite does not know; here it is not."""
-        if self._can is None or not self._can.lite:
+        if not self._lite:
             return expression
         is_text = f'{_ref(field)} like "%"'
         return f"({is_text if text else f'not ({is_text})'}) and ({expression})"
 
     def _in(self, field: str, values: Sequence[Scalar]) -> str:
         kind = self._fields[field]
-        if kind in ("date", "mixed") or not can_be_bare(field):
+        if kind in ("date", "mixed") or (self._lite and not can_be_bare(field)):
             return " or ".join(f"({self._compare(field, '==', value)})" for value in values)
         groups: dict[tuple[str, type], list[str]] = {}
         for value in values:
             if kind == "integer" and field in FIXED_FIELDS and isinstance(value, float):
                 continue  # A fraction, which no whole number is.
-            where = _path(value) if kind == "path" and isinstance(value, str) else field
+            bare = field if self._lite else _ref(field)
+            where = _path(value) if kind == "path" and isinstance(value, str) else bare
+            if kind == "number" and field in FIXED_FIELDS and isinstance(value, int):
+                if float(value) != value:
+                    continue  # A whole number that no number of 64 bits is.
+                value = float(value)
             groups.setdefault((where, type(value)), []).append(_literal(value))
         if field not in FIXED_FIELDS and kind == "text":
             self._row_wise.add("a list of values")
@@ -145,8 +153,7 @@ class Writer:
         if kind == "list":
             self._row_wise.add("a list")
             return f"array_contains({node.field}, {quote(node.value)})"
-        if kind == "mixed":
-            self._row_wise.add(node.field + " has several types")
+        self._note_mixed(node.field)
         ref = _path(node.value) if kind == "path" else _ref(node.field)
         if node.how == "startswith":
             begun = begins(ref, node.value)
@@ -159,22 +166,20 @@ class Writer:
         if node.field not in FIXED_FIELDS:
             self._row_wise.add(node.field)
         after = "%" if node.how == "contains" else ""
-        return f"{ref} like {quote('%' + self._pattern(node) + after)}"
-
-    def _pattern(self, node: Match) -> str:
-        """The text as it must stand within a pattern.
-
-        Milvus Lite asks Arrow, which takes backslashes as they are where a pattern is simple.
-        """
-        simple = not set(node.value) & {"%", "_"}
-        if node.how == "contains" and node.value.endswith("\\"):
-            simple = False
-        if self._can is None or not self._can.lite:
-            return escape_like(node.value)
-        if simple:
-            return node.value
+        # Milvus Lite asks Arrow, which takes backslashes as they are where a pattern is simple.
+        special = set(node.value) & {"%", "_"} or (
+            node.how == "contains" and node.value.endswith("\\")
+        )
+        if self._lite and not special:
+            return f"{ref} like {quote('%' + node.value + after)}"
+        escaped = f"{ref} like {quote('%' + escape_like(node.value) + after)}"
+        if not self._lite:
+            return escaped
+        # Going through rows one by one, it takes "\\_" for a backslash and any character. What the
+        # types tell is refused when all is written; what only values tell stops at such a row.
         self._escaped.add(node.field)
-        return escape_like(node.value)
+        stop = f"({NOT_ROW_WISE}) and ({escaped})"
+        return stop if node.field in FIXED_FIELDS else f"({self._known(node.field)}) and {stop}"
 
 
 def _ref(field: str) -> str:
@@ -183,9 +188,9 @@ def _ref(field: str) -> str:
 
 
 def can_be_bare(field: str) -> bool:
-    """Whether the name can stand before "in", where Milvus Lite takes no ``$meta["name"]``."""
+    """Whether Milvus Lite takes the name before "in", where it takes no ``$meta["name"]``."""
     safe = field.replace("_", "a").isalnum() and field.isascii() and field[0].isalpha()
-    return field in FIXED_FIELDS or (safe and field.lower() not in _WORDS_OF_MILVUS)
+    return field in FIXED_FIELDS or (safe and field.lower() not in _WORDS_OF_LITE)
 
 
 def _path(value: str) -> str:
@@ -211,6 +216,18 @@ def _compare_whole(field: str, op: Comparison, value: float) -> str:
     if abs(bound) > MAX_INTEGER:
         return _ALWAYS if (bound > 0) == (op in ("<", "<=")) else _NEVER
     return f"{field} {'<=' if op in ('<', '<=') else '>='} {bound}"
+
+
+def _compare_fraction(field: str, op: Comparison, value: int) -> str:
+    """A column of 64-bit fractions compared with a whole number, which may lie between two."""
+    near = float(value)
+    if op == "==":
+        return f"{field} == {_literal(near)}" if near == value else _NEVER
+    if near > value:
+        op = "<" if op in ("<", "<=") else ">="
+    elif near < value:
+        op = "<=" if op in ("<", "<=") else ">"
+    return f"{field} {op} {_literal(near)}"
 
 
 def _literal(value: Scalar) -> str:
