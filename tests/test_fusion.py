@@ -93,13 +93,13 @@ def test_words_and_a_picture_together(engine: SearchEngine, photos: Path) -> Non
 def test_the_score_of_a_compound_query_is_the_cosine_of_its_vector(
     engine: SearchEngine, encoder: ColourEncoder
 ) -> None:
-    rows = encoder.texts(["red", "blue"])
+    rows = encoder.texts(["a red one", "a blue one"])
     sample = np.array(
         [row["vector"] for row in engine.corpus.where("images", 'id != ""', ["vector"], 100)],
         dtype=np.float32,
     )
     expected = fuse(rows, [1, 2], spread(rows, sample))
-    hits = engine.search(["red", Text("blue", 2)], limit=20)
+    hits = engine.search(["a red one", Text("a blue one", 2)], limit=20)
     by_vector = engine.search(Vector(expected), limit=20)
     assert [hit.id for hit in hits] == [hit.id for hit in by_vector]
     np.testing.assert_allclose([h.score for h in hits], [h.score for h in by_vector], atol=1e-5)
