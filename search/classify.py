@@ -19,6 +19,7 @@ from search.corpus import Corpus
 from search.encoder import Encoder, Pixels, Rows
 from search.errors import ImageError, UsageError
 from search.images import decode
+from search.relevance import logistic
 
 Reals = npt.NDArray[np.float64]
 
@@ -96,8 +97,7 @@ class Classifier:
         cosines = (vectors @ self._rows.T).astype(np.float64)
         if self._sigmoid is not None:
             scale, bias = self._sigmoid
-            odds: Reals = 1 / (1 + np.exp(-np.clip(scale * cosines + bias, -60, 60)))
-            return odds
+            return logistic(scale * cosines + bias)
         logits = self._scale * cosines
         likely = np.exp(logits - logits.max(axis=1, keepdims=True))
         shares: Reals = likely / likely.sum(axis=1, keepdims=True)

@@ -17,7 +17,8 @@ from search.batches import MAX_MESSAGE_BYTES
 from search.corpus import Corpus
 from search.encoder import Rows
 from search.errors import StoreError, UnsupportedError, UsageError
-from search.evaluate import ANN_K, TIE, nearest
+from search.evaluate import ANN_K
+from search.ranking import TIE, nearest
 from search.store import Store
 
 if TYPE_CHECKING:

@@ -196,13 +196,13 @@ class Calibration:
         half, width = CURVES[self.asker, self.target]
         # Among very many rows strangers come nearer than that.
         half = max(half, self.floor + FLOOR_WIDTHS * width)
-        chances = _logistic((self.nearness(query, scores) - half) / width)
+        chances = logistic((self.nearness(query, scores) - half) / width)
         across = (self.asker == "text") == (self.target == "images")
         own = self.sigmoid if across else SAME
         if own is not None:
             scale, bias = own
             cosines = np.asarray(scores, dtype=np.float64)
-            chances = np.maximum(chances, _logistic(scale * cosines + bias))
+            chances = np.maximum(chances, logistic(scale * cosines + bias))
         return [float(chance) for chance in chances]
 
     def nothing_close(self, query: Rows, best: float) -> bool:
@@ -324,7 +324,8 @@ def draw(corpus: Corpus, kind: Target, count: int) -> _Sample:
     )
 
 
-def _logistic(x: Reals) -> Reals:
+def logistic(x: Reals) -> Reals:
+    """What odds of ``exp(x)`` are as a probability."""
     # Beyond 60 the answer is 0 or 1 to float64's precision, and exp would overflow far out.
     odds: Reals = 1 / (1 + np.exp(-np.clip(x, -60, 60)))
     return odds

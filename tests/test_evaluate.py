@@ -13,7 +13,9 @@ from PIL import Image
 
 import twinlens
 from search.errors import UnsupportedError, UsageError
-from search.evaluate import KS, bootstrap, evaluate, nearest, plot, ranks
+from search.evaluate import evaluate
+from search.plot import plot
+from search.ranking import KS, bootstrap, nearest, ranks
 
 
 def pairs_of(*pairs: tuple[int, int]) -> np.ndarray:
@@ -64,8 +66,8 @@ def test_blocks_change_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
     q, g = dice.normal(size=(50, 8)).astype("f4"), dice.normal(size=(70, 8)).astype("f4")
     pairs = np.stack([np.arange(50), dice.integers(0, 70, 50)], axis=1)
     whole, (rows, scores) = ranks(q, g, pairs), nearest(q, g, 10)
-    monkeypatch.setattr("search.evaluate._QUERIES", 7)
-    monkeypatch.setattr("search.evaluate._GALLERY", 9)
+    monkeypatch.setattr("search.ranking._QUERIES", 7)
+    monkeypatch.setattr("search.ranking._GALLERY", 9)
     assert ranks(q, g, pairs).tolist() == whole.tolist()
     assert nearest(q, g, 10)[0].tolist() == rows.tolist()
     assert rows.tolist() == np.argsort(-(q @ g.T), axis=1)[:, :10].tolist()

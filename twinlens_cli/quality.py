@@ -60,7 +60,7 @@ def evaluate(
         with place.open() as index:
             found = [index.evaluate(*(pairs or ()), max_queries=max_queries, seed=seed)]
     if plot is not None:
-        from search.evaluate import plot as draw
+        from search.plot import plot as draw
 
         draw(plot, found)
     if as_json:
