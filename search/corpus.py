@@ -19,7 +19,7 @@ from search.errors import (
     UsageError,
 )
 from search.expressions import quote
-from search.generations import KINDS, Generation
+from search.generations import KINDS, Generation, is_ours
 from search.guard import milvus_errors
 from search.records import (
     FILE_FIELDS,
@@ -154,18 +154,42 @@ class Corpus:
             self._client.alter_collection_properties(self._own("images"), self.generation.state())
 
     def check_open(self) -> None:
-        """Raise ``StoreError`` when another generation takes this one's place.
+        """Raise ``StoreError`` when another generation takes this one's place, or has done so.
 
         After writing: what was written before that began is carried over, all else is refused.
         """
-        with milvus_errors("describe the collection"):
-            described = self._client.describe_collection(self._own("images"))
-        if Generation.read(self._own("images"), described.get("properties") or {}).frozen:
+        there = self._as_it_is()
+        if there is None or there.identity != self.generation.identity:
+            raise StoreError(
+                f"the collection {self.name!r} was dropped, or made again, meanwhile: run this "
+                "once more"
+            )
+        if there.frozen:
             raise StoreError(
                 f"the collection {self.name!r} is being reindexed, and its next generation takes "
                 "over: run this again in a moment, or, if the reindexing was broken off, run "
                 "`twinlens reindex` once more"
             )
+
+    def is_there(self) -> bool:
+        """Whether the generation is there still, and no other under its name."""
+        there = self._as_it_is()
+        return there is not None and there.identity == self.generation.identity
+
+    def _as_it_is(self) -> Generation | None:
+        """What has the generation's name now."""
+        from pymilvus.exceptions import MilvusException
+
+        name = self._own("images")
+        with milvus_errors("describe the collection"):
+            try:
+                described = self._client.describe_collection(name)
+            except MilvusException:
+                if self._client.has_collection(name):
+                    raise
+                return None
+        properties = described.get("properties") or {}
+        return Generation.read(name, properties) if is_ours(properties) else None
 
     def load(self) -> None:
         """Load all collections beside one another; else each is on its first use."""

@@ -20,6 +20,7 @@ PHYSICAL = re.compile(r"(?P<name>.+)_(?P<kind>images|texts|files)_g(?P<generatio
 _FINGERPRINT = "twinlens.fingerprint"
 _BUILDING = "twinlens.building"
 _FROZEN = "twinlens.frozen"
+_TOKEN = "twinlens.token"
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,6 +34,8 @@ class Generation:
         complete: whether it holds everything, so that it may be served.
         frozen: whether it takes nothing more, because the next one is about to take its place.
         served: whether searches are answered from it.
+        token: drawn when it was made, "" where that was before there were tokens: what is dropped
+            and made again has its name and its number, and may have its model.
     """
 
     number: int
@@ -41,11 +44,17 @@ class Generation:
     complete: bool = True
     frozen: bool = False
     served: bool = False
+    token: str = ""
 
     @property
     def index(self) -> str:
         """Milvus' name of the index kind."""
         return self.layout.index
+
+    @property
+    def identity(self) -> str:
+        """What it and no other generation of the corpus has, now or ever."""
+        return f"{self.number}:{self.fingerprint.digest}:{self.token}"
 
     def physical(self, name: str, kind: Kind) -> str:
         """The collection's own name, not its alias."""
@@ -63,6 +72,7 @@ class Generation:
             **self.layout.properties(),
             _BUILDING: str(int(not self.complete)),
             _FROZEN: str(int(self.frozen)),
+            **({_TOKEN: self.token} if self.token else {}),
         }
 
     @classmethod
@@ -78,6 +88,7 @@ class Generation:
             complete=properties.get(_BUILDING, "0") == "0",
             frozen=properties.get(_FROZEN) == "1",
             served=number == served,
+            token=properties.get(_TOKEN, ""),
         )
 
     def state(self) -> dict[str, str]:

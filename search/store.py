@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import secrets
 from contextlib import suppress
 from dataclasses import replace
 from typing import TYPE_CHECKING
@@ -163,7 +164,12 @@ class Store:
         wanted = replace(wanted, complete=False)
         for generation in there:
             if generation.is_like(wanted):
-                wanted = replace(wanted, number=generation.number, complete=generation.complete)
+                wanted = replace(
+                    wanted,
+                    number=generation.number,
+                    complete=generation.complete,
+                    token=generation.token,
+                )
         self._make(name, wanted, serve=False)
         return self._opened(name, wanted)
 
@@ -224,7 +230,8 @@ class Store:
         return Corpus(self._client, name, generation, self.capabilities, consistency=reading)
 
     def _plan(self, number: int, fingerprint: Fingerprint, layout: Layout) -> Generation:
-        return Generation(number, fingerprint, self.check_layout(layout))
+        token = secrets.token_hex(8)
+        return Generation(number, fingerprint, self.check_layout(layout), token=token)
 
     def _make(self, name: str, wanted: Generation, *, serve: bool) -> None:
         """Make the collections of a generation, as far as they are not made."""
