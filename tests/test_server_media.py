@@ -351,6 +351,22 @@ def test_an_upload_is_kept_and_forgotten(
     assert not stored[0].exists()
 
 
+@pytest.mark.parametrize("home", ["here", "~/here"])
+def test_uploads_are_shown_wherever_their_folder_was_named_from(
+    tmp_path: Path, paint: Callable[..., Path], monkeypatch: pytest.MonkeyPatch, home: str
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("HOME", str(tmp_path))
+    made = Media(Path(home))
+    data = paint("red").read_bytes()
+    row = {"id": made.keep(data), "path": "upload:red.png", "paths": [], "width": 40, "height": 30}
+    monkeypatch.chdir("/")  # a server may be told to go elsewhere meanwhile
+    assert made.original(row).result().data == data
+    assert opened(made.thumbnail(row, 160, "JPEG").result().data).size == (40, 30)
+    made.close()
+    assert (tmp_path / "here" / "originals").is_dir()
+
+
 # The cache
 
 
