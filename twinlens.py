@@ -43,7 +43,7 @@ if TYPE_CHECKING:
     from ingest.options import IngestOptions, SourceOptions
     from ingest.preview import Preview
     from ingest.reindex import ReindexReport
-    from ingest.report import IngestReport, Progress
+    from ingest.report import IngestReport, Progress, Sink
     from ingest.sample import Item
     from ingest.upload import Intake
     from search.classify import Classified
@@ -316,7 +316,7 @@ class Index:
         *paths: str | os.PathLike[str],
         prune: bool = False,
         retry_failed: bool = False,
-        report: str | os.PathLike[str] | None = None,
+        report: str | os.PathLike[str] | Sink | None = None,
         progress: Progress | None = None,
         cluster: str = "",
         bulk: str = "",
@@ -329,7 +329,8 @@ class Index:
                 lists of URLs, embeddings; here, or at addresses such as ``s3://bucket/folder``.
             prune: delete pictures of these folders that no file holds any more.
             retry_failed: try items again that failed before and have not changed.
-            report: a file to write a JSON line to for every item: uri, status, reason, ms.
+            report: a file to write a JSON line to for every item: uri, status, reason, ms; or
+                what is called with each as an ``ingest.report.ItemRow``.
             progress: an object like ``tqdm``, told of every finished item.
             cluster: read and encode on a Ray cluster: its address, or "local" for one on this
                 machine, see ``ingest.cluster.connected``. Its machines must be able to read the

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Unpack
 
 from ingest.options import IngestOptions, SourceOptions, nothing_found, open_items, split_options
 from ingest.remote import RemoteRun, preview
-from ingest.report import IngestReport, Progress, report_file
+from ingest.report import IngestReport, Progress, Sink, report_file
 from ingest.sample import Failure, Item
 from ingest.sources.patterns import name_of
 from search.client import PROBE_SECONDS, Wire, is_twinlens
@@ -74,7 +74,7 @@ class RemoteIndex(RemoteSearch):
         *paths: Path,
         prune: bool = False,
         retry_failed: bool = False,
-        report: Path | None = None,
+        report: Path | Sink | None = None,
         progress: Progress | None = None,
         cluster: str = "",
         bulk: str = "",

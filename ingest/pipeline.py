@@ -19,7 +19,7 @@ import numpy as np
 
 from ingest.changes import Known, Ledger, failed_row, file_row, tombstone_row
 from ingest.reconcile import Reconciled, reconcile, shown_captions, texts_of
-from ingest.report import IngestReport, ItemRow, Progress, Status, Tally
+from ingest.report import IngestReport, Progress, Sink, Status, Tally
 from ingest.sample import Failure, Item, Sample
 from ingest.stages import Crew, Result, Task, View, embed_texts, failure_of, look
 from ingest.tidy import Tidied, tidy
@@ -116,7 +116,7 @@ class Pipeline:
         retry_failed: bool = False,
         prune: bool = False,
         progress: Progress | None = None,
-        sink: Callable[[ItemRow], None] | None = None,
+        sink: Sink | None = None,
         part: Ledger | None = None,
         crew: Crew | None = None,
     ) -> None:

@@ -11,14 +11,14 @@ import json
 import math
 import time
 from collections import Counter, deque
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import replace
 from typing import Any, Protocol, cast
 
 from ingest.changes import Ledger
 from ingest.preview import Preview
-from ingest.report import IngestReport, ItemRow, Progress, Status, Tally
+from ingest.report import IngestReport, Progress, Sink, Status, Tally
 from ingest.sample import Failure, Item, Sample
 from search.errors import ImageError, UnsupportedError
 from search.uploads import Forgotten, TooLargeError, Upload, Uploaded, UploadedItem
@@ -68,7 +68,7 @@ class RemoteRun:
         prune: bool = False,
         retry_failed: bool = False,
         progress: Progress | None = None,
-        sink: Callable[[ItemRow], None] | None = None,
+        sink: Sink | None = None,
         part_bytes: int = PART_BYTES,
     ) -> None:
         self._destination = destination

@@ -7,12 +7,12 @@ import os
 import threading
 from collections import Counter
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass
 from typing import Literal, Protocol
 
 from ingest.sample import Failure
-from search.errors import UsageError
+from search.errors import TwinlensError, UsageError
 
 Status = Literal[
     "stored", "text stored", "unchanged", "duplicate", "updated", "failed", "failed before"
@@ -71,22 +71,47 @@ class ItemRow:
     ms: float = 0.0
 
 
+#: Takes the row of every finished item.
+Sink = Callable[[ItemRow], None]
+
+
 @contextmanager
-def report_file(path: str | os.PathLike[str] | None) -> Iterator[Callable[[ItemRow], None] | None]:
-    """A place for rows: a file of JSON lines, or None where no path is given.
+def report_file(place: str | os.PathLike[str] | Sink | None) -> Iterator[Sink | None]:
+    """A place for rows: a file of JSON lines; what takes rows already, or None, stays as it is.
 
     Raises:
-        UsageError: the file cannot be written.
+        UsageError: the file cannot be made.
+        TwinlensError: it cannot be written any further.
     """
-    if path is None:
-        yield None
+    if place is None or callable(place):
+        yield place
         return
     try:
-        file = open(path, "w", encoding="utf-8", errors="backslashreplace")  # noqa: SIM115
+        # Line by line: whoever watches a folder reads the report while it is written.
+        file = open(place, "w", 1, encoding="utf-8", errors="backslashreplace")  # noqa: SIM115
     except OSError as error:
-        raise UsageError(f"the report {path} cannot be written: {error.strerror}") from error
-    with file:
-        yield lambda row: print(json.dumps(asdict(row), ensure_ascii=False), file=file)
+        raise UsageError(_unwritten(place, error)) from error
+
+    def write(row: ItemRow) -> None:
+        try:
+            print(json.dumps(asdict(row), ensure_ascii=False), file=file)
+        except OSError as error:
+            raise TwinlensError(_unwritten(place, error)) from error
+
+    try:
+        yield write
+    except BaseException:
+        with suppress(OSError):
+            file.close()
+        raise
+    try:
+        file.close()
+    except OSError as error:
+        raise TwinlensError(_unwritten(place, error)) from error
+
+
+def _unwritten(place: str | os.PathLike[str], error: OSError) -> str:
+    return f"the report {os.fspath(place)} cannot be written: {error.strerror or error}"
 
 
 class Progress(Protocol):
@@ -116,9 +141,7 @@ class Tally:
         sink: given a row for every finished item.
     """
 
-    def __init__(
-        self, progress: Progress | None = None, sink: Callable[[ItemRow], None] | None = None
-    ) -> None:
+    def __init__(self, progress: Progress | None = None, sink: Sink | None = None) -> None:
         self.counts: Counter[str] = Counter()
         self.failed: list[Failure] = []
         self._progress = progress

@@ -523,6 +523,59 @@ def test_an_interruption_is_one_line(run: Run, monkeypatch: pytest.MonkeyPatch) 
     assert run() == Done(130, "", "twinlens: interrupted\n")
 
 
+needs_a_full_disk = pytest.mark.skipif(
+    not Path("/dev/full").exists(), reason="this system has no /dev/full"
+)
+
+
+@needs_a_full_disk
+def test_a_report_that_cannot_be_written_is_one_line(
+    run: Run, corpus: Corpus, photos: Path, tmp_path: Path, tiny_model: Path
+) -> None:
+    model = f"local-dir:{tiny_model}"
+    args = ("ingest", photos, "--db", tmp_path / "t.db", "-m", model, "--report", "/dev/full")
+    done = run(*args, "-q")
+    assert done.code == 1
+    assert done.complaint == "the report /dev/full cannot be written: No space left on device"
+    done = run("ingest", photos, "--db", tmp_path / "t.db", "--report", tmp_path)
+    assert done.code == 2
+    assert done.complaint == f"the report {tmp_path} cannot be written: Is a directory"
+
+
+@needs_a_full_disk
+def test_output_that_cannot_be_written_is_one_line(corpus: Corpus) -> None:
+    for args in (["search", "red", "--json"], ["info"], ["--help"]):
+        options = corpus.options[:2] if args != ["--help"] else []
+        with Path("/dev/full").open("w") as full:
+            done = subprocess.run(
+                [sys.executable, "-c", MAIN, *args, *options],
+                stdout=full, stderr=subprocess.PIPE, text=True, timeout=120, check=False,
+            )  # fmt: skip
+        assert done.returncode == 1, args
+        (line,) = done.stderr.splitlines()
+        assert line.startswith("twinlens: "), args
+        assert line.endswith(": No space left on device"), args
+
+
+def test_a_reader_that_has_seen_enough_is_no_error(corpus: Corpus) -> None:
+    reading, writing = os.pipe()
+    os.close(reading)
+    with os.fdopen(writing, "wb") as closed:
+        done = subprocess.run(
+            [sys.executable, "-c", MAIN, "search", "red", "--json", *corpus.options],
+            stdout=closed, stderr=subprocess.PIPE, text=True, timeout=120, check=False,
+        )  # fmt: skip
+    assert (done.returncode, done.stderr) == (0, "")
+
+
+def test_an_error_of_the_system_names_its_file(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    def failing() -> None:
+        raise PermissionError(13, "Permission denied", "/photos/a.db")
+
+    monkeypatch.setattr(twinlens_cli, "app", failing)
+    assert run() == Done(1, "", "twinlens: /photos/a.db: Permission denied\n")
+
+
 # ---- help
 
 

@@ -30,7 +30,14 @@ app = typer.Typer(
 def run() -> None:
     """Run the command; every error of ours becomes one line and an exit code."""
     try:
-        app()
+        try:
+            app()
+        except SystemExit as end:
+            # What cannot be written is noticed here, not when Python ends.
+            sys.stdout.flush()
+            if isinstance(end.__context__, BrokenPipeError):  # typer calls that a failure
+                raise end.__context__ from None
+            raise
     except TwinlensError as error:
         print(f"twinlens: {error}", file=sys.stderr)
         sys.exit(USAGE if isinstance(error, UsageError) else FAILURE)
@@ -39,8 +46,26 @@ def run() -> None:
         sys.exit(INTERRUPTED)
     except BrokenPipeError:
         # Whoever reads our output has seen enough.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        _print_no_more()
         sys.exit(0)
+    except OSError as error:
+        print(f"twinlens: {_reason(error)}", file=sys.stderr)
+        sys.exit(FAILURE)
+
+
+def _reason(error: OSError) -> str:
+    try:
+        sys.stdout.flush()
+    except OSError as unwritten:
+        _print_no_more()
+        return f"the output cannot be written: {unwritten.strerror or unwritten}"
+    named = isinstance(error.filename, str | bytes)
+    place = os.fsdecode(error.filename) if named else "reading or writing failed"
+    return f"{place}: {error.strerror or error or type(error).__name__}"
+
+
+def _print_no_more() -> None:
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 def _version(asked: bool) -> None:

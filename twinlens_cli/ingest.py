@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import sys
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 import twinlens
+from search.errors import UsageError
 from twinlens_cli.exits import ITEMS_FAILED
 from twinlens_cli.options import Laying, ModelCollection, Quiet
 from twinlens_cli.tables import print_failures, print_preview
@@ -17,7 +19,7 @@ from twinlens_cli.tables import print_failures, print_preview
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
-    from ingest.report import IngestReport
+    from ingest.report import IngestReport, Sink
 
 
 def ingest(
@@ -68,7 +70,12 @@ def ingest(
         typer.Option(help="A network that is not public, to fetch from all the same: 10.0.0.0/8."),
     ] = [],  # noqa: B006
     watch: Annotated[
-        bool, typer.Option("--watch", help="Go on, and keep in step with the folders.")
+        bool,
+        typer.Option(
+            "--watch",
+            help="Go on, and keep in step with the folders: what is deleted there is deleted here, "
+            "as with --prune.",
+        ),
     ] = False,
     dry_run: Annotated[
         bool, typer.Option("--dry-run", help="Only say what would be done.")
@@ -91,22 +98,30 @@ def ingest(
         "caption_column": caption_column,
         "refresh": refresh,
         "embeddings_model": embeddings_model,
+        "allow_networks": allow_network,
     }
+    if dry_run and watch:
+        raise UsageError("--dry-run says once what would be done: leave out --watch")
+    if dry_run and report is not None:
+        raise UsageError(
+            "--dry-run does nothing that --report could tell of: leave one of them out"
+        )
     with place.reach(place.model) as index:
         if dry_run:
             print_preview(index.preview(*paths, **source))
             return
 
-        def once() -> IngestReport:
+        def once(
+            paths: Sequence[str | Path], prune: bool, report: Path | Sink | None
+        ) -> IngestReport:
             with _progress(paths, quiet) as progress:
                 outcome = index.ingest(
                     *paths,
                     **source,
                     **laying.options,
                     bulk=bulk,
-                    prune=prune or watch,
+                    prune=prune,
                     retry_failed=retry_failed,
-                    allow_networks=allow_network,
                     report=report,
                     progress=progress,
                     cluster=cluster,
@@ -116,17 +131,26 @@ def ingest(
             print_failures(outcome)
             return outcome
 
-        if watch:
-            from ingest.watch import watch as watching
+        if not watch:
+            if once(paths, prune, report).failed_count:
+                raise typer.Exit(ITEMS_FAILED)
+            return
+        from ingest.report import report_file
+        from ingest.watch import watch as watching
 
-            for _ in watching([Path(path).expanduser() for path in paths], once):
+        folders = [Path(path).expanduser() for path in paths]
+        # One report of the whole watch, whatever the number of runs.
+        with report_file(report) as sink:
+            for _ in watching(folders, partial(once, report=sink), _warn):
                 pass
-        elif once().failed_count:
-            raise typer.Exit(ITEMS_FAILED)
+
+
+def _warn(line: str) -> None:
+    print(line, file=sys.stderr, flush=True)
 
 
 @contextmanager
-def _progress(paths: Sequence[str], quiet: bool) -> Iterator[Any]:
+def _progress(paths: Sequence[str | Path], quiet: bool) -> Iterator[Any]:
     from threading import Thread
 
     from tqdm import tqdm

@@ -71,6 +71,17 @@ def open_path(path: Path, options: Options) -> Items | CaptionFile:
     return lambda: walk(path, options.files, lambda inner, root: _below(inner, root, options))
 
 
+def is_bare(path: Path) -> bool:
+    """Whether a path is a folder that holds nothing to ingest, as where a disk is not mounted."""
+    if not path.is_dir():
+        return False
+    try:
+        items = open_path(path, Options())
+    except SourceError:  # there is something, then
+        return False
+    return not isinstance(items, CaptionFile) and next(items(), None) is None
+
+
 def open_captions(path: Path, options: Options) -> CaptionFile:
     """What is said to be a caption file: its name matters less than what is in it.
 
