@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+import base64
 import threading
-from collections.abc import Iterator
+import time
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import pytest
 from conftest import ColourEncoder
 from serving import library_of, paint
+from starlette.testclient import TestClient
 
 import twinlens
 from search.encoder import Encoder
@@ -20,18 +25,24 @@ from search.errors import (
     UsageError,
 )
 from search.models import Fingerprint
+from search.server import app as app_module
+from search.server import health_routes
 from search.server import library as module
+from search.server.app import create_app
 from search.server.library import Library, SharedEncoder
+from search.server.settings import Settings
 
 SOURCE = "local-dir:somewhere"
+SLOW = "local-dir:far-away"
 
 
 class Named(ColourEncoder):
     """A model that a name brings back."""
 
-    def __init__(self) -> None:
+    def __init__(self, source: str = SOURCE) -> None:
         super().__init__()
-        self.fingerprint = Fingerprint("colours", "none", 16, 8, "{}", source=SOURCE)
+        weights = source.rpartition(":")[2]
+        self.fingerprint = Fingerprint("colours", weights, 16, 8, "{}", source=source)
         self.logit_scale = 7.0
 
 
@@ -125,8 +136,11 @@ def test_a_model_that_is_another_one_now_is_refused() -> None:
 def test_the_model_says_how_far_it_is(library: Library, opened: list[str]) -> None:
     library.default = "first"
     assert library.model_state() == "not needed yet"
-    library.warm()
+    loading = library.warm()
+    assert loading is not None
+    loading.result(10)
     assert library.model_state() == "loaded"
+    assert library.warm() is None
     assert opened == [SOURCE]
 
 
@@ -179,3 +193,176 @@ def test_what_was_dropped_is_not_there(
     library.forget("first")
     with pytest.raises(CollectionNotFoundError, match="there are: second"):
         library.index("first")
+
+
+class Gated:
+    """Loads models; those of the first collection not before the gate is open."""
+
+    def __init__(self) -> None:
+        self.gate = threading.Event()
+        self.entered = threading.Event()
+        self.fails: list[Exception] = []
+
+    def __call__(self, name: str, **options: object) -> Encoder:
+        if name == SLOW:
+            self.entered.set()
+            assert self.gate.wait(30)
+        if self.fails:
+            raise self.fails.pop(0)
+        return Named(name)
+
+    @contextmanager
+    def opened_at_last(self) -> Iterator[None]:
+        """So that nobody waits for ever where a test fails."""
+        try:
+            yield
+        finally:
+            self.gate.set()
+
+
+@pytest.fixture
+def gated(monkeypatch: pytest.MonkeyPatch) -> Iterator[Gated]:
+    loads = Gated()
+    monkeypatch.setattr(module, "open_encoders", loads)
+    yield loads
+    loads.gate.set()
+
+
+@pytest.fixture
+def two(tmp_path: Path, photos: Path) -> Path:
+    """Two collections, the first of a model that takes long to load."""
+    for name, source in (("first", SLOW), ("second", SOURCE)):
+        with twinlens.open(tmp_path / "two.db", name, model=Named(source)) as index:
+            index.ingest(photos / "red.png", photos / "blue.png")
+    return tmp_path / "two.db"
+
+
+@contextmanager
+def served(db: Path, **settings: Any) -> Iterator[TestClient]:
+    """A server that loads its models itself."""
+    library = library_of(db, None)
+    library.default = settings["collection"]
+    try:
+        app = create_app(library, Settings.of(media=db.with_suffix(".media"), **settings))
+        with TestClient(app, "http://127.0.0.1", raise_server_exceptions=False) as client:
+            yield client
+    finally:
+        library.close()
+
+
+def test_while_a_model_loads_everything_else_answers(two: Path, gated: Gated, photos: Path) -> None:
+    picture = base64.b64encode((photos / "red.png").read_bytes()).decode()
+    asked: list[tuple[str, dict[str, Any]]] = [
+        ("/v1/search", {"query": "red"}),
+        ("/v1/search", {"query": {"image": {"base64": picture}}}),
+        ("/v1/search/many", {"queries": ["red"]}),
+        ("/v1/embed", {"texts": ["red"]}),
+        ("/v1/classify", {"labels": ["red", "blue"], "images": [{"base64": picture}]}),
+    ] * 4
+    with (
+        ThreadPoolExecutor(len(asked) + 1) as pool,
+        served(two, collection="second", warm=False) as client,
+        gated.opened_at_last(),
+    ):
+        waiting = [
+            pool.submit(client.post, path, json=said | {"collection": "first"})
+            for path, said in asked
+        ]
+        assert gated.entered.wait(10)
+        for path, said in asked:
+            assert pool.submit(client.post, path, json=said).result(20).status_code == 200
+        for path in ("/healthz", "/readyz", "/v1/collections"):
+            assert pool.submit(client.get, path).result(20).status_code == 200
+        assert not any(one.done() for one in waiting)
+        gated.gate.set()
+        assert [one.result(20).status_code for one in waiting] == [200] * len(asked)
+
+
+def test_a_server_is_ready_once_its_model_is_loaded(two: Path, gated: Gated) -> None:
+    with served(two, collection="first") as client:
+        answer = client.get("/readyz")
+        assert (answer.status_code, answer.json()["status"]) == (503, "loading")
+        gated.gate.set()
+        until(lambda: client.get("/readyz").status_code == 200)
+        assert client.get("/readyz").json()["model"] == "loaded"
+
+
+def test_a_server_whose_model_cannot_be_loaded_says_so_and_tries_again(
+    two: Path, gated: Gated, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(app_module, "WARM_AGAIN", 0.2)
+    gated.gate.set()
+    gated.fails = [ModelError("not now")] * 3
+    with served(two, collection="first") as client:
+        until(lambda: client.get("/readyz").json()["status"] == "no model")
+        until(lambda: client.get("/readyz").json()["status"] == "ok")
+
+
+def test_a_server_stops_while_its_model_is_loading(two: Path, gated: Gated) -> None:
+    with served(two, collection="first"):
+        assert gated.entered.wait(10)
+    assert not gated.gate.is_set()
+
+
+def test_a_database_that_hangs_is_none(
+    two: Path, gated: Gated, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(health_routes, "PATIENCE", 0.2)
+    hangs = threading.Event()
+    looks: list[str] = []
+    with served(two, collection="second", warm=False) as client:
+        library = client.app.state.context.library  # type: ignore[attr-defined]
+
+        def exists(name: str) -> bool:
+            looks.append(name)
+            return hangs.wait(30)
+
+        monkeypatch.setattr(library.store, "exists", exists)
+        for _ in range(12):
+            answer = client.get("/readyz")
+            assert (answer.status_code, answer.json()["status"]) == (503, "no database")
+            assert client.get("/healthz").status_code == 200
+        assert looks == ["second"], "the question is asked once, however often it is waited for"
+        hangs.set()
+        until(lambda: client.get("/readyz").status_code == 200)
+
+
+def test_one_collection_that_hangs_holds_up_no_other(
+    library: Library, opened: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    hangs, entered = threading.Event(), threading.Event()
+    there = library.store.exists
+
+    def exists(name: str) -> bool:
+        if name == "first":
+            entered.set()
+            assert hangs.wait(30)
+        return there(name)
+
+    before = library.index("first")
+    monkeypatch.setattr(module, "FRESH", 0.0)
+    monkeypatch.setattr(library.store, "exists", exists)
+    with ThreadPoolExecutor(1) as pool:
+        looking = pool.submit(library.index, "first")
+        assert entered.wait(10)
+        assert library.index("second").collection == "second"
+        assert library.index("first") is before, "what it was, until it is known to be another"
+        hangs.set()
+        assert looking.result(10) is before
+    assert not library._turns
+
+
+def test_models_that_were_not_used_for_long_are_let_go(
+    library: Library, opened: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(module, "MAX_MODELS", 1)
+    before = library.index("first")
+    library.encoder(Named("local-dir:another").fingerprint)
+    assert library.index("first") is not before
+
+
+def until(met: Callable[[], bool], seconds: float = 20.0) -> None:
+    end = time.monotonic() + seconds
+    while not met():
+        assert time.monotonic() < end
+        time.sleep(0.02)

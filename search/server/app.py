@@ -59,6 +59,8 @@ _ROUTES = (
 )
 #: Turns for work that keeps the model busy for long: the rest of its time is for searches.
 HEAVY = 1
+#: Seconds after which loading the model is tried again.
+WARM_AGAIN = 30.0
 
 
 def create_app(library: Library, settings: Settings, *, read: Read = read_file) -> FastAPI:
@@ -98,6 +100,7 @@ def create_app(library: Library, settings: Settings, *, read: Read = read_file) 
 
     @asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncIterator[None]:
+        ctx.state.warming = "loading" if settings.warm else ""
         warming = asyncio.create_task(_warm(ctx)) if settings.warm else None
         yield
         if warming is not None:
@@ -143,11 +146,20 @@ def _middleware(ctx: Context) -> list[Middleware]:
 
 
 async def _warm(ctx: Context) -> None:
-    """Load the model before the first query needs it; one that cannot be is told by that query."""
-    try:
-        await ctx.run(ctx.library.warm)
-    except TwinlensError as error:
-        log.warning("%s", error)
+    """Load the model before the first query needs it, until it is loaded; tell why it is not."""
+    told = ""
+    while ctx.state.warming:
+        try:
+            loading = await ctx.run(ctx.library.warm)
+            if loading is not None:
+                await asyncio.shield(asyncio.wrap_future(loading))
+            ctx.state.warming = ""
+        except TwinlensError as error:
+            if str(error) != told:
+                told = str(error)
+                log.warning("%s", error)
+            ctx.state.warming = "cannot be loaded"
+            await asyncio.sleep(WARM_AGAIN)
 
 
 def _version() -> str:

@@ -60,6 +60,7 @@ def router(ctx: Context) -> APIRouter:
         if len(said.labels) * len(templates) > ctx.settings.max_labels:
             raise UsageError(f"at most {ctx.settings.max_labels} labels times templates")
         index = await ctx.index(request, said.collection)
+        await ctx.loaded(index)
         corpus = index.engine.corpus
 
         def work() -> list[dict[str, Any]]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
@@ -33,9 +34,12 @@ class State:
 
     Attributes:
         leaving: whether it was told to stop, and asks its clients to go.
+        warming: what the default collection's model is, from the start until it is loaded:
+            "loading", or "cannot be loaded" while it is tried again; "" from then on.
     """
 
     leaving: bool = False
+    warming: str = ""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -89,6 +93,16 @@ class Context:
         key = key_of(request)
         tenant = key.tenant if key is not None else ""
         return await self.run(self.library.index, name, tenant, create=create)
+
+    async def loaded(self, index: Served) -> None:
+        """Wait until a collection's model is loaded, in no thread that other collections need.
+
+        Raises:
+            ModelError, ModelMismatchError: it cannot be.
+        """
+        loading = self.library.loading(index.engine.corpus.fingerprint)
+        if loading is not None:
+            await asyncio.shield(asyncio.wrap_future(loading))
 
     async def run(self, work: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
         """Do what takes time, decoding or asking Milvus, in one of a bounded number of threads."""

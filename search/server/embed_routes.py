@@ -51,6 +51,7 @@ def router(ctx: Context) -> APIRouter:
         if bool(said.texts) == bool(said.images or body.files):
             raise UsageError("send either texts or pictures to embed")
         index = await ctx.index(request, said.collection)
+        await ctx.loaded(index)
         fingerprint = index.engine.corpus.fingerprint
 
         def work() -> Rows:

@@ -2,20 +2,34 @@
 
 from __future__ import annotations
 
+import asyncio
 from typing import Any
 
 from fastapi import APIRouter, Response
 from starlette.responses import JSONResponse
 
-from search.errors import StoreError
 from search.server import metrics, schemas
 from search.server.context import Context
+
+#: Seconds in which the database must answer, for who asks whether it does.
+PATIENCE = 2.0
 
 
 def router(ctx: Context) -> APIRouter:
     """The routes of health."""
     routes = APIRouter(tags=["health"])
+    checking: asyncio.Task[None] | None = None
     private = [] if ctx.settings.loopback else [ctx.need("read")]
+
+    async def database() -> bool:
+        """Whether the database answers; those who ask at once share the question."""
+        nonlocal checking
+        if checking is None or checking.done():
+            checking = asyncio.create_task(ctx.run(ctx.library.check))
+            checking.add_done_callback(lambda done: done.cancelled() or done.exception())
+        asked = checking
+        await asyncio.wait([asked], timeout=PATIENCE)
+        return asked.done() and not asked.cancelled() and asked.exception() is None
 
     @routes.get("/healthz", response_model=schemas.Health)
     async def healthz() -> JSONResponse:
@@ -30,20 +44,16 @@ def router(ctx: Context) -> APIRouter:
     async def readyz() -> JSONResponse:
         """Whether searches would be answered now: the database answers, the model is loaded."""
         status = "ok"
+        model = ctx.state.warming or ctx.library.model_state()
         if ctx.state.leaving:
             status = "stopping"
-        elif ctx.library.model_state() == "loading":
+        elif model == "loading":
             status = "loading"
-        else:
-            try:
-                await ctx.run(ctx.library.check)
-            except StoreError:
-                status = "no database"
-        said: dict[str, Any] = {
-            "status": status,
-            "backend": ctx.library.backend,
-            "model": ctx.library.model_state(),
-        }
+        elif not await database():
+            status = "no database"
+        elif ctx.state.warming:
+            status = "no model"
+        said: dict[str, Any] = {"status": status, "backend": ctx.library.backend, "model": model}
         return JSONResponse(said, 200 if status == "ok" else 503)
 
     @routes.get(

@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import Future
+from contextlib import contextmanager
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any, Protocol
 
 from search.encoder import Encoder, Pixels, Rows, open_encoders
@@ -49,9 +52,8 @@ class SharedEncoder:
     def __init__(self, fingerprint: Fingerprint, load: Callable[[], Encoder]) -> None:
         self._fingerprint = fingerprint
         self._load = load
-        self._loaded: Encoder | None = None
+        self._made: Future[Encoder] | None = None
         self._guard = threading.Lock()
-        self._loading = False
 
     @property
     def fingerprint(self) -> Fingerprint:
@@ -60,26 +62,32 @@ class SharedEncoder:
     @property
     def state(self) -> str:
         """ "loaded", "loading" or "not needed yet"."""
-        if self._loaded is not None:
-            return "loaded"
-        return "loading" if self._loading else "not needed yet"
+        made = self._made
+        if made is None:
+            return "not needed yet"
+        return "loaded" if made.done() else "loading"
+
+    def begin(self) -> Future[Encoder]:
+        """Load it in a thread of its own, unless that is done already; what becomes the encoder.
+
+        It fails with ``ModelError`` where it cannot be loaded, and with ``ModelMismatchError``
+        where it is not the collections' any more; asked again, it is tried again. It is shared: do
+        not cancel it.
+        """
+        with self._guard:
+            made = self._made
+            if made is None:
+                made = self._made = Future()
+                # A daemon: a server that is told to stop does not wait for a download.
+                threading.Thread(
+                    target=self._make, args=(made,), name="twinlens-model", daemon=True
+                ).start()
+            return made
 
     def load(self) -> Encoder:
-        """The encoder itself.
-
-        Raises:
-            ModelError: it cannot be loaded; asked again, it is tried again.
-            ModelMismatchError: it is not the collections' any more.
-        """
-        if self._loaded is None:
-            with self._guard:
-                if self._loaded is None:
-                    self._loading = True
-                    try:
-                        self._loaded = self._checked(self._load())
-                    finally:
-                        self._loading = False
-        return self._loaded
+        """The encoder itself; see ``begin`` for what it raises."""
+        made = self._made
+        return (made if made is not None else self.begin()).result()
 
     @property
     def image_batch(self) -> int:
@@ -100,6 +108,15 @@ class SharedEncoder:
             raise AttributeError(name)
         return getattr(self.load(), name)
 
+    def _make(self, made: Future[Encoder]) -> None:
+        try:
+            encoder = self._checked(self._load())
+        except BaseException as error:  # noqa: BLE001 - handed to those who wait
+            self._made = None
+            made.set_exception(error)
+        else:
+            made.set_result(encoder)
+
     def _checked(self, encoder: Encoder) -> Encoder:
         if encoder.fingerprint.digest != self._fingerprint.digest:
             raise ModelMismatchError(
@@ -109,8 +126,33 @@ class SharedEncoder:
         return encoder
 
 
+@dataclass(frozen=True, slots=True)
+class _Held:
+    """An opened collection, its generation's identity, its encoder, and when it was seen."""
+
+    index: Served
+    generation: str
+    encoder: Encoder
+    since: float
+
+    @property
+    def fresh(self) -> bool:
+        return time.monotonic() - self.since < FRESH
+
+
+@dataclass(slots=True)
+class _Turn:
+    """Whose turn it is to open a collection, and how many want it."""
+
+    lock: threading.Lock = field(default_factory=threading.Lock)
+    wanted: int = 0
+
+
 class Library:
     """The collections of one database; from any thread.
+
+    What takes time, asking Milvus and loading models, is done while nothing is held that the other
+    collections need.
 
     Args:
         store: the database; ``close`` closes it.
@@ -138,9 +180,11 @@ class Library:
         self._model = model
         self._device = device
         self._precision = precision
-        self._held: dict[str, tuple[Served, int, float]] = {}
+        self._held: dict[str, _Held] = {}
+        self._turns: dict[str, _Turn] = {}
         self._encoders: dict[str, SharedEncoder] = {}
-        self._guard = threading.RLock()
+        #: Of the dictionaries, and of nothing that takes time.
+        self._guard = threading.Lock()
 
     @property
     def backend(self) -> str:
@@ -183,23 +227,26 @@ class Library:
                 shared = SharedEncoder(fingerprint, lambda: self._open(fingerprint))
             self._encoders[fingerprint.digest] = shared  # the latest used is the last
             for digest in list(self._encoders)[:-MAX_MODELS]:
-                del self._encoders[digest]
+                self._drop(self._encoders.pop(digest))
             return shared
+
+    def loading(self, fingerprint: Fingerprint) -> Future[Encoder] | None:
+        """What becomes the encoder of a model that is not loaded yet; ``None`` where it is."""
+        encoder = self.encoder(fingerprint)
+        if not isinstance(encoder, SharedEncoder) or encoder.state == "loaded":
+            return None
+        return encoder.begin()
 
     def model_state(self) -> str:
         """Of the default collection's model: "loaded", "loading" or "not needed yet"."""
-        with self._guard:
-            held = self._held.get(self.default)
-        if held is None:
-            return "not needed yet"
-        return str(getattr(self.encoder(held[0].engine.corpus.fingerprint), "state", "loaded"))
+        held = self._held.get(self.default)
+        return "not needed yet" if held is None else str(getattr(held.encoder, "state", "loaded"))
 
-    def warm(self) -> None:
-        """Load the default collection's model, where there is that collection."""
-        if self.store.exists(self.default):
-            encoder = self.encoder(self.index().engine.corpus.fingerprint)
-            if isinstance(encoder, SharedEncoder):
-                encoder.load()
+    def warm(self) -> Future[Encoder] | None:
+        """Begin to load the default collection's model; ``None`` where there is none to load."""
+        if not self.store.exists(self.default):
+            return None
+        return self.loading(self.index().engine.corpus.fingerprint)
 
     def check(self) -> None:
         """Raise ``StoreError`` where the database does not answer."""
@@ -207,7 +254,7 @@ class Library:
 
     def forget(self, name: str) -> None:
         """Open a collection anew when it is next asked for: it was changed, or dropped."""
-        with self._guard:
+        with self._turn(name) as turn, turn.lock, self._guard:
             self._held.pop(name, None)
 
     def close(self) -> None:
@@ -217,23 +264,63 @@ class Library:
         self.store.close()
 
     def _opened(self, name: str, create: bool, model: str) -> Served:
-        with self._guard:
-            held = self._held.get(name)
-            now = time.monotonic()
-            if held is not None and now - held[2] < FRESH:
-                return held[0]
-            if not self.store.exists(name):
-                self._held.pop(name, None)
-                if not create:
-                    raise self._missing(name)
-                return self._opener(name, self._new_model(model))
+        held = self._held.get(name)
+        if held is not None and held.fresh:
+            return held.index
+        with self._turn(name) as turn:
+            # While somebody looks whether it is still the same, the others go on with what it was.
+            if not turn.lock.acquire(blocking=held is None):
+                assert held is not None
+                return held.index
+            try:
+                index = self._looked_up(name)
+            finally:
+                turn.lock.release()
+        if index is not None:
+            return index
+        if not create:
+            raise self._missing(name)
+        return self._opener(name, self._new_model(model))
+
+    def _looked_up(self, name: str) -> Served | None:
+        """The collection as it is now; ``None`` where there is none. One thread at a time."""
+        held = self._held.get(name)
+        if held is not None and held.fresh:
+            return held.index
+        found = None
+        if self.store.exists(name):
             generation = self.store.corpus(name).generation
-            if held is not None and held[1] == generation.number:
-                self._held[name] = held[0], held[1], now
-                return held[0]
-            opened = self._opener(name, self.encoder(generation.fingerprint))
-            self._held[name] = opened, generation.number, now
-            return opened
+            now = time.monotonic()
+            if held is not None and held.generation == generation.identity:
+                found = replace(held, since=now)
+            else:
+                encoder = self.encoder(generation.fingerprint)
+                found = _Held(self._opener(name, encoder), generation.identity, encoder, now)
+        with self._guard:
+            if found is None:
+                self._held.pop(name, None)
+            else:
+                self._held[name] = found
+        return found.index if found is not None else None
+
+    @contextmanager
+    def _turn(self, name: str) -> Iterator[_Turn]:
+        """The turn at a collection's name, which is there as long as somebody wants it."""
+        with self._guard:
+            turn = self._turns.setdefault(name, _Turn())
+            turn.wanted += 1
+        try:
+            yield turn
+        finally:
+            with self._guard:
+                turn.wanted -= 1
+                if not turn.wanted:
+                    del self._turns[name]
+
+    def _drop(self, encoder: Encoder) -> None:
+        """Let go of the collections that hold an encoder, and so of the model; guarded."""
+        for name in [name for name, held in self._held.items() if held.encoder is encoder]:
+            del self._held[name]
 
     def _open(self, fingerprint: Fingerprint) -> Encoder:
         if not fingerprint.source:

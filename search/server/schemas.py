@@ -6,8 +6,8 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Discriminator, Field, Tag, create_model
 
-from search.corpus import MAX_LIMIT
 from search.query import MAX_PARTS, MAX_QUERY_TEXT, MAX_WEIGHT
+from search.request import MAX_LIMIT
 from search.server.settings import Settings
 
 #: Characters of an address.
@@ -362,7 +362,10 @@ class Health(Given):
 
 
 class Ready(Given):
-    """Whether searches would be answered: "ok", "loading", "stopping" or "no database"."""
+    """Whether searches would be answered: "ok", or why not.
+
+    That is "loading", "no model", "no database" or "stopping".
+    """
 
     status: str
     backend: str

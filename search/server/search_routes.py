@@ -82,6 +82,7 @@ def router(ctx: Context) -> APIRouter:
         }
         (question,) = await questions([asking], options, asking.quick)
         index = await ctx.index(request, said.collection)
+        await ctx.loaded(index)
         name = index.collection
         hits = await ctx.batcher.search(index.engine, question)
         took = _milliseconds(began)
@@ -108,6 +109,7 @@ def router(ctx: Context) -> APIRouter:
         quick = all(one.quick for one in asked)
         made = await questions(asked, _options(said), quick)
         index = await ctx.index(request, said.collection)
+        await ctx.loaded(index)
         name, engine = index.collection, index.engine
         found = await asyncio.gather(
             *(ctx.batcher.search(engine, question) for question in made), return_exceptions=True
