@@ -65,7 +65,9 @@ def test_what_gathers_while_a_batch_is_answered_is_answered_at_once(
         first = await _held(batcher, filled, gated)
         many = [
             asyncio.create_task(
-                batcher.search(filled.engine, Request.of(colour, limit=1, target=target))
+                batcher.search(
+                    filled.engine, Request.of(f"something {colour}", limit=1, target=target)
+                )
             )
             for colour in COLOURS
             for target in ("images", "texts")
@@ -82,7 +84,7 @@ def test_what_gathers_while_a_batch_is_answered_is_answered_at_once(
 
     with filled:
         asyncio.run(ask())
-    # Each word is asked for twice, and encoded once.
+    # Each is asked for twice, and encoded once.
     assert gated.passes == [1, len(COLOURS)]
 
 
