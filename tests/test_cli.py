@@ -17,6 +17,7 @@ from PIL import Image
 
 import twinlens
 import twinlens_cli
+from twinlens_cli.ingest import _summary
 from twinlens_cli.tables import LISTED
 
 MAIN = "import twinlens; twinlens.main()"
@@ -351,6 +352,28 @@ def test_paths_are_taken_out(run: Run, coloured: list[str], photos: Path) -> Non
     assert "nothing was deleted" in nothing.complaint
 
 
+def test_one_is_not_many(run: Run, paint: Callable[..., Path], tmp_path: Path) -> None:
+    picture = paint("red")
+    picture.with_suffix(".txt").write_text("a red picture\nred, said again\n")
+    (tmp_path / "photos" / "copy.png").write_bytes(picture.read_bytes())
+    options = ["--db", str(tmp_path / "one.db")]
+    with twinlens.open(tmp_path / "one.db", model=ColourEncoder()) as index:
+        report = index.ingest(tmp_path / "photos")
+        told = _summary(report, index)
+    assert told.startswith("1 image and 2 texts encoded, 1 more path of stored images in ")
+    assert told.endswith("twinlens now holds 1 image and 2 texts (colours:none)")
+    assert run("export", tmp_path / "out", *options).out.startswith(
+        "exported 1 image, 2 texts, 2 files to "
+    )
+    assert "1 group of 2 files" in run("duplicates", *options).out
+    run("delete", tmp_path / "photos" / "copy.png", *options)
+    done = run("delete", "--all", "--yes", *options)
+    assert done.out == "deleted twinlens: 1 image, 2 texts\n"
+    planned = run("plan", "--images", "1", "--captions", "1").out
+    assert planned.startswith("1 image and 1 text of ")
+    assert "on 1 GPU at" in planned
+
+
 def test_the_whole_collection_goes_only_when_asked(
     run: Run, coloured: list[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -413,6 +436,39 @@ def test_a_search_that_makes_no_sense(run: Run, corpus: Corpus, args: list[str],
     done = run(*args, *corpus.options)
     assert done.code == 2, done
     assert says in done.complaint
+
+
+@pytest.mark.parametrize(
+    ("args", "says"),
+    [
+        (["ingest", ".", "--dry-run", "--watch"], "leave out --watch"),
+        (["ingest", ".", "--dry-run", "--report", "x"], "nothing that --report could tell of"),
+        (["reindex", "--memory", "3", "--index", "HNSW"], "--memory is what --index auto"),
+        (["reindex", "--memory", "3", "-m", "starter"], "--memory is what --index auto"),
+        (["reindex", "--drop-unreadable", "--drop-old"], "--drop-unreadable goes with"),
+        (["search", "--queries", "/nope"], "/nope cannot be read: No such file or directory"),
+        (["search", "x", "--queries", "/nope"], "--queries takes words from the file"),
+    ],
+)
+def test_what_would_be_passed_over_is_refused(
+    run: Run, coloured: list[str], args: list[str], says: str
+) -> None:
+    done = run(*args, *coloured)
+    assert done.code == 2, done
+    assert says in done.complaint
+
+
+@pytest.mark.parametrize(
+    "option", [["-m", "starter"], ["--index", "HNSW"], ["--vectors", "float16"], ["--shards", "2"],
+               ["--replicas", "2"], ["--mmap"], ["--no-mmap"]]
+)  # fmt: skip
+def test_a_rollback_takes_no_changes(run: Run, coloured: list[str], option: list[str]) -> None:
+    done = run("reindex", "--rollback", *option, *coloured)
+    changes = "--model, --index, --vectors, --shards, --replicas, --mmap"
+    assert done.code == 2
+    assert done.complaint == f"--rollback builds nothing anew: leave out {changes}"
+    nothing = run("reindex", *coloured).complaint
+    assert nothing == f"say what to change: {changes}, --rollback, --drop-old"
 
 
 def test_an_option_that_there_is_none(run: Run) -> None:
@@ -591,6 +647,16 @@ def test_help_imports_nothing_heavy(args: list[str]) -> None:
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert "Usage: " in done.stdout
     assert done.stdout.splitlines()[-1] == "[]"
+
+
+def test_many_options_stand_in_groups() -> None:
+    import typer
+
+    root = typer.main.get_command(twinlens_cli.app)
+    for name, command in getattr(root, "commands").items():  # noqa: B009
+        options = [one for one in command.params if one.param_type_name == "option"]
+        loose = [one.name for one in options if not getattr(one, "rich_help_panel", None)]
+        assert len(options) <= 12 or loose in ([], ["help"]), name
 
 
 def test_every_command_and_option_explains_itself() -> None:

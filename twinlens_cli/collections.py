@@ -12,8 +12,19 @@ import typer
 import twinlens
 from search.errors import TwinlensError, UsageError
 from twinlens_cli.exits import ITEMS_FAILED
-from twinlens_cli.options import AsJson, Collection, Database, Device, Laying, Quiet
+from twinlens_cli.options import (
+    LAYOUT,
+    MODEL,
+    AsJson,
+    Collection,
+    Database,
+    Device,
+    Laying,
+    Quiet,
+    names_of,
+)
 from twinlens_cli.tables import new_table, print_failures, show
+from twinlens_cli.words import counted, held
 
 if TYPE_CHECKING:
     from search.collection import CollectionInfo
@@ -42,7 +53,8 @@ def info(database: Database, as_json: AsJson = False) -> None:
     show(table)
     for one in infos:
         if one.unindexed:
-            print(f"{one.name}: {one.unindexed:,} rows wait for their index")
+            wait = "waits for its" if one.unindexed == 1 else "wait for their"
+            print(f"{one.name}: {counted(one.unindexed, 'row')} {wait} index")
 
 
 def _held(database: Database) -> tuple[str, str, str, list[CollectionInfo]]:
@@ -81,13 +93,12 @@ def delete(
                 )
             print(f"deleted {count} from {place.collection}")
             return
-        held = index.info()
-        if not yes and not typer.confirm(
-            f"Delete {place.collection} with {held.images} images and {held.texts} texts?"
-        ):
+        now = index.info()
+        holding = held(now.images, now.texts)
+        if not yes and not typer.confirm(f"Delete {place.collection}, {holding}?"):
             raise TwinlensError("nothing was deleted")
         index.drop()
-    print(f"deleted {place.collection}: {held.images} images, {held.texts} texts")
+    print(f"deleted {place.collection}: {holding}")
 
 
 def export(
@@ -97,7 +108,7 @@ def export(
     """Write a collection to a folder of Parquet and .npy files, to be imported anywhere."""
     with place.open() as index:
         done = index.export(folder)
-    print(f"exported {done.images} images, {done.texts} texts, {done.files} files to {done.folder}")
+    print(f"exported {held(done.images, done.texts, done.files)} to {done.folder}")
 
 
 def import_(
@@ -107,38 +118,61 @@ def import_(
     """Bring an export back, into this or any other database, as it was."""
     with place.open() as index:
         done = index.import_(folder)
-    counts = f"{done.images} images, {done.texts} texts, {done.files} files"
-    print(f"imported {counts} into {place.collection}")
+    print(f"imported {held(done.images, done.texts, done.files)} into {place.collection}")
 
 
 def reindex(
     place: Collection,
     laying: Laying,
     memory: Annotated[
-        float, typer.Option(help="GiB the server has for vectors, for --index auto.", min=0)
+        float,
+        typer.Option(
+            help="GiB the server has for vectors, for --index auto.", min=0, rich_help_panel=LAYOUT
+        ),
     ] = 0.0,
     drop_unreadable: Annotated[
         bool,
-        typer.Option("--drop-unreadable", help="Go on without pictures that cannot be read again."),
+        typer.Option(
+            "--drop-unreadable",
+            help="Go on without pictures that cannot be read again.",
+            rich_help_panel="Run",
+        ),
     ] = False,
     rollback: Annotated[
-        bool, typer.Option("--rollback", help="Serve the generation before again.")
+        bool,
+        typer.Option(
+            "--rollback", help="Serve the generation before again.", rich_help_panel="Run"
+        ),
     ] = False,
     drop_old: Annotated[
-        bool, typer.Option("--drop-old", help="Delete what is not served any more.")
+        bool,
+        typer.Option(
+            "--drop-old", help="Delete what is not served any more.", rich_help_panel="Run"
+        ),
     ] = False,
     model: Annotated[
-        str, typer.Option("--model", "-m", help="The new encoder. Default: the present one.")
+        str,
+        typer.Option(
+            "--model",
+            "-m",
+            help="The new encoder. Default: the present one.",
+            rich_help_panel=MODEL,
+        ),
     ] = "",
     device: Device = "auto",
     quiet: Quiet = False,
 ) -> None:
     """Build a collection anew for another model or index, beside the one that is served."""
     building = bool(model or laying.options)
+    changes = ", ".join(["--model", *names_of(Laying)])
     if rollback and building:
-        raise UsageError("--rollback goes with neither --model nor --index nor --vectors")
+        raise UsageError(f"--rollback builds nothing anew: leave out {changes}")
+    if memory and laying.options.get("index") != "auto":
+        raise UsageError("--memory is what --index auto chooses by: say that, too")
+    if drop_unreadable and not building:
+        raise UsageError(f"--drop-unreadable goes with what is built anew: {changes}")
     if not (building or rollback or drop_old):
-        raise UsageError("say what to change: --model, --index, --vectors, --rollback, --drop-old")
+        raise UsageError(f"say what to change: {changes}, --rollback, --drop-old")
     with place.open(device) as index:
         if rollback:
             print(f"{place.collection} is served from generation {index.rollback().number} again")
@@ -157,21 +191,22 @@ def reindex(
             if not outcome.switched:
                 print(
                     f"generation {outcome.generation} is not served: "
-                    f"{outcome.failed_count} pictures cannot be read again. Bring them back, or "
-                    "say --drop-unreadable",
+                    f"{counted(outcome.failed_count, 'picture')} cannot be read again. Bring back "
+                    "what is missing, or say --drop-unreadable",
                     file=sys.stderr,
                 )
                 raise typer.Exit(ITEMS_FAILED)
             if not quiet:
-                held = index.info()
+                now = index.info()
                 print(
-                    f"{outcome.images} images and {outcome.texts} texts in "
+                    f"{held(outcome.images, outcome.texts)} in "
                     f"{outcome.seconds:.1f} s; {place.collection} is served from generation "
-                    f"{outcome.generation} ({held.fingerprint.label}, {held.index})"
+                    f"{outcome.generation} ({now.fingerprint.label}, {now.index})"
                 )
         if drop_old:
             dropped = index.drop_old()
-            print(f"deleted {len(dropped)} earlier or unfinished generations of {place.collection}")
+            earlier = counted(len(dropped), "earlier or unfinished generation")
+            print(f"deleted {earlier} of {place.collection}")
 
 
 def _index_of(one: CollectionInfo) -> str:

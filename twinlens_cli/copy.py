@@ -10,6 +10,7 @@ import typer
 
 import twinlens
 from twinlens_cli.options import Laying, Quiet
+from twinlens_cli.words import counted, held
 
 if TYPE_CHECKING:
     from ingest.report import Progress
@@ -62,8 +63,8 @@ def copy(
         )
     if not quiet:
         print(
-            f"{outcome.collection} holds {outcome.images} images, {outcome.texts} texts, "
-            f"{outcome.files} files as {source} does; {outcome.written} rows written in "
+            f"{outcome.collection} holds {held(outcome.images, outcome.texts, outcome.files)} as "
+            f"{source} does; {counted(outcome.written, 'row')} written in "
             f"{outcome.seconds:.1f} s ({outcome.rows_per_second:.0f}/s), "
-            f"{outcome.compared} compared"
+            f"{outcome.compared:,} compared"
         )

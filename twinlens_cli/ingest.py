@@ -13,8 +13,9 @@ import typer
 import twinlens
 from search.errors import UsageError
 from twinlens_cli.exits import ITEMS_FAILED
-from twinlens_cli.options import Laying, ModelCollection, Quiet
+from twinlens_cli.options import OUTPUT, Laying, ModelCollection, Quiet
 from twinlens_cli.tables import print_failures, print_preview
+from twinlens_cli.words import counted
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -35,18 +36,34 @@ def ingest(
     ],
     captions: Annotated[
         str | None,
-        typer.Option(help="Captions for the pictures: JSON, CSV, Parquet, COCO, Flickr."),
+        typer.Option(
+            help="Captions for the pictures: JSON, CSV, Parquet, COCO, Flickr.",
+            rich_help_panel="Source",
+        ),
     ] = None,
     include: Annotated[
-        list[str], typer.Option(help="Take only files matching this glob; can be repeated.")
+        list[str],
+        typer.Option(
+            help="Take only files matching this glob; can be repeated.", rich_help_panel="Source"
+        ),
     ] = [],  # noqa: B006 - typer reads the default, nobody changes it
     exclude: Annotated[
-        list[str], typer.Option(help="Pass over files matching this glob; can be repeated.")
+        list[str],
+        typer.Option(
+            help="Pass over files matching this glob; can be repeated.", rich_help_panel="Source"
+        ),
     ] = [],  # noqa: B006
-    image_column: Annotated[str, typer.Option(help="The caption file's picture column.")] = "",
-    caption_column: Annotated[str, typer.Option(help="The caption file's text column.")] = "",
+    image_column: Annotated[
+        str, typer.Option(help="The caption file's picture column.", rich_help_panel="Source")
+    ] = "",
+    caption_column: Annotated[
+        str, typer.Option(help="The caption file's text column.", rich_help_panel="Source")
+    ] = "",
     embeddings_model: Annotated[
-        str, typer.Option(help="Which model made the embeddings among the paths.")
+        str,
+        typer.Option(
+            help="Which model made the embeddings among the paths.", rich_help_panel="Source"
+        ),
     ] = "",
     bulk: Annotated[
         str,
@@ -54,20 +71,33 @@ def ingest(
             help="Have the server import what is new from storage it reads: s3://bucket/prefix, "
             "or a folder.",
             show_default=False,
+            rich_help_panel="Run",
         ),
     ] = "",
     prune: Annotated[
-        bool, typer.Option("--prune", help="Delete pictures of these folders that are gone.")
+        bool,
+        typer.Option(
+            "--prune", help="Delete pictures of these folders that are gone.", rich_help_panel="Run"
+        ),
     ] = False,
     retry_failed: Annotated[
-        bool, typer.Option("--retry-failed", help="Try items again that failed before.")
+        bool,
+        typer.Option(
+            "--retry-failed", help="Try items again that failed before.", rich_help_panel="Run"
+        ),
     ] = False,
     refresh: Annotated[
-        bool, typer.Option("--refresh", help="Fetch pictures on the web again.")
+        bool,
+        typer.Option(
+            "--refresh", help="Fetch pictures on the web again.", rich_help_panel="Fetching"
+        ),
     ] = False,
     allow_network: Annotated[
         list[str],
-        typer.Option(help="A network that is not public, to fetch from all the same: 10.0.0.0/8."),
+        typer.Option(
+            help="A network that is not public, to fetch from all the same: 10.0.0.0/8.",
+            rich_help_panel="Fetching",
+        ),
     ] = [],  # noqa: B006
     watch: Annotated[
         bool,
@@ -75,17 +105,22 @@ def ingest(
             "--watch",
             help="Go on, and keep in step with the folders: what is deleted there is deleted here, "
             "as with --prune.",
+            rich_help_panel="Run",
         ),
     ] = False,
     dry_run: Annotated[
-        bool, typer.Option("--dry-run", help="Only say what would be done.")
+        bool, typer.Option("--dry-run", help="Only say what would be done.", rich_help_panel="Run")
     ] = False,
     cluster: Annotated[
         str,
-        typer.Option(help="Read and encode on a Ray cluster: local, auto or HOST:6379."),
+        typer.Option(
+            help="Read and encode on a Ray cluster: local, auto or HOST:6379.",
+            rich_help_panel="Run",
+        ),
     ] = "",
     report: Annotated[
-        Path | None, typer.Option(help="Write a JSON line for every item to this file.")
+        Path | None,
+        typer.Option(help="Write a JSON line for every item to this file.", rich_help_panel=OUTPUT),
     ] = None,
     quiet: Quiet = False,
 ) -> None:
@@ -170,10 +205,10 @@ def _progress(paths: Sequence[str | Path], quiet: bool) -> Iterator[Any]:
 
 def _summary(report: IngestReport, index: twinlens.Index | twinlens.RemoteIndex) -> str:
     rate = report.images / report.seconds if report.seconds else 0.0
-    parts = [f"{report.images} images and {report.texts} texts encoded"]
+    parts = [f"{counted(report.images, 'image')} and {counted(report.texts, 'text')} encoded"]
     for count, what in (
         (report.unchanged, "unchanged"),
-        (report.duplicates, "more paths of stored images"),
+        (report.duplicates, f"more path{'s' * (report.duplicates > 1)} of stored images"),
         (report.updated, "updated"),
         (report.removed, "removed"),
         (report.missing, "gone from disk but kept (--prune removes them)"),
@@ -181,11 +216,11 @@ def _summary(report: IngestReport, index: twinlens.Index | twinlens.RemoteIndex)
         (report.failed_before, "failed before and unchanged (--retry-failed tries again)"),
     ):
         if count:
-            parts.append(f"{count} {what}")
+            parts.append(f"{count:,} {what}")
     speed = f", {rate:.0f} images/s" if report.images else ""
     held = index.info()
     return (
         f"{', '.join(parts)} in {report.seconds:.1f} s{speed}\n"
-        f"{held.name} now holds {held.images} images and {held.texts} texts "
+        f"{held.name} now holds {counted(held.images, 'image')} and {counted(held.texts, 'text')} "
         f"({held.fingerprint.label})"
     )

@@ -18,15 +18,24 @@ from search.errors import UsageError
 if TYPE_CHECKING:
     from search.layout import LayoutOptions
 
+#: What stands together in the help of whichever command has it.
+COLLECTION = "Collection"
+MODEL = "Model"
+LAYOUT = "Layout"
+OUTPUT = "Output"
+
 Device = Annotated[
     str,
     typer.Option(
         envvar="TWINLENS_DEVICE",
         help="auto, cpu, mps, cuda, cuda:1, openvino; several: cuda:0,cuda:1 or cuda:all.",
+        rich_help_panel=MODEL,
     ),
 ]
-AsJson = Annotated[bool, typer.Option("--json", help="JSON lines for programs.")]
-Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="Only errors.")]
+AsJson = Annotated[
+    bool, typer.Option("--json", help="JSON lines for programs.", rich_help_panel=OUTPUT)
+]
+Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="Only errors.", rich_help_panel=OUTPUT)]
 
 
 @dataclass(frozen=True)
@@ -41,6 +50,7 @@ class Database:
             help="A Milvus Lite path ending in .db, or the address of Milvus or twinlens. "
             "Default: a file of the user's.",
             show_default=False,
+            rich_help_panel=COLLECTION,
         ),
     ] = None
     token: Annotated[
@@ -49,6 +59,7 @@ class Database:
             envvar="TWINLENS_TOKEN",
             help="user:password or key of a server.",
             show_default=False,
+            rich_help_panel=COLLECTION,
         ),
     ] = ""
 
@@ -71,7 +82,13 @@ class Collection(Database):
 
     collection: Annotated[
         str,
-        typer.Option("--collection", "-c", envvar="TWINLENS_COLLECTION", help="Which collection."),
+        typer.Option(
+            "--collection",
+            "-c",
+            envvar="TWINLENS_COLLECTION",
+            help="Which collection.",
+            rich_help_panel=COLLECTION,
+        ),
     ] = twinlens.DEFAULT_COLLECTION
     tenant: Annotated[
         str,
@@ -79,6 +96,7 @@ class Collection(Database):
             envvar="TWINLENS_TENANT",
             help="Whose rows, of a collection that is divided among tenants.",
             show_default=False,
+            rich_help_panel=COLLECTION,
         ),
     ] = ""
 
@@ -110,7 +128,11 @@ class ModelCollection(Collection):
     model: Annotated[
         str,
         typer.Option(
-            "--model", "-m", envvar="TWINLENS_MODEL", help="The encoder: see `twinlens models`."
+            "--model",
+            "-m",
+            envvar="TWINLENS_MODEL",
+            help="The encoder: see `twinlens models`.",
+            rich_help_panel=MODEL,
         ),
     ] = "auto"
     device: Device = "auto"
@@ -138,24 +160,37 @@ class Laying:
             "--index",
             help="Kind of index: auto, FLAT, HNSW, IVF_SQ8 …: see docs/backends.md.",
             show_default=False,
+            rich_help_panel=LAYOUT,
         ),
     ] = ""
     vectors: Annotated[
         str,
-        typer.Option(help="How vectors are stored: float32 or float16.", show_default=False),
+        typer.Option(
+            help="How vectors are stored: float32 or float16.",
+            show_default=False,
+            rich_help_panel=LAYOUT,
+        ),
     ] = ""
     shards: Annotated[
         int | None,
-        typer.Option(help="Parts of a server's collection, written beside one another.", min=1),
+        typer.Option(
+            help="Parts of a server's collection, written beside one another.",
+            min=1,
+            rich_help_panel=LAYOUT,
+        ),
     ] = None
     replicas: Annotated[
         int | None,
-        typer.Option(help="Copies in memory, each on query nodes of its own.", min=1),
+        typer.Option(
+            help="Copies in memory, each on query nodes of its own.", min=1, rich_help_panel=LAYOUT
+        ),
     ] = None
     mmap: Annotated[
         bool | None,
         typer.Option(
-            "--mmap/--no-mmap", help="Leave rows on the server's disk, mapped into memory."
+            "--mmap/--no-mmap",
+            help="Leave rows on the server's disk, mapped into memory.",
+            rich_help_panel=LAYOUT,
         ),
     ] = None
 
@@ -171,6 +206,17 @@ class Laying:
         }
         given = {name: value for name, value in said.items() if value not in ("", None)}
         return cast("LayoutOptions", given)
+
+
+def names_of(group: type[Any]) -> list[str]:
+    """What the options of a group are called on the command line."""
+    names = []
+    for name, kind in get_type_hints(group, include_extras=True).items():
+        (option,) = kind.__metadata__
+        # In an annotation typer takes the first name for the default, and sorts that out later.
+        said = [one for one in (option.default, *(option.param_decls or ())) if one is not ...]
+        names.append((said or [f"--{name.replace('_', '-')}"])[0].partition("/")[0])
+    return names
 
 
 def flat(command: Callable[..., None]) -> Callable[..., None]:
@@ -215,5 +261,7 @@ def flat(command: Callable[..., None]) -> Callable[..., None]:
 def lines_of(path: Path) -> list[str]:
     try:
         return path.expanduser().read_text("utf-8-sig").splitlines()
-    except (OSError, ValueError) as error:
-        raise UsageError(f"{path} cannot be read: {error}") from error
+    except OSError as error:
+        raise UsageError(f"{path} cannot be read: {error.strerror or error}") from error
+    except ValueError as error:
+        raise UsageError(f"{path} is not UTF-8 text: {error}") from error

@@ -11,8 +11,9 @@ import typer
 
 import twinlens
 from search.errors import UsageError
-from twinlens_cli.options import AsJson, ModelCollection, lines_of
+from twinlens_cli.options import OUTPUT, AsJson, ModelCollection, lines_of
 from twinlens_cli.tables import NOTHING_CLOSE, print_hits
+from twinlens_cli.words import counted
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -24,52 +25,98 @@ def search(
     place: ModelCollection,
     words: Annotated[str | None, typer.Argument(help="What to look for, in words.")] = None,
     image: Annotated[
-        list[Path], typer.Option(help="A picture to look for, too; can be repeated.")
+        list[Path],
+        typer.Option(help="A picture to look for, too; can be repeated.", rich_help_panel="Query"),
     ] = [],  # noqa: B006 - typer reads the default, nobody changes it
     unwanted: Annotated[
-        list[str], typer.Option("--not", help="Words for what should not be there; repeatable.")
+        list[str],
+        typer.Option(
+            "--not", help="Words for what should not be there; repeatable.", rich_help_panel="Query"
+        ),
     ] = [],  # noqa: B006
     like: Annotated[
-        list[str], typer.Option(help="More like this stored picture: its id or path; repeatable.")
+        list[str],
+        typer.Option(
+            help="More like this stored picture: its id or path; repeatable.",
+            rich_help_panel="Query",
+        ),
     ] = [],  # noqa: B006
     unlike: Annotated[
-        list[str], typer.Option(help="Less like this stored picture: its id or path; repeatable.")
+        list[str],
+        typer.Option(
+            help="Less like this stored picture: its id or path; repeatable.",
+            rich_help_panel="Query",
+        ),
     ] = [],  # noqa: B006
     weight: Annotated[
-        float, typer.Option(help="How much the words count; a picture counts 1.")
+        float,
+        typer.Option(help="How much the words count; a picture counts 1.", rich_help_panel="Query"),
     ] = 1.0,
-    target: Annotated[str, typer.Option("--in", help="What to find: images or texts.")] = "images",
-    limit: Annotated[int, typer.Option("--limit", "-n", help="How many results.")] = 10,
-    offset: Annotated[int, typer.Option(help="How many of the nearest to pass over.")] = 0,
+    target: Annotated[
+        str, typer.Option("--in", help="What to find: images or texts.", rich_help_panel="Results")
+    ] = "images",
+    limit: Annotated[
+        int, typer.Option("--limit", "-n", help="How many results.", rich_help_panel="Results")
+    ] = 10,
+    offset: Annotated[
+        int, typer.Option(help="How many of the nearest to pass over.", rich_help_panel="Results")
+    ] = 0,
     cursor: Annotated[
         str,
         typer.Option(
             help="The next page in place of a query: the cursor of the last line that --json "
             "printed.",
             show_default=False,
+            rich_help_panel="Results",
         ),
     ] = "",
     where: Annotated[
-        str, typer.Option(help="Only what satisfies a filter: 'year >= 2020'.", show_default=False)
+        str,
+        typer.Option(
+            help="Only what satisfies a filter: 'year >= 2020'.",
+            show_default=False,
+            rich_help_panel="Results",
+        ),
     ] = "",
     mode: Annotated[
-        str, typer.Option(help="dense: by meaning; text: by the words said; hybrid: by both.")
+        str,
+        typer.Option(
+            help="dense: by meaning; text: by the words said; hybrid: by both.",
+            rich_help_panel="Query",
+        ),
     ] = "dense",
     min_score: Annotated[
-        float, typer.Option(help="Leave out smaller cosines than this.", min=-1, max=1)
+        float,
+        typer.Option(
+            help="Leave out smaller cosines than this.", min=-1, max=1, rich_help_panel="Results"
+        ),
     ] = -1.0,
     min_relevance: Annotated[
-        float, typer.Option(help="Leave out what is less relevant, from 0 to 1.", min=0, max=1)
+        float,
+        typer.Option(
+            help="Leave out what is less relevant, from 0 to 1.",
+            min=0,
+            max=1,
+            rich_help_panel="Results",
+        ),
     ] = 0.0,
     collapse: Annotated[
         float | None,
-        typer.Option(help="Fold near-duplicates: those of a larger cosine than this, say 0.95."),
+        typer.Option(
+            help="Fold near-duplicates: those of a larger cosine than this, say 0.95.",
+            rich_help_panel="Results",
+        ),
     ] = None,
     queries: Annotated[
-        Path | None, typer.Option(help="A file with a query on each line; - is standard input.")
+        Path | None,
+        typer.Option(
+            help="A file with a query on each line; - is standard input.", rich_help_panel="Query"
+        ),
     ] = None,
     as_json: AsJson = False,
-    html: Annotated[Path | None, typer.Option(help="Write the results as a page, too.")] = None,
+    html: Annotated[
+        Path | None, typer.Option(help="Write the results as a page, too.", rich_help_panel=OUTPUT)
+    ] = None,
 ) -> None:
     """Find pictures or texts by words, by pictures, or by several of both."""
     view: dict[str, Any] = {
@@ -144,8 +191,8 @@ def _write_html(
         Section(query, target, hits, picture=picture)
         for query, hits in zip(asked, found, strict=True)
     ]
-    subtitle = f"{sum(map(len, found))} {target}"
+    subtitle = counted(sum(map(len, found)), target.removesuffix("s"))
     if len(found) == 1 and found[0].nothing_close:
         subtitle += f"; {NOTHING_CLOSE}"
-    title = asked[0] if len(asked) == 1 else f"{len(asked)} queries"
+    title = asked[0] if len(asked) == 1 else f"{len(asked):,} queries"
     write_sheet(path, sections, title=title, subtitle=subtitle)

@@ -16,53 +16,97 @@ from twinlens_cli.options import ModelCollection, Quiet
 def serve(
     place: ModelCollection,
     host: Annotated[
-        str, typer.Option(help="The address to listen on; 0.0.0.0 for all of this machine's.")
+        str,
+        typer.Option(
+            help="The address to listen on; 0.0.0.0 for all of this machine's.",
+            rich_help_panel="Address",
+        ),
     ] = "127.0.0.1",
-    port: Annotated[int, typer.Option(help="The port; 0 for a free one.")] = DEFAULT_PORT,
+    port: Annotated[
+        int, typer.Option(help="The port; 0 for a free one.", rich_help_panel="Address")
+    ] = DEFAULT_PORT,
     keys: Annotated[
         Path | None,
         typer.Option(
             help="A file of keys, NAME:read:KEY or NAME:write:KEY a line; more in TWINLENS_KEYS.",
             show_default=False,
+            rich_help_panel="Access",
         ),
     ] = None,
     no_auth: Annotated[
-        bool, typer.Option("--no-auth", help="Ask for no key, whoever can reach the address.")
+        bool,
+        typer.Option(
+            "--no-auth",
+            help="Ask for no key, whoever can reach the address.",
+            rich_help_panel="Access",
+        ),
     ] = False,
     cors: Annotated[
         list[str] | None,
-        typer.Option(help="An origin whose pages may call the API; may be repeated."),
+        typer.Option(
+            help="An origin whose pages may call the API; may be repeated.",
+            rich_help_panel="Access",
+        ),
     ] = None,
     name: Annotated[
         list[str] | None,
-        typer.Option(help="A name under which the server is reached; may be repeated."),
+        typer.Option(
+            help="A name under which the server is reached; may be repeated.",
+            rich_help_panel="Address",
+        ),
     ] = None,
     proxy: Annotated[
         list[str] | None,
-        typer.Option(help="The address of a proxy in front of it; may be repeated."),
+        typer.Option(
+            help="The address of a proxy in front of it; may be repeated.",
+            rich_help_panel="Address",
+        ),
     ] = None,
     allow_urls: Annotated[
-        bool, typer.Option("--allow-urls", help="Take public addresses of pictures in queries.")
+        bool,
+        typer.Option(
+            "--allow-urls",
+            help="Take public addresses of pictures in queries.",
+            rich_help_panel="Access",
+        ),
     ] = False,
     allow_network: Annotated[
         list[str] | None,
-        typer.Option(help="With --allow-urls: a network that is not public, such as 10.0.0.0/8."),
+        typer.Option(
+            help="With --allow-urls: a network that is not public, such as 10.0.0.0/8.",
+            rich_help_panel="Access",
+        ),
     ] = None,
-    page: Annotated[bool, typer.Option(help="Serve the search page at /.")] = True,
+    page: Annotated[
+        bool, typer.Option(help="Serve the search page at /.", rich_help_panel="Page")
+    ] = True,
     rate: Annotated[
         float | None,
         typer.Option(
             help="Requests a minute for each key or address, 0 for no limit. "
             "Default: 1200 where others can ask.",
             show_default=False,
+            rich_help_panel="Requests",
         ),
     ] = None,
-    max_body: Annotated[int, typer.Option(help="MiB of a request's body.", min=1)] = 32,
+    max_body: Annotated[
+        int, typer.Option(help="MiB of a request's body.", min=1, rich_help_panel="Requests")
+    ] = 32,
     max_batch: Annotated[
-        int, typer.Option(help="Queries that are answered together; 1 for one by one.", min=1)
+        int,
+        typer.Option(
+            help="Queries that are answered together; 1 for one by one.",
+            min=1,
+            rich_help_panel="Requests",
+        ),
     ] = 64,
     wait_ms: Annotated[
-        float, typer.Option(help="Milliseconds that a query waits for others at most.", min=0)
+        float,
+        typer.Option(
+            help="Milliseconds that a query waits for others at most.",
+            min=0,
+            rich_help_panel="Requests",
+        ),
     ] = 4.0,
     media: Annotated[
         Path | None,
@@ -70,6 +114,7 @@ def serve(
             envvar="TWINLENS_MEDIA",
             help="A folder for thumbnails and uploaded pictures.",
             show_default=False,
+            rich_help_panel="Page",
         ),
     ] = None,
     quiet: Quiet = False,
