@@ -9,8 +9,9 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from twinlens_cli.options import AsJson
+from twinlens_cli.options import COLLECTION, LAYOUT, MODEL, OUTPUT, AsJson
 from twinlens_cli.tables import new_table, show
+from twinlens_cli.words import counted
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -20,36 +21,69 @@ if TYPE_CHECKING:
 
 def plan(
     images: Annotated[
-        str, typer.Option(help="How many pictures: 10000, 10k, 1e6, 2.5M; several: 10k,1M,1B.")
+        str,
+        typer.Option(
+            help="How many pictures: 10000, 10k, 1e6, 2.5M; several: 10k,1M,1B.",
+            rich_help_panel=COLLECTION,
+        ),
     ],
-    model: Annotated[str, typer.Option("--model", "-m", help="See `twinlens models`.")] = "",
-    captions: Annotated[float, typer.Option(help="Texts for each picture.")] = 1.0,
+    model: Annotated[
+        str, typer.Option("--model", "-m", help="See `twinlens models`.", rich_help_panel=MODEL)
+    ] = "",
+    captions: Annotated[
+        float, typer.Option(help="Texts for each picture.", rich_help_panel=COLLECTION)
+    ] = 1.0,
     index: Annotated[
         list[str] | None,
-        typer.Option(help="Kind of index; again for another. Default: those that make sense."),
+        typer.Option(
+            help="Kind of index; again for another. Default: those that make sense.",
+            rich_help_panel=LAYOUT,
+        ),
     ] = None,
     vectors: Annotated[
-        str, typer.Option(help="Precision of stored vectors: float32 or float16.")
+        str,
+        typer.Option(
+            help="Precision of stored vectors: float32 or float16.", rich_help_panel=LAYOUT
+        ),
     ] = "float32",
-    node_memory: Annotated[float, typer.Option(help="GiB of memory of one query node.")] = 64.0,
-    replicas: Annotated[int, typer.Option(help="Copies in memory, for more queries.")] = 1,
-    gpus: Annotated[int, typer.Option(help="How many encode.")] = 1,
+    node_memory: Annotated[
+        float, typer.Option(help="GiB of memory of one query node.", rich_help_panel="Machines")
+    ] = 64.0,
+    replicas: Annotated[
+        int, typer.Option(help="Copies in memory, for more queries.", rich_help_panel=LAYOUT)
+    ] = 1,
+    gpus: Annotated[int, typer.Option(help="How many encode.", rich_help_panel="Machines")] = 1,
     rate: Annotated[
         float | None,
-        typer.Option(help="Pictures a second and GPU, as an ingest with captions prints it."),
+        typer.Option(
+            help="Pictures a second and GPU, as an ingest with captions prints it.",
+            rich_help_panel="Machines",
+        ),
     ] = None,
-    gpu_hour: Annotated[float | None, typer.Option(help="What a GPU costs for an hour.")] = None,
+    gpu_hour: Annotated[
+        float | None, typer.Option(help="What a GPU costs for an hour.", rich_help_panel="Prices")
+    ] = None,
     gib_month: Annotated[
-        float | None, typer.Option(help="What a GiB of memory costs for a month.")
+        float | None,
+        typer.Option(help="What a GiB of memory costs for a month.", rich_help_panel="Prices"),
     ] = None,
     disk_gib_month: Annotated[
-        float | None, typer.Option(help="What a GiB of object storage costs for a month.")
+        float | None,
+        typer.Option(
+            help="What a GiB of object storage costs for a month.", rich_help_panel="Prices"
+        ),
     ] = None,
     ssd_gib_month: Annotated[
-        float | None, typer.Option(help="What a GiB of a query node's SSD costs for a month.")
+        float | None,
+        typer.Option(
+            help="What a GiB of a query node's SSD costs for a month.", rich_help_panel="Prices"
+        ),
     ] = None,
     markdown: Annotated[
-        bool, typer.Option("--markdown", help="As Markdown tables: by size, by index.")
+        bool,
+        typer.Option(
+            "--markdown", help="As Markdown tables: by size, by index.", rich_help_panel=OUTPUT
+        ),
     ] = False,
     as_json: AsJson = False,
 ) -> None:
@@ -99,8 +133,8 @@ def _print(made: Plan, gpus: int, *, estimated: bool) -> None:
     from search.plan import since
 
     print(
-        f"{made.images:,} images and {made.texts:,} texts of {made.dim} dimensions: "
-        f"{made.home}, index {made.recommended}"
+        f"{counted(made.images, 'image')} and {counted(made.texts, 'text')} of {made.dim} "
+        f"dimensions: {made.home}, index {made.recommended}"
     )
     lite = made.chosen.nodes == 0
     kinds = new_table(
@@ -121,7 +155,7 @@ def _print(made: Plan, gpus: int, *, estimated: bool) -> None:
     show(kinds)
     source = "estimated" if estimated else "as given"
     print(
-        f"encoding: {_hours(made.encode_hours)} on {gpus} GPU{'s' if gpus > 1 else ''} at "
+        f"encoding: {_hours(made.encode_hours)} on {counted(gpus, 'GPU')} at "
         f"{made.rate:,.0f} images/s each, texts included ({source})"
     )
     print(f"writing: {_hours(made.upsert_hours)} from one process, at the same time")
