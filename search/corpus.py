@@ -215,12 +215,12 @@ class Corpus:
             states = [self._client.describe_index(self._own(kind), "vector") for kind in SEARCHED]
         return sum(int((state or {}).get("pending_index_rows", 0)) for state in states)
 
-    def count(self, kind: Kind) -> int:
-        """How many rows there are, everything acknowledged so far included."""
+    def count(self, kind: Kind, expression: str = "") -> int:
+        """How many rows satisfy an expression, everything acknowledged so far included."""
         with milvus_errors("count rows"):
             rows = self._client.query(
                 self._of(kind),
-                filter=self._scope.where(kind),
+                filter=self._scope.where(kind, expression),
                 output_fields=["count(*)"],
                 consistency_level="Strong",
             )

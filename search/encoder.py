@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 import logging
+import re
 import threading
 import warnings
 from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING, Any, Literal, Protocol
+from typing import TYPE_CHECKING, Any, Literal, Protocol, get_args
 
 import numpy as np
 import numpy.typing as npt
 
-from search.errors import ModelError
+from search.errors import ModelError, UsageError
 from search.models import (
     DIR_PREFIX,
     HUB_PREFIX,
@@ -32,6 +33,9 @@ Pixels = npt.NDArray[np.uint8]
 #: A device of its own kind: the CPU, with large batches of pictures on OpenVINO.
 OPENVINO = "openvino"
 Precision = Literal["auto", "fp32", "fp16", "bf16"]
+#: Kinds of device that a name can begin with; whether one is there, loading a model shows.
+DEVICES = ("auto", "cpu", "cuda", "mps", OPENVINO, "hpu", "mtia", "npu", "xla", "xpu")
+_DEVICE = re.compile(rf"({'|'.join(DEVICES)})(:\d+)?|cuda:all")
 
 #: Texts longer than this many characters are cut before they are tokenised: every CLIP text tower
 #: reads at most a few dozen tokens, and tokenisers take quadratic time on hostile input.
@@ -158,10 +162,33 @@ class OpenClipEncoder:
             return _unit_rows(self._model.encode_text(tokens.to(self._device)))
 
 
+def check_device(device: str) -> None:
+    """Raise ``UsageError`` for what can be no device anywhere; costs nothing."""
+    for one in device.split(",") if isinstance(device, str) else [device]:
+        if not isinstance(one, str) or (one.strip() and not _DEVICE.fullmatch(one.strip())):
+            raise UsageError(
+                f"there is no device {str(one)[:60]!r}: use auto, cpu, mps, cuda, cuda:1, "
+                "cuda:all or openvino"
+            )
+
+
+def check_precision(precision: str) -> None:
+    """Raise ``UsageError`` for a precision that there is not."""
+    if precision not in get_args(Precision):
+        known = ", ".join(get_args(Precision))
+        raise UsageError(f"there is no precision {str(precision)[:60]!r}: use {known}")
+
+
 def open_encoders(
     name: str | ModelSpec, *, device: str = "auto", precision: Precision = "auto"
 ) -> Encoder:
-    """Like ``open_encoder``, on every device of a list: "cuda:0,cuda:1", or "cuda:all"."""
+    """Like ``open_encoder``, on every device of a list: "cuda:0,cuda:1", or "cuda:all".
+
+    Raises:
+        UsageError: there is no such precision.
+        ModelError: see ``open_encoder``.
+    """
+    check_precision(precision)
     import torch
 
     from search.replicas import ReplicatedEncoder

@@ -20,7 +20,7 @@ PHYSICAL = re.compile(r"(?P<name>.+)_(?P<kind>images|texts|files)_g(?P<generatio
 _FINGERPRINT = "twinlens.fingerprint"
 _BUILDING = "twinlens.building"
 _FROZEN = "twinlens.frozen"
-_TOKEN = "twinlens.token"
+_DRAWN = "twinlens.token"
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,7 +72,7 @@ class Generation:
             **self.layout.properties(),
             _BUILDING: str(int(not self.complete)),
             _FROZEN: str(int(self.frozen)),
-            **({_TOKEN: self.token} if self.token else {}),
+            **({_DRAWN: self.token} if self.token else {}),
         }
 
     @classmethod
@@ -88,7 +88,7 @@ class Generation:
             complete=properties.get(_BUILDING, "0") == "0",
             frozen=properties.get(_FROZEN) == "1",
             served=number == served,
-            token=properties.get(_TOKEN, ""),
+            token=properties.get(_DRAWN, ""),
         )
 
     def state(self) -> dict[str, str]:

@@ -218,7 +218,7 @@ def test_a_model_declared_by_name_makes_the_collection_without_its_weights(
     parquet.write_table(pa.table({"key": ["a", "b", "c"]}), tmp_path / "x.parquet")
     with twinlens.open(tmp_path / "t.db") as index:
         assert index.ingest(tmp_path / "x.npy", embeddings_model=str(folder)).images == 3
-        assert index._encoder is None
+        assert index._models.loaded is None
         # The collection knows its model: words are encoded with the declared one.
         assert len(index.search("anything", limit=3)) == 3
         assert index.info().fingerprint == open_encoder(str(folder), device="cpu").fingerprint
