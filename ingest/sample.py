@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
+from search.errors import ImageError, reason_of
 from search.records import ID_LENGTH
 
 if TYPE_CHECKING:
@@ -70,13 +71,20 @@ class Failure:
     """One item that could not be stored, and why, in a sentence.
 
     A ``transient`` one says nothing about the item itself (a disk or network error): it is tried
-    again next time, and what was stored of it before is kept.
+    again next time, and what was stored of it before is kept. ``captions`` are what its source
+    says of it all the same.
     """
 
     uri: str
     reason: str
     root: str = ""
     transient: bool = False
+    captions: tuple[str, ...] = field(default=(), compare=False, repr=False)
+
+
+def failure_of(error: ImageError | OSError, uri: str, root: str) -> Failure:
+    """Why an item could not be read: one that may be read another time is transient."""
+    return Failure(uri, reason_of(error), root, transient=isinstance(error, OSError))
 
 
 Item = Sample | Failure

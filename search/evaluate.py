@@ -12,6 +12,7 @@ from __future__ import annotations
 import tempfile
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import islice
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any, Literal
@@ -28,6 +29,25 @@ from search.records import ID_LENGTH, Target
 Direction = Literal["text→image", "image→text"]
 #: The depth at which Milvus' answers are compared with exact ones.
 ANN_K = 10
+#: How many missing pictures are named; the count goes on.
+MAX_MISSING = 1_000
+#: Pairs that are looked up at once, and captions that are encoded at once.
+_BATCH = 64
+
+
+@dataclass(frozen=True, slots=True)
+class Pair:
+    """A picture and captions to ask with.
+
+    Attributes:
+        path: the picture's, as it was ingested.
+        captions: what should find it.
+        problem: why it cannot be read, which matters where it is not stored; "" for nothing.
+    """
+
+    path: str
+    captions: Sequence[str]
+    problem: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,7 +76,9 @@ class Evaluation:
     """What was measured of one model on one corpus.
 
     ``images`` counts the pictures that have captions and those that have none: all of them can be
-    found. ``unpaired`` texts describe no stored picture and were left out.
+    found. ``unpaired`` texts describe no stored picture and were left out. ``missing`` are pairs
+    whose picture is neither stored nor can be read, or has no captions for that reason: each a
+    path and why, the first ``MAX_MISSING`` of ``missing_count``.
     """
 
     model: str
@@ -65,6 +87,8 @@ class Evaluation:
     unpaired: int
     dim: int
     directions: tuple[Quality, Quality]
+    missing: tuple[str, ...] = ()
+    missing_count: int = 0
 
     @property
     def bytes_per_image(self) -> int:
@@ -82,6 +106,7 @@ class Evaluation:
             "images": self.images,
             "texts": self.texts,
             "unpaired": self.unpaired,
+            "missing": self.missing_count,
             "bytes_per_image": self.bytes_per_image,
             "directions": {
                 side.direction: {
@@ -99,7 +124,7 @@ class Evaluation:
 def evaluate(
     corpus: Corpus,
     *,
-    pairs: Iterable[tuple[str, Sequence[str]]] | None = None,
+    pairs: Iterable[Pair] | None = None,
     encoder: Encoder | None = None,
     max_queries: int = 10_000,
     ann_queries: int = 500,
@@ -113,7 +138,7 @@ def evaluate(
 
     Args:
         corpus: the pictures, and the captions where ``pairs`` gives none.
-        pairs: paths as they were ingested, each with captions to ask instead of the stored ones.
+        pairs: captions to ask instead of the stored ones.
         encoder: the corpus' model, to encode those.
         max_queries: ask at most so many each way, drawn at random; 0 for all.
         ann_queries: on how many of them to compare Milvus' answers with exact ones.
@@ -121,8 +146,11 @@ def evaluate(
         seed: of everything random.
 
     Raises:
-        UsageError: there are no captions of stored pictures.
+        UsageError: there are no captions of stored pictures, or a number is out of range.
     """
+    if seed < 0 or max_queries < 0:
+        raise UsageError("the seed and the number of queries are 0 or more")
+    asked = _Asked(corpus)
     dim = corpus.fingerprint.dim
     with tempfile.TemporaryDirectory() as folder:
         images = _Vectors(Path(folder) / "images", dim)
@@ -135,14 +163,14 @@ def evaluate(
         else:
             if encoder is None:
                 raise UsageError("captions that are not stored need the encoder")
-            for owners, words in _asked(corpus, pairs):
+            for owners, words in asked.resolve(pairs):
                 texts.add(owners, encoder.texts(words))
         owner = images.find(texts.keys())
         paired = np.flatnonzero(owner >= 0)
         if not len(paired):
             raise UsageError(
                 "no caption of a stored picture to ask with: ingest captions too, or give a file "
-                "of pairs"
+                "of pairs" + (f". Missing: {asked.missing[0]}" if asked.missing else "")
             )
         dice = np.random.default_rng(seed)
         asking = _some(paired, max_queries, dice)
@@ -183,6 +211,8 @@ def evaluate(
             unpaired=len(owner) - len(paired),
             dim=dim,
             directions=(to_image, to_text),
+            missing=tuple(asked.missing),
+            missing_count=asked.missing_count,
         )
 
 
@@ -220,25 +250,34 @@ class _Vectors:
         return np.where(mine[at] == wanted, at, -1)
 
 
-def _asked(
-    corpus: Corpus, pairs: Iterable[tuple[str, Sequence[str]]]
-) -> Iterator[tuple[list[str], list[str]]]:
-    """Captions of pictures that are stored: the pictures' ids, and the words."""
-    batch: list[tuple[str, Sequence[str]]] = []
+class _Asked:
+    """Captions to ask with: whose they are, and which pictures there are not."""
 
-    def resolved() -> tuple[list[str], list[str]]:
-        known = corpus.get("files", [path for path, _ in batch], ["path", "image_id"])
-        ids = {row["path"]: row["image_id"] for row in known}
-        found = [(ids.get(path, ""), words) for path, captions in batch for words in captions]
-        return [of for of, _ in found], [words for _, words in found]
+    def __init__(self, corpus: Corpus) -> None:
+        self._corpus = corpus
+        self.missing: list[str] = []
+        self.missing_count = 0
 
-    for pair in pairs:
-        batch.append(pair)
-        if len(batch) == 64:
-            yield resolved()
-            batch.clear()
-    if batch:
-        yield resolved()
+    def resolve(self, pairs: Iterable[Pair]) -> Iterator[tuple[list[str], list[str]]]:
+        """The pictures' ids, "" for one that is not stored, and the words; never none of them."""
+        source = iter(pairs)
+        while batch := list(islice(source, _BATCH)):
+            known = self._corpus.get("files", [pair.path for pair in batch], ["path", "image_id"])
+            ids = {row["path"]: row["image_id"] for row in known}
+            found = []
+            for pair in batch:
+                owner = ids.get(pair.path, "")
+                if pair.problem and not (owner and pair.captions):
+                    self._miss(pair)
+                found += [(owner, words) for words in pair.captions]
+            for start in range(0, len(found), _BATCH):
+                owners, words = zip(*found[start : start + _BATCH], strict=True)
+                yield list(owners), list(words)
+
+    def _miss(self, pair: Pair) -> None:
+        self.missing_count += 1
+        if self.missing_count <= MAX_MISSING:
+            self.missing.append(f"{pair.path}: {pair.problem}")
 
 
 def _some(numbers: Numbers, limit: int, dice: np.random.Generator) -> Numbers:

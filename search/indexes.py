@@ -24,7 +24,7 @@ from search.store import Store
 if TYPE_CHECKING:
     from pymilvus import MilvusClient
 
-#: What can be built without further choices, and on any server that twinlens knows.
+#: What is compared where nothing else is asked for: quick to build, on any server.
 INDEX_TYPES = ("FLAT", "HNSW", "IVF_FLAT", "IVF_SQ8")
 _PREFIX = "twinlens_compare_"
 #: Seconds to wait for an index.
@@ -50,7 +50,7 @@ class IndexTrial:
 
 
 def compare_indexes(
-    store: Store, corpus: Corpus, index_types: Sequence[str] = INDEX_TYPES, queries: int = 200
+    store: Store, corpus: Corpus, index_types: Sequence[str] = (), queries: int = 200
 ) -> Iterator[IndexTrial]:
     """Copy a corpus' pictures into temporary collections, one for each index type, and ask them.
 
@@ -58,16 +58,15 @@ def compare_indexes(
     are deleted again. Milvus does not index segments of fewer than 1,024 rows.
 
     Raises:
-        UsageError: an index type that is not known here, or an empty corpus.
-        UnsupportedError: Milvus Lite has one index only.
+        UsageError: there is no such index type, or an empty corpus.
+        UnsupportedError: the server does not have it; Milvus Lite has one index only.
     """
     if corpus.capabilities.lite:
         raise UnsupportedError(
             "Milvus Lite searches every row whatever the index: compare indexes on a server"
         )
-    for index_type in index_types:
-        if index_type not in INDEX_TYPES:
-            raise UsageError(f"there is no {index_type!r} here: use {', '.join(INDEX_TYPES)}")
+    can = corpus.capabilities
+    asked_for = [ann.resolve(one, can.index_types, can.label) for one in index_types or INDEX_TYPES]
     dim = corpus.fingerprint.dim
     asked = corpus.where("texts", 'id != ""', ["vector"], queries)
     with tempfile.TemporaryDirectory() as folder:
@@ -84,7 +83,7 @@ def compare_indexes(
         if len(asking) < queries:
             asking = np.asarray(vectors[:queries])
         _, exact = nearest(asking, vectors, ANN_K)
-        for index_type in index_types:
+        for index_type in dict.fromkeys(asked_for):
             yield _try(store.client, index_type, vectors, asking, exact[:, -1])
 
 

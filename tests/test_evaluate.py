@@ -12,9 +12,10 @@ from hypothesis import strategies as st
 from PIL import Image
 
 import twinlens
-from search.errors import UnsupportedError, UsageError
+from search.errors import ModelError, TwinlensError, UnsupportedError, UsageError
 from search.evaluate import evaluate
-from search.plot import plot
+from search.indexes import IndexTrial
+from search.plot import check_plot, plot_recall, plot_trials
 from search.ranking import KS, bootstrap, nearest, ranks
 
 
@@ -165,6 +166,46 @@ def test_captions_of_a_file_are_asked_of_the_stored_pictures(
     assert (to_text.queries, to_text.recall[1].value) == (1, 1.0)
 
 
+def test_a_picture_that_is_gone_from_disk_is_asked_for_all_the_same(
+    index: twinlens.Index, photos: Path, tmp_path: Path
+) -> None:
+    index.ingest(photos)
+    (photos / "red.png").unlink()
+    rows = [
+        {"image": "photos/red.png", "caption": "something red"},
+        {"image": "photos/../photos/blue.png", "caption": "something blue"},
+        {"image": "photos/brown.png", "caption": "something brown"},
+    ]
+    file = tmp_path / "pairs.jsonl"
+    file.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    for text in photos.glob("*.txt"):
+        text.unlink()
+    measured = index.evaluate(file)
+    assert (measured.texts, measured.unpaired, measured.missing_count) == (2, 1, 1)
+    assert measured.directions[0].recall[1].value == 1
+    (missing,) = measured.missing
+    assert missing.startswith(f"{photos}/brown.png: pairs.jsonl, line 3: there is no such picture")
+
+
+def test_pictures_without_captions_are_no_pairs(index: twinlens.Index, photos: Path) -> None:
+    index.ingest(photos)
+    for file in photos.glob("*.txt"):
+        file.unlink()
+    with pytest.raises(UsageError, match="no caption of a stored picture"):
+        index.evaluate(photos)
+
+
+def test_numbers_out_of_range_are_refused(index: twinlens.Index, photos: Path) -> None:
+    index.ingest(photos)
+    with pytest.raises(UsageError, match="0 or more"):
+        index.evaluate(seed=-1)
+
+
+def test_a_model_that_there_is_not_is_refused_before_another_is_measured(photos: Path) -> None:
+    with pytest.raises(ModelError, match="nosuch"):
+        next(twinlens.compare(["starter", "nosuch"], photos))
+
+
 def test_as_many_queries_as_asked_for(index: twinlens.Index, photos: Path) -> None:
     index.ingest(photos)
     measured = index.evaluate(max_queries=3)
@@ -196,12 +237,28 @@ def test_the_plot_is_drawn(index: twinlens.Index, photos: Path, tmp_path: Path) 
     pytest.importorskip("matplotlib")
     index.ingest(photos)
     measured = index.evaluate()
-    plot(tmp_path / "one.png", [measured])
-    plot(tmp_path / "two.png", [measured, measured])
-    with Image.open(tmp_path / "one.png") as image:
-        assert image.size == (1500, 720)
-        # It shows something.
-        assert len(image.convert("L").getcolors() or []) > 50
+    plot_recall(tmp_path / "one.png", [measured])
+    plot_recall(tmp_path / "two.png", [measured, measured])
+    trials = [IndexTrial("FLAT", "", 1.0, 12.0, 1_536), IndexTrial("HNSW", "", 0.99, 2.0, 1_792)]
+    plot_trials(tmp_path / "trials.png", trials)
+    for name, size in (("one", (1500, 720)), ("trials", (1050, 720))):
+        with Image.open(tmp_path / f"{name}.png") as image:
+            assert image.size == size
+            # It shows something.
+            assert len(image.convert("L").getcolors() or []) > 50
+
+
+def test_a_plot_that_cannot_be_drawn_is_known_before(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with pytest.raises(UsageError, match=r"ends in \.png, \.svg, \.pdf"):
+        check_plot(tmp_path / "recall.xyz")
+    with pytest.raises(UsageError, match="there is no folder"):
+        check_plot(tmp_path / "nowhere" / "recall.png")
+    check_plot(tmp_path / "recall.PNG")
+    monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
+    with pytest.raises(TwinlensError, match="needs matplotlib"):
+        check_plot(tmp_path / "recall.png")
 
 
 def test_indexes_are_compared_on_a_server_only(index: twinlens.Index, photos: Path) -> None:
@@ -222,7 +279,11 @@ def test_indexes_side_by_side(encoder: object, server: str) -> None:
             "images", [{"id": f"{i:032x}", "vector": row, **empty} for i, row in enumerate(rows)]
         )
         try:
-            trials = {one.index_type: one for one in index.compare_indexes()}
+            trials = {one.index_type: one for one in index.compare_indexes(["flat", "IVF_SQ8"])}
+            with pytest.raises(UnsupportedError, match="has no index IVF_RABITQ: it has FLAT"):
+                next(index.compare_indexes(["IVF_RABITQ"]))
+            with pytest.raises(UsageError, match="there is no index 'HNWS'"):
+                next(index.compare_indexes(["HNWS"]))
         finally:
             index._existing()
             index.drop()

@@ -3,21 +3,25 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Iterator
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 import twinlens
 from search.errors import UsageError
 from twinlens_cli.exits import ITEMS_FAILED
-from twinlens_cli.options import AsJson, Collection, ModelCollection, lines_of
+from twinlens_cli.options import OUTPUT, AsJson, Collection, ModelCollection, lines_of
 from twinlens_cli.tables import (
     print_classified,
     print_duplicates,
     print_evaluations,
     print_trials,
 )
+
+if TYPE_CHECKING:
+    from search.evaluate import Evaluation
 
 
 def evaluate(
@@ -28,49 +32,87 @@ def evaluate(
     ] = None,
     compare: Annotated[
         list[str],
-        typer.Option(help="Encode the same with this model and compare; can be repeated."),
+        typer.Option(
+            help="Encode the same with this model and compare; can be repeated.",
+            rich_help_panel="Measure",
+        ),
     ] = [],  # noqa: B006
     compare_index: Annotated[
         bool,
-        typer.Option("--compare-index", help="Compare a server's index types on the pictures."),
+        typer.Option(
+            "--compare-index",
+            help="Compare a server's index kinds on the pictures.",
+            rich_help_panel="Measure",
+        ),
     ] = False,
-    plot: Annotated[Path | None, typer.Option(help="Draw recall@k to this file (.png).")] = None,
+    kinds: Annotated[
+        list[str],
+        typer.Option(
+            "--index",
+            help="Compare this kind of index; can be repeated.",
+            rich_help_panel="Measure",
+        ),
+    ] = [],  # noqa: B006
+    plot: Annotated[
+        Path | None,
+        typer.Option(
+            help="Draw recall, of indexes over time, to this file: .png, .svg or .pdf.",
+            rich_help_panel=OUTPUT,
+        ),
+    ] = None,
     max_queries: Annotated[
-        int, typer.Option(help="Ask at most so many each way; 0 for all.", min=0)
+        int,
+        typer.Option(
+            help="Ask at most so many each way; 0 for all.", min=0, rich_help_panel="Measure"
+        ),
     ] = 10_000,
-    seed: Annotated[int, typer.Option(help="Of everything random.")] = 0,
+    seed: Annotated[
+        int, typer.Option(help="Of everything random.", min=0, rich_help_panel="Measure")
+    ] = 0,
     as_json: AsJson = False,
 ) -> None:
     """Measure how well pictures and captions find each other: recall@k, both ways."""
-    if compare and not pairs:
-        raise UsageError("say which pictures to compare on: a caption file, or a folder with one")
-    rates: list[float] = []
-    if compare_index:
-        with place.open() as index:
-            print_trials(index.compare_indexes(), as_json)
-        return
-    if compare:
-        found = []
-        for one in twinlens.compare(
-            compare, *(pairs or ()), device=place.device, max_queries=max_queries, seed=seed
-        ):
-            found.append(one.evaluation)
-            rates.append(one.images_per_second)
-    else:
-        with place.open() as index:
-            found = [index.evaluate(*(pairs or ()), max_queries=max_queries, seed=seed)]
-    if plot is not None:
-        from search.plot import plot as draw
+    from search.plot import check_plot, plot_recall, plot_trials
 
-        draw(plot, found)
-    if as_json:
-        for number, one_found in enumerate(found):
-            rate = {"images_per_second": rates[number]} if rates else {}
-            print(json.dumps(one_found.to_dict() | rate, ensure_ascii=False))
-        return
-    print_evaluations(found, rates)
     if plot is not None:
+        check_plot(plot)
+    missing = 0
+    if compare_index or kinds:
+        if pairs or compare:
+            raise UsageError("indexes are compared on the stored pictures: leave the rest out")
+        with place.open() as index:
+            trials = print_trials(
+                index.compare_indexes([one for kind in kinds for one in kind.split(",")]), as_json
+            )
+        if plot is not None:
+            plot_trials(plot, trials)
+    else:
+        found = print_evaluations(
+            _measured(place, pairs or [], compare, max_queries, seed), as_json
+        )
+        if plot is not None:
+            plot_recall(plot, found)
+        missing = sum(one.missing_count for one in found)
+    if plot is not None and not as_json:
         print(f"drawn to {plot}")
+    if missing:
+        raise typer.Exit(ITEMS_FAILED)
+
+
+def _measured(
+    place: ModelCollection, pairs: list[Path], models: list[str], max_queries: int, seed: int
+) -> Iterator[tuple[Evaluation, float]]:
+    """What is measured, and the pictures encoded a second, 0 for none."""
+    if not models:
+        with place.open() as index:
+            yield index.evaluate(*pairs, max_queries=max_queries, seed=seed), 0.0
+        return
+    if not pairs:
+        raise UsageError("say which pictures to compare on: a caption file, or a folder with one")
+    for one in twinlens.compare(
+        models, *pairs, device=place.device, max_queries=max_queries, seed=seed
+    ):
+        yield one.evaluation, one.images_per_second
 
 
 def classify(
@@ -79,16 +121,30 @@ def classify(
         list[str] | None,
         typer.Argument(help="Pictures or folders, not stored; default: the stored pictures."),
     ] = None,
-    labels: Annotated[str, typer.Option(help="What there is to choose from: cat,dog,horse.")] = "",
+    labels: Annotated[
+        str,
+        typer.Option(help="What there is to choose from: cat,dog,horse.", rich_help_panel="Labels"),
+    ] = "",
     labels_file: Annotated[
-        Path | None, typer.Option(help="The same, a label on each line of a file.")
+        Path | None,
+        typer.Option(help="The same, a label on each line of a file.", rich_help_panel="Labels"),
     ] = None,
     template: Annotated[
         list[str],
-        typer.Option(help="A sentence for the labels, 'a photo of a {}'; can be repeated."),
+        typer.Option(
+            help="A sentence for the labels, 'a photo of a {}'; can be repeated.",
+            rich_help_panel="Labels",
+        ),
     ] = [],  # noqa: B006
-    top: Annotated[int, typer.Option(help="How many labels of each picture.", min=1)] = 3,
-    where: Annotated[str, typer.Option(help="Only stored pictures that satisfy a filter.")] = "",
+    top: Annotated[
+        int, typer.Option(help="How many labels of each picture.", min=1, rich_help_panel="Labels")
+    ] = 3,
+    where: Annotated[
+        str,
+        typer.Option(
+            help="Only stored pictures that satisfy a filter.", rich_help_panel="Pictures"
+        ),
+    ] = "",
     as_json: AsJson = False,
 ) -> None:
     """Tell which of some labels each picture is most likely of."""
@@ -109,9 +165,14 @@ def classify(
 def duplicates(
     place: Collection,
     threshold: Annotated[
-        float, typer.Option(help="The cosine from which two pictures count as the same.")
+        float,
+        typer.Option(
+            help="The cosine from which two pictures count as the same.", rich_help_panel="Pictures"
+        ),
     ] = 0.95,
-    where: Annotated[str, typer.Option(help="Only pictures that satisfy a filter.")] = "",
+    where: Annotated[
+        str, typer.Option(help="Only pictures that satisfy a filter.", rich_help_panel="Pictures")
+    ] = "",
     as_json: AsJson = False,
 ) -> None:
     """Find pictures that are the same or nearly so, the largest of each group first."""

@@ -6,9 +6,12 @@ import json
 import sys
 from typing import TYPE_CHECKING
 
-if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+from twinlens_cli.words import counted
 
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator, Sequence
+
+    from rich.console import Console
     from rich.table import Table
 
     from ingest.preview import Preview
@@ -32,15 +35,15 @@ def print_failures(outcome: IngestReport | ReindexReport) -> None:
         print(f"failed: {failure.uri}: {failure.reason}", file=sys.stderr)
     if outcome.failed_count > LISTED:
         more = outcome.failed_count - LISTED
-        print(f"... and {more} more: --report FILE lists them all", file=sys.stderr)
+        print(f"... and {more:,} more: --report FILE lists them all", file=sys.stderr)
 
 
 def print_preview(preview: Preview) -> None:
     print(
-        f"{preview.new} to read ({preview.changed} of them changed), "
-        f"{preview.captions_changed} with other captions, {preview.unchanged} unchanged, "
-        f"{preview.missing} gone from disk, {preview.failed} that cannot be stored, "
-        f"{preview.failed_before} failed before; nothing was done"
+        f"{preview.new:,} to read ({preview.changed:,} of them changed), "
+        f"{preview.captions_changed:,} with other captions, {preview.unchanged:,} unchanged, "
+        f"{preview.missing:,} gone from disk, {preview.failed:,} that cannot be stored, "
+        f"{preview.failed_before:,} failed before; nothing was done"
     )
 
 
@@ -69,8 +72,8 @@ def print_classified(found: Iterable[Classified]) -> int:
             )
         if table.row_count:
             show(table)
-    counted = ", ".join(f"{label} {count:,}" for label, count in first.most_common())
-    print(f"{first.total():,} pictures: {counted}" if counted else "no pictures")
+    labels = ", ".join(f"{label} {count:,}" for label, count in first.most_common())
+    print(f"{counted(first.total(), 'picture')}: {labels}" if labels else "no pictures")
     return failed
 
 
@@ -91,55 +94,89 @@ def print_duplicates(groups: Sequence[Group]) -> None:
     show(table)
     files = sum(group.files for group in groups)
     print(
-        f"{len(groups):,} groups of {files:,} files; the first of each is the largest. Similarity: "
-        "cosine with it; equal files stand below one another with the same"
+        f"{counted(len(groups), 'group')} of {counted(files, 'file')}; the first of each is the "
+        "largest. Similarity: cosine with it; equal files stand below one another with the same"
     )
 
 
-def print_evaluations(found: Sequence[Evaluation], rates: Sequence[float]) -> None:
+def print_evaluations(
+    measured: Iterable[tuple[Evaluation, float]], as_json: bool
+) -> list[Evaluation]:
+    """Print each evaluation as it comes, with its pictures a second where they are not 0.
+
+    Returns:
+        The evaluations.
+    """
+    from rich.markup import escape
+
+    found: list[Evaluation] = []
     ks = (1, 5, 10)
-    more = ["img/s", "bytes/image"] if rates else []
-    table = new_table("model", "", *(f"R@{k}" for k in ks), "median", "ann", *more)
-    for number, one in enumerate(found):
-        costs = [f"{rates[number]:.0f}", f"{one.bytes_per_image:,}"] if rates else []
-        for side in one.directions:
-            # An interval need not be symmetric, so ± would not do.
-            recalls = (side.recall[k] for k in ks)
-            cells = [f"{100 * r.value:.1f} ({100 * r.low:.0f}–{100 * r.high:.0f})" for r in recalls]
-            rank = side.median_rank
-            ann = "–" if side.ann_recall != side.ann_recall else f"{side.ann_recall:.3f}"
-            table.add_row(
-                one.model, side.direction, *cells,
-                f"{rank.value:.0f} ({rank.low:.0f}–{rank.high:.0f})", ann, *costs,
-            )  # fmt: skip
-    show(table)
+    table = new_table("model", "", *(f"R@{k}" for k in ks), "median", "ann")
+
+    def rows() -> Iterator[list[str]]:
+        for one, rate in measured:
+            found.append(one)
+            if rate and len(found) == 1:
+                add_columns(table, "img/s", "bytes/image")
+            costs = [f"{rate:.0f}", f"{one.bytes_per_image:,}"] if rate else []
+            for side in one.directions:
+                # An interval need not be symmetric, so ± would not do.
+                kept = (side.recall[k] for k in ks)
+                cells = [
+                    f"{100 * r.value:.1f} ({100 * r.low:.0f}–{100 * r.high:.0f})" for r in kept
+                ]
+                rank = side.median_rank
+                middle = f"{rank.value:.0f} ({rank.low:.0f}–{rank.high:.0f})"
+                ann = "–" if side.ann_recall != side.ann_recall else f"{side.ann_recall:.3f}"
+                yield [escape(one.model), side.direction, *cells, middle, ann, *costs]
+
+    if as_json:
+        for one, rate in measured:
+            found.append(one)
+            costs = {"images_per_second": rate} if rate else {}
+            print(json.dumps(one.to_dict() | costs, ensure_ascii=False), flush=True)
+    else:
+        show_growing(table, rows())
+    for missing in found[0].missing[:LISTED]:
+        print(f"failed: {missing}", file=sys.stderr)
+    if found[0].missing_count > LISTED:
+        print(f"... and {found[0].missing_count - LISTED} more", file=sys.stderr)
+    if as_json:
+        return found
     first = found[0]
-    left_out = f"; {first.unpaired:,} texts of no stored picture left out" if first.unpaired else ""
+    texts = counted(first.unpaired, "text")
+    left_out = f"; {texts} of no stored picture left out" if first.unpaired else ""
     print(
-        f"{first.images:,} pictures, {first.texts:,} captions{left_out}. Recall in per cent, with "
-        "95 % intervals; median: of the rank; ann: the share of the exact ten nearest that Milvus "
-        "returns"
+        f"{counted(first.images, 'picture')}, {counted(first.texts, 'caption')}{left_out}. Recall "
+        "in per cent, with 95 % intervals; median: of the rank; ann: the share of the exact ten "
+        "nearest that Milvus returns"
     )
+    return found
 
 
-def print_trials(trials: Iterable[IndexTrial], as_json: bool) -> None:
+def print_trials(trials: Iterable[IndexTrial], as_json: bool) -> list[IndexTrial]:
+    """Print each trial as it comes; the trials."""
     from dataclasses import asdict
+
+    found: list[IndexTrial] = []
+
+    def rows() -> Iterator[list[str]]:
+        for one in trials:
+            found.append(one)
+            yield [one.index_type, one.parameters, f"{one.ann_recall:.3f}",
+                   f"{one.milliseconds:.1f}", f"{one.bytes_per_vector:,}"]  # fmt: skip
 
     if as_json:
         for one in trials:
-            print(json.dumps(asdict(one)))
-        return
-    table = new_table("index", "parameters", "ann", "ms", "bytes/image")
-    for one in trials:
-        table.add_row(
-            one.index_type, one.parameters, f"{one.ann_recall:.3f}", f"{one.milliseconds:.1f}",
-            f"{one.bytes_per_vector:,}",
-        )  # fmt: skip
-    show(table)
+            found.append(one)
+            print(json.dumps(asdict(one)), flush=True)
+        return found
+    show_growing(new_table("index", "parameters", "ann", "ms", "bytes/image"), rows())
     print(
         "ann: the share of the exact ten nearest that Milvus returns; ms: one query alone, the "
         "median; bytes: computed from the layout"
     )
+    return found
 
 
 def print_hits(title: str, hits: Sequence[Hit]) -> None:
@@ -162,18 +199,43 @@ def new_table(*columns: str) -> Table:
     from rich.table import Table
 
     table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
-    numbers = {"#", "relevance", "images", "texts", "files", "failed", "dim", "MB", "text→image",
-               "image→text", "R@1", "R@5", "R@10", "median", "ann", "ms", "img/s",
-               "bytes/image", "group", "bytes", "similarity", "%", "memory GiB",
-               "per million images", "disk GiB", "query nodes"}  # fmt: skip
-    for column in columns:
-        table.add_column(column, justify="right" if column in numbers else "left", overflow="fold")
+    add_columns(table, *columns)
     return table
 
 
+def add_columns(table: Table, *columns: str) -> None:
+    numbers = {"#", "relevance", "images", "texts", "files", "failed", "dim", "MB", "text→image",
+               "image→text", "R@1", "R@5", "R@10", "median", "ann", "ms", "img/s",
+               "bytes/image", "group", "bytes", "similarity", "%", "memory GiB",
+               "per million images", "disk GiB", "SSD GiB", "query nodes"}  # fmt: skip
+    for column in columns:
+        table.add_column(column, justify="right" if column in numbers else "left", overflow="fold")
+
+
 def show(table: Table) -> None:
+    _console().print(table)
+
+
+def show_growing(table: Table, rows: Iterable[Sequence[str]]) -> None:
+    """Show a table of which each row takes long: what there is of it, whatever happens."""
+    from rich.live import Live
+
+    console = _console()
+    live = Live(table, console=console, auto_refresh=False)
+    try:
+        for row in rows:
+            table.add_row(*row)
+            if console.is_terminal:
+                live.start()
+                live.refresh()
+    finally:
+        live.stop()
+        if table.row_count and not console.is_terminal:
+            console.print(table)
+
+
+def _console() -> Console:
     from rich.console import Console
 
     # Into a pipe there is no width to fold to, and programs want whole lines.
-    console = Console(width=None if sys.stdout.isatty() else 110)
-    console.print(table)
+    return Console(width=None if sys.stdout.isatty() else 110)

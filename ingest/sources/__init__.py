@@ -166,7 +166,9 @@ def _from_url(entry: Described, file: CaptionFile, options: Options) -> Item:
 def _failure(entry: Described, file: CaptionFile, reason: str) -> Failure:
     beside = os.path.join(os.path.dirname(file.uri), entry.image)
     uri = entry.image if is_url(entry.image) else beside
-    return Failure(uri, f"{file.where(entry)}: {reason}", file.uri)
+    if not is_address(uri):
+        uri = os.path.normpath(uri)
+    return Failure(uri, f"{file.where(entry)}: {reason}", file.uri, captions=entry.captions)
 
 
 def _replace(sample: Sample, captions: Sequence[str], metadata: dict[str, Any]) -> Sample:
