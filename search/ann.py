@@ -28,8 +28,11 @@ MAX_EF = 32_768
 LISTS = 1_024
 PROBES = 64
 PROBES_FILTERED = 256
-#: Beyond this many bytes a part of a machine's memory is better left to everything else.
+#: How much of a machine's memory vectors may take; the rest is better left to everything else.
 MEMORY_SHARE = 0.6
+#: Links of a node of DISKANN's graph, and bytes that it reads at once: Milvus' and its own default.
+DISK_LINKS = 56
+SECTOR = 4_096
 
 # Milvus takes "true" and not Python's True, which pymilvus would send as "True".
 _BUILD: Mapping[str, Mapping[str, Any]] = {
@@ -51,6 +54,9 @@ _BUILD: Mapping[str, Mapping[str, Any]] = {
     "DISKANN": {},
     "GPU_CAGRA": {"intermediate_graph_degree": 128, "graph_degree": 64},
 }  # fmt: skip
+
+#: Every kind there is anywhere.
+KINDS = tuple(_BUILD)
 
 
 def resolve(asked: str, available: Sequence[str], backend: str) -> str:
@@ -133,6 +139,23 @@ def bytes_per_vector(kind: str, dim: int) -> int:
         "DISKANN": dim,
         "GPU_CAGRA": 4 * dim + 4 * 64,
     }[kind]
+
+
+def ssd_bytes_per_vector(kind: str, dim: int, *, half: bool = False) -> int:
+    """Bytes of a query node's own SSD that a vector takes, by the index's layout.
+
+    DISKANN keeps whole vectors there, each with its links, as many as fit into a sector whole; one
+    that is larger than a sector begins a new one. The other kinds are held in memory.
+
+    Args:
+        half: whether vectors are stored in 16 bits.
+    """
+    if kind != "DISKANN":
+        return 0
+    node = (2 if half else 4) * dim + 4 + 4 * DISK_LINKS
+    if node > SECTOR:
+        return -(-node // SECTOR) * SECTOR
+    return SECTOR // (SECTOR // node)
 
 
 def recommend(available: Sequence[str], rows: int, dim: int, memory: float) -> str:
