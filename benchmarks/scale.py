@@ -2,26 +2,39 @@
 
 Random but clustered vectors, whose spectrum falls off as that of real embeddings does. At every
 size the same queries are asked, and compared with numpy's exact search over the same vectors in
-the same run, which is what a user without a database would do.
+the same run, which is what a user without a database would do. A table grows line by line; below
+it stands by how much the median latency grew.
 
-Usage: python benchmarks/scale.py [--db scale.db | http://host:19530] [--sizes 100000,1000000]
+With ``--keep FILE`` the collection stays, and each line is kept in the file: run again, it goes on
+with what is missing of the next size.
+
+Usage: python benchmarks/scale.py [--db scale.db | http://host:19530] [--sizes 100k,1M]
+                                  [--keep scale.jsonl]
 """
 
 from __future__ import annotations
 
 import argparse
+import json
 import os
+import sys
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from dataclasses import asdict, dataclass
 from pathlib import Path
+from urllib.parse import urlsplit
 
 import numpy as np
 from latency import blank_row, timed
 
+from search import ann
+from search.address import is_server
 from search.corpus import Corpus
+from search.errors import TwinlensError, UsageError
 from search.layout import Layout
 from search.models import Fingerprint
+from search.plan import parse_count
 from search.store import Store
 
 LIMIT = 10
@@ -29,7 +42,51 @@ CHUNK = 5_000
 CLUSTERS = 2_000
 #: How much of a vector is its cluster's; the rest is its own.
 SHARED = 0.7
-PAUSE = 5.0
+#: Seconds between two looks at an index, and between two words about how far it is.
+PAUSE = 1.0
+TELL = 30.0
+HEADER = ("rows", "inserted rows/s", "index s", "p50 ms", "p95 ms", f"recall@{LIMIT}",
+          "memory GiB", "numpy exact ms")  # fmt: skip
+
+
+@dataclass(frozen=True, slots=True)
+class Line:
+    """What was measured at one size.
+
+    Attributes:
+        setting: of which database, collection, index and dimensions.
+        rows: the size.
+        inserted: rows a second; ``None`` where all were there.
+        building: seconds from the flush until the index was built.
+        built: whether it was, in the time that there was for it.
+        p50, p95: milliseconds of one query.
+        recall: the share of the exact nearest.
+        memory: bytes; ``None`` where the server runs on another machine.
+        exact: milliseconds that numpy took for one query.
+    """
+
+    setting: str
+    rows: int
+    inserted: float | None
+    building: float
+    built: bool
+    p50: float
+    p95: float
+    recall: float
+    memory: int | None
+    exact: float
+
+    def cells(self) -> list[str]:
+        return [
+            f"{self.rows:,}",
+            "kept" if self.inserted is None else f"{self.inserted:,.0f}",
+            f"{self.building:.0f}" + ("" if self.built else ", unfinished"),
+            f"{self.p50:.2f}",
+            f"{self.p95:.2f}",
+            f"{self.recall:.3f}",
+            "not here" if self.memory is None else f"{self.memory / 2**30:.2f}",
+            f"{self.exact:.1f}",
+        ]
 
 
 class Vectors:
@@ -77,8 +134,25 @@ def rows(vectors: Vectors, begin: int, end: int) -> Iterator[list[dict[str, obje
         ]
 
 
-def resident(lite: bool) -> int:
-    """Bytes of memory that Milvus has: this process with Lite, else all servers on this machine."""
+def column_bytes(row: dict[str, object]) -> int:
+    """Bytes of what a row has beside its vector."""
+    values = (value for name, value in row.items() if name != "vector")
+    return sum(
+        len(value) if isinstance(value, str)
+        else sum(map(len, value)) if isinstance(value, list)
+        else 8
+        for value in values
+    )  # fmt: skip
+
+
+def resident(db: str) -> int | None:
+    """Bytes of memory that Milvus has: this process with Lite, else all servers on this machine.
+
+    ``None`` where the server is on another, whose memory cannot be seen from here.
+    """
+    server = is_server(db)
+    if server and urlsplit(db).hostname not in ("localhost", "127.0.0.1", "::1"):
+        return None
     total = 0
     for folder in Path("/proc").iterdir():
         if not folder.name.isdigit():
@@ -86,24 +160,31 @@ def resident(lite: bool) -> int:
         try:
             mine = int(folder.name) == os.getpid()
             name = (folder / "comm").read_text()
-            if mine if lite else name.startswith("milvus"):
+            if name.startswith("milvus") if server else mine:
                 pages = int((folder / "statm").read_text().split()[1])
                 total += pages * os.sysconf("SC_PAGE_SIZE")
         except OSError:  # it has ended
             continue
-    return total
+    return total or None
 
 
-def wait(store: Store, corpus: Corpus, patience: float) -> bool:
+def wait(store: Store, corpus: Corpus, size: int, patience: float) -> bool:
     """Until a server has built its index; whether it has."""
     if corpus.capabilities.lite:
         return True
     physical = corpus.generation.physical(corpus.name, "images")
     until = time.monotonic() + patience
+    told = time.monotonic()
     while time.monotonic() < until:
         state = store.client.describe_index(physical, "vector")
-        if int(state.get("pending_index_rows", 0)) == 0:
+        pending = int(state.get("pending_index_rows", 0))
+        # Right after the flush nothing is pending, since nothing was begun.
+        begun = int(state.get("indexed_rows", 0)) >= size or corpus.generation.index == ann.EXACT
+        if pending == 0 and begun:
             return True
+        if time.monotonic() - told > TELL:
+            told = time.monotonic()
+            tell(f"index: {state.get('indexed_rows', 0):,} rows, {pending:,} wait")
         time.sleep(PAUSE)
     return False
 
@@ -121,78 +202,145 @@ def ask(corpus: Corpus, queries: np.ndarray, best: np.ndarray) -> tuple[list[flo
     return times, kept / (LIMIT * len(queries))
 
 
-def main() -> None:
+def fill(corpus: Corpus, vectors: Vectors, size: int) -> float | None:
+    """Insert what is missing of the first ``size`` rows; rows a second, ``None`` if nothing was."""
+    there = corpus.count("images")
+    if there >= size:
+        return None
+    # A chunk that broke off half-way is written again, to the same ids.
+    begin = there // CHUNK * CHUNK
+    began = told = time.perf_counter()
+    done = begin
+    for chunk in rows(vectors, begin, size):
+        corpus.upsert("images", chunk)
+        done += len(chunk)
+        if time.perf_counter() - told > TELL:
+            told = time.perf_counter()
+            tell(f"{done:,} of {size:,} rows, {(done - begin) / (told - began):,.0f} rows/s")
+    return (size - begin) / (time.perf_counter() - began)
+
+
+def measure(
+    store: Store,
+    corpus: Corpus,
+    vectors: Vectors,
+    queries: np.ndarray,
+    size: int,
+    setting: str,
+    options: argparse.Namespace,
+) -> Line:
+    """Grow the collection to a size, and ask it."""
+    inserted = fill(corpus, vectors, size)
+    began = time.perf_counter()
+    corpus.settle()
+    built = wait(store, corpus, size, options.patience)
+    building = time.perf_counter() - began
+    if inserted is not None and not corpus.capabilities.lite:
+        time.sleep(options.settle)  # it goes over to what it has built
+    best, single = exact(vectors, size, queries)
+    times, recall = ask(corpus, queries, best)
+    return Line(
+        setting,
+        size,
+        inserted,
+        building,
+        built,
+        float(np.percentile(times, 50)),
+        float(np.percentile(times, 95)),
+        recall,
+        resident(options.db),
+        1e3 * single,
+    )
+
+
+def grow(store: Store, corpus: Corpus, sizes: Sequence[int], options: argparse.Namespace) -> None:
+    """The table, a line for each size, and how the latency grew from the first to the last."""
+    vectors = Vectors(options.dim)
+    queries = vectors.chunk(1_000_000_000, options.queries)
+    index = corpus.generation.index
+    setting = f"{store.uri} {corpus.name} {corpus.generation.identity} {index} {options.dim}"
+    kept = {line.rows: line for line in read(options.keep) if line.setting == setting}
+    print(f"{corpus.capabilities.label}, {options.dim} dimensions, {index}\n")
+    print(f"| {' | '.join(HEADER)} |\n|{'---|' * len(HEADER)}", flush=True)
+    lines: list[Line] = []
+    for size in sizes:
+        line = kept.get(size)
+        if line is None and corpus.count("images") > size:
+            tell(f"{size:,} rows: passed over, the collection holds more already")
+            continue
+        if line is None:
+            line = measure(store, corpus, vectors, queries, size, setting, options)
+            write(options.keep, line)
+        lines.append(line)
+        print(f"| {' | '.join(line.cells())} |", flush=True)
+    if any(line.memory is None for line in lines):
+        print("\nmemory: no Milvus runs on this machine, look at it where it does")
+    if len(lines) > 1:
+        first, last = lines[0], lines[-1]
+        print(f"\nfrom {first.rows:,} to {last.rows:,} rows: p50 {last.p50 / first.p50:.2f}×")
+
+
+def read(path: Path | None) -> list[Line]:
+    """The lines of earlier runs."""
+    if path is None or not path.exists():
+        return []
+    return [Line(**json.loads(line)) for line in path.read_text().splitlines()]
+
+
+def write(path: Path | None, line: Line) -> None:
+    if path is not None:
+        with path.open("a") as file:
+            file.write(json.dumps(asdict(line)) + "\n")
+
+
+def tell(text: str) -> None:
+    """Say how far it is, beside the table."""
+    print(f"  {text}", file=sys.stderr, flush=True)
+
+
+def sizes_of(text: str) -> list[int]:
+    """``100k,1M`` in whole chunks, in order."""
+    try:
+        return sorted({CHUNK * max(1, parse_count(size) // CHUNK) for size in text.split(",")})
+    except UsageError as error:
+        raise argparse.ArgumentTypeError(str(error)) from error
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--db", default="")
+    parser.add_argument("--db", default="", help="default: a temporary file")
     parser.add_argument("--collection", default="twinlens_scale")
-    parser.add_argument("--sizes", default="100000,1000000")
+    parser.add_argument("--sizes", type=sizes_of, default="100k,1M")
     parser.add_argument("--dim", type=int, default=512)
     parser.add_argument("--queries", type=int, default=200)
     parser.add_argument("--index", default="auto")
-    parser.add_argument("--patience", type=float, default=3_600.0, help="seconds for an index")
+    parser.add_argument("--patience", type=float, default=7_200.0, help="seconds for an index")
     parser.add_argument("--settle", type=float, default=60.0, help="seconds after it, on a server")
     parser.add_argument(
-        "--keep", action="store_true", help="keep the collection, or ask a kept one"
+        "--keep", type=Path, metavar="FILE", help="keep the collection and the lines, or go on"
     )
-    options = parser.parse_args()
-    sizes = sorted(CHUNK * max(1, int(size) // CHUNK) for size in options.sizes.split(","))
-    vectors = Vectors(options.dim)
-    queries = vectors.chunk(1_000_000_000, options.queries)
-    with (
-        tempfile.TemporaryDirectory() as folder,
-        Store(options.db or str(Path(folder) / "scale.db")) as store,
-    ):
+    options = parser.parse_args(arguments)
+    if options.keep and not options.db:
+        parser.error("--keep goes with a --db that stays")
+    try:
+        with tempfile.TemporaryDirectory() as folder:
+            options.db = options.db or str(Path(folder) / "scale.db")
+            run(options)
+    except TwinlensError as error:
+        sys.exit(f"scale.py: {error}")
+
+
+def run(options: argparse.Namespace) -> None:
+    with Store(options.db) as store:
         if store.exists(options.collection) and not options.keep:
             store.drop(options.collection)
         fingerprint = Fingerprint("random", "none", options.dim, 224, "{}")
         corpus = store.create(options.collection, fingerprint, Layout(options.index))
         try:
-            grow(store, corpus, vectors, queries, sizes, options)
+            grow(store, corpus, options.sizes, options)
         finally:
             if not options.keep:
                 store.drop(options.collection)
-
-
-def grow(
-    store: Store,
-    corpus: Corpus,
-    vectors: Vectors,
-    queries: np.ndarray,
-    sizes: list[int],
-    options: argparse.Namespace,
-) -> None:
-    lite = corpus.capabilities.lite
-    print(f"{corpus.capabilities.label}, {options.dim} dimensions, {corpus.generation.index}")
-    there = corpus.count("images")
-    medians = []
-    for size in sizes:
-        if there > size:
-            continue
-        began = time.perf_counter()
-        for chunk in rows(vectors, there, size):
-            corpus.upsert("images", chunk)
-        inserting = time.perf_counter() - began
-        began = time.perf_counter()
-        corpus.settle()
-        indexed = wait(store, corpus, options.patience)
-        building = time.perf_counter() - began
-        if not lite and size > there:
-            time.sleep(options.settle)  # it goes over to what it has built
-        best, single = exact(vectors, size, queries)
-        times, recall = ask(corpus, queries, best)
-        p50, p95 = np.percentile(times, 50), np.percentile(times, 95)
-        medians.append(p50)
-        rate = f"{(size - there) / inserting:,.0f} rows/s" if size > there else "kept"
-        print(
-            f"{size:>10,} rows: inserted {rate}, index {building:.0f} s"
-            f"{'' if indexed else ' (unfinished)'}, p50 {p50:.2f} ms, p95 {p95:.2f} ms, "
-            f"recall@{LIMIT} {recall:.3f}, memory {resident(lite) / 2**30:.2f} GiB, "
-            f"numpy exact {1e3 * single:.1f} ms: {1e3 * single / p50:.1f}× as long",
-            flush=True,
-        )
-        there = size
-    if len(medians) > 1:
-        print(f"from {sizes[0]:,} to {sizes[-1]:,} rows: p50 {medians[-1] / medians[0]:.2f}×")
 
 
 if __name__ == "__main__":
