@@ -276,7 +276,7 @@ def test_a_pasted_picture_and_what_is_none(visit: Callable[..., Page], tmp_path:
     assert chips(page) == ["p.png"]
     page.get_by_role("button", name="Clear the search").click()
     drop(page, tmp_path / "broken.png")
-    expect(page.get_by_role("alert").get_by_text("A picture cannot be decoded")).to_be_visible()
+    expect(page.get_by_role("alert").get_by_text("broken.png cannot be read")).to_be_visible()
 
 
 def test_a_picture_opens_large(visit: Callable[..., Page]) -> None:
@@ -507,6 +507,143 @@ def test_nothing_close_is_said_kindly(visit: Callable[..., Page]) -> None:
     expect(tiles(page).first).to_be_visible()
 
 
+def weaken(page: Page, relevance: float) -> None:
+    """Let every hit that is found from now on be of little relevance."""
+
+    def weak(route: Any) -> None:
+        answer = route.fetch()
+        said = answer.json()
+        for hit in said["hits"]:
+            hit["relevance"] = min(hit["relevance"], relevance)
+        route.fulfill(response=answer, json=said | {"nothing_close": False})
+
+    page.route("**/v1/search", weak)
+
+
+def test_what_is_not_close_stands_below_the_line_even_where_nothing_is_above(
+    visit: Callable[..., Page],
+) -> None:
+    page = visit()
+    weaken(page, 0.2)
+    box(page).fill("red")
+    line = page.get_by_text("Nothing close enough: these are further away")
+    expect(line).to_be_visible()
+    expect(page.locator("#said")).to_have_text(re.compile("^Only some further away"))
+    assert line.bounding_box()["y"] < tiles(page).first.bounding_box()["y"]
+    expect(page.locator(".tile.far")).to_have_count(60)
+    page.get_by_role("radio", name="Captions").check(force=True)
+    expect(line).to_be_visible()
+    expect(page.locator(".card").first).to_be_visible()
+    assert line.bounding_box()["y"] < page.locator(".card").first.bounding_box()["y"]
+
+
+def test_a_large_picture_is_not_cut_off(visit: Callable[..., Page]) -> None:
+    page = visit("/?q=red")
+    tiles(page).first.click()
+    dialog = page.get_by_role("dialog")
+    expect(dialog).to_be_visible()
+    inner = page.evaluate("document.documentElement.getBoundingClientRect().width")
+    edges = dialog.evaluate("dialog => [dialog, dialog.querySelector('.panel')]"
+                            ".map(one => one.getBoundingClientRect().right)")  # fmt: skip
+    assert max(edges) <= inner
+    counter = dialog.locator(".counter").bounding_box()
+    assert counter["y"] + counter["height"] <= 800 - 8
+    large = dialog.locator("img.large").bounding_box()
+    assert large["y"] + large["height"] <= counter["y"]
+
+
+def test_a_long_caption_is_folded(visit: Callable[..., Page], tmp_path: Path) -> None:
+    (tmp_path / "long").mkdir()
+    Image.new("RGB", (40, 30), COLOURS["red"]).save(tmp_path / "long/red.png")
+    words = "a red picture of very many things that somebody has listed one by one " * 30
+    (tmp_path / "long/red.txt").write_text(f"{words}\nshort\n")
+    with twinlens.open(tmp_path / "long.db", model=ColourEncoder()) as index:
+        index.ingest(tmp_path / "long")
+    with listening(tmp_path / "long.db") as found:
+        page = visit("/?q=red", at=found)
+        tiles(page).first.click()
+        more = page.get_by_role("button", name="More like this", exact=True).last
+        expect(more).to_be_in_viewport()
+        heading = page.get_by_role("heading", name="a red picture of very many")
+        folded = heading.bounding_box()["height"]
+        unfold = page.get_by_role("button", name="more", exact=True)
+        expect(unfold).to_have_count(1)
+        expect(unfold).to_have_attribute("aria-expanded", "false")
+        for _ in range(2):  # behind the button that closes
+            page.keyboard.press("Tab")
+            if unfold.evaluate("one => one === document.activeElement"):
+                break
+        expect(unfold).to_be_focused()
+        page.keyboard.press("Enter")
+        assert heading.bounding_box()["height"] > 3 * folded
+        page.get_by_role("button", name="less", exact=True).press("Enter")
+        assert heading.bounding_box()["height"] == folded
+
+
+def test_an_unknown_collection_offers_those_there_are(visit: Callable[..., Page]) -> None:
+    page = visit("/?q=red&collection=gone")
+    alert = page.get_by_role("alert")
+    expect(alert.get_by_text("There is no such collection")).to_be_visible()
+    expect(alert.get_by_role("button")).to_have_text(["Search in twinlens"])
+    page.goto(page.url.replace("q=red&", ""))
+    expect(alert.get_by_text("There is no collection gone")).to_be_visible()
+    box(page).fill("red")
+    box(page).press("Enter")
+    alert.get_by_role("button", name="Search in twinlens").click()
+    expect(tiles(page).first).to_have_accessible_name(re.compile("red"))
+    assert asked(page) == {"q": ["red"]}
+
+
+def test_a_broken_picture_is_named_and_can_be_removed(
+    visit: Callable[..., Page], tmp_path: Path
+) -> None:
+    (tmp_path / "broken.png").write_bytes(b"\x89PNG\r\n\x1a\n nothing of the kind")
+    page = visit("/?q=red")
+    page.locator("input[type=file]").set_input_files(tmp_path / "broken.png")
+    alert = page.get_by_role("alert")
+    expect(alert.get_by_text("broken.png cannot be read")).to_be_visible()
+    alert.get_by_role("button", name="Remove broken.png").click()
+    expect(tiles(page).first).to_have_accessible_name(re.compile("red"))
+    assert chips(page) == []
+
+
+def test_a_wrong_filter_leaves_what_was_found(visit: Callable[..., Page]) -> None:
+    page = visit("/?q=red")
+    expect(tiles(page).first).to_have_accessible_name(re.compile("red"))
+    page.get_by_role("button", name="Filter").click()
+    field = page.get_by_role("combobox", name="Filter")
+    field.fill("heigth > 3")
+    field.press("Enter")
+    expect(page.get_by_role("alert").get_by_text("did you mean height?")).to_be_visible()
+    expect(page.locator(".shown.stale")).to_have_js_property("inert", True)
+    assert tiles(page).count() == 60
+    field.fill("height > 3")
+    field.press("Enter")
+    expect(page.locator(".shown.stale")).to_have_count(0)
+    tiles(page).first.click()
+    expect(page.get_by_role("dialog")).to_be_visible()
+
+
+def test_words_have_a_row_of_their_own_beside_chips_on_a_phone(visit: Callable[..., Page]) -> None:
+    page = visit("/?q=red+things+in+the+evening&not=blue", phone=True)
+    expect(page.locator(".chip")).to_be_visible()
+    words = box(page).bounding_box()
+    assert words["width"] > 200
+    assert page.locator(".chip").bounding_box()["y"] >= words["y"] + words["height"]
+    magnifier = page.locator(".box > .icon").bounding_box()
+    assert abs(magnifier["y"] - words["y"]) < 12, "it stands beside the words, not in the middle"
+
+
+def test_a_few_close_ones_are_as_large_as_the_rest(visit: Callable[..., Page]) -> None:
+    page = visit()
+    script = "async ([r, o]) => (await import('/static/layout.js')).justify(r, o)"
+    options = {"width": 1200, "target": 200, "gap": 6, "complete": True, "balance": True}
+    (alone,) = page.evaluate(script, [[1.5], options])["boxes"]
+    (beside,) = page.evaluate(script, [[1.5], options | {"alone": False}])["boxes"]
+    assert (alone["height"], beside["height"]) == (pytest.approx(340), 200)
+    assert page.evaluate(script, [[], options]) == {"boxes": [], "height": 0}
+
+
 def test_errors_are_shown_and_tried_again(visit: Callable[..., Page]) -> None:
     page = visit()
     problem = {"type": "/problems/busy", "title": "The server is busy", "status": 429,
@@ -538,6 +675,33 @@ def test_a_server_with_keys_asks_for_one(visit: Callable[..., Page], db: Path) -
         key.press("Enter")
         expect(tiles(page).first).to_have_accessible_name(re.compile("green"))
         expect(tiles(page).first.locator("img")).to_have_class("there")
+
+
+def test_the_map_asks_for_a_key_too(visit: Callable[..., Page], db: Path) -> None:
+    with listening(db, keys=(READ,)) as locked:
+        page = visit("/map?q=green", at=locked)
+        dialog = page.get_by_role("dialog", name="A key, please")
+        key = dialog.get_by_label("Key", exact=True)
+        expect(key).to_be_focused()
+        style = dialog.evaluate(
+            "one => [one, one.querySelector('.key')].map(e => getComputedStyle(e).borderRadius)"
+        )
+        assert style == ["16px", "10px"], "the dialog has no style"
+        box_, close = key.bounding_box(), dialog.get_by_role("button", name="Close").bounding_box()
+        whole = dialog.bounding_box()
+        assert box_["width"] > whole["width"] / 2
+        assert close["x"] > whole["x"] + whole["width"] / 2
+        key.fill(READ.split(":")[2])
+        key.press("Enter")
+        expect(dialog).to_be_hidden()
+        expect(page.locator("#status")).to_contain_text("lit up for “green”")
+        words = page.get_by_role("searchbox", name="Light up pictures on the map")
+        page.get_by_role("button", name="Clear the search").click()
+        expect(words).to_have_value("")
+        expect(words).to_be_focused()
+        expect(page.get_by_role("button", name="Clear the search")).to_be_hidden()
+        expect(page.locator("#status")).not_to_contain_text("lit up")
+        assert asked(page) == {}
 
 
 def test_collections_are_chosen(visit: Callable[..., Page], tmp_path: Path) -> None:

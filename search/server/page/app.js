@@ -135,14 +135,18 @@ function skeleton() {
 }
 
 function showUnasked() {
-  shown.classList.remove("waiting");
+  settle();
   for (const part of [above, below, start]) part.replaceChildren();
   showNote();
   grid.clear();
   tools.say("");
   tools.wrong("");
-  document.body.classList.toggle("starting", isBlank(query) && !query.where);
-  if (!served?.images && !served?.texts) showNothingStored(start);
+  const unknown = Boolean(query.collection) && !served;
+  document.body.classList.toggle("starting", isBlank(query) && !query.where && !unknown);
+  if (unknown) {
+    const title = `There is no collection ${query.collection}`;
+    above.append(failure({ title, detail: "It may have been dropped, or the link is wrong." }, begin, others()));
+  } else if (!served?.images && !served?.texts) showNothingStored(start);
   else if (isBlank(query) && !query.where) {
     showStart(start, served, listed.collections.length > 1, (words) => {
       go({ ...EMPTY, collection: query.collection, text: words });
@@ -175,9 +179,15 @@ async function load(first = false) {
   if (opened) showOpened();
 }
 
+/** What is shown is what was asked for, and can be used. */
+function settle() {
+  shown.classList.remove("waiting", "stale");
+  shown.inert = false;
+}
+
 /** Results as they are now. `fresh`: others than before. */
 function show(fresh = false) {
-  shown.classList.remove("waiting");
+  settle();
   document.body.classList.remove("starting");
   start.replaceChildren();
   tools.wrong("");
@@ -209,19 +219,50 @@ function say() {
 const duration = (took) =>
   (took < 1000 ? `${took < 10 ? took.toFixed(1) : Math.round(took)} ms` : `${(took / 1000).toFixed(1)} s`);
 
+/** Collections that there are, to look into instead. */
+const others = () => listed.collections.map(({ name }) => ({
+  words: `Search in ${name}`,
+  run: () => go({ ...query, collection: name === listed.default ? "" : name }),
+}));
+
+/** What may help more than asking the same again. */
+function waysOut(error) {
+  if (error.slug === "collection") return others();
+  if (error.slug !== "image") return [];
+  return query.pictures.map((token) => ({
+    words: `Remove ${picture(token)?.name || "the picture"}`,
+    run: () => go(without(query, "pictures", token)),
+  }));
+}
+
+/** An error in words that name what was dropped here: the server does not know its name. */
+function named(error) {
+  if (error.slug !== "image" || query.pictures.length !== 1) return error;
+  const name = picture(query.pictures[0])?.name;
+  return name ? { ...error, title: `${name} cannot be read` } : error;
+}
+
 function fail(error, first) {
-  shown.classList.remove("waiting");
+  const had = grid.links() > 0;
+  settle();
   document.body.classList.remove("starting");
   const ofFilter = query.where && (/^the filter/i.test(error.detail ?? "") || error.slug === "filter");
   if (first) {
     start.replaceChildren();
     below.replaceChildren();
-    grid.clear();
     tools.say("");
     if (ofFilter) {
       tools.wrong(error.detail);
       above.replaceChildren();
-    } else above.replaceChildren(failure(error, () => load(true)));
+      // What was there stays to be seen while the filter is put right.
+      if (had) {
+        shown.classList.add("stale");
+        shown.inert = true;
+      } else grid.clear();
+    } else {
+      grid.clear();
+      above.replaceChildren(failure(named(error), () => load(true), waysOut(error)));
+    }
   } else {
     below.replaceChildren(failure(error, () => load()));
   }

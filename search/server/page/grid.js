@@ -17,7 +17,7 @@ const LABEL = "Results: arrow keys move, Enter opens";
  */
 export function createGrid(place, handlers) {
   const list = h("ul", { class: "grid", role: "list", "aria-label": LABEL });
-  const line = h("li", { class: "line", hidden: true, role: "presentation" }, h("span", {}, "Further away"));
+  const line = h("li", { class: "line", hidden: true, role: "presentation" }, h("span", {}));
   const keys = roving(list, "a", handlers.onLeave);
   let tiles = [];
   let ratios = [];
@@ -34,16 +34,17 @@ export function createGrid(place, handlers) {
     width = list.clientWidth;
     if (kind !== "images" || !width) return;
     const target = rowHeight(width);
-    const first = split > 0 ? split : ratios.length;
-    const options = { width, gap: GAP, target };
+    const first = split >= 0 ? split : ratios.length;
+    // Beside others, a few close ones are not drawn larger than those.
+    const options = { width, gap: GAP, target, alone: split < 0 };
     const near = justify(ratios.slice(0, first), {
-      ...options, complete: complete || split > 0, balance: balance.near,
+      ...options, complete: complete || split >= 0, balance: balance.near,
     });
     near.boxes.forEach((box, at) => tiles[at].put(box, 0, !close));
     for (let at = near.boxes.length; at < first; at += 1) tiles[at].put(null);
     let height = near.height;
-    line.hidden = split <= 0;
-    if (split > 0) {
+    line.hidden = split < 0;
+    if (split >= 0) {
       const top = near.height + LINE;
       line.style.top = `${near.height}px`;
       const far = justify(ratios.slice(first), { ...options, complete, balance: balance.far });
@@ -93,12 +94,13 @@ export function createGrid(place, handlers) {
           list.append(element);
         }
       }
-      if (far > 0) {
+      if (far >= 0) {
         split = far;
+        line.firstChild.textContent = far ? "Further away" : "Nothing close enough: these are further away, mostly by chance";
         line.hidden = false;
         list.insertBefore(line, tiles[far].element);
       }
-      if (fresh) balance = { near: complete || split > 0, far: complete };
+      if (fresh) balance = { near: complete || split >= 0, far: complete };
       if (kind === "images") arrange();
       keys.reset();
     },

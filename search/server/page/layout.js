@@ -23,15 +23,18 @@ export function rowHeight(width) {
 /**
  * Places for pictures.
  * @param {number[]} ratios  of the pictures, in their order
- * @param {{width: number, target: number, gap: number, complete: boolean, balance?: boolean}} options
+ * @param {{width: number, target: number, gap: number, complete: boolean, balance?: boolean,
+ *   alone?: boolean}} options
  *   width, target, gap: pixels; complete: nothing comes after these, so a last row that is not
  *   full is shown as it is; balance: look at all of them before the first row is made, so that the
- *   last one is full where that can be
+ *   last one is full where that can be; alone: there are no other rows beside these, so that a
+ *   single one may be higher
  * @returns {{boxes: {x: number, y: number, width: number, height: number, row: number}[],
  *   height: number}}  a box for each picture; fewer where the last row waits for what comes
  */
 export function justify(ratios, options) {
-  const { width, target, gap, complete, balance = false } = options;
+  const { width, target, gap, complete, balance = false, alone = true } = options;
+  if (!ratios.length) return { boxes: [], height: 0 };
   /** How high a row of the pictures from `begin` to before `end` is where it fills the width. */
   const heightOf = (begin, end) => {
     let sum = 0;
@@ -46,10 +49,11 @@ export function justify(ratios, options) {
   let y = 0;
   let begin = 0;
   ends.forEach((end, row) => {
-    const most = ends.length === 1 ? target * ALONE : target * FULL;
+    const only = alone && ends.length === 1;
+    const most = only ? target * ALONE : target * FULL;
     const full = heightOf(begin, end);
     // A row that would have to be too high for filling the width does not fill it.
-    const height = full <= most ? full : Math.min(full, ends.length === 1 ? most : target);
+    const height = full <= most ? full : Math.min(full, only ? most : target);
     let x = 0;
     for (let at = begin; at < end; at += 1) {
       const wide = ratios[at] * height;

@@ -297,7 +297,11 @@ function ask(typed, done) {
 }
 
 let typing = 0;
+const clearable = () => {
+  $("clear").hidden = !$("words").value;
+};
 $("words").addEventListener("input", (event) => {
+  clearable();
   clearTimeout(typing);
   typing = setTimeout(() => ask(event.target.value, false), TYPING);
 });
@@ -305,6 +309,13 @@ $("search").addEventListener("submit", (event) => {
   event.preventDefault();
   clearTimeout(typing);
   ask($("words").value, true);
+});
+$("clear").addEventListener("click", () => {
+  clearTimeout(typing);
+  $("words").value = "";
+  clearable();
+  ask("", true);
+  $("words").focus();
 });
 $("in").addEventListener("click", () => view.zoom(2));
 $("out").addEventListener("click", () => view.zoom(0.5));
@@ -327,6 +338,7 @@ document.addEventListener("keydown", (event) => {
 
 query = { ...fromAddress(location.search).query, target: "images", mode: "dense" };
 $("words").value = [query.text, ...query.nots.map((one) => (/\s/.test(one) ? `-"${one}"` : `-${one}`))].filter(Boolean).join(" ");
+clearable();
 $("results").href = toAddress(query);
 // Where there is little room the map comes first.
 if (matchMedia("(max-width: 760px)").matches) $("fold").click();

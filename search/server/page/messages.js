@@ -5,13 +5,21 @@ import { describe } from "./query.js";
 
 const button = (words, run) => h("button", { class: "plain", type: "button", on: { click: run } }, words);
 
-/** An error, with a button to try again; a busy server is asked again by itself. */
-export function failure(error, onRetry) {
+/**
+ * An error, with a button to try again, or with what helps where that cannot; a busy server is
+ * asked again by itself.
+ * @param {object} error
+ * @param {() => void} onRetry
+ * @param {{words: string, run: () => void}[]} ways  out of it, in place of another try
+ */
+export function failure(error, onRetry, ways = []) {
   const again = button("Try again", onRetry);
+  const offered = ways.length ? ways.map(({ words, run }) => button(words, run)) : [again];
   const element = h(
     "div", { class: "message", role: "alert" },
     icon("warning"), h("h2", {}, error.title ?? "Something went wrong on this page"),
-    h("p", {}, error.detail ?? String(error.message ?? error)), again,
+    h("p", {}, error.detail ?? String(error.message ?? error)),
+    h("div", { class: "ways" }, ...offered),
   );
   if (error.retry) {
     let left = error.retry;

@@ -39,5 +39,7 @@ export function summary(hits) {
   const matches = (number) => (number === 1 ? "match" : "matches");
   if (strong && likely) return `${strong} strong and ${likely} likely ${matches(likely)}`;
   if (strong) return `${strong} strong ${matches(strong)}`;
-  return likely ? `${likely} likely ${matches(likely)}` : "Weak matches only";
+  if (likely) return `${likely} likely ${matches(likely)}`;
+  // Below the line, where there is none above it.
+  return hits.some((hit) => hit.relevance >= CLOSE) ? "Weak matches only" : "Only some further away";
 }

@@ -73,8 +73,13 @@ export function createViewer(handlers) {
       for (const neighbour of where.neighbours) {
         if (neighbour?.thumbnail) new Image().src = thumbnail(neighbour.thumbnail, 640);
       }
-      if (!dialog.open) dialog.showModal();
-      else if (held === null && !document.activeElement.disabled) return;
+      const was = dialog.open;
+      if (!was) dialog.showModal();
+      // How long a text is shows only now.
+      for (const fold of facts.querySelectorAll(".unfold")) {
+        fold.hidden = fold.previousSibling.scrollHeight <= fold.previousSibling.clientHeight + 1;
+      }
+      if (was && held === null && !document.activeElement.disabled) return;
       // Whatever had the focus is not there any more, or cannot have it.
       const again = [...facts.querySelectorAll("button, a")].find((one) => one.textContent === held);
       (again ?? close).focus();
@@ -119,9 +124,9 @@ function about(hit, link, handlers) {
   const act = (name, words, run, kind = "action") =>
     h("button", { class: kind, type: "button", on: { click: run } }, icon(name), h("span", {}, words));
   return [
-    h("h2", { class: "viewer-title", id: "viewer-title" }, title),
+    ...folding("h2", { class: "viewer-title", id: "viewer-title" }, title),
     hit.relevance !== undefined && h("p", { class: "viewer-sign" }, sign(hit.relevance)),
-    captions.length > 0 && h("ul", { class: "captions", "aria-label": "Captions" }, ...captions.map((caption) => h("li", {}, caption))),
+    captions.length > 0 && h("ul", { class: "captions", "aria-label": "Captions" }, ...captions.map((caption) => h("li", {}, ...folding("p", {}, caption)))),
     h(
       "div", { class: "actions" },
       hit.image_id && act("alike", "More like this", () => handlers.onMore(hit), "action first"),
@@ -134,6 +139,22 @@ function about(hit, link, handlers) {
     ),
     table(hit, handlers),
   ].filter(Boolean);
+}
+
+/** A text of which four lines are shown, and a button that shows the rest or takes it away. */
+function folding(tag, options, words) {
+  const text = h(tag, { ...options, class: `${options.class ?? ""} folded` }, words);
+  const fold = h("button", {
+    class: "unfold", type: "button", "aria-expanded": "false", hidden: true,
+    on: {
+      click: () => {
+        const folded = text.classList.toggle("folded");
+        fold.textContent = folded ? "more" : "less";
+        fold.setAttribute("aria-expanded", String(!folded));
+      },
+    },
+  }, "more");
+  return [text, fold];
 }
 
 function table(hit, handlers) {
