@@ -20,7 +20,6 @@ from search.errors import (
     UnsupportedError,
     UsageError,
 )
-from search.layout import Layout
 from search.remote import BATCH, BATCH_BYTES, RemoteSearch
 from search.remote_uploads import RemoteUploads
 from search.store import check_name
@@ -95,7 +94,7 @@ class RemoteIndex(RemoteSearch):
                 f"a cluster, or a bulk import, is for where {self.url} runs: ingest there"
             )
         layout, source = split_options(options)
-        if layout != Layout():
+        if layout.asked:
             raise UnsupportedError(
                 f"how a collection is laid out is said where {self.url} runs: make it there first"
             )

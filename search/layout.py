@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import TypedDict, Unpack
 
 from search import ann
@@ -52,6 +52,7 @@ class Layout:
     Attributes:
         index, vectors, shards, replicas, mmap: see ``LayoutOptions``.
         tenants: whether its rows belong to tenants, each of which sees only its own.
+        asked: which of these somebody asked for, as by default or not.
 
     Raises:
         UsageError: a number that is none, a type of vectors that there is not.
@@ -63,6 +64,7 @@ class Layout:
     replicas: int = 1
     mmap: bool = False
     tenants: bool = False
+    asked: frozenset[str] = field(default=frozenset(), compare=False, repr=False)
 
     def __post_init__(self) -> None:
         if self.vectors not in VECTORS:
@@ -84,7 +86,9 @@ class Layout:
         """
         given = {name: value for name, value in options.items() if value not in ("", None)}
         check_options(options, OPTIONS, unset=("", None))
-        return replace(self, **given)  # type: ignore[arg-type]
+        # "auto" asks for what is best, whatever that is.
+        asked = {name for name in given if (name, given[name]) != ("index", ann.AUTO)}
+        return replace(self, **given, asked=self.asked | asked)  # type: ignore[arg-type]
 
     def resolved(self, can: Capabilities) -> Layout:
         """The same with the index's name in place of "auto".
@@ -109,22 +113,22 @@ class Layout:
             raise UnsupportedError(f"{can.label} has no replicas: they need a server")
         return replace(self, index=ann.resolve(self.index, can.index_types, can.label))
 
-    def check_matches(self, asked: Layout, name: str) -> None:
+    def check_matches(self, wanted: Layout, name: str) -> None:
         """Raise ``UsageError`` where a collection that exists is asked to be otherwise.
 
         Args:
-            asked: what was asked for; what is as by default counts as not asked for.
+            wanted: what was asked for, by ``changed``.
             name: of the collection.
         """
-        default = asdict(Layout())
-        mine = asdict(self)
-        for option, value in asdict(asked).items():
-            if value == default[option] or option == "tenants":
+        for option in LayoutOptions.__annotations__:
+            if option not in wanted.asked:
                 continue
-            wanted = value.strip().upper().replace("-", "_") if option == "index" else value
-            if wanted != mine[option]:
+            mine, value = getattr(self, option), getattr(wanted, option)
+            if option == "index":
+                value = ann.resolve(value, ann.KINDS, "a server")
+            if value != mine:
                 raise UsageError(
-                    f"the collection {name!r} has {option} {mine[option]}, not {value}: "
+                    f"the collection {name!r} has {option} {_said(mine)}, not {_said(value)}: "
                     f"`twinlens reindex` changes that"
                 )
 
@@ -136,7 +140,7 @@ class Layout:
         """As properties of a collection."""
         return {
             f"{_PREFIX}{name}": str(int(value)) if isinstance(value, bool) else str(value)
-            for name, value in asdict(self).items()
+            for name, value in ((name, getattr(self, name)) for name in _KEPT)
         }
 
     @classmethod
@@ -144,7 +148,7 @@ class Layout:
         """Back from a collection's properties; what is not among them is as it was at first."""
         kept = {
             name: properties[f"{_PREFIX}{name}"]
-            for name in asdict(cls())
+            for name in _KEPT
             if f"{_PREFIX}{name}" in properties
         }
         return cls(
@@ -155,3 +159,12 @@ class Layout:
             mmap=kept.get("mmap") == "1",
             tenants=kept.get("tenants") == "1",
         )
+
+
+#: What is kept with a collection.
+_KEPT = (*LayoutOptions.__annotations__, "tenants")
+
+
+def _said(value: object) -> str:
+    """A value as it is said on the command line."""
+    return ("off", "on")[value] if isinstance(value, bool) else str(value)

@@ -18,6 +18,7 @@ from hypothesis import strategies as st
 import twinlens
 from search.address import Address
 from search.capabilities import Capabilities
+from search.client import Wire
 from search.errors import StoreUnreachableError, UnsupportedError, UsageError
 from search.generations import Generation
 from search.layout import VECTORS, Layout
@@ -95,10 +96,57 @@ def test_an_existing_collection_is_not_laid_out_anew_in_silence(
     for options, says in (
         ({"index": "HNSW"}, "has index FLAT, not HNSW: `twinlens reindex`"),
         ({"vectors": "float16"}, "has vectors float32, not float16"),
-        ({"mmap": True}, "has mmap False, not True"),
+        ({"mmap": True}, "has mmap off, not on"),
+        ({"index": "nosuch"}, "there is no index 'nosuch': a server has FLAT, HNSW"),
+        ({"index": "hnsw-sq"}, "has index FLAT, not HNSW_SQ"),
+        ({"shards": 2}, "has shards 1, not 2"),
     ):
         with pytest.raises(UsageError, match=says):
             index.ingest(photos, **options)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(
+    ("option", "value", "says"),
+    [
+        ("index", "FLAT", "has index HNSW, not FLAT"),
+        ("vectors", "float32", "has vectors float16, not float32"),
+        ("shards", 1, "has shards 2, not 1"),
+        ("replicas", 1, "has replicas 3, not 1"),
+        ("mmap", False, "has mmap on, not off"),
+    ],
+)
+def test_what_is_as_by_default_is_asked_for_all_the_same(
+    option: str, value: object, says: str
+) -> None:
+    there = Layout("HNSW", "float16", 2, 3, True)
+    wanted = Layout().changed(**{option: value})  # type: ignore[arg-type]
+    assert wanted == Layout("FLAT" if option == "index" else "auto"), "a layout is what it is"
+    with pytest.raises(UsageError, match=f"the collection 'a' {says}"):
+        there.check_matches(wanted, "a")
+    there.check_matches(Layout().changed(index="auto", shards=None, vectors=""), "a")  # type: ignore[arg-type]
+    there.check_matches(there.changed(**{option: getattr(there, option)}), "a")  # type: ignore[arg-type]
+
+
+def test_how_a_collection_is_laid_out_is_not_said_over_http(photos: Path) -> None:
+    with (
+        twinlens.RemoteIndex(Wire("http://127.0.0.1:9"), "photos") as elsewhere,
+        pytest.raises(UnsupportedError, match="how a collection is laid out is said where"),
+    ):
+        elsewhere.ingest(photos, shards=1)
+
+
+def test_shards_of_a_servers_collection_cannot_be_asked_away(
+    server: str, encoder: ColourEncoder, photos: Path
+) -> None:
+    name = f"test_{uuid.uuid4().hex[:12]}"
+    with twinlens.open(server, name, model=encoder) as index:
+        try:
+            index.ingest(photos / "red.png", shards=2, index="FLAT")
+            with pytest.raises(UsageError, match="has shards 2, not 1"):
+                index.ingest(photos / "red.png", shards=1)
+            assert index.ingest(photos / "red.png", shards=2, replicas=1).unchanged == 1
+        finally:
+            index._store.drop(name)
 
 
 def test_memory_mapping_is_asked_for_where_a_collection_is_made(tmp_path: Path) -> None:
