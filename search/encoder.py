@@ -208,6 +208,13 @@ def open_encoder(
     Raises:
         ModelError: there is no such model or device, or its weights cannot be fetched.
     """
+    from search.weights import LOADING
+
+    with LOADING:
+        return _open(name, device, precision)
+
+
+def _open(name: str | ModelSpec, device: str, precision: Precision) -> OpenClipEncoder:
     from search.weights import choose_model
 
     if isinstance(name, str):

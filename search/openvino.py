@@ -9,6 +9,7 @@ import warnings
 from typing import TYPE_CHECKING, Any
 
 from search.errors import UsageError
+from search.weights import LOADING
 
 if TYPE_CHECKING:
     import torch
@@ -68,19 +69,19 @@ class OpenVinoTower:
                 return rows
 
         example = torch.zeros(2, 3, self._side, self._side)
-        # Torch's fused attention is one opaque step, which cannot be translated.
-        fused = torch.backends.mha.get_fastpath_enabled()
-        torch.backends.mha.set_fastpath_enabled(False)
-        try:
-            with warnings.catch_warnings(), torch.no_grad():
-                warnings.simplefilter("ignore")
+        with LOADING, warnings.catch_warnings(), torch.no_grad():
+            warnings.simplefilter("ignore")
+            # Torch's fused attention is one opaque step, which cannot be translated.
+            fused = torch.backends.mha.get_fastpath_enabled()
+            torch.backends.mha.set_fastpath_enabled(False)
+            try:
                 graph = openvino.convert_model(
                     Tower(self._model).eval(),
                     example_input=example,
                     input=[-1, 3, self._side, self._side],
                 )
-        finally:
-            torch.backends.mha.set_fastpath_enabled(fused)
+            finally:
+                torch.backends.mha.set_fastpath_enabled(fused)
         return openvino.Core().compile_model(
             graph,
             "CPU",

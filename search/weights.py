@@ -15,6 +15,9 @@ from search.models import HUB_PREFIX, RECOMMENDED, STARTER, ModelSpec, resolve
 #: Seconds after which a hub that does not answer counts as unreachable.
 HUB_TIMEOUT = 6.0
 _WEIGHT_FILES = ("open_clip_model.safetensors", "open_clip_pytorch_model.bin")
+#: Held while a model is loaded or fetched: what is changed for that, which log lines and warnings
+#: are shown and whether the hub may be asked, is the whole process'.
+LOADING = threading.RLock()
 _log = logging.getLogger("twinlens")
 
 
@@ -61,6 +64,11 @@ def fetch(spec: ModelSpec) -> None:
     Raises:
         ModelError: the hub cannot be reached, or has no such model; the message says the ways out.
     """
+    with LOADING:
+        _fetch(spec)
+
+
+def _fetch(spec: ModelSpec) -> None:
     repo, name = _repository(spec)
     if not repo or is_cached(spec):
         return
