@@ -25,8 +25,9 @@ from pyarrow import parquet
 
 from ingest.bucket import Storage
 from ingest.changes import Ledger, file_row
-from ingest.pipeline import Pipeline, text_key
+from ingest.pipeline import Pipeline
 from ingest.report import IngestReport, ItemRow, Progress
+from ingest.rows import text_key
 from ingest.sample import Item
 from ingest.stages import Crew
 from search.capabilities import Capabilities
@@ -117,9 +118,19 @@ class Bulk:
         """
         began = time.perf_counter()
         self.finish()
-        with tempfile.TemporaryDirectory(prefix="twinlens-bulk-") as folder:
+        with (
+            tempfile.TemporaryDirectory(prefix="twinlens-bulk-") as folder,
+            Ledger(self._corpus) as ledger,
+        ):
             gather = _Gather(
-                self._corpus, encoder, self, Path(folder), progress=progress, sink=sink, crew=crew
+                self._corpus,
+                encoder,
+                self,
+                Path(folder),
+                ledger,
+                progress=progress,
+                sink=sink,
+                crew=crew,
             )
             first = gather.run(items())
             gather.close()
@@ -256,14 +267,13 @@ class _Gather(Pipeline):
         encoder: Callable[[], Encoder],
         bulk: Bulk,
         folder: Path,
+        ledger: Ledger,
         *,
         progress: Progress | None,
         sink: Callable[[ItemRow], None] | None,
         crew: Crew | None,
     ) -> None:
-        super().__init__(
-            corpus, encoder, progress=progress, sink=sink, part=Ledger(corpus), crew=crew
-        )
+        super().__init__(corpus, encoder, progress=progress, sink=sink, part=ledger, crew=crew)
         self._bulk = bulk
         self._folder = folder
         self._open: dict[Kind, _Table] = {}

@@ -7,6 +7,7 @@ temporary SQLite table, which spills to disk when large; or, of a part of a corp
 
 from __future__ import annotations
 
+import errno
 import os
 import sqlite3
 import threading
@@ -25,6 +26,8 @@ Verdict = Literal["new", "unchanged", "failed before", "captions changed", "met"
 
 #: A row whose path begins so remembers a picture whose file now holds another one.
 TOMBSTONE = "\x01was "
+#: How the system says that there is nothing at a path, or that nothing can be.
+_NOTHING_THERE = (errno.ENOENT, errno.ENOTDIR, errno.ENAMETOOLONG, errno.EINVAL, errno.ELOOP)
 #: What stands between a container's name and what is in it: a folder, an archive, a list.
 SEPARATORS = "/!#"
 
@@ -44,8 +47,9 @@ class Known:
 class Ledger:
     """The paths of a corpus (of none, if None) as they were when the run began, and which it met.
 
-    Safe to use from several threads. A source that says nothing about a picture takes none of its
-    captions away, unless ``prune`` asks for that.
+    A context manager: what it has on disk is let go of at the end. Safe to use from several
+    threads. A source that says nothing about a picture takes none of its captions away, unless
+    ``prune`` asks for that.
 
     Args:
         corpus: whose paths.
@@ -90,6 +94,16 @@ class Ledger:
                 "INSERT OR IGNORE INTO done"
                 " SELECT image_id FROM file WHERE status IN ('ok', 'gone')"
             )
+
+    def __enter__(self) -> Ledger:
+        return self
+
+    def __exit__(self, *exc: object) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Let go of the table; nobody may be asking any more."""
+        self._table.close()
 
     def judge(self, sample: Sample) -> tuple[Verdict, Known | None]:
         """Whether a sample needs work, and what was known of its path; marks the path as met."""
@@ -181,7 +195,7 @@ class Ledger:
                     " AND (root = ?1 OR uri > ?1||'/' AND uri < ?1||'0')",
                     (root,),
                 )
-                gone = ((uri,) for (uri,) in rows if not os.path.lexists(uri))
+                gone = ((uri,) for (uri,) in rows if _is_gone(uri))
                 self._table.executemany("INSERT OR IGNORE INTO gone VALUES (?)", list(gone))
 
     def gone(self, batch: int) -> Iterator[list[str]]:
@@ -202,6 +216,17 @@ class Ledger:
         with self._lock:
             found = self._table.execute("SELECT 1 FROM gone WHERE uri = ?", (uri,))
             return found.fetchone() is not None
+
+
+def _is_gone(uri: str) -> bool:
+    """Whether there is nothing at a path; a disk that fails, or keeps us out, does not say so."""
+    try:
+        os.lstat(uri)
+    except OSError as error:
+        return error.errno in _NOTHING_THERE
+    except ValueError:  # no path at all
+        return True
+    return False
 
 
 def file_row(sample: Sample, image_id: str, texts: Iterable[str]) -> Row:

@@ -19,6 +19,7 @@ from search.errors import (
     SourceError,
     UnsupportedError,
     UsageError,
+    reason_of,
 )
 from search.remote import BATCH, BATCH_BYTES, RemoteSearch
 from search.remote_uploads import RemoteUploads
@@ -177,7 +178,5 @@ def _read(items: Iterator[Item]) -> Iterator[tuple[str, bytes | str]]:
         elif item.load is not None:
             try:
                 yield item.uri, item.load()
-            except ImageError as error:
-                yield item.uri, str(error)
-            except OSError as error:
-                yield item.uri, f"cannot be read: {error.strerror or error}"
+            except (ImageError, OSError) as error:
+                yield item.uri, reason_of(error)

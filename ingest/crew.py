@@ -18,7 +18,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 
-from ingest.stages import Result, Task, failure_of
+from ingest.sample import failure_of
+from ingest.stages import Result, Task
 from search.errors import ClusterError, ImageError
 
 if TYPE_CHECKING:

@@ -18,7 +18,9 @@ import re
 import shutil
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
+from itertools import islice
 from pathlib import Path
+from tempfile import TemporaryFile
 from typing import Any
 
 import numpy as np
@@ -129,22 +131,24 @@ def import_corpus(corpus: Corpus, folder: Path, manifest: Manifest) -> Exchanged
         SourceError: a file is damaged. Shards before it have been written.
         StoreError: the corpus is being reindexed, and may have missed some of it; import it again.
     """
-    known: set[str] = set()
     looks = corpus.count("images") > 0
-    # The ledger last: what it names is stored by then.
-    for kind in KINDS:
-        for shard in manifest.shards:
-            if shard.kind != kind:
-                continue
-            verify(shard, folder)
-            for rows in _import(shard, folder, manifest.fingerprint.dim):
-                if looks and kind == "images":
-                    ids = [row["id"] for row in rows]
-                    known |= {row["id"] for row in corpus.get("images", ids, ["id"])}
-                corpus.upsert(kind, rows)
-    both = sorted(known)
-    for start in range(0, len(both), BATCH):
-        reconcile(corpus, both[start : start + BATCH])
+    # On disk: there may be as many as the export has pictures.
+    with TemporaryFile("w+", encoding="ascii") as known:
+        # The ledger last: what it names is stored by then.
+        for kind in KINDS:
+            for shard in manifest.shards:
+                if shard.kind != kind:
+                    continue
+                verify(shard, folder)
+                for rows in _import(shard, folder, manifest.fingerprint.dim):
+                    if looks and kind == "images":
+                        ids = [row["id"] for row in rows]
+                        stored = corpus.get("images", ids, ["id"])
+                        known.writelines(f"{row['id']}\n" for row in stored)
+                    corpus.upsert(kind, rows)
+        known.seek(0)
+        while both := [line.strip() for line in islice(known, BATCH)]:
+            reconcile(corpus, both)
     corpus.check_open()
     corpus.settle()
     return Exchanged.of(folder, manifest)

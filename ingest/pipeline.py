@@ -12,57 +12,35 @@ import time
 from collections import deque
 from collections.abc import Callable, Iterable
 from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import nullcontext
 from dataclasses import dataclass, field
 from functools import partial
 
 import numpy as np
 
 from ingest.changes import Known, Ledger, failed_row, file_row, tombstone_row
-from ingest.reconcile import Reconciled, reconcile, shown_captions, texts_of
+from ingest.reconcile import Reconciled, reconcile, texts_of
 from ingest.report import IngestReport, Progress, Sink, Status, Tally
-from ingest.sample import Failure, Item, Sample
-from ingest.stages import Crew, Result, Task, View, embed_texts, failure_of, look
+from ingest.rows import Picture, columns_of, image_row, seen_columns, text_key, text_row
+from ingest.sample import Failure, Item, Sample, failure_of
+from ingest.stages import Crew, Result, Task, embed_texts, look
 from ingest.tidy import Tidied, tidy
 from ingest.writer import Writer, patiently
 from search.corpus import Corpus
-from search.encoder import Encoder, Pixels, Rows
+from search.encoder import Encoder, Pixels
 from search.errors import ImageError
-from search.records import IMAGE_FIELDS, Row, clean_metadata, image_id, text_id
+from search.records import Row, clean_metadata, image_id
 
 #: Samples, and captions, that travel together.
 CHUNK = 256
 CHUNK_TEXTS = 4_096
 
 
-@dataclass(slots=True)
-class _Picture:
-    """A picture read and decoded or encoded; neither when it is stored already.
-
-    Attributes:
-        vector: its embedding, where it was not made here.
-        spoken: likewise those of its captions.
-    """
-
-    sample: Sample
-    known: Known | None
-    id: str = ""
-    pixels: Pixels | None = None
-    vector: Rows | None = None
-    spoken: dict[str, Rows] = field(default_factory=dict)
-    ms: float = 0.0
-    columns: Row = field(default_factory=dict)
-
-    @property
-    def is_at_hand(self) -> bool:
-        """Whether it can be stored."""
-        return self.pixels is not None or self.vector is not None
-
-
 @dataclass(frozen=True, slots=True)
 class _Outcome:
     """What came of reading an item: a picture, or why there is none."""
 
-    picture: _Picture | None
+    picture: Picture | None
     failure: Failure | None = None
 
 
@@ -74,9 +52,9 @@ _Awaited = Callable[[], _Outcome]
 class _Chunk:
     """What is written together."""
 
-    new: list[_Picture] = field(default_factory=list)
-    relabel: list[_Picture] = field(default_factory=list)
-    alone: list[_Picture] = field(default_factory=list)
+    new: list[Picture] = field(default_factory=list)
+    relabel: list[Picture] = field(default_factory=list)
+    alone: list[Picture] = field(default_factory=list)
     failed: list[tuple[Failure, Sample | None]] = field(default_factory=list)
     replaced: list[Known] = field(default_factory=list)
     images: list[Row] = field(default_factory=list)
@@ -140,18 +118,10 @@ class Pipeline:
         """
         began = time.perf_counter()
         self._corpus.check_open()
-        self._ledger = self._part or Ledger(self._corpus, prune=self._prune)
         self._roots = set(roots)
-        if self._crew is not None:
-            self._crew.begin(self._ledger.image_digests)
-        workers = min(32, (os.cpu_count() or 2) + 1)
-        with Writer(self._write) as writer, ThreadPoolExecutor(workers) as pool:
-            try:
-                self._feed(items, pool, writer)
-            except BaseException:
-                pool.shutdown(wait=False, cancel_futures=True)
-                raise
-        tidied = patiently(self._tidy) if self._part is None else Tidied(0, 0)
+        ledger = nullcontext(self._part) if self._part else Ledger(self._corpus, prune=self._prune)
+        with ledger as self._ledger:
+            tidied = self._store(items)
         patiently(self._corpus.check_open)
         if self._part is None and (self._tally.counts["images"] or self._tally.counts["texts"]):
             patiently(self._corpus.settle)
@@ -163,6 +133,18 @@ class Pipeline:
             seconds=time.perf_counter() - began,
             encode_seconds=self._encode_seconds + (self._crew.encode_seconds if self._crew else 0),
         )
+
+    def _store(self, items: Iterable[Item]) -> Tidied:
+        if self._crew is not None:
+            self._crew.begin(self._ledger.image_digests)
+        workers = min(32, (os.cpu_count() or 2) + 1)
+        with Writer(self._write) as writer, ThreadPoolExecutor(workers) as pool:
+            try:
+                self._feed(items, pool, writer)
+            except BaseException:
+                pool.shutdown(wait=False, cancel_futures=True)
+                raise
+        return patiently(self._tidy) if self._part is None else Tidied(0, 0)
 
     def _tidy(self) -> Tidied:
         self._ledger.mark_gone(self._roots)
@@ -204,7 +186,7 @@ class Pipeline:
         if verdict == "unchanged" or (verdict == "failed before" and not self._retry_failed):
             self._tally.item(item.uri, verdict)
             return None
-        picture = _Picture(item, known)
+        picture = Picture(item, known)
         if item.caption_vector is not None and item.captions:
             picture.spoken[item.captions[0]] = item.caption_vector
         if verdict == "captions changed" and known is not None:
@@ -212,14 +194,14 @@ class Pipeline:
         elif item.vector is not None:
             picture.id = image_id(item.vector.tobytes())
             picture.vector = item.vector
-            picture.columns = _columns(item)
+            picture.columns = columns_of(item)
         elif item.load is not None and self._crew is None:
             return pool.submit(self._read, picture, self._encoder()).result
         elif item.load is not None:
             return self._hand_over(picture, item.load)
         return self._hand_over(picture, None)
 
-    def _read(self, picture: _Picture, encoder: Encoder) -> _Outcome:
+    def _read(self, picture: Picture, encoder: Encoder) -> _Outcome:
         """In a thread of the pool: bytes → id → pixels, unless the picture is stored already."""
         sample = picture.sample
         assert sample.load is not None
@@ -233,11 +215,11 @@ class Pipeline:
         except (ImageError, OSError) as error:
             return _Outcome(picture, failure_of(error, sample.uri, sample.root))
         picture.pixels = view.pixels
-        picture.columns = _seen_columns(sample, view)
+        picture.columns = seen_columns(sample, view)
         picture.ms = 1e3 * (time.perf_counter() - began)
         return _Outcome(picture)
 
-    def _hand_over(self, picture: _Picture, load: Callable[[], bytes] | None) -> _Awaited:
+    def _hand_over(self, picture: Picture, load: Callable[[], bytes] | None) -> _Awaited:
         """Let the crew read the picture and encode its captions; or the captions alone.
 
         Without a crew captions are encoded with their chunk.
@@ -249,7 +231,7 @@ class Pipeline:
         future = self._crew.submit(Task(sample.uri, sample.root, load, texts))
         return partial(self._returned, picture, future)
 
-    def _returned(self, picture: _Picture, future: Future[Result]) -> _Outcome:
+    def _returned(self, picture: Picture, future: Future[Result]) -> _Outcome:
         assert self._crew is not None
         self._crew.need(future)
         result = future.result()
@@ -258,7 +240,7 @@ class Pipeline:
         picture.ms = result.ms
         if result.view is not None:
             picture.vector = result.vector
-            picture.columns = _seen_columns(picture.sample, result.view)
+            picture.columns = seen_columns(picture.sample, result.view)
         return _Outcome(picture, result.failure)
 
     def _collect(self, outcome: _Outcome, chunk: _Chunk) -> None:
@@ -287,17 +269,17 @@ class Pipeline:
             pictures = decoded[start : start + batch]
             vectors = self._encoder().images(np.stack([_pixels(picture) for picture in pictures]))
             for picture, vector in zip(pictures, vectors, strict=True):
-                chunk.images.append(_image_row(picture, vector))
+                chunk.images.append(image_row(picture, vector))
                 picture.pixels = None
         for picture in chunk.new:
             if picture.vector is not None:
-                chunk.images.append(_image_row(picture, picture.vector))
+                chunk.images.append(image_row(picture, picture.vector))
         self._add_texts(chunk)
         self._encode_seconds += time.perf_counter() - began
         return chunk
 
     def _add_texts(self, chunk: _Chunk) -> None:
-        wanted: dict[str, tuple[str, _Picture]] = {}
+        wanted: dict[str, tuple[str, Picture]] = {}
         for picture in [*chunk.new, *chunk.relabel, *chunk.alone]:
             for text in picture.sample.captions:
                 wanted.setdefault(text_key(picture, text), (text, picture))
@@ -309,12 +291,12 @@ class Pipeline:
         pending = []
         for key, (text, picture) in wanted.items():
             if text in picture.spoken:
-                chunk.texts.append(_text_row(key, text, picture, picture.spoken[text]))
+                chunk.texts.append(text_row(key, text, picture, picture.spoken[text]))
             else:
                 pending.append((key, text, picture))
         vectors = embed_texts(self._encoder(), [text for _, text, _ in pending]) if pending else []
         for (key, text, picture), vector in zip(pending, vectors, strict=True):
-            chunk.texts.append(_text_row(key, text, picture, vector))
+            chunk.texts.append(text_row(key, text, picture, vector))
 
     def _write(self, chunk: _Chunk) -> None:
         """In the writing thread: rows first, the ledger last."""
@@ -385,58 +367,6 @@ class Pipeline:
             self._tally.failure(failure)
 
 
-def _pixels(picture: _Picture) -> Pixels:
+def _pixels(picture: Picture) -> Pixels:
     assert picture.pixels is not None
     return picture.pixels
-
-
-def _seen_columns(sample: Sample, view: View) -> Row:
-    """The columns of a picture that was decoded."""
-    return {
-        **view.exif,
-        **_columns(sample, view.width, view.height, view.bytes, view.format),
-    }
-
-
-def _columns(sample: Sample, width: int = 0, height: int = 0, size: int = 0, kind: str = "") -> Row:
-    """The columns of a picture beside what says where it is; 0 and "" where nobody knows."""
-    return {
-        **clean_metadata(sample.metadata),
-        "width": width,
-        "height": height,
-        "bytes": size,
-        "mtime": max(sample.mtime_ns, 0) / 1e9,
-        "format": kind[:16],
-    }
-
-
-def _image_row(picture: _Picture, vector: Rows) -> Row:
-    sample = picture.sample
-    return {
-        **picture.columns,
-        "id": picture.id,
-        "vector": vector,
-        "path": sample.uri,
-        "relative_path": sample.relative,
-        "paths": [sample.uri],
-        "captions": shown_captions(sample.captions),
-    }
-
-
-def _text_row(key: str, text: str, picture: _Picture, vector: Rows) -> Row:
-    own = {name: value for name, value in picture.columns.items() if name not in IMAGE_FIELDS}
-    return {
-        **clean_metadata(picture.sample.metadata),
-        **own,
-        "id": key,
-        "vector": vector,
-        "text": text,
-        "image_id": picture.id,
-        "path": picture.sample.uri if picture.id else "",
-        "relative_path": picture.sample.relative,
-    }
-
-
-def text_key(picture: _Picture, text: str) -> str:
-    """A text alone belongs to the line it came from, as others belong to their picture."""
-    return text_id(picture.id or picture.sample.uri, text)

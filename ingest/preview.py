@@ -36,19 +36,20 @@ class Preview:
 
 def preview(corpus: Corpus | None, items: Iterable[Item], roots: Iterable[str]) -> Preview:
     """Judge every item; ``corpus`` is None where there is no collection yet."""
-    ledger = Ledger(corpus)
     counts: Counter[Verdict | str] = Counter()
     all_roots = set(roots)
-    for item in items:
-        if isinstance(item, Failure):
-            counts["failed"] += 1
-            ledger.meet(item.uri)
-            continue
-        all_roots.add(item.root)
-        verdict, known = ledger.judge(item)
-        counts[verdict] += 1
-        counts["changed"] += verdict == "new" and known is not None
-    ledger.mark_gone(all_roots)
+    with Ledger(corpus) as ledger:
+        for item in items:
+            if isinstance(item, Failure):
+                counts["failed"] += 1
+                ledger.meet(item.uri)
+                continue
+            all_roots.add(item.root)
+            verdict, known = ledger.judge(item)
+            counts[verdict] += 1
+            counts["changed"] += verdict == "new" and known is not None
+        ledger.mark_gone(all_roots)
+        missing = sum(map(len, ledger.gone(1_000)))
     return Preview(
         new=counts["new"],
         changed=counts["changed"],
@@ -56,5 +57,5 @@ def preview(corpus: Corpus | None, items: Iterable[Item], roots: Iterable[str]) 
         unchanged=counts["unchanged"],
         failed=counts["failed"],
         failed_before=counts["failed before"],
-        missing=sum(map(len, ledger.gone(1_000))),
+        missing=missing,
     )

@@ -26,7 +26,7 @@ from ingest.sources.folder import reader
 from ingest.stages import TEXT_BATCH
 from search.corpus import Corpus
 from search.encoder import Encoder, Pixels, Rows
-from search.errors import ImageError, TwinlensError
+from search.errors import ImageError, TwinlensError, reason_of
 from search.expressions import quote
 from search.fetch import Fetcher
 from search.records import Kind, Row, image_id
@@ -276,10 +276,8 @@ def _pixels(
                 reason = "has changed since it was ingested: ingest it first"
                 continue
             return encoder.prepare(decode(data, target=encoder.fingerprint.image_size).image)
-        except ImageError as error:
-            reason = str(error)
-        except OSError as error:
-            reason = f"cannot be read: {error.strerror or error}"
+        except (ImageError, OSError) as error:
+            reason = reason_of(error)
     return reason
 
 

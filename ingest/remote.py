@@ -19,7 +19,7 @@ from typing import Any, Protocol, cast
 from ingest.changes import Ledger
 from ingest.preview import Preview
 from ingest.report import IngestReport, Progress, Sink, Status, Tally
-from ingest.sample import Failure, Item, Sample
+from ingest.sample import Failure, Item, Sample, failure_of
 from search.errors import ImageError, UnsupportedError
 from search.uploads import Forgotten, TooLargeError, Upload, Uploaded, UploadedItem
 
@@ -87,9 +87,11 @@ class RemoteRun:
             UnsupportedError: there are embeddings among them, which travel with an export only.
             StoreError: the other side refused, or stayed away. What was stored is kept.
         """
+        with Ledger(None) as ledger:
+            return self._run(items, ledger, set(roots))
+
+    def _run(self, items: Iterable[Item], ledger: Ledger, all_roots: set[str]) -> IngestReport:
         began = time.perf_counter()
-        ledger = Ledger(None)
-        all_roots = set(roots)
         pending: deque[Future[None]] = deque()
         with ThreadPoolExecutor(IN_FLIGHT, "twinlens-upload") as pool:
             try:
@@ -174,8 +176,7 @@ class RemoteRun:
         except ImageError as error:
             return replace(upload, failed=str(error) or "it cannot be read")
         except OSError as error:
-            reason = f"cannot be read: {error.strerror or error}"
-            self._tally.failure(Failure(upload.uri, reason, upload.root, transient=True))
+            self._tally.failure(failure_of(error, upload.uri, upload.root))
             return None
 
     def _put(self, uploads: Sequence[Upload]) -> list[Upload]:
@@ -208,9 +209,14 @@ class RemoteRun:
 
 def preview(destination: Destination, items: Iterable[Item], roots: Iterable[str]) -> Preview:
     """What a run would do, without reading a picture or writing a row."""
-    ledger = Ledger(None)
+    with Ledger(None) as ledger:
+        return _preview(destination, items, ledger, set(roots))
+
+
+def _preview(
+    destination: Destination, items: Iterable[Item], ledger: Ledger, all_roots: set[str]
+) -> Preview:
     counts: Counter[str] = Counter()
-    all_roots = set(roots)
 
     def known(items: Iterable[Item]) -> Iterator[Item]:
         for item in items:

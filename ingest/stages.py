@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Protocol
 import numpy as np
 import numpy.typing as npt
 
-from ingest.sample import Failure
+from ingest.sample import Failure, failure_of
 from search.encoder import Encoder, Pixels, Rows
 from search.errors import ImageError
 from search.records import Row, image_id
@@ -115,14 +115,6 @@ def look(data: bytes, prepare: Callable[[Image], Pixels], side: int) -> View:
         format=decoded.format,
         exif=dict(decoded.exif),
     )
-
-
-def failure_of(error: ImageError | OSError, uri: str, root: str) -> Failure:
-    """Why an item could not be read: one that may be read another time is transient."""
-    if isinstance(error, OSError):
-        reason = f"cannot be read: {error.strerror or error}"
-        return Failure(uri, reason, root, transient=True)
-    return Failure(uri, str(error), root)
 
 
 def embed_texts(encoder: Encoder, texts: Sequence[str]) -> list[Rows]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 
 from ingest.changes import Ledger
@@ -50,13 +50,17 @@ def tidy_replaced(corpus: Corpus, tombstones: Sequence[Row] | None = None) -> fr
     Returns:
         The pictures that were deleted, since no other file holds them.
     """
-    if tombstones is None:
-        found = corpus.scan("files", _FIELDS, 'status == "gone"')
-        tombstones = [row for rows in found for row in rows]
-    removed: frozenset[str] = frozenset()
-    for start in range(0, len(tombstones), _BATCH):
-        removed |= _forget(corpus, tombstones[start : start + _BATCH])
-    return removed
+    found: Iterable[Sequence[Row]] = (
+        [tombstones]
+        if tombstones is not None
+        else corpus.scan("files", _FIELDS, 'status == "gone"', batch=_BATCH)
+    )
+    removed: set[str] = set()
+    # Read by their keys, page by page: what is deleted meanwhile lies behind.
+    for rows in found:
+        for start in range(0, len(rows), _BATCH):
+            removed |= _forget(corpus, rows[start : start + _BATCH])
+    return frozenset(removed)
 
 
 def forget_gone(

@@ -75,54 +75,54 @@ class Intake:
         corpus = self._corpus()
         if not items:
             return self._finish(corpus)
-        ledger = Ledger(
+        with Ledger(
             corpus,
             prune=prune,
             only=[sample.uri for sample in samples],
             images=[image_id(upload.data) for upload in items if upload.data is not None],
-        )
-        wanted = [
-            number
-            for number, (upload, sample) in enumerate(zip(items, samples, strict=True))
-            if _is_wanted(upload, sample, ledger, retry_failed)
-        ]
-        left_out = frozenset(wanted)
-        at_hand = [sample for n, sample in enumerate(samples) if n not in left_out]
-        if not at_hand:
-            return Uploaded(wanted=tuple(wanted))
-        corpus = corpus or self._create()
-        rows: list[ItemRow] = []
-        pipeline = Pipeline(
-            corpus,
-            self._encoder,
-            prune=prune,
-            retry_failed=retry_failed,
-            sink=rows.append,
-            part=ledger,
-        )
-        report = pipeline.run(at_hand)
-        replaced = [] if more else list(pipeline.tombstones.values())
-        deleted = tidy_replaced(corpus, replaced)
-        corpus.check_open()
-        return Uploaded(
-            items=tuple(UploadedItem(row.uri, row.status, row.reason, row.ms) for row in rows),
-            wanted=tuple(wanted),
-            texts=report.texts,
-            deleted=deleted,
-            encode_seconds=report.encode_seconds,
-        )
+        ) as ledger:
+            wanted = [
+                number
+                for number, (upload, sample) in enumerate(zip(items, samples, strict=True))
+                if _is_wanted(upload, sample, ledger, retry_failed)
+            ]
+            left_out = frozenset(wanted)
+            at_hand = [sample for n, sample in enumerate(samples) if n not in left_out]
+            if not at_hand:
+                return Uploaded(wanted=tuple(wanted))
+            corpus = corpus or self._create()
+            rows: list[ItemRow] = []
+            pipeline = Pipeline(
+                corpus,
+                self._encoder,
+                prune=prune,
+                retry_failed=retry_failed,
+                sink=rows.append,
+                part=ledger,
+            )
+            report = pipeline.run(at_hand)
+            replaced = [] if more else list(pipeline.tombstones.values())
+            deleted = tidy_replaced(corpus, replaced)
+            corpus.check_open()
+            return Uploaded(
+                items=tuple(UploadedItem(row.uri, row.status, row.reason, row.ms) for row in rows),
+                wanted=tuple(wanted),
+                texts=report.texts,
+                deleted=deleted,
+                encode_seconds=report.encode_seconds,
+            )
 
     def judge(self, items: Sequence[Upload]) -> list[UploadedItem]:
         """What ``put`` would find, item by item: a ``Verdict``, "changed" or "failed"."""
         samples = [_sample(upload) for upload in items]
-        ledger = Ledger(self._corpus(), only=[sample.uri for sample in samples])
         rows = []
-        for sample in samples:
-            status = "failed"
-            if isinstance(sample, Sample):
-                verdict, known = ledger.judge(sample)
-                status = "changed" if verdict == "new" and known is not None else verdict
-            rows.append(UploadedItem(sample.uri, status))
+        with Ledger(self._corpus(), only=[sample.uri for sample in samples]) as ledger:
+            for sample in samples:
+                status = "failed"
+                if isinstance(sample, Sample):
+                    verdict, known = ledger.judge(sample)
+                    status = "changed" if verdict == "new" and known is not None else verdict
+                rows.append(UploadedItem(sample.uri, status))
         return rows
 
     def forget(self, paths: Sequence[str] = (), ids: Sequence[str] = ()) -> Forgotten:

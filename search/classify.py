@@ -17,7 +17,7 @@ import numpy.typing as npt
 
 from search.corpus import Corpus
 from search.encoder import Encoder, Pixels, Rows
-from search.errors import ImageError, UsageError
+from search.errors import ImageError, UsageError, reason_of
 from search.images import decode
 from search.relevance import logistic
 
@@ -83,6 +83,8 @@ class Classifier:
         self, encoder: Encoder, labels: Sequence[str], templates: Sequence[str] = TEMPLATES
     ) -> None:
         self.labels = distinct(labels)
+        if isinstance(templates, str):
+            raise UsageError(f"templates are a list, such as [{templates!r}]")
         for template in templates:
             if "{}" not in template:
                 raise UsageError(f"a template has {{}} where the label goes; {template!r} has not")
@@ -121,6 +123,8 @@ def distinct(labels: Sequence[str]) -> list[str]:
     Raises:
         UsageError: there are fewer than two.
     """
+    if isinstance(labels, str) or not all(isinstance(label, str) for label in labels):
+        raise UsageError("labels are a list of texts, such as ['cat', 'dog']")
     found = list(dict.fromkeys(label.strip() for label in labels if label.strip()))
     if len(found) < 2:
         raise UsageError("there must be two labels to choose from at least")
@@ -150,10 +154,8 @@ def classify_pictures(
         try:
             decoded = decode(picture[1](), target=encoder.fingerprint.image_size)
             return encoder.prepare(decoded.image)
-        except ImageError as error:
-            return str(error)
-        except OSError as error:
-            return f"cannot be read: {error.strerror or error}"
+        except (ImageError, OSError) as error:
+            return reason_of(error)
 
     source = iter(pictures)
     with ThreadPoolExecutor() as pool:

@@ -70,3 +70,10 @@ class CollectionNotFoundError(StoreError):
 
 class UnsupportedError(StoreError):
     """The connected backend lacks a capability that was asked for."""
+
+
+def reason_of(error: ImageError | OSError) -> str:
+    """Why a picture cannot be had: an error of the disk or the network says what was wanted."""
+    if isinstance(error, OSError):
+        return f"cannot be read: {error.strerror or error}"
+    return str(error)

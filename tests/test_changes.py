@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import sqlite3
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -147,3 +149,34 @@ def test_a_digest_tells_captions_from_metadata() -> None:
     digests = {one.digest, sample(captions=("b", "a")).digest, sample(captions=("a b",)).digest,
                sample(metadata={"a": "b"}).digest, sample().digest}  # fmt: skip
     assert len(digests) == 5
+
+
+def test_a_ledger_lets_go_of_its_table() -> None:
+    with Ledger(None) as ledger:
+        ledger.judge(sample())
+    with pytest.raises(sqlite3.ProgrammingError, match="closed"):
+        ledger.judge(sample())
+
+
+def test_a_run_lets_go_of_its_ledger(
+    index: twinlens.Index, photos: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    opened: list[Ledger] = []
+    closed: list[Ledger] = []
+    init, close = Ledger.__init__, Ledger.close
+
+    def opening(ledger: Ledger, *args: Any, **options: Any) -> None:
+        opened.append(ledger)
+        init(ledger, *args, **options)
+
+    def closing(ledger: Ledger) -> None:
+        closed.append(ledger)
+        close(ledger)
+
+    monkeypatch.setattr(Ledger, "__init__", opening)
+    monkeypatch.setattr(Ledger, "close", closing)
+    index.preview(photos)
+    index.ingest(photos)
+    index.intake().judge([])
+    assert len(opened) == 3
+    assert closed == opened

@@ -16,6 +16,7 @@ from pyarrow import parquet
 from typer.testing import CliRunner
 
 import twinlens
+from ingest import exchange
 from ingest.exchange import export_corpus
 from ingest.manifest import KINDS, NAME, File, Manifest
 from search.corpus import Corpus
@@ -131,9 +132,16 @@ def test_an_import_ends_as_an_ingest_does(
         assert settled == ["twinlens"]
 
 
+@pytest.mark.parametrize("batch", [2, 1_000])
 def test_pictures_that_were_stored_before_have_the_paths_of_both(
-    exported: Path, paint: Callable[..., Path], tmp_path: Path, encoder: ColourEncoder
+    batch: int,
+    monkeypatch: pytest.MonkeyPatch,
+    exported: Path,
+    paint: Callable[..., Path],
+    tmp_path: Path,
+    encoder: ColourEncoder,
 ) -> None:
+    monkeypatch.setattr(exchange, "BATCH", batch)
     mine = paint("red", "mine/mine.png")
     with twinlens.open(tmp_path / "other.db", model=encoder) as other:
         other.ingest(mine.parent)

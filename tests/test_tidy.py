@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import pytest
-from conftest import ColourEncoder
+from conftest import COLOURS, ColourEncoder
+from PIL import Image
 
 import twinlens
+from ingest import tidy
+from search.corpus import Corpus
+from search.records import Row
 
 Paint = Callable[..., Path]
 
@@ -188,3 +193,43 @@ def test_relative_paths_with_dots_are_understood(
     assert index.delete("../photos/red.png", "./blue.png") == 2
     os.unlink("green.png")
     assert index.ingest(".", prune=True).removed == 1
+
+
+def test_pictures_that_were_replaced_are_given_up_page_by_page(
+    either: twinlens.Index, photos: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    either.ingest(photos)
+    pages: list[int] = []
+    forget = tidy._forget
+
+    def counting(corpus: Corpus, rows: Sequence[Row]) -> frozenset[str]:
+        pages.append(len(rows))
+        return forget(corpus, rows)
+
+    monkeypatch.setattr(tidy, "_BATCH", 2)
+    monkeypatch.setattr(tidy, "_forget", counting)
+    for number, path in enumerate(sorted(photos.glob("*.png"))[:7]):
+        Image.new("RGB", (50 + number, 50), COLOURS["red"]).save(path)
+    report = either.ingest(photos)
+    assert (report.images, report.removed) == (7, 7)
+    assert (sum(pages), max(pages)) == (7, 2)
+    info = either.info()
+    assert (info.images, info.files) == (8, 8)
+
+
+def test_a_disk_that_fails_does_not_say_that_a_picture_is_gone(
+    index: twinlens.Index, photos: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    index.ingest(photos)
+    (photos / "red.png").unlink()
+    plain = os.lstat
+
+    def failing(path: str) -> os.stat_result:
+        if str(path).endswith("red.png"):
+            raise OSError(errno.EIO, "Input/output error")
+        return plain(path)
+
+    with monkeypatch.context() as patched:
+        patched.setattr("ingest.changes.os.lstat", failing)
+        assert index.ingest(photos, prune=True).removed == 0
+    assert index.ingest(photos, prune=True).removed == 1

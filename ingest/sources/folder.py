@@ -9,7 +9,7 @@ from fnmatch import fnmatch
 from functools import partial
 from pathlib import Path
 
-from ingest.sample import Failure, Item, Sample
+from ingest.sample import Failure, Item, Sample, failure_of
 from ingest.sources.sidecars import sidecar
 from search.errors import ImageError
 from search.images import MAX_BYTES, is_image_name
@@ -80,7 +80,7 @@ def file_sample(path: Path, root: Path) -> Item:
         readable = os.fsencode(path).decode("utf-8", "backslashreplace")
         return Failure(readable, "its name is not valid UTF-8: rename it", str(root))
     except OSError as error:
-        return Failure(str(path), f"cannot be read: {error.strerror}", str(root), transient=True)
+        return failure_of(error, str(path), str(root))
     except ValueError as error:
         return Failure(str(path), str(error), str(root))
     return Sample(

@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from ingest import manifest
-from ingest.sample import Failure, Item
+from ingest.sample import Failure, Item, failure_of
 from ingest.sources import embeddings, pictures, saved
 from ingest.sources.captions import CaptionFile
 from ingest.sources.folder import EVERY_FILE, FileFilter, walk
@@ -155,8 +155,7 @@ def _archive(path: Path, root: Path | None, options: Options) -> Items | None:
         try:
             archive = Archive.of(path, root)
         except OSError as error:
-            reason = f"cannot be read: {error.strerror}"
-            return iter([Failure(str(path), reason, str(root or path), transient=True)])
+            return iter([failure_of(error, str(path), str(root or path))])
         return read(archive, files)
 
     return items

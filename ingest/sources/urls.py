@@ -8,7 +8,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from ingest.sample import Failure, Item, Sample
+from ingest.sample import Failure, Item, Sample, failure_of
 from search.records import MAX_PATH_BYTES, cut_bytes
 
 #: Fetches what is at an address: ``search.fetch.Fetcher(...).fetch``.
@@ -66,8 +66,7 @@ def read_urls(path: Path, fetch: Fetch, *, refresh: bool = False) -> Iterator[It
                     else:
                         yield _no_address(path, number, f"{entry[:100]!r} is no address")
     except OSError as error:
-        reason = f"cannot be read: {error.strerror}"
-        yield Failure(str(path), reason, str(path), transient=True)
+        yield failure_of(error, str(path), str(path))
 
 
 def url_item(
