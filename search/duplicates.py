@@ -78,8 +78,9 @@ def duplicates(corpus: Corpus, threshold: float = THRESHOLD, expression: str = "
     Raises:
         UsageError: the threshold is out of range.
     """
-    if not 0 < threshold <= 1:
-        raise UsageError(f"the threshold is above 0 and at most 1, not {threshold}")
+    number = isinstance(threshold, int | float) and not isinstance(threshold, bool)
+    if not number or not 0 < threshold <= 1:
+        raise UsageError(f"the threshold is above 0 and at most 1, not {threshold!r}")
     dim = corpus.fingerprint.dim
     with tempfile.TemporaryFile() as file:
         ids: list[str] = []

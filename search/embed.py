@@ -7,12 +7,13 @@ import threading
 from collections import OrderedDict
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from search.encoder import Encoder, Pixels, Rows
-from search.errors import UsageError
+from search.errors import ImageError, UsageError
 from search.phrases import phrase
 from search.query import Id, Image, Plain, Text, Vector, read_image, words_of
 from search.records import Target
@@ -103,7 +104,12 @@ def gather(
     if row is not None:
         return Material(row=row, key=key)
     model = encoder()
-    picture = decode(data, target=model.fingerprint.image_size)
+    try:
+        picture = decode(data, target=model.fingerprint.image_size)
+    except ImageError as error:
+        if isinstance(part.source, str | Path):
+            raise ImageError(f"{part.source}: {error}") from error
+        raise
     return Material(key=key, pixels=model.prepare(picture.image))
 
 

@@ -22,7 +22,7 @@ from search.filters import compile_filter
 from search.fusion import fuse, spread
 from search.hits import Hits, hit_of
 from search.pages import Page, Walk, fingerprint
-from search.query import Id, Image, Plain, Vector, signed, words_of
+from search.query import Id, Image, Plain, Vector, several, signed, words_of
 from search.records import IMAGE_FIELDS, TEXT_FIELDS, Row, Target
 from search.relevance import Asker, Calibrations
 from search.request import MAX_LIMIT, Request, SearchOptions
@@ -112,7 +112,7 @@ class SearchEngine:
             TwinlensError: what ``search`` raises; of the first query that is at fault.
         """
         answers = []
-        prepared = [self.prepare(Request.of(query, **options)) for query in queries]
+        prepared = [self.prepare(Request.of(query, **options)) for query in several(queries)]
         for answer in self.find(self.encode(prepared)):
             if isinstance(answer, TwinlensError):
                 raise answer

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import io
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -34,10 +34,12 @@ class Text:
     weight: float = 1.0
 
     def __post_init__(self) -> None:
+        if not isinstance(self.text, str):
+            raise UsageError(f"words are text, not {type(self.text).__name__}")
         if not self.text.strip():
             raise UsageError("the query is empty: say in words what to look for")
         if len(self.text) > MAX_QUERY_TEXT:
-            raise UsageError(f"the query is longer than {MAX_QUERY_TEXT} characters")
+            raise UsageError(f"the query is longer than {MAX_QUERY_TEXT:,} characters")
         _check_weight(self.weight)
 
 
@@ -85,6 +87,8 @@ class Not:
 
     def __post_init__(self) -> None:
         if isinstance(self.part, str):
+            if not self.part.strip():
+                raise UsageError("what should not be there is empty: say it in words")
             object.__setattr__(self, "part", Text(self.part))
         if not isinstance(self.part, Text | Image | Vector | Id):
             raise UsageError(f"Not takes words or a part, not {type(self.part).__name__}")
@@ -129,6 +133,18 @@ def parse(
     if all(isinstance(part, Not) for part in parts):
         raise UsageError("say also what to look for, not only what should not be there")
     return tuple(parts)
+
+
+def several(queries: object) -> list[object]:
+    """The queries of a batch.
+
+    Raises:
+        UsageError: it is one query, not several.
+    """
+    one = isinstance(queries, str | bytes | Text | Image | Vector | Id | Not)
+    if one or not isinstance(queries, Iterable):
+        raise UsageError(f"many queries are a list, not one {type(queries).__name__}")
+    return list(queries)
 
 
 def signed(part: Part) -> tuple[Plain, float]:

@@ -17,7 +17,7 @@ from search.errors import StoreError, UnsupportedError, UsageError
 from search.hits import Hit, Hits
 from search.item import Item
 from search.models import Fingerprint
-from search.query import Id, Image, Not, Part, Text, Vector, read_image
+from search.query import Id, Image, Not, Part, Text, Vector, read_image, several
 from search.records import FieldType, Target
 from search.request import Mode, Request, SearchOptions
 
@@ -103,7 +103,7 @@ class RemoteSearch:
     ) -> list[Hits]:
         """Many queries in one go, each as ``search`` takes it; what each finds, in order."""
         found: list[Hits] = []
-        requests = [Request.of(query, **options) for query in queries]
+        requests = [Request.of(query, **options) for query in several(queries)]
         for start in range(0, len(requests), BATCH):
             part = requests[start : start + BATCH]
             asked = [[_part(one, None) for one in request.parts] for request in part]

@@ -108,6 +108,9 @@ def test_many_labels_and_braces_in_them(encoder: ColourEncoder) -> None:
         (["red", " red", ""], TEMPLATES, "two labels"),
         (["red", "blue"], ["a photo"], "'a photo' has not"),
         (["red", "blue"], [], "there must be a template"),
+        ("cat", TEMPLATES, "labels are a list of texts"),
+        (["red", 5], TEMPLATES, "labels are a list of texts"),
+        (["red", "blue"], "a photo of a {}", "templates are a list"),
     ],
 )
 def test_what_makes_no_sense(

@@ -11,6 +11,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
+import numpy as np
 import pytest
 from conftest import COLOURS, ColourEncoder
 from PIL import Image
@@ -155,11 +156,11 @@ def test_a_picture_finds_texts(corpus: Corpus, run: Run) -> None:
 
 def test_words_and_pictures_together(corpus: Corpus, run: Run) -> None:
     found = run(
-        "search", "red", "--image", corpus.photos / "red.png", "--image",
-        corpus.photos / "blue.png", "--not", "green", "--weight", "0.5", *corpus.options,
+        "search", "red@0.5", "--image", corpus.photos / "red.png", "--image",
+        corpus.photos / "blue.png", "--not", "green", *corpus.options,
     )  # fmt: skip
     assert found.code == 0, found.err
-    asked = f"red + {corpus.photos}/red.png + {corpus.photos}/blue.png + not green → images"
+    asked = f"red@0.5 + {corpus.photos}/red.png + {corpus.photos}/blue.png + not green → images"
     assert asked.replace(" ", "") in "".join(found.out.split())
 
 
@@ -224,6 +225,84 @@ def test_a_file_of_queries(corpus: Corpus, run: Run, tmp_path: Path) -> None:
         json.loads(line)["id"] for line in alone
     ]
     assert "a blue picture → images" in run("search", "--queries", file, *corpus.options).out
+    said = run("search", "--queries", file, *corpus.options, "--mode", "text", "--json").out
+    best = [json.loads(line) for line in said.splitlines()][:: len(COLOURS)]
+    assert [Path(hit["path"]).name for hit in best] == ["red.png", "blue.png"]
+    folded = run("search", "--queries", file, *corpus.options, "--collapse", "0.01", "--json").out
+    assert {json.loads(line)["duplicates"] for line in folded.splitlines()} != {0}
+
+
+def test_a_query_without_hits_among_several_has_a_line(
+    corpus: Corpus, run: Run, tmp_path: Path
+) -> None:
+    file = tmp_path / "queries.txt"
+    file.write_text("a red picture\nzebra\n")
+    found = run("search", "--queries", file, *corpus.options, "--mode", "text", "--json")
+    first, *_, last = [json.loads(line) for line in found.out.splitlines()]
+    assert (first["query"], first["nothing_close"]) == ("a red picture", False)
+    assert last == {"query": "zebra", "nothing_close": False, "hits": 0}
+    file.write_text("red\n\n" + "x" * 10_001)
+    done = run("search", "--queries", file, *corpus.options)
+    assert done.complaint == f"{file}, line 3: the query is longer than 10,000 characters"
+
+
+def test_nothing_found_is_said(corpus: Corpus, run: Run) -> None:
+    done = run("search", "a red thing", *corpus.options, "--where", "width > 9000")
+    assert done.out == (
+        "a red thing → images: nothing found: nothing that --where would let through\n"
+    )
+    done = run("search", "a red thing", *corpus.options, "--min-relevance", "1", "--min-score", "1")
+    assert "nothing that --min-relevance and --min-score would let through" in done.out
+    assert "nothing found\n" in run("search", "zebra", *corpus.options, "--mode", "text").out
+
+
+def test_parts_and_their_weights(
+    corpus: Corpus, run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    vector, odd = tmp_path / "vector.npy", tmp_path / "odd@3"
+    np.save(vector, np.ones(384))
+    odd.write_bytes((corpus.photos / "red.png").read_bytes())
+    asked: list[object] = []
+
+    def search(self: twinlens.Index, query: object, **options: object) -> twinlens.Hits:
+        asked.extend(query if isinstance(query, list) else [query])
+        return twinlens.Hits()
+
+    monkeypatch.setattr(twinlens.Index, "search", search)
+    done = run(
+        "search", "dusk@2", "--text", "a@b", "--image", corpus.photos / "red.png@.5", "--image",
+        odd, "--vector", f"{vector}@3", "--not", "people", "--not", "cars@0.2", "--not-image",
+        corpus.photos / "blue.png@1", *corpus.options,
+    )  # fmt: skip
+    assert done.code == 0, done.err
+    words, more, red, same, row, *others = asked
+    assert words == twinlens.Text("dusk", 2)
+    assert more == twinlens.Text("a@b")
+    assert red == twinlens.Image(corpus.photos / "red.png", 0.5)
+    assert same == twinlens.Image(odd)
+    assert isinstance(row, twinlens.Vector)
+    assert (row.weight, row.values.shape) == (3, (384,))
+    assert others == [
+        twinlens.Not("people"),
+        twinlens.Not("cars", 0.2),
+        twinlens.Not(twinlens.Image(corpus.photos / "blue.png"), 1),
+    ]
+
+
+def test_a_file_that_is_no_vector_and_one_that_is_no_picture_are_named(
+    corpus: Corpus, run: Run, tmp_path: Path
+) -> None:
+    wrong = tmp_path / "wrong.txt"
+    wrong.write_text("no numbers")
+    assert f"{wrong} is no .npy file" in run("search", "--vector", wrong, *corpus.options).complaint
+    np.savez(tmp_path / "two.npz", a=np.ones(3), b=np.ones(3))
+    done = run("search", "--vector", tmp_path / "two.npz", *corpus.options)
+    assert "holds several arrays" in done.complaint
+    red = corpus.photos / "red.png"
+    done = run("search", "--image", red, "--image", wrong, *corpus.options)
+    assert (done.code, done.complaint) == (
+        1, f"{wrong}: not an image in a format that can be read here"
+    )  # fmt: skip
 
 
 def test_a_file_of_queries_stands_alone(run: Run, tmp_path: Path) -> None:
@@ -235,8 +314,9 @@ def test_a_file_of_queries_stands_alone(run: Run, tmp_path: Path) -> None:
         ["red"],
         ["--not", "red"],
         ["--cursor", "x"],
-        ["--mode", "text"],
-        ["--collapse", "0.9"],
+        ["--text", "red"],
+        ["--vector", "v.npy"],
+        ["--not-image", "red.png"],
     ):
         done = run("search", "--queries", file, *beside)
         assert (done.code, done.complaint[:9]) == (2, "--queries")
@@ -248,6 +328,7 @@ def test_json_is_a_line_for_each_hit(corpus: Corpus, run: Run) -> None:
     hits = [json.loads(line) for line in found.out.splitlines()]
     assert len(hits) == len(COLOURS)
     assert {"id", "score", "path", "captions", "metadata"} <= hits[0].keys()
+    assert {hit["nothing_close"] for hit in hits} in ({True}, {False})
 
 
 def test_results_as_a_page(corpus: Corpus, run: Run, tmp_path: Path) -> None:
@@ -424,7 +505,10 @@ def test_a_bad_caption_file_names_its_line(run: Run, tmp_path: Path) -> None:
         (["search", "red", "-n", "0"], "must be from 1"),
         (["search", "--not", "red"], "say also what to look for"),
         (["search", "--cursor", "nonsense"], "this is no cursor"),
-        (["search", "red", "--weight", "0"], "a weight is above 0"),
+        (["search", "red@0"], "a weight is above 0"),
+        (["search", "red", "--not", ""], "what should not be there is empty"),
+        (["search", "--text", ""], "the query is empty"),
+        (["search", "--vector", "/none.npy"], "/none.npy cannot be read: No such file"),
         (["search", "red", "--mode", "both"], "use dense, hybrid or text"),
         (["search", "red", "--like", "nothing"], "nothing stored has the id or the path"),
         (["search", "red", "--collapse", "2"], "collapse is a cosine"),

@@ -70,7 +70,7 @@ def test_a_lower_threshold_joins_more(stored: twinlens.Index) -> None:
     assert max(len(group.copies) for group in groups) > 3
 
 
-@pytest.mark.parametrize("threshold", [0, -1, 1.1, float("nan")])
+@pytest.mark.parametrize("threshold", [0, -1, 1.1, float("nan"), "x", True])
 def test_thresholds_that_make_no_sense(stored: twinlens.Index, threshold: float) -> None:
     with pytest.raises(UsageError, match="above 0 and at most 1"):
         stored.duplicates(threshold)

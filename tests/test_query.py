@@ -14,7 +14,16 @@ from PIL import Image as Pillow
 from search.embed import EmbeddingCache, embed, gather
 from search.encoder import Rows
 from search.errors import ImageError, UsageError
-from search.query import MAX_QUERY_TEXT, Image, Text, Vector, parse, read_image
+from search.query import (
+    MAX_QUERY_TEXT,
+    Image,
+    Not,
+    Text,
+    Vector,
+    parse,
+    read_image,
+    several,
+)
 
 
 def one(part: Text | Image | Vector, encoder: ColourEncoder) -> Rows:
@@ -59,7 +68,7 @@ def test_an_empty_question_is_refused(nothing: str) -> None:
 
 def test_an_endless_question_is_refused() -> None:
     assert parse("a" * MAX_QUERY_TEXT)
-    with pytest.raises(UsageError, match="longer than 10000 characters"):
+    with pytest.raises(UsageError, match="longer than 10,000 characters"):
         parse("a" * (MAX_QUERY_TEXT + 1))
 
 
@@ -151,3 +160,26 @@ def test_something_else_is_no_picture() -> None:
 def test_a_pillow_image_keeps_its_pixels() -> None:
     image = Pillow.new("RGBA", (3, 2), (1, 2, 3, 4))
     assert Pillow.open(io.BytesIO(read_image(image))).getpixel((0, 0)) == (1, 2, 3, 4)
+
+
+def test_what_is_no_text_is_not_taken_for_words() -> None:
+    with pytest.raises(UsageError, match="words are text, not int"):
+        Text(5)  # type: ignore[arg-type]
+
+
+def test_nothing_cannot_be_unwanted() -> None:
+    with pytest.raises(UsageError, match="what should not be there is empty"):
+        Not(" ")
+
+
+def test_a_picture_that_is_none_is_named(encoder: ColourEncoder, tmp_path: Path) -> None:
+    (tmp_path / "hosts").write_text("127.0.0.1 localhost")
+    with pytest.raises(ImageError, match=rf"^{tmp_path}/hosts: not an image"):
+        one(Image(tmp_path / "hosts"), encoder)
+
+
+@pytest.mark.parametrize("query", ["abc", b"abc", Text("abc"), 7, None])
+def test_one_query_is_not_several(query: object) -> None:
+    with pytest.raises(UsageError, match="many queries are a list, not one"):
+        several(query)
+    assert several(np.ones((2, 16)))[1].shape == (16,)

@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-import twinlens
 from search.errors import UsageError
 from twinlens_cli.options import OUTPUT, AsJson, ModelCollection, lines_of
 from twinlens_cli.tables import NOTHING_CLOSE, print_hits
@@ -19,19 +18,49 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from search.hits import Hits
+    from search.query import Part
 
 
 def search(
     place: ModelCollection,
-    words: Annotated[str | None, typer.Argument(help="What to look for, in words.")] = None,
-    image: Annotated[
-        list[Path],
-        typer.Option(help="A picture to look for, too; can be repeated.", rich_help_panel="Query"),
+    words: Annotated[
+        str | None,
+        typer.Argument(help="What to look for, in words; 'words@2' count twice."),
+    ] = None,
+    text: Annotated[
+        list[str],
+        typer.Option(
+            help="More words; repeatable, with a weight as 'dusk@0.5'.", rich_help_panel="Query"
+        ),
     ] = [],  # noqa: B006 - typer reads the default, nobody changes it
+    image: Annotated[
+        list[str],
+        typer.Option(
+            help="A picture to look for, too; repeatable, with a weight as cat.jpg@2.",
+            rich_help_panel="Query",
+        ),
+    ] = [],  # noqa: B006
+    vector: Annotated[
+        list[str],
+        typer.Option(
+            help="An embedding to look for, a .npy file; repeatable, with a weight.",
+            rich_help_panel="Query",
+        ),
+    ] = [],  # noqa: B006
     unwanted: Annotated[
         list[str],
         typer.Option(
-            "--not", help="Words for what should not be there; repeatable.", rich_help_panel="Query"
+            "--not",
+            help="Words for what should not be there; repeatable, with a weight other than 0.5.",
+            rich_help_panel="Query",
+        ),
+    ] = [],  # noqa: B006
+    unwanted_image: Annotated[
+        list[str],
+        typer.Option(
+            "--not-image",
+            help="A picture of what should not be there, likewise.",
+            rich_help_panel="Query",
         ),
     ] = [],  # noqa: B006
     like: Annotated[
@@ -48,10 +77,6 @@ def search(
             rich_help_panel="Query",
         ),
     ] = [],  # noqa: B006
-    weight: Annotated[
-        float,
-        typer.Option(help="How much the words count; a picture counts 1.", rich_help_panel="Query"),
-    ] = 1.0,
     target: Annotated[
         str, typer.Option("--in", help="What to find: images or texts.", rich_help_panel="Results")
     ] = "images",
@@ -119,6 +144,8 @@ def search(
     ] = None,
 ) -> None:
     """Find pictures or texts by words, by pictures, or by several of both."""
+    from twinlens_cli.parts import parts_of, picture_of
+
     view: dict[str, Any] = {
         "target": target,
         "limit": limit,
@@ -126,22 +153,23 @@ def search(
         "where": where,
         "min_score": min_score,
         "min_relevance": min_relevance,
+        "mode": mode,
+        "collapse": collapse,
     }
+    texts = [*([words] if words is not None else []), *text]
+    wanted = [*texts, *image, *vector]
+    others = [*unwanted, *unwanted_image]
+    parts: list[Part] = []
     if queries is not None:
-        alone = words is None and not (image or unwanted or like or unlike or cursor)
-        if not alone or mode != "dense" or collapse is not None:
-            raise UsageError("--queries takes words from the file, mode dense, and no collapse")
+        if wanted or others or like or unlike or cursor:
+            raise UsageError("--queries takes words from the file, and no other parts")
         asked = _queries(queries)
         with place.reach(place.model) as index:
             found = index.search_many(asked, **view)
     else:
-        parts: list[object] = [twinlens.Image(one) for one in image]
-        if words is not None:
-            parts.insert(0, twinlens.Text(words, weight))
-        parts += [twinlens.Not(one) for one in unwanted]
-        shown = [words] if words is not None else []
-        shown += [*map(str, image), *(f"like {one}" for one in like)]
-        shown += [f"not {one}" for one in [*unwanted, *unlike]]
+        parts = parts_of(texts, image, vector, unwanted, unwanted_image)
+        shown = [*wanted, *(f"like {one}" for one in like)]
+        shown += [f"not {one}" for one in [*others, *unlike]]
         asked = [" + ".join(shown) or "next page"]
         with place.reach(place.model) as index:
             found = [
@@ -149,8 +177,6 @@ def search(
                     parts if parts or not cursor else None,
                     like=like,
                     unlike=unlike,
-                    mode=mode,
-                    collapse=collapse,
                     cursor=cursor,
                     **view,
                 )
@@ -158,25 +184,49 @@ def search(
     # What a terminal that is not UTF-8 hands over cannot be printed.
     asked = [one.encode("utf-8", "replace").decode() for one in asked]
     if html is not None:
-        _write_html(html, asked, found, target, image[0] if image else None)
+        _write_html(html, asked, found, target, picture_of(parts))
+    bounds = [name for name, set_ in (
+        ("--where", where.strip()),
+        ("--min-relevance", min_relevance > 0),
+        ("--min-score", min_score > -1),
+    ) if set_]  # fmt: skip
     for query, hits in zip(asked, found, strict=True):
         if as_json:
-            which = {"query": query} if queries is not None else {}
-            for number, hit in enumerate(hits, 1):
-                # Only where a page ends: a cursor is as long as the query's vector.
-                last = {"cursor": hits.cursor} if hits.cursor and number == len(hits) else {}
-                print(json.dumps(which | hit.to_dict() | last, ensure_ascii=False))
+            _print_lines(hits, {"query": query} if queries is not None else {})
             continue
         if hits.nothing_close:
             print(NOTHING_CLOSE)
-        print_hits(f"{query} → {target}", hits)
+        if hits:
+            print_hits(f"{query} → {target}", hits)
+        else:
+            left = f": nothing that {' and '.join(bounds)} would let through" if bounds else ""
+            print(f"{query} → {target}: nothing found{left}")
     if html is not None and not as_json:
         print(f"written to {html}")
 
 
+def _print_lines(hits: Hits, which: dict[str, str]) -> None:
+    """Print a line for each hit; of one query among several a line even where there is none."""
+    said = {**which, "nothing_close": hits.nothing_close}
+    if which and not hits:
+        print(json.dumps(said | {"hits": 0}, ensure_ascii=False))
+    for number, hit in enumerate(hits, 1):
+        # Only where a page ends: a cursor is as long as the query's vector.
+        last = {"cursor": hits.cursor} if hits.cursor and number == len(hits) else {}
+        print(json.dumps(said | hit.to_dict() | last, ensure_ascii=False))
+
+
 def _queries(path: Path) -> list[str]:
+    from search.query import Text
+
     lines = sys.stdin.read().splitlines() if str(path) == "-" else lines_of(path)
-    queries = [line.strip() for line in lines if line.strip()]
+    queries = []
+    for number, line in enumerate(lines, 1):
+        if words := line.strip():
+            try:
+                queries.append(Text(words).text)
+            except UsageError as error:
+                raise UsageError(f"{path}, line {number}: {error}") from error
     if not queries:
         raise UsageError(f"{path} has no queries: write one on each line")
     return queries
