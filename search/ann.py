@@ -166,12 +166,24 @@ def recommend(available: Sequence[str], rows: int, dim: int, memory: float) -> s
         rows: how many vectors.
         dim: their dimensions.
         memory: bytes that the server's query nodes have in all.
+
+    Raises:
+        UsageError: nothing fits.
     """
     choice = [kind for kind in ("HNSW", "HNSW_SQ", "IVF_SQ8", "DISKANN") if kind in available]
     for kind in choice:
         if rows * bytes_per_vector(kind, dim) <= MEMORY_SHARE * memory:
             return kind
-    return choice[-1] if choice else EXACT
+    if not choice:
+        return EXACT
+    # The last keeps its vectors on an SSD, and half of what it has in memory is a cache.
+    least, wanted = choice[-1], rows * bytes_per_vector(choice[-1], dim)
+    if wanted <= memory:
+        return least
+    raise UsageError(
+        f"no index of {rows:,} vectors fits {memory / 2**30:.3g} GiB: {least} alone would take "
+        f"{wanted / 2**30:.3g}; name it to have it all the same"
+    )
 
 
 def codes(dim: int) -> int:
