@@ -89,6 +89,97 @@ def test_bytes_are_asked_for_then_stored_then_not_asked_for(
     assert hit["captions"] == ["a red picture"]
 
 
+@pytest.mark.parametrize(
+    ("fields", "wrong"),
+    [
+        ({"uri": "../../x.jpg", "root": "/"}, "with .. in it"),
+        ({"uri": "/photos/../etc/x.jpg", "root": "/photos"}, "with .. in it"),
+        ({"uri": "C:\\photos\\..\\x.jpg", "root": "C:\\photos"}, "with .. in it"),
+        ({"uri": "/photos/a.zip!../x.jpg", "root": "/photos"}, "with .. in it"),
+        ({"uri": "/photos/x.jpg", "root": "/photos", "relative": "../x.jpg"}, "with .. in it"),
+        ({"uri": "x.jpg", "root": "/"}, "not below its root"),
+        ({"uri": "/photos2/x.jpg", "root": "/photos"}, "not below its root"),
+    ],
+)
+def test_a_path_that_leads_out_of_its_root_is_refused(
+    empty: TestClient, fields: dict[str, str], wrong: str
+) -> None:
+    answer = empty.post("/v1/items", json={"items": [fields]})
+    assert (answer.status_code, answer.json()["type"]) == (400, "/problems/usage")
+    assert wrong in answer.json()["detail"]
+
+
+@pytest.mark.parametrize(
+    "fields",
+    [
+        {"uri": "/photos/..jpg", "root": "/photos/"},
+        {"uri": "/photos/a.zip!b/x.jpg", "root": "/photos/a.zip"},
+        {"uri": "/x.jpg", "root": "/"},
+        {"uri": "x.jpg"},
+        {"uri": "C:\\photos\\x.jpg", "root": "C:\\photos"},
+        {"uri": "https://example.org/a/../x.jpg", "root": "/lists/addresses.txt"},
+        {"uri": "/photos/a.zip!../x.jpg", "root": "/photos", "failed": "leads out of its archive"},
+    ],
+)
+def test_a_path_below_its_root_is_taken(empty: TestClient, fields: dict[str, str]) -> None:
+    said = tell(empty, fields, dry_run=True)
+    assert len(said["items"]) == 1
+
+
+def test_a_picture_that_two_collections_share_is_not_lost_between_them(
+    client: TestClient, photos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    send(client, photos, "red", collection="other")
+    red = id_of(photos, "red")
+    put = Intake.put
+
+    def slowly(self: Intake, *items: Any, **options: Any) -> Any:
+        # Its bytes are kept, its row is not there yet: and the other collection lets go of it.
+        assert client.delete(f"/v1/items/{red}?collection=other").json() == {"deleted": 1}
+        return put(self, *items, **options)
+
+    monkeypatch.setattr(Intake, "put", slowly)
+    send(client, photos, "red")
+    assert kept(tmp_path) == {red}
+    assert client.get(f"/v1/items/{red}/image").content == (photos / "red.png").read_bytes()
+    monkeypatch.undo()
+    assert client.delete(f"/v1/items/{red}").json() == {"deleted": 1}
+    assert kept(tmp_path) == set()
+
+
+def test_a_write_that_begins_while_a_deletion_looks_is_seen(
+    client: TestClient, photos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    send(client, photos, "red", collection="other")
+    red = id_of(photos, "red")
+    writer = client.app.state.context.kept  # type: ignore[attr-defined]
+    held = writer._held
+
+    def slowly(ids: set[str]) -> set[str]:
+        found: set[str] = held(ids)
+        if not found:
+            send(client, photos, "red")  # from its beginning to its end, after the look
+        return found
+
+    monkeypatch.setattr(writer, "_held", slowly)
+    assert client.delete(f"/v1/items/{red}?collection=other").json() == {"deleted": 1}
+    assert kept(tmp_path) == {red}
+    assert not writer._spared
+    assert not writer._under_way
+
+
+def test_a_dropped_collection_takes_its_uploads_along(
+    client: TestClient, photos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("search.server.writing._DROPPED", 2)
+    send(client, photos, *COLOURS)
+    send(client, photos, "red", "blue", collection="other")
+    assert client.delete("/v1/collections/twinlens").status_code == 204
+    assert kept(tmp_path) == {id_of(photos, "red"), id_of(photos, "blue")}
+    assert client.delete("/v1/collections/other").status_code == 204
+    assert kept(tmp_path) == set()
+
+
 def test_captions_change_without_bytes(client: TestClient, photos: Path) -> None:
     send(client, photos, "red")
     done = tell(client, item("red", captions=["crimson"], metadata={"year": 2020}))

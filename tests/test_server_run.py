@@ -19,7 +19,7 @@ from conftest import ColourEncoder
 from serving import paint
 
 import twinlens
-from search.errors import UsageError
+from search.errors import ModelMismatchError, UsageError
 from search.server.run import check_open, listen
 from search.server.settings import Settings
 
@@ -223,12 +223,24 @@ def test_addresses_that_cannot_be_listened_on() -> None:
         ({"rate": -1.0}, "requests a minute"),
         ({"wait_ms": float("nan")}, "wait_ms"),
         ({"queue": 0}, "queue"),
+        ({"proxies": ("banana",)}, "no address of a proxy"),
+        ({"networks": ("banana",), "allow_urls": True}, "no network"),
+        ({"networks": ("10.0.0.1/8",), "allow_urls": True}, "no network"),
+        ({"networks": ("10.0.0.0/8",)}, "--allow-urls"),
         ({"colour": "red"}, "no setting 'colour'"),
     ],
 )
 def test_settings_that_make_no_sense(settings: dict[str, object], says: str) -> None:
     with pytest.raises(UsageError, match=says):
         Settings.of(**settings)
+
+
+@pytest.mark.parametrize("model", ["clip-b32", ColourEncoder("others")])
+def test_another_model_than_the_collections_is_refused_at_the_start(
+    db: Path, model: object
+) -> None:
+    with pytest.raises(ModelMismatchError, match="leave the model out"):
+        twinlens.serve(db, port=0, model=model)  # type: ignore[arg-type]
 
 
 def test_the_extra_is_named_where_it_is_missing(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -119,7 +119,10 @@ def serve(
     ] = None,
     quiet: Quiet = False,
 ) -> None:
-    """Answer searches over HTTP and show a search page, until Ctrl-C."""
+    """Answer searches over HTTP and show a search page, until Ctrl-C.
+
+    --model is for collections that are made through the server: the others keep their own.
+    """
     from search.server.run import check_extra
     from search.server.settings import default_media
 

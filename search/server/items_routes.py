@@ -6,6 +6,7 @@ can be shown, until no collection holds them any more.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Sequence
 from dataclasses import asdict
 from typing import Annotated, Any, TypeVar, cast
@@ -149,8 +150,8 @@ def router(ctx: Context) -> APIRouter:
             if said.dry_run:
                 return Uploaded(tuple(intake.judge(uploads))), frozenset()
             # Before the rows are there: what breaks off between the two is made good by repeating.
-            new = kept.keep(uploads)
-            return intake.put(uploads, **options), new
+            with kept.keeping(uploads) as new:
+                return intake.put(uploads, **options), new
 
         heavy = any(one.data is not None or one.captions for one in uploads)
         async with turns.of(name):
@@ -227,6 +228,8 @@ def _uploads(items: Sequence[ItemIn], files: Sequence[bytes]) -> list[Upload]:
                                  "and each belongs to one item")  # fmt: skip
             used.add(item.file)
             data = files[item.file]
+        if item.kind == "image" and not item.failed:
+            _check_place(item, number)
         uploads.append(
             Upload(
                 uri=item.uri,
@@ -245,6 +248,18 @@ def _uploads(items: Sequence[ItemIn], files: Sequence[bytes]) -> list[Upload]:
     if len(used) < len(files):
         raise UsageError("the form has files that no item names")
     return uploads
+
+
+def _check_place(item: ItemIn, number: int) -> None:
+    """Raise ``UsageError`` where a picture's path leads out of its root; addresses do not lead."""
+    if "://" in item.uri:
+        return
+    steps = re.split(r"[/\\!]", item.uri) + re.split(r"[/\\]", item.relative)
+    if ".." in steps:
+        raise UsageError(f"item {number} has a path with .. in it: send the path that is meant")
+    root = item.root.rstrip("/\\")
+    if item.root and not re.match(rf"{re.escape(root)}([/\\!#]|$)", item.uri):
+        raise UsageError(f"item {number} is not below its root: {item.uri[:200]!r}")
 
 
 def _is_complete(upload: Upload) -> bool:

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 from search.encoder import Encoder, Pixels, Rows, open_encoders
 from search.errors import CollectionNotFoundError, ModelError, ModelMismatchError
+from search.keeper import Models
 from search.models import Fingerprint
 from search.store import Store, check_name
 
@@ -159,7 +160,7 @@ class Library:
         opener: opens a collection by its name with an encoder.
         default: the collection that is meant where none is named.
         model: for collections that are made here, a name as in ``twinlens models`` or an encoder;
-            an encoder is also the one of the collections that it made.
+            an encoder is also the one of the collections that it made. The others have their own.
         device, precision: see ``twinlens.open``.
     """
 
@@ -241,6 +242,12 @@ class Library:
         """Of the default collection's model: "loaded", "loading" or "not needed yet"."""
         held = self._held.get(self.default)
         return "not needed yet" if held is None else str(getattr(held.encoder, "state", "loaded"))
+
+    def check_model(self) -> None:
+        """Raise ``ModelMismatchError`` unless the default collection is of the model asked for."""
+        if self.store.exists(self.default):
+            stored = self.store.corpus(self.default).fingerprint
+            Models(self.default, self._model).check(stored)
 
     def warm(self) -> Future[Encoder] | None:
         """Begin to load the default collection's model; ``None`` where there is none to load."""

@@ -120,6 +120,15 @@ class Media:
             write_whole(path, data, durable=True)
         return key
 
+    def has(self, key: str) -> bool:
+        """Whether an uploaded picture is stored."""
+        return is_id(key) and self._original(key).is_file()
+
+    @property
+    def is_empty(self) -> bool:
+        """Whether no picture was uploaded, or all were deleted."""
+        return next(self._originals.glob("??/*"), None) is None
+
     def forget(self, key: str) -> None:
         """Delete an uploaded picture, if it is one; no collection may refer to it any more."""
         if is_id(key):

@@ -58,6 +58,7 @@ def serve(
 
     Raises:
         UsageError: it may not, or cannot, listen where it is told to, or the keys cannot be read.
+        ModelMismatchError: the default collection was made with another model.
     """
     from search.server.library import Library
 
@@ -74,6 +75,7 @@ def serve(
             device=device,
             precision=precision,
         )
+        library.check_model()
         run(create_app(library, settings, read=read), settings, started)
 
 

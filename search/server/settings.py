@@ -35,9 +35,10 @@ class Settings:
         open: whether it may listen on an address that is not the loopback without keys.
         cors: origins whose pages may call the API: ``https://example.org``; none by default.
         hosts: further names under which the server is reached, see ``search.server.headers``.
-        proxies: addresses whose ``X-Forwarded-For`` is believed.
+        proxies: addresses, or networks, whose ``X-Forwarded-For`` is believed.
         allow_urls: whether a query may name a picture by its address.
-        networks: not public, and yet pictures may be fetched from there: "10.0.0.0/8".
+        networks: not public, and yet pictures may be fetched from there: "10.0.0.0/8". They go
+            with ``allow_urls``.
         page: whether the search page is served at ``/``.
         media: a folder for thumbnails and uploaded pictures.
         max_body: bytes of one request's body; ``max_bodies`` of all that are under way.
@@ -113,6 +114,18 @@ class Settings:
                 raise UsageError(f"{name} is at least 0, not {getattr(self, name)}")
         if self.rate is not None and not 0 <= self.rate < float("inf"):
             raise UsageError(f"a rate is in requests a minute, 0 for no limit, not {self.rate}")
+        for proxy in self.proxies:
+            if not _is_network(proxy):
+                raise UsageError(
+                    f"{proxy!r} is no address of a proxy such as 10.0.0.2 or 10.0.0.0/8"
+                )
+        for network in self.networks:
+            if not _is_network(network):
+                raise UsageError(f"{network!r} is no network such as 10.0.0.0/8")
+        if self.networks and not self.allow_urls:
+            raise UsageError(
+                "networks to fetch pictures from go with --allow-urls (allow_urls): say that, too"
+            )
 
     @classmethod
     def of(cls, **settings: Any) -> Settings:
@@ -148,3 +161,12 @@ class Settings:
         if self.rate is not None:
             return self.rate
         return 0.0 if self.loopback else DEFAULT_RATE
+
+
+def _is_network(text: str) -> bool:
+    """Whether it is an address, or a network."""
+    try:
+        ipaddress.ip_network(text)
+    except ValueError:
+        return False
+    return True

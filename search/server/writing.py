@@ -3,20 +3,26 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Sequence
-from contextlib import asynccontextmanager, suppress
+import threading
+from collections import Counter
+from collections.abc import AsyncIterator, Iterable, Iterator, Sequence
+from contextlib import asynccontextmanager, contextmanager, suppress
+from itertools import chain, islice
 from typing import Protocol
 
 from search.errors import ImageError
 from search.originals import read_file
+from search.records import image_id
 from search.server.batching import QueueFullError
-from search.server.library import Library
+from search.server.library import Library, Served
 from search.server.media import Media
 from search.server.problems import Problem
 from search.uploads import Forgotten, Upload, Uploaded, UploadedItem
 
 #: Writes to one collection that may wait.
 WAITING = 16
+#: Uploaded pictures that are looked for in the collections at once.
+_DROPPED = 1_000
 
 
 class Intake(Protocol):
@@ -70,35 +76,86 @@ class Turns:
 
 
 class Kept:
-    """The uploaded pictures that are kept to be shown."""
+    """The uploaded pictures that are kept to be shown; from any thread.
+
+    Several collections may hold the same picture. One that is being written to one of them is not
+    deleted because another lets go of it: its row may not be there yet.
+    """
 
     def __init__(self, media: Media, library: Library) -> None:
         self._media = media
         self._library = library
+        self._guard = threading.Lock()
+        #: How many writes are under way of each picture.
+        self._under_way: Counter[str] = Counter()
+        #: For each deletion that is under way, what began to be written meanwhile.
+        self._spared: list[set[str]] = []
 
-    def keep(self, uploads: Sequence[Upload]) -> frozenset[str]:
-        """Keep what this machine does not have under its path anyway; the ids of what was kept."""
-        ids: set[str] = set()
-        for upload in uploads:
-            if upload.data is not None and not _is_here(upload.uri, upload.data):
+    @contextmanager
+    def keeping(self, uploads: Sequence[Upload]) -> Iterator[frozenset[str]]:
+        """Keep what this machine does not have under its path anyway, while its rows are written.
+
+        Yields:
+            The ids of what is kept.
+        """
+        there = {
+            image_id(upload.data): upload.data
+            for upload in uploads
+            if upload.data is not None and not _is_here(upload.uri, upload.data)
+        }
+        with self._guard:
+            self._under_way.update(there.keys())
+            for spared in self._spared:
+                spared.update(there.keys())
+        try:
+            for data in there.values():
                 try:
-                    ids.add(self._media.keep(upload.data))
+                    self._media.keep(data)
                 except OSError as error:
                     reason = error.strerror or str(error)
                     raise Problem(503, "store", f"a picture cannot be kept: {reason}") from error
-        return frozenset(ids)
+            yield frozenset(there)
+        finally:
+            with self._guard:
+                self._under_way -= Counter(there.keys())
 
-    def drop(self, ids: frozenset[str]) -> None:
+    def of(self, index: Served) -> list[str]:
+        """The ids of a collection's pictures, those of all its tenants, that are kept here."""
+        if self._media.is_empty:
+            return []
+        scanned = (part.scan("images", ["id"]) for part in index.engine.corpus.parts())
+        ids = (row["id"] for rows in chain.from_iterable(scanned) for row in rows)
+        return [key for key in ids if self._media.has(key)]
+
+    def drop(self, ids: Iterable[str]) -> None:
         """Delete pictures that no collection holds any more."""
-        if not ids:
-            return
+        kept = (key for key in ids if self._media.has(key))
+        while some := set(islice(kept, _DROPPED)):
+            self._drop(some)
+
+    def _drop(self, ids: set[str]) -> None:
+        spared: set[str] = set()
+        with self._guard:
+            self._spared.append(spared)
+            spared.update(ids & self._under_way.keys())
+        try:
+            left = ids - self._held(ids - spared) - spared
+            with self._guard:
+                for key in left - spared:
+                    self._media.forget(key)
+        finally:
+            with self._guard:
+                self._spared = [one for one in self._spared if one is not spared]
+
+    def _held(self, ids: set[str]) -> set[str]:
+        """Those of the pictures that a collection holds."""
         store = self._library.store
         left = set(ids)
         for name in store.names():
             for part in store.corpus(name).parts():
-                left -= {row["id"] for row in part.get("images", sorted(left), ["id"])}
-        for key in left:
-            self._media.forget(key)
+                if left:
+                    left -= {row["id"] for row in part.get("images", sorted(left), ["id"])}
+        return ids - left
 
 
 def _is_here(uri: str, data: bytes) -> bool:
