@@ -99,7 +99,7 @@ def export_corpus(corpus: Corpus, folder: Path, shard_rows: int = SHARD_ROWS) ->
         UsageError: the folder is there and not empty.
         SourceError: it cannot be written.
     """
-    folder = folder.expanduser().absolute()
+    folder = Path(os.path.expanduser(folder)).absolute()
     if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
         raise UsageError(f"{folder} is not empty: export to a folder of its own")
     partial = folder.with_name(f".{folder.name}.{os.getpid()}.partial")

@@ -96,7 +96,7 @@ class Address:
             raise UsageError("a certificate of one's own is given as cert and key, with a ca")
         for name in _FILES:
             file = getattr(self, name)
-            if file and not Path(file).expanduser().is_file():
+            if file and not os.path.isfile(os.path.expanduser(file)):
                 raise UsageError(f"{name}: there is no file {file}")
 
     @property
@@ -109,7 +109,7 @@ class Address:
         options: dict[str, Any] = {"uri": self.uri, "token": token, "db_name": self.database}
         if self.name:
             options["server_name"] = self.name
-        files = {name: str(Path(getattr(self, name)).expanduser()) for name in _FILES}
+        files = {name: os.path.expanduser(getattr(self, name)) for name in _FILES}
         if self.cert:
             options |= {"ca_pem_path": files["ca"], "client_pem_path": files["cert"]}
             options["client_key_path"] = files["key"]
@@ -123,11 +123,16 @@ class Address:
 
 def is_server(uri: str) -> bool:
     """Whether this is the address of a server, not the path of a file."""
-    return re.match(r"[a-z]+://", uri) is not None
+    return re.match(r"[A-Za-z]+://", uri) is not None
+
+
+def is_there(uri: str) -> bool:
+    """Whether a Milvus Lite path holds something; of a server, opening it shows."""
+    return is_server(uri) or os.path.exists(os.path.expanduser(uri))
 
 
 def _lite_path(uri: str) -> Path:
-    path = Path(uri).expanduser()
+    path = Path(os.path.expanduser(uri))
     if path.suffix != ".db":
         raise UsageError(
             f"{uri}: the name of a Milvus Lite file ends in .db "

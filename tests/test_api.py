@@ -116,6 +116,8 @@ def test_closing_twice_is_no_error(tmp_path: Path) -> None:
     index = twinlens.open(tmp_path / "test.db", model=ColourEncoder())
     index.close()
     index.close()
+    with pytest.raises(twinlens.StoreError, match="this index is closed: open it again"):
+        index.info()
 
 
 def test_it_can_be_opened_twice_in_one_process(tmp_path: Path, photos: Path) -> None:

@@ -9,6 +9,7 @@ import threading
 import uuid
 from collections.abc import Iterator
 from pathlib import Path
+from urllib.parse import urlsplit
 
 import pytest
 from conftest import ColourEncoder
@@ -244,8 +245,23 @@ def test_addresses_that_are_none(text: str, says: str) -> None:
 
 @given(st.text(max_size=60), st.sampled_from(["", "http://", "https://h?", "http://h/"]))
 def test_an_address_is_read_or_refused(text: str, before: str) -> None:
+    address = None
     with contextlib.suppress(UsageError):
-        Address.parse(before + text.replace("\0", ""))
+        address = Address.parse(before + text.replace("\0", ""))
+    if address is None:
+        return
+    # What it was read as is an address, too, of the same place.
+    assert Address.parse(address.label) == Address(address.uri, address.database)
+    if "://" in before:
+        assert urlsplit(address.uri).hostname
+        assert "@" not in address.uri
+    else:
+        assert Path(address.uri).is_absolute()
+        assert Path(address.uri).suffix == ".db"
+
+
+def test_a_home_that_there_is_none_of_is_a_name() -> None:
+    assert Address.parse("~nobody-here/photos.db").uri == f"{Path.cwd()}/~nobody-here/photos.db"
 
 
 class Proxy:

@@ -298,7 +298,7 @@ def test_a_slow_server_is_left(web: Web) -> None:
     stop = threading.Event()
 
     def silent(handler: BaseHTTPRequestHandler) -> None:
-        stop.wait(5)
+        stop.wait(300)
 
     def dripping_body(handler: BaseHTTPRequestHandler) -> None:
         handler.send_response(200)
@@ -321,7 +321,8 @@ def test_a_slow_server_is_left(web: Web) -> None:
             began = time.monotonic()
             with pytest.raises(OSError, match=reason):
                 fetcher(tries=1, read_seconds=0.3, total_seconds=0.6).fetch(web.url + path)
-            assert time.monotonic() - began < 2
+            # The server would go on for minutes.
+            assert time.monotonic() - began < 60
     finally:
         stop.set()
 

@@ -192,8 +192,10 @@ def test_there_is_none_of_that_name(store: Store, corpus: Corpus) -> None:
 
 
 @pytest.mark.parametrize("name", ["a", "_", "A1_b", "a" * 128])
-def test_names_that_milvus_takes(name: str) -> None:
+def test_names_that_milvus_takes(store: Store, name: str) -> None:
     check_name(name)
+    store.create(name, FINGERPRINT)
+    assert store.names() == [name]
 
 
 @pytest.mark.parametrize("name", ["", "1a", "a-b", "a.b", "ä", "a" * 129, "a\n", 'a" or "b'])

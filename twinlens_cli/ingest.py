@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from contextlib import contextmanager
 from functools import partial
@@ -141,7 +142,7 @@ def ingest(
         raise UsageError(
             "--dry-run does nothing that --report could tell of: leave one of them out"
         )
-    with place.reach(place.model) as index:
+    with place.reach(place.model, create=True) as index:
         if dry_run:
             print_preview(index.preview(*paths, **source))
             return
@@ -173,7 +174,7 @@ def ingest(
         from ingest.report import report_file
         from ingest.watch import watch as watching
 
-        folders = [Path(path).expanduser() for path in paths]
+        folders = [Path(os.path.expanduser(path)) for path in paths]
         # One report of the whole watch, whatever the number of runs.
         with report_file(report) as sink:
             for _ in watching(folders, partial(once, report=sink), _warn):
@@ -193,7 +194,7 @@ def _progress(paths: Sequence[str | Path], quiet: bool) -> Iterator[Any]:
     from ingest.sources.folder import count
 
     with tqdm(unit=" items", disable=True if quiet else None, file=sys.stderr) as bar:
-        folders = [Path(path).expanduser() for path in paths]
+        folders = [Path(os.path.expanduser(path)) for path in paths]
         if all(folder.is_dir() for folder in folders):
             # Beside the work: the bar learns how far it has to go when the counting is done.
             def learn() -> None:

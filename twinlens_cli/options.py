@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+import os
 from collections.abc import Callable
 from dataclasses import MISSING, dataclass, fields, is_dataclass
 from functools import wraps
@@ -69,7 +70,7 @@ class Database:
         from search.client import is_twinlens
 
         address = self.db or ""
-        return address.startswith(("http://", "https://")) and is_twinlens(address)
+        return address.lower().startswith(("http://", "https://")) and is_twinlens(address)
 
     def connect(self, collection: str = "", model: str = "auto") -> twinlens.RemoteIndex:
         """A collection of the twinlens server at the address."""
@@ -100,11 +101,21 @@ class Collection(Database):
         ),
     ] = ""
 
-    def open(self, device: str = "auto") -> twinlens.Index:
-        """The collection; ``device``: where its own model runs."""
+    def open(self, device: str = "auto", *, create: bool = False) -> twinlens.Index:
+        """The collection.
+
+        Args:
+            device: where its own model runs.
+            create: whether its database may be made.
+        """
         self.check_milvus()
         return twinlens.open(
-            self.db, self.collection, device=device, token=self.token, tenant=self.tenant
+            self.db,
+            self.collection,
+            device=device,
+            token=self.token,
+            tenant=self.tenant,
+            create=create,
         )
 
     def check_milvus(self) -> None:
@@ -112,10 +123,12 @@ class Collection(Database):
         if self.is_twinlens:
             raise UsageError(f"this is not done over HTTP: run it where {self.db} runs")
 
-    def reach(self, model: str = "auto") -> twinlens.Index | twinlens.RemoteIndex:
+    def reach(
+        self, model: str = "auto", *, create: bool = False
+    ) -> twinlens.Index | twinlens.RemoteIndex:
         """The collection, over HTTP where a twinlens server is at the address."""
         if not self.is_twinlens:
-            return self.open()
+            return self.open(create=create)
         if self.tenant:
             raise UsageError("a twinlens server knows by the key whose rows are meant: no --tenant")
         return self.connect(self.collection, model)
@@ -137,7 +150,7 @@ class ModelCollection(Collection):
     ] = "auto"
     device: Device = "auto"
 
-    def open(self, device: str = "") -> twinlens.Index:
+    def open(self, device: str = "", *, create: bool = False) -> twinlens.Index:
         """The collection with its encoder, on ``device`` or the one that was asked for."""
         self.check_milvus()
         return twinlens.open(
@@ -147,6 +160,7 @@ class ModelCollection(Collection):
             device=device or self.device,
             token=self.token,
             tenant=self.tenant,
+            create=create,
         )
 
 
@@ -260,7 +274,7 @@ def flat(command: Callable[..., None]) -> Callable[..., None]:
 
 def lines_of(path: Path) -> list[str]:
     try:
-        return path.expanduser().read_text("utf-8-sig").splitlines()
+        return Path(os.path.expanduser(path)).read_text("utf-8-sig").splitlines()
     except OSError as error:
         raise UsageError(f"{path} cannot be read: {error.strerror or error}") from error
     except ValueError as error:
