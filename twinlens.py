@@ -15,7 +15,6 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, Unpack
 
 from search.errors import (
@@ -166,6 +165,7 @@ def open(  # noqa: A001 - reads as twinlens.open(...)
     precision: Precision = "auto",
     token: str = "",
     tenant: str = "",
+    create: bool = True,
 ) -> Index:
     """Open a collection of pictures and texts; it is made by the first ingest.
 
@@ -181,19 +181,24 @@ def open(  # noqa: A001 - reads as twinlens.open(...)
         token: for a server that wants one: ``user:password`` or an API key.
         tenant: whose rows to read and write. A collection that is made with a tenant is divided
             among tenants ever after, each of which sees only its own rows.
+        create: whether a database that is not there is made; else there must be one.
 
     Raises:
-        UsageError: a tenant was named, and the collection has none.
+        UsageError: there is no such device or precision; a tenant was named, and the collection
+            has none; the database is not there, and none is to be made.
         StoreLockedError, StoreUnreachableError: the database cannot be opened.
         ModelMismatchError: the collection was made with another model than the one asked for.
     """
     from ingest.index import Index
+    from search.encoder import check_device, check_precision
     from search.store import Store, check_name
 
     check_name(collection)
+    check_device(device)
+    check_precision(precision)
     uri = os.fspath(db) if db is not None else default_db()
     try:
-        store = Store(uri, token=token)
+        store = Store(uri, token=token, create=create)
     except StoreUnreachableError:
         _refuse_twinlens(uri)
         raise
@@ -262,14 +267,10 @@ def copy(
             run it again to go on.
     """
     from ingest.copy import copy
-    from search.address import is_server
     from search.store import Store
 
-    place = os.fspath(source)
-    if not is_server(place) and not Path(place).expanduser().exists():
-        raise UsageError(f"there is no database {place}")
     with (
-        Store(place, token=source_token) as old,
+        Store(os.fspath(source), token=source_token, create=False) as old,
         Store(os.fspath(target), token=target_token) as new,
     ):
         return copy(old, new, collection, to, sample=sample, progress=progress, **layout)
@@ -318,7 +319,7 @@ def _refuse_twinlens(uri: str) -> None:
     """Raise ``UsageError`` where no Milvus answers because twinlens does."""
     from search.client import is_twinlens
 
-    if uri.startswith(("http://", "https://")) and is_twinlens(uri):
+    if uri.lower().startswith(("http://", "https://")) and is_twinlens(uri):
         raise UsageError(f"{uri} is a twinlens server: open it with twinlens.connect") from None
 
 
@@ -347,11 +348,14 @@ def serve(
     """
     from ingest.index import Index
     from ingest.originals import Originals
+    from search.encoder import check_device, check_precision
     from search.fetch import Fetcher, FetchLimits
     from search.server.run import serve as run
     from search.server.settings import Settings
     from search.store import Store
 
+    check_device(device)
+    check_precision(precision)
     name = os.fspath(db) if db is not None else default_db()
     chosen = Settings.of(collection=collection, **settings)
     store = Store(name, token=token)

@@ -8,7 +8,7 @@ from contextlib import suppress
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from search.address import Address, connect, disconnect
+from search.address import Address, connect, disconnect, is_there
 from search.capabilities import Capabilities
 from search.corpus import Corpus
 from search.errors import (
@@ -41,19 +41,29 @@ class Store:
         uri: a path ending in ``.db``, or an address: see ``search.address``.
         token: ``user:password`` or an API key, for a server that wants one.
         timeout: seconds to wait for a server to answer.
+        create: whether a file that is not there may be made.
 
     Raises:
+        UsageError: that is no database, or there is none and none may be made.
         StoreLockedError: another process has the file open.
         StoreUnreachableError: no server answers at the URI.
     """
 
-    def __init__(self, uri: str, *, token: str = "", timeout: float = 10.0) -> None:
+    def __init__(
+        self, uri: str, *, token: str = "", timeout: float = 10.0, create: bool = True
+    ) -> None:
         self._address = Address.parse(uri)
+        if not create and not is_there(self._address.uri):
+            raise UsageError(f"there is no database {uri}: `twinlens ingest` makes one")
         self.uri = self._address.label
         self._client = connect(self._address, token, timeout)
         self._closed = False
-        with milvus_errors("ask the server for its version"):
-            self.capabilities = Capabilities.of(str(self._client.get_server_version()))
+        try:
+            with milvus_errors("ask the server for its version"):
+                self.capabilities = Capabilities.of(str(self._client.get_server_version()))
+        except BaseException:
+            self.close()
+            raise
 
     def __enter__(self) -> Store:
         return self

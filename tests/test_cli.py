@@ -18,6 +18,7 @@ from PIL import Image
 
 import twinlens
 import twinlens_cli
+from search.store import Store
 from twinlens_cli.ingest import _summary
 from twinlens_cli.tables import LISTED
 
@@ -360,6 +361,8 @@ def test_info_says_what_waits_for_an_index(
 
 
 def test_info_of_nothing_says_how_to_begin(run: Run, tmp_path: Path) -> None:
+    with Store(str(tmp_path / "empty.db")):
+        pass
     shown = run("info", "--db", tmp_path / "empty.db")
     assert shown.code == 0
     assert "no collections yet: `twinlens ingest FOLDER` makes one" in shown.out

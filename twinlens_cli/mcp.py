@@ -56,7 +56,7 @@ def mcp(place: Collection, device: Device = "auto") -> None:
         check_tenant(place.tenant)
     # What goes wrong inside is for whoever runs the client: standard output is the protocol's.
     logging.basicConfig(level=logging.WARNING, format="twinlens: %(message)s")
-    store = Store(place.db or twinlens.default_db(), token=place.token)
+    store = Store(place.db or twinlens.default_db(), token=place.token, create=False)
     library = Library(
         store,
         lambda name, model: twinlens.Index(store, name, model=model),

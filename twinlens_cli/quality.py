@@ -150,7 +150,7 @@ def classify(
     """Tell which of some labels each picture is most likely of."""
     wanted = [*labels.split(","), *(lines_of(labels_file) if labels_file is not None else ())]
     failed = 0
-    with place.reach(place.model) as index:
+    with place.reach(place.model, create=bool(paths)) as index:
         found = index.classify(wanted, *(paths or ()), where=where, templates=template, top=top)
         if as_json:
             for one in found:
