@@ -25,13 +25,13 @@ def best(found: object) -> dict[str, str]:
     return {Path(one.path).stem: one.guesses[0].label for one in found}  # type: ignore[attr-defined]
 
 
-def test_stored_pictures_get_their_labels(index: twinlens.Index, photos: Path) -> None:
-    index.ingest(photos)
-    assert best(index.classify(LABELS)) == {colour: colour for colour in COLOURS}
-    some = index.classify(LABELS, where='path startswith "b"')
+def test_stored_pictures_get_their_labels(either: twinlens.Index, photos: Path) -> None:
+    either.ingest(photos)
+    assert best(either.classify(LABELS)) == {colour: colour for colour in COLOURS}
+    some = either.classify(LABELS, where='path startswith "b"')
     assert best(some) == {"blue": "blue", "black": "black"}
     with pytest.raises(FilterError, match="no field nowhere"):
-        index.classify(LABELS, where="nowhere == 1")
+        either.classify(LABELS, where="nowhere == 1")
 
 
 def test_pictures_that_are_not_stored_and_stay_so(

@@ -122,9 +122,9 @@ def test_captions_of_one_picture_are_drawn_together() -> None:
     assert ratio == pytest.approx(np.sqrt(5), rel=0.2)
 
 
-def test_a_collection_by_its_own_captions(index: twinlens.Index, photos: Path) -> None:
-    index.ingest(photos)
-    measured = index.evaluate()
+def test_a_collection_by_its_own_captions(either: twinlens.Index, photos: Path) -> None:
+    either.ingest(photos)
+    measured = either.evaluate()
     to_image, to_text = measured.directions
     assert (measured.images, measured.texts, measured.unpaired) == (8, 8, 0)
     assert (to_image.direction, to_text.direction) == ("text→image", "image→text")
@@ -134,6 +134,10 @@ def test_a_collection_by_its_own_captions(index: twinlens.Index, photos: Path) -
         assert side.median_rank.value == 1
         assert side.ann_recall == 1
     json.dumps(measured.to_dict())
+    (photos / "pairs.csv").write_text("image,caption\nred.png,crimson red\nnone.png,nothing\n")
+    asked = either.evaluate(photos / "pairs.csv")
+    assert (asked.images, asked.unpaired, asked.missing_count) == (8, 1, 1)
+    assert asked.directions[0].recall[1].value == 1
 
 
 def test_wrong_captions_are_not_found(index: twinlens.Index, photos: Path) -> None:

@@ -11,11 +11,13 @@ import pytest
 from conftest import COLOURS, ColourEncoder
 from PIL import Image as Pillow
 
+import twinlens
 from search.embed import EmbeddingCache, embed, gather
 from search.encoder import Rows
 from search.errors import ImageError, UsageError
 from search.query import (
     MAX_QUERY_TEXT,
+    Id,
     Image,
     Not,
     Text,
@@ -183,3 +185,23 @@ def test_one_query_is_not_several(query: object) -> None:
     with pytest.raises(UsageError, match="many queries are a list, not one"):
         several(query)
     assert several(np.ones((2, 16)))[1].shape == (16,)
+
+
+def test_every_kind_of_part_asks_a_collection(
+    either: twinlens.Index, encoder: ColourEncoder, photos: Path
+) -> None:
+    either.ingest(photos)
+    (blue,) = encoder.texts(["all blue"])
+    stored = either.search("a red picture", limit=1)[0].id
+    for part, colour in (
+        ("a red picture", "red"),
+        (Text("a green picture"), "green"),
+        (Image(photos / "yellow.png"), "yellow"),
+        (Vector(blue), "blue"),
+        (blue, "blue"),
+        ([Text("a red picture"), Image(photos / "blue.png", 3), Not("all red")], "blue"),
+    ):
+        assert Path(either.search(part, limit=1)[0].path).stem == colour
+    assert stored not in {hit.id for hit in either.search(Id(stored))}
+    many = either.search_many(["all white", [Image(photos / "black.png")]], limit=1)
+    assert [Path(hits[0].path).stem for hits in many] == ["white", "black"]
