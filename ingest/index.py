@@ -353,19 +353,19 @@ class Index:
         from search.collection import CollectionInfo
 
         corpus = self._existing()
-        parts = corpus.parts()
-        failed = 'status == "failed"'
+        whole = corpus.generation.layout.tenants and not self.tenant
         return CollectionInfo(
             name=self.collection,
-            images=sum(part.count("images") for part in parts),
-            texts=sum(part.count("texts") for part in parts),
-            files=sum(part.count("files") for part in parts),
-            failed=sum(part.count("files", failed) for part in parts),
+            images=corpus.total("images"),
+            texts=corpus.total("texts"),
+            files=corpus.total("files"),
+            failed=corpus.total("files", 'status == "failed"'),
             fingerprint=corpus.fingerprint,
             index=corpus.generation.index,
             vectors=corpus.generation.layout.vectors,
             generation=corpus.generation.number,
             unindexed=corpus.unindexed(),
+            tenants=tuple(corpus.tenants()) if whole else None,
         )
 
     def delete(self, *paths: str | os.PathLike[str]) -> int:

@@ -19,6 +19,7 @@ class CollectionInfo:
         vectors: how they are stored, "float32" or "float16".
         generation: the number of what is served.
         unindexed: rows that a server has no index for yet: it searches them with one of its own.
+        tenants: whose rows there are, sorted; ``None`` where there are no tenants, or one is meant.
     """
 
     name: str
@@ -31,3 +32,4 @@ class CollectionInfo:
     vectors: str = "float32"
     generation: int = 1
     unindexed: int = 0
+    tenants: tuple[str, ...] | None = None

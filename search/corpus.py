@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Iterator, Mapping, Sequence, Set
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence, Set
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any, get_args
@@ -123,18 +123,7 @@ class Corpus:
         """Who ever wrote a row, sorted; [] of a corpus that has no tenants."""
         if not self._scope.divided:
             return []
-        names: set[str] = set()
-        with milvus_errors("list the tenants"):
-            iterator = self._client.query_iterator(
-                self._of("files"),
-                filter=f'status == "{OF_TENANT}"',
-                output_fields=[TENANT],
-                consistency_level="Strong",
-            )
-            while rows := iterator.next():
-                names |= {row[TENANT] for row in rows}
-            iterator.close()
-        return sorted(names)
+        return sorted(self._everyones(OF_TENANT, TENANT))
 
     def parts(self) -> list[Corpus]:
         """A corpus for each tenant; this one itself where a tenant is named, or there are none."""
@@ -217,10 +206,17 @@ class Corpus:
 
     def count(self, kind: Kind, expression: str = "") -> int:
         """How many rows satisfy an expression, everything acknowledged so far included."""
+        return self._count(kind, self._scope.where(kind, expression))
+
+    def total(self, kind: Kind, expression: str = "") -> int:
+        """The same over all tenants, where none is named."""
+        return self._count(kind, self._scope.everywhere(kind, expression))
+
+    def _count(self, kind: Kind, expression: str) -> int:
         with milvus_errors("count rows"):
             rows = self._client.query(
                 self._of(kind),
-                filter=self._scope.where(kind, expression),
+                filter=expression,
                 output_fields=["count(*)"],
                 consistency_level="Strong",
             )
@@ -318,10 +314,14 @@ class Corpus:
     def _handler(self) -> Any:
         return self._client._get_connection()
 
-    def fields(self, kind: Kind) -> dict[str, FieldType]:
-        """What filters can name: the columns, and every other field that rows ever brought."""
+    def fields(self, kind: Kind, *, everyones: bool = False) -> dict[str, FieldType]:
+        """What filters can name: the columns, and every other field that rows ever brought.
+
+        Args:
+            everyones: of all tenants, where none is named; else that is refused.
+        """
         learned: dict[str, FieldType] = {}
-        for name, seen in sorted(self.learned(kind)):
+        for name, seen in sorted(self.learned(kind, everyones=everyones)):
             learned[name] = join_types(learned.get(name, seen), seen)
         if learned.get("taken") == "text":
             learned["taken"] = "date"
@@ -350,12 +350,16 @@ class Corpus:
                     self._client.alter_collection_properties(self._own(kind), properties)
             self._learned[kind] = stored | found
 
-    def learned(self, kind: Kind) -> set[tuple[str, FieldType]]:
-        """The names and types of fields that ``learn`` kept."""
+    def learned(self, kind: Kind, *, everyones: bool = False) -> set[tuple[str, FieldType]]:
+        """The names and types of fields that ``learn`` kept; see ``fields``."""
         with milvus_errors("read the names of fields"):
             if self._scope.divided:
                 prefix = f"{kind}/"
-                kept = [one for one in self._registered(OF_FIELD) if one.startswith(prefix)]
+                if everyones and not self.tenant:
+                    found: Iterable[str] = self._everyones(OF_FIELD, "reason")
+                else:
+                    found = self._registered(OF_FIELD)
+                kept = [one for one in found if one.startswith(prefix)]
             else:
                 prefix = _FIELD_PROPERTY
                 described = self._client.describe_collection(self._own(kind))
@@ -389,6 +393,21 @@ class Corpus:
             limit=MAX_LIMIT,
         )
         return [row["reason"] for row in found]
+
+    def _everyones(self, status: str, column: str) -> set[str]:
+        """What is kept of all tenants in a column of the ledger."""
+        kept: set[str] = set()
+        with milvus_errors("list the tenants"):
+            iterator = self._client.query_iterator(
+                self._of("files"),
+                filter=f'status == "{status}"',
+                output_fields=[column],
+                consistency_level="Strong",
+            )
+            while rows := iterator.next():
+                kept |= {row[column] for row in rows}
+            iterator.close()
+        return kept
 
     def clear(self) -> None:
         """Delete all rows; of a tenant's corpus the tenant's, and what is known of it."""

@@ -348,6 +348,8 @@ def _info(said: Mapping[str, Any]) -> CollectionInfo:
     kept = {field.name: said[field.name] for field in fields(CollectionInfo)
             if field.name != "fingerprint"}  # fmt: skip
     of_model = {field.name: model[field.name] for field in fields(Fingerprint)}
+    if kept["tenants"] is not None:
+        kept["tenants"] = tuple(kept["tenants"])
     return CollectionInfo(**kept, fingerprint=Fingerprint(**of_model))
 
 

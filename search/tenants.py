@@ -23,9 +23,14 @@ OF_FIELD = "field"
 _NAME = re.compile(rf"[A-Za-z0-9][A-Za-z0-9_.@-]{{0,{MAX_TENANT - 1}}}")
 
 
+def is_tenant(name: str) -> bool:
+    """Whether this can name a tenant."""
+    return _NAME.fullmatch(name) is not None
+
+
 def check_tenant(name: str) -> None:
     """Raise ``UsageError`` unless this can name a tenant."""
-    if not _NAME.fullmatch(name):
+    if not is_tenant(name):
         raise UsageError(
             f"{name[:80]!r} cannot name a tenant: use letters, digits and any of _ . @ -, at most "
             f"{MAX_TENANT}, beginning with a letter or a digit"
@@ -58,10 +63,13 @@ class Scope:
         """
         if not self.divided:
             return expression
-        own = f"{TENANT} == {quote(self.named())}"
-        if kind == "files":
-            own += f' and status not in ["{OF_TENANT}", "{OF_FIELD}"]'
-        return f"({expression}) and {own}" if expression else own
+        return _both(expression, f"{TENANT} == {quote(self.named())}", _of_files(kind))
+
+    def everywhere(self, kind: Kind, expression: str = "") -> str:
+        """The same for rows of all tenants, where none is named: to count them, and no more."""
+        if not self.divided or self.tenant:
+            return self.where(kind, expression)
+        return _both(expression, _of_files(kind))
 
     def keys(self, kind: Kind, ids: Sequence[str]) -> str:
         """An expression for rows by ids. pymilvus would make one, but breaks at quotes."""
@@ -118,3 +126,14 @@ class Scope:
                 "meant, with a tenant"
             )
         return self.tenant
+
+
+def _of_files(kind: Kind) -> str:
+    """What holds for a row that is no tenant's entry in the ledger."""
+    return f'status not in ["{OF_TENANT}", "{OF_FIELD}"]' if kind == "files" else ""
+
+
+def _both(expression: str, *others: str) -> str:
+    """What holds where all of these hold; "" holds always."""
+    held = [f"({expression})"] if expression else []
+    return " and ".join([*held, *filter(None, others)])

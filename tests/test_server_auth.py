@@ -12,9 +12,11 @@ from starlette.datastructures import Headers
 from starlette.testclient import TestClient
 
 import twinlens
+from search.client import Wire
 from search.errors import UsageError
 from search.records import image_id
 from search.server.auth import COOKIE, SESSION_SECONDS, Key, Keys, read_keys
+from search.tenants import check_tenant
 
 #: Method, path and JSON of everything that takes a key for reading, and for writing.
 READING = (
@@ -165,6 +167,8 @@ def test_a_cookie_of_a_key_for_writing_reads() -> None:
         ("name:read:0123456789 abcdef", "no spaces"),
         ("name:read:0123456789abcdé", "ASCII"),
         ("name:read:0123456789abcdef:no tenant", "tenant"),
+        ("name:read:0123456789abcdef:_acme", "beginning with a letter"),
+        ("name:read:a-key-with-a-colon:0123456789/x", r"letters, digits and any of _ \. @ -"),
     ],
 )
 def test_entries_that_are_none(entry: str, says: str) -> None:
@@ -232,3 +236,65 @@ def test_a_tenants_key_sees_its_own_rows_only(photos: Path, tmp_path: Path, key:
         assert client.delete("/v1/collections/twinlens", headers=bearer(two)).status_code == 204
         assert found(one, query="red") == ["red"]
         assert found(two, query="red") == []
+
+
+def test_tenants_of_keys_are_called_as_tenants_are() -> None:
+    for tenant in ("acme", "a.b-c_d", "alice@example.org", "0"):
+        check_tenant(tenant)
+        assert Key.parse(f"{READ}:{tenant}").tenant == tenant
+
+
+def test_the_operator_sees_a_collection_of_tenants(photos: Path, tmp_path: Path) -> None:
+    db = tmp_path / "operator.db"
+    acme = f"acme:write:{'1' * 16}:acme"
+    for tenant, colour in (("acme", "red"), ("bolt", "blue")):
+        (photos / f"{colour}.json").write_text(f'{{"of_{tenant}": 1}}')
+        with twinlens.open(db, model=ColourEncoder(), tenant=tenant) as index:
+            index.ingest(photos / f"{colour}.png")
+        (photos / f"{colour}.json").unlink()
+    with serving(db, keys=(READ, WRITE, acme)) as client:
+        (one,) = client.get("/v1/collections", headers=bearer(READ)).json()["collections"]
+        assert one == client.get("/v1/collections/twinlens", headers=bearer(READ)).json()
+        assert (one["images"], one["texts"], one["files"]) == (2, 2, 2)
+        assert one["tenants"] == ["acme", "bolt"]
+        assert {"of_acme", "of_bolt"} <= one["fields"]["images"].keys()
+        (its,) = client.get("/v1/collections", headers=bearer(acme)).json()["collections"]
+        assert (its["images"], its["tenants"]) == (1, None)
+        assert "of_bolt" not in its["fields"]["images"]
+        assert "bolt" not in str(its)
+        with twinlens.RemoteIndex(Wire("http://127.0.0.1:9")) as far:
+            far._wire.get = lambda path: {"collections": [one]}  # type: ignore[method-assign,assignment]
+            assert far.collections()[0].tenants == ("acme", "bolt")
+
+
+def test_a_tenant_does_not_learn_what_else_there_is(photos: Path, tmp_path: Path) -> None:
+    db = tmp_path / "names.db"
+    acme = f"acme:write:{'1' * 16}:acme"
+    with twinlens.open(db, "secret", model=ColourEncoder()) as index:
+        index.ingest(photos / "red.png")
+    with serving(db, keys=(READ, acme)) as client:
+        for method, path, body in (
+            ("GET", "/v1/collections/none", None),
+            ("POST", "/v1/search", {"query": "red", "collection": "none"}),
+            ("DELETE", "/v1/collections/none", None),
+            ("GET", f"/v1/items/{'0' * 32}?collection=none", None),
+        ):
+            answer = client.request(method, path, json=body, headers=bearer(acme))
+            assert answer.status_code == 404, answer.text
+            assert "secret" not in answer.text
+        told = client.get("/v1/collections/none", headers=bearer(READ)).json()["detail"]
+        assert "there are: secret" in told
+
+
+def test_a_tenant_is_refused_the_metrics_wherever_the_server_listens(
+    photos: Path, tmp_path: Path
+) -> None:
+    db = tmp_path / "metrics.db"
+    acme = f"acme:write:{'1' * 16}:acme"
+    with twinlens.open(db, model=ColourEncoder(), tenant="acme") as index:
+        index.ingest(photos / "red.png")
+    for host, without in (("127.0.0.1", 200), ("0.0.0.0", 401)):  # noqa: S104
+        with serving(db, keys=(READ, acme), host=host, hosts=("127.0.0.1",)) as client:
+            assert client.get("/metrics").status_code == without
+            assert client.get("/metrics", headers=bearer(READ)).status_code == 200
+            assert client.get("/metrics", headers=bearer(acme)).status_code == 403

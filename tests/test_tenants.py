@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import json
 import shutil
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -84,6 +85,21 @@ def test_each_has_its_own(shared: twinlens.Index, tmp_path: Path) -> None:
     if alice.engine.corpus.full_text:
         assert not alice.search("blue", mode="text")
         assert len(bob.search("blue", mode="hybrid", limit=10)) == 2
+
+
+def test_the_whole_says_whose_rows_there_are(shared: twinlens.Index, tmp_path: Path) -> None:
+    """Counted together, without what the ledger keeps of the tenants themselves."""
+    (tmp_path / "alice" / "broken.png").write_bytes(b"no picture")
+    shared.for_tenant("alice").ingest(tmp_path / "alice")
+    held = shared.info()
+    assert (held.images, held.texts, held.files, held.failed) == (4, 4, 5, 1)
+    assert held.tenants == ("alice", "bob")
+    assert shared.for_tenant("bob").info().tenants is None, "which is not bob's business"
+    assert shared.for_tenant("bob").info().failed == 0
+    fields = shared._existing().fields("images", everyones=True)
+    assert {"secret_of_alice", "secret_of_bob"} <= fields.keys()
+    its = shared.for_tenant("bob").engine.corpus
+    assert its.fields("images", everyones=True) == its.fields("images")
 
 
 def test_taking_out_of_one_leaves_the_other(shared: twinlens.Index, tmp_path: Path) -> None:
@@ -334,3 +350,72 @@ def test_the_command_takes_a_tenant(
         assert index.info().images == 8
     with Collection(db=place.db, collection="photos", tenant="bob").open() as index:
         assert index.info().images == 0
+
+
+def test_info_lists_the_tenants(
+    tmp_path: Path, photos: Path, encoder: ColourEncoder, run: Callable[..., Any]
+) -> None:
+    db = str(tmp_path / "listed.db")
+    for tenant, picture in (("alice", "red.png"), ("bob", "blue.png"), ("bob", "green.png")):
+        with twinlens.open(db, "photos", model=encoder, tenant=tenant) as index:
+            index.ingest(photos / picture)
+    assert "photos: 2 tenants: alice, bob\n" in run("info", "--db", db)
+    (one,) = map(json.loads, run("info", "--db", db, "--json").splitlines())
+    assert (one["tenants"], one["images"]) == (["alice", "bob"], 3)
+    (one,) = map(json.loads, run("info", "--db", db, "--tenant", "bob", "--json").splitlines())
+    assert (one["tenants"], one["images"], one["texts"], one["files"]) == (None, 2, 2, 2)
+    assert "no collection has rows of the tenant carol" in run(
+        "info", "--db", db, "--tenant", "carol"
+    )
+
+
+def test_many_tenants_are_not_all_named(
+    tmp_path: Path, encoder: ColourEncoder, run: Callable[..., Any]
+) -> None:
+    db = str(tmp_path / "many.db")
+    with Store(db) as store:
+        store.create("whole", encoder.fingerprint)
+        corpus = store.create("photos", encoder.fingerprint, tenant="t00")
+        for number in range(23):
+            corpus.of(f"t{number:02}").upsert("files", [])
+            corpus.of(f"t{number:02}")._enter()
+    shown = run("info", "--db", db)
+    assert "photos: 23 tenants: t00, " in shown
+    assert shown.endswith("t19 and 3 more\n")
+    assert "whole: " not in shown
+
+
+def test_info_passes_over_what_is_dropped_meanwhile(
+    tmp_path: Path, encoder: ColourEncoder, run: Callable[..., Any], monkeypatch: Any
+) -> None:
+    db = str(tmp_path / "two.db")
+    with Store(db) as store:
+        for name in ("a", "b", "c"):
+            store.create(name, encoder.fingerprint)
+    names, info = Store.names, twinlens.Index.info
+    monkeypatch.setattr(Store, "names", lambda store: [*names(store), "gone"])
+
+    def dropped(index: twinlens.Index) -> Any:
+        if index.collection == "b":
+            index._store.drop("b")
+        return info(index)
+
+    monkeypatch.setattr(twinlens.Index, "info", dropped)
+    lines = [json.loads(line)["name"] for line in run("info", "--db", db, "--json").splitlines()]
+    assert lines == ["a", "c"]
+
+
+@pytest.fixture
+def run(monkeypatch: pytest.MonkeyPatch) -> Callable[..., str]:
+    from typer.testing import CliRunner
+
+    from twinlens_cli import app
+
+    monkeypatch.delenv("TWINLENS_TENANT", raising=False)
+
+    def call(*arguments: str) -> str:
+        result = CliRunner().invoke(app, arguments)
+        assert result.exit_code == 0, (result.output, result.exception)
+        return str(result.output)
+
+    return call

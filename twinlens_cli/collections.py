@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 import twinlens
-from search.errors import TwinlensError, UsageError
+from search.errors import StoreError, TwinlensError, UsageError
 from twinlens_cli.exits import ITEMS_FAILED
 from twinlens_cli.options import (
     LAYOUT,
@@ -28,18 +28,35 @@ from twinlens_cli.words import counted, held
 
 if TYPE_CHECKING:
     from search.collection import CollectionInfo
+    from search.store import Store
 
 
-def info(database: Database, as_json: AsJson = False) -> None:
-    """Show the collections: their counts and models, and what the backend can do."""
-    uri, backend, what_it_can, infos = _held(database)
+#: Tenants of a collection that are named.
+_NAMED = 20
+
+
+def info(
+    database: Database,
+    tenant: Annotated[
+        str,
+        typer.Option(
+            envvar="TWINLENS_TENANT",
+            help="Whose rows to count, of collections that are divided among tenants.",
+            show_default=False,
+        ),
+    ] = "",
+    as_json: AsJson = False,
+) -> None:
+    """Show the collections: their counts, models and tenants, and what the backend can do."""
+    uri, backend, what_it_can, infos = _held(database, tenant)
     if as_json:
         for one in infos:
             print(json.dumps(_info_dict(one) | {"db": uri, "backend": backend}))
         return
     print(f"{uri}: {backend}{what_it_can}")
     if not infos:
-        print("no collections yet: `twinlens ingest FOLDER` makes one")
+        none = "no collections yet: `twinlens ingest FOLDER` makes one"
+        print(f"no collection has rows of the tenant {tenant}" if tenant else none)
         return
     table = new_table(
         "collection", "images", "texts", "files", "failed", "model", "dim", "fingerprint", "index"
@@ -55,22 +72,42 @@ def info(database: Database, as_json: AsJson = False) -> None:
         if one.unindexed:
             wait = "waits for its" if one.unindexed == 1 else "wait for their"
             print(f"{one.name}: {counted(one.unindexed, 'row')} {wait} index")
+        if one.tenants is not None:
+            more = len(one.tenants) - _NAMED
+            named = ", ".join(one.tenants[:_NAMED]) + (f" and {more:,} more" if more > 0 else "")
+            print(f"{one.name}: {counted(len(one.tenants), 'tenant')}{named and ': '}{named}")
 
 
-def _held(database: Database) -> tuple[str, str, str, list[CollectionInfo]]:
+def _held(database: Database, tenant: str) -> tuple[str, str, str, list[CollectionInfo]]:
     """Where the database is, what it is, what it can do, and what it holds."""
     if database.is_twinlens:
+        if tenant:
+            raise UsageError("a twinlens server knows by the key whose rows are meant: no --tenant")
         with database.connect() as server:
             return server.url, server.backend, ", over HTTP", server.collections()
     from search.store import Store
 
-    with Store(database.db or twinlens.default_db(), token=database.token) as store:
+    place = database.db or twinlens.default_db()
+    with Store(place, token=database.token, create=False) as store:
         can = store.capabilities
-        infos = [twinlens.Index(store, name).info() for name in store.names()]
+        infos = [one for name in store.names() if (one := _described(store, name, tenant))]
         hybrid = "full-text and hybrid search" if can.hybrid else "no full-text search"
         half = "half-precision vectors" if can.half_precision else "float32 vectors only"
         able = f" ({hybrid}; {half}; indexes: {', '.join(can.index_types)})"
         return store.uri, can.label, able, infos
+
+
+def _described(store: Store, name: str, tenant: str) -> CollectionInfo | None:
+    """A collection; ``None`` where it was dropped meanwhile, or the tenant has no rows in it."""
+    try:
+        index = twinlens.Index(store, name)
+        if not tenant:
+            return index.info()
+        return index.for_tenant(tenant).info() if tenant in index.tenants() else None
+    except StoreError:
+        if store.exists(name):
+            raise
+        return None
 
 
 def delete(
@@ -116,7 +153,7 @@ def import_(
     folder: Annotated[Path, typer.Argument(help="What `twinlens export` has written.")],
 ) -> None:
     """Bring an export back, into this or any other database, as it was."""
-    with place.open() as index:
+    with place.open(create=True) as index:
         done = index.import_(folder)
     print(f"imported {held(done.images, done.texts, done.files)} into {place.collection}")
 

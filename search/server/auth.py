@@ -17,6 +17,7 @@ from starlette.datastructures import Headers
 
 from search.errors import UsageError
 from search.server.problems import Problem
+from search.tenants import MAX_TENANT, is_tenant
 
 Scope = Literal["read", "write"]
 COOKIE = "twinlens_key"
@@ -63,8 +64,11 @@ class Key:
             raise UsageError(
                 f"the key {name} must have {MIN_KEY} to {MAX_KEY} characters of ASCII, no spaces"
             )
-        if tenant and not _NAME.fullmatch(tenant):
-            raise UsageError(f"the tenant of the key {name} is no name of letters and digits")
+        if tenant and not is_tenant(tenant):  # which is not repeated: it may be part of the key
+            raise UsageError(
+                f"the tenant of the key {name} cannot be one: use letters, digits and any of "
+                f"_ . @ -, at most {MAX_TENANT}, beginning with a letter or a digit"
+            )
         return cls(name, cast(Scope, scope), _digest(secret), tenant)
 
 
@@ -147,7 +151,7 @@ def key_of(request: Request) -> Key | None:
 
 
 def need(
-    keys: Keys, scope: Scope, *, tenants: bool = False
+    keys: Keys, scope: Scope, *, tenants: bool = False, keyless: bool = False
 ) -> Callable[[Request], Awaitable[None]]:
     """A dependency that lets through who has the right, or anybody where there are no keys.
 
@@ -156,12 +160,15 @@ def need(
         scope: the right.
         tenants: whether the route keeps to the rows of the key's tenant; if it does not, a
             tenant's key may not use it.
+        keyless: whether it may be used without any key.
     """
 
     async def check(request: Request) -> None:
         if not keys:
             return
         key = key_of(request)
+        if key is None and keyless:
+            return
         if key is None:
             raise Problem(
                 401,

@@ -10,7 +10,7 @@ from typing import Any
 from fastapi import APIRouter, Request, Response
 from starlette.responses import JSONResponse
 
-from search.errors import CollectionNotFoundError, UsageError
+from search.errors import StoreError, UsageError
 from search.records import Row
 from search.request import MODES
 from search.server import schemas
@@ -30,12 +30,19 @@ def router(ctx: Context) -> APIRouter:
         "", response_model=schemas.Collections, dependencies=[ctx.need("read", tenants=True)]
     )
     async def collections(request: Request) -> JSONResponse:
-        """All collections of the database, with their counts and models."""
+        """All collections of the database, with their counts and models.
+
+        With a tenant's key only those that are divided among tenants, as that tenant sees them.
+        """
         described = []
         for name in await ctx.run(ctx.library.names):
-            # Dropped meanwhile, or not divided among tenants: none for who asks.
-            with suppress(CollectionNotFoundError, UsageError):
-                described.append(await ctx.run(describe, await ctx.index(request, name)))
+            # Not divided among tenants: none for a tenant's key.
+            with suppress(UsageError):
+                try:
+                    described.append(await ctx.run(describe, await ctx.index(request, name)))
+                except StoreError:  # dropped meanwhile
+                    if await ctx.run(ctx.library.store.exists, name):
+                        raise
         return JSONResponse({"collections": described, "default": ctx.library.default})
 
     @routes.get(
@@ -97,10 +104,11 @@ def describe(index: Served) -> dict[str, Any]:
         "vectors": info.vectors,
         "generation": info.generation,
         "unindexed": info.unindexed,
+        "tenants": info.tenants,
         "backend": index.backend,
         "fields": {
-            "images": dict(sorted(corpus.fields("images").items())),
-            "texts": dict(sorted(corpus.fields("texts").items())),
+            "images": dict(sorted(corpus.fields("images", everyones=True).items())),
+            "texts": dict(sorted(corpus.fields("texts", everyones=True).items())),
         },
         "modes": list(MODES if corpus.full_text else MODES[:1]),
     }

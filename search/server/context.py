@@ -76,15 +76,16 @@ class Context:
     turns: Turns
     kept: Kept
 
-    def need(self, scope: Scope, *, tenants: bool = False) -> Any:
+    def need(self, scope: Scope, *, tenants: bool = False, keyless: bool = False) -> Any:
         """For a route's ``dependencies=[ctx.need("read")]``: who may call it.
 
         Args:
             scope: the right it takes.
             tenants: whether the route keeps to the rows of the key's tenant, as ``index`` gives
                 them; if it does not, a tenant's key may not use it.
+            keyless: whether it may be used without any key.
         """
-        return Depends(need(self.keys, scope, tenants=tenants))
+        return Depends(need(self.keys, scope, tenants=tenants, keyless=keyless))
 
     async def index(
         self, request: Request, name: str | None = None, *, create: bool = False

@@ -19,7 +19,6 @@ def router(ctx: Context) -> APIRouter:
     """The routes of health."""
     routes = APIRouter(tags=["health"])
     checking: asyncio.Task[None] | None = None
-    private = [] if ctx.settings.loopback else [ctx.need("read")]
 
     async def database() -> bool:
         """Whether the database answers; those who ask at once share the question."""
@@ -60,7 +59,7 @@ def router(ctx: Context) -> APIRouter:
         "/metrics",
         response_class=Response,
         responses={200: {"content": {"text/plain": {"schema": {"type": "string"}}}}},
-        dependencies=private,
+        dependencies=[ctx.need("read", keyless=ctx.settings.loopback)],
     )
     async def prometheus() -> Response:
         """What the server measures of itself, for Prometheus."""

@@ -132,6 +132,10 @@ def install(app: FastAPI) -> None:
 
     async def ours(request: Request, error: Exception) -> JSONResponse:
         assert isinstance(error, TwinlensError)
+        key = getattr(request.state, "key", None)
+        if isinstance(error, CollectionNotFoundError) and key is not None and key.tenant:
+            # The message lists what there is, which is not a tenant's business.
+            error = CollectionNotFoundError("there is no such collection")
         return Problem.of(error).response(request.url.path)
 
     async def full(request: Request, error: Exception) -> JSONResponse:

@@ -278,6 +278,7 @@ class Collection(Given):
     vectors: str
     generation: int
     unindexed: int
+    tenants: list[str] | None
     backend: str
     fields: dict[str, dict[str, str]]
     modes: list[str]
