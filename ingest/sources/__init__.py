@@ -15,7 +15,8 @@ from ingest.sources.folder import EVERY_FILE, FileFilter, file_sample
 from ingest.sources.kinds import Items, Options, open_captions, open_path
 from ingest.sources.patterns import expand, is_address
 from ingest.sources.remote import RemoteFinder, open_remote, open_remote_captions
-from ingest.sources.urls import Fetch, is_url, no_fetch, url_item
+from ingest.sources.urls import Fetch, is_url, url_item
+from ingest.sources.web import WebFinder, open_web, open_web_captions
 from search.errors import SourceError, UsageError
 from search.models import Fingerprint
 from search.records import MAX_CAPTIONS, text_id
@@ -69,14 +70,15 @@ def _open(place: Path | str, options: Options) -> Items | CaptionFile:
     if isinstance(place, Path):
         return open_path(place, options)
     if is_url(place):
-        fetch = options.fetch or no_fetch
-        return lambda: iter([url_item(place, place, fetch, refresh=options.refresh)])
+        return open_web(place, options)
     return open_remote(place, options.files, options.image_column, options.caption_column)
 
 
 def _open_captions(place: Path | str, options: Options) -> CaptionFile:
     if isinstance(place, Path):
         return open_captions(place, options)
+    if is_url(place):
+        return open_web_captions(place, options)
     return open_remote_captions(place, options.image_column, options.caption_column)
 
 
@@ -90,10 +92,17 @@ def _samples(
         for item in stream():
             yield _with_captions(item, described) if isinstance(item, Sample) else item
     for file in described:
-        remote = is_address(file.uri)
-        finder = RemoteFinder(file.uri) if remote else Finder(file.path, folders)
+        finder = _finder(file, folders, options)
         for entry in file.unused():
             yield _from_caption_file(entry, file, finder, options)
+
+
+def _finder(
+    file: CaptionFile, folders: Sequence[Path], options: Options
+) -> Finder | RemoteFinder | WebFinder:
+    if is_url(file.uri):
+        return WebFinder(file.uri, options)
+    return RemoteFinder(file.uri) if is_address(file.uri) else Finder(file.path, folders)
 
 
 def _with_captions(sample: Sample, described: Sequence[CaptionFile]) -> Sample:
@@ -117,7 +126,7 @@ def _with_captions(sample: Sample, described: Sequence[CaptionFile]) -> Sample:
 
 
 def _from_caption_file(
-    entry: Described, file: CaptionFile, finder: Finder | RemoteFinder, options: Options
+    entry: Described, file: CaptionFile, finder: Finder | RemoteFinder | WebFinder, options: Options
 ) -> Item:
     """A picture that only the caption file names, or a text that describes none."""
     if not entry.image:
@@ -143,8 +152,8 @@ def _from_caption_file(
     return _replace(item, [*item.captions, *entry.captions], {**item.metadata, **entry.metadata})
 
 
-def _find(name: str, finder: Finder | RemoteFinder) -> Item | None:
-    if isinstance(finder, RemoteFinder):
+def _find(name: str, finder: Finder | RemoteFinder | WebFinder) -> Item | None:
+    if not isinstance(finder, Finder):
         return finder.picture(name)
     found = finder.find(name)
     return file_sample(*found) if found is not None else None

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sqlite3
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -97,6 +97,19 @@ def samples(
     names = Names()
     for path in paths:
         yield from _table_samples(path, place, names, image_column, caption_column)
+
+
+def keeping(item: Item, copy: object, mtime_ns: int) -> Item:
+    """The item of a copied table, which keeps the copy and has the original's date."""
+    if isinstance(item, Failure) or item.load is None:
+        return item
+    load = item.load
+
+    def keep() -> bytes:
+        assert copy is not None
+        return load()
+
+    return replace(item, load=keep, mtime_ns=mtime_ns)
 
 
 def _table_samples(

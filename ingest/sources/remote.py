@@ -9,7 +9,7 @@ from __future__ import annotations
 import hashlib
 import posixpath
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from datetime import datetime
 from functools import partial
 from itertools import islice
@@ -271,22 +271,9 @@ def _container(
             yield from (read_tar if is_tar(path) else read_zip)(archive)
         elif _holds_pictures(path, copy, columns[0]):
             for item in pictures.samples([copy.path], where, *columns):
-                yield _keeping(item, copy, info)
+                yield pictures.keeping(item, copy, _stamp(info))
     except (OSError, SourceError) as error:
         yield _unreadable(uri, root, error)
-
-
-def _keeping(item: Item, copy: TemporaryCopy, info: Info) -> Item:
-    """The item of a copied table, which keeps the copy and has the original's date."""
-    if isinstance(item, Failure) or item.load is None:
-        return item
-    load = item.load
-
-    def keeping() -> bytes:
-        assert copy.path
-        return load()
-
-    return replace(item, load=keeping, mtime_ns=_stamp(info))
 
 
 def _picture(

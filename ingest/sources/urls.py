@@ -42,15 +42,16 @@ def is_url_list(path: Path) -> bool:
     return is_url(next(filter(None, map(_entry, head.splitlines())), ""))
 
 
-def read_urls(path: Path, fetch: Fetch, *, refresh: bool = False) -> Iterator[Item]:
+def read_urls(path: Path, fetch: Fetch, *, refresh: bool = False, uri: str = "") -> Iterator[Item]:
     """The pictures of a list; empty lines and what follows a ``#`` at a line's start do not count.
 
     Args:
         path: the list.
         fetch: how to fetch.
         refresh: fetch again what is stored already.
+        uri: the list's name for good, where ``path`` is only a copy.
     """
-    path = path.absolute()
+    uri = uri or str(path.absolute())
     try:
         with path.open(encoding="utf-8-sig", errors="replace") as file:
             number = 0
@@ -59,14 +60,14 @@ def read_urls(path: Path, fetch: Fetch, *, refresh: bool = False) -> Iterator[It
                 if not line.endswith("\n") and len(line) > MAX_PATH_BYTES:
                     while line and not line.endswith("\n"):
                         line = file.readline(_HEAD)
-                    yield _no_address(path, number, "too long a line")
+                    yield _no_address(uri, number, "too long a line")
                 elif entry := _entry(line):
                     if is_url(entry):
-                        yield url_item(entry, str(path), fetch, refresh=refresh)
+                        yield url_item(entry, uri, fetch, refresh=refresh)
                     else:
-                        yield _no_address(path, number, f"{entry[:100]!r} is no address")
+                        yield _no_address(uri, number, f"{entry[:100]!r} is no address")
     except OSError as error:
-        yield failure_of(error, str(path), str(path))
+        yield failure_of(error, uri, uri)
 
 
 def url_item(
@@ -107,6 +108,6 @@ def _entry(line: str) -> str:
     return "" if line.startswith("#") else line
 
 
-def _no_address(path: Path, number: int, what: str) -> Failure:
+def _no_address(uri: str, number: int, what: str) -> Failure:
     # It is read again each time with its list, so there is nothing to remember.
-    return Failure(f"{path}#{number}", f"line {number}: {what}", str(path), transient=True)
+    return Failure(f"{uri}#{number}", f"line {number}: {what}", uri, transient=True)

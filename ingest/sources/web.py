@@ -1,0 +1,152 @@
+"""What is at an ``http`` or ``https`` address: a picture, or what holds or names some.
+
+The ending of its path says which. Lists, caption files, tables and archives are fetched whole into
+a temporary file, by the same fetcher and within the same bounds as pictures.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import posixpath
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from urllib.parse import quote, urljoin, urlsplit
+
+from ingest.sample import Failure, Item
+from ingest.sources import pictures
+from ingest.sources.captions import CaptionFile
+from ingest.sources.kinds import Items, Options
+from ingest.sources.members import Archive, TemporaryCopy
+from ingest.sources.records import FORMATS, SUFFIXES, TABLES, format_of, names_of
+from ingest.sources.tar import is_tar, read_tar
+from ingest.sources.urls import Fetch, is_url_list, no_fetch, read_urls, url_item
+from ingest.sources.zips import is_zip, read_zip
+from search.errors import ImageError, SourceError, reason_of
+from search.images import MAX_BYTES
+
+
+@dataclass(frozen=True, slots=True)
+class _Fetched:
+    """A file that was fetched.
+
+    Attributes:
+        copy: holds its bytes.
+        stamp: made of them, in place of the time of a change, which no address tells.
+    """
+
+    copy: TemporaryCopy
+    stamp: int
+
+    @classmethod
+    def of(cls, address: str, fetch: Fetch) -> _Fetched:
+        """Fetch it.
+
+        Raises:
+            ImageError, OSError: it cannot be had.
+        """
+        data = fetch(address)
+        stamp = int(hashlib.blake2b(data, digest_size=5).hexdigest(), 16)
+        return cls(TemporaryCopy([data], MAX_BYTES, posixpath.splitext(_path(address))[1]), stamp)
+
+
+def open_web(address: str, options: Options) -> Items | CaptionFile:
+    """What is at an address.
+
+    Raises:
+        SourceError: it is called like a list, a table or a caption file, and is none.
+    """
+    path = _path(address)
+    if is_tar(path) or is_zip(path):
+        return lambda: _archive(address, options)
+    suffix = posixpath.splitext(path)[1].lower()
+    if suffix not in SUFFIXES and suffix != ".urls":
+        fetch = options.fetch or no_fetch
+        return lambda: iter([url_item(address, address, fetch, refresh=options.refresh)])
+    fetched = _fetched(address, options)
+    with _named(address, fetched):
+        if is_url_list(fetched.copy.path):
+            return lambda: _list(address, fetched, options)
+        if suffix in TABLES and pictures.holds_pictures(fetched.copy.path, options.image_column):
+            return lambda: _table(address, fetched, options)
+        return _captions(address, fetched, options)
+
+
+def open_web_captions(address: str, options: Options) -> CaptionFile:
+    """The caption file at an address, whatever it is called.
+
+    Raises:
+        SourceError: it cannot be had, or is no caption file.
+    """
+    fetched = _fetched(address, options)
+    with _named(address, fetched):
+        return _captions(address, fetched, options, whatever_its_name=True)
+
+
+class WebFinder:
+    """Finds the pictures that a caption file at an address names, from where that is."""
+
+    def __init__(self, captions: str, options: Options) -> None:
+        self._captions = captions
+        self._options = options
+
+    def picture(self, name: str) -> Item:
+        """The picture of that name; whether there is one, fetching it will tell."""
+        url = urljoin(self._captions, quote(name))
+        fetch = self._options.fetch or no_fetch
+        return url_item(url, self._captions, fetch, refresh=self._options.refresh)
+
+
+def _path(address: str) -> str:
+    return urlsplit(address).path
+
+
+def _fetched(address: str, options: Options) -> _Fetched:
+    try:
+        return _Fetched.of(address, options.fetch or no_fetch)
+    except (ImageError, OSError) as error:
+        raise SourceError(f"{address}: {reason_of(error)}") from error
+
+
+@contextmanager
+def _named(address: str, fetched: _Fetched) -> Iterator[None]:
+    """Errors name the address, not the copy."""
+    try:
+        yield
+    except SourceError as error:
+        raise SourceError(str(error).replace(str(fetched.copy.path), address)) from error
+
+
+def _captions(
+    address: str, fetched: _Fetched, options: Options, *, whatever_its_name: bool = False
+) -> CaptionFile:
+    columns = (options.image_column, options.caption_column)
+    found = format_of(fetched.copy.path, whatever_its_name=whatever_its_name)
+    if found is None:
+        raise SourceError(f"{address} is not a caption file: those are {names_of(FORMATS)}")
+    # It is read into a table of its own here; the copy is not needed afterwards.
+    return CaptionFile(fetched.copy.path, *columns, found, uri=address)
+
+
+def _list(address: str, fetched: _Fetched, options: Options) -> Iterator[Item]:
+    fetch = options.fetch or no_fetch
+    yield from read_urls(fetched.copy.path, fetch, refresh=options.refresh, uri=address)
+
+
+def _table(address: str, fetched: _Fetched, options: Options) -> Iterator[Item]:
+    columns = (options.image_column, options.caption_column)
+    place = pictures.Place(address, f"{address}!", "")
+    for item in pictures.samples([fetched.copy.path], place, *columns):
+        yield pictures.keeping(item, fetched.copy, fetched.stamp)
+
+
+def _archive(address: str, options: Options) -> Iterator[Item]:
+    """An archive is fetched when its turn has come: there may be many."""
+    try:
+        fetched = _Fetched.of(address, options.fetch or no_fetch)
+    except (ImageError, OSError) as error:
+        yield Failure(address, reason_of(error), address, transient=True)
+        return
+    place = pictures.Place(address, f"{address}!", "")
+    archive = Archive(address, place, fetched.copy.path, fetched.stamp, fetched.copy)
+    yield from (read_tar if is_tar(_path(address)) else read_zip)(archive, options.files)
