@@ -183,7 +183,7 @@ class Bulk:
                 if kind in segment.jobs:
                     self._wait(segment, kind)
         if pending:
-            self._corpus.refresh()
+            self._corpus.imports.show()
         for segment in pending:
             if segment.rows.get("files"):
                 self._enter(segment)
@@ -197,18 +197,18 @@ class Bulk:
         for kind in _IMPORTED:
             if not segment.rows.get(kind):
                 continue
-            if kind in segment.jobs and not self._corpus.import_state(segment.jobs[kind])[1]:
+            if kind in segment.jobs and not self._corpus.imports.state(segment.jobs[kind])[1]:
                 continue
             address = self._storage.address(segment.name(kind))
-            job = self._corpus.imports(kind).get(address)
+            job = self._corpus.imports.jobs(kind).get(address)
             if job is None:
-                job = self._corpus.import_file(kind, address)
+                job = self._corpus.imports.start(kind, address)
             segment.jobs[kind] = job
             self._write_manifest()
 
     def _wait(self, segment: _Segment, kind: Target) -> None:
         while True:
-            done, failure = self._corpus.import_state(segment.jobs[kind])
+            done, failure = self._corpus.imports.state(segment.jobs[kind])
             if done:
                 return
             if failure:
@@ -318,7 +318,7 @@ class _Gather(Pipeline):
             return
         if kind not in self._open:
             # Of the ledger our own columns are kept: those rows are written by ourselves.
-            fields = self._corpus.columns(kind) if kind != "files" else _LEDGER
+            fields = self._corpus.imports.columns(kind) if kind != "files" else _LEDGER
             self._open[kind] = _Table(self._folder / f"{kind}.parquet", fields)
         if kind != "files":
             self._corpus.learn_fields(kind, rows)

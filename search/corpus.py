@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import threading
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence, Set
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Callable, Iterator, Mapping, Sequence, Set
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any, get_args
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -18,37 +16,21 @@ from search.errors import (
     UnsupportedError,
     UsageError,
 )
-from search.expressions import quote
 from search.generations import KINDS, Generation, is_ours
 from search.guard import milvus_errors
-from search.records import (
-    FILE_FIELDS,
-    KEY,
-    TENANT,
-    FieldType,
-    Kind,
-    Row,
-    Target,
-    dynamic_types,
-    fixed_types,
-    join_types,
-    words_of,
-)
+from search.imports import SEARCHED, Imports
+from search.known import Known
+from search.physical import Physical
+from search.quirks import plain, quote_cursor
+from search.records import KEY, FieldType, Kind, Row, words_of
 from search.request import MAX_LIMIT, check_range
-from search.tenants import OF_FIELD, OF_TENANT, Scope, check_tenant
+from search.tenants import Scope, check_tenant
 
 if TYPE_CHECKING:
     from pymilvus import MilvusClient
 
-#: Imports that are looked through for one that was begun before.
-MAX_JOBS = 1_000
 #: How deep at least each of two rankings is read before they are fused.
 FUSED = 100
-#: A collection's properties travel with every description of it; rows may have more fields.
-MAX_FIELDS = 1_000
-SEARCHED: tuple[Target, ...] = ("images", "texts")
-#: A property of a collection for each field that its rows brought: ``twinlens.field.TYPE.NAME``.
-_FIELD_PROPERTY = "twinlens.field."
 
 
 class Corpus:
@@ -65,6 +47,7 @@ class Corpus:
         capabilities: of the backend.
         consistency: how up to date reads are, by Milvus' name; "" as the collection says.
         tenant: whose rows, of a corpus that has tenants.
+        physical: the collections, where they are at hand.
     """
 
     def __init__(
@@ -76,6 +59,7 @@ class Corpus:
         *,
         consistency: str = "",
         tenant: str = "",
+        physical: Physical | None = None,
     ) -> None:
         self.name = name
         self.generation = generation
@@ -84,10 +68,8 @@ class Corpus:
         self._client = client
         self._reading = {"consistency_level": consistency} if consistency else {}
         self._scope = Scope(name, generation.layout.tenants, tenant)
-        self._loaded: set[Kind] = set()
-        self._learned: dict[Kind, set[tuple[str, FieldType]]] = {}
-        self._learning = threading.Lock()
-        self._entered = False
+        self._physical = physical or Physical(client, name, generation)
+        self._known = Known(self._physical, self._scope)
         self._full_text: bool | None = None
 
     @property
@@ -115,15 +97,14 @@ class Corpus:
             self.capabilities,
             consistency=reading,
             tenant=tenant,
+            physical=self._physical,
         )
-        its._loaded, its._full_text = self._loaded, self._full_text
+        its._full_text = self._full_text
         return its
 
     def tenants(self) -> list[str]:
         """Who ever wrote a row, sorted; [] of a corpus that has no tenants."""
-        if not self._scope.divided:
-            return []
-        return sorted(self._everyones(OF_TENANT, TENANT))
+        return self._known.tenants()
 
     def parts(self) -> list[Corpus]:
         """A corpus for each tenant; this one itself where a tenant is named, or there are none."""
@@ -182,8 +163,32 @@ class Corpus:
 
     def load(self) -> None:
         """Load all collections beside one another; else each is on its first use."""
-        with milvus_errors("load a collection"), ThreadPoolExecutor(len(KINDS)) as pool:
-            list(pool.map(self._of, KINDS))
+        self._physical.load()
+
+    @property
+    def imports(self) -> Imports:
+        """What a server reads from its storage."""
+        return Imports(self._physical)
+
+    def fields(self, kind: Kind, *, everyones: bool = False) -> dict[str, FieldType]:
+        """What filters can name: the columns, and every other field that rows ever brought.
+
+        Args:
+            everyones: of all tenants, where none is named; else that is refused.
+        """
+        return self._known.fields(kind, everyones=everyones)
+
+    def learn_fields(self, kind: Kind, rows: Sequence[Row]) -> None:
+        """Keep the names and types of rows' fields; costs a call for new ones only."""
+        self._known.learn_rows(kind, rows)
+
+    def learn(self, kind: Kind, found: Set[tuple[str, FieldType]]) -> None:
+        """The same of names and types that are known."""
+        self._known.learn(kind, found)
+
+    def learned(self, kind: Kind) -> set[tuple[str, FieldType]]:
+        """The names and types of fields that rows brought."""
+        return self._known.learned(kind)
 
     def settle(self) -> None:
         """Bring what was written into the shape that is quick to search, after many writes.
@@ -243,7 +248,7 @@ class Corpus:
 
     def stored(self, kind: Kind, rows: Sequence[Row]) -> list[Row]:
         """Rows with all the columns that they are stored with."""
-        self._enter()
+        self._known.enter()
         layout, made = self.generation.layout, list(rows)
         if kind != "files" and self.full_text:
             made = [
@@ -255,175 +260,13 @@ class Corpus:
             made = [row | {"vector": np.asarray(row["vector"], dtype=np.float16)} for row in made]
         return [self._scope.outgoing(kind, row) for row in made] if layout.tenants else made
 
-    def columns(self, kind: Kind) -> dict[str, str]:
-        """What a file to import has: fields, and ``$meta`` for all others, with Milvus' types."""
-        with milvus_errors("describe the collection"):
-            described = self._client.describe_collection(self._own(kind))
-        made = {
-            name for one in described.get("functions", ()) for name in one["output_field_names"]
-        }
-        columns = {
-            field["name"]: field["type"].name
-            for field in described["fields"]
-            if field["name"] not in made
-        }
-        return columns | {"$meta": "JSON"}
-
-    def import_file(self, kind: Kind, address: str) -> int:
-        """Have the server read a Parquet file from its storage; the number of the job.
-
-        Rows of keys that are stored would be there twice.
-        """
-        with milvus_errors(f"import {address}"):
-            # MilvusClient has no method for it.
-            job: int = self._handler.do_bulk_insert(
-                self._own(kind), "", [address], context=self._client._generate_call_context()
-            )
-        return job
-
-    def imports(self, kind: Kind) -> dict[str, int]:
-        """The jobs that did not fail, by the address of their file."""
-        with milvus_errors("list the imports"):
-            jobs = self._handler.list_bulk_insert_tasks(
-                MAX_JOBS, self._own(kind), context=self._client._generate_call_context()
-            )
-        return {
-            address: job.task_id
-            for job in jobs
-            if "Fail" not in job.state_name
-            for address in str(job.infos.get("files", "")).split(",")
-        }
-
-    def import_state(self, job: int) -> tuple[bool, str]:
-        """Whether a job is done, and why it failed, "" where it did not."""
-        with milvus_errors("ask for an import"):
-            state = self._handler.get_bulk_insert_state(
-                job, context=self._client._generate_call_context()
-            )
-        if "Fail" in state.state_name:
-            return False, str(state.failed_reason).strip().splitlines()[0][:300] or "no reason said"
-        return state.state_name == "Completed", ""
-
-    def refresh(self) -> None:
-        """Make what was imported be found."""
-        with milvus_errors("load what was imported"):
-            for kind in SEARCHED:
-                self._client.refresh_load(self._of(kind))
-
-    @property
-    def _handler(self) -> Any:
-        return self._client._get_connection()
-
-    def fields(self, kind: Kind, *, everyones: bool = False) -> dict[str, FieldType]:
-        """What filters can name: the columns, and every other field that rows ever brought.
-
-        Args:
-            everyones: of all tenants, where none is named; else that is refused.
-        """
-        learned: dict[str, FieldType] = {}
-        for name, seen in sorted(self.learned(kind, everyones=everyones)):
-            learned[name] = join_types(learned.get(name, seen), seen)
-        if learned.get("taken") == "text":
-            learned["taken"] = "date"
-        return learned | fixed_types(kind)
-
-    def learn_fields(self, kind: Kind, rows: Sequence[Row]) -> None:
-        """Keep the names and types of rows' fields; costs a call for new ones only."""
-        if kind != "files":
-            self.learn(kind, dynamic_types(rows))
-
-    def learn(self, kind: Kind, found: Set[tuple[str, FieldType]]) -> None:
-        """Keep names and types of fields with the collection, a tenant's apart from others'.
-
-        Each name and type is kept by itself, so that several writers add to one another.
-        """
-        with self._learning:
-            if found <= self._learned.get(kind, set()):
-                return
-            stored = self.learned(kind)
-            new = sorted(found - stored)[: max(0, MAX_FIELDS - len(stored))]
-            if new and self._scope.divided:
-                self._register(OF_FIELD, {f"{kind}/{seen}.{name}" for name, seen in new})
-            elif new:
-                properties = {f"{_FIELD_PROPERTY}{seen}.{name}": "1" for name, seen in new}
-                with milvus_errors("keep the names of fields"):
-                    self._client.alter_collection_properties(self._own(kind), properties)
-            self._learned[kind] = stored | found
-
-    def learned(self, kind: Kind, *, everyones: bool = False) -> set[tuple[str, FieldType]]:
-        """The names and types of fields that ``learn`` kept; see ``fields``."""
-        with milvus_errors("read the names of fields"):
-            if self._scope.divided:
-                prefix = f"{kind}/"
-                if everyones and not self.tenant:
-                    found: Iterable[str] = self._everyones(OF_FIELD, "reason")
-                else:
-                    found = self._registered(OF_FIELD)
-                kept = [one for one in found if one.startswith(prefix)]
-            else:
-                prefix = _FIELD_PROPERTY
-                described = self._client.describe_collection(self._own(kind))
-                kept = [one for one in described.get("properties") or {} if one.startswith(prefix)]
-        stored: set[tuple[str, FieldType]] = set()
-        for key in kept:
-            written, _, name = key.removeprefix(prefix).partition(".")
-            stored |= {(name, seen) for seen in get_args(FieldType) if seen == written}
-        return stored
-
-    def _enter(self) -> None:
-        """See to it that the tenant is known, before its first row."""
-        if self._scope.divided and not self._entered:
-            self._register(OF_TENANT, {""})
-            self._entered = True
-
-    def _register(self, status: str, what: Set[str]) -> None:
-        """Keep something of a tenant in rows of the ledger that are no files."""
-        own = self._scope.registry()
-        blank = dict.fromkeys(FILE_FIELDS, "") | {"texts": [], "size": 0, "mtime_ns": 0}
-        blank |= {TENANT: self.tenant, "status": status, "vector": np.zeros(2, dtype=np.float32)}
-        rows = [blank | {KEY: f"{own}{one}", "reason": one} for one in sorted(what)]
-        with milvus_errors("keep what is known of a tenant"):
-            self._client.upsert(self._of("files"), rows)
-
-    def _registered(self, status: str) -> list[str]:
-        found = self._client.query(
-            self._of("files"),
-            filter=f'{TENANT} == {quote(self._scope.named())} and status == "{status}"',
-            output_fields=["reason"],
-            limit=MAX_LIMIT,
-        )
-        return [row["reason"] for row in found]
-
-    def _everyones(self, status: str, column: str) -> set[str]:
-        """What is kept of all tenants in a column of the ledger."""
-        kept: set[str] = set()
-        with milvus_errors("list the tenants"):
-            iterator = self._client.query_iterator(
-                self._of("files"),
-                filter=f'status == "{status}"',
-                output_fields=[column],
-                consistency_level="Strong",
-            )
-            while rows := iterator.next():
-                kept |= {row[column] for row in rows}
-            iterator.close()
-        return kept
-
     def clear(self) -> None:
         """Delete all rows; of a tenant's corpus the tenant's, and what is known of it."""
         for kind in KINDS:
             key = "path" if kind == "files" else "id"
             for rows in self.scan(kind, [key]):
                 self.delete(kind, [row[key] for row in rows])
-        if self._scope.divided:
-            with milvus_errors("delete what is known of a tenant"):
-                own = self._scope.registry()
-                kept = [f"{own}{one}" for one in ("", *self._registered(OF_FIELD))]
-                self._client.delete(
-                    self._of("files"), filter=f"{KEY} in [{', '.join(map(quote, kept))}]"
-                )
-            self._entered = False
-            self._learned.clear()
+        self._known.forget()
 
     def delete(self, kind: Kind, ids: Sequence[str]) -> None:
         """Delete rows by key; keys that are not there are no error."""
@@ -457,13 +300,13 @@ class Corpus:
         return [self._read(row) for row in rows]
 
     def _read(self, row: Mapping[str, Any]) -> Row:
-        return self._scope.incoming(_plain(row))
+        return self._scope.incoming(plain(row))
 
     def _hit(self, hit: Any) -> Row:
         """What a search found, as it was written, with its id."""
         entity = {name: value for name, value in hit["entity"].items() if name != "id"}
         if not self._scope.divided:
-            return {**_plain(entity), "id": hit["id"]}
+            return {**plain(entity), "id": hit["id"]}
         return {**self._read({**entity, KEY: hit.id}), "id": self._scope.own(hit.id)}
 
     def scan(
@@ -491,7 +334,7 @@ class Corpus:
                     rows = iterator.next()
                 if not rows:
                     return
-                _quote_cursor(iterator)
+                quote_cursor(iterator)
                 yield [self._read(row) for row in rows]
         finally:
             iterator.close()
@@ -617,8 +460,7 @@ class Corpus:
     def full_text(self) -> bool:
         """Whether the collection can be searched by the words its rows say."""
         if self._full_text is None:
-            with milvus_errors("describe the collection"):
-                described = self._client.describe_collection(self._own("images"))
+            described = self._physical.described("images")
             self._full_text = any(field["name"] == "sparse" for field in described["fields"])
         return self._full_text
 
@@ -636,44 +478,7 @@ class Corpus:
         )
 
     def _own(self, kind: Kind) -> str:
-        return self.generation.physical(self.name, kind)
+        return self._physical.own(kind)
 
     def _of(self, kind: Kind) -> str:
-        """The collection; loaded on its first use, which Milvus wants before any read."""
-        name = self._own(kind)
-        if kind not in self._loaded:
-            replicas = self.generation.layout.replicas
-            options = {"replica_number": replicas} if replicas > 1 else {}
-            self._client.load_collection(name, **options)
-            self._loaded.add(kind)
-        return name
-
-
-class _Key(str):
-    """A key that is quoted where it is put between quotes as it is."""
-
-    __slots__ = ()
-
-    def __format__(self, spec: str) -> str:
-        return quote(str(self))[1:-1]
-
-
-def _quote_cursor(iterator: Any) -> None:
-    """See to it that the next page is asked for with the last key quoted.
-
-    pymilvus 3.0 writes ``f'path > "{last}"'``, which a path with a quote or a backslash breaks.
-    """
-    last = getattr(iterator, "_next_id", None)
-    if isinstance(last, str):
-        iterator._next_id = _Key(last)
-
-
-def _plain(row: Mapping[str, Any]) -> Row:
-    """A row as it was written: 16-bit vectors come back as their bytes, alone or in a list."""
-    plain = dict(row)
-    vector = plain.get("vector")
-    if isinstance(vector, list) and len(vector) == 1 and isinstance(vector[0], bytes):
-        vector = vector[0]
-    if isinstance(vector, bytes):
-        plain["vector"] = np.frombuffer(vector, dtype="<f2").astype(np.float32).tolist()
-    return plain
+        return self._physical.of(kind)

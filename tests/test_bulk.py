@@ -15,8 +15,8 @@ from conftest import ColourEncoder, patient
 import twinlens
 from ingest import bulk
 from ingest.bucket import Bucket, Folder, Storage, open_storage
-from search.corpus import Corpus
 from search.errors import SourceError, StoreError, UnsupportedError, UsageError
+from search.imports import Imports
 
 
 @pytest.fixture
@@ -78,8 +78,8 @@ def test_one_that_broke_off_is_gone_on_with(
     """Wherever it ended, nothing is stored twice, and only what was not written is encoded."""
     method: dict[str, tuple[Any, str]] = {
         "upload": (bulk.Bulk, "_write_manifest"),
-        "import": (Corpus, "import_file"),
-        "wait": (Corpus, "import_state"),
+        "import": (Imports, "start"),
+        "wait": (Imports, "state"),
         "ledger": (bulk.Bulk, "_enter"),
     }
     owner, name = method[step]

@@ -18,7 +18,7 @@ from conftest import ColourEncoder
 from hypothesis import HealthCheck, assume, example, given, settings
 from hypothesis import strategies as st
 
-import search.corpus
+import search.known
 import twinlens
 from search import filters
 from search.capabilities import Capabilities
@@ -601,14 +601,15 @@ def test_writers_add_to_one_another(tmp_path: Path) -> None:
 def test_only_news_is_written(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     with Store(str(tmp_path / "news.db")) as store:
         corpus = store.create("corpus", ColourEncoder().fingerprint)
-        monkeypatch.setattr(search.corpus, "MAX_FIELDS", 3)
+        monkeypatch.setattr(search.known, "MAX_FIELDS", 3)
         corpus.learn_fields("images", [{"a": 1, "b": 1}, {"a": 2}])
         # Without a connection, what is known already must still do.
-        client, corpus._client = corpus._client, None  # type: ignore[assignment]
+        physical = corpus._physical
+        client, physical.client = physical.client, None
         corpus.learn_fields("images", [{"a": 5}, {"b": 7, "vector": np.zeros(2)}])
         with pytest.raises(AttributeError):
             corpus.learn_fields("images", [{"c": 1}])
-        corpus._client = client
+        physical.client = client
         corpus.learn_fields("images", [{"c": 1, "d": 1}])
         assert {"a", "b", "c"} <= corpus.fields("images").keys()
         assert "d" not in corpus.fields("images")

@@ -12,10 +12,11 @@ from conftest import ColourEncoder
 import twinlens
 from search import ann
 from search.capabilities import Capabilities
-from search.corpus import Corpus, _plain
+from search.corpus import Corpus
 from search.errors import UnsupportedError, UsageError
 from search.layout import Layout
 from search.models import Fingerprint
+from search.quirks import plain
 from search.request import MAX_LIMIT
 from search.store import Store
 
@@ -100,8 +101,8 @@ def test_what_a_backend_lacks_is_refused_before_anything_is_made(
 def test_half_precision_vectors_are_read_as_they_were_written() -> None:
     row = np.array([0.6, -0.8, 0], dtype=np.float16)
     for raw in (row.tobytes(), [row.tobytes()]):
-        assert _plain({"id": "1", "vector": raw})["vector"] == row.astype(np.float32).tolist()
-    assert _plain({"vector": [0.5, 0.25]})["vector"] == [0.5, 0.25]
+        assert plain({"id": "1", "vector": raw})["vector"] == row.astype(np.float32).tolist()
+    assert plain({"vector": [0.5, 0.25]})["vector"] == [0.5, 0.25]
 
 
 def test_a_server_is_asked_with_a_graph(server: str) -> None:

@@ -378,7 +378,7 @@ def test_many_tenants_are_not_all_named(
         corpus = store.create("photos", encoder.fingerprint, tenant="t00")
         for number in range(23):
             corpus.of(f"t{number:02}").upsert("files", [])
-            corpus.of(f"t{number:02}")._enter()
+            corpus.of(f"t{number:02}")._known.enter()
     shown = run("info", "--db", db)
     assert "photos: 23 tenants: t00, " in shown
     assert shown.endswith("t19 and 3 more\n")
