@@ -398,7 +398,9 @@ def test_what_was_sent_is_shown_when_the_file_is_gone(own: RemoteIndex, tmp_path
         """As from another machine: the server has no such paths."""
 
         def put(self, items: Sequence[Any], **options: Any) -> Any:
-            moved = [remote.replace(one, uri=f"/away{one.uri}") for one in items]
+            moved = [
+                remote.replace(one, uri=f"/away{one.uri}", root=f"/away{one.root}") for one in items
+            ]
             return super().put(moved, **options)
 
     own._uploads = Away(own._wire, "mine")

@@ -51,6 +51,15 @@ def test_a_body_of_just_the_size_is_taken(client: TestClient) -> None:
     assert refused.headers["connection"] == "close"
 
 
+def test_a_compressed_body_is_refused(client: TestClient) -> None:
+    headers = {"Content-Type": "application/json", "Content-Encoding": "gzip"}
+    answer = client.post("/v1/search", content=b"\x1f\x8b", headers=headers)
+    assert (answer.status_code, answer.json()["type"]) == (415, "/problems/media-type")
+    assert "gzip" in answer.json()["detail"]
+    headers["Content-Encoding"] = "identity"
+    assert client.post("/v1/search", content=json_of(60), headers=headers).status_code == 200
+
+
 def test_a_body_is_counted_as_it_comes(client: TestClient) -> None:
     def chunks() -> Iterator[bytes]:
         for _ in range(9):

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import base64
+import threading
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -264,3 +266,105 @@ def test_the_document_describes_every_body(client: TestClient) -> None:
             for status, answer in operation["responses"].items():
                 if status >= "4" and path != "/readyz":
                     assert answer["content"].keys() == {"application/problem+json"}, path
+
+
+@pytest.mark.parametrize(
+    ("path", "name"),
+    [
+        ("/v1/items?limit=abc", "limit"),
+        ("/v1/items?wher=year>1", "wher"),
+        ("/v1/collections?x=1", "x"),
+        ("/v1/collections/twinlens?x=1", "x"),
+        (f"/v1/items/{'0' * 32}?vectors=true", "vectors"),
+        (f"/v1/items/{'0' * 32}/thumbnail?width=3", "width"),
+        ("/v1/map?methods=pca", "methods"),
+        ("/v1/files?root=/&limit=3", "limit"),
+    ],
+)
+def test_what_an_address_does_not_know_is_refused(client: TestClient, path: str, name: str) -> None:
+    answer = client.get(path)
+    assert (answer.status_code, answer.json()["type"]) == (422, "/problems/validation")
+    (problem,) = answer.json()["errors"]
+    assert problem["at"] == f"query.{name}"
+    assert problem["problem"].startswith("there is no such field")
+
+
+def test_pages_take_what_they_like(client: TestClient) -> None:
+    for path in ("/?q=red&x=1", "/map?q=red", "/static/app.js?v=3", "/healthz?x=1"):
+        assert client.get(path).status_code == 200
+    assert client.post("/v1/search?x=1", json={"query": "red"}).status_code == 422
+
+
+@pytest.mark.parametrize(
+    ("query", "at"),
+    [
+        ({"image": {"url": 5}}, "query.image.url"),
+        ({"text": ""}, "query.text"),
+        ([{"text": "a", "weight": -1}], "query.0.weight"),
+        ([{"text": "a", "colour": 1}], "query.0.colour"),
+        ("", "query"),
+        (["red", {"not": ""}], "query.1.not"),
+        ([{"not": {"image": {"file": -1}}}], "query.0.not.image.file"),
+        ({"vector": [1, "x"]}, "query.vector.1"),
+        ({"image": {"path": "x"}}, "query.image"),
+        (7, "query"),
+    ],
+)
+def test_a_complaint_says_where(client: TestClient, query: object, at: str) -> None:
+    answer = client.post("/v1/search", json={"query": query})
+    assert answer.status_code == 422
+    assert [one["at"] for one in answer.json()["errors"]] == [at]
+    assert answer.json()["detail"].startswith(f"{at}: ")
+
+
+def test_a_complaint_about_what_is_missing_says_what(client: TestClient) -> None:
+    said = client.post("/v1/classify", json={"images": []}).json()
+    assert [one["at"] for one in said["errors"]] == ["labels"]
+    said = client.post("/v1/search", json={"query": "red", "limit": 10**30}).json()
+    assert [one["at"] for one in said["errors"]] == ["limit"]
+    said = client.post("/v1/map/pictures", json={"ids": ["x"]}).json()
+    assert [one["at"] for one in said["errors"]] == ["ids.0"]
+
+
+def test_remembered_embeddings_are_counted(own: TestClient) -> None:
+    for query in ("something red", "something red", {"id": "red.png"}):
+        own.post("/v1/search", json={"query": query})
+    page = own.get("/metrics").text
+    assert 'twinlens_query_embeddings_total{cache="hit"} 1.0' in page
+    assert 'twinlens_query_embeddings_total{cache="miss"} 1.0' in page
+
+
+def test_the_access_log_says_no_more_than_it_must(
+    own: TestClient, caplog: pytest.LogCaptureFixture
+) -> None:
+    with caplog.at_level("INFO", "twinlens.access"):
+        own.post("/v1/search", json={"query": "a secret"})
+        own.get("/v1/items?where=path == 'secret'", headers={"Authorization": "Bearer secret"})
+        own.get("/nothing%0Ahere%C3%A9")
+    lines = [one.getMessage() for one in caplog.records if one.name == "twinlens.access"]
+    assert [line.rpartition(" ")[0].rpartition(" ")[0] for line in lines] == [
+        "testclient - POST /v1/search 200",
+        "testclient - GET /v1/items 200",
+        r"testclient - GET /nothing\nhere\xe9 404",
+    ]
+    assert all(line.endswith(" ms") for line in lines)
+
+
+def test_no_thread_is_left_behind(tmp_path: Path, photos: Path) -> None:
+    db = tmp_path / "threads.db"
+    with twinlens.open(db, model=ColourEncoder()) as index:
+        index.ingest(photos / "red.png")
+    with serving(db) as client:
+        assert client.get(f"/v1/items/{id_of(photos, 'red')}/thumbnail").status_code == 200
+        assert client.get("/v1/map").status_code == 200
+        assert left() == {"twinlens-lookup", "twinlens-map", "twinlens-media"}
+    end = time.monotonic() + 10
+    while left() and time.monotonic() < end:
+        time.sleep(0.02)
+    assert left() == set()
+
+
+def left() -> set[str]:
+    """The kinds of threads of a server that there are."""
+    names = {thread.name.rpartition("_")[0] for thread in threading.enumerate()}
+    return names & {"twinlens-lookup", "twinlens-map", "twinlens-media"}

@@ -165,6 +165,40 @@ def test_a_request_that_takes_longer_is_still_answered(db: Path) -> None:
         assert process.returncode == 0
 
 
+def test_a_websocket_is_no_news(db: Path) -> None:
+    upgrade = {"Upgrade": "websocket", "Connection": "Upgrade", "Sec-WebSocket-Version": "13",
+               "Sec-WebSocket-Key": "AAAAAAAAAAAAAAAAAAAAAA=="}  # fmt: skip
+    with running(db, access_log=True) as (process, host, port):
+        assert _get(host, port, "/", **upgrade).status == 200
+        assert _get(host, port, "/v1/collections?x=secret").status == 422
+        process.send_signal(signal.SIGTERM)
+        _, err = process.communicate(timeout=60)
+    lines = err.splitlines()
+    assert len(lines) == 2, err
+    assert " GET / 200 " in lines[0]
+    assert " GET /v1/collections 422 " in lines[1]
+
+
+def test_the_cookie_is_secure_behind_a_proxy_with_tls(db: Path) -> None:
+    key = "me:read:0123456789abcdef"
+    body = json.dumps({"key": key.split(":")[2]})
+    for proxies, forwarded, secure in (
+        (("127.0.0.1",), "https", True),
+        (("127.0.0.1",), "http", False),
+        (("10.0.0.0/8",), "https", False),
+    ):
+        with running(db, keys=(key,), proxies=proxies) as (process, host, port):
+            with closing(http.client.HTTPConnection(host, port, timeout=30)) as connection:
+                connection.request("POST", "/v1/session", body, {
+                    "Content-Type": "application/json", "X-Forwarded-Proto": forwarded,
+                    "X-Forwarded-For": "192.0.2.7"})  # fmt: skip
+                answer = connection.getresponse()
+            assert answer.status == 204
+            assert ("; Secure" in str(answer.getheader("Set-Cookie"))) is secure
+            process.send_signal(signal.SIGTERM)
+            process.communicate(timeout=60)
+
+
 def test_what_is_no_http_is_answered_and_left(db: Path) -> None:
     with running(db) as (process, host, port):
         for sent in (b"\x16\x03\x01\x02\x00", b"GET / HTTP/9\r\n\r\n", b"GET\r\n\r\n",
@@ -257,9 +291,9 @@ def test_the_extra_is_named_where_it_is_missing(monkeypatch: pytest.MonkeyPatch)
         check_extra()
 
 
-def _get(host: str, port: int, path: str) -> http.client.HTTPResponse:
+def _get(host: str, port: int, path: str, **headers: str) -> http.client.HTTPResponse:
     with closing(http.client.HTTPConnection(host, port, timeout=30)) as connection:
-        connection.request("GET", path)
+        connection.request("GET", path, headers=headers)
         answer = connection.getresponse()
         answer.read()
         return answer

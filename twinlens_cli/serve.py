@@ -117,6 +117,14 @@ def serve(
             rich_help_panel="Page",
         ),
     ] = None,
+    access_log: Annotated[
+        bool,
+        typer.Option(
+            "--access-log",
+            help="A line for each request on standard error, without queries and keys.",
+            rich_help_panel="Requests",
+        ),
+    ] = False,
     quiet: Quiet = False,
 ) -> None:
     """Answer searches over HTTP and show a search page, until Ctrl-C.
@@ -157,4 +165,5 @@ def serve(
         max_batch=max_batch,
         wait_ms=wait_ms,
         media=media or default_media(),
+        access_log=access_log,
     )

@@ -9,7 +9,7 @@ from contextlib import asynccontextmanager, suppress
 from importlib.metadata import PackageNotFoundError, version
 
 from anyio import CapacityLimiter
-from fastapi import FastAPI
+from fastapi import Depends, FastAPI
 from starlette.middleware import Middleware
 from starlette.middleware.cors import CORSMiddleware
 
@@ -37,8 +37,11 @@ from search.server.context import Context, State
 from search.server.headers import Neighbours, Outermost
 from search.server.library import Library
 from search.server.limits import Limits
+from search.server.lookup import Lookup
+from search.server.maps import Maps
 from search.server.media import Media
 from search.server.metrics import Metrics
+from search.server.parameters import known_fields
 from search.server.settings import Settings
 from search.server.writing import Kept, Turns
 
@@ -86,6 +89,8 @@ def create_app(library: Library, settings: Settings, *, read: Read = read_file) 
             observe=metrics.observe,
         ),
         media=media,
+        lookup=Lookup(),
+        maps=Maps(),
         metrics=metrics,
         keys=Keys(settings.keys),
         state=State(),
@@ -108,7 +113,8 @@ def create_app(library: Library, settings: Settings, *, read: Read = read_file) 
             with suppress(asyncio.CancelledError):
                 await warming
         await ctx.batcher.close()
-        await ctx.run(ctx.media.close)
+        for part in (ctx.maps, ctx.lookup, ctx.media):
+            await ctx.run(part.close)
 
     app = FastAPI(
         title="twinlens",
@@ -118,6 +124,7 @@ def create_app(library: Library, settings: Settings, *, read: Read = read_file) 
         redoc_url=None,
         middleware=_middleware(ctx),
         redirect_slashes=False,
+        dependencies=[Depends(known_fields)],
     )
     app.state.context = ctx
     problems.install(app)

@@ -30,7 +30,7 @@ PREPARING = 4
 
 T = TypeVar("T")
 #: Told of every stage: its name ("prepare", "encode", "search", "batch", "queue") and a value, in
-#: seconds or requests.
+#: seconds or requests; and of parts of queries whose embedding was "known" or "unknown".
 Observer = Callable[[str, float], None]
 
 
@@ -93,6 +93,9 @@ class Batcher:
             finally:
                 lane.coming -= 1
                 lane.wake.set()
+            for material in prepared.materials:
+                if material.key:  # there is something that would have to be encoded
+                    self._observe("known" if material.row is not None else "unknown", 1)
             answer = asyncio.get_running_loop().create_future()
             lane.waiting.append((prepared, answer))
             lane.wake.set()

@@ -7,9 +7,10 @@ from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
 from pydantic import BaseModel, ValidationError
 from pydantic.json_schema import models_json_schema
+from pydantic_core import from_json
 from starlette.datastructures import UploadFile
 
-from search.server.problems import Problem, invalid_request
+from search.server.problems import MAX_COMPLAINTS, Problem, invalid_request
 
 if TYPE_CHECKING:
     from starlette.requests import Request
@@ -21,6 +22,10 @@ M = TypeVar("M", bound=BaseModel)
 SMALL = 64 << 10
 #: Bytes of the JSON in a form.
 MAX_FIELD = 8 << 20
+#: What the unions of ``search.server.schemas`` call their members; pydantic says it in its paths.
+_TAGS = frozenset(
+    {"words", "list", "text", "image", "id", "vector", "not", "base64", "file", "url"}
+)
 REFERENCE = "#/components/schemas/{model}"
 
 
@@ -86,15 +91,41 @@ async def _read_form(
 
 
 async def _parse(ctx: Context, model: type[M], data: bytes) -> M:
+    return await ctx.run(_validated, model, data) if len(data) > SMALL else _validated(model, data)
+
+
+def _validated(model: type[M], data: bytes) -> M:
     try:
-        if len(data) > SMALL:
-            return await ctx.run(model.model_validate_json, data)
         return model.model_validate_json(data)
     except ValidationError as error:
         complaints = error.errors(include_url=False, include_context=False, include_input=False)
         if complaints[0]["type"] == "json_invalid":
             raise Problem(400, "body", complaints[0]["msg"][:200]) from None
-        raise invalid_request(complaints) from None
+        said = from_json(data)
+        listed = [
+            {"loc": _path(one["loc"], said) or one["loc"], "msg": one["msg"]}
+            for one in complaints[:MAX_COMPLAINTS]
+        ]
+        raise invalid_request(listed) from None
+
+
+def _path(steps: tuple[int | str, ...], said: Any) -> tuple[int | str, ...] | None:
+    """Where in what was sent a complaint belongs: without the tags of unions, which nobody wrote.
+
+    ``None`` where it cannot be found.
+    """
+    if not steps:
+        return ()
+    first, rest = steps[0], steps[1:]
+    if isinstance(said, dict):
+        there = first in said
+    else:
+        there = isinstance(said, list) and isinstance(first, int) and first < len(said)
+    if there and (deeper := _path(rest, said[first])) is not None:
+        return first, *deeper
+    if first in _TAGS and (found := _path(rest, said)) is not None:
+        return found
+    return None if rest or not isinstance(said, dict) else (first,)  # one that is missing
 
 
 class BodyDocs:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from contextlib import suppress
 from dataclasses import asdict
 from typing import Any
@@ -11,15 +10,11 @@ from fastapi import APIRouter, Request, Response
 from starlette.responses import JSONResponse
 
 from search.errors import StoreError, UsageError
-from search.records import Row
 from search.request import MODES
 from search.server import schemas
 from search.server.context import Context
 from search.server.library import Served
 from search.server.openapi import problems
-
-#: Uploaded pictures that are looked for in other collections at once.
-_DROPPED = 1_000
 
 
 def router(ctx: Context) -> APIRouter:
@@ -67,25 +62,18 @@ def router(ctx: Context) -> APIRouter:
         index = await ctx.index(request, name)
 
         def work() -> None:
-            ids = [row["id"] for rows in _pictures(index) for row in rows]
+            kept = ctx.kept.of(index)
             try:
                 index.drop()
             finally:
                 ctx.library.forget(name)
-            for start in range(0, len(ids), _DROPPED):
-                ctx.kept.drop(frozenset(ids[start : start + _DROPPED]))
+            ctx.kept.drop(kept)
 
         async with ctx.turns.of(name):
             await ctx.run(work)
         return Response(status_code=204)
 
     return routes
-
-
-def _pictures(index: Served) -> Iterator[list[Row]]:
-    """The ids of a collection's pictures, those of all its tenants."""
-    for part in index.engine.corpus.parts():
-        yield from part.scan("images", ["id"])
 
 
 def describe(index: Served) -> dict[str, Any]:

@@ -22,6 +22,8 @@ if TYPE_CHECKING:
     from anyio import CapacityLimiter
 
     from search.server.batching import Batcher
+    from search.server.lookup import Lookup
+    from search.server.maps import Maps
     from search.server.media import Media
 
 P = ParamSpec("P")
@@ -51,6 +53,8 @@ class Context:
         library: its collections.
         batcher: answers searches, many together.
         media: thumbnails and pictures.
+        lookup: finds the rows of pictures, many together.
+        maps: of collections.
         metrics: what is measured.
         keys: who may what.
         state: what changes.
@@ -66,6 +70,8 @@ class Context:
     library: Library
     batcher: Batcher
     media: Media
+    lookup: Lookup
+    maps: Maps
     metrics: Metrics
     keys: Keys
     state: State

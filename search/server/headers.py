@@ -11,6 +11,7 @@ from urllib.parse import urlsplit
 from starlette.datastructures import Headers, MutableHeaders
 from starlette.requests import ClientDisconnect
 
+from search.server import access
 from search.server.problems import Problem
 
 if TYPE_CHECKING:
@@ -91,7 +92,9 @@ class Outermost:
             self._metrics.under_way(-1)
             method = scope["method"] if scope["method"] in _METHODS else "other"
             route = getattr(scope.get("route"), "path", "other")
-            self._metrics.request(method, route, status or 499, time.perf_counter() - began)
+            took = time.perf_counter() - began
+            self._metrics.request(method, route, status or 499, took)
+            access.note(scope, status or 499, took)
 
 
 class Neighbours:

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any, cast
+from typing import Any, cast
 
-from fastapi import APIRouter, Path, Query, Request
+from fastapi import APIRouter, Request
 from starlette.responses import JSONResponse
 
 from search.errors import UsageError
@@ -14,15 +14,10 @@ from search.server.context import Context
 from search.server.library import Served
 from search.server.media import is_id
 from search.server.openapi import problems
+from search.server.parameters import Collection, Id
 from search.server.problems import Problem
 from search.server.search_routes import addresses
 from search.server.writing import Writable
-
-Id = Annotated[str, Path(alias="id", max_length=128, description="Of a picture or a text.",
-                         examples=["0e5751c026e543b2e8ab2eb06099daa1"])]  # fmt: skip
-Collection = Annotated[
-    str, Query(description="Which collection; the server's own where it is left out.")
-]
 
 
 def router(ctx: Context) -> APIRouter:

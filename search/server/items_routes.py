@@ -28,15 +28,13 @@ from search.server.context import Context
 from search.server.item_schemas import ItemIn, ItemsIn
 from search.server.library import Served
 from search.server.openapi import problems
+from search.server.parameters import Collection
 from search.server.writing import Intake, Writable
 from search.store import check_name
 from search.uploads import Forgotten, Upload, Uploaded, UploadedItem
 
 T = TypeVar("T")
 
-Collection = Annotated[
-    str, Query(description="Which collection; the server's own where it is left out.")
-]
 After = Annotated[str, Query(max_length=MAX_PATH_BYTES, description="`next` of the page before.")]
 
 

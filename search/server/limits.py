@@ -118,6 +118,10 @@ class Limits:
         raw = headers.raw
         if len(raw) > MAX_HEADERS or sum(len(n) + len(v) for n, v in raw) > MAX_HEADER_BYTES:
             return Problem(431, "too-large", "the request has too many or too long headers")
+        encoding = headers.get("content-encoding", "").strip().lower()
+        if encoding not in ("", "identity"):
+            detail = f"send the body as it is, not with Content-Encoding {encoding[:40]}"
+            return Problem(415, "media-type", detail, {"Accept-Encoding": "identity"})
         query: bytes = scope["query_string"]
         if len(query) + len(scope.get("raw_path") or b"") > MAX_URL_BYTES:
             return Problem(414, "too-large", f"an address has at most {MAX_URL_BYTES} bytes")

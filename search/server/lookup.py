@@ -49,6 +49,10 @@ class Lookup:
                     self._pool.submit(self._read, corpus)
             return wanted[key]
 
+    def close(self) -> None:
+        """Finish what is being read; what waits is not begun."""
+        self._pool.shutdown(cancel_futures=True)
+
     def _read(self, corpus: Corpus) -> None:
         with self._guard:
             wanted = self._wanted.pop(corpus)

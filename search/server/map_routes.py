@@ -13,11 +13,13 @@ from starlette.responses import FileResponse, JSONResponse
 from search.corpus import Corpus
 from search.records import ID_LENGTH, Row
 from search.server import schemas
+from search.server.bodies import read_body
 from search.server.context import Context
 from search.server.library import Served
-from search.server.maps import Map, Maps
+from search.server.maps import Map
 from search.server.openapi import problems
-from search.server.projection import Method, Projection, has_umap
+from search.server.parameters import Collection
+from search.server.projection import Method, Projection, methods
 
 #: Seconds that a request waits for a map that is being drawn, before it is told to come back.
 WAIT = 2.0
@@ -27,9 +29,6 @@ MAX_TOLD = 1_000
 _PAGE = Path(__file__).parent / "page" / "map.html"
 _FRESH = {"Cache-Control": "no-cache"}
 MapId = Annotated[str, Field(pattern=rf"^[0-9a-f]{{{ID_LENGTH}}}$")]
-Collection = Annotated[
-    str, Query(description="Which collection; the server's own where it is left out.")
-]
 How = Annotated[
     Method,
     Query(description="PCA keeps what is far apart far apart, UMAP what is near near (an extra)."),
@@ -40,6 +39,9 @@ _MAKING: dict[int | str, dict[str, Any]] = {
         "content": {"application/json": {"example": {"status": "drawing"}}},
     }
 }
+
+
+_WANTED = {"two": {"ids": ["0e5751c026e543b2e8ab2eb06099daa1", "0f" * 16]}}
 
 
 class Wanted(schemas.Taken):
@@ -70,11 +72,10 @@ def router(ctx: Context) -> APIRouter:
         prefix="/v1/map", tags=["map"], dependencies=[ctx.need("read", tenants=True)]
     )
     both = APIRouter()
-    maps = Maps()
 
     async def find(index: Served, method: Method) -> Map | None:
         """The map, or None while it is being drawn."""
-        drawing = asyncio.wrap_future(await ctx.run(maps.get, index, method))
+        drawing = asyncio.wrap_future(await ctx.run(ctx.maps.get, index, method))
         try:
             return await asyncio.wait_for(asyncio.shield(drawing), WAIT)
         except TimeoutError:
@@ -114,7 +115,7 @@ def router(ctx: Context) -> APIRouter:
         headers = {
             "ETag": found.etag,
             "Cache-Control": "private, no-cache",
-            "X-Map-Methods": "pca,umap" if has_umap() else "pca",
+            "X-Map-Methods": ",".join(methods()),
         }
         if request.headers.get("if-none-match", "").removeprefix("W/") == found.etag:
             return Response(status_code=304, headers=headers)
@@ -124,10 +125,12 @@ def router(ctx: Context) -> APIRouter:
         "/pictures",
         summary="What pictures are, and where they belong on the map",
         response_model=Pictures,
-        responses={**_MAKING, **problems(400, 404)},
+        responses={**_MAKING, **problems(400, 404, 413, 415, 422)},
+        openapi_extra=ctx.docs.json(Wanted, _WANTED),
     )
-    async def pictures(request: Request, wanted: Wanted) -> JSONResponse:
+    async def pictures(request: Request) -> JSONResponse:
         """Also of those that do not stand on the map of a large collection."""
+        wanted = (await read_body(ctx, request, Wanted)).said
         index = await ctx.index(request, wanted.collection)
         found = await find(index, wanted.method)
         if found is None:

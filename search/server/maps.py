@@ -67,6 +67,10 @@ class Maps:
                 self._made.popitem(last=False)
             return known[0]
 
+    def close(self) -> None:
+        """Begin nothing more; what is being drawn, which may take minutes, is not waited for."""
+        self._pool.shutdown(wait=False, cancel_futures=True)
+
 
 def pack(collection: str, projection: Projection) -> bytes:
     """A map as bytes, little-endian, for a browser to lay arrays over.

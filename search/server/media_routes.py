@@ -5,16 +5,16 @@ from __future__ import annotations
 import asyncio
 from concurrent.futures import Future
 from enum import IntEnum
-from typing import Annotated, TypeVar
+from typing import TypeVar
 
-from fastapi import APIRouter, Path, Query, Request, Response
+from fastapi import APIRouter, Request, Response
 
 from search.originals import GoneError
 from search.records import Row
 from search.server.context import Context
-from search.server.lookup import Lookup
 from search.server.media import SHOWN, Blob, is_id
 from search.server.openapi import problems
+from search.server.parameters import Collection, Id
 from search.server.problems import Problem
 from search.thumbnails import Encoding
 
@@ -28,13 +28,6 @@ _HEADERS = {
     "Content-Security-Policy": "default-src 'none'; style-src 'unsafe-inline'; sandbox",
 }
 _PICTURES = {kind: {"schema": {"type": "string", "format": "binary"}} for kind in SHOWN.values()}
-_EXAMPLE = "0e5751c026e543b2e8ab2eb06099daa1"
-
-_ID = "A picture's id, or a text's, whose picture is meant."
-Id = Annotated[str, Path(alias="id", description=_ID, max_length=128, examples=[_EXAMPLE])]
-Collection = Annotated[
-    str, Query(description="Which collection; the server's own where it is left out.")
-]
 
 
 class Side(IntEnum):
@@ -50,11 +43,10 @@ def router(ctx: Context) -> APIRouter:
     routes = APIRouter(
         prefix="/v1/items", tags=["items"], dependencies=[ctx.need("read", tenants=True)]
     )
-    lookup = Lookup()
 
     async def find(request: Request, collection: str, key: str) -> Row:
         corpus = (await ctx.index(request, collection)).engine.corpus
-        row = await _wait(lookup.find(corpus, key)) if is_id(key) else None
+        row = await _wait(ctx.lookup.find(corpus, key)) if is_id(key) else None
         if row is None:
             raise Problem(404, "not-found", f"no picture with the id {key[:64]!r} is stored")
         return row

@@ -8,6 +8,8 @@ from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, gene
 
 #: What the batcher calls a stage, and its name here: what takes time in preparing is decoding.
 STAGES = {"prepare": "decode", "encode": "encode", "search": "search"}
+#: What it calls a query's embedding, and what the label says.
+CACHED = {"known": "hit", "unknown": "miss"}
 _SECONDS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0)
 _BATCHES = (1, 2, 4, 8, 16, 32, 64, 128)
 MEDIA_TYPE = "text/plain; version=0.0.4; charset=utf-8"
@@ -44,6 +46,12 @@ class Metrics:
             buckets=_BATCHES,
             registry=self.registry,
         )
+        self._embeddings = Counter(
+            "twinlens_query_embeddings",
+            "Words and pictures of queries, by whether their embedding was remembered.",
+            ("cache",),
+            registry=self.registry,
+        )
         self._queue = Gauge(
             "twinlens_queue_queries", "Queries that wait to be answered.", registry=self.registry
         )
@@ -61,6 +69,8 @@ class Metrics:
         """What ``search.server.batching`` says of a stage: seconds, or queries of a batch."""
         if stage == "batch":
             self._batches.observe(value)
+        elif stage in CACHED:
+            self._embeddings.labels(CACHED[stage]).inc(value)
         elif stage in STAGES:
             self._stages.labels(STAGES[stage]).observe(value)
 

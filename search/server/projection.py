@@ -86,6 +86,11 @@ def project(corpus: Corpus, method: Method = "pca", limit: int = MAX_POINTS) -> 
     return _by_pca(ids, vectors, sample.seen, moments if moments.count else _moments_of(vectors))
 
 
+def methods() -> tuple[Method, ...]:
+    """The methods that can be used here."""
+    return tuple(method for method in METHODS if method != "umap" or has_umap())
+
+
 def has_umap() -> bool:
     """Whether UMAP is installed."""
     return importlib.util.find_spec("umap") is not None

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 from search.errors import UsageError
 from search.originals import Read, read_file
+from search.server import access
 
 if TYPE_CHECKING:
     from fastapi import FastAPI
@@ -81,6 +82,8 @@ def serve(
 
 def run(app: FastAPI, settings: Settings, started: Callable[[str], None] | None = None) -> None:
     """Run an application of ``search.server.app`` until told to stop."""
+    if settings.access_log:
+        access.begin()
     listening = listen(settings.host, settings.port)
     with listening:
         _server(app, settings, listening, started).run(sockets=[listening])
@@ -210,6 +213,9 @@ def _protocol() -> type[asyncio.Protocol]:
             super().connection_lost(exc)
             if self._late is not None:
                 self._late.cancel()
+
+        def _unsupported_upgrade_warning(self) -> None:
+            """Nothing: that somebody asks for a WebSocket is no mistake of whoever runs this."""
 
         def send_400_response(self, msg: str) -> None:
             problem = {

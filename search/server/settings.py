@@ -57,6 +57,7 @@ class Settings:
         wait_ms: how long the first query of a batch waits for others, in milliseconds.
         threads: for decoding and for Milvus' calls.
         stop_seconds: how long accepted requests may take when the server is told to stop.
+        access_log: whether a line is written to standard error for each request.
         warm: whether the default collection's model is loaded at the start.
     """
 
@@ -89,6 +90,7 @@ class Settings:
     wait_ms: float = 4.0
     threads: int = 8
     stop_seconds: float = 30.0
+    access_log: bool = False
     warm: bool = True
 
     def __post_init__(self) -> None:
