@@ -13,8 +13,9 @@ import numpy as np
 from search.address import is_server
 from search.client import Wire, part_of_path
 from search.collection import CollectionInfo
-from search.errors import StoreError, UnsupportedError, UsageError
+from search.errors import ImageError, StoreError, UnsupportedError, UsageError
 from search.hits import Hit, Hits
+from search.images import sniff
 from search.item import Item
 from search.models import Fingerprint
 from search.query import Id, Image, Not, Part, Text, Vector, read_image, several
@@ -312,6 +313,9 @@ def _part(part: Part, files: list[bytes] | None) -> dict[str, Any]:
     if isinstance(part, Vector):
         return {"vector": _numbers(part.values), **weight}
     data = read_image(part.source)
+    if isinstance(part.source, str | Path) and sniff(data) is None:
+        # Named here, where its name is known; and what is no picture is nobody's business.
+        raise ImageError(f"{part.source}: not an image in a format that can be read")
     if files is None:
         import base64
 

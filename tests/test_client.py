@@ -214,6 +214,13 @@ def test_what_there_is(here: twinlens.Index, there: RemoteIndex, photos: Path) -
     assert there.item(text) == here.item(text)
 
 
+def test_what_is_no_picture_is_named_and_not_sent(there: RemoteIndex, tmp_path: Path) -> None:
+    secret = tmp_path / "secret"
+    secret.write_text("nobody's business")
+    with pytest.raises(ImageError, match=f"^{secret}: not an image"):
+        there.search([twinlens.Text("all red"), twinlens.Image(secret)])
+
+
 def test_pictures(there: RemoteIndex, here: twinlens.Index, photos: Path) -> None:
     key = id_of(photos, "red")
     assert there.image(key) == (photos / "red.png").read_bytes()
