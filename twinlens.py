@@ -294,10 +294,11 @@ def compare(
         max_queries, seed: see ``Index.evaluate``.
 
     Yields:
-        What was measured of each, in order. The rate is of decoding, encoding and storing a
-        picture with its captions.
+        What was measured of each, in order; what could not be stored is ``missing``. The rate is
+        of decoding, encoding and storing a picture with its captions.
     """
     import tempfile
+    from dataclasses import replace
 
     from search.models import resolve
 
@@ -312,7 +313,10 @@ def compare(
             index._load_encoder()  # outside of what is timed
             report = index.ingest(*paths)
             rate = report.images / report.seconds if report.seconds else 0.0
-            yield Comparison(index.evaluate(max_queries=max_queries, seed=seed), rate)
+            found = index.evaluate(max_queries=max_queries, seed=seed)
+            missing = tuple(f"{failure.uri}: {failure.reason}" for failure in report.failed)
+            found = replace(found, missing=missing, missing_count=report.failed_count)
+            yield Comparison(found, rate)
 
 
 def _refuse_twinlens(uri: str) -> None:

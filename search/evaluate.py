@@ -77,8 +77,8 @@ class Evaluation:
 
     ``images`` counts the pictures that have captions and those that have none: all of them can be
     found. ``unpaired`` texts describe no stored picture and were left out. ``missing`` are pairs
-    whose picture is neither stored nor can be read, or has no captions for that reason: each a
-    path and why, the first ``MAX_MISSING`` of ``missing_count``.
+    whose picture is neither stored nor can be read, or has no captions for that reason, and in a
+    comparison what could not be stored: each a path and why, the first of ``missing_count``.
     """
 
     model: str

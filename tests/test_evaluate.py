@@ -7,6 +7,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from conftest import ColourEncoder
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
@@ -222,6 +223,13 @@ def test_pictures_without_captions_cannot_be_measured(index: twinlens.Index, pho
     index.ingest(photos)
     with pytest.raises(UsageError, match="caption"):
         evaluate(index.engine.corpus)
+
+
+def test_what_a_comparison_leaves_out_is_named(photos: Path, encoder: ColourEncoder) -> None:
+    (photos / "broken.png").write_bytes(b"no picture")
+    (one,) = twinlens.compare([encoder], photos)
+    assert one.evaluation.missing_count == 1
+    assert one.evaluation.missing[0].startswith(f"{photos}/broken.png: not an image")
 
 
 def test_models_are_compared_on_the_same_pictures(photos: Path, encoder: object) -> None:
