@@ -101,9 +101,11 @@ class Wire:
             raise UsageError("a key has printable characters of ASCII only")
         self._key = key
         self._patience = patience
+        self._closed = False
 
     def close(self) -> None:
-        """Close the connections; a later request opens new ones."""
+        """Close the connections; nothing is asked any more."""
+        self._closed = True
         self._pool.clear()
 
     def get(self, path: str, **asked: str | int) -> Any:
@@ -194,12 +196,15 @@ class Wire:
         """One try.
 
         Raises:
+            StoreError: it was closed.
             StoreUnreachableError: there was no answer. It is not worth another try where one would
                 be given to what is being done already.
         """
         from urllib3 import Timeout
         from urllib3.exceptions import HTTPError, NewConnectionError, ReadTimeoutError
 
+        if self._closed:
+            raise StoreError(f"this index is closed: connect to {self.url} again")
         headers = {"Accept": "*/*", "Accept-Encoding": "identity", "User-Agent": "twinlens"}
         if self._key:
             headers["Authorization"] = f"Bearer {self._key}"

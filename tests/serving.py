@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -56,4 +57,37 @@ def serving(db: Path, encoder: Encoder | None = None, **settings: Any) -> Iterat
         with TestClient(app, "http://127.0.0.1", raise_server_exceptions=False) as client:
             yield client
     finally:
+        library.close()
+
+
+@contextmanager
+def served(
+    db: Path, port: int = 0, encoder: Encoder | None = None, **settings: Any
+) -> Iterator[str]:
+    """The address of a server in a thread of this process."""
+    import uvicorn
+
+    library = library_of(db, encoder or ColourEncoder())
+    chosen = Settings.of(**{"media": db.with_suffix(".media"), "warm": False} | settings)
+    config = uvicorn.Config(
+        create_app(library, chosen), "127.0.0.1", port, log_config=None, lifespan="on"
+    )
+    server = uvicorn.Server(config)
+    started = threading.Event()
+    startup = server.startup
+
+    async def starting(sockets: Any = None) -> None:
+        await startup(sockets)
+        started.set()
+
+    server.startup = starting  # type: ignore[method-assign]
+    thread = threading.Thread(target=server.run)
+    thread.start()
+    try:
+        assert started.wait(30)
+        bound = server.servers[0].sockets[0].getsockname()[1]
+        yield f"http://127.0.0.1:{bound}"
+    finally:
+        server.should_exit = True
+        thread.join()
         library.close()

@@ -20,7 +20,7 @@ import numpy as np
 import pytest
 from conftest import COLOURS, ColourEncoder
 from PIL import Image
-from serving import READ, WRITE, library_of, paint
+from serving import READ, WRITE, paint, served
 
 import twinlens
 from ingest import remote
@@ -41,41 +41,7 @@ from search.errors import (
 )
 from search.hits import Hits
 from search.records import image_id
-from search.server.settings import Settings
 from search.uploads import TooLargeError
-
-
-@contextmanager
-def served(db: Path, port: int = 0, **settings: Any) -> Iterator[str]:
-    """The address of a server in a thread of this process."""
-    import uvicorn
-
-    from search.server.app import create_app
-
-    library = library_of(db, ColourEncoder())
-    chosen = Settings.of(**{"media": db.with_suffix(".media"), "warm": False} | settings)
-    config = uvicorn.Config(
-        create_app(library, chosen), "127.0.0.1", port, log_config=None, lifespan="on"
-    )
-    server = uvicorn.Server(config)
-    started = threading.Event()
-    startup = server.startup
-
-    async def starting(sockets: Any = None) -> None:
-        await startup(sockets)
-        started.set()
-
-    server.startup = starting  # type: ignore[method-assign]
-    thread = threading.Thread(target=server.run)
-    thread.start()
-    try:
-        assert started.wait(30)
-        bound = server.servers[0].sockets[0].getsockname()[1]
-        yield f"http://127.0.0.1:{bound}"
-    finally:
-        server.should_exit = True
-        thread.join()
-        library.close()
 
 
 @pytest.fixture(scope="module")
@@ -737,3 +703,10 @@ def test_commands_go_through_the_server_that_holds_the_file(
         assert len(elsewhere.stderr.splitlines()) == 1
         all_gone = command("delete", "--all", "--yes", **where)
         assert "deleted twinlens: 7 images" in all_gone.stdout, all_gone.stderr
+
+
+def test_a_connection_that_was_closed_says_so(address: str) -> None:
+    with twinlens.connect(address) as index:
+        index.info()
+    with pytest.raises(StoreError, match="this index is closed: connect to http"):
+        index.search("red")

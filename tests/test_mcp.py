@@ -21,6 +21,7 @@ from conftest import COLOURS, ColourEncoder
 from mcp import Client, StdioServerParameters
 from mcp_types import CallToolResult, ImageContent, TextContent
 from PIL import Image
+from serving import served
 
 import twinlens
 import twinlens_cli
@@ -335,7 +336,7 @@ def stored(tmp_path_factory: pytest.TempPathFactory, tiny_model: Path) -> Path:
     return folder / "test.db"
 
 
-def _session(db: Path, work: Callable[[Client], Awaitable[None]]) -> None:
+def _session(db: Path | str, work: Callable[[Client], Awaitable[None]]) -> None:
     async def talk() -> None:
         command = StdioServerParameters(
             command=COMMAND[0],
@@ -377,6 +378,37 @@ def test_a_session(stored: Path) -> None:
         assert "there is no field yera" in _complaint(wrong)
 
     _session(stored, work)
+
+
+def test_a_session_through_a_server(tmp_path: Path) -> None:
+    photos = _paint(tmp_path)
+    for name in ("twinlens", "other"):
+        with twinlens.open(tmp_path / "served.db", name, model=ColourEncoder()) as index:
+            index.ingest(photos)
+
+    async def work(client: Client) -> None:
+        said = (await client.call_tool("collections", {})).structured_content
+        assert [one["name"] for one in said["collections"]] == ["other", "twinlens"]
+        assert said["default"] == "twinlens"
+        assert said["backend"].startswith("Milvus Lite")
+        found = await client.call_tool("search", {"words": "a red picture", "thumbnails": 1})
+        assert not found.is_error, found.content
+        first = found.structured_content["hits"][0]
+        assert first["path"].endswith("red.png")
+        assert len(_pictures(found)) == 1
+        asked = {"id": first["id"], "collection": "other"}
+        described = (await client.call_tool("describe", asked)).structured_content
+        assert described["collection"] == "other"
+        wrong = await client.call_tool("search", {"words": "red", "where": "yera > 2020"})
+        assert "there is no field yera" in _complaint(wrong)
+        gone = await client.call_tool("search", {"words": "red", "collection": "third"})
+        assert "there is no collection" in _complaint(gone)
+
+    with served(tmp_path / "served.db") as url:
+        _session(url, work)
+        refused = _ended("--db", url, "--tenant", "acme")
+        assert (refused.returncode, refused.stdout) == (2, "")
+        assert "no --tenant" in refused.stderr
 
 
 def _ended(*arguments: str, before: str = "") -> subprocess.CompletedProcess[str]:

@@ -16,7 +16,9 @@ from serving import paint, serving
 from starlette.testclient import TestClient
 
 import twinlens
+from ingest.index import Index
 from search.records import image_id
+from search.server import counts
 
 
 @pytest.fixture(scope="module")
@@ -79,6 +81,33 @@ def test_collections_say_what_they_hold(client: TestClient) -> None:
     assert one["fields"]["images"]["path"] == "path"
     assert one["modes"] == ["dense", "hybrid", "text"]
     assert client.get("/v1/collections/twinlens").json() == one
+
+
+def test_collections_are_counted_side_by_side_and_remembered(
+    own: TestClient, photos: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    counted: list[str] = []
+    both = threading.Barrier(2)
+    info = Index.info
+
+    def slowly(self: Index) -> Any:
+        counted.append(self.collection)
+        if len(counted) <= 2:
+            both.wait(10)
+        return info(self)
+
+    monkeypatch.setattr(Index, "info", slowly)
+    first = own.get("/v1/collections").json()
+    assert sorted(counted) == ["other", "twinlens"]
+    assert own.get("/v1/collections").json() == first
+    assert len(counted) == 2
+    own.delete(f"/v1/items/{id_of(photos, 'red')}?collection=other")
+    after = {one["name"]: one["images"] for one in own.get("/v1/collections").json()["collections"]}
+    assert after == {"other": len(COLOURS) - 1, "twinlens": len(COLOURS)}
+    monkeypatch.setattr(counts, "FRESH", 0.0)
+    before = len(counted)
+    own.get("/v1/collections")
+    assert len(counted) == before + 2
 
 
 def test_a_collection_can_be_dropped(own: TestClient, photos: Path) -> None:

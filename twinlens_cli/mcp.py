@@ -43,6 +43,34 @@ class Shelf:
         return True
 
 
+class RemoteShelf:
+    """What a twinlens server lets whoever has its key look into.
+
+    Args:
+        place: its address, and the collection that is meant where none is named.
+
+    Raises:
+        StoreUnreachableError: no server answers.
+    """
+
+    def __init__(self, place: Collection) -> None:
+        self.default = place.collection
+        self._place = place
+        self._held = {self.default: place.connect(self.default)}
+
+    @property
+    def backend(self) -> str:
+        return self.index(self.default).backend
+
+    def names(self) -> list[str]:
+        return [one.name for one in self.index(self.default).collections()]
+
+    def index(self, name: str) -> twinlens.RemoteIndex:
+        if name not in self._held:
+            self._held[name] = self._place.connect(name)
+        return self._held[name]
+
+
 def mcp(place: Collection, device: Device = "auto") -> None:
     """Offer search to a language model: an MCP server on standard input and output."""
     import logging
@@ -56,6 +84,11 @@ def mcp(place: Collection, device: Device = "auto") -> None:
         check_tenant(place.tenant)
     # What goes wrong inside is for whoever runs the client: standard output is the protocol's.
     logging.basicConfig(level=logging.WARNING, format="twinlens: %(message)s")
+    if place.is_twinlens:
+        if place.tenant:
+            raise UsageError("a twinlens server knows by the key whose rows are meant: no --tenant")
+        build(RemoteShelf(place), twinlens.__version__).run("stdio")
+        return
     store = Store(place.db or twinlens.default_db(), token=place.token, create=False)
     library = Library(
         store,

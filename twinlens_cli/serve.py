@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated
 
@@ -13,8 +14,24 @@ from search.server.settings import DEFAULT_PORT
 from twinlens_cli.options import ModelCollection, Quiet
 
 
+@dataclass(frozen=True)
+class Held(ModelCollection):
+    """What is served: a database that is opened here."""
+
+    db: Annotated[
+        str | None,
+        typer.Option(
+            "--db",
+            envvar="TWINLENS_DB",
+            help="A Milvus Lite path ending in .db, or the address of Milvus. "
+            "Default: a file of the user's.",
+            show_default=False,
+        ),
+    ] = None
+
+
 def serve(
-    place: ModelCollection,
+    place: Held,
     host: Annotated[
         str,
         typer.Option(

@@ -2,24 +2,37 @@
 
 from __future__ import annotations
 
+import asyncio
 from contextlib import suppress
-from dataclasses import asdict
 from typing import Any
 
 from fastapi import APIRouter, Request, Response
 from starlette.responses import JSONResponse
 
 from search.errors import StoreError, UsageError
-from search.request import MODES
 from search.server import schemas
+from search.server.auth import key_of
 from search.server.context import Context
-from search.server.library import Served
+from search.server.counts import Counts, describe
 from search.server.openapi import problems
 
 
 def router(ctx: Context) -> APIRouter:
     """The routes of collections."""
     routes = APIRouter(prefix="/v1/collections", tags=["collections"])
+    counts = Counts(lambda: ctx.turns.written)
+
+    async def described(request: Request, name: str) -> dict[str, Any] | None:
+        """A collection; ``None`` where it is none for who asks."""
+        key = key_of(request)
+        with suppress(UsageError):  # not divided among tenants: none for a tenant's key
+            try:
+                index = await ctx.index(request, name)
+                return await counts.of(index, key.tenant if key is not None else "")
+            except StoreError:  # dropped meanwhile
+                if await ctx.run(ctx.library.store.exists, name):
+                    raise
+        return None
 
     @routes.get(
         "", response_model=schemas.Collections, dependencies=[ctx.need("read", tenants=True)]
@@ -29,16 +42,10 @@ def router(ctx: Context) -> APIRouter:
 
         With a tenant's key only those that are divided among tenants, as that tenant sees them.
         """
-        described = []
-        for name in await ctx.run(ctx.library.names):
-            # Not divided among tenants: none for a tenant's key.
-            with suppress(UsageError):
-                try:
-                    described.append(await ctx.run(describe, await ctx.index(request, name)))
-                except StoreError:  # dropped meanwhile
-                    if await ctx.run(ctx.library.store.exists, name):
-                        raise
-        return JSONResponse({"collections": described, "default": ctx.library.default})
+        names = await ctx.run(ctx.library.names)
+        found = await asyncio.gather(*(described(request, name) for name in names))
+        there = [one for one in found if one is not None]
+        return JSONResponse({"collections": there, "default": ctx.library.default})
 
     @routes.get(
         "/{name}",
@@ -74,29 +81,3 @@ def router(ctx: Context) -> APIRouter:
         return Response(status_code=204)
 
     return routes
-
-
-def describe(index: Served) -> dict[str, Any]:
-    """A collection as plain types, for JSON."""
-    info = index.info()
-    corpus = index.engine.corpus
-    model = info.fingerprint
-    return {
-        "name": info.name,
-        "images": info.images,
-        "texts": info.texts,
-        "files": info.files,
-        "failed": info.failed,
-        "model": asdict(model) | {"label": model.label, "digest": model.digest},
-        "index": info.index,
-        "vectors": info.vectors,
-        "generation": info.generation,
-        "unindexed": info.unindexed,
-        "tenants": info.tenants,
-        "backend": index.backend,
-        "fields": {
-            "images": dict(sorted(corpus.fields("images", everyones=True).items())),
-            "texts": dict(sorted(corpus.fields("texts", everyones=True).items())),
-        },
-        "modes": list(MODES if corpus.full_text else MODES[:1]),
-    }

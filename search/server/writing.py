@@ -48,9 +48,14 @@ class Writable(Protocol):
 
 
 class Turns:
-    """One write to a collection at a time; a bounded number waits."""
+    """One write to a collection at a time; a bounded number waits.
+
+    Attributes:
+        written: how many there were, in all collections.
+    """
 
     def __init__(self) -> None:
+        self.written = 0
         self._locks: dict[str, asyncio.Lock] = {}
         self._waiting: dict[str, int] = {}
 
@@ -68,7 +73,10 @@ class Turns:
         self._waiting[name] = waiting + 1
         try:
             async with lock:
-                yield
+                try:
+                    yield
+                finally:
+                    self.written += 1
         finally:
             self._waiting[name] -= 1
             if not self._waiting[name]:
