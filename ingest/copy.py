@@ -27,7 +27,7 @@ from search.expressions import quote
 from search.layout import Layout, LayoutOptions
 from search.records import ID_LENGTH, Kind, Row, Target
 from search.request import MAX_LIMIT
-from search.store import Store
+from search.store import Store, check_name
 
 #: Rows read at a time: each page costs Milvus Lite a pass over all rows.
 PAGE = 4_000
@@ -96,6 +96,7 @@ def copy(
     """
     began = time.perf_counter()
     to = to or name
+    check_name(to)
     if not 0 <= sample <= MAX_LIMIT:
         raise UsageError(f"a sample has from 0 to {MAX_LIMIT} rows, not {sample}")
     if (source.uri, name) == (target.uri, to):

@@ -237,6 +237,9 @@ def test_what_cannot_be_copied(
         twinlens.copy(filled, filled, "photos")
     with pytest.raises(UsageError, match="from 0 to 16384 rows"):
         twinlens.copy(filled, copy, "photos", sample=-1)
+    for name in ("a/b", "1a", "x" * 129, "a b"):
+        with pytest.raises(UsageError, match="cannot name a collection"):
+            twinlens.copy(filled, copy, "photos", to=name)
     for options in ({"vectors": "float16"}, {"index": "HNSW"}, {"shards": 2}, {"mmap": True}):
         with pytest.raises(UnsupportedError, match="Milvus Lite"):
             twinlens.copy(filled, copy, "photos", **options)  # type: ignore[arg-type]
@@ -270,3 +273,8 @@ def test_the_command_says_what_it_did(
     said = capsys.readouterr().err
     assert said.startswith("twinlens: the collection 'photos' has shards 1, not 2")
     assert said.count("\n") == 1
+    monkeypatch.setattr("sys.argv", [*command, "--to", "a/b"])
+    with pytest.raises(SystemExit) as ended:
+        twinlens_cli.run()
+    assert ended.value.code == 2
+    assert capsys.readouterr().err.startswith("twinlens: 'a/b' cannot name a collection")
