@@ -21,7 +21,6 @@ from search.server import (
     embed_routes,
     health_routes,
     item_routes,
-    items_routes,
     map_routes,
     media_routes,
     openapi,
@@ -29,10 +28,10 @@ from search.server import (
     problems,
     search_routes,
     session_routes,
+    writing_routes,
 )
 from search.server.auth import Keys
 from search.server.batching import Batcher
-from search.server.bodies import BodyDocs
 from search.server.context import Context, State
 from search.server.headers import Neighbours, Outermost
 from search.server.library import Library
@@ -41,6 +40,7 @@ from search.server.lookup import Lookup
 from search.server.maps import Maps
 from search.server.media import Media
 from search.server.metrics import Metrics
+from search.server.openapi import BodyDocs
 from search.server.parameters import known_fields
 from search.server.settings import Settings
 from search.server.writing import Kept, Turns
@@ -54,7 +54,7 @@ _ROUTES = (
     search_routes,
     embed_routes,
     classify_routes,
-    items_routes,
+    writing_routes,
     item_routes,
     media_routes,
     map_routes,

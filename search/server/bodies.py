@@ -6,7 +6,6 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
 from pydantic import BaseModel, ValidationError
-from pydantic.json_schema import models_json_schema
 from pydantic_core import from_json
 from starlette.datastructures import UploadFile
 
@@ -22,11 +21,10 @@ M = TypeVar("M", bound=BaseModel)
 SMALL = 64 << 10
 #: Bytes of the JSON in a form.
 MAX_FIELD = 8 << 20
-#: What the unions of ``search.server.schemas`` call their members; pydantic says it in its paths.
+#: What the unions of ``search.server.requests`` call their members; pydantic says it in its paths.
 _TAGS = frozenset(
     {"words", "list", "text", "image", "id", "vector", "not", "base64", "file", "url"}
 )
-REFERENCE = "#/components/schemas/{model}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -126,50 +124,3 @@ def _path(steps: tuple[int | str, ...], said: Any) -> tuple[int | str, ...] | No
     if first in _TAGS and (found := _path(rest, said)) is not None:
         return found
     return None if rest or not isinstance(said, dict) else (first,)  # one that is missing
-
-
-class BodyDocs:
-    """Says in the OpenAPI document what ``read_body`` takes: routes cannot say so by themselves."""
-
-    def __init__(self) -> None:
-        self._models: dict[str, type[BaseModel]] = {}
-
-    def json(
-        self,
-        model: type[BaseModel],
-        examples: dict[str, Any],
-        *,
-        field_name: str = "",
-        file_name: str = "",
-        required: bool = True,
-    ) -> dict[str, Any]:
-        """A route's ``openapi_extra``.
-
-        Args:
-            model: what the JSON is.
-            examples: by what they show.
-            field_name, file_name: see ``read_body``.
-            required: whether there must be a body.
-        """
-        self._models[model.__name__] = model
-        reference = {"$ref": REFERENCE.format(model=model.__name__)}
-        shown = {name: {"value": value} for name, value in examples.items()}
-        content: dict[str, Any] = {"application/json": {"schema": reference, "examples": shown}}
-        if field_name:
-            files = {"type": "array", "items": {"type": "string", "format": "binary"}}
-            content["multipart/form-data"] = {
-                "schema": {
-                    "type": "object",
-                    "properties": {field_name: reference, file_name: files},
-                    "additionalProperties": False,
-                },
-                "encoding": {field_name: {"contentType": "application/json"}},
-            }
-        return {"requestBody": {"required": required, "content": content}}
-
-    def schemas(self) -> dict[str, Any]:
-        """The models' schemas, for the document's components."""
-        wanted = [(model, "validation") for model in self._models.values()]
-        _, schema = models_json_schema(wanted, ref_template=REFERENCE)  # type: ignore[arg-type]
-        found: dict[str, Any] = schema.get("$defs", {})
-        return found

@@ -14,13 +14,13 @@ from search.classify import TEMPLATES, Classifier, classify_pictures
 from search.corpus import Corpus
 from search.encoder import Encoder
 from search.errors import UsageError
-from search.server import schemas
+from search.server import answers
 from search.server.bodies import read_body
 from search.server.context import Context
 from search.server.embed_routes import sent
 from search.server.openapi import problems
 from search.server.pictures import Pictures
-from search.server.schemas import Bounded
+from search.server.requests import Bounded
 
 _EXAMPLES = {
     "stored": {"labels": ["dog", "cat", "horse"], "ids": ["0f" * 16], "top": 1},
@@ -36,7 +36,7 @@ def router(ctx: Context) -> APIRouter:
 
     @routes.post(
         "/v1/classify",
-        response_model=schemas.Classified,
+        response_model=answers.Classified,
         responses=problems(400, 404, 413, 415, 422, 429),
         openapi_extra=ctx.docs.json(model, _EXAMPLES, field_name="request", file_name="image"),
     )

@@ -10,7 +10,7 @@ from fastapi import APIRouter, Request, Response
 from starlette.responses import JSONResponse
 
 from search.errors import StoreError, UsageError
-from search.server import schemas
+from search.server import answers
 from search.server.auth import key_of
 from search.server.context import Context
 from search.server.counts import Counts, describe
@@ -35,7 +35,7 @@ def router(ctx: Context) -> APIRouter:
         return None
 
     @routes.get(
-        "", response_model=schemas.Collections, dependencies=[ctx.need("read", tenants=True)]
+        "", response_model=answers.Collections, dependencies=[ctx.need("read", tenants=True)]
     )
     async def collections(request: Request) -> JSONResponse:
         """All collections of the database, with their counts and models.
@@ -49,7 +49,7 @@ def router(ctx: Context) -> APIRouter:
 
     @routes.get(
         "/{name}",
-        response_model=schemas.Collection,
+        response_model=answers.Collection,
         responses=problems(400, 404),
         dependencies=[ctx.need("read", tenants=True)],
     )

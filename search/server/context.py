@@ -12,9 +12,9 @@ from fastapi import Depends, Request
 
 from search.server.auth import Keys, Scope, key_of, need
 from search.server.batching import QueueFullError
-from search.server.bodies import BodyDocs
 from search.server.library import Library, Served
 from search.server.metrics import Metrics
+from search.server.openapi import BodyDocs
 from search.server.settings import Settings
 from search.server.writing import Kept, Turns
 

@@ -12,12 +12,12 @@ from search.embed import TEXT_BATCH
 from search.encoder import Encoder, Rows
 from search.errors import UsageError
 from search.images import decode
-from search.server import schemas
+from search.server import answers, requests
 from search.server.bodies import read_body
 from search.server.context import Context
 from search.server.openapi import problems
 from search.server.pictures import Pictures
-from search.server.schemas import Bounded
+from search.server.requests import Bounded
 
 _EXAMPLES = {
     "texts": {"texts": ["two dogs in snow", "a red car"]},
@@ -33,7 +33,7 @@ def router(ctx: Context) -> APIRouter:
 
     @routes.post(
         "/v1/embed",
-        response_model=schemas.Embedded,
+        response_model=answers.Embedded,
         responses=problems(400, 404, 413, 415, 422, 429),
         openapi_extra=ctx.docs.json(model, _EXAMPLES, field_name="request", file_name="image"),
     )
@@ -70,11 +70,11 @@ def router(ctx: Context) -> APIRouter:
 
 
 def sent(
-    pictures: Pictures, sources: Sequence[schemas.ImageSource], files: Sequence[bytes]
+    pictures: Pictures, sources: Sequence[requests.ImageSource], files: Sequence[bytes]
 ) -> list[bytes]:
     """The pictures of a request, those in the JSON first; a file that it names comes once."""
     read = [pictures.read(source, files) for source in sources]
-    named = {source.file for source in sources if isinstance(source, schemas.FileImage)}
+    named = {source.file for source in sources if isinstance(source, requests.FileImage)}
     return read + [data for number, data in enumerate(files) if number not in named]
 
 

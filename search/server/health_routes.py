@@ -8,7 +8,7 @@ from typing import Any
 from fastapi import APIRouter, Response
 from starlette.responses import JSONResponse
 
-from search.server import metrics, schemas
+from search.server import answers, metrics
 from search.server.context import Context
 
 #: Seconds in which the database must answer, for who asks whether it does.
@@ -30,15 +30,15 @@ def router(ctx: Context) -> APIRouter:
         await asyncio.wait([asked], timeout=PATIENCE)
         return asked.done() and not asked.cancelled() and asked.exception() is None
 
-    @routes.get("/healthz", response_model=schemas.Health)
+    @routes.get("/healthz", response_model=answers.Health)
     async def healthz() -> JSONResponse:
         """Whether the server runs at all."""
         return JSONResponse({"service": "twinlens", "version": ctx.version, "status": "ok"})
 
     @routes.get(
         "/readyz",
-        response_model=schemas.Ready,
-        responses={503: {"model": schemas.Ready, "description": "Not yet, or not any more."}},
+        response_model=answers.Ready,
+        responses={503: {"model": answers.Ready, "description": "Not yet, or not any more."}},
     )
     async def readyz() -> JSONResponse:
         """Whether searches would be answered now: the database answers, the model is loaded."""

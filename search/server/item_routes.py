@@ -1,32 +1,53 @@
-"""``/v1/items/{id}``: one stored picture or text, to look at and to take out."""
+"""``/v1/items``: what is stored, listed, or one by one, to look at and to take out."""
 
 from __future__ import annotations
 
-from typing import Any, cast
+from typing import Annotated, Any, cast
 
-from fastapi import APIRouter, Request
+from fastapi import APIRouter, Query, Request
 from starlette.responses import JSONResponse
 
 from search.errors import UsageError
+from search.filters import compile_filter
 from search.item import find_item
-from search.server import schemas
+from search.listing import list_pictures
+from search.query import MAX_QUERY_TEXT
+from search.server import answers
 from search.server.context import Context
 from search.server.library import Served
 from search.server.media import is_id
 from search.server.openapi import problems
-from search.server.parameters import Collection, Id
+from search.server.parameters import After, Collection, Id
 from search.server.problems import Problem
 from search.server.search_routes import addresses
 from search.server.writing import Writable
 
 
 def router(ctx: Context) -> APIRouter:
-    """The routes of single items."""
+    """The routes of what is stored."""
     routes = APIRouter(prefix="/v1/items", tags=["items"])
 
     @routes.get(
+        "",
+        response_model=answers.ItemsListed,
+        responses=problems(400, 404),
+        dependencies=[ctx.need("read", tenants=True)],
+    )
+    async def listed(
+        request: Request,
+        where: Annotated[str, Query(max_length=MAX_QUERY_TEXT, description="A filter.")] = "",
+        after: After = "",
+        collection: Collection = "",
+    ) -> JSONResponse:
+        """The stored pictures that satisfy a filter, in the order of their ids."""
+        index = await ctx.index(request, collection)
+        rows = await ctx.run(_pictures, index, where, after)
+        items = [{"id": row["id"], "path": row["path"]} for row in rows]
+        return JSONResponse({"items": items, "next": items[-1]["id"] if items else ""})
+
+    @routes.get(
         "/{id}",
-        response_model=schemas.Item,
+        response_model=answers.Item,
         responses=problems(400, 404),
         dependencies=[ctx.need("read", tenants=True)],
     )
@@ -39,7 +60,7 @@ def router(ctx: Context) -> APIRouter:
 
     @routes.delete(
         "/{id}",
-        response_model=schemas.Deleted,
+        response_model=answers.Deleted,
         responses=problems(400, 404),
         dependencies=[ctx.need("write", tenants=True)],
     )
@@ -89,6 +110,12 @@ def describe(index: Served, key: str, *, vector: bool = False) -> dict[str, Any]
         (row,) = corpus.get(item.target, [item.id], ["vector"])
         plain["vector"] = [float(value) for value in row["vector"]]
     return plain | addresses(item.image_id, index.collection)
+
+
+def _pictures(index: Served, where: str, after: str) -> list[dict[str, Any]]:
+    corpus = index.engine.corpus
+    expression = compile_filter(where, corpus.fields("images"), corpus.capabilities)
+    return list_pictures(corpus, expression, after)
 
 
 def _unknown(key: str) -> Problem:

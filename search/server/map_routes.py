@@ -12,7 +12,7 @@ from starlette.responses import FileResponse, JSONResponse
 
 from search.corpus import Corpus
 from search.records import ID_LENGTH, Row
-from search.server import schemas
+from search.server import answers, requests
 from search.server.bodies import read_body
 from search.server.context import Context
 from search.server.library import Served
@@ -44,15 +44,15 @@ _MAKING: dict[int | str, dict[str, Any]] = {
 _WANTED = {"two": {"ids": ["0e5751c026e543b2e8ab2eb06099daa1", "0f" * 16]}}
 
 
-class Wanted(schemas.Taken):
+class Wanted(requests.Taken):
     """Pictures to tell of."""
 
     ids: Annotated[list[MapId], Field(max_length=MAX_TOLD)]
-    collection: schemas.CollectionName = None
+    collection: requests.CollectionName = None
     method: Method = "pca"
 
 
-class Told(schemas.Given):
+class Told(answers.Given):
     """A picture: x and y on the map, from -1 to 1, and its caption or its file's name."""
 
     x: float
@@ -60,7 +60,7 @@ class Told(schemas.Given):
     title: str
 
 
-class Pictures(schemas.Given):
+class Pictures(answers.Given):
     """Pictures by id; those that are not stored are left out."""
 
     pictures: dict[str, Told]

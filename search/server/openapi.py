@@ -5,8 +5,10 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from fastapi.openapi.utils import get_openapi
+from pydantic import BaseModel
+from pydantic.json_schema import models_json_schema
 
-from search.server import schemas
+from search.server import answers
 from search.server.auth import COOKIE
 from search.server.problems import MEDIA_TYPE
 
@@ -15,6 +17,7 @@ if TYPE_CHECKING:
 
     from search.server.context import Context
 
+_REFERENCE = "#/components/schemas/{model}"
 _SAID = {
     400: "It makes no sense as asked.",
     401: "A key is needed, or this is none.",
@@ -49,7 +52,7 @@ def describe(app: FastAPI, ctx: Context) -> None:
             components = made.setdefault("components", {})
             described = components.setdefault("schemas", {})
             described.update(ctx.docs.schemas())
-            described["Problem"] = schemas.Problem.model_json_schema()
+            described["Problem"] = answers.Problem.model_json_schema()
             for name in ("HTTPValidationError", "ValidationError"):
                 described.pop(name, None)
             for path in made["paths"].values():
@@ -80,3 +83,50 @@ def _complete(operation: dict[str, Any], keys: bool) -> None:
 def _problem(status: int) -> dict[str, Any]:
     schema = {"$ref": "#/components/schemas/Problem"}
     return {"description": _SAID[status], "content": {MEDIA_TYPE: {"schema": schema}}}
+
+
+class BodyDocs:
+    """Says in the document what ``bodies.read_body`` takes: routes cannot say so by themselves."""
+
+    def __init__(self) -> None:
+        self._models: dict[str, type[BaseModel]] = {}
+
+    def json(
+        self,
+        model: type[BaseModel],
+        examples: dict[str, Any],
+        *,
+        field_name: str = "",
+        file_name: str = "",
+        required: bool = True,
+    ) -> dict[str, Any]:
+        """A route's ``openapi_extra``.
+
+        Args:
+            model: what the JSON is.
+            examples: by what they show.
+            field_name, file_name: see ``read_body``.
+            required: whether there must be a body.
+        """
+        self._models[model.__name__] = model
+        reference = {"$ref": _REFERENCE.format(model=model.__name__)}
+        shown = {name: {"value": value} for name, value in examples.items()}
+        content: dict[str, Any] = {"application/json": {"schema": reference, "examples": shown}}
+        if field_name:
+            files = {"type": "array", "items": {"type": "string", "format": "binary"}}
+            content["multipart/form-data"] = {
+                "schema": {
+                    "type": "object",
+                    "properties": {field_name: reference, file_name: files},
+                    "additionalProperties": False,
+                },
+                "encoding": {field_name: {"contentType": "application/json"}},
+            }
+        return {"requestBody": {"required": required, "content": content}}
+
+    def schemas(self) -> dict[str, Any]:
+        """The models' schemas, for the document's components."""
+        wanted = [(model, "validation") for model in self._models.values()]
+        _, schema = models_json_schema(wanted, ref_template=_REFERENCE)  # type: ignore[arg-type]
+        found: dict[str, Any] = schema.get("$defs", {})
+        return found

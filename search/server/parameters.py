@@ -7,6 +7,7 @@ from typing import Annotated
 from fastapi import Path, Query, Request
 from fastapi.routing import APIRoute
 
+from search.records import MAX_PATH_BYTES
 from search.server.problems import invalid_request
 
 Collection = Annotated[
@@ -21,6 +22,7 @@ Id = Annotated[
         examples=["0e5751c026e543b2e8ab2eb06099daa1"],
     ),
 ]
+After = Annotated[str, Query(max_length=MAX_PATH_BYTES, description="`next` of the page before.")]
 
 
 async def known_fields(request: Request) -> None:

@@ -13,7 +13,7 @@ import numpy as np
 from search.errors import ImageError, UsageError
 from search.fetch import Fetcher, FetchLimits
 from search.query import Id, Image, Not, Part, Plain, Text, Vector
-from search.server import schemas
+from search.server import requests
 from search.server.settings import Settings
 
 
@@ -41,19 +41,19 @@ class Pictures:
             )
         )
 
-    def read(self, source: schemas.ImageSource, files: Sequence[bytes]) -> bytes:
+    def read(self, source: requests.ImageSource, files: Sequence[bytes]) -> bytes:
         """The encoded bytes of a picture.
 
         Raises:
             UsageError: no base64, no such file in the form, or addresses are not allowed.
             ImageError: the address gives no picture.
         """
-        if isinstance(source, schemas.Base64Image):
+        if isinstance(source, requests.Base64Image):
             try:
                 return base64.b64decode(source.base64, validate=True)
             except (binascii.Error, ValueError):
                 raise UsageError("a picture's base64 is none") from None
-        if isinstance(source, schemas.FileImage):
+        if isinstance(source, requests.FileImage):
             if source.file >= len(files):
                 raise UsageError(f"the form has no file {source.file}: it has {len(files)}")
             return files[source.file]
@@ -69,7 +69,7 @@ class Pictures:
 class Asking:
     """A query as it came, with the form's files."""
 
-    query: schemas.Query | None
+    query: requests.Query | None
     files: tuple[bytes, ...] = ()
 
     @property
@@ -90,41 +90,41 @@ class Asking:
         return parts or None
 
 
-def _listed(query: schemas.Query | None) -> list[schemas.PartOrWords]:
+def _listed(query: requests.Query | None) -> list[requests.PartOrWords]:
     if query is None:
         return []
     return list(query) if isinstance(query, list) else [query]
 
 
-def _part(said: schemas.PartOrWords, files: Sequence[bytes], pictures: Pictures) -> Part:
-    if isinstance(said, schemas.NotPart):
+def _part(said: requests.PartOrWords, files: Sequence[bytes], pictures: Pictures) -> Part:
+    if isinstance(said, requests.NotPart):
         inner = _part(said.not_, files, pictures)
         assert not isinstance(inner, Not)
         return Not(inner, said.weight)
     return _plain(said, files, pictures)
 
 
-def _plain(said: str | schemas.Plain, files: Sequence[bytes], pictures: Pictures) -> Plain:
+def _plain(said: str | requests.Plain, files: Sequence[bytes], pictures: Pictures) -> Plain:
     if isinstance(said, str):
         return Text(said)
-    if isinstance(said, schemas.TextPart):
+    if isinstance(said, requests.TextPart):
         return Text(said.text, said.weight)
-    if isinstance(said, schemas.ImagePart):
+    if isinstance(said, requests.ImagePart):
         return Image(pictures.read(said.image, files), said.weight)
-    if isinstance(said, schemas.IdPart):
+    if isinstance(said, requests.IdPart):
         return Id(said.id, said.weight)
     return Vector(np.array(said.vector, dtype=np.float64), said.weight)
 
 
-def _image_of(said: schemas.PartOrWords) -> schemas.ImageSource | None:
-    inner = said.not_ if isinstance(said, schemas.NotPart) else said
-    return inner.image if isinstance(inner, schemas.ImagePart) else None
+def _image_of(said: requests.PartOrWords) -> requests.ImageSource | None:
+    inner = said.not_ if isinstance(said, requests.NotPart) else said
+    return inner.image if isinstance(inner, requests.ImagePart) else None
 
 
-def _has_picture(said: schemas.PartOrWords) -> bool:
+def _has_picture(said: requests.PartOrWords) -> bool:
     return _image_of(said) is not None
 
 
-def _file_of(said: schemas.PartOrWords) -> schemas.FileImage | None:
+def _file_of(said: requests.PartOrWords) -> requests.FileImage | None:
     source = _image_of(said)
-    return source if isinstance(source, schemas.FileImage) else None
+    return source if isinstance(source, requests.FileImage) else None

@@ -14,12 +14,12 @@ from starlette.responses import JSONResponse
 from search.errors import UsageError
 from search.hits import Hit, Hits
 from search.request import Request as Question
-from search.server import schemas
+from search.server import answers, requests
 from search.server.bodies import read_body
 from search.server.context import Context
 from search.server.openapi import problems
 from search.server.pictures import Asking, Pictures
-from search.server.schemas import Bounded
+from search.server.requests import Bounded
 
 #: Hits that are written out at once, for others would have to wait for more.
 SMALL = 50
@@ -52,7 +52,7 @@ def router(ctx: Context) -> APIRouter:
 
     @routes.post(
         "/v1/search",
-        response_model=schemas.Found,
+        response_model=answers.Found,
         responses=problems(400, 404, 409, 413, 415, 422, 429),
         openapi_extra=ctx.docs.json(
             bounded.search, _EXAMPLES, field_name="request", file_name="image"
@@ -95,7 +95,7 @@ def router(ctx: Context) -> APIRouter:
 
     @routes.post(
         "/v1/search/many",
-        response_model=schemas.FoundMany,
+        response_model=answers.FoundMany,
         responses=problems(400, 404, 409, 413, 415, 422, 429),
         openapi_extra=ctx.docs.json(bounded.many, _MANY),
     )
@@ -149,8 +149,8 @@ def _plain(hits: Hits, collection: str) -> dict[str, Any]:
     }
 
 
-def _options(said: schemas.Options) -> dict[str, Any]:
-    return said.model_dump(include=set(schemas.Options.model_fields) - {"collection"})
+def _options(said: requests.Options) -> dict[str, Any]:
+    return said.model_dump(include=set(requests.Options.model_fields) - {"collection"})
 
 
 def _milliseconds(began: float) -> float:

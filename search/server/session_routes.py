@@ -9,7 +9,7 @@ from search.server.bodies import read_body
 from search.server.context import Context
 from search.server.openapi import problems
 from search.server.problems import Problem
-from search.server.schemas import SignIn
+from search.server.requests import SignIn
 
 
 def router(ctx: Context) -> APIRouter:

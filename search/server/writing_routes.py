@@ -1,4 +1,4 @@
-"""``/v1/items``: writing, for those who have what is to be stored, and listing what is.
+"""``/v1/items``: writing, for those who have what is to be stored.
 
 Writes to a collection come one after the other. What was sent of pictures is kept, so that they
 can be shown, until no collection holds them any more.
@@ -9,33 +9,29 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Sequence
 from dataclasses import asdict
-from typing import Annotated, Any, TypeVar, cast
+from typing import Annotated, TypeVar, cast
 
 from fastapi import APIRouter, Query, Request
 from pydantic import Field, create_model
 from starlette.responses import JSONResponse
 
 from search.errors import ModelMismatchError, UsageError
-from search.filters import compile_filter
-from search.listing import list_paths, list_pictures
+from search.listing import list_paths
 from search.models import CATALOGUE
-from search.query import MAX_QUERY_TEXT
 from search.records import MAX_PATH_BYTES, image_id
-from search.server import item_schemas, schemas
+from search.server import answers, writing_schemas
 from search.server.auth import key_of
 from search.server.bodies import read_body
 from search.server.context import Context
-from search.server.item_schemas import ItemIn, ItemsIn
 from search.server.library import Served
 from search.server.openapi import problems
-from search.server.parameters import Collection
+from search.server.parameters import After, Collection
 from search.server.writing import Intake, Writable
+from search.server.writing_schemas import ItemIn, ItemsIn
 from search.store import check_name
 from search.uploads import Forgotten, Upload, Uploaded, UploadedItem
 
 T = TypeVar("T")
-
-After = Annotated[str, Query(max_length=MAX_PATH_BYTES, description="`next` of the page before.")]
 
 
 _ITEM = {"uri": "/photos/a.jpg", "root": "/photos", "captions": ["two dogs"], "file": 0}
@@ -51,7 +47,7 @@ _GONE = {"moved": {"paths": ["/photos/a.jpg"]}}
 
 
 def router(ctx: Context) -> APIRouter:
-    """The routes of writing, and of listing what is stored."""
+    """The routes of writing."""
     routes = APIRouter(tags=["items"])
     writing = [ctx.need("write", tenants=True)]
     turns, kept = ctx.turns, ctx.kept
@@ -71,26 +67,8 @@ def router(ctx: Context) -> APIRouter:
             return await run(work, cast(Writable, index).intake())
 
     @routes.get(
-        "/v1/items",
-        response_model=item_schemas.ItemsListed,
-        responses=problems(400, 404),
-        dependencies=[ctx.need("read", tenants=True)],
-    )
-    async def listed(
-        request: Request,
-        where: Annotated[str, Query(max_length=MAX_QUERY_TEXT, description="A filter.")] = "",
-        after: After = "",
-        collection: Collection = "",
-    ) -> JSONResponse:
-        """The stored pictures that satisfy a filter, in the order of their ids."""
-        index = await ctx.index(request, collection)
-        rows = await ctx.run(_pictures, index, where, after)
-        items = [{"id": row["id"], "path": row["path"]} for row in rows]
-        return JSONResponse({"items": items, "next": items[-1]["id"] if items else ""})
-
-    @routes.get(
         "/v1/files",
-        response_model=item_schemas.PathsListed,
+        response_model=writing_schemas.PathsListed,
         responses=problems(400, 404),
         dependencies=writing,
     )
@@ -107,7 +85,7 @@ def router(ctx: Context) -> APIRouter:
 
     @routes.post(
         "/v1/items",
-        response_model=item_schemas.ItemsDone,
+        response_model=writing_schemas.ItemsDone,
         responses=problems(400, 409, 413, 415, 422, 429),
         dependencies=writing,
         openapi_extra=ctx.docs.json(model, _PUT, field_name="items", file_name="file"),
@@ -169,14 +147,14 @@ def router(ctx: Context) -> APIRouter:
 
     @routes.post(
         "/v1/items/delete",
-        response_model=schemas.Deleted,
+        response_model=answers.Deleted,
         responses=problems(400, 404, 413, 415, 422, 429),
         dependencies=writing,
-        openapi_extra=ctx.docs.json(item_schemas.DeleteIn, _DELETE),
+        openapi_extra=ctx.docs.json(writing_schemas.DeleteIn, _DELETE),
     )
     async def delete(request: Request) -> JSONResponse:
         """Take out paths with all that is below them, or pictures by their ids; files stay."""
-        said = (await read_body(ctx, request, item_schemas.DeleteIn)).said
+        said = (await read_body(ctx, request, writing_schemas.DeleteIn)).said
         if bool(said.paths) == bool(said.ids):
             raise UsageError("name either paths or ids to take out")
 
@@ -190,17 +168,17 @@ def router(ctx: Context) -> APIRouter:
 
     @routes.post(
         "/v1/items/gone",
-        response_model=item_schemas.GoneDone,
+        response_model=writing_schemas.GoneDone,
         responses=problems(400, 404, 413, 415, 422, 429),
         dependencies=writing,
-        openapi_extra=ctx.docs.json(item_schemas.GoneIn, _GONE),
+        openapi_extra=ctx.docs.json(writing_schemas.GoneIn, _GONE),
     )
     async def gone(request: Request) -> JSONResponse:
         """Forget paths that are no longer on the client's disk.
 
         Pictures that have no other path are kept, unless `prune` asks for their removal.
         """
-        said = (await read_body(ctx, request, item_schemas.GoneIn)).said
+        said = (await read_body(ctx, request, writing_schemas.GoneIn)).said
 
         def work(intake: Intake) -> Forgotten:
             done = intake.forget_gone(said.paths, prune=said.prune)
@@ -271,12 +249,6 @@ def _nothing_stored(uploads: Sequence[Upload], dry_run: bool) -> Uploaded:
         status = {"missing": "failed"}
         return Uploaded(tuple(UploadedItem(o.uri, status.get(o.kind, "new")) for o in uploads))
     return Uploaded(wanted=tuple(range(len(uploads))))
-
-
-def _pictures(index: Served, where: str, after: str) -> list[dict[str, Any]]:
-    corpus = index.engine.corpus
-    expression = compile_filter(where, corpus.fields("images"), corpus.capabilities)
-    return list_pictures(corpus, expression, after)
 
 
 def _check_model_name(name: str, ctx: Context) -> None:

@@ -1,4 +1,4 @@
-"""What writing over HTTP takes and gives, and what a listing gives, as pydantic models."""
+"""What writing over HTTP takes and gives, as pydantic models."""
 
 from __future__ import annotations
 
@@ -7,7 +7,8 @@ from typing import Annotated, Literal
 from pydantic import Field, JsonValue
 
 from search.records import MAX_CAPTIONS, MAX_PATH_BYTES, MAX_TEXT_BYTES
-from search.server.schemas import CollectionName, Given, Name, Taken
+from search.server.answers import Given
+from search.server.requests import CollectionName, Name, Taken
 
 #: Paths or ids in one deletion.
 MAX_DELETED = 1_000
@@ -89,20 +90,6 @@ class GoneDone(Given):
 
     removed: list[str]
     missing: int
-
-
-class Listed(Given):
-    """A picture by its id and one of its paths."""
-
-    id: str
-    path: str
-
-
-class ItemsListed(Given):
-    """A page of pictures, in the order of their ids; ``next`` is "" on the last."""
-
-    items: list[Listed]
-    next: str
 
 
 class PathsListed(Given):
