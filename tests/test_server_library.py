@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import json
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -260,7 +261,7 @@ def test_while_a_model_loads_everything_else_answers(two: Path, gated: Gated, ph
         ("/v1/classify", {"labels": ["red", "blue"], "images": [{"base64": picture}]}),
     ] * 4
     with (
-        ThreadPoolExecutor(len(asked) + 1) as pool,
+        ThreadPoolExecutor(len(asked) + 2) as pool,
         served(two, collection="second", warm=False) as client,
         gated.opened_at_last(),
     ):
@@ -268,6 +269,10 @@ def test_while_a_model_loads_everything_else_answers(two: Path, gated: Gated, ph
             pool.submit(client.post, path, json=said | {"collection": "first"})
             for path, said in asked
         ]
+        item = {"uri": "/photos/new.png", "captions": ["new"], "file": 0}
+        written = {"items": json.dumps({"items": [item], "collection": "first"})}
+        green = {"file": (photos / "green.png").read_bytes()}
+        waiting.append(pool.submit(client.post, "/v1/items", data=written, files=green))
         assert gated.entered.wait(10)
         for path, said in asked:
             assert pool.submit(client.post, path, json=said).result(20).status_code == 200
@@ -275,7 +280,7 @@ def test_while_a_model_loads_everything_else_answers(two: Path, gated: Gated, ph
             assert pool.submit(client.get, path).result(20).status_code == 200
         assert not any(one.done() for one in waiting)
         gated.gate.set()
-        assert [one.result(20).status_code for one in waiting] == [200] * len(asked)
+        assert [one.result(20).status_code for one in waiting] == [200] * len(waiting)
 
 
 def test_a_server_is_ready_once_its_model_is_loaded(two: Path, gated: Gated) -> None:

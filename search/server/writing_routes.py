@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from dataclasses import asdict
 from typing import Annotated, TypeVar, cast
 
@@ -15,7 +16,7 @@ from fastapi import APIRouter, Query, Request
 from pydantic import Field, create_model
 from starlette.responses import JSONResponse
 
-from search.errors import ModelMismatchError, UsageError
+from search.errors import CollectionNotFoundError, ModelMismatchError, UsageError
 from search.listing import list_paths
 from search.models import CATALOGUE
 from search.records import MAX_PATH_BYTES, image_id
@@ -129,6 +130,9 @@ def router(ctx: Context) -> APIRouter:
             with kept.keeping(uploads) as new:
                 return intake.put(uploads, **options), new
 
+        if any(one.data is not None for one in uploads):
+            with suppress(CollectionNotFoundError):  # it will be made
+                await ctx.loaded(await ctx.index(request, name))
         heavy = any(one.data is not None or one.captions for one in uploads)
         async with turns.of(name):
             done, new = await (ctx.run_heavy(work) if heavy else ctx.run(work))
