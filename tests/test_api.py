@@ -32,6 +32,16 @@ def test_everything_public_is_listed() -> None:
     assert ours | twinlens._LAZY.keys() | {"__version__"} == set(twinlens.__all__)
 
 
+def test_what_signatures_speak_of_can_be_named() -> None:
+    """``open`` takes an encoder, which has a fingerprint; ``item`` gives what is stored."""
+    from search.encoder import Encoder
+    from search.item import Item
+    from search.models import Fingerprint
+
+    assert (twinlens.Encoder, twinlens.Fingerprint) == (Encoder, Fingerprint)
+    assert twinlens.StoredItem is Item
+
+
 def test_a_name_that_is_not_there_is_an_attribute_error() -> None:
     with pytest.raises(AttributeError, match="module 'twinlens' has no attribute 'serch'"):
         _ = twinlens.serch  # type: ignore[attr-defined]
