@@ -11,7 +11,7 @@ import typer
 import twinlens
 from search.errors import UsageError
 from search.server.settings import DEFAULT_PORT
-from twinlens_cli.options import ModelCollection, Quiet
+from twinlens_cli.options import COLLECTION, ModelCollection, Quiet
 
 
 @dataclass(frozen=True)
@@ -26,6 +26,7 @@ class Held(ModelCollection):
             help="A Milvus Lite path ending in .db, or the address of Milvus. "
             "Default: a file of the user's.",
             show_default=False,
+            rich_help_panel=COLLECTION,
         ),
     ] = None
 
