@@ -58,7 +58,7 @@ class Folder:
     """A folder that the server has under the same path."""
 
     def __init__(self, folder: Path) -> None:
-        self._folder = folder.expanduser().absolute()
+        self._folder = Path(os.path.expanduser(folder)).absolute()
         with self._plainly():
             self._folder.mkdir(parents=True, exist_ok=True)
 

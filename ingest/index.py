@@ -298,7 +298,7 @@ class Index:
         from ingest.exchange import import_corpus
         from ingest.manifest import Manifest
 
-        source = Path(folder).expanduser()
+        source = Path(os.path.expanduser(folder))
         manifest = Manifest.read(source)
         corpus = self._opened.served()
         self._models.declared(manifest.fingerprint, self._opened.fingerprint)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -159,11 +160,11 @@ def resolve(name: str) -> ModelSpec:
     if name.startswith(HUB_PREFIX):
         return ModelSpec(name, "hub", name)
     if name.startswith(DIR_PREFIX):
-        return _resolve_dir(Path(name.removeprefix(DIR_PREFIX)).expanduser())
+        return _resolve_dir(Path(os.path.expanduser(name.removeprefix(DIR_PREFIX))))
     architecture, _, weights = name.partition(":")
-    if name and not weights and Path(name).expanduser().is_dir():
-        return _resolve_dir(Path(name).expanduser())
-    if name and not weights and Path(name).expanduser().is_file():
+    if name and not weights and Path(os.path.expanduser(name)).is_dir():
+        return _resolve_dir(Path(os.path.expanduser(name)))
+    if name and not weights and Path(os.path.expanduser(name)).is_file():
         raise ModelError(
             f"{name} is a checkpoint, but of which architecture? Write it as ARCHITECTURE:{name}, "
             "for example ViT-B-32:" + name
@@ -205,7 +206,7 @@ def _resolve_openclip(architecture: str, weights: str) -> ModelSpec:
         weights = (known or tags)[0]
     if weights in tags:
         return ModelSpec(architecture, weights, f"{architecture}:{weights}")
-    checkpoint = Path(weights).expanduser()
+    checkpoint = Path(os.path.expanduser(weights))
     if checkpoint.is_file():
         digest = f"sha256:{_file_digest(checkpoint)[:16]}"
         source = f"{architecture}:{checkpoint.resolve()}"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import os
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -165,7 +166,7 @@ def read_image(source: str | Path | bytes | PillowImage.Image) -> bytes:
     if isinstance(source, bytes):
         return source
     if isinstance(source, str | Path):
-        path = Path(source).expanduser()
+        path = Path(os.path.expanduser(source))
         try:
             return path.read_bytes()
         except (FileNotFoundError, ValueError):  # a name that no file can have

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import fields
 from pathlib import Path
@@ -386,7 +387,7 @@ def _spelled(name: str) -> str:
     """An id, or a path as the server knows it: it has another current folder."""
     if _is_id(name) or is_server(name):
         return name
-    path = Path(name).expanduser()
+    path = Path(os.path.expanduser(name))
     try:
         return str(path.absolute()) if path.exists() else name
     except (OSError, ValueError):  # a name that no file can have

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Collection
 from dataclasses import dataclass
 from pathlib import Path
@@ -70,4 +71,4 @@ def _by_id(corpus: Corpus, ids: dict[str, str]) -> dict[str, Stored]:
 def _spellings(name: str) -> list[str]:
     if is_server(name) or "\0" in name:
         return [name]
-    return list(dict.fromkeys([name, str(Path(name).expanduser().absolute())]))
+    return list(dict.fromkeys([name, str(Path(os.path.expanduser(name)).absolute())]))

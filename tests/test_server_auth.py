@@ -293,7 +293,7 @@ def test_a_tenant_is_refused_the_metrics_wherever_the_server_listens(
     acme = f"acme:write:{'1' * 16}:acme"
     with twinlens.open(db, model=ColourEncoder(), tenant="acme") as index:
         index.ingest(photos / "red.png")
-    for host, without in (("127.0.0.1", 200), ("0.0.0.0", 401)):  # noqa: S104
+    for host, without in (("127.0.0.1", 200), ("0.0.0.0", 401)):
         with serving(db, keys=(READ, acme), host=host, hosts=("127.0.0.1",)) as client:
             assert client.get("/metrics").status_code == without
             assert client.get("/metrics", headers=bearer(READ)).status_code == 200

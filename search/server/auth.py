@@ -136,7 +136,7 @@ def read_keys(path: str | os.PathLike[str] | None = None) -> tuple[str, ...]:
     entries = os.environ.get(ENVIRONMENT, "").split(";")
     if path is not None:
         try:
-            entries += Path(path).expanduser().read_text(encoding="utf-8").splitlines()
+            entries += Path(os.path.expanduser(path)).read_text(encoding="utf-8").splitlines()
         except (OSError, ValueError) as error:
             reason = getattr(error, "strerror", None) or "it is not UTF-8"
             raise UsageError(f"the keys in {path} cannot be read: {reason}") from error

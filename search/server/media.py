@@ -67,7 +67,7 @@ class Media:
         max_pixels: int = MAX_PIXELS,
         queue: int = QUEUE,
     ) -> None:
-        folder = folder.expanduser().absolute()  # ``read_file`` takes no other
+        folder = Path(os.path.expanduser(folder)).absolute()  # ``read_file`` takes no other
         self._cache = FolderCache(folder / "thumbnails", limit)
         self._originals = folder / "originals"
         self._read = read

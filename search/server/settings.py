@@ -144,7 +144,7 @@ class Settings:
             if name in settings:
                 settings[name] = tuple(settings[name])
         if "media" in settings:
-            settings["media"] = Path(settings["media"]).expanduser()
+            settings["media"] = Path(os.path.expanduser(settings["media"]))
         return cls(**settings)
 
     @cached_property
