@@ -63,7 +63,7 @@ def test_they_are_stored_and_found_without_encoding_anything(
     report = index.ingest(retrieval, embeddings_model=encoder.fingerprint)
     assert (report.images, report.texts) == (3, 3)
     assert (encoder.images_seen, encoder.texts_seen) == (0, 0)
-    best = index.search("blue", limit=1)[0]
+    best = index.search(encoder.texts(["blue"])[0], limit=1)[0]
     assert best.path == "https://a.example/blue.jpg"
     assert best.captions == ("a blue thing",)
     assert best.metadata["similarity"] == pytest.approx(0.3)
