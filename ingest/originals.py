@@ -11,7 +11,9 @@ from pathlib import Path
 from ingest.sample import Item, Sample
 from ingest.sources import open_sources
 from ingest.sources.patterns import is_address
+from ingest.sources.tar import is_tar
 from ingest.sources.urls import Fetch, is_url, no_fetch
+from ingest.sources.zips import is_zip
 from search.errors import ImageError, SourceError, UsageError
 from search.originals import read_file
 
@@ -43,7 +45,7 @@ class Originals:
             ImageError: there is no such picture any more, or it can never be had.
             OSError: it cannot be had now.
         """
-        if is_url(path):
+        if is_url(path) and not _is_packed(path):
             return self._fetch(path)
         if is_address(path):
             raise ImageError("is not on this machine")
@@ -106,6 +108,12 @@ class _Container:
         except (SourceError, UsageError) as error:
             raise ImageError(str(error)) from error
         return None
+
+
+def _is_packed(address: str) -> bool:
+    """Whether an address names a member of an archive, which nobody serves by itself."""
+    archive, _, member = address.partition("!")
+    return bool(member) and (is_tar(archive) or is_zip(archive))
 
 
 def _container_of(path: str) -> Path | None:

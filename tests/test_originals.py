@@ -114,8 +114,9 @@ def test_addresses(tmp_path: Path) -> None:
     )
     with pytest.raises(ConnectionError):
         Originals()("http://example.org/a.png")
-    with pytest.raises(ImageError, match="not on this machine"):
-        Originals()("s3://bucket/shard.tar!a.png")
+    for packed in ("s3://bucket/shard.tar!a.png", "https://example.org/photos.zip!a.png"):
+        with pytest.raises(ImageError, match="not on this machine"):
+            Originals(lambda url: url.encode())(packed)
 
 
 @pytest.mark.parametrize(

@@ -164,7 +164,7 @@ def ingest(
                 )
             if not quiet:
                 print(_summary(outcome, index), flush=True)
-            print_failures(outcome)
+            print_failures(outcome, hint=": --report FILE lists them all")
             return outcome
 
         if not watch:

@@ -30,12 +30,13 @@ PAGE = 100
 NOTHING_CLOSE = "nothing close: the best hits are no nearer than chance"
 
 
-def print_failures(outcome: IngestReport | ReindexReport) -> None:
+def print_failures(outcome: IngestReport | ReindexReport, *, hint: str = "") -> None:
+    """Say what failed, the first of it one by one; ``hint`` is how to see the rest."""
     for failure in outcome.failed[:LISTED]:
         print(f"failed: {failure.uri}: {failure.reason}", file=sys.stderr)
     if outcome.failed_count > LISTED:
         more = outcome.failed_count - LISTED
-        print(f"... and {more:,} more: --report FILE lists them all", file=sys.stderr)
+        print(f"... and {more:,} more{hint}", file=sys.stderr)
 
 
 def print_preview(preview: Preview) -> None:
