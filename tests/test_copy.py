@@ -129,6 +129,7 @@ def test_one_that_broke_off_is_gone_on_with(
     """After some rows of some collections: nothing is served, and what is there stays."""
     db, name = target
     monkeypatch.setattr(ingest.copy, "PAGE", 4)
+    monkeypatch.setattr(ingest.copy, "LITE_PAGE", 4)
     insert, left = Corpus.insert, written
 
     def counted(corpus: Corpus, kind: Any, rows: Any) -> None:
