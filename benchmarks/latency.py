@@ -91,14 +91,13 @@ def measure(store: Store, corpus: Corpus, queries: np.ndarray) -> None:
         )  # fmt: skip
 
     index = twinlens.Index(store, NAME, model=_Silent(corpus.fingerprint))
-    engine = index.engine
     for query in queries[:20]:
         raw(query[None])
-        engine.search(query, limit=LIMIT)
+        index.search(query, limit=LIMIT)
     ours, milvus = [], []
     for number, query in enumerate(queries):
         pair = [
-            (ours, lambda query=query: engine.search(query, limit=LIMIT)),
+            (ours, lambda query=query: index.search(query, limit=LIMIT)),
             (milvus, lambda query=query: raw(query[None])),
         ]
         for times, call in pair if number % 2 else reversed(pair):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable
 from functools import partial
 from typing import TypeVar
@@ -16,6 +17,8 @@ from search.models import Fingerprint
 from search.store import Store
 
 T = TypeVar("T")
+#: Seconds for which a search takes what is held to be there still: looking would cost each a call.
+FRESH = 2.0
 
 
 class Opened:
@@ -41,6 +44,8 @@ class Opened:
         self.tenant = tenant
         self.corpus: Corpus | None = None
         self._engine: SearchEngine | None = None
+        #: When what is held was last seen.
+        self._seen = 0.0
         self.served()
 
     def existing(self) -> Corpus:
@@ -53,6 +58,7 @@ class Opened:
         corpus = self.corpus
         if corpus is None or not corpus.is_there():
             corpus = self._take(self.store.corpus(self.name, self.tenant))
+        self._seen = time.monotonic()
         return corpus
 
     def served(self) -> Corpus | None:
@@ -95,7 +101,9 @@ class Opened:
 
     def ask(self, question: Callable[[SearchEngine], T]) -> T:
         """Ask the engine; once more where the collection was taken away beneath it."""
-        held = self.existing()
+        held = self.corpus
+        if held is None or time.monotonic() - self._seen > FRESH:
+            held = self.existing()
         try:
             return question(self.engine())
         except StoreError:

@@ -39,6 +39,12 @@ def place(backend: str) -> Iterator[tuple[str, str]]:
         store.drop(name)
 
 
+@pytest.fixture(autouse=True)
+def wary(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Every search looks whether what is held is there still."""
+    monkeypatch.setattr("search.opened.FRESH", 0.0)
+
+
 @pytest.fixture
 def one(photos: Path, tmp_path: Path) -> Path:
     """A folder with a single picture."""
@@ -99,6 +105,24 @@ def test_what_was_made_again_is_asked_with_the_model_it_has_now(
             another.ingest(one)
         assert alice.search("red")[0].path.endswith("red.png")
         assert (encoder.texts_seen, other.texts_seen > 0) == (asked, True)
+
+
+def test_searches_that_follow_one_another_look_once(
+    index: twinlens.Index, photos: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    index.ingest(photos)
+    looked = []
+    is_there = Corpus.is_there
+    monkeypatch.setattr(Corpus, "is_there", lambda self: looked.append(1) or is_there(self))
+    monkeypatch.setattr("search.opened.FRESH", 60.0)
+    index.search("red")
+    looked.clear()
+    for colour in ("red", "green", "blue"):
+        assert index.search(colour)[0].captions == (f"a {colour} picture",)
+    assert not looked
+    monkeypatch.setattr("search.opened.FRESH", 0.0)
+    index.search("red")
+    assert looked
 
 
 def test_a_writer_notices_that_the_collection_was_made_again(
