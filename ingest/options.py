@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, TypedDict, Unpack, cast
 
 from search.layout import OPTIONS as LAYOUT
 from search.layout import Layout, LayoutOptions
-from search.options import check_options
+from search.options import check_options, says_something
 
 if TYPE_CHECKING:
     from ingest.sample import Item
@@ -64,7 +64,7 @@ def split_options(options: IngestOptions) -> tuple[Layout, SourceOptions]:
     Raises:
         UsageError: there is no such option, or it cannot be that.
     """
-    check_options(options, {**SOURCE, **LAYOUT}, unset=("", None), beside=RUN)
+    check_options(options, {**SOURCE, **LAYOUT}, unset=True, beside=RUN)
     layout = {key: value for key, value in options.items() if key in LayoutOptions.__annotations__}
     source = {key: value for key, value in options.items() if key not in layout}
     return Layout().changed(**cast(LayoutOptions, layout)), cast(SourceOptions, source)
@@ -84,19 +84,20 @@ def open_items(
         UsageError: a path does not exist, or there is no such option.
         SourceError: a file cannot be read.
     """
-    check_options(options, SOURCE)
+    check_options(options, SOURCE, unset=True)
     from ingest.sources import FileFilter, open_sources
     from search.fetch import Fetcher, FetchLimits
 
-    networks = tuple(options.get("allow_networks", ()))
+    said = cast(SourceOptions, {key: one for key, one in options.items() if says_something(one)})
+    networks = tuple(said.get("allow_networks", ()))
     return open_sources(
         paths,
-        options.get("captions"),
-        files=FileFilter(tuple(options.get("include", ())), tuple(options.get("exclude", ()))),
-        image_column=options.get("image_column", ""),
-        caption_column=options.get("caption_column", ""),
+        said.get("captions"),
+        files=FileFilter(tuple(said.get("include", ())), tuple(said.get("exclude", ()))),
+        image_column=said.get("image_column", ""),
+        caption_column=said.get("caption_column", ""),
         fetch=Fetcher(FetchLimits(networks=networks)).fetch,
-        refresh=options.get("refresh", False),
+        refresh=said.get("refresh", False),
         embeddings=embeddings,
     )
 

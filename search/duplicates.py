@@ -14,6 +14,7 @@ from search.corpus import Corpus
 from search.encoder import Rows
 from search.errors import UsageError
 from search.expressions import quote
+from search.options import is_number
 from search.records import Row
 
 Numbers = npt.NDArray[np.int64]
@@ -78,8 +79,7 @@ def duplicates(corpus: Corpus, threshold: float = THRESHOLD, expression: str = "
     Raises:
         UsageError: the threshold is out of range.
     """
-    number = isinstance(threshold, int | float) and not isinstance(threshold, bool)
-    if not number or not 0 < threshold <= 1:
+    if not is_number(threshold) or not 0 < threshold <= 1:
         raise UsageError(f"the threshold is above 0 and at most 1, not {threshold!r}")
     dim = corpus.fingerprint.dim
     with tempfile.TemporaryFile() as file:

@@ -9,7 +9,7 @@ from typing import TypedDict, Unpack
 from search import ann
 from search.capabilities import Capabilities
 from search.errors import UnsupportedError, UsageError
-from search.options import check_options
+from search.options import check_options, says_something
 
 #: How vectors can be stored. bfloat16 is not among them: as large as float16, and of unit vectors'
 #: numbers it keeps three bits less. For 8 bits a number there are indexes: IVF_SQ8, HNSW_SQ.
@@ -84,8 +84,8 @@ class Layout:
         Raises:
             UsageError: there is no such option, or it cannot be that.
         """
-        given = {name: value for name, value in options.items() if value not in ("", None)}
-        check_options(options, OPTIONS, unset=("", None))
+        given = {name: value for name, value in options.items() if says_something(value)}
+        check_options(options, OPTIONS, unset=True)
         # "auto" asks for what is best, whatever that is.
         asked = {name for name in given if (name, given[name]) != ("index", ann.AUTO)}
         return replace(self, **given, asked=self.asked | asked)  # type: ignore[arg-type]

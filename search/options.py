@@ -20,11 +20,21 @@ KINDS: Mapping[type, str] = {
 }
 
 
+def is_number(value: object) -> bool:
+    """Whether it is a number, Python's or numpy's; True and False are none."""
+    return isinstance(value, Real) and not isinstance(value, bool)
+
+
+def says_something(value: object) -> bool:
+    """Whether an option's value says anything; "" and None do not."""
+    return value is not None and not (isinstance(value, str) and value == "")
+
+
 def check_options(
     given: Mapping[str, object],
     known: Mapping[str, type],
     *,
-    unset: Collection[object] = (),
+    unset: bool = False,
     beside: Collection[str] = (),
 ) -> None:
     """Raise ``UsageError`` for an option that there is not, and for a value that it cannot have.
@@ -34,7 +44,7 @@ def check_options(
     Args:
         given: the options with their values.
         known: those there are, each with one of ``KINDS``.
-        unset: values that any may have, since they say nothing.
+        unset: whether any may have a value that says nothing.
         beside: what else can be given, for the message.
     """
     names = sorted([*known, *beside])
@@ -44,7 +54,9 @@ def check_options(
             meant = f": did you mean {near[0]!r}?" if near else "."
             raise UsageError(f"there is no option {name!r}{meant} There are {', '.join(names)}")
     for name, value in given.items():
-        if value not in unset and not _is_a(value, known[name]):
+        if unset and not says_something(value):
+            continue
+        if not _is_a(value, known[name]):
             shown = repr(value)[:60]
             raise UsageError(f"{name} is {KINDS[known[name]]}, not {shown}")
 
@@ -53,7 +65,7 @@ def _is_a(value: object, kind: type) -> bool:
     if kind is int:
         return isinstance(value, Integral) and not isinstance(value, bool)
     if kind is float:
-        return isinstance(value, Real) and not isinstance(value, bool)
+        return is_number(value)
     if kind is list:
         listed = isinstance(value, Collection) and not isinstance(value, str | bytes)
         return listed and all(isinstance(one, str) for one in cast("Collection[object]", value))

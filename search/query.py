@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from search.errors import ImageError, UsageError
+from search.options import is_number
 
 if TYPE_CHECKING:
     from PIL import Image as PillowImage
@@ -192,9 +193,8 @@ def _part(asked: object) -> Part:
     raise UsageError(f"a query is words, a picture or a vector, not {type(asked).__name__}")
 
 
-def _check_weight(weight: object) -> None:
-    number = isinstance(weight, int | float) and not isinstance(weight, bool)
-    if not number or not 0 < float(weight) <= MAX_WEIGHT:  # type: ignore[arg-type]
+def _check_weight(weight: float) -> None:
+    if not is_number(weight) or not 0 < float(weight) <= MAX_WEIGHT:
         raise UsageError(f"a weight is above 0 and at most {MAX_WEIGHT:g}, not {weight!r}")
 
 

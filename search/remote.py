@@ -295,9 +295,9 @@ def _options(request: Request) -> dict[str, Any]:
         "offset": request.offset,
         "where": request.where,
         "mode": request.mode,
-        "min_score": float(request.min_score),
-        "min_relevance": float(request.min_relevance),
-        "collapse": None if request.collapse is None else float(request.collapse),
+        "min_score": request.min_score,
+        "min_relevance": request.min_relevance,
+        "collapse": request.collapse,
     }
 
 

@@ -128,9 +128,9 @@ class Request:
             offset=int(offset),
             where=options.get("where", ""),
             mode=mode,
-            min_score=min_score,
-            min_relevance=min_relevance,
-            collapse=collapse,
+            min_score=float(min_score),
+            min_relevance=float(min_relevance),
+            collapse=None if collapse is None else float(collapse),
             cursor=cursor,
         )
 

@@ -76,6 +76,7 @@ def test_only_what_a_filter_lets_through(stored: twinlens.Index) -> None:
 def test_a_lower_threshold_joins_more(stored: twinlens.Index) -> None:
     groups = stored.duplicates(0.001)
     assert max(len(group.copies) for group in groups) > 3
+    assert stored.duplicates(np.float32(0.001)) == groups
 
 
 @pytest.mark.parametrize("threshold", [0, -1, 1.1, float("nan"), "x", True])

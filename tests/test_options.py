@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import inspect
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import pytest
@@ -18,6 +18,7 @@ from search.client import Wire
 from search.errors import UsageError
 from search.layout import Layout, LayoutOptions
 from search.options import check_options
+from search.query import Not, Text
 from search.request import Request, SearchOptions
 
 NAN = float("nan")
@@ -74,7 +75,13 @@ def test_numpys_numbers_are_numbers() -> None:
         "dog", limit=np.int64(5), min_score=np.float32(0.5), collapse=None, like=np.array(["a"])
     )
     assert (request.limit, request.min_score, request.collapse) == (5, 0.5, None)
-    assert type(request.limit) is int
+    assert (type(request.limit), type(request.min_score)) == (int, float)
+    assert type(Request.of("dog", collapse=np.float32(0.5)).collapse) is float
+    for weight in (np.float32(2), np.int64(2)):
+        assert [Text("dog", weight).weight, Not("cat", weight).weight] == [2, 2]
+    for weight in (np.float32("nan"), np.int64(0), np.bool_(True)):
+        with pytest.raises(UsageError, match="a weight is above 0"):
+            Text("dog", weight)
 
 
 @pytest.mark.parametrize(
@@ -113,6 +120,12 @@ def test_what_says_nothing_is_taken(photos: Path) -> None:
     layout, source = split_options(said)
     assert layout == Layout()
     assert len(list(open_items([photos], **source))) == 8
+    unsaid = dict.fromkeys(("include", "exclude", "image_column", "refresh", "allow_networks"))
+    _, source = split_options(cast("IngestOptions", unsaid))
+    assert len(list(open_items([photos], **source))) == 8
+    globs = np.array(["red.*", "blue.*"])
+    _, source = split_options(cast("IngestOptions", {"include": globs}))
+    assert len(list(open_items([photos], **source))) == 2
 
 
 def test_a_reindex_with_options_that_are_none(index: twinlens.Index, photos: Path) -> None:
