@@ -297,7 +297,7 @@ def test_a_server_whose_model_cannot_be_loaded_says_so_and_tries_again(
 ) -> None:
     monkeypatch.setattr(app_module, "WARM_AGAIN", 0.2)
     gated.gate.set()
-    gated.fails = [ModelError("not now")] * 3
+    gated.fails = [ModelError("not now"), RuntimeError("out of memory"), ModelError("not now")]
     with served(two, collection="first") as client:
         until(lambda: client.get("/readyz").json()["status"] == "no model")
         until(lambda: client.get("/readyz").json()["status"] == "ok")

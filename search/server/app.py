@@ -13,7 +13,7 @@ from fastapi import Depends, FastAPI
 from starlette.middleware import Middleware
 from starlette.middleware.cors import CORSMiddleware
 
-from search.errors import TwinlensError
+from search.address import first_line
 from search.originals import Read, read_file
 from search.server import (
     classify_routes,
@@ -161,10 +161,11 @@ async def _warm(ctx: Context) -> None:
             if loading is not None:
                 await asyncio.shield(asyncio.wrap_future(loading))
             ctx.state.warming = ""
-        except TwinlensError as error:
-            if str(error) != told:
-                told = str(error)
-                log.warning("%s", error)
+        except Exception as error:  # noqa: BLE001 - torch has many, of a full device for one
+            said = first_line(error)
+            if said != told:
+                told = said
+                log.warning("%s", said)
             ctx.state.warming = "cannot be loaded"
             await asyncio.sleep(WARM_AGAIN)
 
