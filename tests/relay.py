@@ -60,8 +60,17 @@ class Relay:
             self._threads.append(threading.Thread(target=self._serve, args=(near,)))
             self._threads[-1].start()
 
-    def _serve(self, near: socket.socket) -> None:
-        with near, contextlib.suppress(OSError), socket.create_connection(self._to) as far:
+    def _greet(self, near: socket.socket) -> socket.socket:
+        """A new connection, as it is spoken on."""
+        return near
+
+    def _serve(self, raw: socket.socket) -> None:
+        with (
+            raw,
+            contextlib.suppress(OSError),
+            self._greet(raw) as near,
+            socket.create_connection(self._to) as far,
+        ):
             self._ends |= {near, far}
             if self._stopped.is_set():
                 return
@@ -95,5 +104,6 @@ def _hand_on(source: socket.socket, to: socket.socket) -> None:
 
 
 def _shut(end: socket.socket) -> None:
+    """End a connection; whoever reads from it is woken. TLS or not, there is no good-bye."""
     with contextlib.suppress(OSError):
-        end.shutdown(socket.SHUT_RDWR)
+        socket.socket.shutdown(end, socket.SHUT_RDWR)

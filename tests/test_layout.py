@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import socket
 import ssl
-import threading
 import uuid
 from collections.abc import Iterator
 from pathlib import Path
@@ -15,6 +14,7 @@ import pytest
 from conftest import ColourEncoder
 from hypothesis import given
 from hypothesis import strategies as st
+from relay import Relay
 
 import twinlens
 from search.address import Address
@@ -264,76 +264,23 @@ def test_a_home_that_there_is_none_of_is_a_name() -> None:
     assert Address.parse("~nobody-here/photos.db").uri == f"{Path.cwd()}/~nobody-here/photos.db"
 
 
-class Proxy:
+class Proxy(Relay):
     """Takes TLS off, and hands on to a server without; asks for certificates where told to."""
 
     def __init__(self, to: int, folder: Path, *, mutual: bool) -> None:
-        self._to = ("127.0.0.1", to)
         self._context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
         self._context.load_cert_chain(folder / "server.pem", folder / "server.key")
         self._context.set_alpn_protocols(["h2"])
         if mutual:
             self._context.verify_mode = ssl.CERT_REQUIRED
             self._context.load_verify_locations(folder / "ca.pem")
-        self._ends: set[socket.socket] = set()
-        self._closing = threading.Event()
-        self._threads: list[threading.Thread] = []
-        self._listener = socket.create_server(("127.0.0.1", 0))
-        self.port = self._listener.getsockname()[1]
-        self._accepting = threading.Thread(target=self._accept)
-        self._accepting.start()
+        super().__init__(("127.0.0.1", to))
 
-    def close(self) -> None:
-        """End every connection, and wait for it: a client may be connecting again right now."""
-        self._listener.shutdown(socket.SHUT_RDWR)  # closing alone would not wake who accepts
-        self._accepting.join()
-        self._listener.close()
-        self._closing.set()
-        for end in list(self._ends):
-            _shut(end)
-        for thread in self._threads:
-            thread.join()
-
-    def _accept(self) -> None:
-        while True:
-            try:
-                raw, _ = self._listener.accept()
-            except OSError:
-                return
-            self._threads.append(threading.Thread(target=self._serve, args=(raw,)))
-            self._threads[-1].start()
-
-    def _serve(self, raw: socket.socket) -> None:
-        raw.settimeout(2)  # for the handshake, which nobody else could end
-        with (
-            raw,
-            contextlib.suppress(OSError),
-            self._context.wrap_socket(raw, server_side=True) as near,
-            socket.create_connection(self._to) as far,
-        ):
-            near.settimeout(None)
-            far.settimeout(None)
-            self._ends |= {near, far}
-            if self._closing.is_set():
-                return
-            back = threading.Thread(target=self._hand_on, args=(far, near))
-            back.start()
-            self._hand_on(near, far)
-            back.join()
-
-    @staticmethod
-    def _hand_on(source: socket.socket, to: socket.socket) -> None:
-        with contextlib.suppress(OSError):
-            while data := source.recv(65_536):
-                to.sendall(data)
-        _shut(to)
-        _shut(source)
-
-
-def _shut(end: socket.socket) -> None:
-    """End a connection; whoever reads from it is woken. TLS or not, there is no good-bye."""
-    with contextlib.suppress(OSError):
-        socket.socket.shutdown(end, socket.SHUT_RDWR)
+    def _greet(self, near: socket.socket) -> socket.socket:
+        near.settimeout(2)  # for the handshake, which nobody else could end
+        plain = self._context.wrap_socket(near, server_side=True)
+        plain.settimeout(None)
+        return plain
 
 
 @pytest.fixture(scope="module")
@@ -386,7 +333,7 @@ def proxy(
     address = lite.client._config.address
     made = Proxy(int(address.rpartition(":")[2]), certificates, mutual=request.param)
     yield made.port, request.param
-    made.close()
+    made.stop()
 
 
 @pytest.fixture
