@@ -49,10 +49,12 @@ class Text:
 class Image:
     """A picture to look for: a path, its encoded bytes, or a Pillow image."""
 
-    source: str | Path | bytes | PillowImage.Image = field(repr=False)
+    source: str | os.PathLike[str] | bytes | PillowImage.Image = field(repr=False)
     weight: float = 1.0
 
     def __post_init__(self) -> None:
+        if isinstance(self.source, os.PathLike):
+            object.__setattr__(self, "source", Path(self.source))
         _check_weight(self.weight)
 
 
@@ -162,11 +164,11 @@ def words_of(parts: Sequence[Part]) -> str:
     return " ".join(_unicode(part.text) for part in parts if isinstance(part, Text))
 
 
-def read_image(source: str | Path | bytes | PillowImage.Image) -> bytes:
+def read_image(source: str | os.PathLike[str] | bytes | PillowImage.Image) -> bytes:
     """The encoded bytes of a query picture."""
     if isinstance(source, bytes):
         return source
-    if isinstance(source, str | Path):
+    if isinstance(source, str | os.PathLike):
         path = Path(os.path.expanduser(source))
         try:
             return path.read_bytes()

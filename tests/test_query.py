@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import os
 from collections.abc import Callable
 from pathlib import Path
 
@@ -96,7 +97,8 @@ def test_a_picture_is_the_same_however_it_is_given(
 ) -> None:
     path = paint("blue")
     expected = one(Image(path), encoder)
-    for source in (str(path), path.read_bytes(), Pillow.open(path)):
+    (entry,) = os.scandir(path.parent)
+    for source in (str(path), path.read_bytes(), Pillow.open(path), entry):
         np.testing.assert_array_equal(one(Image(source), encoder), expected)
 
 
