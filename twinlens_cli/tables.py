@@ -141,7 +141,7 @@ def print_evaluations(
     for missing in found[0].missing[:LISTED]:
         print(f"failed: {missing}", file=sys.stderr)
     if found[0].missing_count > LISTED:
-        print(f"... and {found[0].missing_count - LISTED} more", file=sys.stderr)
+        print(f"... and {found[0].missing_count - LISTED:,} more", file=sys.stderr)
     if as_json:
         return found
     first = found[0]
