@@ -144,9 +144,8 @@ class Pipeline:
             except BaseException:
                 pool.shutdown(wait=False, cancel_futures=True)
                 raise
-        return patiently(self._tidy) if self._part is None else Tidied(0, 0)
-
-    def _tidy(self) -> Tidied:
+        if self._part is not None:
+            return Tidied(0, 0)
         self._ledger.mark_gone(self._roots)
         return tidy(self._corpus, self._ledger, prune=self._prune)
 

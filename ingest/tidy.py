@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
+from functools import partial
 
 from ingest.changes import Ledger
 from ingest.reconcile import reconcile
+from ingest.writer import patiently
 from search.corpus import Corpus
 from search.errors import UsageError
 from search.expressions import begins, quote
@@ -31,10 +33,12 @@ def tidy(corpus: Corpus, ledger: Ledger, *, prune: bool) -> Tidied:
     A file that now holds another picture gives up the one it held. A moved file's old path is
     forgotten, since the picture has its new one. A path that is gone altogether keeps its picture
     unless ``prune`` says otherwise: a disk that is not mounted must not cost anything.
+
+    A Milvus that is away is waited for, page by page: what is done is counted.
     """
-    removed, missing = len(tidy_replaced(corpus)), 0
+    removed, missing = len(patiently(partial(tidy_replaced, corpus))), 0
     for paths in ledger.gone(_BATCH):
-        done = forget_gone(corpus, paths, ledger.is_gone, prune=prune)
+        done = patiently(partial(forget_gone, corpus, paths, ledger.is_gone, prune=prune))
         removed += len(done.pictures)
         missing += done.missing
     return Tidied(removed, missing)

@@ -7,6 +7,7 @@ import os
 import shutil
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import Any
 
 import pytest
 from conftest import COLOURS, ColourEncoder
@@ -15,6 +16,7 @@ from PIL import Image
 import twinlens
 from ingest import tidy
 from search.corpus import Corpus
+from search.errors import StoreUnreachableError
 from search.records import Row
 
 Paint = Callable[..., Path]
@@ -215,6 +217,27 @@ def test_pictures_that_were_replaced_are_given_up_page_by_page(
     assert (sum(pages), max(pages)) == (7, 2)
     info = either.info()
     assert (info.images, info.files) == (8, 8)
+
+
+def test_what_was_pruned_before_milvus_went_away_is_counted(
+    index: twinlens.Index, photos: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    index.ingest(photos)
+    for name in ("red", "green", "blue", "white"):
+        (photos / f"{name}.png").unlink()
+    forget, pages = tidy.forget_gone, []
+
+    def away_once(*args: Any, **options: Any) -> Any:
+        pages.append(1)
+        if len(pages) == 2:
+            raise StoreUnreachableError("nobody answers")
+        return forget(*args, **options)
+
+    monkeypatch.setattr(tidy, "_BATCH", 2)
+    monkeypatch.setattr(tidy, "forget_gone", away_once)
+    assert index.ingest(photos, prune=True).removed == 4
+    assert len(pages) == 3
+    assert index.info().images == len(COLOURS) - 4
 
 
 def test_a_disk_that_fails_does_not_say_that_a_picture_is_gone(
