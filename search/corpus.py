@@ -304,10 +304,13 @@ class Corpus:
 
     def _hit(self, hit: Any) -> Row:
         """What a search found, as it was written, with its id."""
-        entity = {name: value for name, value in hit["entity"].items() if name != "id"}
+        key = hit["id"]
         if not self._scope.divided:
-            return {**plain(entity), "id": hit["id"]}
-        return {**self._read({**entity, KEY: hit.id}), "id": self._scope.own(hit.id)}
+            row = plain(hit["entity"])
+            row["id"] = key
+            return row
+        entity = {name: value for name, value in hit["entity"].items() if name != "id"}
+        return {**self._read({**entity, KEY: key}), "id": self._scope.own(key)}
 
     def scan(
         self,

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Hashable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Unpack
 
 import numpy as np
@@ -307,13 +308,11 @@ class SearchEngine:
             )
             if relevance >= request.min_relevance and score >= request.min_score
         ]
-        cursor = ""
+        cursor: str | Callable[[], str] = ""
         # Scores fall from hit to hit: behind one that was left out there is none to show.
         all_kept = len(judged) == len(shown)
         if after is not None and request.mode == "dense" and not after.done and all_kept:
-            cursor = after.page(
-                asked.row, asked.asker, asked.fused, _searched(request), asked.prepared.excluded
-            ).encode()
+            cursor = partial(_cursor, after, asked)
         first = not request.offset and asked.prepared.page is None and request.mode != "text"
         nothing = first and calibration.nothing_close(asked.row, max(scores))
         return Hits(judged, nothing_close=nothing, cursor=cursor)
@@ -323,6 +322,13 @@ class SearchEngine:
         if not where.strip():
             return ""
         return compile_filter(where, self.corpus.fields(kind), self.corpus.capabilities)
+
+
+def _cursor(walk: Walk, asked: Asked) -> str:
+    """What to ask the page after a walk with."""
+    return walk.page(
+        asked.row, asked.asker, asked.fused, _searched(asked.request), asked.prepared.excluded
+    ).encode()
 
 
 def _fields(kind: Target) -> list[str]:

@@ -2,19 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from types import MappingProxyType
 from typing import Any
 
 from search.records import IMAGE_FIELDS, TEXT_FIELDS, Row, Scalar, Target
 
-_FIXED: Mapping[Target, frozenset[str]] = {
-    "images": frozenset({*IMAGE_FIELDS, "vector", "words", "sparse"}),
-    "texts": frozenset({*TEXT_FIELDS, "vector", "words", "sparse"}),
+#: Columns that a hit has in its metadata, beside the fields that have none.
+_SHOWN = frozenset({"relative_path", "width", "height", "bytes", "mtime", "format"})
+#: All others, which are attributes of a hit, or nobody's business.
+_HIDDEN: Mapping[Target, frozenset[str]] = {
+    "images": frozenset({*IMAGE_FIELDS, "vector", "words", "sparse"}) - _SHOWN,
+    "texts": frozenset({*TEXT_FIELDS, "vector", "words", "sparse"}) - _SHOWN,
 }
-#: Fields of a row that a hit brings, beside those that have a column of their own.
-_SHOWN = ("relative_path", "width", "height", "bytes", "mtime", "format")
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,25 +60,36 @@ class Hits(list[Hit]):
         nothing_close: the best of all is no nearer than what a query without meaning finds. Not
             known, and so ``False``, where the nearest were passed over by an offset or a cursor,
             or words alone were looked for.
-        cursor: what to ask the next page with; "" where there is none: nothing is left, an offset
-            was given, or the mode is not dense.
     """
 
     def __init__(
-        self, hits: Iterable[Hit] = (), *, nothing_close: bool = False, cursor: str = ""
+        self,
+        hits: Iterable[Hit] = (),
+        *,
+        nothing_close: bool = False,
+        cursor: str | Callable[[], str] = "",
     ) -> None:
         super().__init__(hits)
         self.nothing_close = nothing_close
-        self.cursor = cursor
+        self._cursor = cursor
+
+    @property
+    def cursor(self) -> str:
+        """What to ask the next page with, written when it is first read.
+
+        "" where there is none: nothing is left, an offset was given, or the mode is not dense.
+        """
+        if not isinstance(self._cursor, str):
+            self._cursor = self._cursor()
+        return self._cursor
 
 
 def hit_of(kind: Target, row: Row, score: float, relevance: float, duplicates: int = 0) -> Hit:
     """A stored row as a hit."""
-    fixed = _FIXED[kind]
+    hidden = _HIDDEN[kind]
     metadata: dict[str, Scalar] = {
-        name: value for name, value in row.items() if name not in fixed and value is not None
+        name: value for name, value in row.items() if name not in hidden and value is not None
     }
-    metadata |= {name: row[name] for name in _SHOWN if name in row}
     return Hit(
         target=kind,
         id=row["id"],

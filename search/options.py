@@ -47,9 +47,9 @@ def check_options(
         unset: whether any may have a value that says nothing.
         beside: what else can be given, for the message.
     """
-    names = sorted([*known, *beside])
     for name in given:
         if name not in known:
+            names = sorted([*known, *beside])
             near = get_close_matches(name, names, 1)
             meant = f": did you mean {near[0]!r}?" if near else "."
             raise UsageError(f"there is no option {name!r}{meant} There are {', '.join(names)}")

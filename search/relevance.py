@@ -178,11 +178,8 @@ class Calibration:
             query: the query's float32 unit row ``[dim]``.
             scores: cosines of ``k`` hits.
         """
-        centre = self.centre
-        if self.middle is not None:
-            weight = OWN_MEAN * len(self.sample) / (len(self.sample) + OWN_MEAN_ROWS)
-            centre += weight * (float(self.middle @ query) - self.centre)
-        nearness: Reals = (np.asarray(scores, dtype=np.float64) - centre) / self.spread
+        cosines = np.asarray(scores, dtype=np.float64)
+        nearness: Reals = (cosines - self._centre_for(query)) / self.spread
         return nearness
 
     def relevance(self, query: Rows, scores: Sequence[float]) -> list[float]:
@@ -196,18 +193,25 @@ class Calibration:
         half, width = CURVES[self.asker, self.target]
         # Among very many rows strangers come nearer than that.
         half = max(half, self.floor + FLOOR_WIDTHS * width)
-        chances = logistic((self.nearness(query, scores) - half) / width)
+        odds = (self.nearness(query, scores) - half) / width
         across = (self.asker == "text") == (self.target == "images")
         own = self.sigmoid if across else SAME
         if own is not None:
             scale, bias = own
-            cosines = np.asarray(scores, dtype=np.float64)
-            chances = np.maximum(chances, logistic(scale * cosines + bias))
-        return [float(chance) for chance in chances]
+            odds = np.maximum(odds, scale * np.asarray(scores, dtype=np.float64) + bias)
+        chances: list[float] = logistic(odds).tolist()
+        return chances
 
     def nothing_close(self, query: Rows, best: float) -> bool:
         """Whether the nearest row, of cosine ``best``, is no nearer than nonsense would find."""
-        return float(self.nearness(query, [best])[0]) < self.floor
+        return (best - self._centre_for(query)) / self.spread < self.floor
+
+    def _centre_for(self, query: Rows) -> float:
+        """The centre, moved towards the query's own mean over the sample."""
+        if self.middle is None:
+            return self.centre
+        weight = OWN_MEAN * len(self.sample) / (len(self.sample) + OWN_MEAN_ROWS)
+        return self.centre + weight * (float(self.middle @ query) - self.centre)
 
     def of_fused(self, query: Rows) -> Calibration:
         """The same for a query of several parts, whose cosines are like nobody else's.
