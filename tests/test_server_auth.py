@@ -298,3 +298,10 @@ def test_a_tenant_is_refused_the_metrics_wherever_the_server_listens(
             assert client.get("/metrics").status_code == without
             assert client.get("/metrics", headers=bearer(READ)).status_code == 200
             assert client.get("/metrics", headers=bearer(acme)).status_code == 403
+
+
+def test_behind_a_proxy_the_metrics_want_a_key(tmp_path: Path) -> None:
+    with serving(tmp_path / "metrics.db", keys=(READ,), proxies=("127.0.0.1",)) as client:
+        assert client.get("/metrics").status_code == 401
+        assert client.get("/metrics", headers=bearer(READ)).status_code == 200
+        assert client.get("/healthz").status_code == 200

@@ -59,7 +59,8 @@ def router(ctx: Context) -> APIRouter:
         "/metrics",
         response_class=Response,
         responses={200: {"content": {"text/plain": {"schema": {"type": "string"}}}}},
-        dependencies=[ctx.need("read", keyless=ctx.settings.loopback)],
+        # Behind a proxy the loopback is everybody's.
+        dependencies=[ctx.need("read", keyless=ctx.settings.loopback and not ctx.settings.proxies)],
     )
     async def prometheus() -> Response:
         """What the server measures of itself, for Prometheus."""
