@@ -304,13 +304,12 @@ class Corpus:
 
     def _hit(self, hit: Any) -> Row:
         """What a search found, as it was written, with its id."""
-        key = hit["id"]
         if not self._scope.divided:
             row = plain(hit["entity"])
-            row["id"] = key
+            row["id"] = hit["id"]
             return row
         entity = {name: value for name, value in hit["entity"].items() if name != "id"}
-        return {**self._read({**entity, KEY: key}), "id": self._scope.own(key)}
+        return {**self._read({**entity, KEY: hit.id}), "id": self._scope.own(hit.id)}
 
     def scan(
         self,
