@@ -11,11 +11,11 @@ import time
 import numpy as np
 from latency import fill
 
-from search.corpus import Corpus
-from search.errors import StoreError
-from search.layout import Layout
-from search.models import Fingerprint
-from search.store import Store
+from twinlens.search.errors import StoreError
+from twinlens.search.milvus.collection import Corpus
+from twinlens.search.milvus.database import Store
+from twinlens.search.milvus.layout import Layout
+from twinlens.search.models.catalogue import Fingerprint
 
 NAME = "twinlens_ann"
 LIMIT = 10

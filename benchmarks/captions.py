@@ -11,8 +11,8 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from search.encoder import OpenClipEncoder, Rows
-from search.images import decode
+from twinlens.search.images.decode import decode
+from twinlens.search.models.encoder import OpenClipEncoder, Rows
 
 
 @dataclass(frozen=True)

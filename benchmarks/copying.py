@@ -19,10 +19,10 @@ from collections.abc import Iterator
 import numpy as np
 
 import twinlens
-from search.layout import Layout
-from search.models import Fingerprint
-from search.records import IMAGE_FIELDS, Row, image_id
-from search.store import Store
+from twinlens.search.milvus.database import Store
+from twinlens.search.milvus.layout import Layout
+from twinlens.search.models.catalogue import Fingerprint
+from twinlens.search.records import IMAGE_FIELDS, Row, image_id
 
 CENTRES = 500
 STEP = 2_000

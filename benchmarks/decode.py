@@ -18,8 +18,8 @@ from pathlib import Path
 import numpy as np
 from PIL import Image, ImageOps
 
-from search.encoder import open_encoder
-from search.images import decode
+from twinlens.search.images.decode import decode
+from twinlens.search.models.encoder import open_encoder
 
 
 def best(function: Callable[[], object]) -> float:

@@ -17,8 +17,8 @@ import numpy as np
 from decode import usual
 from PIL import Image
 
-from search.encoder import open_encoder
-from search.images import decode
+from twinlens.search.images.decode import decode
+from twinlens.search.models.encoder import open_encoder
 
 
 def recalls(images: np.ndarray, texts: np.ndarray, owner: np.ndarray) -> list[float]:

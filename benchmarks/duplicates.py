@@ -14,9 +14,9 @@ from pathlib import Path
 
 import numpy as np
 
-from search.duplicates import duplicates
-from search.models import Fingerprint
-from search.store import Store
+from twinlens.search.analysis.duplicates import duplicates
+from twinlens.search.milvus.database import Store
+from twinlens.search.models.catalogue import Fingerprint
 
 BATCH = 64
 NEIGHBOURS = 10

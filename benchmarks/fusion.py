@@ -3,7 +3,7 @@
 Usage: python benchmarks/fusion.py --flickr8k DIR [--split dev] [--model starter] [--cache FOLDER]
 
 Compares the plain sum of unit rows, the sum of rows each divided by the spread of its cosines over
-the collection (``search.fusion``), and reciprocal rank fusion of a search for each part (k = 60).
+the collection (``twinlens.search.query.fusion``), and reciprocal rank fusion of a search for each part (k = 60).
 """
 
 from __future__ import annotations
@@ -19,10 +19,10 @@ import numpy as np
 from captions import Split, encode_images, encode_texts
 from PIL import Image, ImageOps
 
-from search.encoder import Rows, open_encoder
-from search.fusion import fuse, spread
-from search.phrases import phrase
-from search.relevance import SAMPLE
+from twinlens.search.models.encoder import Rows, open_encoder
+from twinlens.search.query.calibration import SAMPLE
+from twinlens.search.query.fusion import fuse, spread
+from twinlens.search.query.phrases import phrase
 
 #: What captions must say, what they must not, and how one would ask for the two.
 WITHOUT = (
@@ -55,7 +55,7 @@ def plain(parts: Parts, gallery: Rows, sample: Rows) -> Rows:
 
 
 def spread_out(parts: Parts, gallery: Rows, sample: Rows) -> Rows:
-    """The scores of ``search.fusion``."""
+    """The scores of ``twinlens.search.query.fusion``."""
     rows = np.stack([row for row, _ in parts])
     return gallery @ fuse(rows, [weight for _, weight in parts], spread(rows, sample))
 

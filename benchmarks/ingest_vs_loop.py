@@ -19,7 +19,7 @@ from pictures import make_pictures
 from PIL import Image
 
 import twinlens
-from search.encoder import OpenClipEncoder, open_encoder
+from twinlens.search.models.encoder import OpenClipEncoder, open_encoder
 
 
 def tutorial_loop(encoder: OpenClipEncoder, files: list[Path], db: Path) -> float:

@@ -17,11 +17,11 @@ from pathlib import Path
 import numpy as np
 
 import twinlens
-from search import ann
-from search.corpus import Corpus
-from search.models import Fingerprint
-from search.records import IMAGE_FIELDS
-from search.store import Store
+from twinlens.search.milvus import indexes as ann
+from twinlens.search.milvus.collection import Corpus
+from twinlens.search.milvus.database import Store
+from twinlens.search.models.catalogue import Fingerprint
+from twinlens.search.records import IMAGE_FIELDS
 
 NAME = "twinlens_latency"
 LIMIT = 10

@@ -23,10 +23,17 @@ import numpy as np
 from captions import Split, encode_images, encode_texts
 from nonsense import SHORT, nonsense_images, nonsense_texts
 
-from search.encoder import Rows, open_encoder
-from search.phrases import phrase
-from search.records import Target
-from search.relevance import ASKING, SAMPLE, SENTENCES, SENTENCES_SPREAD, Asker, Calibration
+from twinlens.search.models.encoder import Rows, open_encoder
+from twinlens.search.query.calibration import (
+    ASKING,
+    SAMPLE,
+    SENTENCES,
+    SENTENCES_SPREAD,
+    Asker,
+    Calibration,
+)
+from twinlens.search.query.phrases import phrase
+from twinlens.search.records import Target
 
 Values = np.ndarray
 

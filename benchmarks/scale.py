@@ -28,14 +28,14 @@ from urllib.parse import urlsplit
 import numpy as np
 from latency import blank_row, timed
 
-from search import ann
-from search.address import is_server
-from search.corpus import Corpus
-from search.errors import TwinlensError, UsageError
-from search.layout import Layout
-from search.models import Fingerprint
-from search.plan import parse_count
-from search.store import Store
+from twinlens.search.analysis.sizing import parse_count
+from twinlens.search.errors import TwinlensError, UsageError
+from twinlens.search.milvus import indexes as ann
+from twinlens.search.milvus.collection import Corpus
+from twinlens.search.milvus.connection import is_server
+from twinlens.search.milvus.database import Store
+from twinlens.search.milvus.layout import Layout
+from twinlens.search.models.catalogue import Fingerprint
 
 LIMIT = 10
 CHUNK = 5_000

@@ -15,9 +15,9 @@ from pathlib import Path
 
 import numpy as np
 
-from search.classify import TEMPLATES, Classifier
-from search.encoder import Encoder, Rows, open_encoder
-from search.images import decode
+from twinlens.search.analysis.classify import TEMPLATES, Classifier
+from twinlens.search.images.decode import decode
+from twinlens.search.models.encoder import Encoder, Rows, open_encoder
 
 
 def encode(encoder: Encoder, pictures: Sequence[Path]) -> Rows:

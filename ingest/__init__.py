@@ -1,1 +1,1 @@
-"""The pipeline: everything a corpus goes through."""
+"""The ingest pipeline: read sources, decode, encode and write to a collection."""

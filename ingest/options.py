@@ -6,13 +6,13 @@ import os
 from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, TypedDict, Unpack, cast
 
-from search.layout import OPTIONS as LAYOUT
-from search.layout import Layout, LayoutOptions
-from search.options import check_options, says_something
+from twinlens.search.milvus.layout import OPTIONS as LAYOUT
+from twinlens.search.milvus.layout import Layout, LayoutOptions
+from twinlens.search.options import check_options, says_something
 
 if TYPE_CHECKING:
-    from ingest.sample import Item
-    from search.models import Fingerprint
+    from twinlens.ingest.sample import Item
+    from twinlens.search.models.catalogue import Fingerprint
 
 Path = str | os.PathLike[str]
 
@@ -85,8 +85,8 @@ def open_items(
         SourceError: a file cannot be read.
     """
     check_options(options, SOURCE, unset=True)
-    from ingest.sources import FileFilter, open_sources
-    from search.fetch import Fetcher, FetchLimits
+    from twinlens.ingest.sources import FileFilter, open_sources
+    from twinlens.search.images.fetch import Fetcher, FetchLimits
 
     said = cast(SourceOptions, {key: one for key, one in options.items() if says_something(one)})
     networks = tuple(said.get("allow_networks", ()))
@@ -104,7 +104,7 @@ def open_items(
 
 def nothing_found(paths: Sequence[Path]) -> str:
     """What to say where the paths hold no pictures at all."""
-    from search.images import supported_extensions
+    from twinlens.search.images.decode import supported_extensions
 
     where = ", ".join(os.fspath(path) for path in paths)
     looked_for = ", ".join(sorted(supported_extensions()))

@@ -8,14 +8,14 @@ from collections import OrderedDict
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
-from ingest.sample import Item, Sample
-from ingest.sources import open_sources
-from ingest.sources.patterns import is_address
-from ingest.sources.tar import is_tar
-from ingest.sources.urls import Fetch, is_url, no_fetch
-from ingest.sources.zips import is_zip
-from search.errors import ImageError, SourceError, UsageError
-from search.originals import read_file
+from twinlens.ingest.sample import Item, Sample
+from twinlens.ingest.sources import open_sources
+from twinlens.ingest.sources.paths import is_address
+from twinlens.ingest.sources.tar import is_tar
+from twinlens.ingest.sources.urls import Fetch, is_url, no_fetch
+from twinlens.ingest.sources.zips import is_zip
+from twinlens.search.errors import ImageError, SourceError, UsageError
+from twinlens.search.images.originals import read_file
 
 #: Containers that are kept open, the latest used ones.
 OPEN = 4

@@ -18,18 +18,18 @@ from functools import partial
 
 import numpy as np
 
-from ingest.changes import Known, Ledger, failed_row, file_row, tombstone_row
-from ingest.reconcile import Reconciled, reconcile, texts_of
-from ingest.report import IngestReport, Progress, Sink, Status, Tally
-from ingest.rows import Picture, columns_of, image_row, seen_columns, text_key, text_row
-from ingest.sample import Failure, Item, Sample, failure_of
-from ingest.stages import Crew, Result, Task, embed_texts, look
-from ingest.tidy import Tidied, tidy
-from ingest.writer import Writer, patiently
-from search.corpus import Corpus
-from search.encoder import Encoder, Pixels
-from search.errors import ImageError
-from search.records import Row, clean_metadata, image_id
+from twinlens.ingest.ledger import Known, Ledger, failed_row, file_row, tombstone_row
+from twinlens.ingest.prune import Tidied, tidy
+from twinlens.ingest.reconcile import Reconciled, reconcile, texts_of
+from twinlens.ingest.report import IngestReport, Progress, Sink, Status, Tally
+from twinlens.ingest.rows import Picture, columns_of, image_row, seen_columns, text_key, text_row
+from twinlens.ingest.sample import Failure, Item, Sample, failure_of
+from twinlens.ingest.stages import Crew, Result, Task, embed_texts, look
+from twinlens.ingest.writer import Writer, patiently
+from twinlens.search.errors import ImageError
+from twinlens.search.milvus.collection import Corpus
+from twinlens.search.models.encoder import Encoder, Pixels
+from twinlens.search.records import Row, clean_metadata, image_id
 
 #: Samples, and captions, that travel together.
 CHUNK = 256

@@ -6,9 +6,9 @@ from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass
 
-from ingest.changes import Ledger, Verdict
-from ingest.sample import Failure, Item
-from search.corpus import Corpus
+from twinlens.ingest.ledger import Ledger, Verdict
+from twinlens.ingest.sample import Failure, Item
+from twinlens.search.milvus.collection import Corpus
 
 
 @dataclass(frozen=True, slots=True)

@@ -8,9 +8,9 @@ from typing import Any
 
 import numpy as np
 
-from search.corpus import Corpus
-from search.expressions import quote
-from search.records import IMAGE_FIELDS, MAX_SHOWN, MAX_SHOWN_BYTES, Row, cut_bytes
+from twinlens.search.milvus.collection import Corpus
+from twinlens.search.milvus.expressions import quote
+from twinlens.search.records import IMAGE_FIELDS, MAX_SHOWN, MAX_SHOWN_BYTES, Row, cut_bytes
 
 _LEDGER = ("path", "image_id", "texts", "root", "status", "mtime_ns")
 

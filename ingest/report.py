@@ -11,8 +11,8 @@ from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass
 from typing import Literal, Protocol
 
-from ingest.sample import Failure
-from search.errors import TwinlensError, UsageError
+from twinlens.ingest.sample import Failure
+from twinlens.search.errors import TwinlensError, UsageError
 
 Status = Literal[
     "stored", "text stored", "unchanged", "duplicate", "updated", "failed", "failed before"

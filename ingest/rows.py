@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
-from ingest.changes import Known
-from ingest.reconcile import shown_captions
-from ingest.sample import Sample
-from ingest.stages import View
-from search.encoder import Pixels, Rows
-from search.records import IMAGE_FIELDS, Row, clean_metadata, text_id
+from twinlens.ingest.ledger import Known
+from twinlens.ingest.reconcile import shown_captions
+from twinlens.ingest.sample import Sample
+from twinlens.ingest.stages import View
+from twinlens.search.models.encoder import Pixels, Rows
+from twinlens.search.records import IMAGE_FIELDS, Row, clean_metadata, text_id
 
 
 @dataclass(slots=True)

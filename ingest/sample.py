@@ -9,11 +9,11 @@ from dataclasses import dataclass, field
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
-from search.errors import ImageError, reason_of
-from search.records import ID_LENGTH
+from twinlens.search.errors import ImageError, reason_of
+from twinlens.search.records import ID_LENGTH
 
 if TYPE_CHECKING:
-    from search.encoder import Rows
+    from twinlens.search.models.encoder import Rows
 
 
 @dataclass(frozen=True, slots=True)

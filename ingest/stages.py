@@ -14,10 +14,10 @@ from typing import TYPE_CHECKING, Protocol
 import numpy as np
 import numpy.typing as npt
 
-from ingest.sample import Failure, failure_of
-from search.encoder import Encoder, Pixels, Rows
-from search.errors import ImageError
-from search.records import Row, image_id
+from twinlens.ingest.sample import Failure, failure_of
+from twinlens.search.errors import ImageError
+from twinlens.search.models.encoder import Encoder, Pixels, Rows
+from twinlens.search.records import Row, image_id
 
 if TYPE_CHECKING:
     from PIL.Image import Image
@@ -104,7 +104,7 @@ def look(data: bytes, prepare: Callable[[Image], Pixels], side: int) -> View:
     Raises:
         ImageError: it cannot be decoded.
     """
-    from search.images import decode
+    from twinlens.search.images.decode import decode
 
     decoded = decode(data, target=side)
     return View(

@@ -1,205 +1,97 @@
-"""Takes in what others read: items that come bit by bit, over HTTP, into one collection.
-
-The same ``Pipeline`` as in an ingest, over a ledger of the paths that come, so that what a call
-costs does not depend on how much is stored already.
-"""
+"""What is written over HTTP: items as a client tells of them, and what became of them."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from pathlib import PurePosixPath
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from types import MappingProxyType
+from typing import Any, Literal
 
-from ingest.changes import TOMBSTONE, Ledger
-from ingest.pipeline import Pipeline
-from ingest.report import ItemRow
-from ingest.sample import Failure, Item, Sample
-from ingest.tidy import forget_below, forget_gone, forget_ids, tidy_replaced
-from search.corpus import Corpus
-from search.encoder import Encoder
-from search.errors import ImageError, UsageError
-from search.records import (
-    MAX_CAPTIONS,
-    MAX_PATH_BYTES,
-    MAX_SHOWN_BYTES,
-    clean_text,
-    cut_bytes,
-    image_id,
-)
-from search.uploads import Forgotten, Upload, Uploaded, UploadedItem
+from twinlens.search.errors import UsageError
+
+#: "picture" and "text" are stored; of what is "missing" the reason is.
+UploadKind = Literal["image", "text", "missing"]
 
 
-class Intake:
-    """Writes to one collection. Not to be called from two threads at once.
+@dataclass(frozen=True, slots=True)
+class Upload:
+    """One item, as ``twinlens.ingest.sample.Sample`` has it, with the picture's bytes where they came along.
 
-    Args:
-        corpus: gives the collection, or ``None`` while there is none.
-        create: makes it.
-        encoder: gives its model; called when something is to be encoded.
+    Attributes:
+        uri, root, relative, size, mtime_ns, captions, metadata, fixed: see ``Sample``.
+        kind: a picture, a text that describes none, or a picture that a source names but has not.
+        data: a picture's encoded bytes; ``None`` where they did not come along.
+        failed: why the client could not read it; "" where it could, or did not try.
     """
 
-    def __init__(
-        self,
-        corpus: Callable[[], Corpus | None],
-        create: Callable[[], Corpus],
-        encoder: Callable[[], Encoder],
-    ) -> None:
-        self._corpus = corpus
-        self._create = create
-        self._encoder = encoder
-
-    def put(
-        self,
-        items: Sequence[Upload],
-        *,
-        prune: bool = False,
-        retry_failed: bool = False,
-        more: bool = False,
-    ) -> Uploaded:
-        """Store items. What broke off may be repeated: the rows become the same.
-
-        The collection is made when the first item can be stored, not before.
-
-        Args:
-            items: what to store. Without any, what a series of calls left to be done is done.
-            prune: captions that a source no longer has are taken away.
-            retry_failed: try items again that failed before and have not changed.
-            more: further calls follow. Pictures that files no longer hold are then kept, since
-                they may turn up under other names, until a call without items.
-
-        Raises:
-            UsageError: an item's name is none.
-            ModelError: the model cannot be loaded.
-            StoreError: Milvus refused, or stayed away.
-        """
-        samples = [_sample(upload) for upload in items]
-        corpus = self._corpus()
-        if not items:
-            return self._finish(corpus)
-        with Ledger(
-            corpus,
-            prune=prune,
-            only=[sample.uri for sample in samples],
-            images=[image_id(upload.data) for upload in items if upload.data is not None],
-        ) as ledger:
-            wanted = [
-                number
-                for number, (upload, sample) in enumerate(zip(items, samples, strict=True))
-                if _is_wanted(upload, sample, ledger, retry_failed)
-            ]
-            left_out = frozenset(wanted)
-            at_hand = [sample for n, sample in enumerate(samples) if n not in left_out]
-            if not at_hand:
-                return Uploaded(wanted=tuple(wanted))
-            corpus = corpus or self._create()
-            rows: list[ItemRow] = []
-            pipeline = Pipeline(
-                corpus,
-                self._encoder,
-                prune=prune,
-                retry_failed=retry_failed,
-                sink=rows.append,
-                part=ledger,
-            )
-            report = pipeline.run(at_hand)
-            replaced = [] if more else list(pipeline.tombstones.values())
-            deleted = tidy_replaced(corpus, replaced)
-            corpus.check_open()
-            return Uploaded(
-                items=tuple(UploadedItem(row.uri, row.status, row.reason, row.ms) for row in rows),
-                wanted=tuple(wanted),
-                texts=report.texts,
-                deleted=deleted,
-                encode_seconds=report.encode_seconds,
-            )
-
-    def judge(self, items: Sequence[Upload]) -> list[UploadedItem]:
-        """What ``put`` would find, item by item: a ``Verdict``, "changed" or "failed"."""
-        samples = [_sample(upload) for upload in items]
-        rows = []
-        with Ledger(self._corpus(), only=[sample.uri for sample in samples]) as ledger:
-            for sample in samples:
-                status = "failed"
-                if isinstance(sample, Sample):
-                    verdict, known = ledger.judge(sample)
-                    status = "changed" if verdict == "new" and known is not None else verdict
-                rows.append(UploadedItem(sample.uri, status))
-        return rows
-
-    def forget(self, paths: Sequence[str] = (), ids: Sequence[str] = ()) -> Forgotten:
-        """Take out paths with all that is below them, and pictures or texts alone by their ids.
-
-        Raises:
-            UsageError: an id is that of a picture's caption.
-        """
-        corpus = self._corpus()
-        if corpus is None:
-            return Forgotten()
-        return forget_ids(corpus, ids) + forget_below(corpus, paths)
-
-    def forget_gone(self, paths: Sequence[str], *, prune: bool = False) -> Forgotten:
-        """Take out paths that are no longer on the client's disk.
-
-        Those whose picture has no other path are kept, unless ``prune`` asks for them.
-        """
-        corpus = self._corpus()
-        if corpus is None:
-            return Forgotten()
-        done = forget_gone(corpus, paths, frozenset(paths).__contains__, prune=prune)
-        corpus.check_open()
-        return done
-
-    def _finish(self, corpus: Corpus | None) -> Uploaded:
-        if corpus is None:
-            return Uploaded()
-        corpus.check_open()
-        deleted = tidy_replaced(corpus)
-        corpus.settle()
-        return Uploaded(deleted=deleted)
+    uri: str
+    root: str = ""
+    relative: str = ""
+    kind: UploadKind = "image"
+    size: int = -1
+    mtime_ns: int = -1
+    captions: tuple[str, ...] = ()
+    metadata: Mapping[str, Any] = field(default_factory=lambda: MappingProxyType({}))
+    fixed: bool = False
+    data: bytes | None = field(default=None, repr=False)
+    failed: str = ""
 
 
-def _is_wanted(upload: Upload, sample: Item, ledger: Ledger, retry_failed: bool) -> bool:
-    """Whether an item's bytes are needed that did not come along."""
-    if isinstance(sample, Failure) or sample.load is None:
-        return False
-    if upload.data is not None or upload.failed:
-        return False
-    verdict = ledger.foresee(sample)
-    return verdict == "new" or (verdict == "failed before" and retry_failed)
+@dataclass(frozen=True, slots=True)
+class UploadedItem:
+    """What became of one item; see ``twinlens.ingest.report.ItemRow``."""
+
+    uri: str
+    status: str
+    reason: str = ""
+    ms: float = 0.0
 
 
-def _sample(upload: Upload) -> Item:
-    """An upload as the pipeline takes it; nothing in it is believed.
+@dataclass(frozen=True, slots=True)
+class Uploaded:
+    """What became of several items.
 
-    Raises:
-        UsageError: its name, or its root's, is none.
+    Attributes:
+        items: a row for every item that was dealt with.
+        wanted: positions of the items whose bytes are needed: they are to come again, with those.
+        texts: how many texts were encoded and stored.
+        deleted: ids of pictures that no file holds any more.
+        encode_seconds: how long the encoder was at work.
     """
-    for name in (upload.uri, upload.root, upload.relative):
-        if len(name.encode()) > MAX_PATH_BYTES or "\0" in name:
-            raise UsageError(f"a path has at most {MAX_PATH_BYTES} bytes, and none that are 0")
-    if not upload.uri or upload.uri.startswith(TOMBSTONE[0]):
-        raise UsageError(f"{upload.uri[:80]!r} is no path")
-    if upload.kind == "missing":
-        reason = cut_bytes(clean_text(upload.failed), MAX_SHOWN_BYTES)
-        return Failure(upload.uri, reason or "there is no such picture", upload.root)
-    captions = dict.fromkeys(filter(None, map(clean_text, upload.captions)))
-    return Sample(
-        uri=upload.uri,
-        root=upload.root,
-        relative=upload.relative or PurePosixPath(upload.uri).name or upload.uri,
-        load=_loader(upload) if upload.kind == "image" else None,
-        size=upload.size,
-        mtime_ns=upload.mtime_ns,
-        captions=tuple(captions)[:MAX_CAPTIONS],
-        metadata=upload.metadata,
-        fixed=upload.fixed,
-    )
+
+    items: tuple[UploadedItem, ...] = ()
+    wanted: tuple[int, ...] = ()
+    texts: int = 0
+    deleted: frozenset[str] = frozenset()
+    encode_seconds: float = 0.0
 
 
-def _loader(upload: Upload) -> Callable[[], bytes]:
-    def load() -> bytes:
-        if upload.failed:
-            raise ImageError(cut_bytes(clean_text(upload.failed), MAX_SHOWN_BYTES))
-        assert upload.data is not None
-        return upload.data
+@dataclass(frozen=True, slots=True)
+class Forgotten:
+    """What was taken out.
 
-    return load
+    Attributes:
+        pictures: ids of the pictures that were deleted, since no path holds them any more.
+        texts: how many texts that describe no picture were deleted.
+        missing: how many paths are gone from disk whose pictures were kept.
+    """
+
+    pictures: frozenset[str] = frozenset()
+    texts: int = 0
+    missing: int = 0
+
+    @property
+    def count(self) -> int:
+        """Pictures and texts alone that were deleted."""
+        return len(self.pictures) + self.texts
+
+    def __add__(self, other: Forgotten) -> Forgotten:
+        return Forgotten(
+            self.pictures | other.pictures,
+            self.texts + other.texts,
+            self.missing + other.missing,
+        )
+
+
+class TooLargeError(UsageError):
+    """More than the server takes in one request; half of it may go."""

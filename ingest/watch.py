@@ -7,9 +7,9 @@ from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from threading import Event
 
-from ingest.report import IngestReport
-from ingest.sources.kinds import is_bare
-from search.errors import SourceError, UsageError
+from twinlens.ingest.report import IngestReport
+from twinlens.ingest.sources.detect import is_bare
+from twinlens.search.errors import SourceError, UsageError
 
 #: Milliseconds in which changes are gathered before they are taken in.
 GATHER = 1_600

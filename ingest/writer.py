@@ -9,7 +9,7 @@ from collections.abc import Callable
 from functools import partial
 from typing import Generic, TypeVar
 
-from search.errors import StoreUnreachableError
+from twinlens.search.errors import StoreUnreachableError
 
 #: Chunks that may wait; encoding stops when Milvus is that far behind.
 WAITING = 2

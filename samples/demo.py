@@ -9,8 +9,8 @@ import sys
 from pathlib import Path
 
 import twinlens
-from search.sheet import Section, write_sheet
-from twinlens_cli.tables import print_hits
+from twinlens.cli.tables import print_hits
+from twinlens.search.query.contact_sheet import Section, write_sheet
 
 HERE = Path(__file__).parent
 WORDS = (

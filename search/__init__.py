@@ -1,1 +1,1 @@
-"""The engine: everything a query touches."""
+"""The search engine: encode pictures and texts, store the embeddings in Milvus, answer queries."""

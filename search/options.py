@@ -7,7 +7,7 @@ from difflib import get_close_matches
 from numbers import Integral, Real
 from typing import cast
 
-from search.errors import UsageError
+from twinlens.search.errors import UsageError
 
 #: What an option can be, and how that is called. ``object`` is not looked at.
 KINDS: Mapping[type, str] = {

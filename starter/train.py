@@ -39,8 +39,8 @@ from PIL import Image
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
-from search import starter
-from search.starter import ImageHead, TextHead
+from twinlens.search.models import starter
+from twinlens.search.models.starter import ImageHead, TextHead
 
 CLASSES = 1000
 TEMPLATES = ("{0}", "{1} {0}", "a photo of {1} {0}")

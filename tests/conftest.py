@@ -1,77 +1,20 @@
-"""What the tests share: a tiny deterministic encoder, pictures, a Milvus Lite file each."""
+"""The fixtures that the tests share: an encoder, pictures, a Milvus Lite file for each test."""
 
 from __future__ import annotations
 
-import hashlib
 import os
 import uuid
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
-import numpy as np
 import pytest
-from hub import make_tiny_model
 from PIL import Image
-from server import NoServerError, running_server
+from support import ROOT
+from support.colours import COLOURS, ColourEncoder
+from support.hub import make_tiny_model
+from support.milvus_server import NoServerError, running_server
 
 import twinlens
-from search.encoder import Pixels, Rows
-from search.models import Fingerprint
-
-COLOURS = {
-    "red": (220, 30, 30),
-    "green": (30, 180, 40),
-    "blue": (30, 60, 220),
-    "yellow": (235, 220, 40),
-    "black": (10, 10, 10),
-    "white": (245, 245, 245),
-    "orange": (240, 140, 20),
-    "purple": (130, 40, 160),
-}
-SIDE = 8
-
-#: For what keeps an old server busy for minutes, and is seen quicker elsewhere for the most part.
-patient = pytest.mark.skipif(
-    not os.environ.get("TWINLENS_PATIENT"),
-    reason="takes a 2.3.5 server a minute and more: TWINLENS_PATIENT=1 waits for it",
-)
-
-
-class ColourEncoder:
-    """Sees colours and reads their names: a joint space, without weights.
-
-    A picture's embedding is its mean colour's likeness to each colour of ``COLOURS``, a text's the
-    colours it names; the other dimensions tell apart what is otherwise alike.
-    """
-
-    def __init__(self, name: str = "colours", dim: int = 16) -> None:
-        self.fingerprint = Fingerprint(name, "none", dim, SIDE, "{}")
-        self.image_batch = 4
-        self.images_seen = 0
-        self.texts_seen = 0
-
-    def prepare(self, image: Image.Image) -> Pixels:
-        return np.asarray(image.resize((SIDE, SIDE)))
-
-    def images(self, pixels: Pixels) -> Rows:
-        self.images_seen += len(pixels)
-        means = pixels.reshape(len(pixels), -1, 3).mean(axis=1)
-        palette = np.array(list(COLOURS.values()), dtype=np.float64)
-        distances = np.linalg.norm(means[:, None] - palette, axis=2)
-        return self._unit(np.exp(-distances / 40), [row.tobytes() for row in pixels])
-
-    def texts(self, texts: Sequence[str]) -> Rows:
-        self.texts_seen += len(texts)
-        named = [[float(colour in text.lower()) for colour in COLOURS] for text in texts]
-        return self._unit(np.array(named), [text.encode() for text in texts])
-
-    def _unit(self, meaning: np.ndarray, keys: list[bytes]) -> Rows:
-        rest = self.fingerprint.dim - len(COLOURS)
-        seeds = [int.from_bytes(hashlib.sha256(key).digest()[:4]) for key in keys]
-        noise = np.stack([np.random.default_rng(seed).normal(size=rest) for seed in seeds])
-        rows = np.concatenate([meaning, 0.05 * noise], axis=1)
-        unit: Rows = (rows / np.linalg.norm(rows, axis=1, keepdims=True)).astype(np.float32)
-        return unit
 
 
 @pytest.fixture
@@ -144,7 +87,7 @@ def tiny_model(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture
 def corpora() -> Path:
     """Real pictures to test against, where they are there (``TWINLENS_CORPORA`` says where)."""
-    default = Path(__file__).parents[2] / "shared" / "corpora"
+    default = ROOT.parent / "shared" / "corpora"
     folder = Path(os.environ.get("TWINLENS_CORPORA", default))
     if not (folder / "flickr8k" / "captions.jsonl").is_file():
         pytest.skip("the development corpora are not here; TWINLENS_CORPORA names their folder")

@@ -12,7 +12,8 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from conftest import COLOURS, ColourEncoder
+from support import ROOT
+from support.colours import COLOURS, ColourEncoder
 
 import twinlens
 
@@ -34,9 +35,9 @@ def test_everything_public_is_listed() -> None:
 
 def test_what_signatures_speak_of_can_be_named() -> None:
     """``open`` takes an encoder, which has a fingerprint; ``item`` gives what is stored."""
-    from search.encoder import Encoder
-    from search.item import Item
-    from search.models import Fingerprint
+    from twinlens.search.models.catalogue import Fingerprint
+    from twinlens.search.models.encoder import Encoder
+    from twinlens.search.query.item import Item
 
     assert (twinlens.Encoder, twinlens.Fingerprint) == (Encoder, Fingerprint)
     assert twinlens.StoredItem is Item
@@ -48,7 +49,7 @@ def test_a_name_that_is_not_there_is_an_attribute_error() -> None:
 
 
 def test_the_version_is_the_packages() -> None:
-    project = tomllib.loads((Path(twinlens.__file__).parent / "pyproject.toml").read_text())
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())
     assert project["project"]["version"] == twinlens.__version__
 
 

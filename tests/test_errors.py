@@ -7,7 +7,7 @@ import re
 import pytest
 
 import twinlens
-from search import errors
+from twinlens.search import errors
 
 CLASSES = {
     name: value

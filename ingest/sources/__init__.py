@@ -8,18 +8,18 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from ingest.sample import Failure, Item, Sample
-from ingest.sources.captions import CaptionFile, Described
-from ingest.sources.find import Finder
-from ingest.sources.folder import EVERY_FILE, FileFilter, file_sample
-from ingest.sources.kinds import Items, Options, open_captions, open_path
-from ingest.sources.patterns import expand, is_address
-from ingest.sources.remote import RemoteFinder, open_remote, open_remote_captions
-from ingest.sources.urls import Fetch, is_url, url_item
-from ingest.sources.web import WebFinder, open_web, open_web_captions
-from search.errors import SourceError, UsageError
-from search.models import Fingerprint
-from search.records import MAX_CAPTIONS, text_id
+from twinlens.ingest.sample import Failure, Item, Sample
+from twinlens.ingest.sources.captions import CaptionFile, Described
+from twinlens.ingest.sources.detect import Items, Options, open_captions, open_path
+from twinlens.ingest.sources.find import Finder
+from twinlens.ingest.sources.folder import EVERY_FILE, FileFilter, file_sample
+from twinlens.ingest.sources.object_stores import RemoteFinder, open_remote, open_remote_captions
+from twinlens.ingest.sources.paths import expand, is_address
+from twinlens.ingest.sources.urls import Fetch, is_url, url_item
+from twinlens.ingest.sources.web import WebFinder, open_web, open_web_captions
+from twinlens.search.errors import SourceError, UsageError
+from twinlens.search.models.catalogue import Fingerprint
+from twinlens.search.records import MAX_CAPTIONS, text_id
 
 __all__ = ["FileFilter", "open_sources"]
 

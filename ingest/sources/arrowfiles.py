@@ -10,9 +10,9 @@ from itertools import accumulate
 from pathlib import Path
 from typing import Any, Protocol
 
-from ingest.sources.columns import IMAGE_COLUMNS, WORDS, guess
-from ingest.sources.jsonfiles import Row
-from search.errors import ImageError, SourceError
+from twinlens.ingest.sources.columns import IMAGE_COLUMNS, WORDS, guess
+from twinlens.ingest.sources.jsonfiles import Row
+from twinlens.search.errors import ImageError, SourceError
 
 #: Rows read together, without their pictures.
 ROWS = 256

@@ -11,7 +11,8 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import Any
 
-from ingest.sources.columns import (
+from twinlens.ingest.sources.caption_formats import MAX_LINE, SUFFIXES, Format, format_of
+from twinlens.ingest.sources.columns import (
     CAPTION_COLUMNS,
     IMAGE_COLUMNS,
     Columns,
@@ -19,10 +20,9 @@ from ingest.sources.columns import (
     choose_columns,
     missing_column,
 )
-from ingest.sources.downloads import downloaded
-from ingest.sources.records import MAX_LINE, SUFFIXES, Format, format_of
-from search.errors import SourceError
-from search.records import MAX_CAPTIONS, clean_metadata
+from twinlens.ingest.sources.img2dataset import downloaded
+from twinlens.search.errors import SourceError
+from twinlens.search.records import MAX_CAPTIONS, clean_metadata
 
 __all__ = ["MAX_LINE", "SUFFIXES", "CaptionFile", "Described"]
 

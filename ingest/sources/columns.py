@@ -8,8 +8,8 @@ from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from search.errors import SourceError
-from search.records import clean_text
+from twinlens.search.errors import SourceError
+from twinlens.search.records import clean_text
 
 IMAGE_COLUMNS = ("image", "image_path", "filepath", "file_path", "file_name", "filename", "file",
                  "path", "img", "photo", "picture", "image_url", "img_url", "url")  # fmt: skip

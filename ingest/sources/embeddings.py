@@ -15,18 +15,18 @@ from typing import Any
 
 import numpy as np
 
-from ingest.reconcile import place as below
-from ingest.sample import Failure, Item, Sample
-from ingest.sources.arrowfiles import open_table, plain_columns
-from ingest.sources.columns import Columns, captions_in, choose_columns
-from ingest.sources.downloads import NOISE
-from ingest.sources.pictures import Names, Place
-from ingest.sources.urls import is_url
-from search.encoder import Rows
-from search.errors import SourceError
-from search.images import is_image_name
-from search.models import Fingerprint
-from search.records import MAX_CAPTIONS, MAX_PATH_BYTES, clean_metadata
+from twinlens.ingest.reconcile import place as below
+from twinlens.ingest.sample import Failure, Item, Sample
+from twinlens.ingest.sources.arrowfiles import open_table, plain_columns
+from twinlens.ingest.sources.columns import Columns, captions_in, choose_columns
+from twinlens.ingest.sources.img2dataset import NOISE
+from twinlens.ingest.sources.tables import Names, Place
+from twinlens.ingest.sources.urls import is_url
+from twinlens.search.errors import SourceError
+from twinlens.search.images.decode import is_image_name
+from twinlens.search.models.catalogue import Fingerprint
+from twinlens.search.models.encoder import Rows
+from twinlens.search.records import MAX_CAPTIONS, MAX_PATH_BYTES, clean_metadata
 
 _FOLDERS = {"images": "img_emb", "texts": "text_emb"}
 _METADATA = "metadata"

@@ -8,8 +8,8 @@ from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, TextIO
 
-from search.errors import SourceError
-from search.images import is_image_name
+from twinlens.search.errors import SourceError
+from twinlens.search.images.decode import is_image_name
 
 Row = tuple[int, Mapping[str, Any]]
 

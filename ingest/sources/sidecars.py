@@ -10,9 +10,9 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import Any, TypeVar
 
-from ingest.sources.columns import CAPTION_COLUMNS, Columns, captions_in, guess
-from ingest.sources.downloads import NOISE
-from search.records import MAX_CAPTIONS, MAX_SHOWN_BYTES, clean_metadata, clean_text
+from twinlens.ingest.sources.columns import CAPTION_COLUMNS, Columns, captions_in, guess
+from twinlens.ingest.sources.img2dataset import NOISE
+from twinlens.search.records import MAX_CAPTIONS, MAX_SHOWN_BYTES, clean_metadata, clean_text
 
 #: A sidecar longer than this is not a caption.
 MAX_SIDECAR_BYTES = 1 << 20

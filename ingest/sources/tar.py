@@ -18,12 +18,12 @@ from itertools import groupby, islice
 from pathlib import Path
 from typing import IO, BinaryIO, cast
 
-from ingest.sample import Item
-from ingest.sources.folder import EVERY_FILE, FileFilter
-from ingest.sources.members import Archive, TemporaryCopy, is_hidden, member_item
-from ingest.sources.sidecars import MAX_SIDECAR_BYTES, Sidecar, said
-from search.images import is_image_name
-from search.records import clean_metadata
+from twinlens.ingest.sample import Item
+from twinlens.ingest.sources.archives import Archive, TemporaryCopy, is_hidden, member_item
+from twinlens.ingest.sources.folder import EVERY_FILE, FileFilter
+from twinlens.ingest.sources.sidecars import MAX_SIDECAR_BYTES, Sidecar, said
+from twinlens.search.images.decode import is_image_name
+from twinlens.search.records import clean_metadata
 
 SUFFIXES = (".tar", ".tar.gz", ".tgz", ".tar.bz2", ".tar.xz")
 #: A compressed shard may unpack to this much, or to so many times its size if that is more.

@@ -8,10 +8,10 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from ingest.sample import Failure, Item, Sample, failure_of
-from search.records import MAX_PATH_BYTES, cut_bytes
+from twinlens.ingest.sample import Failure, Item, Sample, failure_of
+from twinlens.search.records import MAX_PATH_BYTES, cut_bytes
 
-#: Fetches what is at an address: ``search.fetch.Fetcher(...).fetch``.
+#: Fetches what is at an address: ``twinlens.search.images.fetch.Fetcher(...).fetch``.
 Fetch = Callable[[str], bytes]
 
 _URL = re.compile(r"https?://[^\s/?#][^\s]*", re.IGNORECASE)

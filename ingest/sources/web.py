@@ -13,17 +13,17 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from urllib.parse import quote, urljoin, urlsplit
 
-from ingest.sample import Failure, Item
-from ingest.sources import pictures
-from ingest.sources.captions import CaptionFile
-from ingest.sources.kinds import Items, Options
-from ingest.sources.members import Archive, TemporaryCopy
-from ingest.sources.records import FORMATS, SUFFIXES, TABLES, format_of, names_of
-from ingest.sources.tar import is_tar, read_tar
-from ingest.sources.urls import Fetch, is_url_list, no_fetch, read_urls, url_item
-from ingest.sources.zips import is_zip, read_zip
-from search.errors import ImageError, SourceError, reason_of
-from search.images import MAX_BYTES
+from twinlens.ingest.sample import Failure, Item
+from twinlens.ingest.sources import tables as pictures
+from twinlens.ingest.sources.archives import Archive, TemporaryCopy
+from twinlens.ingest.sources.caption_formats import FORMATS, SUFFIXES, TABLES, format_of, names_of
+from twinlens.ingest.sources.captions import CaptionFile
+from twinlens.ingest.sources.detect import Items, Options
+from twinlens.ingest.sources.tar import is_tar, read_tar
+from twinlens.ingest.sources.urls import Fetch, is_url_list, no_fetch, read_urls, url_item
+from twinlens.ingest.sources.zips import is_zip, read_zip
+from twinlens.search.errors import ImageError, SourceError, reason_of
+from twinlens.search.images.decode import MAX_BYTES
 
 
 @dataclass(frozen=True, slots=True)

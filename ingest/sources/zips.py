@@ -14,12 +14,12 @@ import zlib
 from collections.abc import Iterator, Mapping
 from functools import partial
 
-from ingest.sample import Item
-from ingest.sources.folder import EVERY_FILE, FileFilter
-from ingest.sources.members import Archive, is_hidden, member_item
-from ingest.sources.sidecars import MAX_SIDECAR_BYTES, Sidecar, said
-from search.errors import ImageError
-from search.images import MAX_BYTES, is_image_name
+from twinlens.ingest.sample import Item
+from twinlens.ingest.sources.archives import Archive, is_hidden, member_item
+from twinlens.ingest.sources.folder import EVERY_FILE, FileFilter
+from twinlens.ingest.sources.sidecars import MAX_SIDECAR_BYTES, Sidecar, said
+from twinlens.search.errors import ImageError
+from twinlens.search.images.decode import MAX_BYTES, is_image_name
 
 #: What ``zipfile`` raises for damaged members, and for compressions that it does not know.
 _DAMAGE = (zipfile.BadZipFile, zlib.error, lzma.LZMAError, EOFError, ValueError, struct.error,

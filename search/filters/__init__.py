@@ -10,11 +10,11 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from search.capabilities import Capabilities
-from search.filters.nodes import Compare, In, Join, Known, Match, Node, Not, literal
-from search.filters.parser import MAX_DEPTH, MAX_LENGTH, MAX_LIST, MAX_TERMS, Parser
-from search.filters.writer import Writer
-from search.records import FieldType
+from twinlens.search.filters.compiler import Writer
+from twinlens.search.filters.nodes import Compare, In, Join, Known, Match, Node, Not, literal
+from twinlens.search.filters.parser import MAX_DEPTH, MAX_LENGTH, MAX_LIST, MAX_TERMS, Parser
+from twinlens.search.milvus.capabilities import Capabilities
+from twinlens.search.records import FieldType
 
 __all__ = ["MAX_DEPTH", "MAX_LENGTH", "MAX_LIST", "MAX_TERMS", "Compare", "In", "Join", "Known",
            "Match", "Node", "Not", "compile_filter", "literal", "parse_filter"]  # fmt: skip

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
-from search.records import Scalar
+from twinlens.search.records import Scalar
 
 #: Milvus keeps 64-bit integers, and a server cannot read the smallest of them.
 MAX_INTEGER = 2**63 - 1

@@ -10,8 +10,9 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Literal
 
-from search.errors import FilterError
-from search.filters.nodes import (
+from twinlens.search.errors import FilterError
+from twinlens.search.filters.compiler import can_be_bare
+from twinlens.search.filters.nodes import (
     MAX_INTEGER,
     Compare,
     Comparison,
@@ -23,8 +24,7 @@ from search.filters.nodes import (
     Node,
     Not,
 )
-from search.filters.writer import can_be_bare
-from search.records import FieldType, Scalar
+from twinlens.search.records import FieldType, Scalar
 
 #: Characters of a filter.
 MAX_LENGTH = 50_000

@@ -1,0 +1,1 @@
+"""Ingest on a Ray cluster: read, decode and encode with Ray Data, write here."""

@@ -1,0 +1,127 @@
+"""What the pictures of an archive have in common: names, sidecars, and the sample they make."""
+
+from __future__ import annotations
+
+import os
+import tempfile
+import weakref
+from collections.abc import Callable, Iterable
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import NoReturn
+
+from twinlens.ingest.sample import Failure, Item, Sample
+from twinlens.ingest.sources.sidecars import Sidecar
+from twinlens.ingest.sources.tables import Place
+from twinlens.search.images.decode import MAX_BYTES
+from twinlens.search.records import MAX_PATH_BYTES, cut_bytes
+
+
+@dataclass(frozen=True, slots=True)
+class Archive:
+    """An archive: what it is called, and the file that holds it here.
+
+    Attributes:
+        uri: its name for good.
+        place: where its members are said to be.
+        file: what to read.
+        mtime_ns: when it was last changed, nanoseconds since 1970.
+        keep: whatever must not be let go of while the file is read: a temporary copy.
+    """
+
+    uri: str
+    place: Place
+    file: Path
+    mtime_ns: int
+    keep: object = None
+
+    @classmethod
+    def of(cls, path: Path, root: Path | None = None) -> Archive:
+        """The archive in a file, given by itself or found below ``root``.
+
+        Raises:
+            OSError: there is no such file.
+        """
+        path = path.absolute()
+        return cls(str(path), Place.of(path, root), path, path.stat().st_mtime_ns)
+
+    def failure(self, error: Exception, doing: str = "cannot be read") -> Failure:
+        """The archive itself failed: it is tried again each time, and what it held is kept."""
+        reason = getattr(error, "strerror", None) or str(error) or type(error).__name__
+        return Failure(self.uri, f"{doing}: {reason}", self.place.root, transient=True)
+
+
+class TemporaryCopy:
+    """Bytes in a temporary file, which is deleted when nobody refers to it any more.
+
+    Raises:
+        OSError: they cannot be read or written, or there are more than ``limit``.
+    """
+
+    def __init__(self, chunks: Iterable[bytes], limit: int, suffix: str = "") -> None:
+        handle, name = tempfile.mkstemp(prefix="twinlens-", suffix=suffix)
+        self.path = Path(name)
+        weakref.finalize(self, _remove, name)
+        with os.fdopen(handle, "wb") as file:
+            for chunk in chunks:
+                if file.tell() + len(chunk) > limit:
+                    raise OSError(f"larger than {limit:,} bytes")
+                file.write(chunk)
+
+    def __reduce__(self) -> NoReturn:
+        raise TypeError("a temporary copy stays on its machine, with what refers to it")
+
+
+def member_item(
+    archive: Archive,
+    name: str,
+    size: int,
+    load: Callable[[], bytes],
+    said: Callable[[], Sidecar],
+) -> Item:
+    """One picture of an archive; a failure where its name, size or sidecars will not do."""
+    try:
+        name = _checked(archive, name)
+        if size > MAX_BYTES:
+            raise ValueError(f"larger than {MAX_BYTES >> 20} MB")
+        beside = said()
+    except ValueError as error:
+        readable = f"{archive.place.uri}{name}".encode("utf-8", "backslashreplace").decode()
+        return Failure(cut_bytes(readable, MAX_PATH_BYTES), str(error), archive.place.root)
+    return Sample(
+        uri=archive.place.uri + name,
+        root=archive.place.root,
+        relative=archive.place.relative + name,
+        load=load,
+        size=size,
+        mtime_ns=archive.mtime_ns,
+        captions=beside.captions,
+        metadata=beside.metadata,
+    )
+
+
+def is_hidden(name: str) -> bool:
+    """Whether a member is what file managers hide, macOS' resource forks among them."""
+    parts = name.replace("\\", "/").split("/")
+    return "__MACOSX" in parts or any(p.startswith(".") and p not in (".", "..") for p in parts)
+
+
+def _checked(archive: Archive, name: str) -> str:
+    """A member's name without what means nothing; it is a label, nothing is ever unpacked."""
+    try:
+        length = len(f"{archive.place.uri}{name}".encode())
+    except UnicodeEncodeError:
+        raise ValueError("its name is not valid UTF-8") from None
+    if length > MAX_PATH_BYTES:
+        raise ValueError(f"its name is longer than {MAX_PATH_BYTES} bytes")
+    if ".." in name.replace("\\", "/").split("/"):
+        raise ValueError("its name leads out of the archive")
+    if any(ch < " " for ch in name):
+        raise ValueError("its name holds control characters")
+    return "/".join(part for part in name.split("/") if part not in ("", "."))
+
+
+def _remove(name: str) -> None:
+    with suppress(OSError):
+        os.unlink(name)

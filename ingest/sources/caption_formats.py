@@ -1,0 +1,223 @@
+"""Caption files of every format as rows: a name, how it is recognised, a reader, for each."""
+
+from __future__ import annotations
+
+import csv
+import json
+import re
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from twinlens.ingest.sources import arrowfiles
+from twinlens.ingest.sources import huggingface as saved
+from twinlens.ingest.sources.columns import CAPTION_COLUMNS, IMAGE_COLUMNS
+from twinlens.ingest.sources.jsonfiles import Row, json_rows
+from twinlens.search.errors import SourceError
+from twinlens.search.images.decode import is_image_name
+
+#: Characters; one line longer than this is not a caption file's.
+MAX_LINE = 4 << 20
+#: Bytes that a format is recognised by.
+_HEAD = 1 << 16
+
+#: ``name.jpg#0<TAB>caption``, the way of the Flickr corpora; without ``#0`` too.
+_TOKEN = re.compile(r"(?P<image>[^\t]+?)(?:#\d+)?\t(?P<caption>.*)")
+#: ``name.jpg| 0| caption``; Flickr30k's own file lacks the second bar once.
+_BARS = re.compile(r"(?P<image>[^|]+?)\s*\|\s*\d+\s*\|?\s*(?P<caption>.*)")
+
+
+@dataclass(frozen=True, slots=True)
+class Format:
+    """One kind of caption file.
+
+    Attributes:
+        name: what people call it.
+        suffixes: how its files may end, lower case.
+        unit: what its rows are called in messages.
+        looks: whether the beginning of a file is like it; None where any beginning is.
+        read: its rows with their numbers, from 1.
+    """
+
+    name: str
+    suffixes: frozenset[str]
+    unit: str
+    looks: Callable[[bytes], bool] | None
+    read: Callable[[Path], Iterator[Row]]
+
+
+def format_of(path: Path, *, whatever_its_name: bool = False) -> Format | None:
+    """The first format of ``FORMATS`` that the file's ending and beginning agree with.
+
+    Args:
+        path: a file, or a folder saved by Hugging Face ``datasets``.
+        whatever_its_name: let the beginning alone decide where the ending is of no format.
+
+    Raises:
+        SourceError: it cannot be read.
+    """
+    if saved.recognises(path):
+        return _SAVED
+    if not path.is_file():
+        return None
+    suffix = path.suffix.lower()
+    try:
+        with path.open("rb") as file:
+            head = file.read(_HEAD)
+    except OSError as error:
+        raise SourceError(f"{path} cannot be read: {error.strerror}") from error
+    fitting = [f for f in FORMATS if suffix in f.suffixes and (f.looks is None or f.looks(head))]
+    if not fitting and whatever_its_name:
+        fitting = [f for f in FORMATS if f.looks is not None and f.looks(head)]
+    return fitting[0] if fitting else None
+
+
+def json_lines(path: Path) -> Iterator[Row]:
+    """One JSON object on each line; empty lines are passed over."""
+    for line, text in _lines(path):
+        try:
+            row = json.loads(text)
+        except (ValueError, RecursionError) as error:
+            raise SourceError(f"{path}, line {line}: not JSON: {error}") from error
+        if not isinstance(row, dict):
+            raise SourceError(f"{path}, line {line}: not a JSON object, but {type(row).__name__}")
+        yield line, row
+
+
+def separated(path: Path) -> Iterator[Row]:
+    """Columns named in the first line, divided by tabs (.tsv), commas or semicolons."""
+    with path.open(encoding="utf-8-sig", newline="") as file:
+        reader = csv.DictReader(_capped(path, file), delimiter=_delimiter(path), strict=True)
+        while True:
+            try:
+                row = next(reader)
+            except StopIteration:
+                return
+            except csv.Error as error:
+                # DictReader has counted only the lines of whole rows.
+                raise SourceError(f"{path}, line {reader.reader.line_num}: {error}") from error
+            if None in row or None in row.values():
+                fields = len(reader.fieldnames or ())
+                raise SourceError(
+                    f"{path}, line {reader.line_num}: not {fields} columns as in the first line"
+                )
+            yield reader.line_num, row
+
+
+def tokens(path: Path) -> Iterator[Row]:
+    """``name.jpg#0<TAB>caption`` on each line, as in ``Flickr8k.token.txt``."""
+    return _matched(path, _TOKEN, "name.jpg#0, a tab, and a caption")
+
+
+def bars(path: Path) -> Iterator[Row]:
+    """``name.jpg| 0| caption`` on each line after the first, as in Flickr30k's ``results.csv``."""
+    return _matched(path, _BARS, "name.jpg| 0| caption", header="image_name")
+
+
+def _matched(
+    path: Path, pattern: re.Pattern[str], expected: str, header: str | None = None
+) -> Iterator[Row]:
+    for line, text in _lines(path):
+        if line == 1 and header is not None and text.startswith(header):
+            continue
+        found = pattern.fullmatch(text.rstrip())
+        if found is None:
+            raise SourceError(f"{path}, line {line}: not {expected}, as the lines above")
+        yield line, {"image": found["image"].strip(), "caption": found["caption"]}
+
+
+def _lines(path: Path) -> Iterator[tuple[int, str]]:
+    with path.open(encoding="utf-8-sig") as file:
+        for line, text in enumerate(_capped(path, file), 1):
+            if text.strip():
+                yield line, text
+
+
+def _capped(path: Path, file: Any) -> Iterator[str]:
+    """The lines of a file; one that never ends is not read to its end."""
+    line = 0
+    while text := file.readline(MAX_LINE + 1):
+        line += 1
+        if len(text) > MAX_LINE:
+            raise SourceError(f"{path}, line {line}: the line is too long")
+        yield text
+
+
+def _delimiter(path: Path) -> str:
+    if path.suffix.lower() == ".tsv":
+        return "\t"
+    with path.open(encoding="utf-8-sig") as file:
+        header = file.readline(MAX_LINE)
+    return max(",;\t", key=header.count)
+
+
+def _first_line(head: bytes) -> str:
+    lines = head.removeprefix(b"\xef\xbb\xbf").decode("utf-8", "replace").splitlines()
+    return next((line for line in lines if line.strip()), "")
+
+
+def _looks_tokens(head: bytes) -> bool:
+    found = _TOKEN.fullmatch(_first_line(head))
+    return found is not None and ("#" in _first_line(head) or is_image_name(found["image"]))
+
+
+def _looks_bars(head: bytes) -> bool:
+    line = _first_line(head)
+    found = _BARS.fullmatch(line)
+    return line.startswith("image_name|") or (found is not None and is_image_name(found["image"]))
+
+
+def _looks_separated(head: bytes) -> bool:
+    """A first line that names a picture's column and a captions' column."""
+    line = _first_line(head)
+    names = {name.strip(' "').lower() for name in re.split(r"[,;\t]", line)}
+    return bool(names & set(IMAGE_COLUMNS) and names & set(CAPTION_COLUMNS))
+
+
+def _looks_json_lines(head: bytes) -> bool:
+    """A first line that is an object of its own, with more to follow or nothing at all."""
+    first, _, rest = head.removeprefix(b"\xef\xbb\xbf").lstrip().partition(b"\n")
+    if not rest.lstrip().startswith(b"{"):
+        return False
+    try:
+        return isinstance(json.loads(first), dict)
+    except (ValueError, RecursionError):
+        return False
+
+
+def _looks_json(head: bytes) -> bool:
+    return head.removeprefix(b"\xef\xbb\xbf").lstrip()[:1] in (b"{", b"[")
+
+
+def _suffixes(text: str) -> frozenset[str]:
+    return frozenset(text.split())
+
+
+_TABLES = (
+    Format("Parquet", _suffixes(".parquet .pq"), "row", arrowfiles.is_parquet, arrowfiles.rows),
+    Format("Arrow", _suffixes(".arrow .feather"), "row", arrowfiles.is_arrow, arrowfiles.rows),
+)
+
+#: In the order they are asked.
+FORMATS = (
+    Format("JSON lines", _suffixes(".jsonl .ndjson"), "line", None, json_lines),
+    Format("JSON lines", _suffixes(".json"), "line", _looks_json_lines, json_lines),
+    Format("JSON", _suffixes(".json"), "row", _looks_json, json_rows),
+    Format("Flickr tokens", _suffixes(".txt .token"), "line", _looks_tokens, tokens),
+    Format("Flickr30k results", _suffixes(".csv .txt .token"), "line", _looks_bars, bars),
+    Format("CSV", _suffixes(".txt"), "line", _looks_separated, separated),
+    Format("CSV", _suffixes(".csv .tsv"), "line", None, separated),
+    *_TABLES,
+)
+_SAVED = Format("saved dataset", frozenset(), "row", None, saved.rows)
+
+#: How the files of all formats may end; a ``.txt`` or ``.json`` beside a picture is its sidecar.
+SUFFIXES = frozenset(suffix for known in FORMATS for suffix in known.suffixes)
+#: Those of files that may hold pictures themselves.
+TABLES = frozenset(suffix for known in _TABLES for suffix in known.suffixes)
+
+
+def names_of(formats: Iterable[Format]) -> str:
+    """The formats for a message."""
+    return ", ".join(dict.fromkeys(known.name for known in formats))

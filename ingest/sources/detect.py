@@ -1,0 +1,197 @@
+"""What a path may be: a container of pictures, a caption file, a folder, a picture."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from twinlens.ingest.sample import Failure, Item, failure_of
+from twinlens.ingest.sources import embeddings
+from twinlens.ingest.sources import export_manifest as manifest
+from twinlens.ingest.sources import huggingface as saved
+from twinlens.ingest.sources import tables as pictures
+from twinlens.ingest.sources.archives import Archive
+from twinlens.ingest.sources.caption_formats import FORMATS, SUFFIXES, TABLES, format_of, names_of
+from twinlens.ingest.sources.captions import CaptionFile
+from twinlens.ingest.sources.folder import EVERY_FILE, FileFilter, walk
+from twinlens.ingest.sources.tar import is_tar, read_tar
+from twinlens.ingest.sources.urls import Fetch, is_url_list, no_fetch, read_urls
+from twinlens.ingest.sources.zips import is_zip, read_zip
+from twinlens.search.errors import SourceError
+from twinlens.search.images.decode import is_image_name
+from twinlens.search.models.catalogue import Fingerprint
+
+
+@dataclass(frozen=True, slots=True)
+class Options:
+    """How to read what is given.
+
+    Attributes:
+        files: which files of a folder to take.
+        image_column, caption_column: columns of tables, where they cannot be guessed.
+        fetch: gets what is at an address, where pictures may be on the web.
+        refresh: fetch again what is stored already.
+        embeddings: the model that made the embeddings that are given.
+    """
+
+    files: FileFilter = EVERY_FILE
+    image_column: str = ""
+    caption_column: str = ""
+    fetch: Fetch | None = None
+    refresh: bool = False
+    embeddings: Fingerprint | None = None
+
+
+#: The items of one path; made anew by each call.
+Items = Callable[[], Iterator[Item]]
+#: Opens one kind of container: a file, or a folder of files, that holds pictures. It is given the
+#: path and, where that was met on the way through a folder, the folder. It checks what it can
+#: (SourceError), and says None to a path of another kind.
+Container = Callable[[Path, Path | None, Options], Items | None]
+
+
+def open_path(path: Path, options: Options) -> Items | CaptionFile:
+    """What a path given by itself holds.
+
+    Raises:
+        SourceError: it is nothing that can be read, or damaged.
+    """
+    for container in CONTAINERS:
+        items = container(path.absolute(), None, options)
+        if items is not None:
+            return items
+    found = format_of(path)
+    if found is not None:
+        return CaptionFile(path, options.image_column, options.caption_column, found)
+    if path.is_file() and path.suffix.lower() in SUFFIXES:
+        raise SourceError(
+            f"{path} holds neither pictures nor captions; captions are read from "
+            f"{names_of(FORMATS)}"
+        )
+    return lambda: walk(path, options.files, lambda inner, root: _below(inner, root, options))
+
+
+def is_bare(path: Path) -> bool:
+    """Whether a path is a folder that holds nothing to ingest, as where a disk is not mounted."""
+    if not path.is_dir():
+        return False
+    try:
+        items = open_path(path, Options())
+    except SourceError:  # there is something, then
+        return False
+    return not isinstance(items, CaptionFile) and next(items(), None) is None
+
+
+def open_captions(path: Path, options: Options) -> CaptionFile:
+    """What is said to be a caption file: its name matters less than what is in it.
+
+    Raises:
+        SourceError: it is of no format, or cannot be read.
+    """
+    found = format_of(path, whatever_its_name=not is_image_name(path.name))
+    if found is None:
+        raise SourceError(
+            f"{path} is not a caption file: those are {names_of(FORMATS)} and end in "
+            f"{', '.join(sorted(SUFFIXES))}"
+        )
+    return CaptionFile(path, options.image_column, options.caption_column, found)
+
+
+def _below(path: Path, root: Path, options: Options) -> Iterator[Item] | None:
+    """What a container below a folder holds; one that is damaged stops nobody else."""
+    try:
+        for container in CONTAINERS:
+            items = container(path, root, options)
+            if items is not None:
+                str(path).encode()
+                return items()
+    except UnicodeEncodeError:
+        readable = os.fsencode(path).decode("utf-8", "backslashreplace")
+        return iter([Failure(readable, "its name is not valid UTF-8: rename it", str(root))])
+    except SourceError as error:
+        return iter([Failure(str(path), str(error), str(root), transient=True)])
+    return None
+
+
+def _tables(path: Path, root: Path | None, options: Options) -> Items | None:
+    """Parquet and Arrow files, and saved datasets, with pictures in them.
+
+    Those without are caption files, which are read only where they are named.
+    """
+    splits = _table_files(path)
+    files = [file for split in splits.values() for file in split]
+    if not any(pictures.holds_pictures(file, options.image_column) for file in files[:1]):
+        return None
+    columns = (options.image_column, options.caption_column)
+    for file in files:
+        pictures.check(file, *columns)
+    place = pictures.Place.of(path, root)
+
+    def items() -> Iterator[Item]:
+        for split, inner in splits.items():
+            yield from pictures.samples(inner, place.below(split) if split else place, *columns)
+
+    return items
+
+
+def _table_files(path: Path) -> dict[str, list[Path]]:
+    """The files of tables that a path stands for, by split."""
+    if path.is_dir():
+        return saved.splits(path) if saved.recognises(path) else {}
+    if path.suffix.lower() not in TABLES or format_of(path) is None:
+        return {}
+    return {"": [path]}
+
+
+def _archive(path: Path, root: Path | None, options: Options) -> Items | None:
+    """Tar shards and zips of pictures."""
+    read = read_tar if is_tar(path.name) else read_zip if is_zip(path.name) else None
+    if read is None or not path.is_file():
+        return None
+    # Below a folder, what is to be taken of the folder has been said of the archive.
+    files = options.files if root is None else replace(options.files, include=())
+
+    def items() -> Iterator[Item]:
+        try:
+            archive = Archive.of(path, root)
+        except OSError as error:
+            return iter([failure_of(error, str(path), str(root or path))])
+        return read(archive, files)
+
+    return items
+
+
+def _embeddings(path: Path, root: Path | None, options: Options) -> Items | None:
+    """Embeddings that were made elsewhere."""
+    parts = embeddings.parts_of(path)
+    if not parts:
+        if root is None and path.suffix.lower() == ".npy":
+            raise SourceError(
+                f"{path} needs {path.stem}.parquet beside it, which says what its rows are"
+            )
+        return None
+    if options.embeddings is None:
+        if (path / manifest.NAME).is_file():
+            raise SourceError(
+                f"{path} was exported from twinlens: `twinlens import` brings it back"
+            )
+        raise SourceError(
+            f"{path} holds embeddings: say which model made them with --embeddings-model"
+        )
+    for part in parts:
+        embeddings.check(part, options.embeddings)
+    place = pictures.Place.of(path, root)
+    return lambda: embeddings.read_embeddings(parts, place, options.caption_column)
+
+
+def _urls(path: Path, root: Path | None, options: Options) -> Items | None:
+    """Lists of addresses, where they are named: a text in a folder is a picture's sidecar."""
+    if root is not None or not path.is_file() or not is_url_list(path):
+        return None
+    return lambda: read_urls(path, options.fetch or no_fetch, refresh=options.refresh)
+
+
+#: In the order they are asked; further kinds go in here.
+CONTAINERS: tuple[Container, ...] = (_embeddings, _tables, _archive, _urls)

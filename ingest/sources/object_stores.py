@@ -1,0 +1,406 @@
+"""Corpora in object stores and elsewhere, through fsspec: ``s3://``, ``gs://``, ``hf://`` …
+
+Pictures are fetched one by one when they are asked for. Archives, tables and caption files are
+copied into a temporary file, one at a time.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import posixpath
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from datetime import datetime
+from functools import partial
+from itertools import islice
+from typing import Any
+
+from twinlens.ingest.sample import Failure, Item, Sample
+from twinlens.ingest.sources import tables as pictures
+from twinlens.ingest.sources.archives import Archive, TemporaryCopy, is_hidden
+from twinlens.ingest.sources.caption_formats import SUFFIXES, TABLES, format_of
+from twinlens.ingest.sources.captions import CaptionFile
+from twinlens.ingest.sources.folder import EVERY_FILE, FileFilter
+from twinlens.ingest.sources.paths import is_address
+from twinlens.ingest.sources.sidecars import MAX_SIDECAR_BYTES, said
+from twinlens.ingest.sources.tar import is_tar, read_tar
+from twinlens.ingest.sources.zips import is_zip, read_zip
+from twinlens.search.errors import ImageError, SourceError, UsageError
+from twinlens.search.images.decode import MAX_BYTES, is_image_name
+from twinlens.search.records import MAX_PATH_BYTES, cut_bytes
+
+#: An archive, or a table, that is copied to be read is not larger.
+MAX_COPY = 64 << 30
+#: Pictures whose sidecars are fetched together.
+_TOGETHER = 64
+_CHUNK = 4 << 20
+#: Where drivers say when a file was changed, and what stands for its contents.
+_TIMES = ("mtime", "LastModified", "last_modified", "updated", "created")
+_TAGS = ("ETag", "etag", "blob_id", "md5Hash", "content_md5", "checksum")
+
+Info = Mapping[str, Any]
+
+
+@dataclass(frozen=True, slots=True)
+class Remote:
+    """A place behind a driver.
+
+    Attributes:
+        fs: the driver, an ``fsspec`` file system.
+        path: as the driver has it.
+    """
+
+    fs: Any
+    path: str
+
+    @classmethod
+    def of(cls, address: str) -> Remote:
+        """The place at an address.
+
+        Raises:
+            SourceError: its driver is not installed, or will not have it.
+        """
+        scheme = address.partition("://")[0]
+        try:
+            from fsspec.core import url_to_fs
+        except ImportError as error:
+            raise SourceError(
+                f"reading {scheme}:// needs fsspec: pip install 'twinlens[remote]'"
+            ) from error
+        try:
+            fs, path = url_to_fs(address)
+            # Drivers remember listings for as long as the process lives.
+            fs.invalidate_cache()
+        except ImportError as error:
+            package = _driver(scheme)
+            raise SourceError(
+                f"reading {scheme}:// needs a driver: pip install {package}"
+            ) from error
+        except Exception as error:  # a driver's own, for its address or its credentials
+            raise SourceError(f"{address}: {_line(error)}") from error
+        return cls(fs, str(path).rstrip("/") or "/")
+
+    @property
+    def uri(self) -> str:
+        """The place's name for good."""
+        return self.uri_of(self.path)
+
+    def uri_of(self, path: str) -> str:
+        """Another path's name for good."""
+        return str(self.fs.unstrip_protocol(path)).rstrip("/")
+
+    def info(self, path: str) -> Info:
+        """What the driver knows of a path.
+
+        Raises:
+            OSError: there is none, or it cannot be asked now.
+        """
+        found: Info = _asked(lambda: self.fs.info(path))
+        return found
+
+    def listing(self, *folders: str) -> dict[str, Info]:
+        """What is in folders, by path.
+
+        Raises:
+            OSError: there is none, or it cannot be listed now.
+        """
+        listed = (_asked(partial(self.fs.ls, folder, detail=True)) for folder in folders)
+        return {str(info["name"]): info for infos in listed for info in infos}
+
+    def copy(self, path: str) -> TemporaryCopy:
+        """The file's bytes in a temporary file.
+
+        Raises:
+            OSError: it cannot be read, or is larger than ``MAX_COPY``.
+        """
+
+        def chunks() -> Iterator[bytes]:
+            with self.fs.open(path, "rb", block_size=_CHUNK) as file:
+                while chunk := file.read(_CHUNK):
+                    yield chunk
+
+        copy: TemporaryCopy = _asked(
+            lambda: TemporaryCopy(chunks(), MAX_COPY, posixpath.splitext(path)[1])
+        )
+        return copy
+
+
+def open_remote(
+    address: str, files: FileFilter, image_column: str = "", caption_column: str = ""
+) -> Callable[[], Iterator[Item]] | CaptionFile:
+    """What is at an address: a folder, a picture, an archive, a table, a caption file; a pattern
+    stands for all that match.
+
+    Raises:
+        UsageError: there is nothing.
+        SourceError: it cannot be read, or its driver is not installed.
+    """
+    place = Remote.of(address)
+    columns = (image_column, caption_column)
+    try:
+        if any(sign in place.path for sign in "*?["):
+            names = sorted(_asked(lambda: place.fs.glob(place.path)))
+            if not names:
+                raise UsageError(f"nothing matches {address}")
+            root = place.uri_of(_fixed_part(place.path))
+            found = place.listing(*{posixpath.dirname(name) for name in names})
+            return lambda: _files(place, root, found, files, columns, chosen=names)
+        info = place.info(place.path)
+    except FileNotFoundError as error:
+        raise UsageError(f"there is no {address}") from error
+    except OSError as error:
+        raise SourceError(f"{address} cannot be read: {_line(error)}") from error
+    if info.get("type") == "directory":
+        return lambda: _walk(place, files, columns)
+    if not is_image_name(place.path) and posixpath.splitext(place.path)[1].lower() in SUFFIXES:
+        captions = _captions(place, *columns)
+        if captions is not None:
+            return captions
+    beside = {name: place.info(name) for name in _beside(place.path) if place.fs.exists(name)}
+    found = {place.path: info, **beside}
+    return lambda: _files(place, place.uri, found, EVERY_FILE, columns, chosen=[place.path])
+
+
+def open_remote_captions(address: str, image_column: str, caption_column: str) -> CaptionFile:
+    """The caption file at an address.
+
+    Raises:
+        SourceError: it cannot be read, or is no caption file.
+    """
+    found = _captions(Remote.of(address), image_column, caption_column)
+    if found is None:
+        raise SourceError(f"{address} is not a caption file")
+    return found
+
+
+class RemoteFinder:
+    """Finds the pictures that a remote caption file names, from its own folder."""
+
+    def __init__(self, captions: str) -> None:
+        self._place = Remote.of(captions)
+        self._home = posixpath.dirname(self._place.path)
+        self._folder = ""
+        self._found: Mapping[str, Info] = {}
+
+    def picture(self, name: str) -> Item | None:
+        """The picture of that name; None where there is none."""
+        path = posixpath.normpath(posixpath.join(self._home, name))
+        if is_address(name) or path.startswith(".."):
+            return None
+        try:
+            if posixpath.dirname(path) != self._folder:
+                self._folder = posixpath.dirname(path)
+                self._found = {}
+                self._found = self._place.listing(self._folder)
+        except FileNotFoundError:
+            return None
+        except OSError as error:
+            return _unreadable(self._place.uri_of(path), self._place.uri, error)
+        if path not in self._found:
+            return None
+        beside = _sidecars(self._place, [path], self._found)
+        return _picture(
+            self._place, self._place.uri_of(self._home), path, self._found[path], beside
+        )
+
+
+def _captions(place: Remote, image_column: str, caption_column: str) -> CaptionFile | None:
+    try:
+        copy = place.copy(place.path)
+    except OSError as error:
+        raise SourceError(f"{place.uri} cannot be read: {_line(error)}") from error
+    found = format_of(copy.path)
+    if found is None or _holds_pictures(place.path, copy, image_column):
+        return None
+    # It is read into a table of its own here; the copy is not needed afterwards.
+    return CaptionFile(copy.path, image_column, caption_column, found, uri=place.uri)
+
+
+def _holds_pictures(path: str, copy: TemporaryCopy, image_column: str) -> bool:
+    is_table = posixpath.splitext(path)[1].lower() in TABLES
+    return is_table and pictures.holds_pictures(copy.path, image_column)
+
+
+def _walk(place: Remote, files: FileFilter, columns: tuple[str, str]) -> Iterator[Item]:
+    root = place.uri
+    try:
+        for _, folders, found in place.fs.walk(place.path, detail=True):
+            for name in [name for name in folders if name.startswith(".")]:
+                del folders[name]
+            by_path = {str(info["name"]): info for info in found.values()}
+            yield from _files(place, root, by_path, files, columns)
+    except Exception as error:  # noqa: BLE001 - a driver's own; what was listed so far is kept
+        yield _unreadable(root, root, error)
+
+
+def _files(
+    place: Remote,
+    root: str,
+    found: Mapping[str, Info],
+    files: FileFilter,
+    columns: tuple[str, str],
+    chosen: Iterable[str] | None = None,
+) -> Iterator[Item]:
+    """The pictures among what was found, and those of the containers there, in name order; where
+    only some are chosen, the others may still be their sidecars."""
+    names = [
+        path
+        for path in sorted(found if chosen is None else chosen)
+        if not is_hidden(posixpath.basename(path)) and files.takes(_below(place.uri_of(path), root))
+    ]
+    plain = iter([path for path in names if is_image_name(path)])
+    while batch := list(islice(plain, _TOGETHER)):
+        beside = _sidecars(place, batch, found)
+        for path in batch:
+            yield _picture(place, root, path, found[path], beside)
+    for path in names:
+        if is_tar(path) or is_zip(path) or posixpath.splitext(path)[1].lower() in TABLES:
+            yield from _container(place, root, path, found[path], columns)
+
+
+def _container(
+    place: Remote, root: str, path: str, info: Info, columns: tuple[str, str]
+) -> Iterator[Item]:
+    uri = place.uri_of(path)
+    relative = "" if uri == root else f"{_below(uri, root)}!"
+    where = pictures.Place(root, f"{uri}!", relative)
+    try:
+        copy = place.copy(path)
+        if is_tar(path) or is_zip(path):
+            archive = Archive(uri, where, copy.path, max(_stamp(info), 0), copy)
+            yield from (read_tar if is_tar(path) else read_zip)(archive)
+        elif _holds_pictures(path, copy, columns[0]):
+            for item in pictures.samples([copy.path], where, *columns):
+                yield pictures.keeping(item, copy, _stamp(info))
+    except (OSError, SourceError) as error:
+        yield _unreadable(uri, root, error)
+
+
+def _picture(
+    place: Remote, root: str, path: str, info: Info, beside: Mapping[str, bytes | Exception]
+) -> Item:
+    uri = place.uri_of(path)
+    size = int(info.get("size") or -1)
+
+    def read(name: str) -> bytes | None:
+        data = beside.get(name)
+        if isinstance(data, Exception):
+            raise data
+        return data
+
+    try:
+        if len(uri.encode()) > MAX_PATH_BYTES:
+            raise ValueError(f"its name is longer than {MAX_PATH_BYTES} bytes")
+        described = said(path, read)
+    except ValueError as error:
+        return Failure(cut_bytes(uri, MAX_PATH_BYTES), str(error), root)
+    except Exception as error:  # noqa: BLE001 - a driver's own
+        return _unreadable(uri, root, error)
+    return Sample(
+        uri=uri,
+        root=root,
+        relative=_below(uri, root),
+        load=partial(_load, place.fs, path, size),
+        size=size,
+        mtime_ns=_stamp(info),
+        captions=described.captions,
+        metadata=described.metadata,
+    )
+
+
+def _load(fs: Any, path: str, size: int) -> bytes:
+    whole = 0 <= size <= MAX_BYTES
+    data: bytes = _asked(
+        lambda: fs.cat_file(path) if whole else fs.cat_file(path, start=0, end=MAX_BYTES + 1)
+    )
+    if len(data) > MAX_BYTES:
+        raise ImageError(f"larger than {MAX_BYTES >> 20} MB")
+    return data
+
+
+def _sidecars(
+    place: Remote, batch: list[str], found: Mapping[str, Info]
+) -> dict[str, bytes | Exception]:
+    """The sidecars of pictures, fetched together; where one cannot be, the reason."""
+    names = {name for path in batch for name in _beside(path)}
+    small = [n for n in names if n in found and (found[n].get("size") or 0) <= MAX_SIDECAR_BYTES]
+    fetched: dict[str, bytes | Exception] = {
+        name: ValueError(f"its sidecar {posixpath.basename(name)} is larger than 1 MB")
+        for name in names & found.keys() - set(small)
+        if name.endswith(".txt")
+    }
+    if small:
+        try:
+            fetched |= place.fs.cat(sorted(small), on_error="return")
+        except Exception as error:  # noqa: BLE001 - a driver's own
+            fetched |= dict.fromkeys(small, error)
+    return fetched
+
+
+def _beside(path: str) -> list[str]:
+    """Where a picture's sidecars may be."""
+    starts = (posixpath.splitext(path)[0], path)
+    return [start + suffix for suffix in (".txt", ".json") for start in starts]
+
+
+def _fixed_part(pattern: str) -> str:
+    """The folder below which all that matches must be."""
+    parts = pattern.split("/")
+    first = next(i for i, part in enumerate(parts) if any(sign in part for sign in "*?["))
+    return "/".join(parts[:first])
+
+
+def _stamp(info: Info) -> int:
+    """When a file was changed, nanoseconds since 1970.
+
+    A driver that does not know may have a tag of the contents: a number made of that, in the first
+    minutes of 1970, tells one version from another as well. -1 where there is neither.
+    """
+    time = next((info[name] for name in _TIMES if info.get(name)), None)
+    if isinstance(time, str):
+        try:
+            time = datetime.fromisoformat(time.replace("Z", "+00:00"))
+        except ValueError:
+            time = None
+    if isinstance(time, datetime):
+        return int(time.timestamp() * 1e6) * 1_000
+    if isinstance(time, int | float):
+        return int(time * 1e9)
+    tag = next((str(info[name]) for name in _TAGS if info.get(name)), "")
+    return int(hashlib.blake2b(tag.encode(), digest_size=5).hexdigest(), 16) if tag else -1
+
+
+def _below(uri: str, root: str) -> str:
+    if uri == root:
+        return posixpath.basename(uri)
+    return uri.removeprefix(root).lstrip("/")
+
+
+def _asked(ask: Callable[[], Any]) -> Any:
+    """What a driver answers; what it raises of its own becomes an ``OSError``."""
+    try:
+        return ask()
+    except OSError:
+        raise
+    except Exception as error:  # a driver's own
+        raise ConnectionError(_line(error)) from error
+
+
+def _driver(scheme: str) -> str:
+    """The package that reads these addresses."""
+    from fsspec.registry import known_implementations
+
+    return str(known_implementations.get(scheme, {}).get("class", scheme)).partition(".")[0]
+
+
+def _unreadable(uri: str, root: str, error: Exception) -> Failure:
+    return Failure(
+        cut_bytes(uri, MAX_PATH_BYTES), f"cannot be read: {_line(error)}", root, transient=True
+    )
+
+
+def _line(error: Exception) -> str:
+    if isinstance(error, FileNotFoundError):
+        return "there is no such file"
+    said = getattr(error, "strerror", None) or str(error) or type(error).__name__
+    return str(said).splitlines()[0][:200]

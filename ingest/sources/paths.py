@@ -1,0 +1,91 @@
+"""What people type for a place: a path, a pattern that stands for several, an address."""
+
+from __future__ import annotations
+
+import glob
+import os
+import re
+from collections.abc import Iterator
+from itertools import islice
+from pathlib import Path
+from urllib.parse import unquote, urlsplit
+
+from twinlens.search.errors import UsageError
+
+#: What one pattern may stand for.
+MAX_PATHS = 1_000_000
+_ADDRESS = re.compile(r"[a-zA-Z][a-zA-Z0-9+.-]+://")
+_BRACES = re.compile(r"\{([^{}]*)\}")
+_RANGE = re.compile(r"(\d+)\.\.(\d+)")
+
+
+def is_address(text: str) -> bool:
+    """Whether it is the address of something elsewhere: ``https://…``, ``s3://…``."""
+    return _ADDRESS.match(text) is not None
+
+
+def name_of(place: str | os.PathLike[str]) -> str:
+    """The name for good of what was typed: an absolute path, or the address."""
+    text = _local(os.fspath(place))
+    return text.rstrip("/") if is_address(text) else os.path.abspath(os.path.expanduser(text))
+
+
+def expand(place: str | os.PathLike[str]) -> list[Path | str]:
+    """The paths, or addresses, that a place stands for.
+
+    ``{00000..00009}`` and ``{train,val}`` stand for each of these; ``*``, ``?`` and ``[…]`` for
+    what there is. A path that exists is taken as it is.
+
+    Raises:
+        UsageError: there is no such path.
+    """
+    text = _local(os.fspath(place))
+    if is_address(text):
+        return list(_spelled_out(text, place))
+    # "../photos" and "/home/me/photos" must give the same names for good.
+    path = Path(os.path.abspath(os.path.expanduser(text)))
+    if path.exists():
+        return [path]
+    paths: list[Path | str] = []
+    for name in _spelled_out(str(path), place):
+        if glob.has_magic(name):
+            paths += map(Path, sorted(islice(glob.iglob(name, recursive=True), MAX_PATHS)))
+        elif not Path(name).exists():
+            raise UsageError(f"there is no {name}")
+        else:
+            paths.append(Path(name))
+    if not paths:
+        raise UsageError(f"nothing matches {text}")
+    return paths
+
+
+def _spelled_out(text: str, place: object) -> Iterator[str]:
+    names = list(islice(_braces(text), MAX_PATHS + 1))
+    if len(names) > MAX_PATHS:
+        raise UsageError(f"{place} stands for more than {MAX_PATHS:,} paths")
+    yield from names
+
+
+def _braces(text: str) -> Iterator[str]:
+    found = _BRACES.search(text)
+    if found is None:
+        yield text
+        return
+    for choice in _choices(found[1]):
+        yield from _braces(text[: found.start()] + choice + text[found.end() :])
+
+
+def _choices(inner: str) -> Iterator[str]:
+    bounds = _RANGE.fullmatch(inner)
+    if bounds is None:
+        yield from inner.split(",")
+        return
+    first, last = bounds.groups()
+    for number in range(int(first), int(last) + 1):
+        yield f"{number:0{len(first)}d}"
+
+
+def _local(text: str) -> str:
+    """A ``file://`` address is a path: what it names has only one name for good."""
+    parts = urlsplit(text) if text.lower().startswith("file://") else None
+    return unquote(parts.path) if parts is not None and parts.netloc in ("", "localhost") else text

@@ -1,0 +1,221 @@
+"""Tables that hold pictures, each row a sample: Parquet and Arrow as Hugging Face writes them."""
+
+from __future__ import annotations
+
+import sqlite3
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from twinlens.ingest.sample import Failure, Item, Sample
+from twinlens.ingest.sources.arrowfiles import (
+    damage,
+    labelled,
+    labels,
+    one_line,
+    open_table,
+    picture_column,
+    plain_columns,
+)
+from twinlens.ingest.sources.columns import (
+    IMAGE_COLUMNS,
+    Columns,
+    captions_in,
+    choose_columns,
+    guess,
+    missing_column,
+)
+from twinlens.ingest.sources.folder import reader
+from twinlens.ingest.sources.img2dataset import is_downloads, was_downloaded
+from twinlens.search.errors import ImageError, SourceError
+from twinlens.search.records import MAX_CAPTIONS, clean_metadata
+
+#: Bytes; a longer name is no name, the row's number stands for it.
+_MAX_NAME = 1_024
+
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """Where the pictures of a table are said to be.
+
+    Attributes:
+        root: what was ingested.
+        uri, relative: what a picture's name is put behind in the sample's ``uri``, ``relative``.
+    """
+
+    root: str
+    uri: str
+    relative: str
+
+    @classmethod
+    def of(cls, container: Path, root: Path | None = None) -> Place:
+        """The place of a container given by itself, or found below ``root``."""
+        if root is None:
+            return cls(str(container), f"{container}!", "")
+        return cls(str(root), f"{container}!", f"{container.relative_to(root).as_posix()}!")
+
+    def failure(self, reason: str) -> Failure:
+        """A part of it cannot be read now, which says nothing about the pictures stored of it."""
+        return Failure(self.uri.rstrip("!/"), reason, self.root, transient=True)
+
+    def below(self, folder: str) -> Place:
+        """The place of a part of it."""
+        return Place(self.root, f"{self.uri}{folder}/", f"{self.relative}{folder}/")
+
+
+def holds_pictures(path: Path, image_column: str = "") -> bool:
+    """Whether the table has a column of encoded pictures.
+
+    Raises:
+        SourceError: it cannot be read.
+    """
+    return bool(picture_column(open_table(path).schema, image_column))
+
+
+def check(path: Path, image_column: str, caption_column: str) -> None:
+    """Refuse a table without the columns asked for.
+
+    Raises:
+        SourceError: says which columns there are.
+    """
+    schema = open_table(path).schema
+    if not picture_column(schema, image_column):
+        raise missing_column(str(path), f"of pictures {image_column}".strip(), schema.names)
+    if caption_column and caption_column not in schema.names:
+        raise missing_column(str(path), caption_column, schema.names)
+
+
+def samples(
+    paths: Iterable[Path], place: Place, image_column: str = "", caption_column: str = ""
+) -> Iterator[Item]:
+    """Every row of tables that belong together, as one sequence.
+
+    A row is called by the path its picture came from, or by its number where it has none, or one
+    that a row before it has. What cannot be read is a failure, and the next file is tried.
+    """
+    names = Names()
+    for path in paths:
+        yield from _table_samples(path, place, names, image_column, caption_column)
+
+
+def keeping(item: Item, copy: object, mtime_ns: int) -> Item:
+    """The item of a copied table, which keeps the copy and has the original's date."""
+    if isinstance(item, Failure) or item.load is None:
+        return item
+    load = item.load
+
+    def keep() -> bytes:
+        assert copy is not None
+        return load()
+
+    return replace(item, load=keep, mtime_ns=mtime_ns)
+
+
+def _table_samples(
+    path: Path, place: Place, names: Names, image_column: str, caption_column: str
+) -> Iterator[Item]:
+    try:
+        table = open_table(path)
+        pictures = picture_column(table.schema, image_column)
+        others = plain_columns(table.schema)
+        chosen = choose_columns(str(path), others, "", caption_column)
+        row_of = _RowReader(path, place, pictures, chosen, labels(table.schema))
+        for rows, fetch in table.batches(others, pictures):
+            for i, row in enumerate(rows):
+                number = names.count()
+                if not is_downloads(row) or was_downloaded(row):
+                    name = names.unique(row_of.name(row), number)
+                    yield row_of.sample(name, row, _loader(fetch, i, path))
+    except SourceError as error:
+        yield place.failure(str(error))
+    except damage() as error:
+        yield place.failure(f"{path.name} cannot be read on: {one_line(error)}")
+
+
+class _RowReader:
+    """Turns the rows of one table into samples."""
+
+    def __init__(
+        self,
+        path: Path,
+        place: Place,
+        pictures: str,
+        columns: Columns,
+        classes: Mapping[str, list[str]],
+    ) -> None:
+        status = path.stat()
+        self._size, self._mtime_ns = status.st_size, status.st_mtime_ns
+        self._place = place
+        self._pictures = pictures
+        self._columns = Columns(pictures, columns.captions)
+        self._classes = classes
+
+    def name(self, row: Mapping[str, Any]) -> str:
+        """What the row's picture was called, "" where nothing usable says it."""
+        cell = row.get(self._pictures)
+        named = cell.get("path") if isinstance(cell, Mapping) else None
+        if not named:
+            by_lower = {key.lower(): key for key, value in row.items() if isinstance(value, str)}
+            named = row.get(guess(by_lower, (*IMAGE_COLUMNS, "key", "__key__")))
+        if not isinstance(named, str):
+            return ""
+        named = named.strip().replace("\\", "/")
+        if named.startswith("/") or "://" in named or named[1:3] == ":/":
+            # Where it was when the table was made, which is nobody's business any more.
+            named = named.rpartition("/")[2]
+        usable = named.isprintable() and len(named.encode("utf-8", "replace")) <= _MAX_NAME
+        return named if usable else ""
+
+    def sample(self, name: str, row: Mapping[str, Any], load: Callable[[], bytes]) -> Sample:
+        """The row as a sample of that name."""
+        extra = {key: value for key, value in row.items() if key not in self._columns}
+        return Sample(
+            uri=f"{self._place.uri}{name}",
+            root=self._place.root,
+            relative=f"{self._place.relative}{name}",
+            load=load,
+            size=self._size,
+            mtime_ns=self._mtime_ns,
+            captions=tuple(captions_in(row, self._columns))[:MAX_CAPTIONS],
+            metadata=clean_metadata(labelled(extra, self._classes)),
+        )
+
+
+def _loader(fetch: Callable[[int], Any], i: int, path: Path) -> Callable[[], bytes]:
+    """Fetches the picture when called, no earlier: from the table, or from the file it names."""
+
+    def load() -> bytes:
+        cell = fetch(i)
+        data = cell.get("bytes") if isinstance(cell, Mapping) else cell
+        if isinstance(data, bytes) and data:
+            return data
+        named = cell.get("path") if isinstance(cell, Mapping) else None
+        if named and (beside := path.parent / named).is_file():
+            return reader(beside)()
+        raise ImageError("its row holds no picture" + (f", only the path {named}" if named else ""))
+
+    return load
+
+
+class Names:
+    """Gives every row a name of its own; in a temporary database, for there may be millions."""
+
+    def __init__(self) -> None:
+        self._taken = sqlite3.connect("", check_same_thread=False)
+        self._taken.execute("CREATE TABLE name (name TEXT PRIMARY KEY) WITHOUT ROWID")
+        self._rows = 0
+
+    def count(self) -> int:
+        """The number of the next row, from 0."""
+        self._rows += 1
+        return self._rows - 1
+
+    def unique(self, name: str, row: int) -> str:
+        """``name``, or with the row's number where it is empty or taken."""
+        folder, slash, last = name.rpartition("/")
+        for candidate in filter(None, (name, f"{folder}{slash}{row}{'-' * bool(last)}{last}")):
+            added = self._taken.execute("INSERT OR IGNORE INTO name VALUES (?)", (candidate,))
+            if added.rowcount:
+                return candidate
+        return f"row {row}"

@@ -1,0 +1,1 @@
+"""Move stored rows: copy a collection, reindex it, export it and import it again."""

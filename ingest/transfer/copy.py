@@ -1,0 +1,296 @@
+"""A whole collection into another database: Milvus Lite to a server, back, or from file to file.
+
+What is served of it is copied: pictures, texts and the ledger, with their vectors, the model's
+fingerprint and the names of fields; of a collection of tenants each tenant's. The copy is built as
+a generation that is not served, so that nobody finds half of it. A run that breaks off is gone on
+with by the next, which compares rows by their keys and writes those that are not there. At the end
+all is counted, and a sample of rows compared, before the copy is served.
+"""
+
+from __future__ import annotations
+
+import random
+import time
+from collections import Counter
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from typing import Unpack
+
+import numpy as np
+
+from twinlens.ingest.report import Progress
+from twinlens.ingest.transfer.diff import FIELDS, KEYS, ORDER, clear, compare
+from twinlens.ingest.writer import Writer
+from twinlens.search.errors import ModelMismatchError, StoreError, UnsupportedError, UsageError
+from twinlens.search.milvus.collection import Corpus
+from twinlens.search.milvus.database import Store, check_name
+from twinlens.search.milvus.expressions import quote
+from twinlens.search.milvus.layout import Layout, LayoutOptions
+from twinlens.search.query.request import MAX_LIMIT
+from twinlens.search.records import ID_LENGTH, Kind, Row, Target
+
+#: Rows read at a time. Each page costs Milvus Lite a pass over all rows: of 100,000 it read half as
+#: many again a second in pages of 8,000 as in those of 4,000. Servers bound what they answer with.
+PAGE = 4_000
+LITE_PAGE = 8_000
+#: Rows of pictures and of texts, each, whose copies are compared at the end.
+SAMPLE = 1_000
+#: How often what changed meanwhile is carried over.
+ROUNDS = 5
+_SEARCHED: tuple[Target, ...] = ("images", "texts")
+
+
+@dataclass(frozen=True, slots=True)
+class CopyReport:
+    """The outcome of one copying.
+
+    Attributes:
+        collection: the name of the copy.
+        images, texts, files: rows that it holds, as many as the source.
+        written: rows that this run wrote; others were there from an earlier one.
+        compared: rows that were compared in full, their vectors number by number.
+        seconds: wall time, counting and comparing included.
+    """
+
+    collection: str
+    images: int
+    texts: int
+    files: int
+    written: int
+    compared: int
+    seconds: float
+
+    @property
+    def rows_per_second(self) -> float:
+        return self.written / self.seconds if self.seconds else 0.0
+
+
+def copy(
+    source: Store,
+    target: Store,
+    name: str,
+    to: str = "",
+    *,
+    sample: int = SAMPLE,
+    progress: Callable[[int], Progress | None] | None = None,
+    **layout: Unpack[LayoutOptions],
+) -> CopyReport:
+    """Make ``to`` in ``target`` hold what ``name`` in ``source`` holds, and serve it.
+
+    Rows that a copy has and its source does not are deleted while it is not served; afterwards
+    it may have rows of its own, and is left alone.
+
+    Args:
+        source, target: the databases; two of the same are well.
+        name: of the collection.
+        to: the copy's name, if another.
+        sample: how many pictures, and texts, to compare at the end; 0 for none.
+        progress: makes an object like ``tqdm`` for so many rows, told of every row.
+        layout: how the copy is laid out, where it is made: see ``twinlens.search.milvus.layout``. The default
+            is what is best for the target, with vectors as they are where it has that.
+
+    Raises:
+        UsageError: the copy would be its own source, or is there and laid out otherwise.
+        ModelMismatchError: the target holds embeddings of another model under that name.
+        UnsupportedError: the target lacks something of the layout. Nothing is made.
+        StoreError: Milvus refused, or the copy is not like its source. What was written is kept;
+            run it again to go on.
+    """
+    began = time.perf_counter()
+    to = to or name
+    check_name(to)
+    if not 0 <= sample <= MAX_LIMIT:
+        raise UsageError(f"a sample has from 0 to {MAX_LIMIT} rows, not {sample}")
+    if (source.uri, name) == (target.uri, to):
+        raise UsageError(f"{name} in {source.uri} would be copied onto itself: name another")
+    old = source.corpus(name)
+    new = _target(old, target, to, layout)
+    shown = progress(_rows(old)) if progress is not None else None
+    new.load()
+    carried = _Copy(old, new, shown)
+    for _ in range(ROUNDS):
+        carried.round()
+        if not carried.differing:
+            break
+    else:
+        advice = "run it again"
+        if new.generation.complete:
+            advice = "it may have rows of its own: drop it first, or name another with --to"
+        raise StoreError(f"the copy has {', '.join(carried.differing)}: {advice}")
+    compared = sum(
+        _compare(part, beside, kind, sample) for part, beside in carried.parts for kind in _SEARCHED
+    )
+    if not new.generation.complete:
+        new.mark(complete=True)
+    new.settle()
+    if not target.exists(to) or target.corpus(to).generation.number != new.generation.number:
+        target.switch(to, new.generation.number)
+    for generation in target.generations(to):
+        if not generation.complete:  # begun with another layout, and given up
+            target.drop_generation(to, generation.number)
+    return CopyReport(
+        collection=to,
+        images=carried.held["images"],
+        texts=carried.held["texts"],
+        files=carried.held["files"],
+        written=carried.written,
+        compared=compared,
+        seconds=time.perf_counter() - began,
+    )
+
+
+def _target(old: Corpus, target: Store, to: str, options: LayoutOptions) -> Corpus:
+    """The generation to write to: what is served under the name, else one that is begun."""
+    model = old.fingerprint
+    asked = replace(Layout().changed(**options), tenants=old.generation.layout.tenants)
+    for generation in target.generations(to):
+        if generation.fingerprint.digest != model.digest:
+            raise ModelMismatchError(
+                f"{to} in {target.uri} holds embeddings of {generation.fingerprint.label}, and "
+                f"what is to be copied those of {model.label}: name another with --to"
+            )
+    if target.exists(to):
+        there = target.corpus(to)
+        layout = there.generation.layout
+        if layout.tenants != asked.tenants:
+            raise UsageError(f"of {old.name} and {to} one is divided among tenants: name another")
+        layout.check_matches(asked, to)
+        there.check_open()
+        return there
+    if "vectors" not in options:
+        try:
+            kept = replace(asked, vectors=old.generation.layout.vectors)
+            return target.begin(to, model, target.check_layout(kept))
+        except UnsupportedError:
+            pass  # 16 bits become 32, which loses nothing
+    return target.begin(to, model, target.check_layout(asked))
+
+
+class _Copy:
+    """Makes one corpus hold what another holds."""
+
+    def __init__(self, old: Corpus, new: Corpus, progress: Progress | None) -> None:
+        self._old = old
+        self._new = new
+        self._progress = progress
+        self.written = 0
+        #: Each tenant's corpora, or the only ones.
+        self.parts: list[tuple[Corpus, Corpus]] = []
+        #: Rows of the copy when a round ended, and what is not the same in number.
+        self.held: Counter[Kind] = Counter()
+        self.differing: list[str] = []
+
+    def round(self) -> None:
+        """Once through everything, and a second time also for what the source does not have."""
+        ours, again = not self._new.generation.complete, bool(self.differing)
+        self._pair(ours)
+        for part, beside in self.parts:
+            for kind in ORDER:
+                if kind != "files":
+                    beside.learn(kind, part.learned(kind))
+                if ours and again:
+                    clear(part, beside, kind)
+                self._fill(part, beside, kind, again)
+        self._count()
+
+    def _count(self) -> None:
+        self.held, self.differing = Counter(), []
+        for part, beside in self.parts:
+            whose = f" of {part.tenant}" if part.tenant else ""
+            for kind in ORDER:
+                has, copied = part.count(kind), beside.count(kind)
+                self.held[kind] += copied
+                if has != copied:
+                    self.differing.append(f"{copied} {kind}{whose} instead of {has}")
+
+    def _pair(self, ours: bool) -> None:
+        """Find the tenants; of one that is gone from the source, a copy of ours has nothing."""
+        parts = self._old.parts()
+        self.parts = [
+            (part, self._new.of(part.tenant) if part.tenant else self._new) for part in parts
+        ]
+        known = {part.tenant for part in parts}
+        for beside in self._new.parts() if ours else ():
+            if beside.tenant not in known:
+                beside.clear()
+
+    def _fill(self, part: Corpus, beside: Corpus, kind: Kind, again: bool) -> None:
+        """Write what is missing, or other than it was; a thread reads on meanwhile."""
+        empty = not again and beside.count(kind) == 0
+        fields = FIELDS[kind] if kind == "files" else [*FIELDS[kind], "vector"]
+
+        def write(chunk: _Chunk) -> None:
+            missing, changed = chunk.rows, list[Row]()
+            if chunk.tried:  # and broken off somewhere
+                missing, changed = [], chunk.rows
+            elif not empty:
+                missing, changed = compare(beside, kind, chunk.rows)
+            chunk.tried = True
+            beside.insert(kind, missing)
+            beside.upsert(kind, changed)
+            self.written += len(missing) + len(changed)
+            if self._progress is not None and not again:
+                self._progress.update(len(chunk.rows))
+
+        page = LITE_PAGE if part.capabilities.lite else PAGE
+        with Writer(write) as writer:
+            for rows in part.scan(kind, fields, batch=page, strong=again):
+                if kind == "files":
+                    rows = [row | {"vector": np.zeros(2, dtype=np.float32)} for row in rows]
+                else:
+                    # Lists of Python's numbers take eight times the memory until they are written.
+                    for row in rows:
+                        row["vector"] = np.asarray(row["vector"], dtype=np.float32)
+                writer.put(_Chunk(rows))
+
+
+@dataclass(slots=True)
+class _Chunk:
+    """Rows to write, and whether that was tried before."""
+
+    rows: list[Row]
+    tried: bool = False
+
+
+def _rows(corpus: Corpus) -> int:
+    return sum(part.count(kind) for part in corpus.parts() for kind in ORDER)
+
+
+def _compare(part: Corpus, beside: Corpus, kind: Target, sample: int) -> int:
+    """Compare rows drawn at random; how many.
+
+    Raises:
+        StoreError: a row is not there, or other than its source.
+    """
+    rows = _drawn(part, kind, sample)
+    copies = {
+        row["id"]: row
+        for row in beside.get(kind, [row["id"] for row in rows], [*FIELDS[kind], "vector"])
+    }
+    stored = np.float16 if beside.generation.layout.half else np.float32
+    for row in rows:
+        copied = copies.get(row["id"])
+        if copied is None:
+            raise StoreError(f"{row['id']} of {kind} is not in the copy: run it again to go on")
+        wanted = np.asarray(row.pop("vector"), dtype=np.float32).astype(stored).astype(np.float32)
+        if not np.array_equal(np.asarray(copied.pop("vector"), dtype=np.float32), wanted):
+            raise StoreError(f"the vector of {row['id']} of {kind} is another one in the copy")
+        if copied != row:
+            raise StoreError(f"{row['id']} of {kind} is another one in the copy")
+    return len(rows)
+
+
+def _drawn(corpus: Corpus, kind: Target, sample: int) -> list[Row]:
+    """About so many rows: ids are hashes, so those in a stretch of them are drawn at random."""
+    if sample < 1:
+        return []
+    fields = [*FIELDS[kind], "vector"]
+    count = corpus.count(kind)
+    if count <= sample:
+        return corpus.where(kind, f'{KEYS[kind]} != ""', fields, max(1, sample))
+    whole = 16**8
+    width = min(whole, int(1.1 * sample / count * whole) + 1)
+    start = random.randrange(whole - width + 1)  # noqa: S311 - nothing is kept secret by it
+    since = f"id >= {quote(f'{start:08x}')}"
+    until = f"id < {quote(f'{start + width:08x}'[:ID_LENGTH])}" if start + width < whole else since
+    return corpus.where(kind, f"{since} and {until}", fields, sample)

@@ -1,0 +1,333 @@
+"""A corpus → a folder of Parquet and ``.npy`` files, and back into any database as it was.
+
+    metadata/metadata_00000.parquet, img_emb/img_emb_00000.npy            pictures, their vectors
+    texts/texts_00000.parquet,       text_vectors/text_vectors_00000.npy  texts, their vectors
+    files/files_00000.parquet                                             the ledger
+    twinlens-export.json                                                  the manifest
+
+Every column of a collection is one of the table. Other fields have a column of the type that the
+collection knows them by; a value of another type is kept as JSON in the column ``$more``.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import os
+import re
+import shutil
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from itertools import islice
+from pathlib import Path
+from tempfile import TemporaryFile
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+from pyarrow import parquet
+
+from twinlens.ingest.reconcile import reconcile
+from twinlens.ingest.sources.embeddings import open_matrix
+from twinlens.ingest.sources.export_manifest import (
+    KINDS,
+    MATRICES,
+    TABLES,
+    File,
+    Manifest,
+    Shard,
+    verify,
+)
+from twinlens.search.errors import SourceError, UsageError
+from twinlens.search.milvus.collection import Corpus
+from twinlens.search.models.encoder import Rows
+from twinlens.search.records import (
+    FILE_FIELDS,
+    ID_LENGTH,
+    IMAGE_FIELDS,
+    MAX_CAPTIONS,
+    MAX_PATH_BYTES,
+    MAX_SHOWN_BYTES,
+    MAX_TEXT_BYTES,
+    TEXT_FIELDS,
+    FieldType,
+    Kind,
+    Row,
+)
+
+#: Rows of one table and its matrix: 60 MB of vectors of 768 numbers.
+SHARD_ROWS = 20_000
+#: Rows that are written at a time, and read: each page costs Milvus Lite a pass over all rows.
+BATCH = 1_000
+PAGE = 4_000
+#: Uncompressed bytes of one batch of a table; hostile files claim more.
+MAX_GROUP_BYTES = 1 << 30
+MORE = "$more"
+
+_COLUMNS: Mapping[Kind, tuple[str, ...]] = {
+    "images": IMAGE_FIELDS,
+    "texts": TEXT_FIELDS,
+    "files": FILE_FIELDS,
+}
+_LISTS = {"paths", "captions", "texts"}
+_INTEGERS = {"width", "height", "bytes", "size", "mtime_ns"}
+#: Bytes of a text in a column; in any other at most ``MAX_PATH_BYTES``.
+_LONGEST = {"text": MAX_TEXT_BYTES + 500, "captions": MAX_SHOWN_BYTES, "reason": MAX_SHOWN_BYTES}
+_TYPES: Mapping[FieldType, tuple[type, pa.DataType]] = {
+    "text": (str, pa.string()),
+    "date": (str, pa.string()),
+    "integer": (int, pa.int64()),
+    "number": (float, pa.float64()),
+    "boolean": (bool, pa.bool_()),
+}
+_ID = re.compile(f"[0-9a-f]{{{ID_LENGTH}}}")
+_FIELD = re.compile(r"[A-Za-z_][A-Za-z0-9_]{0,127}")
+
+
+@dataclass(frozen=True, slots=True)
+class Exchanged:
+    """How many rows of each collection went out or came in, and where to or from."""
+
+    folder: Path
+    images: int
+    texts: int
+    files: int
+
+    @classmethod
+    def of(cls, folder: Path, manifest: Manifest) -> Exchanged:
+        return cls(folder, *map(manifest.count, KINDS))
+
+
+def export_corpus(corpus: Corpus, folder: Path, shard_rows: int = SHARD_ROWS) -> Exchanged:
+    """Write a corpus to a folder that does not exist yet, or is empty.
+
+    It appears there when it is complete, not before. Memory is bounded by a shard.
+
+    Raises:
+        UsageError: the folder is there and not empty.
+        SourceError: it cannot be written.
+    """
+    folder = Path(os.path.expanduser(folder)).absolute()
+    if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
+        raise UsageError(f"{folder} is not empty: export to a folder of its own")
+    partial = folder.with_name(f".{folder.name}.{os.getpid()}.partial")
+    try:
+        for name in (*TABLES.values(), *MATRICES.values()):
+            (partial / name).mkdir(parents=True, exist_ok=True)
+        # The ledger first: what it names is stored before it, whoever else is writing meanwhile.
+        shards = [shard for kind in reversed(KINDS) for shard in _export(corpus, kind, partial,
+                  shard_rows)]  # fmt: skip
+        manifest = Manifest(corpus.name, corpus.fingerprint, tuple(shards))
+        manifest.write(partial)
+        if folder.exists():
+            folder.rmdir()
+        partial.rename(folder)
+    except OSError as error:
+        raise SourceError(f"{folder} cannot be written: {error.strerror or error}") from error
+    finally:
+        shutil.rmtree(partial, ignore_errors=True)
+    return Exchanged.of(folder, manifest)
+
+
+def import_corpus(corpus: Corpus, folder: Path, manifest: Manifest) -> Exchanged:
+    """Write every row of an export into a corpus; rows of the same key are replaced.
+
+    Where an import breaks off, run it again. Pictures that were stored before end up with the
+    paths and captions of both.
+
+    Raises:
+        SourceError: a file is damaged. Shards before it have been written.
+        StoreError: the corpus is being reindexed, and may have missed some of it; import it again.
+    """
+    looks = corpus.count("images") > 0
+    # On disk: there may be as many as the export has pictures.
+    with TemporaryFile("w+", encoding="ascii") as known:
+        # The ledger last: what it names is stored by then.
+        for kind in KINDS:
+            for shard in manifest.shards:
+                if shard.kind != kind:
+                    continue
+                verify(shard, folder)
+                for rows in _import(shard, folder, manifest.fingerprint.dim):
+                    if looks and kind == "images":
+                        ids = [row["id"] for row in rows]
+                        stored = corpus.get("images", ids, ["id"])
+                        known.writelines(f"{row['id']}\n" for row in stored)
+                    corpus.upsert(kind, rows)
+        known.seek(0)
+        while both := [line.strip() for line in islice(known, BATCH)]:
+            reconcile(corpus, both)
+    corpus.check_open()
+    corpus.settle()
+    return Exchanged.of(folder, manifest)
+
+
+def _export(corpus: Corpus, kind: Kind, folder: Path, shard_rows: int) -> Iterator[Shard]:
+    types = corpus.fields(kind) if kind != "files" else {}
+    more = {name: found for name, found in types.items() if name not in _COLUMNS[kind]}
+    dynamic = {name: _TYPES[found] for name, found in more.items() if found in _TYPES}
+    fields = [*_COLUMNS[kind], *([] if kind == "files" else ["vector", "$meta"])]
+    batches = corpus.scan(kind, fields, batch=min(PAGE, shard_rows))
+    for number, parts in enumerate(_shards(batches, shard_rows)):
+        yield _export_shard(kind, number, parts, dynamic, folder)
+
+
+def _shards(batches: Iterable[list[Row]], rows: int) -> Iterator[Iterator[list[Row]]]:
+    """Batches in runs of at least ``rows`` rows; each run must be used up before the next."""
+    source = iter(batches)
+
+    def run(first: list[Row]) -> Iterator[list[Row]]:
+        count = len(first)
+        yield first
+        while count < rows and (batch := next(source, None)) is not None:
+            count += len(batch)
+            yield batch
+
+    while (first := next(source, None)) is not None:
+        yield run(first)
+
+
+def _export_shard(
+    kind: Kind,
+    number: int,
+    batches: Iterable[list[Row]],
+    dynamic: Mapping[str, tuple[type, pa.DataType]],
+    folder: Path,
+) -> Shard:
+    none = File(0, "")
+    place = Shard(kind, number, 0, none, none)
+    schema = _schema(kind, {name: column for name, (_, column) in dynamic.items()})
+    vectors: list[Rows] = []
+    count = 0
+    with parquet.ParquetWriter(place.table_path(folder), schema, compression="zstd") as writer:
+        for rows in batches:
+            count += len(rows)
+            if kind != "files":
+                vectors.append(np.array([row["vector"] for row in rows], dtype=np.float32))
+            flat = [_flat(row, kind, dynamic) for row in rows]
+            writer.write_table(pa.Table.from_pylist(flat, schema=schema), BATCH)
+    if kind != "files":
+        np.save(place.matrix_path(folder), np.concatenate(vectors))
+    return Shard(
+        kind,
+        number,
+        count,
+        File.of(place.table_path(folder)),
+        File.of(place.matrix_path(folder)) if vectors else None,
+    )
+
+
+def _schema(kind: Kind, dynamic: Mapping[str, pa.DataType]) -> pa.Schema:
+    fixed = [(name, _column(name)) for name in _COLUMNS[kind]]
+    more = [] if kind == "files" else [(MORE, pa.string())]
+    return pa.schema([*fixed, *dynamic.items(), *more])
+
+
+def _column(name: str) -> pa.DataType:
+    if name in _LISTS:
+        return pa.list_(pa.string())
+    if name in _INTEGERS:
+        return pa.int64()
+    return pa.float64() if name == "mtime" else pa.string()
+
+
+def _flat(row: Row, kind: Kind, dynamic: Mapping[str, tuple[type, pa.DataType]]) -> Row:
+    """A stored row as a row of the table."""
+    flat = {name: list(row[name]) if name in _LISTS else row[name] for name in _COLUMNS[kind]}
+    if kind == "files":
+        return flat
+    more = {}
+    for name, value in row.items():
+        if name in flat or name == "vector" or value is None:
+            continue
+        if name in dynamic and type(value) is dynamic[name][0]:
+            flat[name] = value
+        else:
+            more[name] = value
+    return flat | {MORE: json.dumps(more, ensure_ascii=False) if more else None}
+
+
+def _import(shard: Shard, folder: Path, dim: int) -> Iterator[list[Row]]:
+    """A shard's rows as they are stored, some at a time; each is checked."""
+    path = shard.table_path(folder)
+    vectors = None
+    if shard.matrix is not None:
+        vectors = open_matrix(shard.matrix_path(folder))
+        if vectors.dtype != np.float32 or vectors.shape != (shard.rows, dim):
+            raise SourceError(f"{shard.matrix_path(folder)} does not hold the vectors of {path}")
+    done = 0
+    try:
+        with parquet.ParquetFile(path) as table:
+            _check_table(table, shard)
+            for batch in table.iter_batches(BATCH):
+                rows = [_row(flat, shard.kind) for flat in batch.to_pylist()]
+                if vectors is None:
+                    for row in rows:
+                        row["vector"] = np.zeros(2, dtype=np.float32)
+                else:
+                    part = np.array(vectors[done : done + len(rows)])
+                    if not np.allclose(np.linalg.norm(part, axis=1), 1, atol=1e-3):
+                        raise ValueError("a vector is not of length 1")
+                    for row, vector in zip(rows, part, strict=True):
+                        row["vector"] = vector
+                done += len(rows)
+                yield rows
+    except (pa.ArrowException, OSError, ValueError, TypeError, RecursionError) as error:
+        reason = (str(error) or type(error).__name__).splitlines()[0][:200]
+        raise SourceError(f"{path} is no table of an export: {reason}") from error
+
+
+def _check_table(table: parquet.ParquetFile, shard: Shard) -> None:
+    if table.metadata.num_rows != shard.rows:
+        raise ValueError(f"it has {table.metadata.num_rows} rows, not {shard.rows}")
+    for number in range(table.num_row_groups):
+        group = table.metadata.row_group(number)
+        if group.total_byte_size > MAX_GROUP_BYTES:
+            raise ValueError(f"it unpacks to {group.total_byte_size >> 20} MB at once")
+    schema = table.schema_arrow
+    allowed = [column for _, column in _TYPES.values()] if shard.kind != "files" else []
+    fixed = {*_COLUMNS[shard.kind], MORE, "vector"}
+    dynamic = {field.name: field.type for field in schema if field.name not in fixed}
+    for name, column in dynamic.items():
+        if not _FIELD.fullmatch(name) or column not in allowed:
+            raise ValueError(f"an unknown column {name[:40]!r}")
+    if not schema.equals(_schema(shard.kind, dynamic)):
+        raise ValueError("its columns are not those of an export")
+
+
+def _row(flat: Row, kind: Kind) -> Row:
+    """A row of the table as it is stored, without its vector.
+
+    Raises:
+        ValueError: it cannot have been stored so.
+    """
+    row = {name: value for name, value in flat.items() if value is not None and name != MORE}
+    for name in _COLUMNS[kind]:
+        if name not in row:
+            raise ValueError(f"a row without {name}")
+        _check_value(name, row[name])
+    more = json.loads(flat.get(MORE) or "{}")
+    if not isinstance(more, dict):
+        raise ValueError(f"{MORE} is no object")
+    for name, value in more.items():
+        if name in row or name == "vector" or not _FIELD.fullmatch(name):
+            raise ValueError(f"a field that cannot be called {name[:40]!r}")
+        if not isinstance(value, str | int | float | bool):
+            raise ValueError(f"{name} is neither text nor number")
+    row |= more
+    for name, value in row.items():
+        if isinstance(value, float) and not math.isfinite(value):
+            raise ValueError(f"{name} is not finite")
+    return row
+
+
+def _check_value(name: str, value: Any) -> None:
+    if name == "id" and not _ID.fullmatch(value):
+        raise ValueError("an id that is none")
+    if name in _LISTS and len(value) > MAX_CAPTIONS:
+        raise ValueError(f"more than {MAX_CAPTIONS} {name}")
+    for text in value if isinstance(value, list) else [value]:
+        if text is None:
+            raise ValueError(f"nothing where {name} has a text")
+        if isinstance(text, str) and len(text.encode()) > _LONGEST.get(name, MAX_PATH_BYTES):
+            raise ValueError(f"too long a text for {name}")

@@ -1,0 +1,295 @@
+"""A corpus for another model or index: the next generation is built beside the one that is served.
+
+Pictures are read again from where they are and encoded, texts encoded from their stored words;
+where the model stays, vectors are copied. Rows are known by their ids, so that a run that breaks
+off is gone on with. What changes meanwhile is carried over: rounds go on until one finds nothing,
+then the old generation is frozen, one last round is made, and the aliases move.
+"""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from twinlens.ingest.report import MAX_FAILURES, Progress
+from twinlens.ingest.sample import Failure, Sample
+from twinlens.ingest.sources import open_sources
+from twinlens.ingest.sources.folder import reader
+from twinlens.ingest.stages import TEXT_BATCH
+from twinlens.ingest.transfer.diff import FIELDS, ORDER, clear, compare
+from twinlens.search.errors import ImageError, TwinlensError, reason_of
+from twinlens.search.images.fetch import Fetcher
+from twinlens.search.milvus.collection import Corpus
+from twinlens.search.milvus.database import Store
+from twinlens.search.milvus.expressions import quote
+from twinlens.search.models.encoder import Encoder, Pixels, Rows
+from twinlens.search.records import Kind, Row, image_id
+
+#: Rows that travel together.
+CHUNK = 500
+#: After so many rounds of catching up the old generation is frozen, whatever still comes in.
+ROUNDS = 5
+
+
+@dataclass(frozen=True, slots=True)
+class ReindexReport:
+    """The outcome of one reindexing.
+
+    Attributes:
+        generation: its number.
+        switched: whether it is served now; not where pictures could not be read again.
+        images: pictures encoded, or copied where the model stayed.
+        texts: texts, likewise.
+        failed: what could not be read again, and why: the first ``MAX_FAILURES``.
+        failed_count: how many could not.
+        seconds: wall time.
+    """
+
+    generation: int
+    switched: bool
+    images: int = 0
+    texts: int = 0
+    failed: tuple[Failure, ...] = ()
+    failed_count: int = 0
+    seconds: float = 0.0
+
+
+def reindex(
+    store: Store,
+    old: Corpus,
+    new: Corpus,
+    encoder: Callable[[], Encoder],
+    *,
+    drop_unreadable: bool = False,
+    progress: Progress | None = None,
+) -> ReindexReport:
+    """Fill ``new`` from ``old``, its corpus' generation that is served, and serve it.
+
+    Args:
+        store: where both are.
+        old: what is served; it goes on answering, and taking rows, almost to the end.
+        new: what ``Store.begin`` made; it may hold rows already.
+        encoder: called where the model is another one.
+        drop_unreadable: serve the new one without the pictures that cannot be read again.
+        progress: told of every row.
+
+    Raises:
+        StoreError: Milvus refused. What was written is kept; run it again to go on.
+    """
+    began = time.perf_counter()
+    if old.generation.frozen:
+        old.mark(frozen=False)
+    with ThreadPoolExecutor(min(32, (os.cpu_count() or 2) + 1)) as pool:
+        copies: dict[str, _Copy] = {}
+
+        def go_round(last: bool = False) -> int:
+            for part in old.parts():  # a tenant may be new
+                if part.tenant not in copies:
+                    beside = new.of(part.tenant) if part.tenant else new
+                    copies[part.tenant] = _Copy(part, beside, encoder, pool, progress)
+            return sum(copy.round(last=last) for copy in copies.values())
+
+        for _ in range(ROUNDS):
+            if not go_round():
+                break
+        switched = drop_unreadable or not any(copy.failed for copy in copies.values())
+        if switched:
+            old.mark(frozen=True)
+            try:
+                go_round(last=True)
+                new.mark(complete=True)
+                new.settle()
+                store.switch(old.name, new.generation.number)
+            except BaseException:
+                with suppress(TwinlensError):
+                    old.mark(frozen=False)
+                raise
+    failed = [failure for copy in copies.values() for failure in copy.failed.values()]
+    return ReindexReport(
+        generation=new.generation.number,
+        switched=switched,
+        images=sum(copy.done["images"] for copy in copies.values()) - len(failed),
+        texts=sum(copy.done["texts"] for copy in copies.values()),
+        failed=tuple(failed[:MAX_FAILURES]),
+        failed_count=len(failed),
+        seconds=time.perf_counter() - began,
+    )
+
+
+class _Copy:
+    """Makes one generation hold what another holds."""
+
+    def __init__(
+        self,
+        old: Corpus,
+        new: Corpus,
+        encoder: Callable[[], Encoder],
+        pool: ThreadPoolExecutor,
+        progress: Progress | None,
+    ) -> None:
+        self._old = old
+        self._new = new
+        self._encoder = encoder
+        self._pool = pool
+        self._progress = progress
+        self._same_model = old.fingerprint.digest == new.fingerprint.digest
+        #: Pictures that cannot be read again, by id.
+        self.failed: dict[str, Failure] = {}
+        self.done: dict[Kind, int] = {"images": 0, "texts": 0, "files": 0}
+
+    def round(self, *, last: bool = False) -> int:
+        """Once through everything; how many rows were not as they should be.
+
+        The last time what other processes wrote is waited for.
+        """
+        return sum(self._carry(kind, last) + clear(self._old, self._new, kind) for kind in ORDER)
+
+    def _carry(self, kind: Kind, last: bool) -> int:
+        """Write what is missing, or other than it was."""
+        written = 0
+        elsewhere: list[Row] = []
+        for rows in self._old.scan(kind, FIELDS[kind], batch=CHUNK, strong=last):
+            kept = [row for row in rows if not self._is_lost(kind, row)]
+            missing, changed = compare(self._new, kind, kept)
+            if kind == "files":
+                zero = np.zeros(2, dtype=np.float32)
+                self._new.upsert(kind, [row | {"vector": zero} for row in missing + changed])
+            else:
+                self._copy_vectors(kind, changed, self._new)
+                if self._same_model:
+                    self._copy_vectors(kind, missing, self._old)
+                elif kind == "texts":
+                    self._encode_texts(missing)
+                else:
+                    elsewhere += self._encode_images(missing, self._from_disk(missing))
+                self.done[kind] += len(missing)
+            written += len(missing) + len(changed)
+            if self._progress is not None:
+                self._progress.update(len(missing))
+        self._encode_elsewhere(elsewhere)
+        return written
+
+    def _is_lost(self, kind: Kind, row: Row) -> bool:
+        """Whether it belongs to a picture that cannot be read again."""
+        return row["id" if kind == "images" else "image_id"] in self.failed
+
+    def _copy_vectors(self, kind: Kind, rows: Sequence[Row], source: Corpus) -> None:
+        found = source.get(kind, [row["id"] for row in rows], ["id", "vector"])
+        vectors = {row["id"]: np.asarray(row["vector"], dtype=np.float32) for row in found}
+        self._new.upsert(
+            kind, [row | {"vector": vectors[row["id"]]} for row in rows if row["id"] in vectors]
+        )
+
+    def _encode_texts(self, rows: Sequence[Row]) -> None:
+        # Texts of like length together: a batch is padded to its longest.
+        ordered = sorted(rows, key=lambda row: len(row["text"]))
+        for start in range(0, len(ordered), TEXT_BATCH):
+            part = ordered[start : start + TEXT_BATCH]
+            vectors = self._encoder().texts([row["text"] for row in part])
+            self._new.upsert("texts", _with(part, vectors))
+
+    def _encode_images(
+        self, rows: Sequence[Row], loads: Mapping[str, Sequence[Callable[[], bytes]]]
+    ) -> list[Row]:
+        """Encode pictures; returns those that nothing gave the bytes of."""
+        if not rows:
+            return []
+        encoder = self._encoder()
+        futures = [
+            self._pool.submit(_pixels, row["id"], loads.get(row["id"], ()), encoder) for row in rows
+        ]
+        ready: list[tuple[Row, Pixels]] = []
+        absent: list[Row] = []
+        for number, (row, future) in enumerate(zip(rows, futures, strict=True), 1):
+            read = future.result()
+            if isinstance(read, str):
+                self.failed[row["id"]] = Failure(row["path"], read)
+            elif read is None:
+                absent.append(row)
+            else:
+                ready.append((row, read))
+            if ready and (len(ready) == encoder.image_batch or number == len(rows)):
+                vectors = encoder.images(np.stack([pixels for _, pixels in ready]))
+                self._new.upsert("images", _with([row for row, _ in ready], vectors))
+                ready = []
+        return absent
+
+    def _from_disk(self, rows: Sequence[Row]) -> dict[str, list[Callable[[], bytes]]]:
+        """For each picture the files that hold it."""
+        loads: dict[str, list[Callable[[], bytes]]] = {}
+        for row in self._ledger([row["id"] for row in rows]):
+            if os.path.isfile(row["path"]):
+                loads.setdefault(row["image_id"], []).append(reader(Path(row["path"])))
+        return loads
+
+    def _encode_elsewhere(self, rows: Sequence[Row]) -> None:
+        """Pictures in archives, tables and on the web: their sources are gone through again."""
+        wanted = {row["id"]: row for row in rows}
+        places: dict[str, dict[str, str]] = {}
+        for start in range(0, len(rows), CHUNK):
+            for row in self._ledger([row["id"] for row in rows[start : start + CHUNK]]):
+                places.setdefault(row["root"], {})[row["path"]] = row["image_id"]
+        for root, uris in places.items():
+            found: dict[str, list[Callable[[], bytes]]] = {}
+            for uri, load in _samples(root):
+                if uris.get(uri) in wanted:
+                    found.setdefault(uris[uri], []).append(load)
+                if len(found) >= CHUNK:
+                    self._take(found, wanted)
+                    found = {}
+            self._take(found, wanted)
+        for row in wanted.values():
+            reason = "is not there any more" if "!" not in row["path"] else "cannot be read again"
+            self.failed[row["id"]] = Failure(row["path"], reason)
+
+    def _take(
+        self, found: Mapping[str, Sequence[Callable[[], bytes]]], wanted: dict[str, Row]
+    ) -> None:
+        self._encode_images([wanted.pop(key) for key in found if key in wanted], found)
+
+    def _ledger(self, ids: Sequence[str]) -> Iterable[Row]:
+        if not ids:
+            return
+        of_these = f'image_id in [{", ".join(map(quote, ids))}] and status == "ok"'
+        for rows in self._old.scan("files", ["path", "image_id", "root"], of_these):
+            yield from rows
+
+
+def _pixels(
+    key: str, loads: Sequence[Callable[[], bytes]], encoder: Encoder
+) -> Pixels | str | None:
+    """In a thread of the pool: a picture's pixels, or why not; None where nothing holds it."""
+    from twinlens.search.images.decode import decode
+
+    reason = None
+    for load in loads:
+        try:
+            data = load()
+            if image_id(data) != key:
+                reason = "has changed since it was ingested: ingest it first"
+                continue
+            return encoder.prepare(decode(data, target=encoder.fingerprint.image_size).image)
+        except (ImageError, OSError) as error:
+            reason = reason_of(error)
+    return reason
+
+
+def _samples(root: str) -> Iterable[tuple[str, Callable[[], bytes]]]:
+    """The pictures of a source; none where it is gone."""
+    try:
+        for item in open_sources([root], fetch=Fetcher().fetch):
+            if isinstance(item, Sample) and item.load is not None:
+                yield item.uri, item.load
+    except TwinlensError:
+        return
+
+
+def _with(rows: Sequence[Row], vectors: Rows) -> list[Row]:
+    return [row | {"vector": vector} for row, vector in zip(rows, vectors, strict=True)]

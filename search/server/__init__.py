@@ -1,1 +1,0 @@
-"""The HTTP API and the page: what ``twinlens serve`` starts."""

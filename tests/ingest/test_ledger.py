@@ -1,0 +1,182 @@
+"""The ledger's verdict on every path: new, unchanged, changed, failed before, gone."""
+
+from __future__ import annotations
+
+import sqlite3
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+import twinlens
+from twinlens.ingest.ledger import TOMBSTONE, Known, Ledger, failed_row, file_row, tombstone_row
+from twinlens.ingest.sample import Failure, Sample
+from twinlens.search.milvus.collection import Corpus
+from twinlens.search.records import MAX_PATH_BYTES, MAX_SHOWN_BYTES
+
+
+def sample(uri: str = "/photos/a.png", **fields: object) -> Sample:
+    given: dict[str, object] = {"root": "/photos", "relative": "a.png", "load": lambda: b"",
+                                "size": 10, "mtime_ns": 20}  # fmt: skip
+    return Sample(uri=uri, **(given | fields))  # type: ignore[arg-type]
+
+
+@pytest.fixture
+def corpus(index: twinlens.Index, paint: Callable[..., Path]) -> Corpus:
+    """A corpus whose ledger is empty."""
+    path = paint("red", "other/seed.png")
+    index.ingest(path)
+    index.delete(path)
+    return index.engine.corpus
+
+
+def test_without_a_collection_everything_is_new() -> None:
+    ledger = Ledger(None)
+    assert ledger.judge(sample()) == ("new", None)
+    assert not ledger.has_image("1")
+
+
+def test_a_path_that_comes_twice_is_met() -> None:
+    ledger = Ledger(None)
+    assert ledger.judge(sample())[0] == "new"
+    assert ledger.judge(sample())[0] == "met"
+
+
+@pytest.mark.parametrize(
+    ("now", "verdict"),
+    [
+        ({}, "unchanged"),
+        ({"size": 11}, "new"),
+        ({"mtime_ns": 19}, "new"),
+        ({"captions": ("other",)}, "captions changed"),
+        ({"captions": ("one", "two")}, "captions changed"),
+        ({"metadata": {"year": 2021}}, "captions changed"),
+        ({"captions": ("other",), "size": 11}, "new"),
+        ({"root": "/elsewhere", "relative": "b.png"}, "unchanged"),
+    ],
+)
+def test_what_differs_decides(corpus: Corpus, now: dict[str, object], verdict: str) -> None:
+    before = sample(captions=("one",), metadata={"year": 2020})
+    corpus.upsert("files", [file_row(before, "1" * 32, [])])
+    found, known = Ledger(corpus).judge(replace(before, **now))
+    assert found == verdict
+    assert known == Known(before.uri, "1" * 32, 10, 20, before.digest, "ok")
+
+
+def test_a_source_that_says_nothing_takes_nothing_away_unless_it_prunes(corpus: Corpus) -> None:
+    before = sample(captions=("one",))
+    corpus.upsert("files", [file_row(before, "1" * 32, [])])
+    silent = replace(before, captions=())
+    assert Ledger(corpus).judge(silent)[0] == "unchanged"
+    assert Ledger(corpus, prune=True).judge(silent)[0] == "captions changed"
+
+
+def test_what_failed_before_is_known_until_it_changes(corpus: Corpus) -> None:
+    corpus.upsert("files", [failed_row(Failure("/photos/a.png", "broken"), sample())])
+    ledger = Ledger(corpus)
+    assert ledger.judge(sample())[0] == "failed before"
+    assert Ledger(corpus).judge(sample(size=11))[0] == "new"
+    assert Ledger(corpus).judge(sample(mtime_ns=21))[0] == "new"
+    assert not ledger.has_image("")
+
+
+def test_a_picture_is_claimed_once(corpus: Corpus) -> None:
+    corpus.upsert("files", [file_row(sample(), "1" * 32, [])])
+    ledger = Ledger(corpus)
+    assert ledger.has_image("1" * 32)
+    assert not ledger.claim("1" * 32)
+    assert ledger.claim("2" * 32)
+    assert ledger.has_image("2" * 32)
+    assert not ledger.claim("2" * 32)
+
+
+def gone(ledger: Ledger, *roots: str) -> list[str]:
+    ledger.mark_gone(roots)
+    return [uri for batch in ledger.gone(2) for uri in batch]
+
+
+def test_paths_that_were_not_met_and_are_not_on_disk_are_gone(
+    corpus: Corpus, tmp_path: Path, paint: Callable[..., Path]
+) -> None:
+    root = str(tmp_path / "photos")
+    there = str(paint("red", "photos/there.png"))
+    paths = [f"{root}/{name}" for name in ("a.png", "b/c.png", "d.png")]
+    others = [f"{root}2/a.png", f"{tmp_path}/a.png", "/photos/a.png"]
+    rows = [
+        file_row(sample(uri, root="", relative=""), "1", []) for uri in [there, *paths, *others]
+    ]
+    corpus.upsert("files", rows)
+    ledger = Ledger(corpus)
+    ledger.judge(sample(paths[2]))
+    assert gone(ledger, root) == paths[:2]
+    assert ledger.is_gone(paths[0])
+    assert not ledger.is_gone(there)
+
+
+def test_nothing_below_a_folder_that_was_met_is_gone(corpus: Corpus) -> None:
+    rows = [file_row(sample(uri), "1", []) for uri in ("/photos/a/b.png", "/photos/c.png",
+                                                       "/photos/z.tar!d.png")]  # fmt: skip
+    corpus.upsert("files", rows)
+    ledger = Ledger(corpus)
+    ledger.meet("/photos/a")
+    ledger.meet("/photos/z.tar")
+    assert gone(ledger, "/photos") == ["/photos/c.png"]
+
+
+def test_what_holds_another_picture_now_is_remembered(corpus: Corpus) -> None:
+    known = Known("/photos/" + "é" * 2_040, "1" * 32, 1, 1, "", "ok")
+    row = tombstone_row(known)
+    assert row["path"].startswith(f"{TOMBSTONE}{'1' * 32} /photos/")
+    assert len(row["path"].encode()) <= MAX_PATH_BYTES
+    corpus.upsert("files", [row])
+    ledger = Ledger(corpus)
+    assert ledger.has_image("1" * 32)
+    assert gone(ledger, "", "/photos") == []
+
+
+def test_a_reason_is_cut_to_what_can_be_stored(corpus: Corpus) -> None:
+    row = failed_row(Failure("/photos/a.png", "ö" * 5_000), None)
+    assert len(row["reason"].encode()) <= MAX_SHOWN_BYTES
+    corpus.upsert("files", [row])
+    assert corpus.count("files") == 1
+
+
+def test_a_digest_tells_captions_from_metadata() -> None:
+    one = sample(captions=("a", "b"))
+    assert one.digest == sample(captions=("a", "b")).digest
+    digests = {one.digest, sample(captions=("b", "a")).digest, sample(captions=("a b",)).digest,
+               sample(metadata={"a": "b"}).digest, sample().digest}  # fmt: skip
+    assert len(digests) == 5
+
+
+def test_a_ledger_lets_go_of_its_table() -> None:
+    with Ledger(None) as ledger:
+        ledger.judge(sample())
+    with pytest.raises(sqlite3.ProgrammingError, match="closed"):
+        ledger.judge(sample())
+
+
+def test_a_run_lets_go_of_its_ledger(
+    index: twinlens.Index, photos: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    opened: list[Ledger] = []
+    closed: list[Ledger] = []
+    init, close = Ledger.__init__, Ledger.close
+
+    def opening(ledger: Ledger, *args: Any, **options: Any) -> None:
+        opened.append(ledger)
+        init(ledger, *args, **options)
+
+    def closing(ledger: Ledger) -> None:
+        closed.append(ledger)
+        close(ledger)
+
+    monkeypatch.setattr(Ledger, "__init__", opening)
+    monkeypatch.setattr(Ledger, "close", closing)
+    index.preview(photos)
+    index.ingest(photos)
+    index.intake().judge([])
+    assert len(opened) == 3
+    assert closed == opened

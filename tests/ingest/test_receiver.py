@@ -1,0 +1,521 @@
+"""Taking in what others read: the rows must be those of an ingest on the spot."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import threading
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from PIL import Image
+from support.colours import COLOURS, ColourEncoder
+
+import twinlens
+from twinlens.ingest import writer
+from twinlens.ingest.options import open_items
+from twinlens.ingest.receiver import Intake
+from twinlens.ingest.report import IngestReport
+from twinlens.ingest.sources.paths import name_of
+from twinlens.ingest.upload import Forgotten, TooLargeError, Upload, Uploaded, UploadedItem
+from twinlens.remote import ingest as remote
+from twinlens.remote.ingest import RemoteRun, preview
+from twinlens.search.errors import StoreError, StoreUnreachableError, UnsupportedError, UsageError
+from twinlens.search.milvus.collection import Corpus
+from twinlens.search.query.listing import list_paths, list_pictures
+from twinlens.search.records import image_id
+
+Paint = Callable[..., Path]
+
+
+class Here:
+    """An intake as a destination: what a server would do, without the wire."""
+
+    def __init__(self, index: twinlens.Index, most: int = 256) -> None:
+        self.index = index
+        self.intake: Intake = index.intake()
+        self.most = most
+        self.bytes_taken = 0
+        self._lock = threading.Lock()
+
+    def put(self, items: Sequence[Upload], **options: Any) -> Uploaded:
+        if len(items) > self.most:
+            raise TooLargeError(f"more than {self.most}")
+        with self._lock:
+            self.bytes_taken += sum(len(item.data or b"") for item in items)
+            return self.intake.put(items, **options)
+
+    def judge(self, items: Sequence[Upload]) -> list[UploadedItem]:
+        with self._lock:
+            return self.intake.judge(items)
+
+    def paths(self, root: str) -> Iterator[list[str]]:
+        after = ""
+        while self.index._corpus is not None:
+            page = list_paths(self.index.engine.corpus, root, after)
+            if not page:
+                return
+            yield page
+            after = page[-1]
+
+    def forget_gone(self, paths: Sequence[str], *, prune: bool = False) -> Forgotten:
+        with self._lock:
+            return self.intake.forget_gone(paths, prune=prune)
+
+
+def hand_over(
+    index: twinlens.Index,
+    *paths: Path,
+    captions: Path | None = None,
+    most: int = 256,
+    part_bytes: int = remote.PART_BYTES,
+    **options: bool,
+) -> IngestReport:
+    """An ingest of what is here into an index that takes it in bit by bit."""
+    run = RemoteRun(Here(index, most), part_bytes=part_bytes, **options)  # type: ignore[arg-type]
+    return run.run(open_items(paths, captions=captions), [name_of(path) for path in paths])
+
+
+def contents(index: twinlens.Index) -> dict[str, list[dict[str, Any]]]:
+    """Every row of all three collections."""
+    corpus = index.engine.corpus
+    return {
+        kind: sorted(
+            (row for rows in corpus.scan(kind, ["*"]) for row in rows),  # type: ignore[arg-type]
+            key=lambda row: str(row.get("id", row["path"])),
+        )
+        for kind in ("images", "texts", "files")
+    }
+
+
+def counts(report: IngestReport) -> dict[str, object]:
+    """A report without what two runs never have in common."""
+    skipped = ("seconds", "encode_seconds", "failed")
+    plain = {name: getattr(report, name) for name in report.__dataclass_fields__}
+    return {name: value for name, value in plain.items() if name not in skipped} | {
+        "failed": sorted((failure.uri, failure.reason) for failure in report.failed)
+    }
+
+
+@pytest.fixture
+def plain(tmp_path: Path) -> Iterator[twinlens.Index]:
+    """Another empty collection, for the ingest on the spot."""
+    with twinlens.open(tmp_path / "plain.db", model=ColourEncoder()) as opened:
+        yield opened
+
+
+@pytest.fixture
+def corpus_folder(tmp_path: Path, photos: Path) -> Path:
+    """Pictures with captions, columns, EXIF, a duplicate, a broken one, and a text file's worth."""
+    shutil.copy(photos / "red.png", photos / "again.png")
+    (photos / "broken.png").write_bytes(b"no picture")
+    (photos / "blue.json").write_text(json.dumps({"caption": "the sea", "year": 2021}))
+    exif = Image.Exif()
+    exif[0x010F] = "Maker"
+    Image.new("RGB", (9, 9), (1, 2, 3)).save(photos / "shot.jpg", exif=exif)
+    deep = photos / "deep" / "er"
+    deep.mkdir(parents=True)
+    Image.new("RGB", (9, 9), (9, 200, 77)).save(deep / "x.png")
+    return photos
+
+
+# ---- the same rows
+
+
+@pytest.mark.parametrize(("chunk", "part_bytes"), [(256, 16 << 20), (3, 1)])
+def test_the_rows_are_those_of_an_ingest_on_the_spot(
+    index: twinlens.Index,
+    plain: twinlens.Index,
+    corpus_folder: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    chunk: int,
+    part_bytes: int,
+) -> None:
+    monkeypatch.setattr(remote, "CHUNK", chunk)
+    there = hand_over(index, corpus_folder, part_bytes=part_bytes)
+    here = plain.ingest(corpus_folder)
+    assert counts(there) == counts(here)
+    assert here.images == 10
+    assert here.failed_count == 1
+    assert contents(index) == contents(plain)
+
+
+def test_captions_of_a_file_and_texts_alone_come_along(
+    index: twinlens.Index, plain: twinlens.Index, photos: Path, tmp_path: Path
+) -> None:
+    path = tmp_path / "c.jsonl"
+    lines: list[dict[str, object]] = [
+        {"image": "photos/red.png", "caption": "fire", "year": 2020, "when": 1.5},
+        {"image": "photos/missing.png", "caption": "nowhere"},
+        {"caption": "a sentence alone"},
+        {"image": "photos/red.png", "caption": "embers"},
+    ]
+    path.write_text("".join(json.dumps(line) + "\n" for line in lines))
+    there = hand_over(index, path)
+    here = plain.ingest(path)
+    assert counts(there) == counts(here)
+    assert here.texts > 0
+    assert contents(index) == contents(plain)
+
+
+CHANGES: dict[str, Callable[[Path], object]] = {
+    "renamed": lambda photos: (photos / "red.png").rename(photos / "crimson.png"),
+    "swapped": lambda photos: swap(photos / "red.png", photos / "blue.png"),
+    "other bytes": lambda photos: Image.new("RGB", (9, 9), (5, 6, 7)).save(photos / "red.png"),
+    "other caption": lambda photos: (photos / "red.txt").write_text("crimson\nscarlet\n"),
+    "no caption": lambda photos: (photos / "red.txt").unlink(),
+    "gone": lambda photos: (photos / "red.png").unlink(),
+    "broken": lambda photos: (photos / "red.png").write_bytes(b"nothing any more"),
+    "copied": lambda photos: shutil.copy(photos / "red.png", photos / "a.png"),
+    "moved over": lambda photos: (photos / "red.png").rename(photos / "blue.png"),
+    "nothing": lambda photos: None,
+}
+
+
+def swap(one: Path, two: Path) -> None:
+    """Let two files have each other's bytes, and look changed."""
+    first, second = one.read_bytes(), two.read_bytes()
+    one.write_bytes(second)
+    two.write_bytes(first)
+    for path in (one, two):
+        os.utime(path, ns=(0, path.stat().st_mtime_ns + 1_000_000_000))
+
+
+@pytest.mark.parametrize(
+    ("change", "prune"),
+    [*((change, False) for change in CHANGES), ("gone", True), ("moved over", True),
+     ("no caption", True)],
+)  # fmt: skip
+def test_what_changed_comes_to_the_same_rows(
+    index: twinlens.Index,
+    plain: twinlens.Index,
+    photos: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    change: str,
+    prune: bool,
+) -> None:
+    monkeypatch.setattr(remote, "CHUNK", 3)
+    hand_over(index, photos)
+    plain.ingest(photos)
+    CHANGES[change](photos)
+    assert counts(hand_over(index, photos, prune=prune)) == counts(
+        plain.ingest(photos, prune=prune)
+    )
+    assert contents(index) == contents(plain)
+    # And then there is nothing left to do.
+    again = hand_over(index, photos, prune=prune)
+    assert (again.images, again.texts, again.updated, again.removed) == (0, 0, 0, 0)
+    assert contents(index) == contents(plain)
+
+
+def test_a_renamed_file_is_not_encoded_again(
+    index: twinlens.Index, photos: Path, encoder: ColourEncoder, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(remote, "CHUNK", 2)
+    hand_over(index, photos)
+    (photos / "white.png").rename(photos / "aaa.png")
+    (photos / "black.png").rename(photos / "zzz.png")
+    Image.new("RGB", (9, 9), (5, 6, 7)).save(photos / "black.png")
+    report = hand_over(index, photos)
+    assert (report.images, report.duplicates) == (1, 2)
+    assert encoder.images_seen == 9
+
+
+def test_only_what_is_wanted_is_read(index: twinlens.Index, photos: Path) -> None:
+    hand_over(index, photos)
+    (photos / "red.txt").write_text("crimson\n")
+    Image.new("RGB", (9, 9), (5, 6, 7)).save(photos / "new.png")
+    here = Here(index)
+    report = RemoteRun(here).run(open_items([photos]), [str(photos)])
+    assert (report.images, report.updated, report.unchanged) == (1, 1, 7)
+    assert here.bytes_taken == (photos / "new.png").stat().st_size
+
+
+def test_what_failed_is_not_tried_again_unless_asked(index: twinlens.Index, photos: Path) -> None:
+    (photos / "broken.png").write_bytes(b"no picture")
+    assert hand_over(index, photos).failed_count == 1
+    again = hand_over(index, photos)
+    assert (again.failed_count, again.failed_before) == (0, 1)
+    assert hand_over(index, photos, retry_failed=True).failed_count == 1
+
+
+def test_too_much_at_once_goes_in_halves(
+    index: twinlens.Index, plain: twinlens.Index, photos: Path
+) -> None:
+    report = hand_over(index, photos, most=2)
+    assert report.images == 8
+    plain.ingest(photos)
+    assert contents(index) == contents(plain)
+
+
+def test_one_that_is_too_large_by_itself_is_a_failure(index: twinlens.Index, photos: Path) -> None:
+    class Small(Here):
+        def put(self, items: Sequence[Upload], **options: Any) -> Uploaded:
+            if sum(len(item.data or b"") for item in items) > 1_000:
+                raise TooLargeError("a body has at most 1,000 bytes here")
+            return super().put(items, **options)
+
+    noise = np.random.default_rng(0).integers(0, 255, (60, 60, 3), dtype=np.uint8)
+    Image.fromarray(noise).save(photos / "large.png")
+    report = RemoteRun(Small(index)).run(open_items([photos]), [str(photos)])
+    assert report.images == 8
+    (failure,) = report.failed
+    assert failure.uri == str(photos / "large.png")
+    assert "at most 1,000 bytes" in failure.reason
+
+
+# ---- what breaks off
+
+
+class BrokenOffError(Exception):
+    """What ends a run in the middle."""
+
+
+@pytest.mark.parametrize("step", range(1, 12, 2))
+def test_what_breaks_off_anywhere_is_made_good_by_repeating_it(
+    index: twinlens.Index,
+    plain: twinlens.Index,
+    photos: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    step: int,
+) -> None:
+    monkeypatch.setattr(remote, "CHUNK", 4)
+    hand_over(index, photos)
+    plain.ingest(photos)
+    CHANGES["swapped"](photos)
+    (photos / "green.txt").write_text("grass\n")
+    Image.new("RGB", (9, 9), (5, 6, 7)).save(photos / "black.png")
+    Image.new("RGB", (9, 9), (7, 6, 5)).save(photos / "new.png")
+    plain.ingest(photos)
+    left = step
+
+    def failing(kept: Callable[..., None]) -> Callable[..., None]:
+        def write(corpus: Corpus, kind: str, rows: Any) -> None:
+            nonlocal left
+            if corpus.name == index.engine.corpus.name and rows:
+                left -= 1
+                if left == 0:
+                    raise BrokenOffError
+            kept(corpus, kind, rows)
+
+        return write
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Corpus, "upsert", failing(Corpus.upsert))
+        patch.setattr(Corpus, "delete", failing(Corpus.delete))
+        try:
+            hand_over(index, photos)
+        except BrokenOffError:
+            assert left <= 0
+    hand_over(index, photos)
+    assert contents(index) == contents(plain)
+
+
+def test_milvus_that_stays_away_is_an_error_and_what_was_stored_is_kept(
+    index: twinlens.Index, photos: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    hand_over(index, photos)
+    Image.new("RGB", (9, 9), (5, 6, 7)).save(photos / "new.png")
+    monkeypatch.setattr(writer, "PATIENCE", 0.0)
+
+    def away(*_: object) -> None:
+        raise StoreUnreachableError("Milvus went away")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Corpus, "upsert", away)
+        with pytest.raises(StoreUnreachableError):
+            hand_over(index, photos)
+    assert hand_over(index, photos).images == 1
+
+
+# ---- an intake by itself
+
+
+def upload(path: Path, *, data: bool = True, **fields: Any) -> Upload:
+    bytes_ = path.read_bytes()
+    given: dict[str, Any] = {"root": str(path.parent), "size": len(bytes_), "mtime_ns": 1}
+    return Upload(str(path), **(given | fields), data=bytes_ if data else None)
+
+
+def test_nothing_is_made_before_there_is_something_to_store(
+    index: twinlens.Index, paint: Paint, encoder: ColourEncoder
+) -> None:
+    asked = index.intake().put([upload(paint("red"), data=False)])
+    assert asked == Uploaded(wanted=(0,))
+    assert index.intake().put([]) == Uploaded()
+    assert index.intake().forget(["/x"]) == index.intake().forget_gone(["/x"]) == Forgotten()
+    with pytest.raises(twinlens.CollectionNotFoundError):
+        index.info()
+    broken = index.intake().put([upload(paint("red"), data=False), upload(paint("blue"))])
+    assert (broken.wanted, [row.status for row in broken.items]) == ((0,), ["stored"])
+    assert index.info().images == 1
+
+
+def test_a_call_costs_no_more_the_more_is_stored(
+    index: twinlens.Index, photos: Path, paint: Paint, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    hand_over(index, photos)
+    rows_read = 0
+    scan, get = Corpus.scan, Corpus.get
+
+    def counted_scan(*args: Any, **options: Any) -> Iterator[list[dict[str, Any]]]:
+        nonlocal rows_read
+        for rows in scan(*args, **options):
+            rows_read += len(rows)
+            yield rows
+
+    def counted_get(*args: Any, **options: Any) -> list[dict[str, Any]]:
+        nonlocal rows_read
+        rows = get(*args, **options)
+        rows_read += len(rows)
+        return rows
+
+    monkeypatch.setattr(Corpus, "scan", counted_scan)
+    monkeypatch.setattr(Corpus, "get", counted_get)
+    Image.new("RGB", (9, 9), (5, 6, 7)).save(photos / "new.png")
+    index.intake().put([upload(photos / "new.png")])
+    assert rows_read == 0
+
+
+def test_a_replaced_picture_goes_at_once_unless_more_follows(
+    index: twinlens.Index, paint: Paint
+) -> None:
+    path = paint("red")
+    old = image_id(path.read_bytes())
+    intake = index.intake()
+    intake.put([upload(path)])
+    Image.new("RGB", (9, 9), COLOURS["blue"]).save(path)
+    assert intake.put([upload(path, mtime_ns=2)]).deleted == {old}
+    middle = image_id(path.read_bytes())
+    Image.new("RGB", (9, 9), COLOURS["green"]).save(path)
+    assert not intake.put([upload(path, mtime_ns=3)], more=True).deleted
+    assert index.info().images == 2
+    assert intake.put([]).deleted == {middle}
+    assert (index.info().images, index.info().files) == (1, 1)
+
+
+def test_pictures_are_taken_out_by_id_with_their_texts(index: twinlens.Index, photos: Path) -> None:
+    hand_over(index, photos)
+    red = image_id((photos / "red.png").read_bytes())
+    done = index.intake().forget(ids=[red, "0" * 32])
+    assert (done.pictures, done.count) == ({red}, 1)
+    assert (index.info().images, index.info().texts, index.info().files) == (7, 7, 7)
+    caption = index.search("blue", target="texts", limit=1)[0].id
+    with pytest.raises(UsageError, match="is a caption of the picture"):
+        index.intake().forget(ids=[caption])
+    assert index.intake().forget([str(photos)]).count == 7
+
+
+def test_texts_alone_are_taken_out_by_id(index: twinlens.Index, tmp_path: Path) -> None:
+    path = tmp_path / "c.jsonl"
+    path.write_text('{"text": "one"}\n{"text": "two"}\n')
+    hand_over(index, path)
+    one = next(hit.id for hit in index.search("one", target="texts") if hit.text == "one")
+    assert index.intake().forget(ids=[one]).count == 1
+    assert [hit.text for hit in index.search("one", target="texts")] == ["two"]
+    assert index.info().files == 1
+
+
+@pytest.mark.parametrize("name", ["", "\x01was 0 /a.png", "a\0b", "/" + "é" * 2_100, "\x01"])
+def test_a_name_that_is_none_is_refused(index: twinlens.Index, paint: Paint, name: str) -> None:
+    with pytest.raises(UsageError):
+        index.intake().put([Upload(name, data=paint("red").read_bytes())])
+
+
+def test_what_is_said_is_cleaned(index: twinlens.Index, paint: Paint) -> None:
+    data = paint("red").read_bytes()
+    said = {"year": 2020, "id": "mine", "nested": {"a": 1}, "long": "x" * 5_000}
+    index.intake().put(
+        [Upload("/a.png", data=data, captions=("one\ntwo", " ", "one two"), metadata=said)]
+    )
+    (hit,) = index.search("red")
+    assert hit.captions == ("one two",)
+    assert (hit.metadata["year"], hit.metadata["id_"]) == (2020, "mine")
+    assert "nested" not in hit.metadata
+    assert len(hit.metadata["long"]) == 2_000
+    assert hit.metadata["relative_path"] == "a.png"
+
+
+def test_embeddings_do_not_travel(index: twinlens.Index, paint: Paint) -> None:
+    sample = next(iter(open_items([paint("red")])))
+    assert not isinstance(sample, remote.Failure)
+    vector = np.ones(16, dtype=np.float32) / 4
+    with pytest.raises(UnsupportedError, match="where the database is"):
+        RemoteRun(Here(index)).run([remote.replace(sample, vector=vector)])
+
+
+def test_a_preview_is_that_of_an_ingest_on_the_spot(
+    index: twinlens.Index, plain: twinlens.Index, corpus_folder: Path
+) -> None:
+    def both() -> None:
+        paths = [corpus_folder]
+        there = preview(Here(index), open_items(paths), [str(corpus_folder)])
+        assert there == plain.preview(*paths)
+
+    both()
+    hand_over(index, corpus_folder)
+    plain.ingest(corpus_folder)
+    both()
+    CHANGES["renamed"](corpus_folder)
+    CHANGES["other bytes"](corpus_folder)
+    (corpus_folder / "blue.json").write_text('{"caption": "the ocean"}')
+    both()
+
+
+def test_a_folder_that_cannot_be_read_is_not_gone(index: twinlens.Index, photos: Path) -> None:
+    hand_over(index, photos)
+    failure = remote.Failure(str(photos), "the folder cannot be read", str(photos), transient=True)
+    for path in photos.iterdir():
+        path.rename(photos.parent / path.name)
+    report = RemoteRun(Here(index), prune=True).run([failure], [str(photos)])
+    assert (report.removed, report.missing, report.failed_count) == (0, 0, 1)
+    assert index.info().images == 8
+
+
+# ---- listings
+
+
+def test_stored_paths_are_listed_below_a_root_in_order(
+    index: twinlens.Index, paint: Paint, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setattr("twinlens.search.query.listing.PAGE", 2)
+    for number, colour in enumerate(COLOURS):
+        paint(colour, f"one/{number}.png")
+    paint("red", "one2/other.png")
+    index.ingest(tmp_path)
+    corpus = index.engine.corpus
+    found: list[str] = []
+    while page := list_paths(corpus, str(tmp_path / "one"), found[-1] if found else ""):
+        assert len(page) <= 2
+        found += page
+    assert found == [str(tmp_path / "one" / f"{number}.png") for number in range(8)]
+    assert list_paths(corpus, str(tmp_path / "nowhere")) == []
+    assert len(list_paths(corpus, str(tmp_path))) == 2
+
+
+def test_stored_pictures_are_listed_by_a_filter_in_order(
+    index: twinlens.Index, photos: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("twinlens.search.query.listing.PAGE", 3)
+    index.ingest(photos)
+    corpus = index.engine.corpus
+    found: list[str] = []
+    while page := list_pictures(corpus, 'path != ""', found[-1] if found else ""):
+        found += [row["id"] for row in page]
+    assert found == sorted(image_id(path.read_bytes()) for path in photos.glob("*.png"))
+    assert list_pictures(corpus, 'path == "nowhere"') == []
+
+
+def test_a_collection_that_is_being_reindexed_takes_nothing(
+    index: twinlens.Index, photos: Path, paint: Paint
+) -> None:
+    hand_over(index, photos)
+    index.engine.corpus.mark(frozen=True)
+    with pytest.raises(StoreError, match="reindexed"):
+        hand_over(index, photos)
+    with pytest.raises(StoreError, match="reindexed"):
+        index.intake().forget([str(photos)])

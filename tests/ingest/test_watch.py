@@ -1,0 +1,197 @@
+"""Watching: the collection follows its folder."""
+
+from __future__ import annotations
+
+import json
+import os
+import queue
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+import twinlens
+from twinlens.ingest.report import IngestReport
+from twinlens.ingest.watch import watch
+from twinlens.search.errors import UsageError
+
+pytest.importorskip("watchfiles", reason="the extra `watch` is not installed")
+
+Queue = queue.Queue[Any]
+
+
+def ingest_into(index: twinlens.Index) -> Callable[[Sequence[Path], bool], IngestReport]:
+    return lambda paths, prune: index.ingest(*paths, prune=prune)
+
+
+def refuse_to_warn(line: str) -> None:
+    raise AssertionError(line)
+
+
+def test_the_collection_follows_its_folder(
+    index: twinlens.Index, photos: Path, paint: Callable[..., Path]
+) -> None:
+    stop = threading.Event()
+    reports: queue.Queue[IngestReport] = queue.Queue()
+
+    def follow() -> None:
+        for report in watch([photos], ingest_into(index), refuse_to_warn, stop):
+            reports.put(report)
+
+    thread = threading.Thread(target=follow)
+    thread.start()
+    try:
+        assert reports.get(timeout=30).images == 8
+        paint("red", "photos/new.png", size=(50, 50))
+        assert reports.get(timeout=30).images == 1
+        (photos / "blue.png").unlink()
+        assert reports.get(timeout=30).removed == 1
+    finally:
+        stop.set()
+        thread.join(timeout=30)
+    assert not thread.is_alive()
+    assert index.info().images == 8
+
+
+def test_an_empty_folder_is_waited_for(index: twinlens.Index, tmp_path: Path) -> None:
+    stop = threading.Event()
+    (tmp_path / "empty").mkdir()
+    reports = watch([tmp_path / "empty"], ingest_into(index), refuse_to_warn, stop)
+    assert next(reports) == IngestReport()
+    stop.set()
+    assert list(reports) == []
+
+
+def test_the_command_writes_one_report_of_all_its_runs(
+    photos: Path, paint: Callable[..., Path], tiny_model: Path, tmp_path: Path
+) -> None:
+    report = tmp_path / "report.jsonl"
+
+    def told() -> list[str]:
+        lines = report.read_text().splitlines() if report.exists() else []
+        return [Path(json.loads(line)["uri"]).name for line in lines]
+
+    with subprocess.Popen(
+        [sys.executable, "-c", "import twinlens; twinlens.main()", "ingest", photos, "--watch",
+         "--report", report, "--db", tmp_path / "w.db", "-m", f"local-dir:{tiny_model}"],
+        stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+    ) as watching:  # fmt: skip
+        try:
+            wait_for(lambda: len(told()) == 8)
+            paint("red", "photos/new.png", size=(50, 50))
+            wait_for(lambda: told().count("new.png") == 1)
+            assert told().count("red.png") == 2
+        finally:
+            watching.send_signal(signal.SIGINT)
+        _, err = watching.communicate(timeout=60)
+    assert watching.returncode == 130
+    assert "Traceback" not in err
+
+
+def wait_for(happened: Callable[[], bool]) -> None:
+    until = time.monotonic() + 60
+    while not happened():
+        assert time.monotonic() < until
+        time.sleep(0.1)
+
+
+def test_what_does_not_exist_cannot_be_watched(index: twinlens.Index, tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match="there is no"):
+        next(watch([tmp_path / "nowhere"], ingest_into(index), refuse_to_warn))
+
+
+@pytest.fixture
+def follow(index: twinlens.Index) -> Iterator[Callable[..., tuple[Queue, Queue]]]:
+    """Watches in a thread: gives the reports of its runs, and what it warned of."""
+    stop = threading.Event()
+    threads = []
+
+    def start(*paths: Path) -> tuple[Queue, Queue]:
+        reports: Queue = queue.Queue()
+        warnings: Queue = queue.Queue()
+
+        def run() -> None:
+            for report in watch(paths, ingest_into(index), warnings.put, stop):
+                reports.put(report)
+
+        threads.append(threading.Thread(target=run))
+        threads[-1].start()
+        return reports, warnings
+
+    yield start
+    stop.set()
+    for thread in threads:
+        thread.join(timeout=30)
+        assert not thread.is_alive()
+
+
+def test_a_folder_that_goes_away_costs_nothing(
+    index: twinlens.Index, photos: Path, paint: Callable[..., Path], follow: Callable[..., Any]
+) -> None:
+    reports, warnings = follow(photos)
+    assert reports.get(timeout=30).images == 8
+    photos.rename(photos.with_name("elsewhere"))
+    assert f"{photos} is not there any more, so nothing is removed" in warnings.get(timeout=30)
+    assert index.info().images == 8
+    # It is followed again when it comes back.
+    photos.with_name("elsewhere").rename(photos)
+    while reports.get(timeout=30).unchanged != 8:
+        pass
+    (photos / "blue.png").unlink()
+    while reports.get(timeout=30).removed != 1:
+        pass
+    assert index.info().images == 7
+
+
+def test_a_folder_without_a_picture_costs_nothing(
+    index: twinlens.Index, photos: Path, paint: Callable[..., Path], follow: Callable[..., Any]
+) -> None:
+    index.ingest(photos)
+    for file in photos.iterdir():
+        file.unlink()
+    (photos / "README").write_text("nothing is mounted here")
+    reports, warnings = follow(photos)
+    assert reports.get(timeout=30).missing == 8
+    assert f"{photos} holds no pictures at all, so nothing is removed" in warnings.get(timeout=30)
+    assert index.info().images == 8
+    # One picture is a folder's own again: what else was there is gone.
+    paint("red", "photos/red.png")
+    assert reports.get(timeout=30).removed == 7
+    assert warnings.empty()
+
+
+def test_another_disk_in_a_folders_place_costs_nothing(
+    index: twinlens.Index,
+    photos: Path,
+    follow: Callable[..., Any],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    reports, warnings = follow(photos)
+    assert reports.get(timeout=30).images == 8
+    plain = os.stat
+    monkeypatch.setattr(
+        "twinlens.ingest.watch._place", lambda path: (plain(path).st_dev + 1, plain(path).st_ino)
+    )
+    (photos / "blue.png").unlink()
+    assert "is on another disk than it was, so nothing is removed" in warnings.get(timeout=30)
+    assert index.info().images == 8
+
+
+def test_one_of_several_folders_may_be_away(
+    index: twinlens.Index, photos: Path, paint: Callable[..., Path], follow: Callable[..., Any]
+) -> None:
+    other = paint("red", "other/large.png", size=(50, 50)).parent
+    reports, warnings = follow(photos, other)
+    assert reports.get(timeout=30).images == 9
+    other.rename(other.with_name("elsewhere"))
+    assert str(other) in warnings.get(timeout=30)
+    paint("red", "photos/new.png", size=(60, 60))
+    while reports.get(timeout=30).images != 1:
+        pass
+    assert index.info().images == 10

@@ -1,0 +1,120 @@
+"""The writing thread: everything in order, patient with a Milvus that is away for a while."""
+
+from __future__ import annotations
+
+import threading
+
+import pytest
+
+from twinlens.ingest import writer
+from twinlens.ingest.writer import Writer
+from twinlens.search.errors import StoreError, StoreUnreachableError
+
+
+@pytest.fixture(autouse=True)
+def _short_pauses(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(writer, "FIRST_PAUSE", 0.001)
+    monkeypatch.setattr(writer, "LONGEST_PAUSE", 0.002)
+
+
+def test_everything_is_written_in_order() -> None:
+    written: list[int] = []
+    with Writer(written.append) as writing:
+        for number in range(50):
+            writing.put(number)
+    assert written == list(range(50))
+
+
+def test_writing_is_done_by_one_other_thread() -> None:
+    threads: set[int] = set()
+    with Writer[int](lambda _: threads.add(threading.get_ident())) as writing:
+        for number in range(5):
+            writing.put(number)
+    assert len(threads) == 1
+    assert threading.get_ident() not in threads
+
+
+def test_a_milvus_that_comes_back_is_waited_for() -> None:
+    written: list[int] = []
+    away = 5
+
+    def write(number: int) -> None:
+        nonlocal away
+        if number == 1 and away:
+            away -= 1
+            raise StoreUnreachableError("Milvus went away")
+        written.append(number)
+
+    with Writer(write, patience=60) as writing:
+        for number in range(4):
+            writing.put(number)
+    assert written == [0, 1, 2, 3]
+    assert away == 0
+
+
+def test_patience_ends() -> None:
+    tries = 0
+
+    def write(_: int) -> None:
+        nonlocal tries
+        tries += 1
+        raise StoreUnreachableError("Milvus went away")
+
+    with pytest.raises(StoreUnreachableError), Writer(write, patience=0.01) as writing:
+        writing.put(1)
+    assert tries > 1
+
+
+def test_any_other_refusal_ends_it_at_once() -> None:
+    tried: list[int] = []
+
+    def write(number: int) -> None:
+        tried.append(number)
+        raise StoreError("Milvus could not write")
+
+    def give() -> None:
+        with Writer(write) as writing:
+            for number in range(100):
+                writing.put(number)
+
+    with pytest.raises(StoreError, match="could not write"):
+        give()
+    assert tried == [0]
+
+
+def test_an_error_elsewhere_does_not_wait_for_milvus() -> None:
+    trying = threading.Event()
+
+    def write(_: int) -> None:
+        trying.set()
+        raise StoreUnreachableError("Milvus went away")
+
+    def give() -> None:
+        with Writer(write, patience=1e9) as writing:
+            writing.put(1)
+            assert trying.wait(10)
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        give()
+
+
+def test_what_waits_is_bounded() -> None:
+    """Whoever reads and encodes is held up when Milvus is slow; memory is not filled."""
+    may_write = threading.Event()
+    given = 0
+
+    def give(writing: Writer[int]) -> None:
+        nonlocal given
+        for number in range(20):
+            writing.put(number)
+            given += 1
+
+    with Writer[int](lambda _: may_write.wait(10) and None) as writing:
+        giving = threading.Thread(target=give, args=(writing,))
+        giving.start()
+        giving.join(0.05)
+        assert given <= writer.WAITING + 1
+        may_write.set()
+        giving.join()
+    assert given == 20

@@ -1,0 +1,252 @@
+"""Dockerfile and docker-compose.yml: what can be checked of them without a Docker engine."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import shutil
+import subprocess
+import tomllib
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import twinlens_cli
+import typer
+import yaml
+from support import ROOT
+
+import twinlens
+from twinlens.server.settings import DEFAULT_PORT
+
+KEYS = "me:write:0123456789abcdef"
+OURS = ["twinlens", "twinlens-gpu"]
+
+
+@pytest.fixture(scope="module")
+def compose() -> dict[str, Any]:
+    loaded: dict[str, Any] = yaml.safe_load((ROOT / "docker-compose.yml").read_text())
+    return loaded
+
+
+@pytest.fixture(scope="module")
+def dockerfile() -> list[tuple[str, str]]:
+    """The instructions, each with what follows it; continued lines are joined."""
+    text = (ROOT / "Dockerfile").read_text()
+    text = re.sub(r"^#.*\n", "", text, flags=re.MULTILINE)
+    lines = re.sub(r"\\\n\s*", "", text).splitlines()
+    return [(line.split(" ", 1)[0], line.split(" ", 1)[1]) for line in lines if line]
+
+
+@pytest.fixture(scope="module")
+def project() -> dict[str, Any]:
+    return tomllib.loads((ROOT / "pyproject.toml").read_text())
+
+
+def _all(dockerfile: list[tuple[str, str]], instruction: str) -> list[str]:
+    return [rest for name, rest in dockerfile if name == instruction]
+
+
+# ---- docker-compose.yml
+
+
+def test_every_service_is_watched_and_started_again(compose: dict[str, Any]) -> None:
+    assert set(compose["services"]) == {"etcd", "minio", "milvus", *OURS}
+    for name, service in compose["services"].items():
+        assert service["healthcheck"]["test"][0] == "CMD", name
+        assert service["restart"] == "unless-stopped", name
+
+
+def test_every_image_is_pinned(compose: dict[str, Any]) -> None:
+    for service in compose["services"].values():
+        _, _, tag = service["image"].rpartition(":")
+        assert re.search(r"\d+[.-]\d+", tag), service["image"]
+
+
+def test_our_images_carry_our_version(compose: dict[str, Any]) -> None:
+    tags = [compose["services"][name]["image"] for name in OURS]
+    assert tags == [f"twinlens:{twinlens.__version__}", f"twinlens:{twinlens.__version__}-gpu"]
+
+
+def test_ports_are_on_the_loopback_only(compose: dict[str, Any]) -> None:
+    ports = [port for one in compose["services"].values() for port in one.get("ports", ())]
+    assert len(ports) == 3
+    assert all(port.startswith("127.0.0.1:") for port in ports)
+
+
+@pytest.mark.parametrize("name", OURS)
+def test_our_services_can_do_little(compose: dict[str, Any], name: str) -> None:
+    service = compose["services"][name]
+    assert service["read_only"] is True
+    assert service["cap_drop"] == ["ALL"]
+    assert service["security_opt"] == ["no-new-privileges:true"]
+    assert "privileged" not in service
+    (photos,) = [one for one in service["volumes"] if ":/photos" in one]
+    assert photos.endswith(":ro")
+    assert service["depends_on"] == {"milvus": {"condition": "service_healthy"}}
+    assert service["environment"]["TWINLENS_KEYS"].startswith("${TWINLENS_KEYS:?")
+    assert service["ports"] == [f"127.0.0.1:${{TWINLENS_PORT:-{DEFAULT_PORT}}}:{DEFAULT_PORT}"]
+    assert f"http://127.0.0.1:{DEFAULT_PORT}/healthz" in service["healthcheck"]["test"][-1]
+
+
+def test_named_volumes_are_declared(compose: dict[str, Any]) -> None:
+    used = {
+        volume.partition(":")[0]
+        for service in compose["services"].values()
+        for volume in service.get("volumes", ())
+        if not volume.startswith((".", "/", "$"))
+    }
+    assert used == set(compose["volumes"])
+
+
+def test_the_graphics_card_is_for_its_profile_only(compose: dict[str, Any]) -> None:
+    gpu = compose["services"]["twinlens-gpu"]
+    assert gpu["profiles"] == ["gpu"]
+    assert gpu["environment"]["TWINLENS_DEVICE"] == "cuda"
+    (device,) = gpu["deploy"]["resources"]["reservations"]["devices"]
+    assert device == {"driver": "nvidia", "count": 1, "capabilities": ["gpu"]}
+    assert gpu["build"]["args"] == {"TORCH_INDEX": ""}
+    assert "deploy" not in compose["services"]["twinlens"]
+    assert [one for one in compose["services"].values() if "profiles" in one] == [gpu]
+
+
+def _answers(command: list[str]) -> bool:
+    """Whether there is such a Compose; a Docker client may come without one."""
+    if shutil.which(command[0]) is None:
+        return False
+    return subprocess.run([*command, "version"], check=False, capture_output=True).returncode == 0
+
+
+Config = Callable[..., subprocess.CompletedProcess[str]]
+
+
+@pytest.fixture
+def config(tmp_path: Path) -> Config:
+    """What Compose itself makes of the file; it needs no engine for that."""
+    command = next(filter(_answers, (["docker", "compose"], ["docker-compose"])), None)
+    if command is None:
+        pytest.skip("Docker Compose is not installed")
+    (tmp_path / "env").touch()
+    kept = {name: value for name, value in os.environ.items() if not name.startswith("TWINLENS_")}
+
+    def run(*options: str, **environment: str) -> subprocess.CompletedProcess[str]:
+        return subprocess.run(
+            [*command, "--env-file", str(tmp_path / "env"), *options, "config"],
+            cwd=ROOT,
+            env=kept | environment,
+            capture_output=True,
+            encoding="utf-8",
+            check=False,
+        )
+
+    return run
+
+
+def test_compose_takes_the_file(config: Config) -> None:
+    plain = config(TWINLENS_KEYS=KEYS)
+    assert plain.returncode == 0, plain.stderr
+    assert yaml.safe_load(plain.stdout)["services"]["twinlens"]["environment"] == {
+        "TWINLENS_DB": "http://milvus:19530",
+        "TWINLENS_KEYS": KEYS,
+    }
+    with_gpu = config("--profile", "gpu", TWINLENS_KEYS=KEYS, TWINLENS_PORT="9000")
+    assert with_gpu.returncode == 0, with_gpu.stderr
+    gpu = yaml.safe_load(with_gpu.stdout)["services"]["twinlens-gpu"]
+    assert gpu["environment"]["TWINLENS_KEYS"] == KEYS
+    assert "9000" in json.dumps(gpu["ports"])
+
+
+def test_without_keys_compose_says_what_is_missing(config: Config) -> None:
+    refused = config()
+    assert refused.returncode != 0
+    assert "set it to NAME:SCOPE:KEY in a file .env" in refused.stderr
+
+
+# ---- Dockerfile
+
+
+def test_the_image_does_not_run_as_root(dockerfile: list[tuple[str, str]]) -> None:
+    last = max(place for place, (name, _) in enumerate(dockerfile) if name == "FROM")
+    user = [place for place, (name, _) in enumerate(dockerfile) if name == "USER"]
+    assert len(user) == 1
+    assert user[0] > last
+    assert re.fullmatch(r"[1-9]\d{3,}:[1-9]\d{3,}", dockerfile[user[0]][1])
+    after = {name for name, _ in dockerfile[user[0] :]}
+    assert not after & {"RUN", "COPY", "ADD"}
+
+
+def test_the_base_is_pinned_and_supported(
+    dockerfile: list[tuple[str, str]], project: dict[str, Any]
+) -> None:
+    (python,) = [one for one in _all(dockerfile, "ARG") if one.startswith("PYTHON=")]
+    found = re.fullmatch(r"PYTHON=(\d+)\.(\d+)\.\d+-slim-\w+", python)
+    assert found
+    version = tuple(map(int, found.groups()))
+    least = project["project"]["requires-python"].removeprefix(">=")
+    assert version >= tuple(map(int, least.split(".")))
+    bases = [one.split()[0] for one in _all(dockerfile, "FROM")]
+    assert bases == ["python:${PYTHON}"] * 2
+
+
+def test_torch_and_torchvision_are_installed_together_and_first(
+    dockerfile: list[tuple[str, str]],
+) -> None:
+    installs = [one for one in _all(dockerfile, "RUN") if "pip install" in one]
+    assert len(installs) == 2
+    assert all("--mount=type=cache" in one for one in installs)
+    assert '${TORCH_INDEX:+--index-url "${TORCH_INDEX}"} torch torchvision' in installs[0]
+    assert "--constraint /opt/torch.txt" in installs[1]
+
+
+def test_what_is_installed_is_there(
+    dockerfile: list[tuple[str, str]], project: dict[str, Any]
+) -> None:
+    (extras,) = [one for one in _all(dockerfile, "ARG") if one.startswith("EXTRAS=")]
+    wanted = extras.removeprefix("EXTRAS=").split(",")
+    assert set(wanted) <= set(project["project"]["optional-dependencies"])
+    copied = {
+        source
+        for one in _all(dockerfile, "COPY")
+        if not one.startswith("--from")
+        for source in one.split()[:-1]
+    }
+    assert {source for source in copied if not (ROOT / source).exists()} == set()
+    ours = {f"{name}.py" for name in project["tool"]["setuptools"].get("py-modules", ())}
+    packages = project["tool"]["setuptools"]["packages"]["find"]["include"]
+    ours |= {name.partition(".")[0].rstrip("*") for name in packages}
+    assert ours | {"pyproject.toml", "README.md", "LICENSE"} == copied
+    kept = {
+        line.removeprefix("!")
+        for line in (ROOT / ".dockerignore").read_text().splitlines()
+        if line.startswith("!")
+    }
+    assert kept == copied
+
+
+def test_no_file_of_a_package_is_left_out(project: dict[str, Any]) -> None:
+    data = project["tool"]["setuptools"]["package-data"]
+    packed = {
+        path for name, globs in data.items() for one in globs for path in (ROOT / name).glob(one)
+    }
+    for package in ("twinlens_cli", "search", "ingest"):
+        files = {path for path in (ROOT / package).rglob("*") if path.is_file()}
+        code = {path for path in files if path.suffix in (".py", ".pyc")}
+        assert files - code - packed == set()
+
+
+def test_the_image_starts_a_command_that_there_is(dockerfile: list[tuple[str, str]]) -> None:
+    assert json.loads(_all(dockerfile, "ENTRYPOINT")[0]) == ["twinlens"]
+    name, *options = json.loads(_all(dockerfile, "CMD")[0])
+    command = typer.main.get_command(twinlens_cli.app).commands[name]  # type: ignore[attr-defined]
+    assert command.make_context(name, options).params["host"] == "0.0.0.0"
+
+
+def test_the_health_check_asks_the_port_that_is_served(dockerfile: list[tuple[str, str]]) -> None:
+    assert _all(dockerfile, "EXPOSE") == [str(DEFAULT_PORT)]
+    (check,) = _all(dockerfile, "HEALTHCHECK")
+    command = json.loads(check.partition("CMD ")[2])
+    assert command[:2] == ["python", "-c"]
+    assert f"http://127.0.0.1:{DEFAULT_PORT}/healthz" in command[2]
+    compile(command[2], "healthcheck", "exec")

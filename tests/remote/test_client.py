@@ -1,0 +1,713 @@
+"""``twinlens.connect``: what can be done here can be done over HTTP, with the same results."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import threading
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import asdict
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from PIL import Image
+from support import ROOT, TESTS
+from support.colours import COLOURS, ColourEncoder
+from support.serving import READ, WRITE, paint, served
+
+import twinlens
+from twinlens.ingest.report import IngestReport
+from twinlens.ingest.upload import TooLargeError
+from twinlens.remote import client
+from twinlens.remote import ingest as remote
+from twinlens.remote.client import Wire, checked_url, is_twinlens
+from twinlens.remote.index import RemoteIndex
+from twinlens.search.errors import (
+    CollectionNotFoundError,
+    FilterError,
+    ImageError,
+    ModelMismatchError,
+    SourceError,
+    StoreError,
+    StoreUnreachableError,
+    UnsupportedError,
+    UsageError,
+)
+from twinlens.search.query.hits import Hits
+from twinlens.search.records import image_id
+
+
+@pytest.fixture(scope="module")
+def photos(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = paint(tmp_path_factory.mktemp("client") / "photos")
+    (folder / "blue.json").write_text(json.dumps({"caption": "the sea", "year": 2021}))
+    shutil.copy(folder / "red.png", folder / "again.png")
+    return folder
+
+
+@pytest.fixture(scope="module")
+def here(photos: Path) -> Iterator[twinlens.Index]:
+    """A collection in this process."""
+    with twinlens.open(photos.parent / "here.db", model=ColourEncoder()) as index:
+        index.ingest(photos)
+        yield index
+
+
+@pytest.fixture(scope="module")
+def address(photos: Path) -> Iterator[str]:
+    with served(photos.parent / "there.db") as url:
+        yield url
+
+
+@pytest.fixture(scope="module")
+def there(address: str, photos: Path) -> Iterator[RemoteIndex]:
+    """The same collection, filled and asked over HTTP."""
+    with twinlens.connect(address) as index:
+        index.ingest(photos)
+        yield index
+
+
+@pytest.fixture
+def own(tmp_path: Path) -> Iterator[RemoteIndex]:
+    """A server with nothing in it."""
+    with served(tmp_path / "own.db") as url, twinlens.connect(url, "mine") as index:
+        yield index
+
+
+def plain(hits: Hits) -> list[dict[str, Any]]:
+    return [
+        {**hit.to_dict(), "score": pytest.approx(hit.score, abs=1e-6),
+         "relevance": pytest.approx(hit.relevance, abs=1e-6)}
+        for hit in hits
+    ]  # fmt: skip
+
+
+def counts(report: IngestReport) -> dict[str, Any]:
+    return {
+        name: value
+        for name, value in asdict(report).items()
+        if name not in ("seconds", "encode_seconds")
+    }
+
+
+Ask = Callable[[Any, Path], Hits]
+SEARCHES: dict[str, Ask] = {
+    "words": lambda index, photos: index.search("red", limit=3),
+    "texts": lambda index, photos: index.search("blue", target="texts"),
+    "a picture's path": lambda index, photos: index.search(image=photos / "red.png"),
+    "a picture's bytes": lambda index, photos: index.search(
+        twinlens.Image((photos / "red.png").read_bytes(), 0.5)
+    ),
+    "a Pillow image": lambda index, photos: index.search(
+        image=Image.open(photos / "green.png"), limit=2
+    ),
+    "several parts": lambda index, photos: index.search(
+        ["red", twinlens.Image(photos / "blue.png"), twinlens.Not("green", 0.3)]
+    ),
+    "not a picture": lambda index, photos: index.search(
+        ["red", twinlens.Not(twinlens.Image(photos / "blue.png"))]
+    ),
+    "a vector": lambda index, photos: index.search(np.arange(1, 17, dtype=np.float32)),
+    "an id": lambda index, photos: index.search(twinlens.Id(id_of(photos, "red"))),
+    "a path": lambda index, photos: index.search(twinlens.Id(str(photos / "red.png"))),
+    "like and unlike": lambda index, photos: index.search(
+        "red", like=[id_of(photos, "blue")], unlike=[id_of(photos, "green")]
+    ),
+    "a filter": lambda index, photos: index.search("red", where="year >= 2020"),
+    "an offset": lambda index, photos: index.search("red", limit=2, offset=3),
+    "hybrid": lambda index, photos: index.search("a red picture", mode="hybrid"),
+    "text": lambda index, photos: index.search("sea", mode="text"),
+    "thresholds": lambda index, photos: index.search("red", min_score=0.1, min_relevance=0.01),
+    "collapse": lambda index, photos: index.search("red", collapse=0.99),
+    "the next page": lambda index, photos: index.search(
+        cursor=index.search("red", limit=3).cursor, limit=3
+    ),
+}
+
+
+def id_of(photos: Path, colour: str) -> str:
+    return image_id((photos / f"{colour}.png").read_bytes())
+
+
+@pytest.mark.parametrize("search", SEARCHES)
+def test_the_same_search_finds_the_same(
+    here: twinlens.Index, there: RemoteIndex, photos: Path, search: str
+) -> None:
+    expected, found = SEARCHES[search](here, photos), SEARCHES[search](there, photos)
+    assert isinstance(found, Hits)
+    assert found
+    assert [hit.to_dict() for hit in found] == plain(expected)
+    assert found.nothing_close == expected.nothing_close
+    assert bool(found.cursor) == bool(expected.cursor)
+
+
+def test_hits_are_those_of_an_index(there: RemoteIndex) -> None:
+    hit = there.search("red")[0]
+    assert isinstance(hit, twinlens.Hit)
+    assert isinstance(hit.captions, tuple)
+    with pytest.raises(AttributeError):
+        hit.path = "other"  # type: ignore[misc]
+    with pytest.raises(TypeError):
+        hit.metadata["year"] = 1  # type: ignore[index]
+
+
+def test_many_searches_at_once(here: twinlens.Index, there: RemoteIndex, photos: Path) -> None:
+    asked: list[object] = [*COLOURS, twinlens.Image(photos / "red.png")] * 10
+    expected = here.search_many(asked, limit=2)
+    found = there.search_many(asked, limit=2)
+    assert [[hit.to_dict() for hit in hits] for hits in found] == list(map(plain, expected))
+    assert there.search_many([]) == []
+
+
+def test_what_there_is(here: twinlens.Index, there: RemoteIndex, photos: Path) -> None:
+    assert there.info() == here.info()
+    assert there.collections() == [here.info()]
+    assert there.backend == here.backend
+    assert there.collection == here.collection == "twinlens"
+    assert there.fields() == here.fields()
+    assert there.fields("texts") == here.fields("texts")
+    assert there.modes == here.modes
+    for name in (id_of(photos, "blue"), str(photos / "blue.png"), "blue.png"):
+        assert there.item(name) == here.item(name)
+    text = here.search("blue", target="texts", limit=1)[0].id
+    assert there.item(text) == here.item(text)
+
+
+def test_what_is_no_picture_is_named_and_not_sent(there: RemoteIndex, tmp_path: Path) -> None:
+    secret = tmp_path / "secret"
+    secret.write_text("nobody's business")
+    with pytest.raises(ImageError, match=f"^{secret}: not an image"):
+        there.search([twinlens.Text("all red"), twinlens.Image(secret)])
+
+
+def test_pictures(there: RemoteIndex, here: twinlens.Index, photos: Path) -> None:
+    key = id_of(photos, "red")
+    assert there.image(key) == (photos / "red.png").read_bytes()
+    assert there.thumbnail(key) == here.thumbnail(key)
+    assert there.thumbnail(key, 160)[:2] == b"\xff\xd8"
+    with pytest.raises(UsageError, match="no picture"):
+        there.image("0" * 32)
+    with pytest.raises(UsageError):
+        there.thumbnail(key, 99)
+
+
+def test_embedding(there: RemoteIndex, photos: Path) -> None:
+    texts = [f"{colour} {number}" for colour in COLOURS for number in range(10)]
+    expected = ColourEncoder().texts(texts)
+    np.testing.assert_allclose(there.embed(texts), expected, atol=1e-6)
+    rows = there.embed(images=[photos / "red.png", (photos / "blue.png").read_bytes()])
+    assert rows.shape == (2, 16)
+    assert rows.dtype == np.float32
+    with pytest.raises(UsageError):
+        there.embed()
+    with pytest.raises(UsageError):
+        there.embed("red")
+    with pytest.raises(ImageError):
+        there.embed(images=[b"no picture"])
+
+
+def test_classification(here: twinlens.Index, there: RemoteIndex, photos: Path) -> None:
+    labels = ["red", "blue ", "", "green", "red"]
+
+    def said(index: Any, *paths: Path, **options: Any) -> list[dict[str, Any]]:
+        found = sorted((one.to_dict() for one in index.classify(labels, *paths, **options)),
+                       key=lambda one: str(one["path"]))  # fmt: skip
+        for one in found:
+            for label in one.get("labels", ()):
+                label["probability"] = round(label["probability"], 5)
+        return found
+
+    assert said(there, top=2) == said(here, top=2)
+    assert said(there, where="year > 2000") == said(here, where="year > 2000")
+    templates = ["a {}", "the {}"]
+    assert said(there, templates=templates) == said(here, templates=templates)
+    broken = photos.parent / "broken"
+    broken.mkdir(exist_ok=True)
+    (broken / "a.png").write_bytes(b"no picture")
+    assert said(there, photos, broken) == said(here, photos, broken)
+    for index in (here, there):
+        with pytest.raises(UsageError, match="two labels"):
+            list(index.classify(["red"]))
+        with pytest.raises(UsageError, match="template"):
+            list(index.classify(labels, templates=["a photo"]))
+        with pytest.raises(UsageError, match="leave out"):
+            list(index.classify(labels, photos, where="year > 1"))
+
+
+@pytest.mark.parametrize(
+    ("wrong", "kind"),
+    [
+        (lambda index: index.search(""), UsageError),
+        (lambda index: index.search("red", limit=0), UsageError),
+        (lambda index: index.search("red", target="videos"), UsageError),
+        (lambda index: index.search("red", where="nonsense ==="), FilterError),
+        (lambda index: index.search("red", where="nothing > 1"), FilterError),
+        (lambda index: index.search(image=b"no picture"), ImageError),
+        (lambda index: index.search(twinlens.Id("nobody")), UsageError),
+        (lambda index: index.search(np.ones(3, dtype=np.float32)), UsageError),
+        (lambda index: index.search(cursor="none of ours"), UsageError),
+        (lambda index: index.item("nobody"), UsageError),
+        (lambda index: index.item("0" * 32), UsageError),
+        (lambda index: index.delete(), None),
+        (lambda index: index.ingest("/no/such/folder"), UsageError),
+        (lambda index: index.ingest(), UsageError),
+    ],
+)
+def test_the_same_mistake_is_the_same_error(
+    here: twinlens.Index,
+    there: RemoteIndex,
+    wrong: Callable[[Any], object],
+    kind: type[Exception] | None,
+) -> None:
+    for index in (here, there):
+        if kind is None:
+            assert wrong(index) == 0
+            continue
+        with pytest.raises(kind) as raised:
+            wrong(index)
+        assert len(str(raised.value).splitlines()) == 1
+
+
+@pytest.mark.parametrize("name", ["evaluate", "reindex", "export", "rollback", "engine"])
+def test_what_takes_the_whole_database_is_not_done_from_here(there: RemoteIndex, name: str) -> None:
+    with pytest.raises(UnsupportedError, match="run it where http://"):
+        getattr(there, name)
+    assert not hasattr(RemoteIndex, name)
+    with pytest.raises(AttributeError):
+        _ = there.serch
+
+
+# ---- writing
+
+
+def test_an_ingest_is_that_of_an_index(
+    own: RemoteIndex, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(remote, "CHUNK", 3)
+    photos = paint(tmp_path / "photos")
+    (photos / "broken.png").write_bytes(b"no picture")
+    with twinlens.open(tmp_path / "local.db", "mine", model=ColourEncoder()) as local:
+        assert own.preview(photos) == local.preview(photos)
+        for step in range(4):
+            if step == 1:
+                (photos / "red.png").rename(photos / "crimson.png")
+                (photos / "blue.txt").write_text("the sea\n")
+            if step == 2:
+                (photos / "green.png").unlink()
+            rows = [tmp_path / "there.jsonl", tmp_path / "here.jsonl"]
+            prune = step == 3
+            assert own.preview(photos) == local.preview(photos)
+            done = own.ingest(photos, report=rows[0], prune=prune)
+            assert counts(done) == counts(local.ingest(photos, report=rows[1], prune=prune))
+            there_rows, here_rows = (
+                sorted(
+                    [json.loads(line) | {"ms": 0} for line in path.read_text().splitlines()],
+                    key=lambda row: str(row["uri"]),
+                )
+                for path in rows
+            )
+            assert there_rows == here_rows
+            assert own.info() == local.info()
+        assert own.delete(photos / "crimson.png") == local.delete(photos / "crimson.png") == 1
+        assert own.delete(photos) == local.delete(photos) == 6
+        assert own.info() == local.info()
+
+
+def test_progress_is_told_of_every_item(own: RemoteIndex, photos: Path) -> None:
+    class Bar:
+        done = 0.0
+
+        def update(self, n: float = 1) -> None:
+            self.done += n
+
+        def set_postfix_str(self, s: str, refresh: bool = True) -> None:
+            pass
+
+    bar = Bar()
+    own.ingest(photos, progress=bar)
+    assert bar.done == len(COLOURS) + 1
+
+
+def test_a_new_collection_and_its_end(own: RemoteIndex, photos: Path) -> None:
+    with pytest.raises(CollectionNotFoundError):
+        own.info()
+    with pytest.raises(CollectionNotFoundError):
+        own.delete(photos)
+    empty = photos.parent / "empty"
+    empty.mkdir(exist_ok=True)
+    with pytest.raises(SourceError, match="no pictures in"):
+        own.ingest(empty)
+    own.ingest(photos)
+    with pytest.raises(ModelMismatchError):
+        twinlens.connect(own.url, "mine", model="clip-b32")
+    with pytest.raises(ModelMismatchError):
+        RemoteIndex(Wire(own.url), "mine", model="clip-b32").ingest(photos)
+    with pytest.raises(UsageError, match="a model for a new collection"):
+        twinlens.connect(own.url, "new", model="local-dir:/etc").ingest(photos)
+    with pytest.raises(UnsupportedError, match="laid out"):
+        own.ingest(photos, index="HNSW")
+    for elsewhere in ({"cluster": "local"}, {"bulk": "s3://bucket/staging"}):
+        with pytest.raises(UnsupportedError, match="ingest there"):
+            own.ingest(photos, **elsewhere)  # type: ignore[arg-type]
+    with pytest.raises(UnsupportedError, match="embeddings"):
+        own.ingest(photos, embeddings_model="clip-b32")
+    own.drop()
+    with pytest.raises(CollectionNotFoundError):
+        own.search("red")
+
+
+def test_what_was_sent_is_shown_when_the_file_is_gone(own: RemoteIndex, tmp_path: Path) -> None:
+    photos = paint(tmp_path / "elsewhere")
+    data = (photos / "red.png").read_bytes()
+
+    class Away(type(own._uploads)):  # type: ignore[misc]
+        """As from another machine: the server has no such paths."""
+
+        def put(self, items: Sequence[Any], **options: Any) -> Any:
+            moved = [
+                remote.replace(one, uri=f"/away{one.uri}", root=f"/away{one.root}") for one in items
+            ]
+            return super().put(moved, **options)
+
+    own._uploads = Away(own._wire, "mine")
+    own._uploads.put([remote.replace(remote.as_upload(sample), data=data)
+                      for sample in remote_items(photos / "red.png")])  # fmt: skip
+    shutil.rmtree(photos)
+    assert own.image(image_id(data)) == data
+    assert own.thumbnail(image_id(data))
+
+
+def remote_items(path: Path) -> list[Any]:
+    from twinlens.ingest.options import open_items
+
+    return list(open_items([path]))
+
+
+def test_a_body_that_is_too_large_goes_in_parts(tmp_path: Path) -> None:
+    photos = tmp_path / "photos"
+    photos.mkdir()
+    rng = np.random.default_rng(0)
+    for number, side in enumerate([30, 30, 30, 90]):
+        noise = rng.integers(0, 255, (side, side, 3), dtype=np.uint8)
+        Image.fromarray(noise).save(photos / f"{number}.png")
+    with served(tmp_path / "small.db", max_body=8_000) as url, twinlens.connect(url) as index:
+        report = index.ingest(photos)
+        assert report.images == 3
+        (failure,) = report.failed
+        assert failure.uri == str(photos / "3.png")
+        assert "8,000 bytes" in failure.reason
+
+
+SCRIPT = """
+import sys
+sys.path[:0] = [{tests!r}, {root!r}]
+import support.colours as conftest, twinlens
+
+def started(address):
+    print(address, flush=True)
+
+twinlens.serve({db!r}, port={port}, model=conftest.ColourEncoder(), media={media!r},
+               started=started)
+"""
+
+
+@contextmanager
+def process(db: Path, port: int = 0) -> Iterator[tuple[subprocess.Popen[str], str]]:
+    """A server in a process of its own, and its address."""
+    tests = TESTS
+    script = SCRIPT.format(tests=str(tests), root=str(tests.parent), db=str(db), port=port,
+                           media=str(db.with_suffix(".media")))  # fmt: skip
+    started = subprocess.Popen([sys.executable, "-c", script], stdout=subprocess.PIPE, text=True)
+    assert started.stdout is not None
+    try:
+        address = started.stdout.readline().strip()
+        assert address.startswith("http://")
+        yield started, address
+    finally:
+        started.kill()
+        started.communicate()
+
+
+def test_a_server_that_is_killed_and_comes_back_in_the_middle(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whoever ingests waits for it, and everything is there in the end."""
+    monkeypatch.setattr(remote, "CHUNK", 4)
+    photos = tmp_path / "photos"
+    photos.mkdir()
+    for number in range(40):
+        Image.new("RGB", (9, 9), (number, 80, 77)).save(photos / f"{number:02}.png")
+    db = tmp_path / "held.db"
+    some, back = threading.Event(), threading.Event()
+
+    class Bar:
+        left = 10
+
+        def update(self, n: float = 1) -> None:
+            self.left -= 1
+            if self.left == 0:
+                some.set()
+                assert back.wait(60)
+
+        def set_postfix_str(self, s: str, refresh: bool = True) -> None:
+            pass
+
+    with process(db) as (first, address):
+        port = int(address.rpartition(":")[2])
+        reports: list[IngestReport] = []
+        index = twinlens.connect(address)
+        run = threading.Thread(target=lambda: reports.append(index.ingest(photos, progress=Bar())))
+        run.start()
+        assert some.wait(60)
+        first.send_signal(signal.SIGKILL)
+        first.wait()
+        back.set()
+        with process(db, port) as (_, again):
+            run.join(90)
+            assert again == address
+            (report,) = reports
+            assert report.failed_count == 0
+            assert index.info().images == 40
+            assert index.ingest(photos).unchanged == 40
+    with twinlens.open(db, model=ColourEncoder()) as left:
+        assert left.info().images == left.info().files == 40
+
+
+# ---- keys, and what is on the other side
+
+
+def test_keys(tmp_path: Path, photos: Path) -> None:
+    read, write = (entry.split(":")[2] for entry in (READ, WRITE))
+    with served(tmp_path / "keys.db", keys=(READ, WRITE)) as url:
+        for key in ("", "x" * 20):
+            with pytest.raises(StoreUnreachableError, match="wants a key"):
+                twinlens.connect(url, key=key).search("red")
+        twinlens.connect(url, key=write).ingest(photos)
+        reader = twinlens.connect(url, key=read)
+        assert len(reader.search("red", limit=3)) == 3
+        with pytest.raises(StoreUnreachableError, match="for writing"):
+            reader.ingest(photos)
+        with pytest.raises(StoreUnreachableError, match="for writing"):
+            reader.delete(photos)
+    with pytest.raises(UsageError, match="printable"):
+        Wire(url, "key\r\nX-Other: 1")
+
+
+Reply = tuple[int, dict[str, str], bytes]
+
+
+@contextmanager
+def answering(replies: list[Reply]) -> Iterator[tuple[str, list[str]]]:
+    """A server that gives these answers one after the other, then the last for ever."""
+    asked: list[str] = []
+
+    class Handler(BaseHTTPRequestHandler):
+        protocol_version = "HTTP/1.1"
+
+        def do_GET(self) -> None:
+            length = int(self.headers.get("Content-Length") or 0)
+            self.rfile.read(length)
+            asked.append(f"{self.command} {self.path}")
+            status, headers, body = replies[min(len(asked), len(replies)) - 1]
+            if not status:  # hang up
+                self.close_connection = True
+                return
+            self.send_response(status)
+            for name, value in headers.items():
+                self.send_header(name, value)
+            self.send_header("Content-Length", str(len(body)))
+            self.end_headers()
+            self.wfile.write(body)
+
+        do_POST = do_DELETE = do_GET  # noqa: N815
+
+        def log_message(self, format: str, *args: Any) -> None:  # noqa: A002
+            pass
+
+    server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+    server.daemon_threads = True
+    thread = threading.Thread(target=server.serve_forever)
+    thread.start()
+    try:
+        yield f"http://127.0.0.1:{server.server_address[1]}", asked
+    finally:
+        server.shutdown()
+        thread.join()
+        server.server_close()
+
+
+def problem(status: int, slug: str, detail: str = "so it is", **headers: str) -> Reply:
+    body = {"type": f"/problems/{slug}", "title": "t", "status": status, "detail": detail}
+    sent = {"Content-Type": "application/problem+json", **headers}
+    return status, sent, json.dumps(body).encode()
+
+
+OK: Reply = (200, {"Content-Type": "application/json"}, b'{"ok": 1}')
+
+
+@pytest.mark.parametrize(
+    "passing",
+    [
+        problem(429, "busy", **{"Retry-After": "0"}),
+        problem(429, "rate"),
+        problem(503, "store-unreachable"),
+        (502, {"Content-Type": "text/html"}, b"<h1>Bad gateway</h1>"),
+        (0, {}, b""),
+    ],
+)
+def test_what_passes_is_tried_again(passing: Reply, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(client, "FIRST_PAUSE", 0.001)
+    with answering([passing, passing, OK]) as (url, asked):
+        assert Wire(url).post("/v1/search", {}) == {"ok": 1}
+    assert asked == ["POST /v1/search"] * 3
+
+
+def test_a_server_is_given_the_time_it_asks_for(monkeypatch: pytest.MonkeyPatch) -> None:
+    paused: list[float] = []
+    monkeypatch.setattr(client.time, "sleep", paused.append)
+    with answering([problem(429, "rate", **{"Retry-After": "3"}), OK]) as (url, _):
+        Wire(url).get("/v1/collections")
+    assert paused == [3.0]
+    with (
+        answering([problem(429, "rate", "slow down", **{"Retry-After": "3"})]) as (url, asked),
+        pytest.raises(StoreError, match="slow down"),
+    ):
+        Wire(url, patience=2.0).get("/v1/collections")
+    assert len(asked) == 1
+
+
+@pytest.mark.parametrize(
+    ("reply", "kind"),
+    [
+        (problem(400, "usage"), UsageError),
+        (problem(400, "filter"), FilterError),
+        (problem(422, "validation"), UsageError),
+        (problem(408, "body"), TooLargeError),
+        (problem(413, "too-large"), TooLargeError),
+        (problem(422, "image"), ImageError),
+        (problem(409, "model-mismatch"), ModelMismatchError),
+        (problem(503, "model"), twinlens.ModelError),
+        (problem(404, "collection"), CollectionNotFoundError),
+        (problem(422, "unsupported"), UnsupportedError),
+        (problem(502, "store"), StoreError),
+        (problem(500, "internal"), StoreError),
+        (problem(418, "never heard of"), StoreError),
+        ((404, {"Content-Type": "text/html"}, b"<h1>Not found"), StoreUnreachableError),
+        ((301, {"Location": "http://elsewhere/"}, b""), StoreUnreachableError),
+        ((200, {"Content-Type": "application/json"}, b"{oops"), StoreError),
+        ((400, {"Content-Type": "application/problem+json"}, b"[1]"), StoreError),
+        ((400, {"Content-Type": "application/problem+json"}, b"\xff"), StoreError),
+    ],
+)
+def test_problems_become_errors_at_once(reply: Reply, kind: type[Exception]) -> None:
+    with answering([reply]) as (url, asked), pytest.raises(kind) as raised:
+        Wire(url).get("/v1/collections")
+    assert len(asked) == 1
+    assert type(raised.value) is kind
+    assert len(str(raised.value).splitlines()) == 1
+
+
+def test_an_answer_without_end_is_cut_off(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(client, "MAX_ANSWER", 1_000)
+    reply = (200, {"Content-Type": "application/json"}, b" " * 5_000)
+    with answering([reply]) as (url, _), pytest.raises(StoreError, match="more than 1,000 bytes"):
+        Wire(url).get("/v1/collections")
+
+
+@pytest.mark.parametrize(
+    "url",
+    ["", "photos.db", "ftp://host", "http://", "http://user:key@host", "http://host/?a=b",
+     "http://host/#a", "http://ho st:1:2"],
+)  # fmt: skip
+def test_what_is_no_address(url: str) -> None:
+    with pytest.raises(UsageError):
+        twinlens.connect(url)
+
+
+def test_addresses() -> None:
+    assert checked_url("http://host:8640/") == "http://host:8640"
+    assert checked_url("https://host/search/") == "https://host/search"
+
+
+def test_who_answers(address: str, tmp_path: Path) -> None:
+    assert is_twinlens(address)
+    with pytest.raises(UsageError, match=r"open it with twinlens\.connect"):
+        twinlens.open(address)
+    other = (200, {"Content-Type": "application/json"}, b'{"service": "another"}')
+    with answering([other]) as (url, _):
+        assert not is_twinlens(url)
+        with pytest.raises(UsageError, match="is no twinlens server"):
+            twinlens.connect(url)
+    assert not is_twinlens(url)
+    with pytest.raises(StoreUnreachableError, match="no twinlens server answers"):
+        twinlens.connect(url)
+
+
+def test_a_server_that_is_gone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(client, "PATIENCE", 0.0)
+    with served(tmp_path / "gone.db") as url:
+        index = twinlens.connect(url)
+    with pytest.raises(StoreUnreachableError):
+        index.search("red")
+
+
+# ---- the command line
+
+
+def command(*arguments: object, **environment: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, "-m", "twinlens", *map(str, arguments)],
+        capture_output=True,
+        text=True,
+        env=os.environ | {"TWINLENS_DB": "", "TWINLENS_TOKEN": ""} | environment,
+        cwd=ROOT,
+        timeout=120,
+    )
+
+
+def test_commands_go_through_the_server_that_holds_the_file(
+    tmp_path: Path,
+) -> None:
+    photos = paint(tmp_path / "photos")
+    key = WRITE.split(":")[2]
+    with served(tmp_path / "held.db", keys=(WRITE,)) as url:
+        refused = command("search", "red", "--db", url)
+        assert (refused.returncode, refused.stdout) == (1, "")
+        assert "wants a key" in refused.stderr
+        assert len(refused.stderr.splitlines()) == 1
+        where = {"TWINLENS_DB": url, "TWINLENS_TOKEN": key}
+        dry = command("ingest", photos, "--dry-run", **where)
+        assert "8 to read" in dry.stdout, dry.stderr
+        done = command("ingest", photos, **where)
+        assert done.returncode == 0, done.stderr
+        assert "8 images and 8 texts encoded" in done.stdout
+        found = command("search", "red", "--json", "-n", 1, **where)
+        assert json.loads(found.stdout.splitlines()[0])["path"] == str(photos / "red.png")
+        info = command("info", "--json", **where)
+        assert json.loads(info.stdout)["images"] == 8
+        assert "8" in command("info", **where).stdout
+        guessed = command("classify", "--labels", "red,blue", "--json", **where)
+        assert len(guessed.stdout.splitlines()) == 8
+        gone = command("delete", photos / "red.png", **where)
+        assert "deleted 1 from twinlens" in gone.stdout
+        elsewhere = command("reindex", "--index", "FLAT", **where)
+        assert elsewhere.returncode != 0
+        assert "run it where" in elsewhere.stderr
+        assert len(elsewhere.stderr.splitlines()) == 1
+        all_gone = command("delete", "--all", "--yes", **where)
+        assert "deleted twinlens: 7 images" in all_gone.stdout, all_gone.stderr
+
+
+def test_a_connection_that_was_closed_says_so(address: str) -> None:
+    with twinlens.connect(address) as index:
+        index.info()
+    with pytest.raises(StoreError, match="this index is closed: connect to http"):
+        index.search("red")

@@ -1,0 +1,155 @@
+"""Index kinds: what is chosen, what is refused, and what a server finds with them."""
+
+from __future__ import annotations
+
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+from support.colours import ColourEncoder
+
+import twinlens
+from twinlens.search.errors import UnsupportedError, UsageError
+from twinlens.search.milvus import indexes as ann
+from twinlens.search.milvus.capabilities import Capabilities
+from twinlens.search.milvus.collection import Corpus
+from twinlens.search.milvus.database import Store
+from twinlens.search.milvus.layout import Layout
+from twinlens.search.milvus.workarounds import plain
+from twinlens.search.models.catalogue import Fingerprint
+from twinlens.search.query.request import MAX_LIMIT
+
+MODERN = Capabilities.of("v2.6.2").index_types
+LITE = Capabilities.of("milvus_lite-3.2.2").index_types
+
+
+def test_what_is_chosen_where_nothing_is_asked_for() -> None:
+    assert ann.resolve("auto", LITE, "Lite") == "FLAT"
+    assert ann.resolve("", MODERN, "server") == "HNSW"
+    assert ann.resolve("hnsw-sq", MODERN, "server") == "HNSW_SQ"
+
+
+def test_what_a_backend_has_grows_with_its_version() -> None:
+    have = {number: set(Capabilities.of(f"v{number}.1").index_types) for number in
+            ("2.3", "2.4", "2.5", "2.6")}  # fmt: skip
+    assert have["2.4"] - have["2.3"] == {"GPU_CAGRA"}
+    assert have["2.5"] - have["2.4"] == {"HNSW_SQ", "HNSW_PQ"}
+    assert have["2.6"] - have["2.5"] == {"IVF_RABITQ"}
+
+
+@pytest.mark.parametrize("kind", MODERN)
+@pytest.mark.parametrize("limit", [1, 10, 20, 21, 1_000, MAX_LIMIT])
+def test_an_index_is_searched_as_far_as_the_limit(kind: str, limit: int) -> None:
+    for filtered in (False, True):
+        for thorough in (False, True):
+            params = ann.search_params(kind, limit, filtered=filtered, thorough=thorough)
+            for name in ("ef", "search_list", "reorder_k", "itopk_size"):
+                assert params.get(name, limit) >= limit
+            assert params.get("ef", 0) <= 32_768
+            assert params.get("nprobe", 1) <= ann.LISTS
+            if kind == "DISKANN":
+                assert params["search_list"] <= (200 if limit <= 20 else 10 * limit)
+
+
+@pytest.mark.parametrize("dim", [16, 384, 512, 768, 1_152])
+def test_product_codes_divide_the_vector(dim: int) -> None:
+    assert dim % ann.build_params("HNSW_PQ", dim)["m"] == 0
+    assert ann.bytes_per_vector("IVF_PQ", dim) < ann.bytes_per_vector("IVF_SQ8", dim)
+
+
+@pytest.mark.parametrize("kind", MODERN)
+def test_what_is_sent_is_what_milvus_reads(kind: str) -> None:
+    """A truth value goes as ``true``: a server takes ``True``, and never builds the index."""
+    params = ann.build_params(kind, 384) | ann.search_params(kind, 10)
+    assert not any(isinstance(value, bool) for value in params.values())
+
+
+def test_the_less_memory_the_smaller_the_index() -> None:
+    gib = 2**30
+    chosen = [ann.recommend(MODERN, 10_000_000, 768, memory * gib) for memory in (64, 48, 16, 8)]
+    assert chosen == ["HNSW", "HNSW_SQ", "IVF_SQ8", "DISKANN"]
+    assert ann.recommend(LITE, 10_000_000, 768, gib) == "FLAT"
+    with pytest.raises(UsageError, match=r"10,000,000 vectors fits 1 GiB: DISKANN .* take 7\.15"):
+        ann.recommend(MODERN, 10_000_000, 768, gib)
+    assert ann.recommend(MODERN, 10_000_000, 768, 7.2 * gib) == "DISKANN"
+
+
+@pytest.mark.parametrize(
+    ("options", "error", "says"),
+    [
+        ({"index": "HNSW"}, UnsupportedError, "Milvus Lite .* has no index HNSW: it has FLAT"),
+        ({"index": "HNWS"}, UsageError, "there is no index 'HNWS'"),
+        ({"vectors": "float16"}, UnsupportedError, "32 bits only"),
+        ({"vectors": "int4"}, UsageError, "float32 or float16"),
+    ],
+)
+def test_what_a_backend_lacks_is_refused_before_anything_is_made(
+    index: twinlens.Index,
+    photos: Path,
+    encoder: ColourEncoder,
+    options: dict[str, str],
+    error: type[Exception],
+    says: str,
+) -> None:
+    with pytest.raises(error, match=says):
+        index.ingest(photos, **options)  # type: ignore[arg-type]
+    assert index._store.client.list_collections() == []
+    assert encoder.images_seen == 0
+
+
+def test_half_precision_vectors_are_read_as_they_were_written() -> None:
+    row = np.array([0.6, -0.8, 0], dtype=np.float16)
+    for raw in (row.tobytes(), [row.tobytes()]):
+        assert plain({"id": "1", "vector": raw})["vector"] == row.astype(np.float32).tolist()
+    assert plain({"vector": [0.5, 0.25]})["vector"] == [0.5, 0.25]
+
+
+def test_a_server_is_asked_with_a_graph(server: str) -> None:
+    """HNSW by default: recall against the exact answer, filters, large limits, another index."""
+    name, dice = f"test_indexes_{time.time_ns()}", np.random.default_rng(0)
+    rows = dice.normal(size=(2_000, 32)).astype("f4")
+    rows /= np.linalg.norm(rows, axis=1, keepdims=True)
+    with Store(server) as store:
+        corpus = store.create(name, Fingerprint("none", "none", 32, 8, "{}"))
+        try:
+            assert corpus.generation.index == "HNSW"
+            assert _index_of(store, corpus)["index_type"] == "HNSW"
+            _fill(corpus, rows)
+            corpus.settle()
+            assert store.corpus(name).generation.index == "HNSW"
+            assert _recall(corpus, rows, "", len(rows)) >= 0.98
+            for matching in (5, 200, 1_000):
+                assert _recall(corpus, rows, f"number < {matching}", matching) >= 0.98
+            (hits,) = corpus.search("texts", rows[:1], 1_500, fields=["id"])
+            assert len(hits) == 1_500
+            exact = store.begin(name, corpus.fingerprint, Layout("IVF_FLAT"))
+            assert (exact.generation.number, exact.generation.complete) == (2, False)
+            assert _index_of(store, exact)["nlist"] == str(ann.LISTS)
+            with pytest.raises(UnsupportedError, match="no index IVF_RABITQ"):
+                Store(server).begin(name, corpus.fingerprint, Layout("IVF_RABITQ"))
+            assert len(store.generations(name)) == 2
+        finally:
+            store.drop(name)
+
+
+def _fill(corpus: Corpus, rows: np.ndarray) -> None:
+    blank = {"path": "", "relative_path": "", "text": "", "image_id": ""}
+    corpus.upsert(
+        "texts", [{"id": str(i), "vector": row, "number": i, **blank} for i, row in enumerate(rows)]
+    )
+
+
+def _index_of(store: Store, corpus: Corpus) -> dict[str, str]:
+    physical = corpus.generation.physical(corpus.name, "images")
+    return dict(store.client.describe_index(physical, "vector"))
+
+
+def _recall(corpus: Corpus, rows: np.ndarray, expression: str, matching: int) -> float:
+    queries, limit = rows[-50:], min(10, matching)
+    found = corpus.search("texts", queries, limit, fields=["id"], expression=expression)
+    best = np.argsort(-(queries @ rows[:matching].T), axis=1)[:, :limit]
+    assert [len(hits) for hits in found] == [limit] * len(queries)
+    kept = [len({int(row["id"]) for row, _ in hits} & set(ids.tolist()))
+            for hits, ids in zip(found, best, strict=True)]  # fmt: skip
+    return sum(kept) / (limit * len(queries))

@@ -1,0 +1,421 @@
+"""Tenants of one collection: each sees, changes and deletes its own rows, whatever it asks for."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import shutil
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import HealthCheck, example, given, settings
+from hypothesis import strategies as st
+from support.colours import COLOURS, ColourEncoder, patient
+
+import twinlens
+from twinlens.ingest.transfer.diff import FIELDS, ORDER
+from twinlens.search.errors import StoreError, TwinlensError, UsageError
+from twinlens.search.milvus.collection import Corpus
+from twinlens.search.milvus.database import Store
+from twinlens.search.records import KEY, TENANT, Row
+
+HOSTILE = [
+    "",
+    " ",
+    "a/b",
+    "/",
+    "alice/",
+    'alice" or "" == "',
+    "alice' or 1==1",
+    "alice\n",
+    "alice\\",
+    "%",
+    "..",
+    "-alice",
+    "ålice",
+    "a" * 65,
+    "alice\0",
+]
+
+
+@pytest.fixture
+def shared(either: twinlens.Index, photos: Path, tmp_path: Path) -> twinlens.Index:
+    """A collection of two tenants: the same red picture of both, and one of their own each."""
+    for tenant, colour in (("alice", "green"), ("bob", "blue")):
+        folder = tmp_path / tenant
+        folder.mkdir()
+        for name in ("red", colour):
+            for ending in ("png", "txt"):
+                shutil.copy(photos / f"{name}.{ending}", folder)
+        (folder / f"{colour}.json").write_text(f'{{"secret_of_{tenant}": 7}}')
+        either.for_tenant(tenant).ingest(folder)
+    return either
+
+
+def test_each_has_its_own(shared: twinlens.Index, tmp_path: Path) -> None:
+    """In searching both ways, counts, filters, fields, duplicates, items; also of the same id."""
+    assert shared.tenants() == ["alice", "bob"]
+    assert shared.info().images == 4
+    for tenant, own, other in (("alice", "green", "blue"), ("bob", "blue", "green")):
+        index = shared.for_tenant(tenant)
+        held = index.info()
+        assert (held.images, held.texts, held.files) == (2, 2, 2)
+        names = {Path(hit.path).name for hit in index.search("red", limit=100)}
+        assert names == {"red.png", f"{own}.png"}
+        texts = {hit.text for hit in index.search(image=tmp_path / tenant / "red.png",
+                                                  target="texts", limit=100)}  # fmt: skip
+        assert texts == {"a red picture", f"a {own} picture"}
+        assert not index.search("red", where=f'path startswith "{other}"')
+        assert len(index.search(f"a {own} one", where=f"secret_of_{tenant} == 7")) == 1
+        assert f"secret_of_{'bob' if tenant == 'alice' else 'alice'}" not in index.fields()
+        corpus = index.engine.corpus
+        for kind in ORDER:
+            for page in corpus.scan(kind, ["*"]):
+                for row in page:
+                    assert KEY not in row
+                    assert TENANT not in row
+                    assert row["path"].startswith(str(tmp_path / tenant))
+    alice, bob = shared.for_tenant("alice"), shared.for_tenant("bob")
+    red = [index.search("red", limit=1)[0] for index in (alice, bob)]
+    assert red[0].id == red[1].id
+    assert red[0].path != red[1].path
+    if alice.engine.corpus.full_text:
+        assert not alice.search("blue", mode="text")
+        assert len(bob.search("blue", mode="hybrid", limit=10)) == 2
+
+
+def test_the_whole_says_whose_rows_there_are(shared: twinlens.Index, tmp_path: Path) -> None:
+    """Counted together, without what the ledger keeps of the tenants themselves."""
+    (tmp_path / "alice" / "broken.png").write_bytes(b"no picture")
+    shared.for_tenant("alice").ingest(tmp_path / "alice")
+    held = shared.info()
+    assert (held.images, held.texts, held.files, held.failed) == (4, 4, 5, 1)
+    assert held.tenants == ("alice", "bob")
+    assert shared.for_tenant("bob").info().tenants is None, "which is not bob's business"
+    assert shared.for_tenant("bob").info().failed == 0
+    fields = shared._existing().fields("images", everyones=True)
+    assert {"secret_of_alice", "secret_of_bob"} <= fields.keys()
+    its = shared.for_tenant("bob").engine.corpus
+    assert its.fields("images", everyones=True) == its.fields("images")
+
+
+def test_taking_out_of_one_leaves_the_other(shared: twinlens.Index, tmp_path: Path) -> None:
+    alice, bob = shared.for_tenant("alice"), shared.for_tenant("bob")
+    red = alice.search("red", limit=1)[0]
+    alice.engine.corpus.delete("images", [red.id])
+    assert alice.info().images == 1
+    assert bob.search("red", limit=1)[0].id == red.id
+    # The ledger finds that it is gone, and what is there already is not encoded again.
+    bob.delete(tmp_path / "alice")
+    assert alice.info().files == 2
+    (tmp_path / "bob" / "red.png").unlink()
+    assert bob.ingest(tmp_path / "bob", prune=True).removed == 1
+    assert bob.info().images == 1
+    assert [Path(hit.path).name for hit in bob.search("red", limit=9)] == ["blue.png"]
+    bob.drop()
+    assert bob.info().images == 0
+    assert bob.fields().keys() == alice.fields().keys() - {"secret_of_alice"}
+    assert shared.tenants() == ["alice"]
+    assert alice.info().texts == 2
+
+
+@pytest.mark.parametrize("tenant", HOSTILE)
+def test_who_is_no_tenant(tmp_path: Path, encoder: ColourEncoder, tenant: str) -> None:
+    with Store(str(tmp_path / "a.db")) as store:
+        if tenant:
+            with pytest.raises(UsageError, match="cannot name a tenant") as refused:
+                store.create("photos", encoder.fingerprint, tenant=tenant)
+            assert "\n" not in str(refused.value)
+            assert store.client.list_collections() == []
+        corpus = store.create("photos", encoder.fingerprint, tenant="alice")
+        with pytest.raises(UsageError, match="cannot name a tenant"):
+            corpus.of(tenant)
+
+
+def test_nobodys_rows(shared: twinlens.Index, tmp_path: Path) -> None:
+    """Without a tenant nothing is found, nothing written; a tenant's index is for no other."""
+    corpus = shared._existing()
+    row = {"id": "0" * 32, "text": "", "image_id": "", "path": "", "relative_path": ""}
+    row["vector"] = np.ones(16, dtype=np.float32) / 4
+    for attempt in (
+        lambda: shared.search("red"),
+        lambda: shared.ingest(tmp_path / "alice"),
+        lambda: shared.fields(),
+        lambda: corpus.count("images"),
+        lambda: corpus.get("images", ["1"]),
+        lambda: corpus.where("images", "", ["id"], 1),
+        lambda: list(corpus.scan("files", ["path"])),
+        lambda: corpus.search("images", row["vector"][None], 1),
+        lambda: corpus.upsert("texts", [row]),
+        lambda: corpus.insert("texts", [row]),
+        lambda: corpus.delete("texts", ["1"]),
+        lambda: corpus.clear(),
+    ):
+        with pytest.raises(UsageError, match="divided among tenants"):
+            attempt()
+    alice = shared.for_tenant("alice")
+    assert shared.for_tenant("alice") is alice
+    with pytest.raises(UsageError, match="for the tenant alice, and for no other"):
+        alice.for_tenant("bob")
+    for whole in (alice.reindex, alice.rollback, alice.drop_old, alice.tenants):
+        with pytest.raises(UsageError, match="with all its tenants"):
+            whole()
+
+
+def test_a_collection_has_tenants_or_not(
+    index: twinlens.Index, photos: Path, tmp_path: Path, encoder: ColourEncoder
+) -> None:
+    index.ingest(photos)
+    assert index.tenants() == []
+    with pytest.raises(UsageError, match="is not divided among tenants"):
+        index.for_tenant("alice")
+    with pytest.raises(UsageError, match="is not divided among tenants"):
+        twinlens.Index(index._store, index.collection, model=encoder, tenant="alice")
+    described = index._store.client.describe_collection(f"{index.collection}_images")
+    assert described["properties"]["twinlens.schema"] == "2"
+    assert KEY not in {field["name"] for field in described["fields"]}
+
+
+def test_rows_cannot_say_whose_they_are(shared: twinlens.Index) -> None:
+    """Neither a row's own columns nor its id or path put it among another's."""
+    mallory = shared.for_tenant("mallory")._store.corpus(shared.collection, "mallory")
+    row = {
+        "text": "mine", "image_id": "", "path": "bob/x", "relative_path": "",
+        "vector": np.ones(16, dtype=np.float32) / 4, TENANT: "bob",
+    }  # fmt: skip
+    for number, key in enumerate(["bob/1", "/bob/", "../bob/2", 'x" or 1==1']):
+        mallory.upsert("texts", [row | {"id": key, KEY: f"bob/{number}"}])
+    assert mallory.count("texts") == 4
+    assert {row["id"] for row in mallory.get("texts", ["bob/1", "/bob/"], ["id"])} == {
+        "bob/1", "/bob/",
+    }  # fmt: skip
+    bob = shared.for_tenant("bob")
+    assert bob.info().texts == 2
+    assert not bob.engine.corpus.get("texts", ["1", "0", "bob/1"])
+    mallory.delete("texts", [hit.id for hit in bob.search("red", target="texts", limit=9)])
+    assert bob.info().texts == 2
+    mallory.clear()
+    assert bob.info().texts == 2
+    assert shared.tenants() == ["alice", "bob"]
+
+
+@pytest.fixture(scope="module")
+def divided(tmp_path_factory: pytest.TempPathFactory) -> Iterator[twinlens.Index]:
+    """Rows of two tenants on Milvus Lite, for many attempts on them."""
+    db = tmp_path_factory.mktemp("tenants") / "a.db"
+    encoder = ColourEncoder()
+    with twinlens.open(db, "photos", model=encoder) as index:
+        for tenant in ("alice", "bob"):
+            corpus = index._store.create("photos", encoder.fingerprint, tenant=tenant)
+            vectors = encoder.texts([f"{tenant} {colour}" for colour in COLOURS])
+            corpus.upsert("texts", [_text(f"{tenant}-{number}", tenant, vector)
+                                    for number, vector in enumerate(vectors)])  # fmt: skip
+        yield index
+
+
+def _text(key: str, tenant: str, vector: np.ndarray) -> Row:
+    return {
+        "id": key, "text": f"secret of {tenant}", "image_id": tenant, "path": f"/{tenant}",
+        "relative_path": "", "vector": vector, "owner": tenant, "level": 3,
+    }  # fmt: skip
+
+
+_pieces = st.sampled_from(
+    [
+        "twinlens_tenant", "twinlens_key", "owner", "level", "id", "path", "text", "image_id",
+        '"bob"', '"bob/bob-1"', '"bob-1"', "3", "==", "!=", ">=", "in", "not", "and", "or", "(",
+        ")", "[", "]", ",", "like", "contains", '"%"', "startswith", '"', "\\", "'", "exists",
+        "true", "|", "||", "&&", "#", "--", ";",
+    ]
+)  # fmt: skip
+_wheres = st.lists(_pieces, max_size=9).map(" ".join) | st.text(max_size=40)
+
+
+@settings(
+    max_examples=150, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
+)
+@given(where=_wheres, key=_wheres, limit=st.integers(1, 50))
+def test_no_filter_and_no_id_reaches_across(
+    divided: twinlens.Index, where: str, key: str, limit: int
+) -> None:
+    """What a user can type: filters through the engine, ids, paths. One's own or an error."""
+    alice = divided.for_tenant("alice")
+    with contextlib.suppress(TwinlensError):
+        for hit in alice.search("red", target="texts", where=where, limit=limit):
+            assert hit.text == "secret of alice"
+    corpus = alice.engine.corpus
+    for row in corpus.get("texts", [key, where, f"bob/{key}", "bob-1"]):
+        assert row["text"] == "secret of alice"
+    with contextlib.suppress(TwinlensError):
+        for hit in alice.search(like=[key or "bob-1"], target="texts"):
+            assert hit.text == "secret of alice"
+    corpus.delete("texts", [key, "bob-1", "bob/bob-1", f'") or {TENANT} == "bob'])
+    assert divided.for_tenant("bob").engine.corpus.count("texts") == len(COLOURS)
+    assert corpus.count("texts") == len(COLOURS)
+
+
+@settings(
+    max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
+)
+@given(expression=_wheres)
+@example('id != "") or (id != ""')
+@example(f'{TENANT} == "bob") or (id == ""')
+@example("level > 0")
+def test_an_expression_that_got_past_is_caught_on_its_way_back(
+    divided: twinlens.Index, expression: str
+) -> None:
+    """Nobody can hand Milvus' own language in. If somebody could, rows are looked at again."""
+    corpus = divided.for_tenant("alice").engine.corpus
+    for attempt in _reads(corpus, expression):
+        try:
+            rows = attempt()
+        except StoreError:
+            continue
+        for row in rows:
+            assert row["text"] == "secret of alice"
+
+
+def _reads(corpus: Corpus, expression: str) -> list[Callable[[], list[Row]]]:
+    fields = ["id", "text"]
+    vector = np.ones((1, 16), dtype=np.float32) / 4
+    return [
+        lambda: corpus.where("texts", expression, fields, 100),
+        lambda: [row for page in corpus.scan("texts", fields, expression) for row in page],
+        lambda: [
+            row
+            for row, _ in corpus.search("texts", vector, 100, fields=fields, expression=expression)[
+                0
+            ]
+        ],
+        lambda: corpus.search_words("texts", "secret", 100, fields=fields, expression=expression),
+    ]
+
+
+@pytest.mark.parametrize("backend", ["lite", pytest.param("server", marks=patient)], indirect=True)
+def test_another_model_for_all_tenants(
+    shared: twinlens.Index, tmp_path: Path, paint: Callable[..., Path]
+) -> None:
+    """Reindexed as a whole; a picture that one cannot read again, another can."""
+    (tmp_path / "alice" / "red.png").unlink()
+    report = shared.reindex(ColourEncoder("wider", dim=24))
+    assert not report.switched
+    assert [failure.uri for failure in report.failed] == [str(tmp_path / "alice" / "red.png")]
+    report = shared.reindex(ColourEncoder("wider", dim=24), drop_unreadable=True)
+    assert report.switched
+    names = [
+        {Path(hit.path).name for hit in _again(shared, tenant).search("red", limit=9)}
+        for tenant in ("alice", "bob")
+    ]
+    assert names == [{"green.png"}, {"red.png", "blue.png"}]
+    assert _again(shared, "alice").fields()["secret_of_alice"] == "integer"
+
+
+def _again(index: twinlens.Index, tenant: str) -> twinlens.Index:
+    return twinlens.Index(index._store, index.collection, model=ColourEncoder("wider", dim=24),
+                          tenant=tenant)  # fmt: skip
+
+
+def test_a_copy_has_the_same_tenants(shared: twinlens.Index, tmp_path: Path) -> None:
+    with Store(str(tmp_path / "copy.db")) as target:
+        from twinlens.ingest.transfer.copy import copy
+
+        report = copy(shared._store, target, shared.collection, "copied")
+        assert (report.images, report.texts, report.files) == (4, 4, 4)
+        assert copy(shared._store, target, shared.collection, "copied").written == 0
+        old, new = shared._existing(), target.corpus("copied")
+        assert new.tenants() == ["alice", "bob"]
+        for part, beside in zip(old.parts(), new.parts(), strict=True):
+            for kind in ORDER:
+                assert _all(part, kind) == _all(beside, kind)
+                assert part.fields(kind) == beside.fields(kind)
+
+
+def _all(corpus: Corpus, kind: Any) -> list[Row]:
+    rows = [row for page in corpus.scan(kind, FIELDS[kind]) for row in page]
+    return sorted(rows, key=lambda row: str(row["path"]) + str(row.get("id")))
+
+
+def test_the_command_takes_a_tenant(
+    tmp_path: Path, photos: Path, monkeypatch: pytest.MonkeyPatch, encoder: ColourEncoder
+) -> None:
+    from twinlens.cli.options import Collection
+
+    place = Collection(db=str(tmp_path / "a.db"), collection="photos", tenant="alice")
+    with twinlens.open(place.db, "photos", model=encoder, tenant=place.tenant) as index:
+        index.ingest(photos)
+    with place.open() as index:
+        assert index.info().images == 8
+    with Collection(db=place.db, collection="photos", tenant="bob").open() as index:
+        assert index.info().images == 0
+
+
+def test_info_lists_the_tenants(
+    tmp_path: Path, photos: Path, encoder: ColourEncoder, run: Callable[..., Any]
+) -> None:
+    db = str(tmp_path / "listed.db")
+    for tenant, picture in (("alice", "red.png"), ("bob", "blue.png"), ("bob", "green.png")):
+        with twinlens.open(db, "photos", model=encoder, tenant=tenant) as index:
+            index.ingest(photos / picture)
+    assert "photos: 2 tenants: alice, bob\n" in run("info", "--db", db)
+    (one,) = map(json.loads, run("info", "--db", db, "--json").splitlines())
+    assert (one["tenants"], one["images"]) == (["alice", "bob"], 3)
+    (one,) = map(json.loads, run("info", "--db", db, "--tenant", "bob", "--json").splitlines())
+    assert (one["tenants"], one["images"], one["texts"], one["files"]) == (None, 2, 2, 2)
+    assert "no collection has rows of the tenant carol" in run(
+        "info", "--db", db, "--tenant", "carol"
+    )
+
+
+def test_many_tenants_are_not_all_named(
+    tmp_path: Path, encoder: ColourEncoder, run: Callable[..., Any]
+) -> None:
+    db = str(tmp_path / "many.db")
+    with Store(db) as store:
+        store.create("whole", encoder.fingerprint)
+        corpus = store.create("photos", encoder.fingerprint, tenant="t00")
+        for number in range(23):
+            corpus.of(f"t{number:02}").upsert("files", [])
+            corpus.of(f"t{number:02}")._known.enter()
+    shown = run("info", "--db", db)
+    assert "photos: 23 tenants: t00, " in shown
+    assert shown.endswith("t19 and 3 more\n")
+    assert "whole: " not in shown
+
+
+def test_info_passes_over_what_is_dropped_meanwhile(
+    tmp_path: Path, encoder: ColourEncoder, run: Callable[..., Any], monkeypatch: Any
+) -> None:
+    db = str(tmp_path / "two.db")
+    with Store(db) as store:
+        for name in ("a", "b", "c"):
+            store.create(name, encoder.fingerprint)
+    names, info = Store.names, twinlens.Index.info
+    monkeypatch.setattr(Store, "names", lambda store: [*names(store), "gone"])
+
+    def dropped(index: twinlens.Index) -> Any:
+        if index.collection == "b":
+            index._store.drop("b")
+        return info(index)
+
+    monkeypatch.setattr(twinlens.Index, "info", dropped)
+    lines = [json.loads(line)["name"] for line in run("info", "--db", db, "--json").splitlines()]
+    assert lines == ["a", "c"]
+
+
+@pytest.fixture
+def run(monkeypatch: pytest.MonkeyPatch) -> Callable[..., str]:
+    from typer.testing import CliRunner
+
+    from twinlens.cli import app
+
+    monkeypatch.delenv("TWINLENS_TENANT", raising=False)
+
+    def call(*arguments: str) -> str:
+        result = CliRunner().invoke(app, arguments)
+        assert result.exit_code == 0, (result.output, result.exception)
+        return str(result.output)
+
+    return call

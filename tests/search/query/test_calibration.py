@@ -1,0 +1,246 @@
+"""From a cosine to a relevance: its shape by hand, its cache and verdicts on real collections."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import twinlens_cli
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from typer.testing import CliRunner
+
+import twinlens
+from twinlens.search.errors import UsageError
+from twinlens.search.milvus.database import Store
+from twinlens.search.query.calibration import (
+    CURVES,
+    ENOUGH,
+    SAMPLE,
+    SENTENCES,
+    Calibration,
+    Calibrations,
+    draw,
+)
+
+DIM = 64
+
+
+def unit(rows: np.ndarray) -> np.ndarray:
+    return (rows / np.linalg.norm(rows, axis=1, keepdims=True)).astype(np.float32)
+
+
+def strangers(seed: int, count: int = 400) -> np.ndarray:
+    return unit(np.random.default_rng(seed).normal(size=(count, DIM)))
+
+
+def calibration(count: int = 1_000, **options: Any) -> Calibration:
+    return Calibration.of("text", "images", strangers(1), strangers(2), count, **options)
+
+
+def test_strangers_are_measured() -> None:
+    # Random directions: mean 0, standard deviation 1 / sqrt(dim).
+    made = calibration()
+    assert made.centre == pytest.approx(0, abs=0.01)
+    assert made.spread == pytest.approx(DIM**-0.5, rel=0.05)
+
+
+def test_pairs_that_belong_together_are_no_strangers() -> None:
+    rows = strangers(1, 20)
+    alone = Calibration.of("text", "images", rows, rows, 20, acquainted=np.eye(20, dtype=bool))
+    mixed = Calibration.of("text", "images", rows, rows, 20)
+    assert alone.spread < 0.8 * mixed.spread
+    nobody = Calibration.of(
+        "image", "images", rows[:1], rows[:1], 1, acquainted=np.ones((1, 1), bool)
+    )
+    assert 0 < nobody.relevance(rows[0], [0.2])[0] < nobody.relevance(rows[0], [1.0])[0]
+
+
+def test_half_is_where_it_says() -> None:
+    made = calibration()
+    half, width = CURVES["text", "images"]
+    query = np.zeros(DIM, dtype=np.float32)  # no leaning of its own
+    middle = made.centre * (1 - 0.5 * 400 / 420) + half * made.spread
+    one, two = made.relevance(query, [middle, middle + width * made.spread])
+    assert one == pytest.approx(0.5)
+    assert two == pytest.approx(1 / (1 + np.exp(-1)))
+
+
+@settings(max_examples=50, deadline=None)
+@given(
+    st.lists(st.floats(-1, 1, width=32), min_size=2, max_size=30),
+    st.integers(1, 10**12),
+    st.sampled_from(sorted(CURVES)),
+    st.booleans(),
+)
+def test_the_nearer_the_more_relevant(
+    scores: list[float], count: int, direction: Any, sigmoid: bool
+) -> None:
+    made = Calibration.of(
+        *direction, strangers(1), strangers(2), count, sigmoid=(100.0, -12.0) if sigmoid else None
+    )
+    found = made.relevance(strangers(3)[0], sorted(scores))
+    assert found == sorted(found)
+    assert all(0 <= one <= 1 for one in found)
+
+
+def test_a_query_near_to_everything_is_near_to_nothing() -> None:
+    made = calibration()
+    leaning = unit(made.sample.mean(axis=0, keepdims=True))[0]
+    assert float((made.sample @ leaning).mean()) > 0.02
+    assert made.relevance(leaning, [0.4])[0] < made.relevance(strangers(3)[0], [0.4])[0]
+
+
+def test_the_more_rows_the_nearer_strangers_come() -> None:
+    # The largest of N random cosines, each time, against the floor for N rows.
+    dice = np.random.default_rng(7)
+    floors = []
+    for count in (100, 10_000):
+        made = calibration(count)
+        floors.append(made.floor)
+        queries = unit(dice.normal(size=(40, DIM)))
+        # Queries without meaning spread less than typical ones: about 0.56 times as much.
+        best = 0.56 * (queries @ unit(dice.normal(size=(count, DIM))).T).max(axis=1)
+        told = [made.nothing_close(q, b) for q, b in zip(queries, best, strict=True)]
+        assert np.mean(told) > 0.8
+        assert not made.nothing_close(queries[0], 0.9)
+    assert floors[0] < floors[1]
+
+
+def test_what_nonsense_reaches_is_never_relevant() -> None:
+    query = np.zeros(DIM, dtype=np.float32)
+    for count in (10, 1_000, 10**6, 10**9, 10**12):
+        made = calibration(count)
+        at_floor = made.centre * (1 - 0.5 * 400 / 420) + made.floor * made.spread
+        assert made.relevance(query, [at_floor])[0] < 0.28
+
+
+def test_a_model_trained_to_tell_pairs_is_heard() -> None:
+    without, with_own = calibration(), calibration(sigmoid=(100.0, -20.0))
+    query = strangers(3)[0]
+    scores = [0.1, 0.2, 0.3]
+    own = [1 / (1 + np.exp(20 - 100 * score)) for score in scores]
+    expected = np.maximum(own, without.relevance(query, scores))
+    assert with_own.relevance(query, scores) == pytest.approx(expected.tolist())
+    # It was trained on words and pictures, not on pictures among each other.
+    alike = Calibration.of(
+        "image", "images", strangers(1), strangers(2), 1_000, sigmoid=(100.0, -20.0)
+    )
+    assert alike.relevance(query, [0.3])[0] < 0.1
+
+
+def test_hits_carry_relevance(index: twinlens.Index, photos: Path) -> None:
+    index.ingest(photos)
+    hits = index.search("a red picture", limit=8)
+    found = [hit.relevance for hit in hits]
+    assert found == sorted(found, reverse=True)
+    assert found[0] > 0.9 > 0.3 > found[-1]
+    assert not hits.nothing_close
+    assert hits[0].to_dict()["relevance"] == found[0]
+
+
+def test_nothing_close(index: twinlens.Index, photos: Path) -> None:
+    index.ingest(photos)
+    # The encoder reads colours only, and knows no other word.
+    nothing = index.search("qwertz uiop")
+    assert nothing.nothing_close
+    assert nothing[0].relevance < 0.3
+    assert not index.search("qwertz uiop", offset=1).nothing_close
+
+
+def test_min_relevance_leaves_out(index: twinlens.Index, photos: Path) -> None:
+    index.ingest(photos)
+    everything = index.search("red", limit=8)
+    kept = index.search("red", limit=8, min_relevance=0.5)
+    assert [hit.id for hit in kept] == [hit.id for hit in everything if hit.relevance >= 0.5]
+    assert 0 < len(kept) < 8
+    with pytest.raises(UsageError, match="0 to 1"):
+        index.search("red", min_relevance=5)
+
+
+def test_pictures_ask_and_are_found(index: twinlens.Index, photos: Path) -> None:
+    index.ingest(photos)
+    same = index.search(image=photos / "red.png")
+    assert same[0].relevance > 0.99
+    assert same[1].relevance < 0.9
+    said = index.search(image=photos / "red.png", target="texts")
+    assert said[0].text == "a red picture"
+    assert said[0].relevance > 0.9
+    row = np.zeros(16)
+    row[0] = 1
+    assert index.search(row)[0].relevance > 0.9
+
+
+def test_one_picture_and_no_caption(index: twinlens.Index, paint: Callable[..., Path]) -> None:
+    index.ingest(paint("red"))
+    # One of our sentences has a red dress in it, which this encoder takes for the whole.
+    assert index.search("red")[0].relevance > 0.5
+    assert index.search("zzz").nothing_close
+    assert index.search(image=paint("red"))[0].relevance > 0.99
+
+
+def test_samples_are_drawn_once_until_the_collection_grows(
+    index: twinlens.Index, photos: Path, encoder: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    index.ingest(photos)
+    calibrations = Calibrations(index.engine.corpus, lambda: encoder)
+    before = encoder.texts_seen
+    first = calibrations.get("text", "images")
+    assert first.count == len(first.sample) == 8
+    assert encoder.texts_seen - before == len(SENTENCES)
+    assert calibrations.get("text", "images") is first
+    monkeypatch.setattr("twinlens.search.query.calibration.FRESH", 0.0)
+    assert calibrations.get("text", "images") is first
+    for number in range(4):
+        shade = photos / f"more{number}.png"
+        shade.write_bytes((photos / "red.png").read_bytes() + bytes([number]))
+    index.ingest(photos)
+    again = calibrations.get("text", "images")
+    assert again.count == len(again.sample) == 12
+    assert encoder.texts_seen - before == len(SENTENCES)
+
+
+def test_the_sample_of_a_larger_collection_is_drawn_at_random(tmp_path: Path, encoder: Any) -> None:
+    dice = np.random.default_rng(0)
+    with Store(str(tmp_path / "many.db")) as store:
+        corpus = store.create("many", encoder.fingerprint)
+        rows = [
+            {"id": dice.bytes(16).hex(), "vector": row, "text": "x", "image_id": "", "path": "",
+             "relative_path": ""}
+            for row in unit(dice.normal(size=(3 * SAMPLE, 16)))
+        ]  # fmt: skip
+        corpus.upsert("texts", rows)
+        sample = draw(corpus, "texts", corpus.count("texts"))
+        assert 0.9 * SAMPLE < len(sample.rows) <= SAMPLE
+        assert len(np.unique(sample.rows, axis=0)) == len(sample.rows)
+        # With so many texts no sentences of ours are needed.
+        asked = encoder.texts_seen
+        made = Calibrations(corpus, lambda: encoder).get("text", "texts")
+        assert encoder.texts_seen == asked
+        assert made.spread == pytest.approx(0.25, rel=0.1)
+
+
+def test_the_command_says_so(
+    tmp_path: Path, photos: Path, encoder: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    real = twinlens.open
+    monkeypatch.setattr(twinlens, "open", lambda db, name, **_: real(db, name, model=encoder))
+    db = str(tmp_path / "cli.db")
+    with real(db, model=encoder) as index:
+        index.ingest(photos)
+    run = CliRunner()
+    found = run.invoke(twinlens_cli.app, ["search", "red", "--db", db]).output
+    assert "nothing close" not in found
+    assert "100%" in found
+    nothing = run.invoke(twinlens_cli.app, ["search", "zzz", "--db", db]).output
+    assert nothing.startswith("nothing close: the best hits are no nearer than chance")
+    raw = run.invoke(twinlens_cli.app, ["search", "red", "--db", db, "--json", "-n", "1"]).output
+    assert {"score", "relevance"} <= json.loads(raw).keys()
+
+
+def test_enough_sentences_to_stand_in() -> None:
+    assert len(set(SENTENCES)) == len(SENTENCES) >= ENOUGH

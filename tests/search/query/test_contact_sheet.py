@@ -1,0 +1,114 @@
+"""The contact sheet: one page, nothing from outside, everything escaped."""
+
+from __future__ import annotations
+
+import base64
+import io
+import re
+from collections.abc import Callable
+from html.parser import HTMLParser
+from pathlib import Path
+
+import pytest
+from PIL import Image
+
+from twinlens.search.errors import ImageError, TwinlensError
+from twinlens.search.images.thumbnails import thumbnail
+from twinlens.search.query.contact_sheet import Section, contact_sheet, write_sheet
+from twinlens.search.query.hits import Hit
+
+HOSTILE = """<script>alert(1)</script>" onerror='alert(2)' & {{ 7 * 7 }} --><b>"""
+
+
+class Elements(HTMLParser):
+    """Every element of a page with its attributes, and all that is said."""
+
+    def __init__(self, page: str) -> None:
+        super().__init__()
+        self.elements: list[tuple[str, dict[str, str | None]]] = []
+        self.said: list[str] = []
+        self.feed(page)
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.elements.append((tag, dict(attrs)))
+
+    def handle_data(self, data: str) -> None:
+        self.said.append(data)
+
+    def all(self, tag: str) -> list[dict[str, str | None]]:
+        return [attributes for name, attributes in self.elements if name == tag]
+
+
+def hit(path: str = "", **fields: object) -> Hit:
+    return Hit(target="images", id="0", score=0.25, path=path, **fields)  # type: ignore[arg-type]
+
+
+def test_hits_are_shown_with_picture_score_and_caption(paint: Callable[..., Path]) -> None:
+    hits = [hit(str(paint("red")), captions=("a red thing", "another"))]
+    page = Elements(contact_sheet([Section("red", "images", hits)], "Results", "1 image"))
+    (picture,) = page.all("img")
+    assert picture["alt"] == "a red thing"
+    data = base64.b64decode(str(picture["src"]).removeprefix("data:image/jpeg;base64,"))
+    assert Image.open(io.BytesIO(data)).size == (40, 30)
+    assert {"Results", "1 image", "a red thing"} <= set(page.said)
+    assert "0.250" in " ".join(page.said)
+
+
+def test_hostile_captions_are_only_text(paint: Callable[..., Path]) -> None:
+    path = paint("red", "photos/<img src=x onerror=alert(3)>.png")
+    hits = [hit(str(path), captions=(HOSTILE,)), hit(text=HOSTILE)]
+    page = contact_sheet([Section(HOSTILE, "images", hits)], HOSTILE, HOSTILE)
+    elements = Elements(page)
+    assert elements.all("script") == []
+    assert elements.all("b") == []
+    assert [image["alt"] for image in elements.all("img")] == [HOSTILE]
+    assert not any("onerror" in attributes for _, attributes in elements.elements)
+    assert "".join(elements.said).count(HOSTILE) == 6
+    assert "49" not in page
+
+
+def test_a_missing_picture_leaves_a_place(tmp_path: Path) -> None:
+    broken = tmp_path / "broken.jpg"
+    broken.write_bytes(b"nothing")
+    hits = [hit(str(tmp_path / "gone.jpg")), hit(str(broken)), hit(text="a text alone")]
+    page = Elements(contact_sheet([Section("red", "images", hits)], "Results"))
+    assert page.all("img") == []
+    assert page.said.count("no picture") == 3
+
+
+def test_the_query_picture_is_shown(paint: Callable[..., Path]) -> None:
+    section = Section("like this", "images", [], picture=paint("blue"))
+    page = Elements(contact_sheet([section], "Results"))
+    (picture,) = page.all("img")
+    assert picture["alt"] == "the query"
+    assert "nothing was found" in page.said
+
+
+def test_a_page_needs_nothing_but_itself(paint: Callable[..., Path]) -> None:
+    page = contact_sheet([Section("red", "images", [hit(str(paint("red")))])], "Results")
+    sources = [attributes.get("src") for _, attributes in Elements(page).elements]
+    assert all(source.startswith("data:") for source in sources if source)
+    assert not re.search(r"https?://|<link|@import|url\(", page)
+
+
+def test_a_thumbnail_keeps_its_shape(paint: Callable[..., Path]) -> None:
+    small = Image.open(io.BytesIO(thumbnail(paint("red", size=(900, 300)).read_bytes(), side=90)))
+    assert small.size == (90, 30)
+    assert small.format == "JPEG"
+
+
+def test_a_thumbnail_of_nothing_is_refused() -> None:
+    with pytest.raises(ImageError):
+        thumbnail(b"nothing")
+
+
+def test_the_page_is_written_where_it_is_wanted(tmp_path: Path) -> None:
+    path = tmp_path / "new" / "results.html"
+    write_sheet(path, [Section("größe \udcff", "images", [])], "Größe")
+    assert "<title>Größe</title>" in path.read_text(encoding="utf-8")
+
+
+def test_a_page_that_cannot_be_written_is_one_line(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    with pytest.raises(TwinlensError, match=r"results\.html cannot be written"):
+        write_sheet(tmp_path / "file" / "results.html", [], "Results")

@@ -1,0 +1,316 @@
+"""Pages that later inserts do not disturb, near-duplicates folded, and cursors nobody wrote."""
+
+from __future__ import annotations
+
+import base64
+import json
+import uuid
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from support.colours import ColourEncoder
+
+import twinlens
+from twinlens.search.errors import UsageError
+from twinlens.search.milvus.collection import Corpus
+from twinlens.search.milvus.database import Store
+from twinlens.search.query.collapse import fold
+from twinlens.search.query.cursor import MAX_CURSOR, MAX_IDS, Page
+from twinlens.search.query.engine import SearchEngine
+from twinlens.search.query.hits import Hits
+from twinlens.search.query.parts import Vector
+from twinlens.search.records import Row, image_id
+
+DIM = 16
+QUERY = Vector(np.eye(DIM)[0])
+
+
+@pytest.fixture(scope="module", params=["lite", "server"])
+def corpus(
+    request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[Corpus]:
+    """One corpus for all tests: a server takes seconds to make one."""
+    lite = str(tmp_path_factory.mktemp("pages") / "pages.db")
+    home = lite if request.param == "lite" else request.getfixturevalue("server")
+    name = f"pages_{uuid.uuid4().hex[:12]}"
+    with Store(home) as store:
+        try:
+            yield store.create(name, ColourEncoder().fingerprint)
+        finally:
+            store.drop(name)
+
+
+@pytest.fixture
+def engine(corpus: Corpus) -> SearchEngine:
+    """An engine on an empty corpus."""
+    rows = corpus.where("images", 'id != ""', ["id"], 1_000)
+    corpus.delete("images", [row["id"] for row in rows])
+    encoder = ColourEncoder()
+    return SearchEngine(corpus, lambda: encoder)
+
+
+def row(name: str, score: float, turn: int = 1) -> Row:
+    """A picture whose cosine with the query is ``score``; ``turn`` says where else it points."""
+    vector = np.zeros(DIM, dtype=np.float32)
+    vector[0] = score
+    vector[turn] = np.sqrt(max(0.0, 1 - score**2))
+    return {
+        "id": image_id(name.encode()), "vector": vector, "path": name, "relative_path": name,
+        "paths": [name], "captions": [], "width": 1, "height": 1, "bytes": 1, "mtime": 0.0,
+        "format": "PNG",
+    }  # fmt: skip
+
+
+def all_pages(engine: SearchEngine, limit: int, **asked: object) -> list[Hits]:
+    pages = [engine.search(QUERY, limit=limit, **asked)]  # type: ignore[arg-type]
+    while pages[-1].cursor:
+        assert len(pages) < 100, "pages without end"
+        pages.append(engine.search(limit=limit, cursor=pages[-1].cursor, **asked))  # type: ignore[arg-type]
+    return pages
+
+
+def paths(pages: list[Hits]) -> list[str]:
+    return [hit.path for page in pages for hit in page]
+
+
+def test_pages_add_up_to_the_whole(engine: SearchEngine) -> None:
+    engine.corpus.upsert("images", [row(f"{n:02}", 0.9 - n / 50) for n in range(37)])
+    pages = all_pages(engine, 10)
+    assert paths(pages) == [f"{n:02}" for n in range(37)]
+    assert [len(page) for page in pages] == [10, 10, 10, 7]
+
+
+def test_equal_scores_are_neither_repeated_nor_lost(engine: SearchEngine) -> None:
+    same = [row(f"s{n}", 0.5, turn=1 + n % 10) for n in range(20)]
+    engine.corpus.upsert("images", [row("top", 0.9), *same, row("last", 0.1)])
+    found = paths(all_pages(engine, 3))
+    assert len(found) == len(set(found)) == 22
+    assert (found[0], found[-1]) == ("top", "last")
+
+
+def test_what_comes_in_meanwhile_disturbs_no_page(engine: SearchEngine) -> None:
+    engine.corpus.upsert("images", [row(f"{n:02}", 0.9 - n / 50) for n in range(30)])
+    first = engine.search(QUERY, limit=10)
+    engine.corpus.upsert("images", [row(f"above{n}", 0.95 + n / 1_000) for n in range(40)])
+    engine.corpus.upsert("images", [row("below", 0.9 - 10.5 / 50)])
+    second = engine.search(limit=10, cursor=first.cursor)
+    engine.corpus.delete("images", [hit.id for hit in first])
+    third = engine.search(limit=20, cursor=second.cursor)
+    expected = [f"{n:02}" for n in range(30)]
+    expected.insert(11, "below")
+    assert paths([first, second, third]) == expected
+    assert third.cursor == ""
+    assert [hit.path for hit in engine.search(QUERY, limit=10, offset=10)] != paths([second])
+
+
+def test_a_page_has_all_that_a_search_has(engine: SearchEngine) -> None:
+    engine.corpus.upsert("images", [row(f"{n:02}", 0.9 - n / 50) for n in range(20)])
+    whole = engine.search(QUERY, limit=20)
+    pages = all_pages(engine, 7)
+    for one, other in zip(whole, [hit for page in pages for hit in page], strict=True):
+        assert one.to_dict() | {"score": 0, "relevance": 0} == other.to_dict() | {
+            "score": 0,
+            "relevance": 0,
+        }
+        assert one.score == pytest.approx(other.score, abs=1e-5)
+        assert one.relevance == pytest.approx(other.relevance, abs=1e-3)
+
+
+def test_pages_keep_to_the_filter(engine: SearchEngine) -> None:
+    rows = [row(f"{n:02}", 0.9 - n / 50) | {"width": n % 2} for n in range(20)]
+    engine.corpus.upsert("images", rows)
+    found = paths(all_pages(engine, 3, where="width == 1"))
+    assert found == [f"{n:02}" for n in range(1, 20, 2)]
+
+
+def test_pages_end_at_the_threshold(engine: SearchEngine) -> None:
+    engine.corpus.upsert("images", [row(f"{n:02}", 0.9 - n / 50) for n in range(20)])
+    pages = all_pages(engine, 4, min_score=0.75)
+    assert paths(pages) == [f"{n:02}" for n in range(8)]
+
+
+# ---- near-duplicates
+
+
+def twins(count: int, copies: int) -> list[Row]:
+    """``count`` pictures pointing apart, each with copies just below it."""
+    return [
+        row(f"{n}-{copy}", 0.5 - n / 100 - copy / 10_000, turn=1 + n)
+        for n in range(count)
+        for copy in range(copies)
+    ]
+
+
+def test_near_duplicates_are_folded_and_counted(engine: SearchEngine) -> None:
+    engine.corpus.upsert("images", twins(6, 8))
+    hits = engine.search(QUERY, limit=5, collapse=0.95)
+    assert [hit.path for hit in hits] == [f"{n}-0" for n in range(5)]
+    assert [hit.duplicates for hit in hits] == [7] * 5
+    assert [hit.duplicates for hit in engine.search(QUERY, limit=5)] == [0] * 5
+
+
+def test_there_are_as_many_as_asked_for_where_there_are_enough(engine: SearchEngine) -> None:
+    # The first hundred rows are all alike.
+    alike = [row(f"a{n}", 0.9 - n / 100_000) for n in range(100)]
+    engine.corpus.upsert("images", [*alike, *(row(f"{n}", 0.3 - n / 100, 2 + n) for n in range(3))])
+    hits = engine.search(QUERY, limit=4, collapse=0.95)
+    assert [hit.path for hit in hits] == ["a0", "0", "1", "2"]
+    assert hits[0].duplicates == 99
+
+
+def test_pages_of_folded_hits_do_not_show_their_likes_again(engine: SearchEngine) -> None:
+    engine.corpus.upsert("images", twins(9, 5))
+    # Below all others, yet like what page one has.
+    engine.corpus.upsert("images", [row("late", 0.3, turn=1)])
+    assert paths(all_pages(engine, 4, collapse=0.95)) == [f"{n}-0" for n in range(9)]
+
+
+def test_an_offset_counts_folded_hits(engine: SearchEngine) -> None:
+    engine.corpus.upsert("images", twins(6, 4))
+    hits = engine.search(QUERY, limit=2, offset=2, collapse=0.95)
+    assert [hit.path for hit in hits] == ["2-0", "3-0"]
+
+
+@pytest.mark.parametrize("cosine", [0.0, -1.0, 1.5, float("nan")])
+def test_a_cosine_to_fold_at_is_within_bounds(engine: SearchEngine, cosine: float) -> None:
+    with pytest.raises(UsageError, match="collapse is a cosine"):
+        engine.search(QUERY, collapse=cosine)
+
+
+@given(st.integers(0, 500), st.integers(1, 8), st.floats(0.3, 0.99))
+def test_what_is_kept_is_unlike_and_what_is_folded_is_counted(
+    seed: int, limit: int, cosine: float
+) -> None:
+    rows = np.random.default_rng(seed).normal(size=(30, 3)).astype(np.float32)
+    rows /= np.linalg.norm(rows, axis=1, keepdims=True)
+    folded = fold(rows, limit, cosine, rows[:0])
+    kept = rows[folded.kept]
+    likeness = kept @ kept.T - 2 * np.eye(len(kept))
+    assert likeness.max() <= cosine + 1e-6
+    assert len(kept) <= limit
+    assert sum(folded.duplicates) + len(kept) == folded.read
+    assert folded.read == 30 or len(kept) == limit
+
+
+# ---- cursors from anywhere
+
+
+PAGE = Page(
+    np.eye(DIM, dtype=np.float32)[0], "text", False, "0" * 16, 10, 0.5, ("ab" * 16,), (), ()
+)
+
+
+def test_a_cursor_says_where_a_page_ended() -> None:
+    back = Page.decode(PAGE.encode(), DIM)
+    np.testing.assert_array_equal(back.row, PAGE.row)
+    assert (back.depth, back.score, list(back.level)) == (10, 0.5, ["ab" * 16])
+
+
+def forged(**changes: object) -> str:
+    data = base64.urlsafe_b64decode(PAGE.encode())
+    head, _, tail = data.partition(b"\n")
+    return base64.urlsafe_b64encode(
+        json.dumps(json.loads(head) | changes).encode() + b"\n" + tail
+    ).decode()
+
+
+@pytest.mark.parametrize(
+    "cursor",
+    [
+        "nonsense",
+        "é",
+        "AAAA",
+        "=" * 8,
+        PAGE.encode()[:-8],
+        PAGE.encode() + "AAAA",
+        "A" * (MAX_CURSOR + 1),
+        base64.urlsafe_b64encode(b"[" * 50_000).decode(),
+        base64.urlsafe_b64encode(b"null\n").decode(),
+        forged(score="0.5"),
+        forged(score=float("nan")),
+        forged(score=1e400),
+        forged(depth=-1),
+        forged(depth=1.5),
+        forged(depth=True),
+        forged(asker="video"),
+        forged(fused=1),
+        forged(search=None),
+        forged(level=["x"]),
+        forged(level=['" or true']),
+        forged(level=None),
+        forged(level=["ab" * 16] * (MAX_IDS + 1)),
+        forged(excluded=[7]),
+        forged(more=1),
+    ],
+    ids=lambda cursor: cursor[:12],
+)
+def test_a_cursor_that_nobody_gave_out_is_refused(cursor: str) -> None:
+    with pytest.raises(UsageError, match=r"no cursor|another collection"):
+        Page.decode(cursor, DIM)
+
+
+def test_a_forged_vector_is_refused() -> None:
+    data = base64.urlsafe_b64decode(PAGE.encode())
+    head = data.partition(b"\n")[0]
+    for values in (np.full(DIM, np.nan), np.zeros(DIM), np.full(DIM, 9.0)):
+        wrong = head + b"\n" + values.astype("<f4").tobytes()
+        with pytest.raises(UsageError, match="no cursor"):
+            Page.decode(base64.urlsafe_b64encode(wrong).decode(), DIM)
+
+
+@given(st.text(max_size=200))
+def test_any_text_is_a_cursor_or_refused(text: str) -> None:
+    with pytest.raises(UsageError):
+        Page.decode(text, DIM)
+
+
+def test_a_depth_beyond_everything_is_read_as_far_as_there_is(engine: SearchEngine) -> None:
+    engine.corpus.upsert("images", [row(f"{n}", 0.9 - n / 50) for n in range(5)])
+    first = engine.search(QUERY, limit=2)
+    page = Page.decode(first.cursor, DIM)
+    deep = Page(page.row, page.asker, page.fused, page.search, 10**12, page.score, page.level)
+    assert [hit.path for hit in engine.search(limit=9, cursor=deep.encode())] == ["2", "3", "4"]
+
+
+def test_too_many_equal_scores_end_the_pages() -> None:
+    ids = tuple(f"{n:032x}" for n in range(MAX_IDS + 1))
+    assert Page(PAGE.row, "text", False, "", 1, 0.5, ids).encode() == ""
+
+
+def test_a_cursor_goes_with_its_own_search(engine: SearchEngine) -> None:
+    engine.corpus.upsert("images", [row(f"{n}", 0.9 - n / 50) for n in range(5)])
+    cursor = engine.search(QUERY, limit=2).cursor
+    for other in ({"where": "width == 1"}, {"target": "texts"}, {"collapse": 0.9}):
+        with pytest.raises(UsageError, match="belongs to another search"):
+            engine.search(cursor=cursor, **other)  # type: ignore[arg-type]
+    for beside in ({"query": "red"}, {"offset": 2}, {"image": "a.jpg"}, {"like": ["a"]}):
+        with pytest.raises(UsageError, match="remembers the query"):
+            engine.search(cursor=cursor, **beside)  # type: ignore[arg-type]
+    with pytest.raises(UsageError, match="mode dense"):
+        engine.search(cursor=cursor, mode="text")
+
+
+def test_a_cursor_needs_no_model(engine: SearchEngine) -> None:
+    engine.corpus.upsert("images", [row(f"{n}", 0.9 - n / 50) for n in range(5)])
+    cursor = engine.search("red", limit=2).cursor
+    encoder = engine._encoder()
+    assert isinstance(encoder, ColourEncoder)
+    seen = encoder.texts_seen
+    assert len(engine.search(cursor=cursor, limit=2)) == 2
+    assert encoder.texts_seen == seen
+
+
+def test_more_like_this_is_left_out_on_every_page(index: twinlens.Index, photos: Path) -> None:
+    index.ingest(photos)
+    (red,) = index.search("red", limit=1)
+    page = index.search(twinlens.Id(red.id), limit=3)
+    found = [hit.id for hit in page]
+    while page.cursor:
+        page = index.search(cursor=page.cursor, limit=3)
+        found += [hit.id for hit in page]
+    assert len(found) == len(set(found)) == 7
+    assert red.id not in found

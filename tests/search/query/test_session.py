@@ -1,0 +1,327 @@
+"""An index that is held open while others drop, make, and reindex what it holds."""
+
+from __future__ import annotations
+
+import logging
+import threading
+import time
+import uuid
+import warnings
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+from PIL import Image
+from support.colours import ColourEncoder
+
+import twinlens
+import twinlens.search.models.lazy
+from twinlens.search.errors import ModelError, ModelMismatchError, StoreError
+from twinlens.search.milvus.collection import Corpus
+from twinlens.search.milvus.database import Store
+from twinlens.search.models import encoder as encoders
+from twinlens.search.models.lazy import Models
+
+
+class OtherEncoder(ColourEncoder):
+    """Another model of the same dimension."""
+
+    def __init__(self) -> None:
+        super().__init__("other colours")
+
+
+@pytest.fixture
+def place(backend: str) -> Iterator[tuple[str, str]]:
+    """A database and a name in it."""
+    name = f"test_{uuid.uuid4().hex[:12]}"
+    yield backend, name
+    with Store(backend) as store:
+        store.drop(name)
+
+
+@pytest.fixture(autouse=True)
+def wary(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Every search looks whether what is held is there still."""
+    monkeypatch.setattr("twinlens.search.query.session.FRESH", 0.0)
+
+
+@pytest.fixture
+def one(photos: Path, tmp_path: Path) -> Path:
+    """A folder with a single picture."""
+    (tmp_path / "one").mkdir()
+    return (photos / "red.png").rename(tmp_path / "one" / "red.png").parent
+
+
+def _made_again(place: tuple[str, str], encoder: ColourEncoder, pictures: Path) -> None:
+    """What another process does: the same generation number, the same names."""
+    with twinlens.open(*place) as other:
+        other.drop()
+    with twinlens.open(*place, model=encoder) as other:
+        other.ingest(pictures)
+
+
+def test_what_was_made_again_with_another_model_is_not_written_with_the_old_one(
+    place: tuple[str, str], encoder: ColourEncoder, one: Path, photos: Path, tmp_path: Path
+) -> None:
+    other = OtherEncoder()
+    with twinlens.open(*place, model=encoder) as index:
+        index.ingest(one)
+        index.search("red")
+        _made_again(place, other, one)
+        for act in (
+            lambda: index.ingest(photos),
+            lambda: index.ingest(photos),  # refused once, refused ever after
+            lambda: index.search("red"),
+            lambda: index.delete(one),
+            lambda: index.export(tmp_path / "export"),
+            index.info,
+        ):
+            with pytest.raises(ModelMismatchError, match="holds embeddings of other colours"):
+                act()
+    assert other.images_seen == 1
+    with twinlens.open(*place, model=other) as index:
+        assert index.info().images == 1
+
+
+def test_what_was_made_again_is_asked_with_the_model_it_has_now(
+    tmp_path: Path, encoder: ColourEncoder, one: Path
+) -> None:
+    """Where any model will do; a tenant's goes over, too."""
+    place = (str(tmp_path / "test.db"), "photos")
+    other = OtherEncoder()
+    with twinlens.open(*place, model=encoder, tenant="alice") as index:
+        index.ingest(one)
+    with twinlens.open(*place) as index:
+        index._models.bring(encoder)
+        index._models.bring(other)
+        alice = index.for_tenant("alice")
+        alice.search("red")
+        asked = encoder.texts_seen
+        assert asked
+        with twinlens.open(*place) as another:
+            another.drop()
+        with twinlens.open(*place, model=other, tenant="alice") as another:
+            another.ingest(one)
+            another.ingest(one)
+        assert alice.search("red")[0].path.endswith("red.png")
+        assert (encoder.texts_seen, other.texts_seen > 0) == (asked, True)
+
+
+def test_searches_that_follow_one_another_look_once(
+    index: twinlens.Index, photos: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    index.ingest(photos)
+    looked = []
+    is_there = Corpus.is_there
+    monkeypatch.setattr(Corpus, "is_there", lambda self: looked.append(1) or is_there(self))
+    monkeypatch.setattr("twinlens.search.query.session.FRESH", 60.0)
+    index.search("red")
+    looked.clear()
+    for colour in ("red", "green", "blue"):
+        assert index.search(colour)[0].captions == (f"a {colour} picture",)
+    assert not looked
+    monkeypatch.setattr("twinlens.search.query.session.FRESH", 0.0)
+    index.search("red")
+    assert looked
+
+
+def test_a_writer_notices_that_the_collection_was_made_again(
+    index: twinlens.Index, photos: Path, one: Path
+) -> None:
+    index.ingest(one)
+    corpus = index._existing()
+    corpus.check_open()
+    index.drop()
+    with pytest.raises(StoreError, match="was dropped, or made again, meanwhile"):
+        corpus.check_open()
+    index.ingest(one)
+    with pytest.raises(StoreError, match="was dropped, or made again, meanwhile"):
+        corpus.check_open()
+    assert not corpus.is_there()
+    assert index._existing().is_there()
+
+
+def test_a_collection_from_before_there_were_tokens_is_opened(
+    tmp_path: Path, encoder: ColourEncoder, photos: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    db = tmp_path / "old.db"
+    monkeypatch.setattr("twinlens.search.milvus.database.secrets.token_hex", lambda _: "")
+    with twinlens.open(db, model=encoder) as index:
+        index.ingest(photos)
+        assert "twinlens.token" not in str(
+            index._store.client.describe_collection("twinlens_images")
+        )
+    monkeypatch.undo()
+    with twinlens.open(db, model=encoder) as index:
+        assert index.ingest(photos).unchanged == 8
+        assert index.search("red")[0].captions == ("a red picture",)
+        assert index.reindex(OtherEncoder()).generation == 2
+        assert index.rollback().token == ""
+        assert index.search("red")[0].captions == ("a red picture",)
+
+
+def test_an_index_goes_over_to_what_is_served_when_what_it_held_is_gone(
+    place: tuple[str, str], encoder: ColourEncoder, one: Path
+) -> None:
+    """After another process reindexed, and dropped what was before."""
+    other = OtherEncoder()
+    with twinlens.open(*place, model=encoder) as index:
+        index.ingest(one)
+    with twinlens.open(*place) as index, twinlens.open(*place, model=encoder) as strict:
+        index._models.bring(encoder)
+        index._models.bring(other)
+        held = index._existing()
+        assert index.search("red") == strict.search("red")
+        with twinlens.open(*place) as another:
+            another._models.bring(encoder)
+            assert another.reindex(other).generation == 2
+            assert index.search("red")[0].path.endswith("red.png")
+            assert index._existing() is held, "reading stays with what it held"
+            assert another.drop_old() == [1]
+        asked = (encoder.texts_seen, other.texts_seen)
+        assert index.search("green or red")[0].path.endswith("red.png")
+        assert index.search_many(["red or blue"])[0][0].path.endswith("red.png")
+        assert index.info().generation == 2
+        assert encoder.texts_seen == asked[0]
+        assert other.texts_seen > asked[1]
+        for ask in (lambda: strict.search("red"), strict.info):
+            with pytest.raises(ModelMismatchError, match="holds embeddings of other colours"):
+                ask()
+
+
+def test_a_question_is_asked_again_where_the_collection_goes_away_beneath_it(
+    tmp_path: Path, encoder: ColourEncoder, one: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    db = tmp_path / "test.db"
+    search, gone = Corpus.search, [True]
+
+    def once_gone(self: Corpus, *args: object, **options: object) -> object:
+        if gone.pop() if gone else False:
+            with twinlens.open(db, model=encoder) as other:
+                other.drop()
+                other.ingest(one)
+        return search(self, *args, **options)  # type: ignore[arg-type]
+
+    with twinlens.open(db, model=encoder) as index:
+        index.ingest(one)
+        held = index._existing()
+        monkeypatch.setattr(Corpus, "search", once_gone)
+        assert index.search("red")[0].path.endswith("red.png")
+        assert not gone
+        assert index._existing() is not held
+
+
+# ---- many threads
+
+
+def _together(count: int, act: Callable[[], object]) -> list[BaseException]:
+    """Do it in threads that begin at once; what they raised."""
+    begin, raised = threading.Barrier(count), []
+
+    def run() -> None:
+        begin.wait()
+        try:
+            act()
+        except BaseException as error:  # noqa: BLE001 - looked at by the test
+            raised.append(error)
+
+    threads = [threading.Thread(target=run) for _ in range(count)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    return raised
+
+
+def test_first_searches_at_once_load_the_model_once(
+    tmp_path: Path, tiny_model: Path, one: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    loads = []
+    real = twinlens.search.models.lazy.open_encoders
+
+    def slowly(*args: object, **options: object) -> object:
+        loads.append(args)
+        time.sleep(0.05)
+        return real(*args, **options)  # type: ignore[arg-type]
+
+    with twinlens.open(tmp_path / "test.db", model=f"local-dir:{tiny_model}") as index:
+        index.ingest(one)
+    monkeypatch.setattr(twinlens.search.models.lazy, "open_encoders", slowly)
+    with twinlens.open(tmp_path / "test.db") as index:
+        assert _together(8, lambda: index.search("red")) == []
+        assert len(loads) == 1
+
+
+def test_models_that_load_at_once_leave_the_process_as_it_was(tiny_model: Path) -> None:
+    from huggingface_hub import constants
+
+    before = (logging.root.manager.disable, constants.HF_HUB_OFFLINE, list(warnings.filters))
+    raised = _together(4, lambda: encoders.open_encoder(f"local-dir:{tiny_model}", device="cpu"))
+    raised += _together(4, lambda: encoders.open_encoder("local-dir:/nowhere", device="cpu"))
+    assert [type(error) for error in raised] == [ModelError] * 4
+    after = (logging.root.manager.disable, constants.HF_HUB_OFFLINE, list(warnings.filters))
+    assert after == before
+
+
+def test_one_model_loads_at_a_time(tiny_model: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    inside, most = [0], [0]
+    real = encoders._load_openclip
+
+    def counted(*args: object) -> object:
+        inside[0] += 1
+        most[0] = max(most[0], inside[0])
+        time.sleep(0.05)
+        try:
+            return real(*args)  # type: ignore[arg-type]
+        finally:
+            inside[0] -= 1
+
+    monkeypatch.setattr(encoders, "_load_openclip", counted)
+    assert _together(3, lambda: Models("a", f"local-dir:{tiny_model}", device="cpu").load()) == []
+    assert most == [1]
+
+
+def test_tenants_are_asked_for_from_many_threads(
+    tmp_path: Path, encoder: ColourEncoder, one: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("twinlens.index.MAX_TENANTS", 2)
+    with twinlens.open(tmp_path / "test.db", model=encoder, tenant="t0") as index:
+        index.ingest(one)
+    with twinlens.open(tmp_path / "test.db", model=encoder) as index:
+        names = [f"t{number}" for number in range(6)]
+
+        def ask() -> None:
+            for name in names * 3:
+                assert index.for_tenant(name).tenant == name
+
+        assert _together(6, ask) == []
+        assert len(index._tenants) == 2
+
+
+def test_an_engine_that_was_taken_during_an_ingest_is_forgotten(
+    index: twinlens.Index, photos: Path
+) -> None:
+    """What it learnt, say how near strangers are, is of a collection that was half full."""
+    index.ingest(photos)
+    taken = []
+
+    class Watching:
+        def update(self, n: float = 1) -> bool | None:
+            taken.append(index.engine)
+            return None
+
+    Image.new("RGB", (8, 8), (1, 2, 3)).save(photos / "new.png")
+    index.ingest(photos, progress=Watching())
+    assert taken
+    assert index.engine not in taken
+
+
+def test_failures_are_counted_without_reading_them(
+    index: twinlens.Index, photos: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for number in range(3):
+        (photos / f"broken{number}.png").write_bytes(b"no picture")
+    assert index.ingest(photos).failed_count == 3
+    monkeypatch.setattr(Corpus, "scan", None)
+    info = index.info()
+    assert (info.failed, info.files, info.images) == (3, 11, 8)

@@ -1,0 +1,515 @@
+"""The map: the projection against numpy's own, the routes, and the page in a real browser."""
+
+from __future__ import annotations
+
+import io
+import json
+import shutil
+import socket
+import struct
+import threading
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from fastapi import FastAPI
+from fastapi.testclient import TestClient
+from PIL import Image
+from support.colours import COLOURS, ColourEncoder
+
+import twinlens
+from twinlens.search.analysis import projection
+from twinlens.search.analysis.projection import Moments, Sample, Scale, project
+from twinlens.search.errors import UsageError
+from twinlens.search.models.encoder import Rows
+from twinlens.search.records import image_id
+from twinlens.server import maps
+from twinlens.server.app import create_app
+from twinlens.server.library import Library
+from twinlens.server.routes import map_points as map_routes
+from twinlens.server.settings import Settings
+
+
+@pytest.fixture
+def index(
+    tmp_path: Path, encoder: ColourEncoder, paint: Callable[..., Path]
+) -> Iterator[twinlens.Index]:
+    """Thirty-two pictures: each colour in four shapes, with captions."""
+    for colour in COLOURS:
+        for number in range(4):
+            name = f"photos/{colour}-{number}.png"
+            path = paint(colour, name, size=(40 + 7 * number, 30 + 5 * number))
+            path.with_suffix(".txt").write_text(f"a {colour} picture, number {number}\n")
+    with twinlens.open(tmp_path / "test.db", model=encoder) as opened:
+        opened.ingest(tmp_path / "photos")
+        yield opened
+
+
+@pytest.fixture
+def app(index: twinlens.Index, encoder: ColourEncoder, tmp_path: Path) -> Iterator[FastAPI]:
+    store = index._store
+
+    def opener(name: str, model: Any) -> twinlens.Index:
+        return twinlens.Index(store, name, model=model)
+
+    settings = Settings(media=tmp_path / "media")
+    made = create_app(Library(store, opener, model=encoder), settings)
+    yield made
+    made.state.context.media.close()
+
+
+@pytest.fixture
+def client(app: FastAPI) -> Iterator[TestClient]:
+    with TestClient(app, base_url="http://127.0.0.1:8640") as opened:
+        yield opened
+
+
+def unit(rows: np.ndarray) -> Rows:
+    found: Rows = (rows / np.linalg.norm(rows, axis=1, keepdims=True)).astype(np.float32)
+    return found
+
+
+def unpack(body: bytes) -> tuple[dict[str, Any], np.ndarray, list[str]]:
+    (length,) = struct.unpack_from("<I", body)
+    said = json.loads(body[4 : 4 + length])
+    count = said["points"]
+    points = np.frombuffer(body, "<f4", 2 * count, 4 + length).reshape(count, 2)
+    ids = body[4 + length + 8 * count :]
+    return said, points, [ids[at : at + 16].hex() for at in range(0, len(ids), 16)]
+
+
+# The projection
+
+
+def test_the_axes_are_those_of_the_svd() -> None:
+    dice = np.random.default_rng(3)
+    rows = unit(dice.normal(size=(500, 12)) * np.linspace(3, 0.2, 12) + 1)
+    moments = Moments(12)
+    for start in range(0, 500, 77):
+        moments.add(rows[start : start + 77])
+    mean, axes = moments.axes()
+    np.testing.assert_allclose(mean, rows.mean(axis=0), atol=1e-6)
+    _, _, right = np.linalg.svd(rows - rows.mean(axis=0), full_matrices=False)
+    np.testing.assert_allclose(np.abs(np.sum(axes.T * right[:2], axis=1)), 1, atol=1e-5)
+    assert (axes.max(axis=0) == np.abs(axes).max(axis=0)).all()
+
+
+def test_fewer_dimensions_than_axes() -> None:
+    moments = Moments(1)
+    moments.add(np.ones((3, 1), dtype=np.float32))
+    assert moments.axes()[1].shape == (1, 2)
+
+
+def test_a_sample_is_even_and_the_same_whatever_the_order() -> None:
+    dice = np.random.default_rng(1)
+    ids = [f"{number:032x}" for number in range(5_000)]
+    rows = unit(dice.normal(size=(5_000, 4)))
+    chosen = []
+    for order in (np.arange(5_000), dice.permutation(5_000)):
+        sample = Sample(4, 300)
+        for start in range(0, 5_000, 64):
+            part = order[start : start + 64]
+            sample.add([ids[n] for n in part], rows[part])
+        names, vectors = sample.chosen()
+        assert sample.seen == 5_000
+        np.testing.assert_array_equal(vectors, rows[[int(name, 16) for name in names]])
+        chosen.append(names)
+    assert chosen[0] == chosen[1]
+    numbers = np.array([int(name, 16) for name in chosen[0]])
+    assert len(numbers) == 300
+    assert np.histogram(numbers, 4, (0, 5_000))[0].min() > 50
+
+
+def test_points_far_out_do_not_squeeze_the_others() -> None:
+    points = np.random.default_rng(2).normal(size=(1_000, 2))
+    points[0] = [1e6, -1e6]
+    fitted = Scale(points).apply(points)
+    assert np.abs(fitted).max() <= 1
+    assert np.quantile(np.abs(fitted), 0.5, axis=0).min() > 0.2
+    order = np.argsort(points[:, 0])
+    assert (np.diff(fitted[order, 0]) >= 0).all()
+
+
+@pytest.mark.parametrize("rows", [0, 1, 2, 5])
+def test_hardly_any_points_or_all_the_same(rows: int) -> None:
+    fitted = Scale(np.ones((rows, 2))).apply(np.ones((rows, 2)))
+    assert fitted.shape == (rows, 2)
+    assert (fitted == 0).all()
+
+
+def test_alike_pictures_are_near_each_other(index: twinlens.Index) -> None:
+    made = project(index.engine.corpus)
+    assert (made.method, made.total, len(made.ids)) == ("pca", 32, 32)
+    assert made.points.dtype == np.float32
+    colours = {hit.id: Path(hit.path).stem.split("-")[0] for hit in index.search("red", limit=32)}
+    names = np.array([colours[key] for key in made.ids])
+    for colour in ("red", "green", "blue"):
+        own = made.points[names == colour]
+        others = made.points[names != colour]
+        spread = np.linalg.norm(own - own.mean(axis=0), axis=1).max()
+        assert spread < np.linalg.norm(others - own.mean(axis=0), axis=1).max() / 2
+
+
+def test_a_sample_of_the_map_and_the_places_of_the_rest(index: twinlens.Index) -> None:
+    corpus = index.engine.corpus
+    whole, part = project(corpus), project(corpus, limit=10)
+    assert (len(part.ids), part.total) == (10, 32)
+    assert set(part.ids) < set(whole.ids)
+    rows = {
+        row["id"]: row["vector"] for rows in corpus.scan("images", ["id", "vector"]) for row in rows
+    }
+    vectors = np.array([rows[key] for key in part.ids], dtype=np.float32)
+    np.testing.assert_allclose(part.place(vectors), part.points, atol=1e-5)
+    assert part.place(vectors[:0]).shape == (0, 2)
+
+
+def test_without_umap_it_says_what_to_install(
+    index: twinlens.Index, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(projection, "has_umap", lambda: False)
+    with pytest.raises(UsageError, match=r"pip install 'twinlens\[map\]'"):
+        project(index.engine.corpus, "umap")
+
+
+def test_umap(index: twinlens.Index) -> None:
+    pytest.importorskip("umap", reason="umap-learn is not installed")
+    made = project(index.engine.corpus, "umap", limit=20)
+    assert (made.method, made.points.shape, made.total) == ("umap", (20, 2), 32)
+    assert np.abs(made.points).max() <= 1
+    rows = {
+        row["id"]: row["vector"]
+        for rows in index.engine.corpus.scan("images", ["id", "vector"])
+        for row in rows
+    }
+    vectors = np.array([rows[key] for key in made.ids], dtype=np.float32)
+    assert np.abs(made.place(vectors) - made.points).mean() < 0.5
+
+
+# Over HTTP
+
+
+def test_the_map_over_http(client: TestClient, index: twinlens.Index) -> None:
+    answer = client.get("/v1/map")
+    assert answer.status_code == 200
+    assert answer.headers["content-type"] == "application/octet-stream"
+    assert answer.headers["x-map-methods"].startswith("pca")
+    said, points, ids = unpack(answer.content)
+    assert said == {"collection": "twinlens", "method": "pca", "points": 32, "total": 32}
+    assert np.abs(points).max() <= 1
+    assert set(ids) == {hit.id for hit in index.search("red", limit=32)}
+    tag = answer.headers["etag"]
+    assert client.get("/v1/map", headers={"If-None-Match": tag}).status_code == 304
+
+
+def test_a_map_follows_its_collection(
+    client: TestClient, index: twinlens.Index, tmp_path: Path
+) -> None:
+    before = client.get("/v1/map").headers["etag"]
+    index.delete(tmp_path / "photos" / "red-0.png")
+    after = client.get("/v1/map")
+    assert unpack(after.content)[0]["points"] == 31
+    assert after.headers["etag"] != before
+
+
+def test_a_map_is_drawn_once_and_told_of_while_it_is(
+    client: TestClient, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    may_go, drawn = threading.Event(), threading.Event()
+    drawing: list[int] = []
+
+    def slow(*arguments: Any) -> Any:
+        drawing.append(1)
+        may_go.wait(30)
+        try:
+            return project(*arguments)
+        finally:
+            drawn.set()
+
+    monkeypatch.setattr(maps, "project", slow)
+    monkeypatch.setattr(map_routes, "WAIT", 0.0)
+    for _ in range(3):
+        answer = client.get("/v1/map")
+        assert (answer.status_code, answer.headers["retry-after"]) == (202, "1")
+        assert client.post("/v1/map/pictures", json={"ids": []}).status_code == 202
+    may_go.set()
+    assert drawn.wait(30)
+    monkeypatch.setattr(map_routes, "WAIT", 30.0)
+    assert client.get("/v1/map").status_code == 200
+    assert len(drawing) == 1
+
+
+def test_a_map_that_failed_is_drawn_again(
+    client: TestClient, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def broken(*arguments: Any) -> Any:
+        raise UsageError("not today")
+
+    monkeypatch.setattr(maps, "project", broken)
+    assert client.get("/v1/map").json()["detail"] == "not today"
+    monkeypatch.setattr(maps, "project", project)
+    assert client.get("/v1/map").status_code == 200
+
+
+def test_what_pictures_are_and_where_they_belong(
+    client: TestClient, paint: Callable[..., Path]
+) -> None:
+    _, points, ids = unpack(client.get("/v1/map").content)
+    red = image_id(paint("red", "photos/red-0.png").read_bytes())
+    asked = client.post("/v1/map/pictures", json={"ids": [red, "0" * 32, red]}).json()
+    assert list(asked["pictures"]) == [red]
+    told = asked["pictures"][red]
+    assert told["title"] == "a red picture, number 0"
+    np.testing.assert_allclose([told["x"], told["y"]], points[ids.index(red)], atol=1e-5)
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        {},
+        {"ids": "all"},
+        {"ids": ["no id"]},
+        {"ids": ["0" * 32] * 1_001},
+        {"ids": [], "method": "t-sne"},
+        {"ids": [], "further": 1},
+    ],
+)
+def test_bodies_that_are_refused(client: TestClient, body: Any) -> None:
+    assert client.post("/v1/map/pictures", json=body).status_code == 422
+
+
+def test_maps_that_are_not_there(client: TestClient, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert client.get("/v1/map?collection=nowhere").status_code == 404
+    assert client.get("/v1/map?method=t-sne").status_code == 422
+    monkeypatch.setattr(projection, "has_umap", lambda: False)
+    answer = client.get("/v1/map?method=umap")
+    assert answer.status_code == 400
+    assert "twinlens[map]" in answer.json()["detail"]
+
+
+def test_an_empty_collection_has_an_empty_map(
+    client: TestClient, index: twinlens.Index, tmp_path: Path
+) -> None:
+    index.delete(tmp_path / "photos")
+    said, points, ids = unpack(client.get("/v1/map").content)
+    assert (said["points"], said["total"], len(points), ids) == (0, 0, 0, [])
+
+
+def test_one_picture(
+    client: TestClient, index: twinlens.Index, tmp_path: Path, paint: Callable[..., Path]
+) -> None:
+    index.delete(tmp_path / "photos")
+    path = tmp_path / "one" / "one.png"
+    path.parent.mkdir()
+    Image.new("RGB", (20, 20), COLOURS["red"]).save(path)
+    index.ingest(path)
+    _, points, ids = unpack(client.get("/v1/map").content)
+    assert ids == [image_id(path.read_bytes())]
+    assert points.tolist() == [[0, 0]]
+
+
+# The page
+
+
+ARGUMENTS = [
+    "--headless",
+    "--no-sandbox",
+    "--disable-gpu",
+    "--disable-quic",
+    "--no-first-run",
+    "--disable-background-networking",
+    "--disable-component-update",
+    "--disable-sync",
+]
+
+
+@pytest.fixture
+def address(app: FastAPI) -> Iterator[str]:
+    """Where the app is really served."""
+    uvicorn = pytest.importorskip("uvicorn", reason="uvicorn is not installed")
+    with socket.socket() as listening:
+        listening.bind(("127.0.0.1", 0))
+        server = uvicorn.Server(uvicorn.Config(app, log_level="error", lifespan="on"))
+        thread = threading.Thread(target=server.run, kwargs={"sockets": [listening]})
+        thread.start()
+        yield f"http://127.0.0.1:{listening.getsockname()[1]}"
+        server.should_exit = True
+        thread.join(30)
+
+
+@pytest.fixture
+def open_page() -> Iterator[Callable[..., Any]]:
+    """Opens an address in Chromium; whatever the page complains of fails the test."""
+    api = pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
+    chromium = shutil.which("chromium")
+    if chromium is None:
+        pytest.skip("there is no chromium")
+    complaints: list[str] = []
+    with api.sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=chromium, args=ARGUMENTS)
+
+        def opened(address: str, **options: Any) -> Any:
+            context = browser.new_context(
+                **({"viewport": {"width": 1200, "height": 800}} | options)
+            )
+            page = context.new_page()
+            page.on("pageerror", lambda error: complaints.append(str(error)))
+            page.on(
+                "console",
+                lambda said: said.type in ("error", "warning") and complaints.append(said.text),
+            )
+            page.goto(f"{address}/map")
+            page.locator("#status", has_text="32 pictures in view").wait_for()
+            return page
+
+        yield opened
+        browser.close()
+    assert complaints == []
+
+
+#: The canvas once pictures are on it, not only dots.
+DRAWN = '#canvas[data-pictures]:not([data-pictures="0"])'
+
+
+def seen(page: Any, colour: str) -> list[tuple[float, float]]:
+    """The places in the window where the map is of a colour."""
+    shot = Image.open(io.BytesIO(page.locator("#canvas").screenshot())).convert("RGB")
+    near = np.abs(np.asarray(shot, dtype=np.int16) - COLOURS[colour]).max(axis=2) < 24
+    box = page.locator("#canvas").bounding_box()
+    scale = shot.width / box["width"]
+    rows, columns = np.nonzero(near)
+    return [
+        (box["x"] + x / scale, box["y"] + y / scale) for y, x in zip(rows, columns, strict=True)
+    ]
+
+
+def find(page: Any, colour: str) -> tuple[float, float]:
+    """Light a colour's pictures up, and say where one of them is."""
+    page.locator("#words").fill(colour)
+    page.keyboard.press("Enter")
+    page.locator("#status", has_text=f"lit up for “{colour}”").wait_for()
+    before: list[tuple[float, float]] = []
+    for _ in range(100):
+        places = seen(page, colour)
+        if len(places) > 500 and places == before:  # it has come, and to rest
+            return places[len(places) // 2]
+        before = places
+        page.wait_for_timeout(100)
+    raise AssertionError(f"nothing {colour} is on the map")
+
+
+def test_the_page_draws_its_pictures_and_zooms(address: str, open_page: Callable[..., Any]) -> None:
+    page = open_page(address)
+    page.locator(DRAWN).wait_for()
+    page.locator("#in").click()
+    page.locator("#in").click()
+    page.locator("#status").filter(has_not_text="32 pictures").wait_for()
+    page.locator("#canvas").focus()
+    page.keyboard.press("0")
+    page.locator("#status", has_text="32 pictures in view").wait_for()
+    for key in ["+"] * 6 + ["ArrowRight"]:
+        page.keyboard.press(key)
+    page.locator("#status").filter(has_not_text="32 pictures").wait_for()
+    page.locator("#all").click()
+    page.locator("#status", has_text="32 pictures in view").wait_for()
+    page.mouse.move(500, 400)
+    page.mouse.wheel(0, -900)
+    page.locator("#status").filter(has_not_text="32 pictures").wait_for()
+
+
+def test_a_query_lights_its_neighbours_up(address: str, open_page: Callable[..., Any]) -> None:
+    page = open_page(address)
+    page.keyboard.press("/")
+    page.keyboard.type("a red picture")
+    page.keyboard.press("Enter")
+    page.locator("#status", has_text="lit up for").wait_for()
+    assert page.url.endswith("/map?q=a+red+picture")
+    lit = page.locator("#list li.lit")
+    lit.first.wait_for()
+    page.locator("#list li.lit", has_text="a red picture, number").first.wait_for()
+    page.locator(DRAWN).wait_for()
+    page.locator("#words").fill("")
+    page.keyboard.press("Enter")
+    page.locator("#status").filter(has_not_text="lit up").wait_for()
+    assert lit.count() == 0
+    page.goto(f"{address}/map?q=blue")
+    page.locator("#status", has_text="lit up for “blue”").wait_for()
+
+
+def test_pointing_shows_a_picture_and_clicking_opens_it(
+    address: str, open_page: Callable[..., Any]
+) -> None:
+    page = open_page(address)
+    place = find(page, "red")
+    page.mouse.move(*place)
+    card = page.locator("#card", has_text="a red picture, number")
+    card.wait_for()
+    page.keyboard.press("Escape")
+    card.wait_for(state="hidden")
+    page.mouse.click(*place)
+    page.wait_for_url("**/?id=*&open=*")
+
+
+def test_the_list_is_for_the_keyboard(address: str, open_page: Callable[..., Any]) -> None:
+    page = open_page(address)
+    page.locator("#list a").first.focus()
+    page.keyboard.press("Tab")
+    second = page.locator("#list a").nth(1)
+    assert second.evaluate("link => link === document.activeElement")
+    page.locator("#card").wait_for()
+    key = second.get_attribute("data-id")
+    page.keyboard.press("Enter")
+    page.wait_for_url(f"**/?id={key}&open={key}")
+
+
+def test_on_a_phone(address: str, open_page: Callable[..., Any]) -> None:
+    page = open_page(
+        address, viewport={"width": 390, "height": 800}, has_touch=True, is_mobile=True
+    )
+    assert page.evaluate("document.documentElement.scrollWidth") <= 390
+    page.touchscreen.tap(*find(page, "green"))
+    page.locator("#card.pinned", has_text="a green picture").wait_for()
+    assert "open=" in page.locator("#card a", has_text="Open").get_attribute("href")
+    page.locator("#card button").click()
+    page.locator("#card").wait_for(state="hidden")
+    page.locator("#fold").click()
+    page.locator("#list a").first.wait_for()
+
+
+@pytest.mark.parametrize("theme", ["light", "dark"])
+def test_nothing_serious_stands_in_anybodys_way(
+    address: str, open_page: Callable[..., Any], theme: str
+) -> None:
+    axe = pytest.importorskip("axe_playwright_python.sync_playwright", reason="no axe here")
+    page = open_page(address, color_scheme=theme, bypass_csp=True)
+    page.locator("#list img.there").first.wait_for()
+    found = axe.Axe().run(page).response["violations"]
+    serious = [one["id"] for one in found if one["impact"] in ("serious", "critical")]
+    assert serious == []
+
+
+def test_an_empty_map_says_so(
+    address: str, open_page: Callable[..., Any], index: twinlens.Index, tmp_path: Path
+) -> None:
+    page = open_page(address)
+    index.delete(tmp_path / "photos")
+    page.reload()
+    page.locator("#message", has_text="There is nothing to show yet").wait_for()
+
+
+def test_a_caption_is_no_markup(
+    address: str,
+    open_page: Callable[..., Any],
+    index: twinlens.Index,
+    paint: Callable[..., Path],
+    tmp_path: Path,
+) -> None:
+    page = open_page(address)
+    hostile = "<img src=x onerror=alert(1)><script>alert(2)</script>"
+    path = paint("red", "more/hostile.png", size=(99, 99))
+    path.with_suffix(".txt").write_text(hostile)
+    index.ingest(path.parent)
+    page.goto(f"{address}/map?q=red")
+    page.locator("#list li.lit", has_text=hostile).wait_for()
+    assert page.locator("#list script, #list img[onerror]").count() == 0

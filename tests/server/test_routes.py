@@ -1,0 +1,400 @@
+"""What else can be asked over HTTP: collections, items, embeddings, labels, health, metrics."""
+
+from __future__ import annotations
+
+import base64
+import threading
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from starlette.testclient import TestClient
+from support.colours import COLOURS, ColourEncoder
+from support.serving import paint, serving
+
+import twinlens
+from twinlens.index import Index
+from twinlens.search.records import image_id
+from twinlens.server import counts
+
+
+@pytest.fixture(scope="module")
+def photos(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return paint(tmp_path_factory.mktemp("routes") / "photos")
+
+
+@pytest.fixture(scope="module")
+def client(photos: Path) -> Iterator[TestClient]:
+    db = photos.parent / "routes.db"
+    with twinlens.open(db, model=ColourEncoder()) as index:
+        index.ingest(photos)
+    with serving(db) as opened:
+        yield opened
+
+
+@pytest.fixture
+def own(tmp_path: Path, photos: Path) -> Iterator[TestClient]:
+    """A server that a test may spoil."""
+    db = tmp_path / "own.db"
+    for name in ("twinlens", "other"):
+        with twinlens.open(db, name, model=ColourEncoder()) as index:
+            index.ingest(photos)
+    with serving(db) as opened:
+        yield opened
+
+
+def bytes_of(photos: Path, colour: str) -> bytes:
+    return (photos / f"{colour}.png").read_bytes()
+
+
+def id_of(photos: Path, colour: str) -> str:
+    return image_id(bytes_of(photos, colour))
+
+
+def test_health(client: TestClient) -> None:
+    said = client.get("/healthz").json()
+    assert said == {"service": "twinlens", "version": twinlens.__version__, "status": "ok"}
+    ready = client.get("/readyz")
+    assert ready.status_code == 200
+    assert ready.json()["status"] == "ok"
+    assert ready.json()["backend"].startswith("Milvus Lite")
+
+
+def test_a_server_that_is_stopping_is_not_ready(own: TestClient) -> None:
+    own.app.state.context.state.leaving = True  # type: ignore[attr-defined]
+    answer = own.get("/readyz")
+    assert (answer.status_code, answer.json()["status"]) == (503, "stopping")
+    assert answer.headers["connection"] == "close"
+
+
+def test_collections_say_what_they_hold(client: TestClient) -> None:
+    said = client.get("/v1/collections").json()
+    (one,) = said["collections"]
+    assert said["default"] == one["name"] == "twinlens"
+    assert (one["images"], one["texts"], one["failed"]) == (len(COLOURS), len(COLOURS), 0)
+    assert one["model"]["label"] == "colours:none"
+    assert one["model"]["dim"] == 16
+    assert one["model"]["digest"] == ColourEncoder().fingerprint.digest
+    assert one["fields"]["images"]["path"] == "path"
+    assert one["modes"] == ["dense", "hybrid", "text"]
+    assert client.get("/v1/collections/twinlens").json() == one
+
+
+def test_collections_are_counted_side_by_side_and_remembered(
+    own: TestClient, photos: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    counted: list[str] = []
+    both = threading.Barrier(2)
+    info = Index.info
+
+    def slowly(self: Index) -> Any:
+        counted.append(self.collection)
+        if len(counted) <= 2:
+            both.wait(10)
+        return info(self)
+
+    monkeypatch.setattr(Index, "info", slowly)
+    monkeypatch.setattr(counts, "FRESH", 60.0)
+    first = own.get("/v1/collections").json()
+    assert sorted(counted) == ["other", "twinlens"]
+    assert own.get("/v1/collections").json() == first
+    assert len(counted) == 2
+    own.delete(f"/v1/items/{id_of(photos, 'red')}?collection=other")
+    after = {one["name"]: one["images"] for one in own.get("/v1/collections").json()["collections"]}
+    assert after == {"other": len(COLOURS) - 1, "twinlens": len(COLOURS)}
+    monkeypatch.setattr(counts, "FRESH", 0.0)
+    before = len(counted)
+    own.get("/v1/collections")
+    assert len(counted) == before + 2
+
+
+def test_a_collection_can_be_dropped(own: TestClient, photos: Path) -> None:
+    assert own.delete("/v1/collections/other").status_code == 204
+    assert [one["name"] for one in own.get("/v1/collections").json()["collections"]] == ["twinlens"]
+    assert own.get("/v1/collections/other").status_code == 404
+    assert own.delete("/v1/collections/other").status_code == 404
+    assert own.post("/v1/search", json={"query": "red"}).status_code == 200
+    assert (photos / "red.png").is_file()
+
+
+def test_collections_that_are_not_there(client: TestClient) -> None:
+    for path, status in (("nobody", 404), ("no%2Fbody", 404), ("..", 404), ("1st", 400)):
+        answer = client.get(f"/v1/collections/{path}")
+        assert answer.status_code == status
+        assert answer.headers["content-type"] == "application/problem+json"
+
+
+def test_an_item_says_all_that_is_known(client: TestClient, photos: Path) -> None:
+    key = id_of(photos, "red")
+    said = client.get(f"/v1/items/{key}").json()
+    assert (said["id"], said["image_id"], said["target"]) == (key, key, "images")
+    assert said["path"] == str(photos / "red.png")
+    assert said["relative_path"] == "red.png"
+    assert said["paths"] == [str(photos / "red.png")]
+    assert said["captions"] == ["a red picture"]
+    assert [one["text"] for one in said["texts"]] == ["a red picture"]
+    assert said["metadata"]["width"] == 40
+    assert said["collection"] == "twinlens"
+    assert said["thumbnail"] == f"/v1/items/{key}/thumbnail?collection=twinlens"
+    assert "vector" not in said
+    text = client.get(f"/v1/items/{said['texts'][0]['id']}").json()
+    assert (text["target"], text["text"], text["image_id"]) == ("texts", "a red picture", key)
+
+
+def test_an_items_vector_is_of_length_one(client: TestClient, photos: Path) -> None:
+    vector = client.get(f"/v1/items/{id_of(photos, 'red')}?vector=true").json()["vector"]
+    assert np.linalg.norm(vector) == pytest.approx(1, abs=1e-6)
+
+
+@pytest.mark.parametrize(
+    "key",
+    ["0" * 32, "x", "..", "%2e%2e%2f%2e%2e%2fetc%2fpasswd", "..%5c..", "%00", "a" * 5_000, "%ff",
+     'a"%20or%20id%20!=%20"'],
+)  # fmt: skip
+def test_items_that_are_not_there(client: TestClient, key: str) -> None:
+    for method in ("GET", "DELETE"):
+        answer = client.request(method, f"/v1/items/{key}")
+        assert answer.status_code in (404, 405, 422), answer.text
+        assert answer.headers["content-type"] == "application/problem+json"
+
+
+def test_an_items_path_is_no_id(client: TestClient, photos: Path) -> None:
+    assert client.get("/v1/items/red.png").status_code == 404
+
+
+def test_items_can_be_deleted(own: TestClient, photos: Path) -> None:
+    key = id_of(photos, "red")
+    assert own.delete(f"/v1/items/{key}?collection=other").json() == {"deleted": 1}
+    assert own.get(f"/v1/items/{key}?collection=other").status_code == 404
+    assert own.delete(f"/v1/items/{key}?collection=other").status_code == 404
+    assert own.get(f"/v1/items/{key}").status_code == 200
+    hits = own.post("/v1/search", json={"query": "a red picture", "collection": "other"}).json()
+    assert key not in [hit["id"] for hit in hits["hits"]]
+    assert (photos / "red.png").is_file()
+
+
+def test_a_pictures_text_is_not_deleted_alone(own: TestClient, photos: Path) -> None:
+    (text,) = own.get(f"/v1/items/{id_of(photos, 'red')}").json()["texts"]
+    answer = own.delete(f"/v1/items/{text['id']}")
+    assert answer.status_code == 400
+    assert own.get(f"/v1/items/{text['id']}").status_code == 200
+
+
+def test_texts_are_embedded(client: TestClient) -> None:
+    said = client.post("/v1/embed", json={"texts": ["red", "blue"]}).json()
+    assert (said["model"], said["dim"]) == ("colours:none", 16)
+    assert np.allclose(said["vectors"], ColourEncoder().texts(["red", "blue"]))
+
+
+def test_pictures_are_embedded(client: TestClient, photos: Path) -> None:
+    red, blue = bytes_of(photos, "red"), bytes_of(photos, "blue")
+    in_json = {"images": [{"base64": base64.b64encode(red).decode()}]}
+    (first,) = client.post("/v1/embed", json=in_json).json()["vectors"]
+    stored = client.get(f"/v1/items/{id_of(photos, 'red')}?vector=true").json()["vector"]
+    assert np.allclose(first, stored)
+    both = client.post("/v1/embed", files=[("image", ("a", red)), ("image", ("b", blue))])
+    assert np.allclose(both.json()["vectors"][0], first)
+    assert len(both.json()["vectors"]) == 2
+
+
+@pytest.mark.parametrize(
+    ("asked", "status"),
+    [
+        ({}, 400),
+        ({"texts": []}, 400),
+        ({"texts": ["a"] * 65}, 422),
+        ({"texts": [""]}, 422),
+        ({"texts": [1]}, 422),
+        ({"texts": ["a"], "images": [{"base64": "aaaa"}]}, 400),
+        ({"images": [{"base64": "!!!!"}]}, 400),
+        ({"images": [{"base64": "aaaa"}]}, 422),
+        ({"images": [{"url": "http://127.0.0.1"}]}, 400),
+        ({"texts": ["a"], "collection": "nobody"}, 404),
+    ],
+)
+def test_what_cannot_be_embedded(client: TestClient, asked: dict[str, Any], status: int) -> None:
+    answer = client.post("/v1/embed", json=asked)
+    assert (answer.status_code, answer.json()["status"]) == (status, status)
+
+
+def test_stored_and_sent_pictures_are_classified(client: TestClient, photos: Path) -> None:
+    sent = base64.b64encode(bytes_of(photos, "blue")).decode()
+    broken = base64.b64encode(b"nothing").decode()
+    asked = {
+        "labels": ["red", "blue"],
+        "ids": [id_of(photos, "red")],
+        "images": [{"base64": sent}, {"base64": broken}],
+        "top": 1,
+    }
+    first, second, third = client.post("/v1/classify", json=asked).json()["results"]
+    assert (first["id"], first["labels"][0]["label"]) == (id_of(photos, "red"), "red")
+    assert (second["index"], second["labels"][0]["label"]) == (0, "blue")
+    assert second["labels"][0]["probability"] > 0.9
+    assert third["index"] == 1
+    assert "not an image" in third["error"]
+
+
+@pytest.mark.parametrize(
+    ("asked", "status"),
+    [
+        ({"labels": ["red", "blue"]}, 400),
+        ({"labels": ["red"], "ids": ["0" * 32]}, 422),
+        ({"labels": ["red", "red"], "ids": ["0" * 32]}, 400),
+        ({"labels": ["red", "blue"], "ids": ["0" * 32]}, 400),
+        ({"labels": ["red", "blue"], "ids": ["../x"]}, 400),
+        ({"labels": ["red", "blue"], "ids": ["0" * 32], "templates": ["none"]}, 400),
+        ({"labels": ["red", "blue"], "ids": ["0" * 32], "top": 0}, 422),
+        ({"labels": [f"{n}" for n in range(2_000)], "ids": ["0" * 32]}, 400),
+        ({"labels": ["a"] * 10_001, "ids": ["0" * 32]}, 422),
+    ],
+)
+def test_what_cannot_be_classified(client: TestClient, asked: dict[str, Any], status: int) -> None:
+    answer = client.post("/v1/classify", json=asked)
+    assert (answer.status_code, answer.json()["status"]) == (status, status)
+
+
+def test_metrics_count_what_was_asked(own: TestClient) -> None:
+    own.post("/v1/search", json={"query": "red"})
+    own.post("/v1/search", json={})
+    own.get("/nowhere")
+    answer = own.get("/metrics")
+    assert answer.headers["content-type"].startswith("text/plain; version=0.0.4")
+    page = answer.text
+    searched = 'method="POST",route="/v1/search",status='
+    assert f'twinlens_request_seconds_count{{{searched}"200"}} 1.0' in page
+    assert f'twinlens_request_seconds_count{{{searched}"400"}} 1.0' in page
+    assert 'route="other",status="404"' in page
+    assert "/nowhere" not in page
+    assert 'twinlens_errors_total{status="400"} 1.0' in page
+    for stage in ("decode", "encode", "search"):
+        assert f'twinlens_stage_seconds_count{{stage="{stage}"}} 1.0' in page
+    assert "twinlens_batch_queries_count 1.0" in page
+    assert "twinlens_queue_queries 0.0" in page
+
+
+def test_a_database_without_the_collection(tmp_path: Path) -> None:
+    with serving(tmp_path / "empty.db") as client:
+        assert client.get("/v1/collections").json() == {"collections": [], "default": "twinlens"}
+        assert client.get("/readyz").status_code == 200
+        answer = client.post("/v1/search", json={"query": "red"})
+        assert (answer.status_code, answer.json()["type"]) == (404, "/problems/collection")
+        assert str(tmp_path) not in answer.text
+
+
+def test_the_document_describes_every_body(client: TestClient) -> None:
+    document = client.get("/openapi.json").json()
+    schemas = document["components"]["schemas"]
+    assert schemas["SearchBody"]["properties"]["limit"]["maximum"] == 1_000
+    search = document["paths"]["/v1/search"]["post"]
+    assert search["requestBody"]["content"].keys() == {"application/json", "multipart/form-data"}
+    assert "HTTPValidationError" not in str(document)
+    for path, operations in document["paths"].items():
+        for operation in operations.values():
+            for status, answer in operation["responses"].items():
+                if status >= "4" and path != "/readyz":
+                    assert answer["content"].keys() == {"application/problem+json"}, path
+
+
+@pytest.mark.parametrize(
+    ("path", "name"),
+    [
+        ("/v1/items?limit=abc", "limit"),
+        ("/v1/items?wher=year>1", "wher"),
+        ("/v1/collections?x=1", "x"),
+        ("/v1/collections/twinlens?x=1", "x"),
+        (f"/v1/items/{'0' * 32}?vectors=true", "vectors"),
+        (f"/v1/items/{'0' * 32}/thumbnail?width=3", "width"),
+        ("/v1/map?methods=pca", "methods"),
+        ("/v1/files?root=/&limit=3", "limit"),
+    ],
+)
+def test_what_an_address_does_not_know_is_refused(client: TestClient, path: str, name: str) -> None:
+    answer = client.get(path)
+    assert (answer.status_code, answer.json()["type"]) == (422, "/problems/validation")
+    (problem,) = answer.json()["errors"]
+    assert problem["at"] == f"query.{name}"
+    assert problem["problem"].startswith("there is no such field")
+
+
+def test_pages_take_what_they_like(client: TestClient) -> None:
+    for path in ("/?q=red&x=1", "/map?q=red", "/static/app.js?v=3", "/healthz?x=1"):
+        assert client.get(path).status_code == 200
+    assert client.post("/v1/search?x=1", json={"query": "red"}).status_code == 422
+
+
+@pytest.mark.parametrize(
+    ("query", "at"),
+    [
+        ({"image": {"url": 5}}, "query.image.url"),
+        ({"text": ""}, "query.text"),
+        ([{"text": "a", "weight": -1}], "query.0.weight"),
+        ([{"text": "a", "colour": 1}], "query.0.colour"),
+        ("", "query"),
+        (["red", {"not": ""}], "query.1.not"),
+        ([{"not": {"image": {"file": -1}}}], "query.0.not.image.file"),
+        ({"vector": [1, "x"]}, "query.vector.1"),
+        ({"image": {"path": "x"}}, "query.image"),
+        (7, "query"),
+    ],
+)
+def test_a_complaint_says_where(client: TestClient, query: object, at: str) -> None:
+    answer = client.post("/v1/search", json={"query": query})
+    assert answer.status_code == 422
+    assert [one["at"] for one in answer.json()["errors"]] == [at]
+    assert answer.json()["detail"].startswith(f"{at}: ")
+
+
+def test_a_complaint_about_what_is_missing_says_what(client: TestClient) -> None:
+    said = client.post("/v1/classify", json={"images": []}).json()
+    assert [one["at"] for one in said["errors"]] == ["labels"]
+    said = client.post("/v1/search", json={"query": "red", "limit": 10**30}).json()
+    assert [one["at"] for one in said["errors"]] == ["limit"]
+    said = client.post("/v1/map/pictures", json={"ids": ["x"]}).json()
+    assert [one["at"] for one in said["errors"]] == ["ids.0"]
+
+
+def test_remembered_embeddings_are_counted(own: TestClient) -> None:
+    for query in ("something red", "something red", {"id": "red.png"}):
+        own.post("/v1/search", json={"query": query})
+    page = own.get("/metrics").text
+    assert 'twinlens_query_embeddings_total{cache="hit"} 1.0' in page
+    assert 'twinlens_query_embeddings_total{cache="miss"} 1.0' in page
+
+
+def test_the_access_log_says_no_more_than_it_must(
+    own: TestClient, caplog: pytest.LogCaptureFixture
+) -> None:
+    with caplog.at_level("INFO", "twinlens.access"):
+        own.post("/v1/search", json={"query": "a secret"})
+        own.get("/v1/items?where=path == 'secret'", headers={"Authorization": "Bearer secret"})
+        own.get("/nothing%0Ahere%C3%A9")
+    lines = [one.getMessage() for one in caplog.records if one.name == "twinlens.access"]
+    assert [line.rpartition(" ")[0].rpartition(" ")[0] for line in lines] == [
+        "testclient - POST /v1/search 200",
+        "testclient - GET /v1/items 200",
+        r"testclient - GET /nothing\nhere\xe9 404",
+    ]
+    assert all(line.endswith(" ms") for line in lines)
+
+
+def test_no_thread_is_left_behind(tmp_path: Path, photos: Path) -> None:
+    db = tmp_path / "threads.db"
+    with twinlens.open(db, model=ColourEncoder()) as index:
+        index.ingest(photos / "red.png")
+    with serving(db) as client:
+        assert client.get(f"/v1/items/{id_of(photos, 'red')}/thumbnail").status_code == 200
+        assert client.get("/v1/map").status_code == 200
+        assert left() == {"twinlens-lookup", "twinlens-map", "twinlens-media"}
+    end = time.monotonic() + 10
+    while left() and time.monotonic() < end:
+        time.sleep(0.02)
+    assert left() == set()
+
+
+def left() -> set[str]:
+    """The kinds of threads of a server that there are."""
+    names = {thread.name.rpartition("_")[0] for thread in threading.enumerate()}
+    return names & {"twinlens-lookup", "twinlens-map", "twinlens-media"}

@@ -1,0 +1,307 @@
+"""The real server as a process: it starts, answers, and stops without losing a request."""
+
+from __future__ import annotations
+
+import http.client
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+import threading
+from collections.abc import Iterator
+from contextlib import closing, contextmanager
+from pathlib import Path
+
+import pytest
+from support import TESTS
+from support.colours import ColourEncoder
+from support.serving import paint
+
+import twinlens
+from twinlens.search.errors import ModelMismatchError, UsageError
+from twinlens.server.run import check_open, listen
+from twinlens.server.settings import Settings
+
+#: A server whose model takes its time, so that there is always something under way.
+SCRIPT = """
+import sys, time
+sys.path[:0] = [{tests!r}, {root!r}]
+import support.colours as conftest, twinlens
+
+class Slow(conftest.ColourEncoder):
+    def texts(self, texts):
+        time.sleep({pause})
+        return super().texts(texts)
+
+def started(address):
+    print(address, flush=True)
+
+twinlens.serve({db!r}, port=0, model=Slow(), media={media!r}, started=started, **{settings!r})
+print("closed", flush=True)
+"""
+
+
+@pytest.fixture(scope="module")
+def db(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    photos = paint(tmp_path_factory.mktemp("run") / "photos")
+    with twinlens.open(photos.parent / "run.db", model=ColourEncoder()) as index:
+        index.ingest(photos)
+    return photos.parent / "run.db"
+
+
+@contextmanager
+def running(
+    db: Path, pause: float = 0.0, **settings: object
+) -> Iterator[tuple[subprocess.Popen[str], str, int]]:
+    """The process, and the host and port that it listens on."""
+    tests = TESTS
+    script = SCRIPT.format(
+        tests=str(tests),
+        root=str(tests.parent),
+        db=str(db),
+        pause=pause,
+        media=str(db.with_suffix(".media")),
+        settings=settings,
+    )
+    process = subprocess.Popen(
+        [sys.executable, "-c", script],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        env=os.environ | {"PYTHONUNBUFFERED": "1"},
+    )
+    assert process.stdout is not None
+    try:
+        address = process.stdout.readline().strip()
+        if not address:
+            pytest.fail(f"the server did not start: {process.communicate()[1]}")
+        host, _, port = address.removeprefix("http://").rpartition(":")
+        yield process, host, int(port)
+    finally:
+        if process.poll() is None:
+            process.kill()
+        process.communicate()
+
+
+class Client(threading.Thread):
+    """Asks over one connection after another until it is refused; remembers what became of it."""
+
+    def __init__(self, host: str, port: int, number: int) -> None:
+        super().__init__()
+        self.address = host, port
+        self.number = number
+        self.answered = 0
+        self.asked_to_go = 0
+        self.lost: list[str] = []
+        self.first = threading.Event()
+
+    def run(self) -> None:
+        try:
+            while self._connection():
+                pass
+        except ConnectionRefusedError:  # the server is gone, and says so
+            pass
+        finally:
+            self.first.set()
+
+    def _connection(self) -> bool:
+        connection = http.client.HTTPConnection(*self.address, timeout=30)
+        connection.connect()
+        try:
+            while True:
+                body = json.dumps({"query": f"a red picture {self.number} {self.answered}"})
+                connection.request("POST", "/v1/search", body, {"Content-Type": "application/json"})
+                try:
+                    answer = connection.getresponse()
+                    said = json.loads(answer.read())
+                except (OSError, ValueError, http.client.HTTPException) as error:
+                    self.lost.append(repr(error))
+                    return False
+                if answer.status != 200 or not said["hits"]:
+                    self.lost.append(f"{answer.status} {said}")
+                    return False
+                self.answered += 1
+                self.first.set()
+                if answer.getheader("Connection") == "close":
+                    self.asked_to_go += 1
+                    return True
+        finally:
+            connection.close()
+
+
+def test_sigterm_under_load_loses_no_request(db: Path) -> None:
+    with running(db, pause=0.05) as (process, host, port):
+        clients = [Client(host, port, number) for number in range(12)]
+        for client in clients:
+            client.start()
+        for client in clients:
+            assert client.first.wait(60)
+        process.send_signal(signal.SIGTERM)
+        for client in clients:
+            client.join(60)
+        out, err = process.communicate(timeout=60)
+        assert [client.lost for client in clients if client.lost] == []
+        assert all(client.answered for client in clients)
+        assert sum(client.asked_to_go for client in clients) >= len(clients)
+        assert process.returncode == 0, err
+        assert out == "closed\n"
+        assert err == ""
+    with twinlens.open(db, model=ColourEncoder()) as index:  # it let go of the file
+        assert index.info().images == 8
+
+
+def test_a_request_that_takes_longer_is_still_answered(db: Path) -> None:
+    with running(db, pause=1.5) as (process, host, port):
+        with closing(http.client.HTTPConnection(host, port, timeout=30)) as connection:
+            headers = {"Content-Type": "application/json"}
+            connection.request("POST", "/v1/search", '{"query": "a blue picture"}', headers)
+            assert _get(host, port, "/healthz").status == 200  # the search is accepted by now
+            process.send_signal(signal.SIGTERM)
+            answer = connection.getresponse()
+            assert answer.status == 200
+            assert json.loads(answer.read())["hits"][0]["path"].endswith("blue.png")
+        process.communicate(timeout=60)
+        assert process.returncode == 0
+
+
+def test_a_websocket_is_no_news(db: Path) -> None:
+    upgrade = {"Upgrade": "websocket", "Connection": "Upgrade", "Sec-WebSocket-Version": "13",
+               "Sec-WebSocket-Key": "AAAAAAAAAAAAAAAAAAAAAA=="}  # fmt: skip
+    with running(db, access_log=True) as (process, host, port):
+        assert _get(host, port, "/", **upgrade).status == 200
+        assert _get(host, port, "/v1/collections?x=secret").status == 422
+        process.send_signal(signal.SIGTERM)
+        _, err = process.communicate(timeout=60)
+    lines = err.splitlines()
+    assert len(lines) == 2, err
+    assert " GET / 200 " in lines[0]
+    assert " GET /v1/collections 422 " in lines[1]
+
+
+def test_the_cookie_is_secure_behind_a_proxy_with_tls(db: Path) -> None:
+    key = "me:read:0123456789abcdef"
+    body = json.dumps({"key": key.split(":")[2]})
+    for proxies, forwarded, secure in (
+        (("127.0.0.1",), "https", True),
+        (("127.0.0.1",), "http", False),
+        (("10.0.0.0/8",), "https", False),
+    ):
+        with running(db, keys=(key,), proxies=proxies) as (process, host, port):
+            with closing(http.client.HTTPConnection(host, port, timeout=30)) as connection:
+                connection.request("POST", "/v1/session", body, {
+                    "Content-Type": "application/json", "X-Forwarded-Proto": forwarded,
+                    "X-Forwarded-For": "192.0.2.7"})  # fmt: skip
+                answer = connection.getresponse()
+            assert answer.status == 204
+            assert ("; Secure" in str(answer.getheader("Set-Cookie"))) is secure
+            process.send_signal(signal.SIGTERM)
+            process.communicate(timeout=60)
+
+
+def test_what_is_no_http_is_answered_and_left(db: Path) -> None:
+    with running(db) as (process, host, port):
+        for sent in (b"\x16\x03\x01\x02\x00", b"GET / HTTP/9\r\n\r\n", b"GET\r\n\r\n",
+                     b"GET / HTTP/1.1\r\nHost: a\r\nX: " + b"x" * 70_000):  # fmt: skip
+            with socket.create_connection((host, port), timeout=20) as raw:
+                raw.sendall(sent)
+                said = b"".join(iter(lambda: _received(raw), b""))
+            assert said.startswith(b"HTTP/1.1 400 Bad Request\r\n"), said
+            assert b"application/problem+json" in said
+        answer = _get(host, port, "/healthz")
+        assert answer.status == 200
+        assert answer.getheader("Server") is None
+        process.send_signal(signal.SIGINT)
+        process.communicate(timeout=60)
+        assert process.returncode == 0
+
+
+def test_a_second_server_is_told_that_the_file_is_open(db: Path) -> None:
+    with (
+        running(db),
+        pytest.raises(twinlens.StoreLockedError, match="open in another process"),
+    ):
+        twinlens.serve(db, port=0)
+
+
+def test_others_may_not_come_without_a_key() -> None:
+    with pytest.raises(UsageError, match="can be reached from elsewhere"):
+        check_open(Settings(host="0.0.0.0"))
+    check_open(Settings(host="0.0.0.0", open=True))
+    check_open(Settings(host="0.0.0.0", keys=("me:read:0123456789abcdef",)))
+    for host in ("127.0.0.1", "localhost", "::1", "[::1]", "127.8.0.1"):
+        check_open(Settings(host=host))
+    with pytest.raises(UsageError, match="can be reached"):
+        check_open(Settings(host="example.org"))
+
+
+def test_addresses_that_cannot_be_listened_on() -> None:
+    with listen("127.0.0.1", 0) as taken:
+        taken.listen()
+        with pytest.raises(UsageError, match=r"cannot listen on 127\.0\.0\.1 port"):
+            listen("127.0.0.1", taken.getsockname()[1])
+    with pytest.raises(UsageError, match="cannot listen"):
+        listen("192.0.2.1", 0)
+    with pytest.raises(UsageError, match="is no address"):
+        listen("no.such.host.invalid", 0)
+
+
+@pytest.mark.parametrize(
+    ("settings", "says"),
+    [
+        ({"port": 70_000}, "from 0 to 65535"),
+        ({"host": ""}, "which address"),
+        ({"cors": ("*",)}, "no origin"),
+        ({"cors": ("https://a.example/path",)}, "no origin"),
+        ({"collection": "1st"}, "cannot name"),
+        ({"rate": -1.0}, "requests a minute"),
+        ({"wait_ms": float("nan")}, "wait_ms"),
+        ({"queue": 0}, "queue"),
+        ({"proxies": ("banana",)}, "no address of a proxy"),
+        ({"networks": ("banana",), "allow_urls": True}, "no network"),
+        ({"networks": ("10.0.0.1/8",), "allow_urls": True}, "no network"),
+        ({"networks": ("10.0.0.0/8",)}, "--allow-urls"),
+        ({"colour": "red"}, "no setting 'colour'"),
+    ],
+)
+def test_settings_that_make_no_sense(settings: dict[str, object], says: str) -> None:
+    with pytest.raises(UsageError, match=says):
+        Settings.of(**settings)
+
+
+@pytest.mark.parametrize("model", ["clip-b32", ColourEncoder("others")])
+def test_another_model_than_the_collections_is_refused_at_the_start(
+    db: Path, model: object
+) -> None:
+    with pytest.raises(ModelMismatchError, match="leave the model out"):
+        twinlens.serve(db, port=0, model=model)  # type: ignore[arg-type]
+
+
+def test_the_extra_is_named_where_it_is_missing(monkeypatch: pytest.MonkeyPatch) -> None:
+    import importlib.util
+
+    from twinlens.server.run import check_extra
+
+    check_extra()
+    real = importlib.util.find_spec
+    monkeypatch.setattr(
+        importlib.util, "find_spec", lambda name: None if name == "uvicorn" else real(name)
+    )
+    with pytest.raises(UsageError, match=r"pip install 'twinlens\[serve\]'"):
+        check_extra()
+
+
+def _get(host: str, port: int, path: str, **headers: str) -> http.client.HTTPResponse:
+    with closing(http.client.HTTPConnection(host, port, timeout=30)) as connection:
+        connection.request("GET", path, headers=headers)
+        answer = connection.getresponse()
+        answer.read()
+        return answer
+
+
+def _received(raw: socket.socket) -> bytes:
+    try:
+        return raw.recv(65_536)
+    except ConnectionResetError:
+        return b""

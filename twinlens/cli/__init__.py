@@ -1,0 +1,101 @@
+"""The ``twinlens`` command: thin, since whatever it does three lines of Python can do.
+
+A command is a function in the file of its theme, and gets its name here.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+from typing import Annotated
+
+import typer
+
+import twinlens
+from twinlens.cli import collections, copy, ingest, mcp, models, plan, quality, search, serve
+from twinlens.cli.exit_codes import FAILURE, INTERRUPTED, USAGE
+from twinlens.cli.options import flat
+from twinlens.search.errors import TwinlensError, UsageError
+
+app = typer.Typer(
+    name="twinlens",
+    help="Find pictures by words, words by pictures, pictures by pictures.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    epilog="Exit codes: 0 done, 1 failed, 2 wrongly asked, 3 some items could not be ingested.",
+)
+
+
+def run() -> None:
+    """Run the command; every error of ours becomes one line and an exit code."""
+    try:
+        try:
+            app()
+        except SystemExit as end:
+            # What cannot be written is noticed here, not when Python ends.
+            sys.stdout.flush()
+            if isinstance(end.__context__, BrokenPipeError):  # typer calls that a failure
+                raise end.__context__ from None
+            raise
+    except TwinlensError as error:
+        print(f"twinlens: {error}", file=sys.stderr)
+        sys.exit(USAGE if isinstance(error, UsageError) else FAILURE)
+    except KeyboardInterrupt:
+        print("twinlens: interrupted", file=sys.stderr)
+        sys.exit(INTERRUPTED)
+    except BrokenPipeError:
+        # Whoever reads our output has seen enough.
+        _print_no_more()
+        sys.exit(0)
+    except OSError as error:
+        print(f"twinlens: {_reason(error)}", file=sys.stderr)
+        sys.exit(FAILURE)
+
+
+def _reason(error: OSError) -> str:
+    try:
+        sys.stdout.flush()
+    except OSError as unwritten:
+        _print_no_more()
+        return f"the output cannot be written: {unwritten.strerror or unwritten}"
+    named = isinstance(error.filename, str | bytes)
+    place = os.fsdecode(error.filename) if named else "reading or writing failed"
+    return f"{place}: {error.strerror or error or type(error).__name__}"
+
+
+def _print_no_more() -> None:
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+
+
+def _version(asked: bool) -> None:
+    if asked:
+        print(f"twinlens {twinlens.__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def _main(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_version, is_eager=True, help="Print the version.")
+    ] = False,
+) -> None:
+    pass
+
+
+# In the order of the help.
+app.command()(flat(ingest.ingest))
+app.command()(flat(search.search))
+app.command()(flat(collections.info))
+app.add_typer(models.app, name="models")
+app.command("eval")(flat(quality.evaluate))
+app.command()(flat(quality.classify))
+app.command()(flat(quality.duplicates))
+app.command("export")(flat(collections.export))
+app.command("import")(flat(collections.import_))
+app.command()(flat(collections.reindex))
+app.command("copy")(flat(copy.copy))
+app.command()(flat(collections.delete))
+app.command()(plan.plan)
+app.command()(flat(serve.serve))
+app.command()(flat(mcp.mcp))

@@ -1,0 +1,68 @@
+"""``twinlens models``: the encoders we recommend."""
+
+from __future__ import annotations
+
+import json
+from typing import Annotated
+
+import typer
+
+from twinlens.cli.options import AsJson
+from twinlens.cli.tables import new_table, show
+
+app = typer.Typer(help="Show the encoders we recommend, or fetch one ahead.")
+
+
+@app.command("pull")
+def pull(
+    name: Annotated[str, typer.Argument(help="A model, as `twinlens models` names it.")],
+) -> None:
+    """Fetch a model's weights ahead, so that a later ingest needs no network."""
+    from twinlens.search.models.catalogue import resolve
+    from twinlens.search.models.weights import fetch, is_cached
+
+    spec = resolve(name)
+    was_here = is_cached(spec)
+    fetch(spec)
+    print(f"{spec.label} {'was here already' if was_here else 'is here now'}")
+
+
+@app.callback(invoke_without_command=True)
+def models(
+    context: typer.Context,
+    everything: Annotated[
+        bool, typer.Option("--all", help="Every architecture and tag that OpenCLIP knows.")
+    ] = False,
+    as_json: AsJson = False,
+) -> None:
+    """Show the encoders we recommend, what each costs and finds."""
+    if context.invoked_subcommand is not None:
+        return
+    from dataclasses import asdict
+
+    from twinlens.search.models.catalogue import CATALOGUE
+
+    if everything:
+        import open_clip
+
+        for architecture, tag in open_clip.list_pretrained():
+            print(f"{architecture}:{tag}")
+        return
+    if as_json:
+        for entry in CATALOGUE:
+            print(json.dumps(asdict(entry)))
+        return
+    table = new_table(
+        "model", "openclip name", "text→image", "image→text", "dim", "MB", "licence", ""
+    )
+    for entry in CATALOGUE:
+        table.add_row(
+            entry.name, entry.spec, _percent(entry.text_to_image), _percent(entry.image_to_text),
+            str(entry.dim), f"{entry.download_mb:,}", entry.licence, entry.note,
+        )  # fmt: skip
+    show(table)
+    print("text→image and image→text: COCO recall@1 in per cent, zero-shot, as published")
+
+
+def _percent(value: float | None) -> str:
+    return "–" if value is None else f"{value:.1f}"

@@ -1,0 +1,242 @@
+"""What commands print for people: tables, and the lines beside them."""
+
+from __future__ import annotations
+
+import json
+import sys
+from typing import TYPE_CHECKING
+
+from twinlens.cli.words import counted
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator, Sequence
+
+    from rich.console import Console
+    from rich.table import Table
+
+    from twinlens.ingest.preview import Preview
+    from twinlens.ingest.report import IngestReport
+    from twinlens.ingest.transfer.reindex import ReindexReport
+    from twinlens.search.analysis.classify import Classified
+    from twinlens.search.analysis.duplicates import Group
+    from twinlens.search.analysis.evaluate import Evaluation
+    from twinlens.search.analysis.index_trials import IndexTrial
+    from twinlens.search.query.hits import Hit
+
+#: How many failed items are listed one by one.
+LISTED = 20
+#: How many rows a table of no known length has at a time.
+PAGE = 100
+NOTHING_CLOSE = "nothing close: the best hits are no nearer than chance"
+
+
+def print_failures(outcome: IngestReport | ReindexReport, *, hint: str = "") -> None:
+    """Say what failed, the first of it one by one; ``hint`` is how to see the rest."""
+    for failure in outcome.failed[:LISTED]:
+        print(f"failed: {failure.uri}: {failure.reason}", file=sys.stderr)
+    if outcome.failed_count > LISTED:
+        more = outcome.failed_count - LISTED
+        print(f"... and {more:,} more{hint}", file=sys.stderr)
+
+
+def print_preview(preview: Preview) -> None:
+    print(
+        f"{preview.new:,} to read ({preview.changed:,} of them changed), "
+        f"{preview.captions_changed:,} with other captions, {preview.unchanged:,} unchanged, "
+        f"{preview.missing:,} gone from disk, {preview.failed:,} that cannot be stored, "
+        f"{preview.failed_before:,} failed before; nothing was done"
+    )
+
+
+def print_classified(found: Iterable[Classified]) -> int:
+    """Print what was classified, page by page, and how often each label came first."""
+    from collections import Counter
+    from itertools import islice
+
+    from rich.markup import escape
+
+    first: Counter[str] = Counter()
+    failed = 0
+    rest = iter(found)
+    while page := list(islice(rest, PAGE)):
+        table = new_table("picture", "label", "%", "then")
+        for one in page:
+            if one.error:
+                failed += 1
+                print(f"failed: {one.path}: {one.error}", file=sys.stderr)
+                continue
+            best, *others = one.guesses
+            first[best.label] += 1
+            then = ", ".join(f"{guess.label} {guess.probability:.0%}" for guess in others)
+            table.add_row(
+                escape(one.path), escape(best.label), f"{100 * best.probability:.0f}", escape(then)
+            )
+        if table.row_count:
+            show(table)
+    labels = ", ".join(f"{label} {count:,}" for label, count in first.most_common())
+    print(f"{counted(first.total(), 'picture')}: {labels}" if labels else "no pictures")
+    return failed
+
+
+def print_duplicates(groups: Sequence[Group]) -> None:
+    from rich.markup import escape
+
+    if not groups:
+        print("no duplicates")
+        return
+    table = new_table("group", "picture", "size", "bytes", "similarity")
+    for number, group in enumerate(groups, 1):
+        for copy in group.copies:
+            for path in copy.paths:
+                table.add_row(
+                    str(number), escape(path), f"{copy.width}×{copy.height}", f"{copy.bytes:,}",
+                    f"{copy.similarity:.3f}",
+                )  # fmt: skip
+    show(table)
+    files = sum(group.files for group in groups)
+    print(
+        f"{counted(len(groups), 'group')} of {counted(files, 'file')}; the first of each is the "
+        "largest. Similarity: cosine with it; equal files stand below one another with the same"
+    )
+
+
+def print_evaluations(
+    measured: Iterable[tuple[Evaluation, float]], as_json: bool
+) -> list[Evaluation]:
+    """Print each evaluation as it comes, with its pictures a second where they are not 0.
+
+    Returns:
+        The evaluations.
+    """
+    from rich.markup import escape
+
+    found: list[Evaluation] = []
+    ks = (1, 5, 10)
+    table = new_table("model", "", *(f"R@{k}" for k in ks), "median", "ann")
+
+    def rows() -> Iterator[list[str]]:
+        for one, rate in measured:
+            found.append(one)
+            if rate and len(found) == 1:
+                add_columns(table, "img/s", "bytes/image")
+            costs = [f"{rate:.0f}", f"{one.bytes_per_image:,}"] if rate else []
+            for side in one.directions:
+                # An interval need not be symmetric, so ± would not do.
+                kept = (side.recall[k] for k in ks)
+                cells = [
+                    f"{100 * r.value:.1f} ({100 * r.low:.0f}–{100 * r.high:.0f})" for r in kept
+                ]
+                rank = side.median_rank
+                middle = f"{rank.value:.0f} ({rank.low:.0f}–{rank.high:.0f})"
+                ann = "–" if side.ann_recall != side.ann_recall else f"{side.ann_recall:.3f}"
+                yield [escape(one.model), side.direction, *cells, middle, ann, *costs]
+
+    if as_json:
+        for one, rate in measured:
+            found.append(one)
+            costs = {"images_per_second": rate} if rate else {}
+            print(json.dumps(one.to_dict() | costs, ensure_ascii=False), flush=True)
+    else:
+        show_growing(table, rows())
+    for missing in found[0].missing[:LISTED]:
+        print(f"failed: {missing}", file=sys.stderr)
+    if found[0].missing_count > LISTED:
+        print(f"... and {found[0].missing_count - LISTED:,} more", file=sys.stderr)
+    if as_json:
+        return found
+    first = found[0]
+    texts = counted(first.unpaired, "text")
+    left_out = f"; {texts} of no stored picture left out" if first.unpaired else ""
+    print(
+        f"{counted(first.images, 'picture')}, {counted(first.texts, 'caption')}{left_out}. Recall "
+        "in per cent, with 95 % intervals; median: of the rank; ann: the share of the exact ten "
+        "nearest that Milvus returns"
+    )
+    return found
+
+
+def print_trials(trials: Iterable[IndexTrial], as_json: bool) -> list[IndexTrial]:
+    """Print each trial as it comes; the trials."""
+    from dataclasses import asdict
+
+    found: list[IndexTrial] = []
+
+    def rows() -> Iterator[list[str]]:
+        for one in trials:
+            found.append(one)
+            yield [one.index_type, one.parameters, f"{one.ann_recall:.3f}",
+                   f"{one.milliseconds:.1f}", f"{one.bytes_per_vector:,}"]  # fmt: skip
+
+    if as_json:
+        for one in trials:
+            found.append(one)
+            print(json.dumps(asdict(one)), flush=True)
+        return found
+    show_growing(new_table("index", "parameters", "ann", "ms", "bytes/image"), rows())
+    print(
+        "ann: the share of the exact ten nearest that Milvus returns; ms: one query alone, the "
+        "median; bytes: computed from the layout"
+    )
+    return found
+
+
+def print_hits(title: str, hits: Sequence[Hit]) -> None:
+    """Print results as a table."""
+    from rich.markup import escape
+
+    table = new_table("#", "relevance", "text" if hits and hits[0].text else "picture", "captions")
+    table.title, table.title_justify = escape(title), "left"
+    for rank, hit in enumerate(hits, 1):
+        where = str(hit.metadata.get("relative_path", hit.path))
+        says = where if hit.text else " / ".join(hit.captions[:2])
+        table.add_row(str(rank), f"{hit.relevance:.0%}", escape(hit.text or where), escape(says))
+    if hits and hits[0].text:
+        table.columns[3].header = "describes"
+    show(table)
+
+
+def new_table(*columns: str) -> Table:
+    from rich import box
+    from rich.table import Table
+
+    table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
+    add_columns(table, *columns)
+    return table
+
+
+def add_columns(table: Table, *columns: str) -> None:
+    numbers = {"#", "relevance", "images", "texts", "files", "failed", "dim", "MB", "text→image",
+               "image→text", "R@1", "R@5", "R@10", "median", "ann", "ms", "img/s",
+               "bytes/image", "group", "bytes", "similarity", "%", "memory GiB",
+               "per million images", "disk GiB", "SSD GiB", "query nodes"}  # fmt: skip
+    for column in columns:
+        table.add_column(column, justify="right" if column in numbers else "left", overflow="fold")
+
+
+def show(table: Table) -> None:
+    _console().print(table)
+
+
+def show_growing(table: Table, rows: Iterable[Sequence[str]]) -> None:
+    """Show a table of which each row takes long: what there is of it, whatever happens."""
+    from rich.live import Live
+
+    console = _console()
+    live = Live(table, console=console, auto_refresh=False)
+    try:
+        for row in rows:
+            table.add_row(*row)
+            if console.is_terminal:
+                live.start()
+                live.refresh()
+    finally:
+        live.stop()
+        if table.row_count and not console.is_terminal:
+            console.print(table)
+
+
+def _console() -> Console:
+    from rich.console import Console
+
+    # Into a pipe there is no width to fold to, and programs want whole lines.
+    return Console(width=None if sys.stdout.isatty() else 110)

@@ -1,0 +1,1 @@
+"""twinlens for other software: an MCP server and a LangChain retriever."""

@@ -1,0 +1,1 @@
+"""A collection behind a twinlens server: the methods of Index, over HTTP."""

@@ -1,0 +1,217 @@
+"""Requests that arrive together are answered together: one encoder pass, one search of Milvus.
+
+While a batch is being answered the next one gathers, so that batches grow with the load by
+themselves. A lone request does not wait; where others are on their way it waits for them, a few
+milliseconds at most.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections import deque
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from typing import TypeVar
+
+from twinlens.search.errors import TwinlensError
+from twinlens.search.query.engine import Prepared, SearchEngine
+from twinlens.search.query.hits import Hits
+from twinlens.search.query.request import Request
+
+#: Seconds that a batch waits for requests that are being prepared.
+WAIT = 0.004
+#: Requests that are answered together at most.
+MAX_BATCH = 64
+#: Requests that may wait, those that are being answered included.
+QUEUE = 256
+#: Threads that decode pictures and read what requests refer to.
+PREPARING = 4
+
+T = TypeVar("T")
+#: Told of every stage: its name ("prepare", "encode", "search", "batch", "queue") and a value, in
+#: seconds or requests; and of parts of queries whose embedding was "known" or "unknown".
+Observer = Callable[[str, float], None]
+
+
+class QueueFullError(TwinlensError):
+    """Too many requests are waiting already; try again in a moment."""
+
+    def __init__(self, waiting: int) -> None:
+        super().__init__(f"{waiting} requests are waiting already: try again in a moment")
+
+
+class Batcher:
+    """Gathers requests; to be used from one event loop.
+
+    Args:
+        max_batch: requests that are answered together at most; 1 turns batching off.
+        wait: seconds that a batch waits at most for requests that are being prepared.
+        queue: requests that may wait; more raise ``QueueFullError``.
+        observe: told of stages.
+    """
+
+    def __init__(
+        self,
+        *,
+        max_batch: int = MAX_BATCH,
+        wait: float = WAIT,
+        queue: int = QUEUE,
+        observe: Observer | None = None,
+    ) -> None:
+        self._max_batch = max_batch
+        self._wait = wait
+        self._queue = queue
+        self._observe: Observer = observe or (lambda stage, value: None)
+        self._accepted = 0
+        self._lanes: dict[SearchEngine, _Lane] = {}
+        self._preparing = ThreadPoolExecutor(PREPARING, "twinlens-prepare")
+        self._answering = ThreadPoolExecutor(2, "twinlens-answer")
+        self._closed = False
+
+    @property
+    def waiting(self) -> int:
+        """Requests accepted and not answered yet."""
+        return self._accepted
+
+    async def search(self, engine: SearchEngine, request: Request) -> Hits:
+        """What the request finds.
+
+        Raises:
+            QueueFullError: too many are waiting.
+            TwinlensError: what ``SearchEngine.search`` raises for this request.
+        """
+        if self._closed or self._accepted >= self._queue:
+            raise QueueFullError(self._accepted)
+        lane = self._lane(engine)
+        self._accepted += 1
+        self._observe("queue", self._accepted)
+        lane.coming += 1
+        try:
+            try:
+                prepared = await self._timed("prepare", self._preparing, engine.prepare, request)
+            finally:
+                lane.coming -= 1
+                lane.wake.set()
+            for material in prepared.materials:
+                if material.key:  # there is something that would have to be encoded
+                    self._observe("known" if material.row is not None else "unknown", 1)
+            answer = asyncio.get_running_loop().create_future()
+            lane.waiting.append((prepared, answer))
+            lane.wake.set()
+            found: Hits = await answer
+            return found
+        finally:
+            self._accepted -= 1
+
+    async def run(self, work: Callable[..., T], *arguments: object) -> T:
+        """Other work that needs the model or Milvus: in the threads that answer, after its turn."""
+        if self._closed or self._accepted >= self._queue:
+            raise QueueFullError(self._accepted)
+        self._accepted += 1
+        try:
+            loop = asyncio.get_running_loop()
+            return await loop.run_in_executor(self._answering, lambda: work(*arguments))
+        finally:
+            self._accepted -= 1
+
+    async def close(self) -> None:
+        """Take nothing more; what was accepted is answered first."""
+        self._closed = True
+        while self._accepted:
+            await asyncio.sleep(0.01)
+        for lane in self._lanes.values():
+            lane.task.cancel()
+        await asyncio.gather(*(lane.task for lane in self._lanes.values()), return_exceptions=True)
+        self._lanes.clear()
+        self._preparing.shutdown(wait=False)
+        self._answering.shutdown(wait=False)
+
+    def _lane(self, engine: SearchEngine) -> _Lane:
+        lane = self._lanes.get(engine)
+        if lane is None:
+            self._retire()
+            lane = self._lanes[engine] = _Lane()
+            lane.task = asyncio.create_task(self._answer(engine, lane))
+        return lane
+
+    def _retire(self) -> None:
+        """Drop the lanes that nobody is in: their engines may have been replaced."""
+        for engine, lane in list(self._lanes.items()):
+            if not (lane.coming or lane.waiting or lane.busy):
+                lane.task.cancel()
+                del self._lanes[engine]
+
+    async def _answer(self, engine: SearchEngine, lane: _Lane) -> None:
+        """Answer the lane's requests, batch by batch."""
+        while True:
+            batch = await self._gather(lane)
+            lane.busy = True
+            try:
+                self._observe("batch", len(batch))
+                prepared = [one for one, _ in batch]
+                asked = await self._timed("encode", self._answering, engine.encode, prepared)
+                found = await self._timed("search", self._answering, engine.find, asked)
+            except Exception as error:  # noqa: BLE001 - handed to those who wait
+                for _, answer in batch:
+                    if not answer.done():
+                        answer.set_exception(error)
+            else:
+                for (_, answer), hits in zip(batch, found, strict=True):
+                    if answer.done():  # whoever asked has gone
+                        continue
+                    if isinstance(hits, TwinlensError):
+                        answer.set_exception(hits)
+                    else:
+                        answer.set_result(hits)
+            finally:
+                lane.busy = False
+
+    async def _gather(self, lane: _Lane) -> list[tuple[Prepared, asyncio.Future[Hits]]]:
+        """The next requests to answer, at least one."""
+        while not lane.waiting:
+            lane.wake.clear()
+            await lane.wake.wait()
+        until = time.monotonic() + self._wait
+        while lane.coming and len(lane.waiting) < self._max_batch:
+            left = until - time.monotonic()
+            if left <= 0:
+                break
+            lane.wake.clear()
+            try:
+                await asyncio.wait_for(lane.wake.wait(), left)
+            except TimeoutError:
+                break
+        size = min(len(lane.waiting), self._max_batch)
+        return [lane.waiting.popleft() for _ in range(size)]
+
+    async def _timed(
+        self, stage: str, pool: ThreadPoolExecutor, work: Callable[..., T], argument: object
+    ) -> T:
+        """Run work in a thread and say how long it took there."""
+
+        def run() -> T:
+            began = time.perf_counter()
+            try:
+                return work(argument)
+            finally:
+                self._observe(stage, time.perf_counter() - began)
+
+        return await asyncio.get_running_loop().run_in_executor(pool, run)
+
+
+class _Lane:
+    """The requests to one engine.
+
+    Attributes:
+        waiting: requests ready to be answered.
+        coming: requests that are being prepared.
+        busy: whether a batch is being answered.
+    """
+
+    def __init__(self) -> None:
+        self.waiting: deque[tuple[Prepared, asyncio.Future[Hits]]] = deque()
+        self.coming = 0
+        self.busy = False
+        self.wake = asyncio.Event()
+        self.task: asyncio.Task[None]

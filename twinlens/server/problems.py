@@ -1,0 +1,184 @@
+"""Errors as RFC 9457 problems: one JSON shape for all that can go wrong, and no internals."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from http import HTTPStatus
+from typing import TYPE_CHECKING, Any
+
+from starlette.exceptions import HTTPException
+from starlette.responses import JSONResponse
+
+from twinlens.search.errors import (
+    CollectionNotFoundError,
+    FilterError,
+    ImageError,
+    ModelError,
+    ModelMismatchError,
+    SourceError,
+    StoreError,
+    StoreLockedError,
+    StoreUnreachableError,
+    TwinlensError,
+    UnsupportedError,
+    UsageError,
+)
+
+if TYPE_CHECKING:
+    from fastapi import FastAPI
+    from starlette.requests import Request
+
+MEDIA_TYPE = "application/problem+json"
+#: Seconds after which a client may try again.
+RETRY_AFTER = 5
+#: Complaints about one body that are listed.
+MAX_COMPLAINTS = 20
+
+#: Class, status and slug, most special first.
+_BY_CLASS: tuple[tuple[type[TwinlensError], int, str], ...] = (
+    (FilterError, 400, "filter"),
+    (UsageError, 400, "usage"),
+    (ImageError, 422, "image"),
+    (SourceError, 422, "source"),
+    (ModelMismatchError, 409, "model-mismatch"),
+    (ModelError, 503, "model"),
+    (CollectionNotFoundError, 404, "collection"),
+    (UnsupportedError, 422, "unsupported"),
+    (StoreLockedError, 503, "store-locked"),
+    (StoreUnreachableError, 503, "store-unreachable"),
+    (StoreError, 502, "store"),
+)
+_TITLES = {
+    "usage": "The request makes no sense as asked",
+    "filter": "The filter cannot be understood",
+    "image": "A picture cannot be decoded",
+    "source": "Something sent cannot be read",
+    "model-mismatch": "The collection holds embeddings of another model",
+    "model": "The model cannot be loaded",
+    "collection": "There is no such collection",
+    "unsupported": "The backend cannot do this",
+    "store-locked": "The database is locked",
+    "store-unreachable": "The database does not answer",
+    "store": "The database refused",
+    "validation": "The request is not of the form that is documented",
+    "body": "The body cannot be read",
+    "too-large": "The request is too large",
+    "media-type": "The body is of another type",
+    "key": "A key is needed",
+    "scope": "The key does not allow this",
+    "origin": "Pages from elsewhere may not call this server",
+    "host": "The server does not go by this name",
+    "not-found": "There is no such thing",
+    "changed": "The picture is not what was indexed any more",
+    "rate": "Too many requests",
+    "busy": "The server is busy",
+    "internal": "Something went wrong here",
+}
+
+
+class Problem(HTTPException):
+    """An answer that is an error: status, slug and one line for people.
+
+    Args:
+        status: of HTTP.
+        slug: the end of the problem's type, ``/problems/SLUG``.
+        detail: one line that says what was wrong and what to do.
+        headers: to send along.
+        extra: further members of the JSON object.
+    """
+
+    def __init__(
+        self,
+        status: int,
+        slug: str,
+        detail: str,
+        headers: Mapping[str, str] | None = None,
+        extra: Mapping[str, Any] | None = None,
+    ) -> None:
+        super().__init__(status, detail, dict(headers or {}))
+        self.slug = slug
+        self.extra = dict(extra or {})
+
+    @classmethod
+    def of(cls, error: TwinlensError) -> Problem:
+        """The problem that one of our own errors is."""
+        for kind, status, slug in _BY_CLASS:
+            if isinstance(error, kind):
+                headers = {"Retry-After": str(RETRY_AFTER)} if status == 503 else {}
+                return cls(status, slug, str(error), headers)
+        return cls(500, "internal", str(error))
+
+    def response(self, instance: str) -> JSONResponse:
+        """As it goes out; ``instance`` is the path that was asked for."""
+        body = {
+            "type": f"/problems/{self.slug}",
+            "title": _TITLES.get(self.slug) or HTTPStatus(self.status_code).phrase,
+            "status": self.status_code,
+            "detail": self.detail,
+            "instance": instance,
+        }
+        headers = dict(self.headers or {})
+        return JSONResponse(body | self.extra, self.status_code, headers, MEDIA_TYPE)
+
+
+def install(app: FastAPI) -> None:
+    """Answer every error of an app as a problem, the framework's own among them.
+
+    But those that nobody expected: ``twinlens.server.middleware.security_headers.Outermost`` sees to them.
+    """
+    from fastapi.exceptions import RequestValidationError
+
+    from twinlens.server.batching import QueueFullError
+
+    async def ours(request: Request, error: Exception) -> JSONResponse:
+        assert isinstance(error, TwinlensError)
+        key = getattr(request.state, "key", None)
+        if isinstance(error, CollectionNotFoundError) and key is not None and key.tenant:
+            # The message lists what there is, which is not a tenant's business.
+            error = CollectionNotFoundError("there is no such collection")
+        return Problem.of(error).response(request.url.path)
+
+    async def full(request: Request, error: Exception) -> JSONResponse:
+        busy = Problem(429, "busy", str(error), {"Retry-After": "1"})
+        return busy.response(request.url.path)
+
+    async def http(request: Request, error: Exception) -> JSONResponse:
+        assert isinstance(error, HTTPException)
+        if not isinstance(error, Problem):
+            error = _framework(error, request)
+        return error.response(request.url.path)
+
+    async def invalid(request: Request, error: Exception) -> JSONResponse:
+        assert isinstance(error, RequestValidationError)
+        return invalid_request(error.errors()).response(request.url.path)
+
+    app.add_exception_handler(TwinlensError, ours)
+    app.add_exception_handler(QueueFullError, full)
+    app.add_exception_handler(HTTPException, http)
+    app.add_exception_handler(RequestValidationError, invalid)
+
+
+def invalid_request(complaints: Any) -> Problem:
+    """Pydantic's complaints as a 422, without what was sent: it may be large, or not JSON."""
+    listed = [
+        {
+            "at": ".".join(str(step)[:64] for step in one["loc"]) or "body",
+            "problem": str(one["msg"])[:200],
+        }
+        for one in complaints[:MAX_COMPLAINTS]
+    ]
+    detail = f"{listed[0]['at']}: {listed[0]['problem']}" if listed else "the request is malformed"
+    return Problem(422, "validation", detail, extra={"errors": listed})
+
+
+def _framework(error: HTTPException, request: Request) -> Problem:
+    """What Starlette and FastAPI raise by themselves: no such route, method, or a broken form."""
+    slug = {404: "not-found", 405: "method", 413: "too-large", 415: "media-type"}.get(
+        error.status_code, "body" if error.status_code == 400 else "http"
+    )
+    detail = str(error.detail)
+    if error.status_code == 404:
+        detail = f"there is nothing at {request.url.path[:200]}"
+    elif error.status_code == 405:
+        detail = f"{request.method[:20]} cannot be asked of {request.url.path[:200]}"
+    return Problem(error.status_code, slug, detail, error.headers)
