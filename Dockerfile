@@ -21,8 +21,8 @@ RUN --mount=type=cache,target=/root/.cache/pip \
     && pip freeze | grep -E '^torch(vision)?==' > /opt/torch.txt
 
 WORKDIR /src
-COPY pyproject.toml README.md LICENSE twinlens.py ./
-COPY twinlens_cli twinlens_cli
+COPY pyproject.toml README.md LICENSE ./
+COPY twinlens twinlens
 COPY search search
 COPY ingest ingest
 # The constraint keeps torch what it is; importing both says at once whether they fit.

@@ -13,11 +13,11 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-import twinlens_cli
 from PIL import Image
 from support.colours import COLOURS, ColourEncoder
 
 import twinlens
+from twinlens import cli as twinlens_cli
 from twinlens.cli.ingest import _summary
 from twinlens.cli.tables import LISTED
 from twinlens.search.milvus.database import Store

@@ -16,7 +16,6 @@ from functools import partial
 from pathlib import Path
 
 import pytest
-import twinlens_cli
 import typer
 from mcp import Client, StdioServerParameters
 from mcp_types import CallToolResult, ImageContent, TextContent
@@ -26,6 +25,7 @@ from support.colours import COLOURS, ColourEncoder
 from support.serving import served
 
 import twinlens
+from twinlens import cli as twinlens_cli
 from twinlens.cli.mcp import Shelf
 from twinlens.integrations.mcp import MAX_HITS, MAX_THUMBNAILS, SHOWN_CHARACTERS, SIDE, build
 from twinlens.search.milvus.database import Store

@@ -13,7 +13,7 @@ import pyarrow as pa
 import pytest
 from pyarrow import parquet
 from support.colours import ColourEncoder
-from test_sources_urls import Web, fetcher, png, serving
+from support.web import Web, fetcher, png, serving
 
 import twinlens
 from twinlens.ingest.sample import Failure, Sample

@@ -10,11 +10,11 @@ from typing import Any
 
 import numpy as np
 import pytest
-import twinlens_cli
 from support.colours import ColourEncoder
 
 import twinlens
 import twinlens.ingest.transfer.copy
+from twinlens import cli as twinlens_cli
 from twinlens.ingest.transfer.diff import FIELDS, KEYS, ORDER
 from twinlens.search.errors import (
     CollectionNotFoundError,

@@ -9,12 +9,12 @@ from typing import Any
 
 import numpy as np
 import pytest
-import twinlens_cli
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from typer.testing import CliRunner
 
 import twinlens
+from twinlens import cli as twinlens_cli
 from twinlens.search.errors import UsageError
 from twinlens.search.milvus.database import Store
 from twinlens.search.query.calibration import (
