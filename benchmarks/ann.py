@@ -12,8 +12,8 @@ import numpy as np
 from latency import fill
 
 from twinlens.search.errors import StoreError
-from twinlens.search.milvus.collection import Corpus
-from twinlens.search.milvus.database import Store
+from twinlens.search.milvus.collection import Collection
+from twinlens.search.milvus.database import Database
 from twinlens.search.milvus.layout import Layout
 from twinlens.search.models.catalogue import Fingerprint
 
@@ -24,8 +24,8 @@ PATIENCE = 90.0
 PAUSE = 3.0
 
 
-def recall(corpus: Corpus, queries: np.ndarray, best: np.ndarray) -> float:
-    found = corpus.search("images", queries, LIMIT, fields=["id"])
+def recall(collection: Collection, queries: np.ndarray, best: np.ndarray) -> float:
+    found = collection.search("images", queries, LIMIT, fields=["id"])
     kept = [
         len({int(row["id"], 16) for row, _ in hits} & set(ids.tolist()))
         for hits, ids in zip(found, best, strict=True)
@@ -33,14 +33,14 @@ def recall(corpus: Corpus, queries: np.ndarray, best: np.ndarray) -> float:
     return sum(kept) / (LIMIT * len(queries))
 
 
-def wait(store: Store, corpus: Corpus) -> bool:
+def wait(database: Database, collection: Collection) -> bool:
     """Until everything is indexed, and the server has gone over to that."""
-    physical = corpus.generation.physical(NAME, "images")
+    physical = collection.generation.physical(NAME, "images")
     until = time.monotonic() + PATIENCE
     while time.monotonic() < until:
-        state = store.client.describe_index(physical, "vector")
+        state = database.client.describe_index(physical, "vector")
         if int(state.get("pending_index_rows", 0)) == 0:
-            time.sleep(25.0 if corpus.generation.index != "FLAT" else 0.0)
+            time.sleep(25.0 if collection.generation.index != "FLAT" else 0.0)
             return True
         time.sleep(PAUSE)
     return False
@@ -55,20 +55,20 @@ def main() -> None:
     options = parser.parse_args()
     rows, queries = np.load(options.vectors), np.load(options.queries)[:500]
     best = np.argsort(-(queries @ rows.T), axis=1)[:, :LIMIT]
-    with Store(options.uri) as store:
-        print(f"{store.capabilities.label}, {len(rows):,} rows of {rows.shape[1]} dimensions")
+    with Database(options.uri) as database:
+        print(f"{database.capabilities.label}, {len(rows):,} rows of {rows.shape[1]} dimensions")
         for kind in options.kinds.split(","):
             try:
                 fingerprint = Fingerprint("given", "none", rows.shape[1], 224, "{}")
-                corpus = store.create(NAME, fingerprint, Layout(kind))
-                fill(corpus, rows)
-                fresh = recall(corpus, queries, best)
-                indexed = wait(store, corpus)
-                share = recall(corpus, queries, best)
+                collection = database.create(NAME, fingerprint, Layout(kind))
+                fill(collection, rows)
+                fresh = recall(collection, queries, best)
+                indexed = wait(database, collection)
+                share = recall(collection, queries, best)
                 times = []
                 for query in queries[:200]:
                     began = time.perf_counter()
-                    corpus.search("images", query[None], LIMIT, fields=["id"])
+                    collection.search("images", query[None], LIMIT, fields=["id"])
                     times.append(1e3 * (time.perf_counter() - began))
                 note = "" if indexed else "  (not indexed in time)"
                 print(f"{kind:9} recall@{LIMIT} {share:.4f}, before it is indexed {fresh:.4f}; "
@@ -76,8 +76,8 @@ def main() -> None:
             except StoreError as error:
                 print(f"{kind:9} {error}")
             finally:
-                if store.exists(NAME):
-                    store.drop(NAME)
+                if database.exists(NAME):
+                    database.drop(NAME)
 
 
 if __name__ == "__main__":

@@ -19,7 +19,7 @@ from collections.abc import Iterator
 import numpy as np
 
 import twinlens
-from twinlens.search.milvus.database import Store
+from twinlens.search.milvus.database import Database
 from twinlens.search.milvus.layout import Layout
 from twinlens.search.models.catalogue import Fingerprint
 from twinlens.search.records import IMAGE_FIELDS, Row, image_id
@@ -56,10 +56,10 @@ def rows(count: int, dim: int) -> Iterator[list[Row]]:
         ]
 
 
-def loop(source: Store, target: Store, name: str) -> float:
+def loop(source: Database, target: Database, name: str) -> float:
     """Seconds of the plain loop, until the copy can be searched."""
     began = time.perf_counter()
-    old = source.corpus(NAME)
+    old = source.collection(NAME)
     new = target.create(name, old.fingerprint, Layout())
     there, here = new.generation.physical(name, "images"), old.generation.physical(NAME, "images")
     new.load()
@@ -81,14 +81,14 @@ def main() -> None:
     options = parser.parse_args()
     digest = hashlib.sha256(uuid.uuid4().bytes).hexdigest()[:8]
     plain, copied = f"plain_{digest}", f"copied_{digest}"
-    with tempfile.TemporaryDirectory() as folder, Store(options.server) as target:
+    with tempfile.TemporaryDirectory() as folder, Database(options.server) as target:
         db = f"{folder}/many.db"
-        with Store(db) as source:
-            corpus = source.create(NAME, Fingerprint("random", "none", options.dim, 8, "{}"))
+        with Database(db) as source:
+            collection = source.create(NAME, Fingerprint("random", "none", options.dim, 8, "{}"))
             began = time.perf_counter()
             for chunk in rows(options.rows, options.dim):
-                corpus.upsert("images", chunk)
-            corpus.settle()
+                collection.upsert("images", chunk)
+            collection.settle()
             print(f"made in {time.perf_counter() - began:.0f} s", flush=True)
             try:
                 seconds = loop(source, target, plain)

@@ -15,7 +15,7 @@ from pathlib import Path
 import numpy as np
 
 from twinlens.search.analysis.duplicates import duplicates
-from twinlens.search.milvus.database import Store
+from twinlens.search.milvus.database import Database
 from twinlens.search.models.catalogue import Fingerprint
 
 BATCH = 64
@@ -34,8 +34,11 @@ def main() -> None:
     copies = count // 20
     vectors[:copies] = vectors[copies : 2 * copies] + 0.1 * vectors[-copies:]
     vectors /= np.linalg.norm(vectors, axis=1, keepdims=True)
-    with tempfile.TemporaryDirectory() as folder, Store(str(Path(folder) / "many.db")) as store:
-        corpus = store.create("many", Fingerprint("random", "none", options.dim, 8, "{}"))
+    with (
+        tempfile.TemporaryDirectory() as folder,
+        Database(str(Path(folder) / "many.db")) as database,
+    ):
+        collection = database.create("many", Fingerprint("random", "none", options.dim, 8, "{}"))
         rows = [
             {
                 "id": f"{number:032x}", "path": f"/{number}.jpg", "relative_path": f"{number}.jpg",
@@ -44,14 +47,14 @@ def main() -> None:
             }
             for number, vector in enumerate(vectors)
         ]  # fmt: skip
-        corpus.upsert("images", rows)
-        corpus.search("images", vectors[:BATCH], NEIGHBOURS, fields=["id"])
+        collection.upsert("images", rows)
+        collection.search("images", vectors[:BATCH], NEIGHBOURS, fields=["id"])
         began = time.perf_counter()
         for start in range(0, TIMED * BATCH, BATCH):
-            corpus.search("images", vectors[start : start + BATCH], NEIGHBOURS, fields=["id"])
+            collection.search("images", vectors[start : start + BATCH], NEIGHBOURS, fields=["id"])
         asking = (time.perf_counter() - began) / TIMED * count / BATCH
         began = time.perf_counter()
-        groups = duplicates(corpus)
+        groups = duplicates(collection)
         computing = time.perf_counter() - began
     print(f"{count:,} rows of {options.dim}: {len(groups)} groups of {copies} found")
     print(f"all cosines {computing:.1f} s; asking Milvus Lite for each row {asking:.1f} s: "

@@ -18,8 +18,8 @@ import numpy as np
 
 import twinlens
 from twinlens.search.milvus import indexes as ann
-from twinlens.search.milvus.collection import Corpus
-from twinlens.search.milvus.database import Store
+from twinlens.search.milvus.collection import Collection
+from twinlens.search.milvus.database import Database
 from twinlens.search.models.catalogue import Fingerprint
 from twinlens.search.records import IMAGE_FIELDS
 
@@ -44,11 +44,11 @@ def blank_row(number: int, vector: np.ndarray) -> dict[str, object]:
     }  # fmt: skip
 
 
-def fill(corpus: Corpus, rows: np.ndarray) -> None:
+def fill(collection: Collection, rows: np.ndarray) -> None:
     for start in range(0, len(rows), 5_000):
         batch = enumerate(rows[start : start + 5_000], start)
-        corpus.upsert("images", [blank_row(number, row) for number, row in batch])
-    corpus.settle()
+        collection.upsert("images", [blank_row(number, row) for number, row in batch])
+    collection.settle()
 
 
 def timed(call: Callable[[], object]) -> float:
@@ -67,33 +67,33 @@ def main() -> None:
     options = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder:
         db = options.db or str(Path(folder) / "latency.db")
-        with Store(db) as store:
-            if store.exists(NAME):
-                store.drop(NAME)
+        with Database(db) as database:
+            if database.exists(NAME):
+                database.drop(NAME)
             fingerprint = Fingerprint("random", "none", options.dim, 224, "{}")
-            corpus = store.create(NAME, fingerprint)
+            collection = database.create(NAME, fingerprint)
             try:
-                fill(corpus, unit_rows(options.rows, options.dim, 0))
+                fill(collection, unit_rows(options.rows, options.dim, 0))
                 time.sleep(options.wait)
-                measure(store, corpus, unit_rows(options.queries, options.dim, 1))
+                measure(database, collection, unit_rows(options.queries, options.dim, 1))
             finally:
-                store.drop(NAME)
+                database.drop(NAME)
 
 
-def measure(store: Store, corpus: Corpus, queries: np.ndarray) -> None:
-    physical = corpus.generation.physical(NAME, "images")
-    params = ann.search_params(corpus.generation.index, LIMIT)
+def measure(database: Database, collection: Collection, queries: np.ndarray) -> None:
+    physical = collection.generation.physical(NAME, "images")
+    params = ann.search_params(collection.generation.index, LIMIT)
     fields = [*IMAGE_FIELDS, "$meta"]
 
     def raw(vectors: np.ndarray) -> object:
-        found = store.client.search(
+        found = database.client.search(
             physical, data=list(vectors), anns_field="vector", limit=LIMIT, output_fields=fields,
             search_params={"metric_type": "IP", "params": params},
         )  # fmt: skip
         # pymilvus decodes a hit when it is read, which whoever asks for fields does.
         return [[(hit["distance"], dict(hit["entity"])) for hit in hits] for hits in found]
 
-    index = twinlens.Index(store, NAME, model=_Silent(corpus.fingerprint))
+    index = twinlens.Index(database, NAME, model=_Silent(collection.fingerprint))
     for query in queries[:20]:
         raw(query[None])
         index.search(query, limit=LIMIT)
@@ -105,14 +105,14 @@ def measure(store: Store, corpus: Corpus, queries: np.ndarray) -> None:
         ]
         for times, call in pair if number % 2 else reversed(pair):
             times.append(timed(call))
-    kind = corpus.generation.index
-    print(f"{corpus.capabilities.label}, {corpus.count('images'):,} rows, {kind}, top {LIMIT}")
+    kind = collection.generation.index
+    print(f"{collection.capabilities.label}, {collection.count('images'):,} rows, {kind}, top {LIMIT}")
     for percent in (50, 95):
         mine, theirs = np.percentile(ours, percent), np.percentile(milvus, percent)
         print(f"p{percent}: twinlens {mine:.2f} ms, Milvus {theirs:.2f} ms: {mine / theirs:.2f}×")
     batches = [queries[i : i + BATCH] for i in range(0, len(queries) - BATCH + 1, BATCH)]
     singles = np.median(milvus)
-    batched = np.median([timed(lambda b=b: corpus.search("images", b, LIMIT, fields=fields))
+    batched = np.median([timed(lambda b=b: collection.search("images", b, LIMIT, fields=fields))
                          for b in batches for _ in range(3)]) / BATCH  # fmt: skip
     print(
         f"a query in a batch of {BATCH}: {batched:.2f} ms, alone {singles:.2f} ms: "

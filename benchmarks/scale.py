@@ -31,9 +31,9 @@ from latency import blank_row, timed
 from twinlens.search.analysis.sizing import parse_count
 from twinlens.search.errors import TwinlensError, UsageError
 from twinlens.search.milvus import indexes as ann
-from twinlens.search.milvus.collection import Corpus
+from twinlens.search.milvus.collection import Collection
 from twinlens.search.milvus.connection import is_server
-from twinlens.search.milvus.database import Store
+from twinlens.search.milvus.database import Database
 from twinlens.search.milvus.layout import Layout
 from twinlens.search.models.catalogue import Fingerprint
 
@@ -168,18 +168,20 @@ def resident(db: str) -> int | None:
     return total or None
 
 
-def wait(store: Store, corpus: Corpus, size: int, patience: float) -> bool:
+def wait(database: Database, collection: Collection, size: int, patience: float) -> bool:
     """Until a server has built its index; whether it has."""
-    if corpus.capabilities.lite:
+    if collection.capabilities.lite:
         return True
-    physical = corpus.generation.physical(corpus.name, "images")
+    physical = collection.generation.physical(collection.name, "images")
     until = time.monotonic() + patience
     told = time.monotonic()
     while time.monotonic() < until:
-        state = store.client.describe_index(physical, "vector")
+        state = database.client.describe_index(physical, "vector")
         pending = int(state.get("pending_index_rows", 0))
         # Right after the flush nothing is pending, since nothing was begun.
-        begun = int(state.get("indexed_rows", 0)) >= size or corpus.generation.index == ann.EXACT
+        begun = (
+            int(state.get("indexed_rows", 0)) >= size or collection.generation.index == ann.EXACT
+        )
         if pending == 0 and begun:
             return True
         if time.monotonic() - told > TELL:
@@ -189,22 +191,22 @@ def wait(store: Store, corpus: Corpus, size: int, patience: float) -> bool:
     return False
 
 
-def ask(corpus: Corpus, queries: np.ndarray, best: np.ndarray) -> tuple[list[float], float]:
+def ask(collection: Collection, queries: np.ndarray, best: np.ndarray) -> tuple[list[float], float]:
     """Milliseconds of each query, and recall@10 against the exact nearest."""
     times, kept = [], 0
     for query in queries[:10]:
-        corpus.search("images", query[None], LIMIT, fields=["id"])
+        collection.search("images", query[None], LIMIT, fields=["id"])
     for query, ids in zip(queries, best, strict=True):
         began = time.perf_counter()
-        (hits,) = corpus.search("images", query[None], LIMIT, fields=["path", "captions"])
+        (hits,) = collection.search("images", query[None], LIMIT, fields=["path", "captions"])
         times.append(1e3 * (time.perf_counter() - began))
         kept += len({int(row["id"], 16) for row, _ in hits} & set(ids.tolist()))
     return times, kept / (LIMIT * len(queries))
 
 
-def fill(corpus: Corpus, vectors: Vectors, size: int) -> float | None:
+def fill(collection: Collection, vectors: Vectors, size: int) -> float | None:
     """Insert what is missing of the first ``size`` rows; rows a second, ``None`` if nothing was."""
-    there = corpus.count("images")
+    there = collection.count("images")
     if there >= size:
         return None
     # A chunk that broke off half-way is written again, to the same ids.
@@ -212,7 +214,7 @@ def fill(corpus: Corpus, vectors: Vectors, size: int) -> float | None:
     began = told = time.perf_counter()
     done = begin
     for chunk in rows(vectors, begin, size):
-        corpus.upsert("images", chunk)
+        collection.upsert("images", chunk)
         done += len(chunk)
         if time.perf_counter() - told > TELL:
             told = time.perf_counter()
@@ -221,8 +223,8 @@ def fill(corpus: Corpus, vectors: Vectors, size: int) -> float | None:
 
 
 def measure(
-    store: Store,
-    corpus: Corpus,
+    database: Database,
+    collection: Collection,
     vectors: Vectors,
     queries: np.ndarray,
     size: int,
@@ -230,15 +232,15 @@ def measure(
     options: argparse.Namespace,
 ) -> Line:
     """Grow the collection to a size, and ask it."""
-    inserted = fill(corpus, vectors, size)
+    inserted = fill(collection, vectors, size)
     began = time.perf_counter()
-    corpus.settle()
-    built = wait(store, corpus, size, options.patience)
+    collection.settle()
+    built = wait(database, collection, size, options.patience)
     building = time.perf_counter() - began
-    if inserted is not None and not corpus.capabilities.lite:
+    if inserted is not None and not collection.capabilities.lite:
         time.sleep(options.settle)  # it goes over to what it has built
     best, single = exact(vectors, size, queries)
-    times, recall = ask(corpus, queries, best)
+    times, recall = ask(collection, queries, best)
     return Line(
         setting,
         size,
@@ -253,23 +255,25 @@ def measure(
     )
 
 
-def grow(store: Store, corpus: Corpus, sizes: Sequence[int], options: argparse.Namespace) -> None:
+def grow(
+    database: Database, collection: Collection, sizes: Sequence[int], options: argparse.Namespace
+) -> None:
     """The table, a line for each size, and how the latency grew from the first to the last."""
     vectors = Vectors(options.dim)
     queries = vectors.chunk(1_000_000_000, options.queries)
-    index = corpus.generation.index
-    setting = f"{store.uri} {corpus.name} {corpus.generation.identity} {index} {options.dim}"
+    index = collection.generation.index
+    setting = f"{database.uri} {collection.name} {collection.generation.identity} {index} {options.dim}"
     kept = {line.rows: line for line in read(options.keep) if line.setting == setting}
-    print(f"{corpus.capabilities.label}, {options.dim} dimensions, {index}\n")
+    print(f"{collection.capabilities.label}, {options.dim} dimensions, {index}\n")
     print(f"| {' | '.join(HEADER)} |\n|{'---|' * len(HEADER)}", flush=True)
     lines: list[Line] = []
     for size in sizes:
         line = kept.get(size)
-        if line is None and corpus.count("images") > size:
+        if line is None and collection.count("images") > size:
             tell(f"{size:,} rows: passed over, the collection holds more already")
             continue
         if line is None:
-            line = measure(store, corpus, vectors, queries, size, setting, options)
+            line = measure(database, collection, vectors, queries, size, setting, options)
             write(options.keep, line)
         lines.append(line)
         print(f"| {' | '.join(line.cells())} |", flush=True)
@@ -331,16 +335,16 @@ def main(arguments: Sequence[str] | None = None) -> None:
 
 
 def run(options: argparse.Namespace) -> None:
-    with Store(options.db) as store:
-        if store.exists(options.collection) and not options.keep:
-            store.drop(options.collection)
+    with Database(options.db) as database:
+        if database.exists(options.collection) and not options.keep:
+            database.drop(options.collection)
         fingerprint = Fingerprint("random", "none", options.dim, 224, "{}")
-        corpus = store.create(options.collection, fingerprint, Layout(options.index))
+        collection = database.create(options.collection, fingerprint, Layout(options.index))
         try:
-            grow(store, corpus, options.sizes, options)
+            grow(database, collection, options.sizes, options)
         finally:
             if not options.keep:
-                store.drop(options.collection)
+                database.drop(options.collection)
 
 
 if __name__ == "__main__":

@@ -11,7 +11,8 @@ import errno
 import os
 import sqlite3
 import threading
-from collections.abc import Collection, Iterable, Iterator
+from collections import abc
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from typing import Literal
 
@@ -19,7 +20,7 @@ import numpy as np
 import numpy.typing as npt
 
 from twinlens.ingest.sample import Failure, Sample
-from twinlens.search.milvus.collection import Corpus
+from twinlens.search.milvus.collection import Collection
 from twinlens.search.records import ID_LENGTH, MAX_PATH_BYTES, MAX_SHOWN_BYTES, Row, cut_bytes
 
 Verdict = Literal["new", "unchanged", "failed before", "captions changed", "met"]
@@ -61,11 +62,11 @@ class Ledger:
 
     def __init__(
         self,
-        corpus: Corpus | None,
+        collection: Collection | None,
         *,
         prune: bool = False,
-        only: Collection[str] | None = None,
-        images: Collection[str] = (),
+        only: abc.Collection[str] | None = None,
+        images: abc.Collection[str] = (),
     ) -> None:
         self._prune = prune
         self._lock = threading.Lock()
@@ -79,11 +80,11 @@ class Ledger:
         self._table.execute("CREATE TABLE gone (uri TEXT PRIMARY KEY) WITHOUT ROWID")
         fields = ["path", "image_id", "size", "mtime_ns", "digest", "status", "root"]
         read: Iterable[list[Row]] = ()
-        if corpus is not None and only is None:
-            read = corpus.scan("files", fields)
-        elif corpus is not None and only is not None:
-            read = [corpus.get("files", sorted(set(only)), fields)]
-            stored = corpus.get("images", sorted(set(images)), ["id"])
+        if collection is not None and only is None:
+            read = collection.scan("files", fields)
+        elif collection is not None and only is not None:
+            read = [collection.get("files", sorted(set(only)), fields)]
+            stored = collection.get("images", sorted(set(images)), ["id"])
             ids = [(row["id"],) for row in stored]
             self._table.executemany("INSERT OR IGNORE INTO done VALUES (?)", ids)
         for rows in read:

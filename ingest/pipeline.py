@@ -27,7 +27,7 @@ from twinlens.ingest.sample import Failure, Item, Sample, failure_of
 from twinlens.ingest.stages import Crew, Result, Task, embed_texts, look
 from twinlens.ingest.writer import Writer, patiently
 from twinlens.search.errors import ImageError
-from twinlens.search.milvus.collection import Corpus
+from twinlens.search.milvus.collection import Collection
 from twinlens.search.models.encoder import Encoder, Pixels
 from twinlens.search.records import Row, clean_metadata, image_id
 
@@ -88,7 +88,7 @@ class Pipeline:
 
     def __init__(
         self,
-        corpus: Corpus,
+        collection: Collection,
         encoder: Callable[[], Encoder],
         *,
         retry_failed: bool = False,
@@ -98,7 +98,7 @@ class Pipeline:
         part: Ledger | None = None,
         crew: Crew | None = None,
     ) -> None:
-        self._corpus = corpus
+        self._collection = collection
         self._encoder = encoder
         self._retry_failed = retry_failed
         self._prune = prune
@@ -117,14 +117,16 @@ class Pipeline:
                 written until then is kept, and the next run goes on from there.
         """
         began = time.perf_counter()
-        self._corpus.check_open()
+        self._collection.check_open()
         self._roots = set(roots)
-        ledger = nullcontext(self._part) if self._part else Ledger(self._corpus, prune=self._prune)
+        ledger = (
+            nullcontext(self._part) if self._part else Ledger(self._collection, prune=self._prune)
+        )
         with ledger as self._ledger:
-            tidied = self._store(items)
-        patiently(self._corpus.check_open)
+            tidied = self._database(items)
+        patiently(self._collection.check_open)
         if self._part is None and (self._tally.counts["images"] or self._tally.counts["texts"]):
-            patiently(self._corpus.settle)
+            patiently(self._collection.settle)
         return IngestReport(
             **self._tally.counts,
             removed=tidied.removed,
@@ -134,7 +136,7 @@ class Pipeline:
             encode_seconds=self._encode_seconds + (self._crew.encode_seconds if self._crew else 0),
         )
 
-    def _store(self, items: Iterable[Item]) -> Tidied:
+    def _database(self, items: Iterable[Item]) -> Tidied:
         if self._crew is not None:
             self._crew.begin(self._ledger.image_digests)
         workers = min(32, (os.cpu_count() or 2) + 1)
@@ -147,7 +149,7 @@ class Pipeline:
         if self._part is not None:
             return Tidied(0, 0)
         self._ledger.mark_gone(self._roots)
-        return tidy(self._corpus, self._ledger, prune=self._prune)
+        return tidy(self._collection, self._ledger, prune=self._prune)
 
     def _feed(
         self, items: Iterable[Item], pool: ThreadPoolExecutor, writer: Writer[_Chunk]
@@ -285,7 +287,7 @@ class Pipeline:
         maybe_stored = [
             text_key(picture, text) for picture in chunk.relabel for text in picture.sample.captions
         ]
-        for row in patiently(partial(self._corpus.get, "texts", maybe_stored, ["id"])):
+        for row in patiently(partial(self._collection.get, "texts", maybe_stored, ["id"])):
             wanted.pop(row["id"], None)
         pending = []
         for key, (text, picture) in wanted.items():
@@ -299,8 +301,8 @@ class Pipeline:
 
     def _write(self, chunk: _Chunk) -> None:
         """In the writing thread: rows first, the ledger last."""
-        self._corpus.upsert("images", chunk.images)
-        self._corpus.upsert("texts", chunk.texts)
+        self._collection.upsert("images", chunk.images)
+        self._collection.upsert("texts", chunk.texts)
         stored = [*chunk.new, *chunk.relabel, *chunk.alone]
         inherited = self._inherited(chunk)
         files = [
@@ -312,21 +314,21 @@ class Pipeline:
             for p in stored
         ]
         outcome = reconcile(
-            self._corpus,
+            self._collection,
             {picture.id for picture in chunk.relabel},
             planned=files,
             metadata={p.id: clean_metadata(p.sample.metadata) for p in chunk.relabel},
         )
         files = self._heal(files, outcome, chunk)
         tombstones = [tombstone_row(known) for known in chunk.replaced]
-        self._corpus.upsert("files", tombstones)
+        self._collection.upsert("files", tombstones)
         if self._part is not None:
             self.tombstones |= {row["path"]: row for row in tombstones}
-        self._corpus.upsert("files", files)
+        self._collection.upsert("files", files)
         lasting = [failed for failed in chunk.failed if not failed[0].transient]
-        self._corpus.upsert("files", [failed_row(*failed) for failed in lasting])
+        self._collection.upsert("files", [failed_row(*failed) for failed in lasting])
         # What was written before the collection was frozen is carried over to its successor.
-        self._corpus.check_open()
+        self._collection.check_open()
         self._report(chunk)
 
     def _inherited(self, chunk: _Chunk) -> dict[str, list[str]]:
@@ -334,7 +336,7 @@ class Pipeline:
         if self._prune:
             return {}
         silent = [picture.id for picture in chunk.relabel if picture.sample.silent]
-        return texts_of(self._corpus, silent)
+        return texts_of(self._collection, silent)
 
     def _heal(self, files: list[Row], outcome: Reconciled, chunk: _Chunk) -> list[Row]:
         """A picture that the ledger knew but nobody stores is forgotten, to be read next time."""
@@ -346,7 +348,7 @@ class Pipeline:
             chunk.failed.append((lost, None))
             chunk.relabel.remove(picture)
         for row in [row for row in files if row["image_id"] in outcome.lost]:
-            self._corpus.delete("files", [row["path"]])
+            self._collection.delete("files", [row["path"]])
         return [row for row in files if row["image_id"] not in outcome.lost]
 
     def _report(self, chunk: _Chunk) -> None:

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 from twinlens.ingest.ledger import Ledger, Verdict
 from twinlens.ingest.sample import Failure, Item
-from twinlens.search.milvus.collection import Corpus
+from twinlens.search.milvus.collection import Collection
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,11 +34,11 @@ class Preview:
     missing: int
 
 
-def preview(corpus: Corpus | None, items: Iterable[Item], roots: Iterable[str]) -> Preview:
+def preview(collection: Collection | None, items: Iterable[Item], roots: Iterable[str]) -> Preview:
     """Judge every item; ``corpus`` is None where there is no collection yet."""
     counts: Counter[Verdict | str] = Counter()
     all_roots = set(roots)
-    with Ledger(corpus) as ledger:
+    with Ledger(collection) as ledger:
         for item in items:
             if isinstance(item, Failure):
                 counts["failed"] += 1

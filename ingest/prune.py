@@ -11,7 +11,7 @@ from twinlens.ingest.reconcile import reconcile
 from twinlens.ingest.upload import Forgotten
 from twinlens.ingest.writer import patiently
 from twinlens.search.errors import UsageError
-from twinlens.search.milvus.collection import Corpus
+from twinlens.search.milvus.collection import Collection
 from twinlens.search.milvus.expressions import begins, quote
 from twinlens.search.records import Row
 
@@ -27,7 +27,7 @@ class Tidied:
     missing: int
 
 
-def tidy(corpus: Corpus, ledger: Ledger, *, prune: bool) -> Tidied:
+def tidy(collection: Collection, ledger: Ledger, *, prune: bool) -> Tidied:
     """Bring the store in line with what is on disk.
 
     A file that now holds another picture gives up the one it held. A moved file's old path is
@@ -36,15 +36,17 @@ def tidy(corpus: Corpus, ledger: Ledger, *, prune: bool) -> Tidied:
 
     A Milvus that is away is waited for, page by page: what is done is counted.
     """
-    removed, missing = len(patiently(partial(tidy_replaced, corpus))), 0
+    removed, missing = len(patiently(partial(tidy_replaced, collection))), 0
     for paths in ledger.gone(_BATCH):
-        done = patiently(partial(forget_gone, corpus, paths, ledger.is_gone, prune=prune))
+        done = patiently(partial(forget_gone, collection, paths, ledger.is_gone, prune=prune))
         removed += len(done.pictures)
         missing += done.missing
     return Tidied(removed, missing)
 
 
-def tidy_replaced(corpus: Corpus, tombstones: Sequence[Row] | None = None) -> frozenset[str]:
+def tidy_replaced(
+    collection: Collection, tombstones: Sequence[Row] | None = None
+) -> frozenset[str]:
     """Let files that hold another picture now give up the one they held.
 
     Args:
@@ -57,18 +59,18 @@ def tidy_replaced(corpus: Corpus, tombstones: Sequence[Row] | None = None) -> fr
     found: Iterable[Sequence[Row]] = (
         [tombstones]
         if tombstones is not None
-        else corpus.scan("files", _FIELDS, 'status == "gone"', batch=_BATCH)
+        else collection.scan("files", _FIELDS, 'status == "gone"', batch=_BATCH)
     )
     removed: set[str] = set()
     # Read by their keys, page by page: what is deleted meanwhile lies behind.
     for rows in found:
         for start in range(0, len(rows), _BATCH):
-            removed |= _forget(corpus, rows[start : start + _BATCH])
+            removed |= _forget(collection, rows[start : start + _BATCH])
     return frozenset(removed)
 
 
 def forget_gone(
-    corpus: Corpus, paths: Sequence[str], is_gone: Callable[[str], bool], *, prune: bool
+    collection: Collection, paths: Sequence[str], is_gone: Callable[[str], bool], *, prune: bool
 ) -> Forgotten:
     """Take paths out that are no longer on disk, as far as ``tidy`` says.
 
@@ -78,12 +80,12 @@ def forget_gone(
         is_gone: whether another path is gone, too.
         prune: take out also those whose picture has no other path.
     """
-    rows = corpus.get("files", paths, _FIELDS)
-    forgotten = rows if prune else _replaceable(corpus, is_gone, rows)
-    return Forgotten(_forget(corpus, forgotten), missing=len(rows) - len(forgotten))
+    rows = collection.get("files", paths, _FIELDS)
+    forgotten = rows if prune else _replaceable(collection, is_gone, rows)
+    return Forgotten(_forget(collection, forgotten), missing=len(rows) - len(forgotten))
 
 
-def forget_below(corpus: Corpus, paths: Sequence[str]) -> Forgotten:
+def forget_below(collection: Collection, paths: Sequence[str]) -> Forgotten:
     """Take paths, and all that is below them, out of the corpus.
 
     Returns:
@@ -93,12 +95,12 @@ def forget_below(corpus: Corpus, paths: Sequence[str]) -> Forgotten:
     for path in paths:
         below = f"path == {quote(path)} or root == {quote(path)}"
         below += "".join(f" or ({begins('path', path + sep)})" for sep in "/!#")
-        done += _forget_where(corpus, below)
-    corpus.check_open()
+        done += _forget_where(collection, below)
+    collection.check_open()
     return done
 
 
-def forget_ids(corpus: Corpus, ids: Sequence[str]) -> Forgotten:
+def forget_ids(collection: Collection, ids: Sequence[str]) -> Forgotten:
     """Take pictures out by their ids, and texts that describe no picture.
 
     Raises:
@@ -107,45 +109,49 @@ def forget_ids(corpus: Corpus, ids: Sequence[str]) -> Forgotten:
     done = Forgotten()
     for start in range(0, len(ids), _BATCH):
         part = ids[start : start + _BATCH]
-        texts = corpus.get("texts", part, ["id", "image_id"])
+        texts = collection.get("texts", part, ["id", "image_id"])
         for row in texts:
             if row["image_id"]:
                 raise UsageError(
                     f"{row['id']} is a caption of the picture {row['image_id']}: delete that one"
                 )
-        done += _forget_where(corpus, f"image_id in [{', '.join(map(quote, part))}]")
+        done += _forget_where(collection, f"image_id in [{', '.join(map(quote, part))}]")
         for row in texts:
-            done += _forget_where(corpus, f"array_contains(texts, {quote(row['id'])})")
-    corpus.check_open()
+            done += _forget_where(collection, f"array_contains(texts, {quote(row['id'])})")
+    collection.check_open()
     return done
 
 
-def _forget_where(corpus: Corpus, expression: str) -> Forgotten:
+def _forget_where(collection: Collection, expression: str) -> Forgotten:
     done = Forgotten()
-    rows = [row for batch in corpus.scan("files", _FIELDS, expression) for row in batch]
+    rows = [row for batch in collection.scan("files", _FIELDS, expression) for row in batch]
     for start in range(0, len(rows), _BATCH):
         part = rows[start : start + _BATCH]
         alone = sum(not row["image_id"] and row["status"] == "ok" for row in part)
-        done += Forgotten(_forget(corpus, part), alone)
+        done += Forgotten(_forget(collection, part), alone)
     return done
 
 
-def _forget(corpus: Corpus, rows: Sequence[Row]) -> frozenset[str]:
+def _forget(collection: Collection, rows: Sequence[Row]) -> frozenset[str]:
     if not rows:
         return frozenset()
     paths = {row["path"] for row in rows}
-    outcome = reconcile(corpus, {row["image_id"] for row in rows}, removed=paths)
-    corpus.delete("texts", [text for row in rows if not row["image_id"] for text in row["texts"]])
-    corpus.delete("files", sorted(paths))
+    outcome = reconcile(collection, {row["image_id"] for row in rows}, removed=paths)
+    collection.delete(
+        "texts", [text for row in rows if not row["image_id"] for text in row["texts"]]
+    )
+    collection.delete("files", sorted(paths))
     return outcome.removed
 
 
-def _replaceable(corpus: Corpus, is_gone: Callable[[str], bool], rows: Sequence[Row]) -> list[Row]:
+def _replaceable(
+    collection: Collection, is_gone: Callable[[str], bool], rows: Sequence[Row]
+) -> list[Row]:
     """Of paths that are gone, those that failed anyway or whose picture has a living path."""
     ids = sorted({row["image_id"] for row in rows} - {""})
     alive: set[str] = set()
     if ids:
         wanted = f'image_id in [{", ".join(map(quote, ids))}] and status == "ok"'
-        for found in corpus.scan("files", ["path", "image_id"], wanted):
+        for found in collection.scan("files", ["path", "image_id"], wanted):
             alive |= {row["image_id"] for row in found if not is_gone(row["path"])}
     return [row for row in rows if row["status"] == "failed" or row["image_id"] in alive]

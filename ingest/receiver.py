@@ -16,7 +16,7 @@ from twinlens.ingest.report import ItemRow
 from twinlens.ingest.sample import Failure, Item, Sample
 from twinlens.ingest.upload import Forgotten, Upload, Uploaded, UploadedItem
 from twinlens.search.errors import ImageError, UsageError
-from twinlens.search.milvus.collection import Corpus
+from twinlens.search.milvus.collection import Collection
 from twinlens.search.models.encoder import Encoder
 from twinlens.search.records import (
     MAX_CAPTIONS,
@@ -39,11 +39,11 @@ class Intake:
 
     def __init__(
         self,
-        corpus: Callable[[], Corpus | None],
-        create: Callable[[], Corpus],
+        collection: Callable[[], Collection | None],
+        create: Callable[[], Collection],
         encoder: Callable[[], Encoder],
     ) -> None:
-        self._corpus = corpus
+        self._collection = collection
         self._create = create
         self._encoder = encoder
 
@@ -72,11 +72,11 @@ class Intake:
             StoreError: Milvus refused, or stayed away.
         """
         samples = [_sample(upload) for upload in items]
-        corpus = self._corpus()
+        collection = self._collection()
         if not items:
-            return self._finish(corpus)
+            return self._finish(collection)
         with Ledger(
-            corpus,
+            collection,
             prune=prune,
             only=[sample.uri for sample in samples],
             images=[image_id(upload.data) for upload in items if upload.data is not None],
@@ -90,10 +90,10 @@ class Intake:
             at_hand = [sample for n, sample in enumerate(samples) if n not in left_out]
             if not at_hand:
                 return Uploaded(wanted=tuple(wanted))
-            corpus = corpus or self._create()
+            collection = collection or self._create()
             rows: list[ItemRow] = []
             pipeline = Pipeline(
-                corpus,
+                collection,
                 self._encoder,
                 prune=prune,
                 retry_failed=retry_failed,
@@ -102,8 +102,8 @@ class Intake:
             )
             report = pipeline.run(at_hand)
             replaced = [] if more else list(pipeline.tombstones.values())
-            deleted = tidy_replaced(corpus, replaced)
-            corpus.check_open()
+            deleted = tidy_replaced(collection, replaced)
+            collection.check_open()
             return Uploaded(
                 items=tuple(UploadedItem(row.uri, row.status, row.reason, row.ms) for row in rows),
                 wanted=tuple(wanted),
@@ -116,7 +116,7 @@ class Intake:
         """What ``put`` would find, item by item: a ``Verdict``, "changed" or "failed"."""
         samples = [_sample(upload) for upload in items]
         rows = []
-        with Ledger(self._corpus(), only=[sample.uri for sample in samples]) as ledger:
+        with Ledger(self._collection(), only=[sample.uri for sample in samples]) as ledger:
             for sample in samples:
                 status = "failed"
                 if isinstance(sample, Sample):
@@ -131,29 +131,29 @@ class Intake:
         Raises:
             UsageError: an id is that of a picture's caption.
         """
-        corpus = self._corpus()
-        if corpus is None:
+        collection = self._collection()
+        if collection is None:
             return Forgotten()
-        return forget_ids(corpus, ids) + forget_below(corpus, paths)
+        return forget_ids(collection, ids) + forget_below(collection, paths)
 
     def forget_gone(self, paths: Sequence[str], *, prune: bool = False) -> Forgotten:
         """Take out paths that are no longer on the client's disk.
 
         Those whose picture has no other path are kept, unless ``prune`` asks for them.
         """
-        corpus = self._corpus()
-        if corpus is None:
+        collection = self._collection()
+        if collection is None:
             return Forgotten()
-        done = forget_gone(corpus, paths, frozenset(paths).__contains__, prune=prune)
-        corpus.check_open()
+        done = forget_gone(collection, paths, frozenset(paths).__contains__, prune=prune)
+        collection.check_open()
         return done
 
-    def _finish(self, corpus: Corpus | None) -> Uploaded:
-        if corpus is None:
+    def _finish(self, collection: Collection | None) -> Uploaded:
+        if collection is None:
             return Uploaded()
-        corpus.check_open()
-        deleted = tidy_replaced(corpus)
-        corpus.settle()
+        collection.check_open()
+        deleted = tidy_replaced(collection)
+        collection.settle()
         return Uploaded(deleted=deleted)
 
 

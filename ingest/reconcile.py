@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections import abc
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
-from twinlens.search.milvus.collection import Corpus
+from twinlens.search.milvus.collection import Collection
 from twinlens.search.milvus.expressions import quote
 from twinlens.search.records import IMAGE_FIELDS, MAX_SHOWN, MAX_SHOWN_BYTES, Row, cut_bytes
 
@@ -29,11 +30,11 @@ class Reconciled:
 
 
 def reconcile(
-    corpus: Corpus,
-    image_ids: Collection[str],
+    collection: Collection,
+    image_ids: abc.Collection[str],
     *,
     planned: Sequence[Row] = (),
-    removed: Collection[str] = (),
+    removed: abc.Collection[str] = (),
     metadata: Mapping[str, Mapping[str, Any]] | None = None,
 ) -> Reconciled:
     """Bring pictures in line with the ledger as it will be, before the ledger says so.
@@ -50,50 +51,50 @@ def reconcile(
     ids = sorted(set(image_ids) - {""})
     if not ids:
         return Reconciled()
-    files = _ledger(corpus, ids, planned, removed)
+    files = _ledger(collection, ids, planned, removed)
     stored = {
-        row["id"]: row for row in corpus.get("images", ids, [*IMAGE_FIELDS, "vector", "$meta"])
+        row["id"]: row for row in collection.get("images", ids, [*IMAGE_FIELDS, "vector", "$meta"])
     }
     orphans = [key for key in ids if not files.get(key)]
-    delete_images(corpus, orphans)
+    delete_images(collection, orphans)
     alive = [key for key in ids if files.get(key) and key in stored]
     metadata = metadata or {}
-    texts = _tidy_texts(corpus, alive, files, metadata)
+    texts = _tidy_texts(collection, alive, files, metadata)
     changed = []
     for key in alive:
         row = stored[key] | dict(metadata.get(key, {}))
         updated = row | _shown(files[key], texts.get(key, []))
         if updated != stored[key]:
             changed.append(updated | {"vector": np.asarray(row["vector"], dtype=np.float32)})
-    corpus.upsert("images", changed)
+    collection.upsert("images", changed)
     lost = frozenset(key for key in ids if files.get(key) and key not in stored)
     return Reconciled(frozenset(orphans) & frozenset(stored), lost)
 
 
-def texts_of(corpus: Corpus, image_ids: Collection[str]) -> dict[str, list[str]]:
+def texts_of(collection: Collection, image_ids: abc.Collection[str]) -> dict[str, list[str]]:
     """The ids of the texts that the ledger has for each picture."""
     ids = sorted(set(image_ids))
-    files = _ledger(corpus, ids, (), ()) if ids else {}
+    files = _ledger(collection, ids, (), ()) if ids else {}
     return {
         key: list(dict.fromkeys(text for row in rows for text in row["texts"]))
         for key, rows in files.items()
     }
 
 
-def delete_images(corpus: Corpus, ids: Sequence[str]) -> None:
+def delete_images(collection: Collection, ids: Sequence[str]) -> None:
     """Delete pictures and the texts that describe them."""
     if ids:
-        for rows in corpus.scan("texts", ["id"], _of_images(ids)):
-            corpus.delete("texts", [row["id"] for row in rows])
-        corpus.delete("images", list(ids))
+        for rows in collection.scan("texts", ["id"], _of_images(ids)):
+            collection.delete("texts", [row["id"] for row in rows])
+        collection.delete("images", list(ids))
 
 
 def _ledger(
-    corpus: Corpus, ids: Sequence[str], planned: Iterable[Row], removed: Collection[str]
+    collection: Collection, ids: Sequence[str], planned: Iterable[Row], removed: abc.Collection[str]
 ) -> dict[str, list[Row]]:
     """For each picture its paths' rows as the ledger will have them, in path order."""
     by_path: dict[str, Row] = {}
-    for rows in corpus.scan("files", list(_LEDGER), _of_images(ids)):
+    for rows in collection.scan("files", list(_LEDGER), _of_images(ids)):
         by_path |= {row["path"]: row for row in rows}
     by_path |= {row["path"]: row for row in planned}
     files: dict[str, list[Row]] = {}
@@ -104,7 +105,7 @@ def _ledger(
 
 
 def _tidy_texts(
-    corpus: Corpus,
+    collection: Collection,
     ids: Sequence[str],
     files: Mapping[str, list[Row]],
     metadata: Mapping[str, Mapping[str, Any]],
@@ -113,7 +114,7 @@ def _tidy_texts(
     if not ids:
         return {}
     found: dict[str, list[Row]] = {}
-    for rows in corpus.scan("texts", ["id", "text", "image_id", "path"], _of_images(ids)):
+    for rows in collection.scan("texts", ["id", "text", "image_id", "path"], _of_images(ids)):
         for row in rows:
             found.setdefault(row["image_id"], []).append(row)
     stale: list[str] = []
@@ -130,11 +131,11 @@ def _tidy_texts(
             if row["path"] not in paths or metadata.get(key):
                 rewritten[row["id"]] = place(files[key][0]["path"], files[key][0]["root"])
                 rewritten[row["id"]] |= metadata.get(key, {})
-    corpus.delete("texts", stale)
-    rows = corpus.get("texts", list(rewritten), ["id", "vector", "text", "image_id", "$meta"])
+    collection.delete("texts", stale)
+    rows = collection.get("texts", list(rewritten), ["id", "vector", "text", "image_id", "$meta"])
     for row in rows:
         row |= {"vector": np.asarray(row["vector"], dtype=np.float32), **rewritten[row["id"]]}
-    corpus.upsert("texts", rows)
+    collection.upsert("texts", rows)
     return texts
 
 

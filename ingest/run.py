@@ -16,14 +16,14 @@ from twinlens.ingest.report import IngestReport, Progress, Sink, report_file
 from twinlens.ingest.sample import Item
 from twinlens.ingest.sources.paths import name_of
 from twinlens.search.errors import SourceError
-from twinlens.search.milvus.collection import Corpus
+from twinlens.search.milvus.collection import Collection
 from twinlens.search.milvus.layout import Layout
 from twinlens.search.models.catalogue import Fingerprint
-from twinlens.search.query.session import Opened
+from twinlens.search.query.session import Session
 
 
 def ingest(
-    opened: Opened,
+    session: Session,
     paths: Sequence[str | os.PathLike[str]],
     *,
     prune: bool,
@@ -38,31 +38,31 @@ def ingest(
     layout, source = split_options(options)
     storage = None
     if bulk:
-        check_backend(opened.store.capabilities)
+        check_backend(session.database.capabilities)
         storage = open_storage(bulk)
-    corpus = opened.served()
-    declared = opened.models.declared(source.get("embeddings_model", ""), opened.fingerprint)
-    if corpus is not None:
-        corpus.generation.layout.check_matches(layout, opened.name)
+    collection = session.served()
+    declared = session.models.declared(source.get("embeddings_model", ""), session.fingerprint)
+    if collection is not None:
+        collection.generation.layout.check_matches(layout, session.name)
     read = partial(open_items, paths, declared, **source)
     items = read()
-    opened.forget()  # what the engine learnt is out of date from now on
+    session.forget()  # what the engine learnt is out of date from now on
     try:
         with connected(cluster) as workers, report_file(report) as sink:
-            if corpus is None:
-                items, corpus = _made(opened, items, paths, layout, declared)
-            load = partial(opened.models.load, corpus.fingerprint)
+            if collection is None:
+                items, collection = _made(session, items, paths, layout, declared)
+            load = partial(session.models.load, collection.fingerprint)
             crew = None
             if workers is not None:
                 crew = workers.crew(
-                    partial(opened.models.source, corpus.fingerprint),
-                    corpus.fingerprint,
-                    device=opened.models.device,
-                    precision=opened.models.precision,
+                    partial(session.models.source, collection.fingerprint),
+                    collection.fingerprint,
+                    device=session.models.device,
+                    precision=session.models.precision,
                 )
             roots = [name_of(path) for path in paths]
             if storage is not None:
-                outcome = Bulk(corpus, storage).run(
+                outcome = Bulk(collection, storage).run(
                     read,
                     load,
                     roots,
@@ -74,7 +74,7 @@ def ingest(
                 )
             else:
                 outcome = Pipeline(
-                    corpus,
+                    collection,
                     load,
                     prune=prune,
                     retry_failed=retry_failed,
@@ -83,23 +83,23 @@ def ingest(
                     crew=crew,
                 ).run(items, roots)
     finally:
-        opened.forget()  # and what it learnt meanwhile
+        session.forget()  # and what it learnt meanwhile
     if not (outcome.items or outcome.texts or outcome.removed or outcome.missing):
         raise SourceError(nothing_found(paths))
     return outcome
 
 
 def _made(
-    opened: Opened,
+    session: Session,
     items: Iterator[Item],
     paths: Sequence[str | os.PathLike[str]],
     layout: Layout,
     declared: Fingerprint | None,
-) -> tuple[Iterator[Item], Corpus]:
+) -> tuple[Iterator[Item], Collection]:
     """A new collection, and its items: none is made, and no model loaded, before there is one."""
     first = next(items, None)
     if first is None:
         raise SourceError(nothing_found(paths))
-    opened.store.check_layout(layout)
-    fingerprint = declared or opened.models.load().fingerprint
-    return chain([first], items), opened.create(fingerprint, layout)
+    session.database.check_layout(layout)
+    fingerprint = declared or session.models.load().fingerprint
+    return chain([first], items), session.create(fingerprint, layout)

@@ -6,7 +6,8 @@ A ``Task`` is an item's work as it travels to whoever does it, a ``Result`` what
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Collection, Sequence
+from collections import abc
+from collections.abc import Callable, Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Protocol
@@ -134,7 +135,7 @@ def decode_tasks(
     tasks: Sequence[Task],
     prepare: Callable[[Image], Pixels],
     side: int,
-    stored: Callable[[Sequence[str]], Collection[str]],
+    stored: Callable[[Sequence[str]], abc.Collection[str]],
 ) -> list[Result]:
     """Read and decode the pictures of some tasks.
 
@@ -173,7 +174,7 @@ def _decode_few(
     tasks: Sequence[Task],
     prepare: Callable[[Image], Pixels],
     side: int,
-    stored: Callable[[Sequence[str]], Collection[str]],
+    stored: Callable[[Sequence[str]], abc.Collection[str]],
 ) -> list[Result]:
     results = [Result() for _ in tasks]
     read: list[tuple[Task, Result, bytes]] = []

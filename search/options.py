@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping
+from collections import abc
+from collections.abc import Mapping
 from difflib import get_close_matches
 from numbers import Integral, Real
 from typing import cast
@@ -35,7 +36,7 @@ def check_options(
     known: Mapping[str, type],
     *,
     unset: bool = False,
-    beside: Collection[str] = (),
+    beside: abc.Collection[str] = (),
 ) -> None:
     """Raise ``UsageError`` for an option that there is not, and for a value that it cannot have.
 
@@ -67,6 +68,6 @@ def _is_a(value: object, kind: type) -> bool:
     if kind is float:
         return is_number(value)
     if kind is list:
-        listed = isinstance(value, Collection) and not isinstance(value, str | bytes)
-        return listed and all(isinstance(one, str) for one in cast("Collection[object]", value))
+        listed = isinstance(value, abc.Collection) and not isinstance(value, str | bytes)
+        return listed and all(isinstance(one, str) for one in cast("abc.Collection[object]", value))
     return isinstance(value, kind)

@@ -75,7 +75,7 @@ def either(backend: str, encoder: ColourEncoder) -> Iterator[twinlens.Index]:
     name = f"test_{uuid.uuid4().hex[:12]}"
     with twinlens.open(backend, name, model=encoder) as opened:
         yield opened
-        opened._store.drop(name)
+        opened._database.drop(name)
 
 
 @pytest.fixture(scope="session")
@@ -92,3 +92,11 @@ def corpora() -> Path:
     if not (folder / "flickr8k" / "captions.jsonl").is_file():
         pytest.skip("the development corpora are not here; TWINLENS_CORPORA names their folder")
     return folder
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Keep what needs the one Milvus server on one worker, where tests run in parallel."""
+    for item in items:
+        backend = getattr(getattr(item, "callspec", None), "params", {}).get("backend")
+        if "server" in getattr(item, "fixturenames", ()) or backend == "server":
+            item.add_marker(pytest.mark.xdist_group("milvus-server"))

@@ -190,7 +190,7 @@ def open(  # noqa: A001 - reads as twinlens.open(...)
         ModelMismatchError: the collection was made with another model than the one asked for.
     """
     from twinlens.index import Index
-    from twinlens.search.milvus.database import Store, check_name
+    from twinlens.search.milvus.database import Database, check_name
     from twinlens.search.models.encoder import check_device, check_precision
 
     check_name(collection)
@@ -198,16 +198,16 @@ def open(  # noqa: A001 - reads as twinlens.open(...)
     check_precision(precision)
     uri = os.fspath(db) if db is not None else default_db()
     try:
-        store = Store(uri, token=token, create=create)
+        database = Database(uri, token=token, create=create)
     except StoreUnreachableError:
         _refuse_twinlens(uri)
         raise
     try:
         return Index(
-            store, collection, model=model, device=device, precision=precision, tenant=tenant
+            database, collection, model=model, device=device, precision=precision, tenant=tenant
         )
     except BaseException:
-        store.close()
+        database.close()
         raise
 
 
@@ -267,11 +267,11 @@ def copy(
             run it again to go on.
     """
     from twinlens.ingest.transfer.copy import copy
-    from twinlens.search.milvus.database import Store
+    from twinlens.search.milvus.database import Database
 
     with (
-        Store(os.fspath(source), token=source_token, create=False) as old,
-        Store(os.fspath(target), token=target_token) as new,
+        Database(os.fspath(source), token=source_token, create=False) as old,
+        Database(os.fspath(target), token=target_token) as new,
     ):
         return copy(old, new, collection, to, sample=sample, progress=progress, **layout)
 
@@ -353,7 +353,7 @@ def serve(
     from twinlens.index import Index
     from twinlens.ingest.originals import Originals
     from twinlens.search.images.fetch import Fetcher, FetchLimits
-    from twinlens.search.milvus.database import Store
+    from twinlens.search.milvus.database import Database
     from twinlens.search.models.encoder import check_device, check_precision
     from twinlens.server.run import serve as run
     from twinlens.server.settings import Settings
@@ -362,13 +362,13 @@ def serve(
     check_precision(precision)
     name = os.fspath(db) if db is not None else default_db()
     chosen = Settings.of(collection=collection, **settings)
-    store = Store(name, token=token)
+    database = Database(name, token=token)
 
     def opened(name: str, encoder: Encoder) -> Index:
-        return Index(store, name, model=encoder)
+        return Index(database, name, model=encoder)
 
     run(
-        store,
+        database,
         opened,
         chosen,
         model=model,

@@ -14,7 +14,7 @@ from twinlens.ingest.sample import Failure, Item
 from twinlens.ingest.sources.paths import name_of
 from twinlens.search.errors import ImageError, UsageError
 from twinlens.search.models.lazy import Models
-from twinlens.search.query.session import Opened
+from twinlens.search.query.session import Session
 
 if TYPE_CHECKING:
     from twinlens.ingest.preview import Preview
@@ -26,9 +26,9 @@ if TYPE_CHECKING:
     from twinlens.search.analysis.duplicates import Group
     from twinlens.search.analysis.evaluate import Evaluation
     from twinlens.search.analysis.index_trials import IndexTrial
-    from twinlens.search.milvus.collection import Corpus
+    from twinlens.search.milvus.collection import Collection
     from twinlens.search.milvus.collection_info import CollectionInfo
-    from twinlens.search.milvus.database import Store
+    from twinlens.search.milvus.database import Database
     from twinlens.search.milvus.generations import Generation
     from twinlens.search.milvus.layout import LayoutOptions
     from twinlens.search.models.encoder import Encoder, Precision
@@ -47,7 +47,7 @@ class Index:
 
     def __init__(
         self,
-        store: Store,
+        database: Database,
         collection: str,
         *,
         model: str | Encoder | Models = "auto",
@@ -57,13 +57,13 @@ class Index:
     ) -> None:
         self.collection = collection
         self.tenant = tenant
-        self._store = store
+        self._database = database
         #: Of another ``Index`` for this one of its tenants; the database is its, too.
         self._borrowed = isinstance(model, Models)
         if not isinstance(model, Models):
             model = Models(collection, model, device=device, precision=precision)
         self._models = model
-        self._opened = Opened(store, collection, model, tenant)
+        self._session = Session(database, collection, model, tenant)
         self._tenants: dict[str, Index] = {}
         self._guard = threading.Lock()
 
@@ -76,7 +76,7 @@ class Index:
     def close(self) -> None:
         """Let go of the database, so that another process may open the file."""
         if not self._borrowed:
-            self._store.close()
+            self._database.close()
 
     def for_tenant(self, tenant: str) -> Index:
         """The same collection for the rows of one tenant: cheap, it shares database and model.
@@ -97,7 +97,7 @@ class Index:
         with self._guard:
             its = self._tenants.pop(tenant, None)
         if its is None:
-            its = Index(self._store, self.collection, model=self._models, tenant=tenant)
+            its = Index(self._database, self.collection, model=self._models, tenant=tenant)
         with self._guard:
             self._tenants[tenant] = its  # the latest used is the last
             while len(self._tenants) > MAX_TENANTS:
@@ -112,7 +112,7 @@ class Index:
     @property
     def backend(self) -> str:
         """Which Milvus answers, for people."""
-        return self._store.capabilities.label
+        return self._database.capabilities.label
 
     def ingest(
         self,
@@ -158,7 +158,7 @@ class Index:
         from twinlens.ingest.run import ingest
 
         return ingest(
-            self._opened,
+            self._session,
             paths,
             prune=prune,
             retry_failed=retry_failed,
@@ -173,11 +173,11 @@ class Index:
         """What ``ingest`` would do with the same arguments, without reading or writing anything."""
         from twinlens.ingest.preview import preview
 
-        corpus = self._opened.served()
+        collection = self._session.served()
         declared = self._models.declared(
-            source.get("embeddings_model", ""), self._opened.fingerprint
+            source.get("embeddings_model", ""), self._session.fingerprint
         )
-        return preview(corpus, open_items(paths, declared, **source), map(name_of, paths))
+        return preview(collection, open_items(paths, declared, **source), map(name_of, paths))
 
     def search(self, query: object = None, **options: Unpack[SearchOptions]) -> Hits:
         """The nearest pictures or texts, best first.
@@ -191,18 +191,18 @@ class Index:
         Raises:
             UsageError, FilterError, ImageError, UnsupportedError: see ``SearchEngine.search``.
         """
-        return self._opened.ask(lambda engine: engine.search(query, **options))
+        return self._session.ask(lambda engine: engine.search(query, **options))
 
     def search_many(
         self, queries: Sequence[object], **options: Unpack[SearchOptions]
     ) -> list[Hits]:
         """Many queries in one go, each as ``search`` takes it; what each finds, in order."""
-        return self._opened.ask(lambda engine: engine.search_many(queries, **options))
+        return self._session.ask(lambda engine: engine.search_many(queries, **options))
 
     @property
     def engine(self) -> SearchEngine:
         """The engine behind ``search``; another one after each ingest."""
-        return self._opened.engine()
+        return self._session.engine()
 
     def evaluate(
         self, *pairs: str | os.PathLike[str], max_queries: int = 10_000, seed: int = 0
@@ -239,7 +239,7 @@ class Index:
         """A server's index types on this collection's pictures: see ``twinlens.search.analysis.index_trials``."""
         from twinlens.search.analysis.index_trials import compare_indexes
 
-        return compare_indexes(self._store, self._existing(), index_types)
+        return compare_indexes(self._database, self._existing(), index_types)
 
     def classify(
         self,
@@ -289,9 +289,9 @@ class Index:
 
     def export(self, folder: str | os.PathLike[str]) -> Exchanged:
         """Write the collection to a new folder; see ``twinlens.ingest.transfer.export``."""
-        from twinlens.ingest.transfer.export import export_corpus
+        from twinlens.ingest.transfer.export import export_collection
 
-        return export_corpus(self._existing(), Path(folder))
+        return export_collection(self._existing(), Path(folder))
 
     def import_(self, folder: str | os.PathLike[str]) -> Exchanged:
         """Bring an export back, row by row as it was; see ``twinlens.ingest.transfer.export``.
@@ -301,17 +301,17 @@ class Index:
             ModelMismatchError: the collection holds embeddings of another model.
         """
         from twinlens.ingest.sources.export_manifest import Manifest
-        from twinlens.ingest.transfer.export import import_corpus
+        from twinlens.ingest.transfer.export import import_collection
 
         source = Path(os.path.expanduser(folder))
         manifest = Manifest.read(source)
-        corpus = self._opened.served()
-        self._models.declared(manifest.fingerprint, self._opened.fingerprint)
+        collection = self._session.served()
+        self._models.declared(manifest.fingerprint, self._session.fingerprint)
         try:
-            corpus = corpus or self._opened.create(manifest.fingerprint)
-            return import_corpus(corpus, source, manifest)
+            collection = collection or self._session.create(manifest.fingerprint)
+            return import_collection(collection, source, manifest)
         finally:
-            self._opened.forget()
+            self._session.forget()
 
     def item(self, name: str) -> StoredItem:
         """All that is known of a stored picture or text, by its id or its picture's path.
@@ -357,20 +357,20 @@ class Index:
         """
         from twinlens.search.milvus.collection_info import CollectionInfo
 
-        corpus = self._existing()
-        whole = corpus.generation.layout.tenants and not self.tenant
+        collection = self._existing()
+        whole = collection.generation.layout.tenants and not self.tenant
         return CollectionInfo(
             name=self.collection,
-            images=corpus.total("images"),
-            texts=corpus.total("texts"),
-            files=corpus.total("files"),
-            failed=corpus.total("files", 'status == "failed"'),
-            fingerprint=corpus.fingerprint,
-            index=corpus.generation.index,
-            vectors=corpus.generation.layout.vectors,
-            generation=corpus.generation.number,
-            unindexed=corpus.unindexed(),
-            tenants=tuple(corpus.tenants()) if whole else None,
+            images=collection.total("images"),
+            texts=collection.total("texts"),
+            files=collection.total("files"),
+            failed=collection.total("files", 'status == "failed"'),
+            fingerprint=collection.fingerprint,
+            index=collection.generation.index,
+            vectors=collection.generation.layout.vectors,
+            generation=collection.generation.number,
+            unindexed=collection.unindexed(),
+            tenants=tuple(collection.tenants()) if whole else None,
         )
 
     def delete(self, *paths: str | os.PathLike[str]) -> int:
@@ -380,14 +380,14 @@ class Index:
         """
         from twinlens.ingest.prune import forget_below
 
-        corpus = self._opened.served() or self._existing()
-        return forget_below(corpus, list(map(name_of, paths))).count
+        collection = self._session.served() or self._existing()
+        return forget_below(collection, list(map(name_of, paths))).count
 
     def intake(self) -> Intake:
         """What stores items that others read and hand over bit by bit; a server writes with it."""
         from twinlens.ingest.receiver import Intake
 
-        return Intake(self._opened.served, self._made, self._load_encoder)
+        return Intake(self._session.served, self._made, self._load_encoder)
 
     def reindex(
         self,
@@ -423,7 +423,7 @@ class Index:
 
         self._whole("reindexed")
         return reindex(
-            self._opened,
+            self._session,
             model,
             memory=memory,
             drop_unreadable=drop_unreadable,
@@ -433,7 +433,7 @@ class Index:
 
     def generations(self) -> list[Generation]:
         """What there is of the collection: the one that is served, earlier and unfinished ones."""
-        return self._store.generations(self._existing().name)
+        return self._database.generations(self._existing().name)
 
     def rollback(self) -> Generation:
         """Serve the generation before again.
@@ -446,44 +446,44 @@ class Index:
         from twinlens.ingest.transfer.generations import rollback
 
         self._whole("rolled back")
-        return rollback(self._opened)
+        return rollback(self._session)
 
     def drop_old(self) -> list[int]:
         """Delete every generation that is not served; their numbers."""
         from twinlens.ingest.transfer.generations import drop_old
 
         self._whole("tidied")
-        return drop_old(self._opened)
+        return drop_old(self._session)
 
     def drop(self) -> None:
         """Delete the whole collection; of a tenant's, the tenant's rows."""
         if self.tenant:
             self._existing().clear()
             return
-        if not self._store.generations(self.collection):  # of which a copy may be unfinished
+        if not self._database.generations(self.collection):  # of which a copy may be unfinished
             self._existing()
-        self._store.drop(self.collection)
-        self._opened.served()
+        self._database.drop(self.collection)
+        self._session.served()
 
     def _expression(self, where: str) -> str:
         """A filter of pictures as Milvus takes it."""
         from twinlens.search.filters import compile_filter
 
-        corpus = self._existing()
-        return compile_filter(where, corpus.fields("images"), corpus.capabilities)
+        collection = self._existing()
+        return compile_filter(where, collection.fields("images"), collection.capabilities)
 
     @property
-    def _corpus(self) -> Corpus | None:
-        return self._opened.corpus
+    def _collection(self) -> Collection | None:
+        return self._session.collection
 
-    def _existing(self) -> Corpus:
-        return self._opened.existing()
+    def _existing(self) -> Collection:
+        return self._session.existing()
 
     def _load_encoder(self) -> Encoder:
-        return self._opened.load()
+        return self._session.load()
 
-    def _made(self) -> Corpus:
-        return self._opened.create(self._models.load().fingerprint)
+    def _made(self) -> Collection:
+        return self._session.create(self._models.load().fingerprint)
 
     def _whole(self, doing: str) -> None:
         """Raise ``UsageError`` for what concerns all tenants, where one is named."""

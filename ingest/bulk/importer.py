@@ -32,7 +32,7 @@ from twinlens.ingest.sample import Item
 from twinlens.ingest.stages import Crew
 from twinlens.search.errors import SourceError, StoreError, UnsupportedError, UsageError
 from twinlens.search.milvus.capabilities import Capabilities
-from twinlens.search.milvus.collection import Corpus
+from twinlens.search.milvus.collection import Collection
 from twinlens.search.models.encoder import Encoder
 from twinlens.search.records import Kind, Row, Target
 
@@ -82,16 +82,16 @@ class Bulk:
     """
 
     def __init__(
-        self, corpus: Corpus, storage: Storage, *, segment_bytes: int = SEGMENT_BYTES
+        self, collection: Collection, storage: Storage, *, segment_bytes: int = SEGMENT_BYTES
     ) -> None:
-        check_backend(corpus.capabilities)
-        self._corpus = corpus
+        check_backend(collection.capabilities)
+        self._collection = collection
         self._storage = storage
         self._segment_bytes = segment_bytes
-        generation = corpus.generation
+        generation = collection.generation
         self._of = {
-            "collection": generation.physical(corpus.name, "images"),
-            "tenant": corpus.tenant,
+            "collection": generation.physical(collection.name, "images"),
+            "tenant": collection.tenant,
             "fingerprint": generation.fingerprint.digest,
         }
         self._segments = self._read_manifest()
@@ -120,10 +120,10 @@ class Bulk:
         self.finish()
         with (
             tempfile.TemporaryDirectory(prefix="twinlens-bulk-") as folder,
-            Ledger(self._corpus) as ledger,
+            Ledger(self._collection) as ledger,
         ):
             gather = _Gather(
-                self._corpus,
+                self._collection,
                 encoder,
                 self,
                 Path(folder),
@@ -144,7 +144,7 @@ class Bulk:
                     sink(row)
 
         pipeline = Pipeline(
-            self._corpus,
+            self._collection,
             encoder,
             retry_failed=retry_failed,
             prune=prune,
@@ -153,7 +153,7 @@ class Bulk:
         )
         second = pipeline.run(items(), roots)
         if first.images or first.texts:
-            self._corpus.settle()
+            self._collection.settle()
         return replace(
             second,
             images=first.images + second.images,
@@ -183,7 +183,7 @@ class Bulk:
                 if kind in segment.jobs:
                     self._wait(segment, kind)
         if pending:
-            self._corpus.imports.show()
+            self._collection.imports.show()
         for segment in pending:
             if segment.rows.get("files"):
                 self._enter(segment)
@@ -197,18 +197,18 @@ class Bulk:
         for kind in _IMPORTED:
             if not segment.rows.get(kind):
                 continue
-            if kind in segment.jobs and not self._corpus.imports.state(segment.jobs[kind])[1]:
+            if kind in segment.jobs and not self._collection.imports.state(segment.jobs[kind])[1]:
                 continue
             address = self._storage.address(segment.name(kind))
-            job = self._corpus.imports.jobs(kind).get(address)
+            job = self._collection.imports.jobs(kind).get(address)
             if job is None:
-                job = self._corpus.imports.start(kind, address)
+                job = self._collection.imports.start(kind, address)
             segment.jobs[kind] = job
             self._write_manifest()
 
     def _wait(self, segment: _Segment, kind: Target) -> None:
         while True:
-            done, failure = self._corpus.imports.state(segment.jobs[kind])
+            done, failure = self._collection.imports.state(segment.jobs[kind])
             if done:
                 return
             if failure:
@@ -220,7 +220,9 @@ class Bulk:
         with self._storage.open(segment.name("files")) as file:
             for batch in parquet.ParquetFile(file).iter_batches(BATCH):
                 zero = np.zeros(2, dtype=np.float32)
-                self._corpus.upsert("files", [row | {"vector": zero} for row in batch.to_pylist()])
+                self._collection.upsert(
+                    "files", [row | {"vector": zero} for row in batch.to_pylist()]
+                )
 
     def _read_manifest(self) -> list[_Segment]:
         text = self._storage.read(MANIFEST)
@@ -263,7 +265,7 @@ class _Gather(Pipeline):
 
     def __init__(
         self,
-        corpus: Corpus,
+        collection: Collection,
         encoder: Callable[[], Encoder],
         bulk: Bulk,
         folder: Path,
@@ -273,7 +275,7 @@ class _Gather(Pipeline):
         sink: Callable[[ItemRow], None] | None,
         crew: Crew | None,
     ) -> None:
-        super().__init__(corpus, encoder, progress=progress, sink=sink, part=ledger, crew=crew)
+        super().__init__(collection, encoder, progress=progress, sink=sink, part=ledger, crew=crew)
         self._bulk = bulk
         self._folder = folder
         self._open: dict[Kind, _Table] = {}
@@ -318,15 +320,15 @@ class _Gather(Pipeline):
             return
         if kind not in self._open:
             # Of the ledger our own columns are kept: those rows are written by ourselves.
-            fields = self._corpus.imports.columns(kind) if kind != "files" else _LEDGER
+            fields = self._collection.imports.columns(kind) if kind != "files" else _LEDGER
             self._open[kind] = _Table(self._folder / f"{kind}.parquet", fields)
         if kind != "files":
-            self._corpus.learn_fields(kind, rows)
-            rows = self._corpus.stored(kind, rows)
+            self._collection.learn_fields(kind, rows)
+            rows = self._collection.stored(kind, rows)
         self._open[kind].add(rows)
 
     def _stored(self, kind: Kind, keys: list[str]) -> set[str]:
-        return {row["id"] for row in self._corpus.get(kind, keys, ["id"])} if keys else set()
+        return {row["id"] for row in self._collection.get(kind, keys, ["id"])} if keys else set()
 
 
 #: The ledger's columns by Milvus' names of their types.

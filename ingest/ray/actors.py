@@ -9,7 +9,8 @@ from __future__ import annotations
 import asyncio
 import pickle
 import time
-from collections.abc import Callable, Collection, Iterator, Sequence
+from collections import abc
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any
@@ -198,7 +199,7 @@ class Stage:
     ) -> tuple[list[Task], list[Result]]:
         """The tasks without what is done, and what came of them."""
 
-        def stored(ids: Sequence[str]) -> Collection[str]:
+        def stored(ids: Sequence[str]) -> abc.Collection[str]:
             return among(self._known, ids)
 
         results = decode_tasks(tasks, prepare, self._model.side, stored)

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Collection, Iterable, Mapping
+from collections import abc
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -33,7 +34,7 @@ class Columns:
 
 
 def choose_columns(
-    where: str, names: Collection[str], image: str = "", caption: str = ""
+    where: str, names: abc.Collection[str], image: str = "", caption: str = ""
 ) -> Columns:
     """The columns as asked for, else guessed, whatever their case; none where none fits.
 

@@ -89,11 +89,11 @@ class _Document:
     def add(self, scanner: _Scanner, key: str) -> None:
         """Take in the member that the scanner stands before."""
         if scanner.peek() == "[":
-            self._store(key, scanner.elements())
+            self._database(key, scanner.elements())
             return
         value = scanner.value()
         if isinstance(value, dict) and value and all(name.isdigit() for name in value):
-            self._store(key, iter(value.values()))
+            self._database(key, iter(value.values()))
 
     def rows(self) -> Iterator[Row]:
         """The rows, once every member is in."""
@@ -114,7 +114,7 @@ class _Document:
                 f"{self._path}: neither a list of rows, nor columns, nor pictures with captions"
             )
 
-    def _store(self, key: str, values: Iterator[Any]) -> None:
+    def _database(self, key: str, values: Iterator[Any]) -> None:
         kinds = {"list": 0, "column": 0}
 
         def cells() -> Iterator[tuple[str, int, str, str]]:

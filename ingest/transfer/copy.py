@@ -22,8 +22,8 @@ from twinlens.ingest.report import Progress
 from twinlens.ingest.transfer.diff import FIELDS, KEYS, ORDER, clear, compare
 from twinlens.ingest.writer import Writer
 from twinlens.search.errors import ModelMismatchError, StoreError, UnsupportedError, UsageError
-from twinlens.search.milvus.collection import Corpus
-from twinlens.search.milvus.database import Store, check_name
+from twinlens.search.milvus.collection import Collection
+from twinlens.search.milvus.database import Database, check_name
 from twinlens.search.milvus.expressions import quote
 from twinlens.search.milvus.layout import Layout, LayoutOptions
 from twinlens.search.query.request import MAX_LIMIT
@@ -66,8 +66,8 @@ class CopyReport:
 
 
 def copy(
-    source: Store,
-    target: Store,
+    source: Database,
+    target: Database,
     name: str,
     to: str = "",
     *,
@@ -103,7 +103,7 @@ def copy(
         raise UsageError(f"a sample has from 0 to {MAX_LIMIT} rows, not {sample}")
     if (source.uri, name) == (target.uri, to):
         raise UsageError(f"{name} in {source.uri} would be copied onto itself: name another")
-    old = source.corpus(name)
+    old = source.collection(name)
     new = _target(old, target, to, layout)
     shown = progress(_rows(old)) if progress is not None else None
     new.load()
@@ -123,7 +123,7 @@ def copy(
     if not new.generation.complete:
         new.mark(complete=True)
     new.settle()
-    if not target.exists(to) or target.corpus(to).generation.number != new.generation.number:
+    if not target.exists(to) or target.collection(to).generation.number != new.generation.number:
         target.switch(to, new.generation.number)
     for generation in target.generations(to):
         if not generation.complete:  # begun with another layout, and given up
@@ -139,7 +139,7 @@ def copy(
     )
 
 
-def _target(old: Corpus, target: Store, to: str, options: LayoutOptions) -> Corpus:
+def _target(old: Collection, target: Database, to: str, options: LayoutOptions) -> Collection:
     """The generation to write to: what is served under the name, else one that is begun."""
     model = old.fingerprint
     asked = replace(Layout().changed(**options), tenants=old.generation.layout.tenants)
@@ -150,7 +150,7 @@ def _target(old: Corpus, target: Store, to: str, options: LayoutOptions) -> Corp
                 f"what is to be copied those of {model.label}: name another with --to"
             )
     if target.exists(to):
-        there = target.corpus(to)
+        there = target.collection(to)
         layout = there.generation.layout
         if layout.tenants != asked.tenants:
             raise UsageError(f"of {old.name} and {to} one is divided among tenants: name another")
@@ -169,13 +169,13 @@ def _target(old: Corpus, target: Store, to: str, options: LayoutOptions) -> Corp
 class _Copy:
     """Makes one corpus hold what another holds."""
 
-    def __init__(self, old: Corpus, new: Corpus, progress: Progress | None) -> None:
+    def __init__(self, old: Collection, new: Collection, progress: Progress | None) -> None:
         self._old = old
         self._new = new
         self._progress = progress
         self.written = 0
         #: Each tenant's corpora, or the only ones.
-        self.parts: list[tuple[Corpus, Corpus]] = []
+        self.parts: list[tuple[Collection, Collection]] = []
         #: Rows of the copy when a round ended, and what is not the same in number.
         self.held: Counter[Kind] = Counter()
         self.differing: list[str] = []
@@ -214,7 +214,7 @@ class _Copy:
             if beside.tenant not in known:
                 beside.clear()
 
-    def _fill(self, part: Corpus, beside: Corpus, kind: Kind, again: bool) -> None:
+    def _fill(self, part: Collection, beside: Collection, kind: Kind, again: bool) -> None:
         """Write what is missing, or other than it was; a thread reads on meanwhile."""
         empty = not again and beside.count(kind) == 0
         fields = FIELDS[kind] if kind == "files" else [*FIELDS[kind], "vector"]
@@ -252,11 +252,11 @@ class _Chunk:
     tried: bool = False
 
 
-def _rows(corpus: Corpus) -> int:
-    return sum(part.count(kind) for part in corpus.parts() for kind in ORDER)
+def _rows(collection: Collection) -> int:
+    return sum(part.count(kind) for part in collection.parts() for kind in ORDER)
 
 
-def _compare(part: Corpus, beside: Corpus, kind: Target, sample: int) -> int:
+def _compare(part: Collection, beside: Collection, kind: Target, sample: int) -> int:
     """Compare rows drawn at random; how many.
 
     Raises:
@@ -280,17 +280,17 @@ def _compare(part: Corpus, beside: Corpus, kind: Target, sample: int) -> int:
     return len(rows)
 
 
-def _drawn(corpus: Corpus, kind: Target, sample: int) -> list[Row]:
+def _drawn(collection: Collection, kind: Target, sample: int) -> list[Row]:
     """About so many rows: ids are hashes, so those in a stretch of them are drawn at random."""
     if sample < 1:
         return []
     fields = [*FIELDS[kind], "vector"]
-    count = corpus.count(kind)
+    count = collection.count(kind)
     if count <= sample:
-        return corpus.where(kind, f'{KEYS[kind]} != ""', fields, max(1, sample))
+        return collection.where(kind, f'{KEYS[kind]} != ""', fields, max(1, sample))
     whole = 16**8
     width = min(whole, int(1.1 * sample / count * whole) + 1)
     start = random.randrange(whole - width + 1)  # noqa: S311 - nothing is kept secret by it
     since = f"id >= {quote(f'{start:08x}')}"
     until = f"id < {quote(f'{start + width:08x}'[:ID_LENGTH])}" if start + width < whole else since
-    return corpus.where(kind, f"{since} and {until}", fields, sample)
+    return collection.where(kind, f"{since} and {until}", fields, sample)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
-from twinlens.search.milvus.collection import Corpus
+from twinlens.search.milvus.collection import Collection
 from twinlens.search.records import FILE_FIELDS, IMAGE_FIELDS, TEXT_FIELDS, Kind, Row
 
 #: Everything that is kept of a row, beside its vector.
@@ -20,7 +20,7 @@ ORDER: tuple[Kind, ...] = ("images", "texts", "files")
 BATCH = 2_000
 
 
-def compare(other: Corpus, kind: Kind, rows: Sequence[Row]) -> tuple[list[Row], list[Row]]:
+def compare(other: Collection, kind: Kind, rows: Sequence[Row]) -> tuple[list[Row], list[Row]]:
     """Of these rows, those that another corpus does not hold, and those that it holds otherwise.
 
     Vectors are not looked at: ids say what they are of.
@@ -37,7 +37,7 @@ def compare(other: Corpus, kind: Kind, rows: Sequence[Row]) -> tuple[list[Row], 
     return missing, changed
 
 
-def clear(source: Corpus, other: Corpus, kind: Kind) -> int:
+def clear(source: Collection, other: Collection, kind: Kind) -> int:
     """Delete what the source does not hold, or not any more; how many rows that were."""
     key, deleted = KEYS[kind], 0
     for rows in other.scan(kind, [key], batch=BATCH):

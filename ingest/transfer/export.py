@@ -39,7 +39,7 @@ from twinlens.ingest.sources.export_manifest import (
     verify,
 )
 from twinlens.search.errors import SourceError, UsageError
-from twinlens.search.milvus.collection import Corpus
+from twinlens.search.milvus.collection import Collection
 from twinlens.search.models.encoder import Rows
 from twinlens.search.records import (
     FILE_FIELDS,
@@ -98,7 +98,9 @@ class Exchanged:
         return cls(folder, *map(manifest.count, KINDS))
 
 
-def export_corpus(corpus: Corpus, folder: Path, shard_rows: int = SHARD_ROWS) -> Exchanged:
+def export_collection(
+    collection: Collection, folder: Path, shard_rows: int = SHARD_ROWS
+) -> Exchanged:
     """Write a corpus to a folder that does not exist yet, or is empty.
 
     It appears there when it is complete, not before. Memory is bounded by a shard.
@@ -115,9 +117,9 @@ def export_corpus(corpus: Corpus, folder: Path, shard_rows: int = SHARD_ROWS) ->
         for name in (*TABLES.values(), *MATRICES.values()):
             (partial / name).mkdir(parents=True, exist_ok=True)
         # The ledger first: what it names is stored before it, whoever else is writing meanwhile.
-        shards = [shard for kind in reversed(KINDS) for shard in _export(corpus, kind, partial,
+        shards = [shard for kind in reversed(KINDS) for shard in _export(collection, kind, partial,
                   shard_rows)]  # fmt: skip
-        manifest = Manifest(corpus.name, corpus.fingerprint, tuple(shards))
+        manifest = Manifest(collection.name, collection.fingerprint, tuple(shards))
         manifest.write(partial)
         if folder.exists():
             folder.rmdir()
@@ -129,7 +131,7 @@ def export_corpus(corpus: Corpus, folder: Path, shard_rows: int = SHARD_ROWS) ->
     return Exchanged.of(folder, manifest)
 
 
-def import_corpus(corpus: Corpus, folder: Path, manifest: Manifest) -> Exchanged:
+def import_collection(collection: Collection, folder: Path, manifest: Manifest) -> Exchanged:
     """Write every row of an export into a corpus; rows of the same key are replaced.
 
     Where an import breaks off, run it again. Pictures that were stored before end up with the
@@ -139,7 +141,7 @@ def import_corpus(corpus: Corpus, folder: Path, manifest: Manifest) -> Exchanged
         SourceError: a file is damaged. Shards before it have been written.
         StoreError: the corpus is being reindexed, and may have missed some of it; import it again.
     """
-    looks = corpus.count("images") > 0
+    looks = collection.count("images") > 0
     # On disk: there may be as many as the export has pictures.
     with TemporaryFile("w+", encoding="ascii") as known:
         # The ledger last: what it names is stored by then.
@@ -151,23 +153,23 @@ def import_corpus(corpus: Corpus, folder: Path, manifest: Manifest) -> Exchanged
                 for rows in _import(shard, folder, manifest.fingerprint.dim):
                     if looks and kind == "images":
                         ids = [row["id"] for row in rows]
-                        stored = corpus.get("images", ids, ["id"])
+                        stored = collection.get("images", ids, ["id"])
                         known.writelines(f"{row['id']}\n" for row in stored)
-                    corpus.upsert(kind, rows)
+                    collection.upsert(kind, rows)
         known.seek(0)
         while both := [line.strip() for line in islice(known, BATCH)]:
-            reconcile(corpus, both)
-    corpus.check_open()
-    corpus.settle()
+            reconcile(collection, both)
+    collection.check_open()
+    collection.settle()
     return Exchanged.of(folder, manifest)
 
 
-def _export(corpus: Corpus, kind: Kind, folder: Path, shard_rows: int) -> Iterator[Shard]:
-    types = corpus.fields(kind) if kind != "files" else {}
+def _export(collection: Collection, kind: Kind, folder: Path, shard_rows: int) -> Iterator[Shard]:
+    types = collection.fields(kind) if kind != "files" else {}
     more = {name: found for name, found in types.items() if name not in _COLUMNS[kind]}
     dynamic = {name: _TYPES[found] for name, found in more.items() if found in _TYPES}
     fields = [*_COLUMNS[kind], *([] if kind == "files" else ["vector", "$meta"])]
-    batches = corpus.scan(kind, fields, batch=min(PAGE, shard_rows))
+    batches = collection.scan(kind, fields, batch=min(PAGE, shard_rows))
     for number, parts in enumerate(_shards(batches, shard_rows)):
         yield _export_shard(kind, number, parts, dynamic, folder)
 

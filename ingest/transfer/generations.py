@@ -1,4 +1,4 @@
-"""The generations of an opened collection: one built, an earlier one served, old ones gone."""
+"""The generations of an session collection: one built, an earlier one served, old ones gone."""
 
 from __future__ import annotations
 
@@ -12,11 +12,11 @@ from twinlens.search.milvus import indexes as ann
 from twinlens.search.milvus.generations import Generation
 from twinlens.search.milvus.layout import LayoutOptions
 from twinlens.search.models.encoder import Encoder
-from twinlens.search.query.session import Opened
+from twinlens.search.query.session import Session
 
 
 def reindex(
-    opened: Opened,
+    session: Session,
     model: str | Encoder,
     *,
     memory: float,
@@ -25,23 +25,25 @@ def reindex(
     layout: LayoutOptions,
 ) -> ReindexReport:
     """What ``twinlens.Index.reindex`` does, with the same arguments."""
-    store, models = opened.store, opened.models
-    old = opened.served() or opened.existing()
+    database, models = session.database, session.models
+    old = session.served() or session.existing()
     if layout.get("index") == ann.AUTO and memory:
-        rows = sum(corpus.count(kind) for corpus in old.parts() for kind in ("images", "texts"))
-        kinds = store.capabilities.index_types
+        rows = sum(
+            collection.count(kind) for collection in old.parts() for kind in ("images", "texts")
+        )
+        kinds = database.capabilities.index_types
         layout["index"] = ann.recommend(kinds, rows, old.fingerprint.dim, memory * 2**30)
-    wanted = store.check_layout(old.generation.layout.changed(**layout))
+    wanted = database.check_layout(old.generation.layout.changed(**layout))
     encoder = models.open(model) if model else None
     fingerprint = encoder.fingerprint if encoder is not None else old.fingerprint
-    new = store.begin(opened.name, fingerprint, wanted)
+    new = database.begin(session.name, fingerprint, wanted)
     if new.generation.number == old.generation.number:
         if wanted.replicas != old.generation.layout.replicas:
-            store.replicate(opened.name, wanted.replicas)
-            opened.corpus = store.corpus(opened.name)
+            database.replicate(session.name, wanted.replicas)
+            session.collection = database.collection(session.name)
         return ReindexReport(new.generation.number, switched=True)
     report = fill(
-        store,
+        database,
         old,
         new,
         (lambda: encoder) if encoder is not None else partial(models.load, old.fingerprint),
@@ -52,35 +54,35 @@ def reindex(
         if not isinstance(model, str):
             models.bring(encoder)
         models.follow(encoder)
-    opened.served()
+    session.served()
     return report
 
 
-def rollback(opened: Opened) -> Generation:
+def rollback(session: Session) -> Generation:
     """Serve the generation before again.
 
     Raises:
         UsageError: there is none any more.
     """
-    store, name = opened.store, opened.name
-    served = store.corpus(name).generation.number
-    earlier = [one.number for one in store.generations(name) if one.complete]
+    database, name = session.database, session.name
+    served = database.collection(name).generation.number
+    earlier = [one.number for one in database.generations(name) if one.complete]
     earlier = [number for number in earlier if number < served]
     if not earlier:
         raise UsageError(f"the collection {name!r} has no earlier generation")
-    corpus = store.switch(name, earlier[-1])
-    opened.models.follow()
-    opened.served()
-    return corpus.generation
+    collection = database.switch(name, earlier[-1])
+    session.models.follow()
+    session.served()
+    return collection.generation
 
 
-def drop_old(opened: Opened) -> list[int]:
+def drop_old(session: Session) -> list[int]:
     """Delete every generation that is not served; their numbers."""
-    store, name = opened.store, opened.name
-    served = store.corpus(name)
-    old = [one.number for one in store.generations(name) if not one.served]
+    database, name = session.database, session.name
+    served = database.collection(name)
+    old = [one.number for one in database.generations(name) if not one.served]
     for number in old:
-        store.drop_generation(name, number)
+        database.drop_generation(name, number)
     if served.generation.frozen:
         served.mark(frozen=False)
     return old

@@ -26,8 +26,8 @@ from twinlens.ingest.stages import TEXT_BATCH
 from twinlens.ingest.transfer.diff import FIELDS, ORDER, clear, compare
 from twinlens.search.errors import ImageError, TwinlensError, reason_of
 from twinlens.search.images.fetch import Fetcher
-from twinlens.search.milvus.collection import Corpus
-from twinlens.search.milvus.database import Store
+from twinlens.search.milvus.collection import Collection
+from twinlens.search.milvus.database import Database
 from twinlens.search.milvus.expressions import quote
 from twinlens.search.models.encoder import Encoder, Pixels, Rows
 from twinlens.search.records import Kind, Row, image_id
@@ -62,9 +62,9 @@ class ReindexReport:
 
 
 def reindex(
-    store: Store,
-    old: Corpus,
-    new: Corpus,
+    database: Database,
+    old: Collection,
+    new: Collection,
     encoder: Callable[[], Encoder],
     *,
     drop_unreadable: bool = False,
@@ -75,7 +75,7 @@ def reindex(
     Args:
         store: where both are.
         old: what is served; it goes on answering, and taking rows, almost to the end.
-        new: what ``Store.begin`` made; it may hold rows already.
+        new: what ``Database.begin`` made; it may hold rows already.
         encoder: called where the model is another one.
         drop_unreadable: serve the new one without the pictures that cannot be read again.
         progress: told of every row.
@@ -106,7 +106,7 @@ def reindex(
                 go_round(last=True)
                 new.mark(complete=True)
                 new.settle()
-                store.switch(old.name, new.generation.number)
+                database.switch(old.name, new.generation.number)
             except BaseException:
                 with suppress(TwinlensError):
                     old.mark(frozen=False)
@@ -128,8 +128,8 @@ class _Copy:
 
     def __init__(
         self,
-        old: Corpus,
-        new: Corpus,
+        old: Collection,
+        new: Collection,
         encoder: Callable[[], Encoder],
         pool: ThreadPoolExecutor,
         progress: Progress | None,
@@ -180,7 +180,7 @@ class _Copy:
         """Whether it belongs to a picture that cannot be read again."""
         return row["id" if kind == "images" else "image_id"] in self.failed
 
-    def _copy_vectors(self, kind: Kind, rows: Sequence[Row], source: Corpus) -> None:
+    def _copy_vectors(self, kind: Kind, rows: Sequence[Row], source: Collection) -> None:
         found = source.get(kind, [row["id"] for row in rows], ["id", "vector"])
         vectors = {row["id"]: np.asarray(row["vector"], dtype=np.float32) for row in found}
         self._new.upsert(

@@ -17,7 +17,7 @@ import numpy.typing as npt
 
 from twinlens.search.errors import ImageError, UsageError, reason_of
 from twinlens.search.images.decode import decode
-from twinlens.search.milvus.collection import Corpus
+from twinlens.search.milvus.collection import Collection
 from twinlens.search.models.encoder import Encoder, Pixels, Rows
 from twinlens.search.query.calibration import logistic
 
@@ -132,10 +132,10 @@ def distinct(labels: Sequence[str]) -> list[str]:
 
 
 def classify_stored(
-    classifier: Classifier, corpus: Corpus, *, top: int = TOP, expression: str = ""
+    classifier: Classifier, collection: Collection, *, top: int = TOP, expression: str = ""
 ) -> Iterator[Classified]:
     """Every stored picture that satisfies a Milvus expression; memory is bounded."""
-    for rows in corpus.scan("images", ["path", "vector"], expression, batch=1_000):
+    for rows in collection.scan("images", ["path", "vector"], expression, batch=1_000):
         vectors = np.array([row["vector"] for row in rows], dtype=np.float32)
         for row, guesses in zip(rows, classifier.guess(vectors, top), strict=True):
             yield Classified(row["path"], guesses)

@@ -11,7 +11,7 @@ import numpy as np
 import numpy.typing as npt
 
 from twinlens.search.errors import UsageError
-from twinlens.search.milvus.collection import Corpus
+from twinlens.search.milvus.collection import Collection
 from twinlens.search.milvus.expressions import quote
 from twinlens.search.models.encoder import Rows
 from twinlens.search.options import is_number
@@ -64,7 +64,9 @@ class Group:
         return {"files": self.files, "pictures": copies}
 
 
-def duplicates(corpus: Corpus, threshold: float = THRESHOLD, expression: str = "") -> list[Group]:
+def duplicates(
+    collection: Collection, threshold: float = THRESHOLD, expression: str = ""
+) -> list[Group]:
     """Groups of nearly the same pictures, those of the most files first.
 
     Every cosine is computed, whatever the backend, so nothing is missed; vectors pass through a
@@ -81,11 +83,11 @@ def duplicates(corpus: Corpus, threshold: float = THRESHOLD, expression: str = "
     """
     if not is_number(threshold) or not 0 < threshold <= 1:
         raise UsageError(f"the threshold is above 0 and at most 1, not {threshold!r}")
-    dim = corpus.fingerprint.dim
+    dim = collection.fingerprint.dim
     with tempfile.TemporaryFile() as file:
         ids: list[str] = []
         several: set[str] = set()
-        for rows in corpus.scan("images", ["id", "paths", "vector"], expression):
+        for rows in collection.scan("images", ["id", "paths", "vector"], expression):
             ids += [row["id"] for row in rows]
             several |= {row["id"] for row in rows if len(row["paths"]) > 1}
             file.write(np.array([row["vector"] for row in rows], dtype=np.float32).tobytes())
@@ -101,7 +103,7 @@ def duplicates(corpus: Corpus, threshold: float = THRESHOLD, expression: str = "
         groups = [
             Group(copies)
             for start in range(0, len(members), _BATCH)
-            for copies in _described(corpus, ids, members[start : start + _BATCH], vectors)
+            for copies in _described(collection, ids, members[start : start + _BATCH], vectors)
         ]
         del vectors  # the map must go before the file
     return sorted(groups, key=lambda group: (-group.files, group.copies[0].path))
@@ -147,12 +149,12 @@ def _roots(parent: Numbers, rows: Numbers) -> Numbers:
 
 
 def _described(
-    corpus: Corpus, ids: Sequence[str], members: Sequence[Numbers], vectors: Rows
+    collection: Collection, ids: Sequence[str], members: Sequence[Numbers], vectors: Rows
 ) -> Iterator[tuple[Copy, ...]]:
     """Each group's pictures, the largest first."""
     wanted = [ids[number] for numbers in members for number in numbers]
-    rows = {row["id"]: row for row in corpus.get("images", wanted, _FIELDS)}
-    paths = _paths(corpus, wanted)
+    rows = {row["id"]: row for row in collection.get("images", wanted, _FIELDS)}
+    paths = _paths(collection, wanted)
     for numbers in members:
         ordered = sorted(
             (number for number in numbers if ids[number] in rows),
@@ -176,13 +178,13 @@ def _copy(row: Row, paths: dict[str, list[str]], similarity: float) -> Copy:
     )
 
 
-def _paths(corpus: Corpus, ids: Sequence[str]) -> dict[str, list[str]]:
+def _paths(collection: Collection, ids: Sequence[str]) -> dict[str, list[str]]:
     """All paths of pictures; their own rows carry only the first."""
     found: dict[str, list[str]] = {}
     for start in range(0, len(ids), _BATCH):
         quoted = ", ".join(map(quote, ids[start : start + _BATCH]))
         wanted = f'status == "ok" and image_id in [{quoted}]'
-        for rows in corpus.scan("files", ["path", "image_id"], wanted):
+        for rows in collection.scan("files", ["path", "image_id"], wanted):
             for row in rows:
                 found.setdefault(row["image_id"], []).append(row["path"])
     return found

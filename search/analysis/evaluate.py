@@ -22,7 +22,7 @@ import numpy.typing as npt
 
 from twinlens.search.analysis.metrics import KS, TIE, Estimate, Numbers, bootstrap, nearest, ranks
 from twinlens.search.errors import UsageError
-from twinlens.search.milvus.collection import Corpus
+from twinlens.search.milvus.collection import Collection
 from twinlens.search.models.encoder import Encoder, Rows
 from twinlens.search.records import ID_LENGTH, Target
 
@@ -122,7 +122,7 @@ class Evaluation:
 
 
 def evaluate(
-    corpus: Corpus,
+    collection: Collection,
     *,
     pairs: Iterable[Pair] | None = None,
     encoder: Encoder | None = None,
@@ -150,15 +150,15 @@ def evaluate(
     """
     if seed < 0 or max_queries < 0:
         raise UsageError("the seed and the number of queries are 0 or more")
-    asked = _Asked(corpus)
-    dim = corpus.fingerprint.dim
+    asked = _Asked(collection)
+    dim = collection.fingerprint.dim
     with tempfile.TemporaryDirectory() as folder:
         images = _Vectors(Path(folder) / "images", dim)
-        for rows in corpus.scan("images", ["id", "vector"]):
+        for rows in collection.scan("images", ["id", "vector"]):
             images.add([row["id"] for row in rows], [row["vector"] for row in rows])
         texts = _Vectors(Path(folder) / "texts", dim)
         if pairs is None:
-            for rows in corpus.scan("texts", ["image_id", "vector"]):
+            for rows in collection.scan("texts", ["image_id", "vector"]):
                 texts.add([row["image_id"] for row in rows], [row["vector"] for row in rows])
         else:
             if encoder is None:
@@ -177,12 +177,12 @@ def evaluate(
         with_captions = _some(np.unique(owner[paired]), max_queries, dice)
         image_rows, text_rows = images.rows(), texts.rows()
         ann_to_image = _ann(
-            corpus, "images", text_rows[_some(asking, ann_queries, dice)], image_rows
+            collection, "images", text_rows[_some(asking, ann_queries, dice)], image_rows
         )
         ann_to_text = float("nan")
         if pairs is None:
             some = _some(with_captions, ann_queries, dice)
-            ann_to_text = _ann(corpus, "texts", image_rows[some], text_rows)
+            ann_to_text = _ann(collection, "texts", image_rows[some], text_rows)
         to_image = _quality(
             "text→image",
             text_rows,
@@ -205,7 +205,7 @@ def evaluate(
             (draws, seed),
         )
         return Evaluation(
-            model=corpus.fingerprint.label,
+            model=collection.fingerprint.label,
             images=len(image_rows),
             texts=len(paired),
             unpaired=len(owner) - len(paired),
@@ -253,8 +253,8 @@ class _Vectors:
 class _Asked:
     """Captions to ask with: whose they are, and which pictures there are not."""
 
-    def __init__(self, corpus: Corpus) -> None:
-        self._corpus = corpus
+    def __init__(self, collection: Collection) -> None:
+        self._collection = collection
         self.missing: list[str] = []
         self.missing_count = 0
 
@@ -262,7 +262,9 @@ class _Asked:
         """The pictures' ids, "" for one that is not stored, and the words; never none of them."""
         source = iter(pairs)
         while batch := list(islice(source, _BATCH)):
-            known = self._corpus.get("files", [pair.path for pair in batch], ["path", "image_id"])
+            known = self._collection.get(
+                "files", [pair.path for pair in batch], ["path", "image_id"]
+            )
             ids = {row["path"]: row["image_id"] for row in known}
             found = []
             for pair in batch:
@@ -305,7 +307,7 @@ def _quality(
     )
 
 
-def _ann(corpus: Corpus, target: Target, queries: Rows, gallery: Rows) -> float:
+def _ann(collection: Collection, target: Target, queries: Rows, gallery: Rows) -> float:
     """The share of the exact nearest ``ANN_K`` that Milvus returns.
 
     A hit counts when it is as near as the last of the exact ones, whichever of equals it is
@@ -315,7 +317,7 @@ def _ann(corpus: Corpus, target: Target, queries: Rows, gallery: Rows) -> float:
     kept = 0
     for first in range(0, len(queries), 50):
         block = queries[first : first + 50]
-        answers = corpus.search(target, block, exact.shape[1], fields=["vector"])
+        answers = collection.search(target, block, exact.shape[1], fields=["vector"])
         for query, bar, hits in zip(block, exact[first : first + 50, -1], answers, strict=True):
             if hits:
                 vectors = np.array([row["vector"] for row, _ in hits], dtype=np.float32)

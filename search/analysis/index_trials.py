@@ -17,8 +17,8 @@ from twinlens.search.analysis.metrics import TIE, nearest
 from twinlens.search.errors import StoreError, UnsupportedError, UsageError
 from twinlens.search.milvus import indexes as ann
 from twinlens.search.milvus.batches import MAX_MESSAGE_BYTES
-from twinlens.search.milvus.collection import Corpus
-from twinlens.search.milvus.database import Store
+from twinlens.search.milvus.collection import Collection
+from twinlens.search.milvus.database import Database
 from twinlens.search.models.encoder import Rows
 
 if TYPE_CHECKING:
@@ -50,7 +50,7 @@ class IndexTrial:
 
 
 def compare_indexes(
-    store: Store, corpus: Corpus, index_types: Sequence[str] = (), queries: int = 200
+    database: Database, collection: Collection, index_types: Sequence[str] = (), queries: int = 200
 ) -> Iterator[IndexTrial]:
     """Copy a corpus' pictures into temporary collections, one for each index type, and ask them.
 
@@ -61,18 +61,18 @@ def compare_indexes(
         UsageError: there is no such index type, or an empty corpus.
         UnsupportedError: the server does not have it; Milvus Lite has one index only.
     """
-    if corpus.capabilities.lite:
+    if collection.capabilities.lite:
         raise UnsupportedError(
             "Milvus Lite searches every row whatever the index: compare indexes on a server"
         )
-    can = corpus.capabilities
+    can = collection.capabilities
     asked_for = [ann.resolve(one, can.index_types, can.label) for one in index_types or INDEX_TYPES]
-    dim = corpus.fingerprint.dim
-    asked = corpus.where("texts", 'id != ""', ["vector"], queries)
+    dim = collection.fingerprint.dim
+    asked = collection.where("texts", 'id != ""', ["vector"], queries)
     with tempfile.TemporaryDirectory() as folder:
         path, count = Path(folder) / "images", 0
         with path.open("wb") as file:
-            for rows in corpus.scan("images", ["vector"]):
+            for rows in collection.scan("images", ["vector"]):
                 block = np.array([row["vector"] for row in rows], dtype=np.float32)
                 file.write(block.tobytes())
                 count += len(block)
@@ -84,7 +84,7 @@ def compare_indexes(
             asking = np.asarray(vectors[:queries])
         _, exact = nearest(asking, vectors, ANN_K)
         for index_type in dict.fromkeys(asked_for):
-            yield _try(store.client, index_type, vectors, asking, exact[:, -1])
+            yield _try(database.client, index_type, vectors, asking, exact[:, -1])
 
 
 def _try(

@@ -13,7 +13,7 @@ import numpy as np
 import numpy.typing as npt
 
 from twinlens.search.errors import UsageError
-from twinlens.search.milvus.collection import Corpus
+from twinlens.search.milvus.collection import Collection
 from twinlens.search.models.encoder import Rows
 
 Points = npt.NDArray[np.float32]
@@ -61,7 +61,7 @@ class Projection:
         return self._place(np.asarray(vectors, dtype=np.float32))
 
 
-def project(corpus: Corpus, method: Method = "pca", limit: int = MAX_POINTS) -> Projection:
+def project(collection: Collection, method: Method = "pca", limit: int = MAX_POINTS) -> Projection:
     """Read every picture's embedding once, and draw the map of at most ``limit`` of them.
 
     Which ones, a hash of their ids decides: evenly, and the same ones each time. Memory holds two
@@ -72,10 +72,10 @@ def project(corpus: Corpus, method: Method = "pca", limit: int = MAX_POINTS) -> 
     """
     if method == "umap" and not has_umap():
         raise UsageError("UMAP needs an extra package: pip install 'twinlens[map]'")
-    dim = corpus.fingerprint.dim
+    dim = collection.fingerprint.dim
     sample = Sample(dim, limit)
     moments = Moments(dim)
-    for rows in corpus.scan("images", ["id", "vector"]):
+    for rows in collection.scan("images", ["id", "vector"]):
         vectors = np.array([row["vector"] for row in rows], dtype=np.float32).reshape(-1, dim)
         sample.add([row["id"] for row in rows], vectors)
         if method == "pca":

@@ -27,7 +27,7 @@ def compile_filter(
 
     Args:
         text: the filter.
-        fields: the fields there are, as ``Corpus.fields`` has them.
+        fields: the fields there are, as ``Collection.fields`` has them.
         can: what the backend can do; None for a current server.
 
     Raises:

@@ -1,4 +1,4 @@
-"""``Corpus``: the collections of one corpus, written, read and searched."""
+"""``Collection``: the collections of one corpus, written, read and searched."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ if TYPE_CHECKING:
 FUSED = 100
 
 
-class Corpus:
+class Collection:
     """The collections of one corpus: ``NAME_images``, ``NAME_texts``, the ledger ``NAME_files``.
 
     It stays with the generation that was served when it was opened, so that a query and the rows
@@ -77,7 +77,7 @@ class Corpus:
         """Whose rows these are; "" where there are no tenants, or none is named."""
         return self._scope.tenant
 
-    def of(self, tenant: str) -> Corpus:
+    def of(self, tenant: str) -> Collection:
         """The same corpus, for the rows of a tenant.
 
         Raises:
@@ -90,7 +90,7 @@ class Corpus:
                 "or use another collection"
             )
         reading = self._reading.get("consistency_level", "")
-        its = Corpus(
+        its = Collection(
             self._client,
             self.name,
             self.generation,
@@ -106,7 +106,7 @@ class Corpus:
         """Who ever wrote a row, sorted; [] of a corpus that has no tenants."""
         return self._known.tenants()
 
-    def parts(self) -> list[Corpus]:
+    def parts(self) -> list[Collection]:
         """A corpus for each tenant; this one itself where a tenant is named, or there are none."""
         if not self._scope.divided or self.tenant:
             return [self]

@@ -1,4 +1,4 @@
-"""``Store``: a Milvus database, and the corpora in it: made, opened, switched, dropped."""
+"""``Database``: a Milvus database, and the corpora in it: made, opened, switched, dropped."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from twinlens.search.errors import (
     UsageError,
 )
 from twinlens.search.milvus.capabilities import Capabilities
-from twinlens.search.milvus.collection import Corpus
+from twinlens.search.milvus.collection import Collection
 from twinlens.search.milvus.connection import Address, connect, disconnect, is_there
 from twinlens.search.milvus.errors import milvus_errors
 from twinlens.search.milvus.generations import KINDS, PHYSICAL, Generation, is_ours
@@ -34,7 +34,7 @@ _ALL_NODES = "__default_resource_group"
 _NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]{0,127}")
 
 
-class Store:
+class Database:
     """One Milvus database: a Milvus Lite file, or a server by its URI.
 
     Args:
@@ -65,7 +65,7 @@ class Store:
             self.close()
             raise
 
-    def __enter__(self) -> Store:
+    def __enter__(self) -> Database:
         return self
 
     def __exit__(self, *exc: object) -> None:
@@ -101,7 +101,7 @@ class Store:
         layout: Layout = Layout(),  # noqa: B008 - it is frozen
         *,
         tenant: str = "",
-    ) -> Corpus:
+    ) -> Collection:
         """Make the collections of a corpus, or complete them where an earlier try broke off.
 
         Args:
@@ -127,9 +127,9 @@ class Store:
                     "once more, or drop it"
                 )
             self._make(name, wanted, serve=True)
-        return self.corpus(name, tenant)
+        return self.collection(name, tenant)
 
-    def corpus(self, name: str, tenant: str = "") -> Corpus:
+    def collection(self, name: str, tenant: str = "") -> Collection:
         """Open a corpus, for a tenant where it has any.
 
         Raises:
@@ -148,8 +148,8 @@ class Store:
             for kind in KINDS:
                 # Where a switch broke off, the images' alias says what is served.
                 self._point(f"{name}_{kind}", served.physical(name, kind))
-        corpus = self._opened(name, served)
-        return corpus.of(tenant) if tenant else corpus
+        collection = self._opened(name, served)
+        return collection.of(tenant) if tenant else collection
 
     def generations(self, name: str) -> list[Generation]:
         """What there is of a corpus, the one that is served among them, by number."""
@@ -160,7 +160,7 @@ class Store:
             read = [Generation.read(m[0], self._properties(m[0]), served) for m in images]
         return sorted(read, key=lambda generation: generation.number)
 
-    def begin(self, name: str, fingerprint: Fingerprint, layout: Layout) -> Corpus:
+    def begin(self, name: str, fingerprint: Fingerprint, layout: Layout) -> Collection:
         """A generation, of a corpus that exists or will, which is not served yet.
 
         One that was begun before, or served before, is gone on with.
@@ -183,7 +183,7 @@ class Store:
         self._make(name, wanted, serve=False)
         return self._opened(name, wanted)
 
-    def switch(self, name: str, number: int) -> Corpus:
+    def switch(self, name: str, number: int) -> Collection:
         """Serve another generation, which must be complete; it takes rows again."""
         chosen = next((one for one in self.generations(name) if one.number == number), None)
         if chosen is None or not chosen.complete:
@@ -192,7 +192,7 @@ class Store:
         with milvus_errors(f"serve generation {number} of {name}"):
             for kind in KINDS:
                 self._point(f"{name}_{kind}", chosen.physical(name, kind))
-        return self.corpus(name)
+        return self.collection(name)
 
     def drop_generation(self, name: str, number: int) -> None:
         """Delete a generation that is not served."""
@@ -226,7 +226,7 @@ class Store:
         Raises:
             UnsupportedError: see ``check_layout``.
         """
-        served = self.corpus(name).generation
+        served = self.collection(name).generation
         layout = self.check_layout(replace(served.layout, replicas=replicas))
         with milvus_errors(f"hold {replicas} replicas"):
             for kind in KINDS:
@@ -235,9 +235,9 @@ class Store:
                 self._client.alter_collection_properties(physical, layout.properties())
                 self._client.load_collection(physical, replica_number=replicas)
 
-    def _opened(self, name: str, generation: Generation) -> Corpus:
+    def _opened(self, name: str, generation: Generation) -> Collection:
         reading = self._address.consistency.title()
-        return Corpus(self._client, name, generation, self.capabilities, consistency=reading)
+        return Collection(self._client, name, generation, self.capabilities, consistency=reading)
 
     def _plan(self, number: int, fingerprint: Fingerprint, layout: Layout) -> Generation:
         token = secrets.token_hex(8)

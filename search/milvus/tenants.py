@@ -42,12 +42,12 @@ class Scope:
     """Whose rows a corpus reads and writes.
 
     Attributes:
-        corpus: its name, for people.
+        collection: its name, for people.
         divided: whether it is divided among tenants at all.
         tenant: the one whose rows are meant; "" for none, who has no rows.
     """
 
-    corpus: str
+    collection: str
     divided: bool = False
     tenant: str = ""
 
@@ -122,7 +122,7 @@ class Scope:
         """
         if not self.tenant:
             raise UsageError(
-                f"the collection {self.corpus!r} is divided among tenants: say whose rows are "
+                f"the collection {self.collection!r} is divided among tenants: say whose rows are "
                 "meant, with a tenant"
             )
         return self.tenant

@@ -25,7 +25,7 @@ from typing import Literal
 import numpy as np
 import numpy.typing as npt
 
-from twinlens.search.milvus.collection import Corpus
+from twinlens.search.milvus.collection import Collection
 from twinlens.search.models.encoder import Encoder, Rows
 from twinlens.search.records import ID_LENGTH, Target
 
@@ -239,8 +239,8 @@ class Calibrations:
         encoder: encodes the everyday sentences where the corpus has too few texts.
     """
 
-    def __init__(self, corpus: Corpus, encoder: Callable[[], Encoder]) -> None:
-        self._corpus = corpus
+    def __init__(self, collection: Collection, encoder: Callable[[], Encoder]) -> None:
+        self._collection = collection
         self._encoder = encoder
         self._samples: dict[Target, _Sample] = {}
         self._made: dict[tuple[Asker, Target], tuple[_Sample, _Sample, Calibration]] = {}
@@ -292,11 +292,11 @@ class Calibrations:
         held = self._samples.get(kind)
         if held is not None and now - held.taken < FRESH:
             return held
-        count = self._corpus.count(kind)
+        count = self._collection.count(kind)
         if held is not None and held.count / GROWN <= count <= held.count * GROWN:
             held.taken = now
             return held
-        sample = self._samples[kind] = draw(self._corpus, kind, count)
+        sample = self._samples[kind] = draw(self._collection, kind, count)
         return sample
 
 
@@ -310,7 +310,7 @@ class _Sample:
     taken: float
 
 
-def draw(corpus: Corpus, kind: Target, count: int) -> _Sample:
+def draw(collection: Collection, kind: Target, count: int) -> _Sample:
     """About ``SAMPLE`` rows of ``count``, at random: ids are hashes, so the smallest will do."""
     expression = 'id != ""'
     if count > SAMPLE:
@@ -318,8 +318,8 @@ def draw(corpus: Corpus, kind: Target, count: int) -> _Sample:
         bound = min(int(1.1 * SAMPLE / count * 16**8), 16**8 - 1)
         expression = f'id < "{bound:08x}"'
     owner = "id" if kind == "images" else "image_id"
-    found = corpus.where(kind, expression, [owner, "vector"], SAMPLE)
-    dim = corpus.fingerprint.dim
+    found = collection.where(kind, expression, [owner, "vector"], SAMPLE)
+    dim = collection.fingerprint.dim
     return _Sample(
         np.array([row["vector"] for row in found], dtype=np.float32).reshape(-1, dim),
         np.array([row[owner] for row in found], dtype=f"S{ID_LENGTH}"),

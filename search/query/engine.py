@@ -16,7 +16,7 @@ import numpy as np
 
 from twinlens.search.errors import TwinlensError, UsageError
 from twinlens.search.filters import compile_filter
-from twinlens.search.milvus.collection import Corpus
+from twinlens.search.milvus.collection import Collection
 from twinlens.search.milvus.expressions import quote
 from twinlens.search.models.encoder import Encoder, Rows
 from twinlens.search.query.calibration import Asker, Calibrations
@@ -82,10 +82,10 @@ class SearchEngine:
         encoder: called when a query first needs the model, so that opening costs nothing.
     """
 
-    def __init__(self, corpus: Corpus, encoder: Callable[[], Encoder]) -> None:
-        self.corpus = corpus
+    def __init__(self, collection: Collection, encoder: Callable[[], Encoder]) -> None:
+        self.collection = collection
         self._encoder = encoder
-        self._calibrations = Calibrations(corpus, encoder)
+        self._calibrations = Calibrations(collection, encoder)
         self._cache = EmbeddingCache()
 
     def search(self, query: object = None, **options: Unpack[SearchOptions]) -> Hits:
@@ -128,7 +128,7 @@ class SearchEngine:
         """
         expression = self._expression(request.target, request.where)
         if request.cursor:
-            page = Page.decode(request.cursor, self.corpus.fingerprint.dim)
+            page = Page.decode(request.cursor, self.collection.fingerprint.dim)
             if page.search != _searched(request):
                 raise UsageError(
                     "the cursor belongs to another search: target, where and collapse must be as "
@@ -137,9 +137,9 @@ class SearchEngine:
             return Prepared(request, expression, excluded=tuple(page.excluded), page=page)
         parts = [signed(part) for part in request.parts]
         names = {part.id for part, _ in parts if isinstance(part, Id)}
-        stored = find_stored(self.corpus, names) if names else {}
+        stored = find_stored(self.collection, names) if names else {}
         rows = {name: one.row for name, one in stored.items()}
-        dim = self.corpus.fingerprint.dim
+        dim = self.collection.fingerprint.dim
         return Prepared(
             request,
             expression,
@@ -157,7 +157,7 @@ class SearchEngine:
         rows = embed(
             [material for one in prepared for material in one.materials],
             self._encoder,
-            self.corpus.fingerprint.dim,
+            self.collection.fingerprint.dim,
             self._cache,
         )
         asked: list[Asked | TwinlensError] = []
@@ -233,7 +233,7 @@ class SearchEngine:
         request, prepared = asked[0].request, asked[0].prepared
         expression = _without(prepared.expression, prepared.excluded)
         if request.mode == "dense":
-            return self.corpus.search(
+            return self.collection.search(
                 request.target,
                 np.stack([one.row for one in asked]),
                 limit,
@@ -242,7 +242,7 @@ class SearchEngine:
                 expression=expression,
             )
         (one,) = asked
-        rows = self.corpus.search_words(
+        rows = self.collection.search_words(
             request.target,
             words_of(request.parts),
             limit,
@@ -260,7 +260,7 @@ class SearchEngine:
         collapse = request.collapse
         before = np.empty((0, len(asked.row)), dtype=np.float32)
         if collapse is not None and page is not None and page.shown:
-            rows = self.corpus.get(request.target, list(page.shown), ["vector"])
+            rows = self.collection.get(request.target, list(page.shown), ["vector"])
             if rows:
                 before = np.array([row["vector"] for row in rows], dtype=np.float32)
         most = MAX_LIMIT if collapse is None else MAX_FOLDED
@@ -277,7 +277,7 @@ class SearchEngine:
 
     def _shown(self, kind: Target, walk: Walk) -> list[tuple[Row, float, int]]:
         """The hits of a walk, with all that is known of them."""
-        rows = {row["id"]: row for row in self.corpus.get(kind, walk.ids, _fields(kind))}
+        rows = {row["id"]: row for row in self.collection.get(kind, walk.ids, _fields(kind))}
         return [
             (rows[key], score, folded)
             for key, score, folded in zip(walk.ids, walk.scores, walk.duplicates, strict=True)
@@ -321,7 +321,7 @@ class SearchEngine:
         """A filter as Milvus takes it; costs nothing where there is none."""
         if not where.strip():
             return ""
-        return compile_filter(where, self.corpus.fields(kind), self.corpus.capabilities)
+        return compile_filter(where, self.collection.fields(kind), self.collection.capabilities)
 
 
 def _cursor(walk: Walk, asked: Asked) -> str:

@@ -8,7 +8,7 @@ from types import MappingProxyType
 from typing import Any
 
 from twinlens.search.errors import UsageError
-from twinlens.search.milvus.collection import Corpus
+from twinlens.search.milvus.collection import Collection
 from twinlens.search.milvus.expressions import quote
 from twinlens.search.query.hits import hit_of
 from twinlens.search.query.stored import find_stored
@@ -44,15 +44,15 @@ class Item:
     texts: tuple[tuple[str, str], ...] = ()
 
 
-def find_item(corpus: Corpus, name: str) -> Item:
+def find_item(collection: Collection, name: str) -> Item:
     """What is stored under an id, or as the picture of a path.
 
     Raises:
         UsageError: nothing is.
     """
-    found = find_stored(corpus, [name])[name]
+    found = find_stored(collection, [name])[name]
     fields = [*(IMAGE_FIELDS if found.kind == "images" else TEXT_FIELDS), "$meta"]
-    rows = corpus.get(found.kind, [found.id], fields)
+    rows = collection.get(found.kind, [found.id], fields)
     if not rows:  # deleted meanwhile
         raise UsageError(f"nothing stored has the id or the path {name!r}")
     row = rows[0]
@@ -60,7 +60,7 @@ def find_item(corpus: Corpus, name: str) -> Item:
     texts: list[tuple[str, str]] = []
     if found.kind == "images":
         of_it = f"image_id == {quote(found.id)}"
-        described = corpus.where("texts", of_it, ["id", "text"], MAX_SHOWN)
+        described = collection.where("texts", of_it, ["id", "text"], MAX_SHOWN)
         texts = sorted((one["id"], one["text"]) for one in described)
     return Item(
         target=found.kind,

@@ -1,4 +1,4 @@
-"""``Opened``: one collection as it is held open, whatever others do to it meanwhile."""
+"""``Session``: one collection as it is held open, whatever others do to it meanwhile."""
 
 from __future__ import annotations
 
@@ -8,8 +8,8 @@ from functools import partial
 from typing import TypeVar
 
 from twinlens.search.errors import ModelMismatchError, StoreError
-from twinlens.search.milvus.collection import Corpus
-from twinlens.search.milvus.database import Store
+from twinlens.search.milvus.collection import Collection
+from twinlens.search.milvus.database import Database
 from twinlens.search.milvus.layout import Layout
 from twinlens.search.models.catalogue import Fingerprint
 from twinlens.search.models.encoder import Encoder
@@ -21,7 +21,7 @@ T = TypeVar("T")
 FRESH = 2.0
 
 
-class Opened:
+class Session:
     """A collection's corpus, its models, and the engine that asks it.
 
     Reading stays with the generation that was served when it was opened, as long as that is there;
@@ -37,48 +37,48 @@ class Opened:
         corpus: what is held; ``None`` where there was nothing yet.
     """
 
-    def __init__(self, store: Store, name: str, models: Models, tenant: str = "") -> None:
-        self.store = store
+    def __init__(self, database: Database, name: str, models: Models, tenant: str = "") -> None:
+        self.database = database
         self.name = name
         self.models = models
         self.tenant = tenant
-        self.corpus: Corpus | None = None
+        self.collection: Collection | None = None
         self._engine: SearchEngine | None = None
         #: When what is held was last seen.
         self._seen = 0.0
         self.served()
 
-    def existing(self) -> Corpus:
+    def existing(self) -> Collection:
         """What is held; where that is not there any more, what is served in its place.
 
         Raises:
             CollectionNotFoundError: there is no such collection.
             ModelMismatchError: it was made again, with another model than the one asked for.
         """
-        corpus = self.corpus
-        if corpus is None or not corpus.is_there():
-            corpus = self._take(self.store.corpus(self.name, self.tenant))
+        collection = self.collection
+        if collection is None or not collection.is_there():
+            collection = self._take(self.database.collection(self.name, self.tenant))
         self._seen = time.monotonic()
-        return corpus
+        return collection
 
-    def served(self) -> Corpus | None:
+    def served(self) -> Collection | None:
         """What is served now, which is held from now on; ``None`` where there is nothing."""
-        if not self.store.exists(self.name):
-            self.corpus = None
+        if not self.database.exists(self.name):
+            self.collection = None
             return None
-        served = self.store.corpus(self.name, self.tenant)
-        held = self.corpus
+        served = self.database.collection(self.name, self.tenant)
+        held = self.collection
         if held is not None and held.generation.identity == served.generation.identity:
             return held
         return self._take(served)
 
-    def create(self, fingerprint: Fingerprint, layout: Layout = Layout()) -> Corpus:  # noqa: B008
+    def create(self, fingerprint: Fingerprint, layout: Layout = Layout()) -> Collection:  # noqa: B008
         """Make the collection.
 
         Raises:
             ModelMismatchError: somebody else was quicker, and took another model.
         """
-        made = self.store.create(self.name, fingerprint, layout, tenant=self.tenant)
+        made = self.database.create(self.name, fingerprint, layout, tenant=self.tenant)
         if made.fingerprint.digest != fingerprint.digest:
             raise ModelMismatchError(
                 f"the collection {self.name!r} was made meanwhile, with {made.fingerprint.label}: "
@@ -88,10 +88,10 @@ class Opened:
 
     def engine(self) -> SearchEngine:
         """The engine that asks what is held."""
-        corpus = self.corpus or self.existing()
+        collection = self.collection or self.existing()
         engine = self._engine
-        if engine is None or engine.corpus is not corpus:
-            engine = SearchEngine(corpus, partial(self.models.load, corpus.fingerprint))
+        if engine is None or engine.collection is not collection:
+            engine = SearchEngine(collection, partial(self.models.load, collection.fingerprint))
             self._engine = engine
         return engine
 
@@ -101,7 +101,7 @@ class Opened:
 
     def ask(self, question: Callable[[SearchEngine], T]) -> T:
         """Ask the engine; once more where the collection was taken away beneath it."""
-        held = self.corpus
+        held = self.collection
         if held is None or time.monotonic() - self._seen > FRESH:
             held = self.existing()
         try:
@@ -119,10 +119,10 @@ class Opened:
     @property
     def fingerprint(self) -> Fingerprint | None:
         """The collection's model, where there is a collection."""
-        corpus = self.corpus
-        return None if corpus is None else corpus.fingerprint
+        collection = self.collection
+        return None if collection is None else collection.fingerprint
 
-    def _take(self, corpus: Corpus) -> Corpus:
-        self.models.check(corpus.fingerprint)
-        self.corpus = corpus
-        return corpus
+    def _take(self, collection: Collection) -> Collection:
+        self.models.check(collection.fingerprint)
+        self.collection = collection
+        return collection

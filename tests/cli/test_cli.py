@@ -20,7 +20,7 @@ import twinlens
 from twinlens import cli as twinlens_cli
 from twinlens.cli.ingest import _summary
 from twinlens.cli.tables import LISTED
-from twinlens.search.milvus.database import Store
+from twinlens.search.milvus.database import Database
 
 MAIN = "import twinlens; twinlens.main()"
 
@@ -356,12 +356,12 @@ def test_info_says_what_waits_for_an_index(
     corpus: Corpus, run: Run, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     assert "wait for their index" not in run("info", *corpus.options[:2]).out
-    monkeypatch.setattr("twinlens.search.milvus.collection.Corpus.unindexed", lambda corpus: 1_200)
+    monkeypatch.setattr("twinlens.search.milvus.collection.Collection.unindexed", lambda collection: 1_200)
     assert "twinlens: 1,200 rows wait for their index" in run("info", *corpus.options[:2]).out
 
 
 def test_info_of_nothing_says_how_to_begin(run: Run, tmp_path: Path) -> None:
-    with Store(str(tmp_path / "empty.db")):
+    with Database(str(tmp_path / "empty.db")):
         pass
     shown = run("info", "--db", tmp_path / "empty.db")
     assert shown.code == 0
@@ -630,7 +630,7 @@ def test_a_device_that_is_not_there(run: Run, corpus: Corpus) -> None:
 
 def test_a_file_in_use(run: Run, tmp_path: Path) -> None:
     db = str(tmp_path / "test.db")
-    code = f"from twinlens.search.milvus.database import Store\nwith Store({db!r}): print('held', flush=True); input()"
+    code = f"from twinlens.search.milvus.database import Database\nwith Database({db!r}): print('held', flush=True); input()"
     with subprocess.Popen([sys.executable, "-c", code], stdin=subprocess.PIPE,
                           stdout=subprocess.PIPE, text=True) as holder:  # fmt: skip
         assert holder.stdout

@@ -55,10 +55,10 @@ def start(db: Path, photos: Path) -> subprocess.Popen[str]:
 def contents(db: Path) -> dict[str, list[dict[str, Any]]]:
     """Every row of all three collections."""
     with twinlens.open(db, model=ColourEncoder()) as index:
-        corpus = index.engine.corpus
+        collection = index.engine.collection
         return {
             kind: sorted(
-                (row for rows in corpus.scan(kind, ["*"]) for row in rows),
+                (row for rows in collection.scan(kind, ["*"]) for row in rows),
                 key=lambda row: str(row.get("id", row["path"])),
             )
             for kind in ("images", "texts", "files")  # type: ignore[misc]

@@ -13,7 +13,7 @@ import pytest
 import twinlens
 from twinlens.ingest.ledger import TOMBSTONE, Known, Ledger, failed_row, file_row, tombstone_row
 from twinlens.ingest.sample import Failure, Sample
-from twinlens.search.milvus.collection import Corpus
+from twinlens.search.milvus.collection import Collection
 from twinlens.search.records import MAX_PATH_BYTES, MAX_SHOWN_BYTES
 
 
@@ -24,12 +24,12 @@ def sample(uri: str = "/photos/a.png", **fields: object) -> Sample:
 
 
 @pytest.fixture
-def corpus(index: twinlens.Index, paint: Callable[..., Path]) -> Corpus:
+def collection(index: twinlens.Index, paint: Callable[..., Path]) -> Collection:
     """A corpus whose ledger is empty."""
     path = paint("red", "other/seed.png")
     index.ingest(path)
     index.delete(path)
-    return index.engine.corpus
+    return index.engine.collection
 
 
 def test_without_a_collection_everything_is_new() -> None:
@@ -57,34 +57,36 @@ def test_a_path_that_comes_twice_is_met() -> None:
         ({"root": "/elsewhere", "relative": "b.png"}, "unchanged"),
     ],
 )
-def test_what_differs_decides(corpus: Corpus, now: dict[str, object], verdict: str) -> None:
+def test_what_differs_decides(collection: Collection, now: dict[str, object], verdict: str) -> None:
     before = sample(captions=("one",), metadata={"year": 2020})
-    corpus.upsert("files", [file_row(before, "1" * 32, [])])
-    found, known = Ledger(corpus).judge(replace(before, **now))
+    collection.upsert("files", [file_row(before, "1" * 32, [])])
+    found, known = Ledger(collection).judge(replace(before, **now))
     assert found == verdict
     assert known == Known(before.uri, "1" * 32, 10, 20, before.digest, "ok")
 
 
-def test_a_source_that_says_nothing_takes_nothing_away_unless_it_prunes(corpus: Corpus) -> None:
+def test_a_source_that_says_nothing_takes_nothing_away_unless_it_prunes(
+    collection: Collection,
+) -> None:
     before = sample(captions=("one",))
-    corpus.upsert("files", [file_row(before, "1" * 32, [])])
+    collection.upsert("files", [file_row(before, "1" * 32, [])])
     silent = replace(before, captions=())
-    assert Ledger(corpus).judge(silent)[0] == "unchanged"
-    assert Ledger(corpus, prune=True).judge(silent)[0] == "captions changed"
+    assert Ledger(collection).judge(silent)[0] == "unchanged"
+    assert Ledger(collection, prune=True).judge(silent)[0] == "captions changed"
 
 
-def test_what_failed_before_is_known_until_it_changes(corpus: Corpus) -> None:
-    corpus.upsert("files", [failed_row(Failure("/photos/a.png", "broken"), sample())])
-    ledger = Ledger(corpus)
+def test_what_failed_before_is_known_until_it_changes(collection: Collection) -> None:
+    collection.upsert("files", [failed_row(Failure("/photos/a.png", "broken"), sample())])
+    ledger = Ledger(collection)
     assert ledger.judge(sample())[0] == "failed before"
-    assert Ledger(corpus).judge(sample(size=11))[0] == "new"
-    assert Ledger(corpus).judge(sample(mtime_ns=21))[0] == "new"
+    assert Ledger(collection).judge(sample(size=11))[0] == "new"
+    assert Ledger(collection).judge(sample(mtime_ns=21))[0] == "new"
     assert not ledger.has_image("")
 
 
-def test_a_picture_is_claimed_once(corpus: Corpus) -> None:
-    corpus.upsert("files", [file_row(sample(), "1" * 32, [])])
-    ledger = Ledger(corpus)
+def test_a_picture_is_claimed_once(collection: Collection) -> None:
+    collection.upsert("files", [file_row(sample(), "1" * 32, [])])
+    ledger = Ledger(collection)
     assert ledger.has_image("1" * 32)
     assert not ledger.claim("1" * 32)
     assert ledger.claim("2" * 32)
@@ -98,7 +100,7 @@ def gone(ledger: Ledger, *roots: str) -> list[str]:
 
 
 def test_paths_that_were_not_met_and_are_not_on_disk_are_gone(
-    corpus: Corpus, tmp_path: Path, paint: Callable[..., Path]
+    collection: Collection, tmp_path: Path, paint: Callable[..., Path]
 ) -> None:
     root = str(tmp_path / "photos")
     there = str(paint("red", "photos/there.png"))
@@ -107,40 +109,40 @@ def test_paths_that_were_not_met_and_are_not_on_disk_are_gone(
     rows = [
         file_row(sample(uri, root="", relative=""), "1", []) for uri in [there, *paths, *others]
     ]
-    corpus.upsert("files", rows)
-    ledger = Ledger(corpus)
+    collection.upsert("files", rows)
+    ledger = Ledger(collection)
     ledger.judge(sample(paths[2]))
     assert gone(ledger, root) == paths[:2]
     assert ledger.is_gone(paths[0])
     assert not ledger.is_gone(there)
 
 
-def test_nothing_below_a_folder_that_was_met_is_gone(corpus: Corpus) -> None:
+def test_nothing_below_a_folder_that_was_met_is_gone(collection: Collection) -> None:
     rows = [file_row(sample(uri), "1", []) for uri in ("/photos/a/b.png", "/photos/c.png",
                                                        "/photos/z.tar!d.png")]  # fmt: skip
-    corpus.upsert("files", rows)
-    ledger = Ledger(corpus)
+    collection.upsert("files", rows)
+    ledger = Ledger(collection)
     ledger.meet("/photos/a")
     ledger.meet("/photos/z.tar")
     assert gone(ledger, "/photos") == ["/photos/c.png"]
 
 
-def test_what_holds_another_picture_now_is_remembered(corpus: Corpus) -> None:
+def test_what_holds_another_picture_now_is_remembered(collection: Collection) -> None:
     known = Known("/photos/" + "é" * 2_040, "1" * 32, 1, 1, "", "ok")
     row = tombstone_row(known)
     assert row["path"].startswith(f"{TOMBSTONE}{'1' * 32} /photos/")
     assert len(row["path"].encode()) <= MAX_PATH_BYTES
-    corpus.upsert("files", [row])
-    ledger = Ledger(corpus)
+    collection.upsert("files", [row])
+    ledger = Ledger(collection)
     assert ledger.has_image("1" * 32)
     assert gone(ledger, "", "/photos") == []
 
 
-def test_a_reason_is_cut_to_what_can_be_stored(corpus: Corpus) -> None:
+def test_a_reason_is_cut_to_what_can_be_stored(collection: Collection) -> None:
     row = failed_row(Failure("/photos/a.png", "ö" * 5_000), None)
     assert len(row["reason"].encode()) <= MAX_SHOWN_BYTES
-    corpus.upsert("files", [row])
-    assert corpus.count("files") == 1
+    collection.upsert("files", [row])
+    assert collection.count("files") == 1
 
 
 def test_a_digest_tells_captions_from_metadata() -> None:

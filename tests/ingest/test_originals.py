@@ -45,7 +45,9 @@ def test_every_picture_of_a_container_is_read_again(
     shutil.rmtree(photos)
     index.ingest(container)
     rows = [
-        row for rows in index.engine.corpus.scan("images", ["id", "path", "paths"]) for row in rows
+        row
+        for rows in index.engine.collection.scan("images", ["id", "path", "paths"])
+        for row in rows
     ]
     assert len(rows) == 8
     assert all("!" in row["path"] for row in rows)

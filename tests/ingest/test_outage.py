@@ -69,7 +69,7 @@ def test_an_ingest_outlasts_a_milvus_that_goes_away(
         finally:
             if leaving.back is not None:
                 leaving.back.join()
-            index._store.drop(name)
+            index._database.drop(name)
 
 
 def test_a_question_to_a_milvus_that_is_away_says_so(
@@ -88,7 +88,7 @@ def test_a_question_to_a_milvus_that_is_away_says_so(
         finally:
             relay.start()
             # The client pauses before it tries to connect once more.
-            patiently(lambda: index._store.drop(name))
+            patiently(lambda: index._database.drop(name))
 
 
 def test_a_closed_index_says_that_it_is_closed(index: twinlens.Index, photos: Path) -> None:

@@ -18,17 +18,17 @@ import twinlens
 from twinlens.ingest import pipeline, writer
 from twinlens.ingest.sample import Failure
 from twinlens.search.errors import ImageError, StoreError, StoreUnreachableError
-from twinlens.search.milvus.collection import Corpus
+from twinlens.search.milvus.collection import Collection
 
 Paint = Callable[..., Path]
 
 
 def contents(index: twinlens.Index) -> dict[str, list[dict[str, Any]]]:
     """Every row of all three collections."""
-    corpus = index.engine.corpus
+    collection = index.engine.collection
     return {
         kind: sorted(
-            (row for rows in corpus.scan(kind, ["*"]) for row in rows),  # type: ignore[arg-type]
+            (row for rows in collection.scan(kind, ["*"]) for row in rows),  # type: ignore[arg-type]
             key=lambda row: str(row.get("id", row["path"])),
         )
         for kind in ("images", "texts", "files")
@@ -590,15 +590,15 @@ def test_a_milvus_that_is_away_is_waited_for(
 ) -> None:
     monkeypatch.setattr(writer, "FIRST_PAUSE", 0.001)
     fail = iter([True, False, True, True])
-    upsert = Corpus.upsert
+    upsert = Collection.upsert
 
-    def flaky(self: Corpus, *args: Any) -> None:
+    def flaky(self: Collection, *args: Any) -> None:
         if next(fail, False):
             raise StoreUnreachableError("Milvus went away")
         upsert(self, *args)
 
     with monkeypatch.context() as patch:
-        patch.setattr(Corpus, "upsert", flaky)
+        patch.setattr(Collection, "upsert", flaky)
         report = index.ingest(photos)
     assert (report.images, report.texts) == (8, 8)
     assert index.info().files == 8
@@ -611,9 +611,9 @@ def test_a_milvus_that_stays_away_ends_the_run_and_nothing_is_lost(
     monkeypatch.setattr(pipeline, "CHUNK", 4)
     monkeypatch.setattr(writer, "PATIENCE", 0.01)
     photos = shades(tmp_path / "photos", 24)
-    upsert, calls = Corpus.upsert, 0
+    upsert, calls = Collection.upsert, 0
 
-    def dying(self: Corpus, *args: Any) -> None:
+    def dying(self: Collection, *args: Any) -> None:
         nonlocal calls
         calls += 1
         if calls > 8:
@@ -621,7 +621,7 @@ def test_a_milvus_that_stays_away_ends_the_run_and_nothing_is_lost(
         upsert(self, *args)
 
     with monkeypatch.context() as patch:
-        patch.setattr(Corpus, "upsert", dying)
+        patch.setattr(Collection, "upsert", dying)
         with pytest.raises(StoreError, match="went away"):
             index.ingest(photos)
     kept = index.info().images

@@ -16,7 +16,7 @@ from support.colours import COLOURS, ColourEncoder
 import twinlens
 from twinlens.ingest import prune as tidy
 from twinlens.search.errors import StoreUnreachableError
-from twinlens.search.milvus.collection import Corpus
+from twinlens.search.milvus.collection import Collection
 from twinlens.search.records import Row
 
 Paint = Callable[..., Path]
@@ -204,9 +204,9 @@ def test_pictures_that_were_replaced_are_given_up_page_by_page(
     pages: list[int] = []
     forget = tidy._forget
 
-    def counting(corpus: Corpus, rows: Sequence[Row]) -> frozenset[str]:
+    def counting(collection: Collection, rows: Sequence[Row]) -> frozenset[str]:
         pages.append(len(rows))
-        return forget(corpus, rows)
+        return forget(collection, rows)
 
     monkeypatch.setattr(tidy, "_BATCH", 2)
     monkeypatch.setattr(tidy, "_forget", counting)

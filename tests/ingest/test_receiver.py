@@ -25,7 +25,7 @@ from twinlens.ingest.upload import Forgotten, TooLargeError, Upload, Uploaded, U
 from twinlens.remote import ingest as remote
 from twinlens.remote.ingest import RemoteRun, preview
 from twinlens.search.errors import StoreError, StoreUnreachableError, UnsupportedError, UsageError
-from twinlens.search.milvus.collection import Corpus
+from twinlens.search.milvus.collection import Collection
 from twinlens.search.query.listing import list_paths, list_pictures
 from twinlens.search.records import image_id
 
@@ -55,8 +55,8 @@ class Here:
 
     def paths(self, root: str) -> Iterator[list[str]]:
         after = ""
-        while self.index._corpus is not None:
-            page = list_paths(self.index.engine.corpus, root, after)
+        while self.index._collection is not None:
+            page = list_paths(self.index.engine.collection, root, after)
             if not page:
                 return
             yield page
@@ -82,10 +82,10 @@ def hand_over(
 
 def contents(index: twinlens.Index) -> dict[str, list[dict[str, Any]]]:
     """Every row of all three collections."""
-    corpus = index.engine.corpus
+    collection = index.engine.collection
     return {
         kind: sorted(
-            (row for rows in corpus.scan(kind, ["*"]) for row in rows),  # type: ignore[arg-type]
+            (row for rows in collection.scan(kind, ["*"]) for row in rows),  # type: ignore[arg-type]
             key=lambda row: str(row.get("id", row["path"])),
         )
         for kind in ("images", "texts", "files")
@@ -294,19 +294,19 @@ def test_what_breaks_off_anywhere_is_made_good_by_repeating_it(
     left = step
 
     def failing(kept: Callable[..., None]) -> Callable[..., None]:
-        def write(corpus: Corpus, kind: str, rows: Any) -> None:
+        def write(collection: Collection, kind: str, rows: Any) -> None:
             nonlocal left
-            if corpus.name == index.engine.corpus.name and rows:
+            if collection.name == index.engine.collection.name and rows:
                 left -= 1
                 if left == 0:
                     raise BrokenOffError
-            kept(corpus, kind, rows)
+            kept(collection, kind, rows)
 
         return write
 
     with monkeypatch.context() as patch:
-        patch.setattr(Corpus, "upsert", failing(Corpus.upsert))
-        patch.setattr(Corpus, "delete", failing(Corpus.delete))
+        patch.setattr(Collection, "upsert", failing(Collection.upsert))
+        patch.setattr(Collection, "delete", failing(Collection.delete))
         try:
             hand_over(index, photos)
         except BrokenOffError:
@@ -326,7 +326,7 @@ def test_milvus_that_stays_away_is_an_error_and_what_was_stored_is_kept(
         raise StoreUnreachableError("Milvus went away")
 
     with monkeypatch.context() as patch:
-        patch.setattr(Corpus, "upsert", away)
+        patch.setattr(Collection, "upsert", away)
         with pytest.raises(StoreUnreachableError):
             hand_over(index, photos)
     assert hand_over(index, photos).images == 1
@@ -360,7 +360,7 @@ def test_a_call_costs_no_more_the_more_is_stored(
 ) -> None:
     hand_over(index, photos)
     rows_read = 0
-    scan, get = Corpus.scan, Corpus.get
+    scan, get = Collection.scan, Collection.get
 
     def counted_scan(*args: Any, **options: Any) -> Iterator[list[dict[str, Any]]]:
         nonlocal rows_read
@@ -374,8 +374,8 @@ def test_a_call_costs_no_more_the_more_is_stored(
         rows_read += len(rows)
         return rows
 
-    monkeypatch.setattr(Corpus, "scan", counted_scan)
-    monkeypatch.setattr(Corpus, "get", counted_get)
+    monkeypatch.setattr(Collection, "scan", counted_scan)
+    monkeypatch.setattr(Collection, "get", counted_get)
     Image.new("RGB", (9, 9), (5, 6, 7)).save(photos / "new.png")
     index.intake().put([upload(photos / "new.png")])
     assert rows_read == 0
@@ -487,14 +487,14 @@ def test_stored_paths_are_listed_below_a_root_in_order(
         paint(colour, f"one/{number}.png")
     paint("red", "one2/other.png")
     index.ingest(tmp_path)
-    corpus = index.engine.corpus
+    collection = index.engine.collection
     found: list[str] = []
-    while page := list_paths(corpus, str(tmp_path / "one"), found[-1] if found else ""):
+    while page := list_paths(collection, str(tmp_path / "one"), found[-1] if found else ""):
         assert len(page) <= 2
         found += page
     assert found == [str(tmp_path / "one" / f"{number}.png") for number in range(8)]
-    assert list_paths(corpus, str(tmp_path / "nowhere")) == []
-    assert len(list_paths(corpus, str(tmp_path))) == 2
+    assert list_paths(collection, str(tmp_path / "nowhere")) == []
+    assert len(list_paths(collection, str(tmp_path))) == 2
 
 
 def test_stored_pictures_are_listed_by_a_filter_in_order(
@@ -502,19 +502,19 @@ def test_stored_pictures_are_listed_by_a_filter_in_order(
 ) -> None:
     monkeypatch.setattr("twinlens.search.query.listing.PAGE", 3)
     index.ingest(photos)
-    corpus = index.engine.corpus
+    collection = index.engine.collection
     found: list[str] = []
-    while page := list_pictures(corpus, 'path != ""', found[-1] if found else ""):
+    while page := list_pictures(collection, 'path != ""', found[-1] if found else ""):
         found += [row["id"] for row in page]
     assert found == sorted(image_id(path.read_bytes()) for path in photos.glob("*.png"))
-    assert list_pictures(corpus, 'path == "nowhere"') == []
+    assert list_pictures(collection, 'path == "nowhere"') == []
 
 
 def test_a_collection_that_is_being_reindexed_takes_nothing(
     index: twinlens.Index, photos: Path, paint: Paint
 ) -> None:
     hand_over(index, photos)
-    index.engine.corpus.mark(frozen=True)
+    index.engine.collection.mark(frozen=True)
     with pytest.raises(StoreError, match="reindexed"):
         hand_over(index, photos)
     with pytest.raises(StoreError, match="reindexed"):

@@ -10,69 +10,69 @@ from support.colours import ColourEncoder
 
 import twinlens
 from twinlens.ingest.reconcile import delete_images, place, reconcile, shown_captions, texts_of
-from twinlens.search.milvus.collection import Corpus
+from twinlens.search.milvus.collection import Collection
 
 Paint = Callable[..., Path]
 
 
 @pytest.fixture
-def corpus(index: twinlens.Index, paint: Paint) -> Corpus:
+def collection(index: twinlens.Index, paint: Paint) -> Collection:
     """One picture under two paths, each with a caption."""
     for name in ("a", "b"):
         paint("red", f"photos/{name}.png").with_suffix(".txt").write_text(f"caption {name}")
     index.ingest(paint("red", "photos/a.png").parent)
-    return index.engine.corpus
+    return index.engine.collection
 
 
-def image(corpus: Corpus) -> dict[str, object]:
-    (row,) = corpus.where("images", 'id != ""', ["*"], 10)
+def image(collection: Collection) -> dict[str, object]:
+    (row,) = collection.where("images", 'id != ""', ["*"], 10)
     row.pop("sparse", None)  # Milvus makes it of the words, nobody else may write it
     return row
 
 
-def test_nothing_to_do_changes_nothing(corpus: Corpus) -> None:
-    before = image(corpus)
-    assert reconcile(corpus, [str(before["id"])]).deleted == 0
-    assert reconcile(corpus, []).deleted == reconcile(corpus, [""]).deleted == 0
-    assert image(corpus) == before
+def test_nothing_to_do_changes_nothing(collection: Collection) -> None:
+    before = image(collection)
+    assert reconcile(collection, [str(before["id"])]).deleted == 0
+    assert reconcile(collection, []).deleted == reconcile(collection, [""]).deleted == 0
+    assert image(collection) == before
 
 
-def test_paths_and_captions_are_mended_from_the_ledger(corpus: Corpus) -> None:
-    right = image(corpus)
-    corpus.upsert("images", [right | {"paths": ["/wrong"], "captions": [], "path": "/wrong"}])
-    reconcile(corpus, [str(right["id"])])
-    assert image(corpus) == right
+def test_paths_and_captions_are_mended_from_the_ledger(collection: Collection) -> None:
+    right = image(collection)
+    collection.upsert("images", [right | {"paths": ["/wrong"], "captions": [], "path": "/wrong"}])
+    reconcile(collection, [str(right["id"])])
+    assert image(collection) == right
 
 
-def test_a_path_that_goes_takes_its_caption(corpus: Corpus, tmp_path: Path) -> None:
-    row = image(corpus)
+def test_a_path_that_goes_takes_its_caption(collection: Collection, tmp_path: Path) -> None:
+    row = image(collection)
     gone = str(tmp_path / "photos" / "a.png")
-    assert reconcile(corpus, [str(row["id"])], removed=[gone]).deleted == 0
-    assert image(corpus)["captions"] == ["caption b"]
-    assert image(corpus)["path"] == str(tmp_path / "photos" / "b.png")
-    (text,) = corpus.where("texts", 'id != ""', ["text", "path"], 10)
-    assert (text["text"], text["path"]) == ("caption b", image(corpus)["path"])
+    assert reconcile(collection, [str(row["id"])], removed=[gone]).deleted == 0
+    assert image(collection)["captions"] == ["caption b"]
+    assert image(collection)["path"] == str(tmp_path / "photos" / "b.png")
+    (text,) = collection.where("texts", 'id != ""', ["text", "path"], 10)
+    assert (text["text"], text["path"]) == ("caption b", image(collection)["path"])
 
 
-def test_without_a_path_it_is_deleted(corpus: Corpus, tmp_path: Path) -> None:
-    row = image(corpus)
+def test_without_a_path_it_is_deleted(collection: Collection, tmp_path: Path) -> None:
+    row = image(collection)
     gone = [str(tmp_path / "photos" / f"{name}.png") for name in "ab"]
-    assert reconcile(corpus, [str(row["id"])], removed=gone).deleted == 1
-    assert corpus.count("images") == corpus.count("texts") == 0
+    assert reconcile(collection, [str(row["id"])], removed=gone).deleted == 1
+    assert collection.count("images") == collection.count("texts") == 0
     # The ledger's rows are not its business.
-    assert corpus.count("files") == 2
+    assert collection.count("files") == 2
 
 
-def test_a_picture_that_nobody_stores_is_lost(corpus: Corpus) -> None:
-    key = str(image(corpus)["id"])
-    delete_images(corpus, [key])
-    assert reconcile(corpus, [key]).lost == {key}
+def test_a_picture_that_nobody_stores_is_lost(collection: Collection) -> None:
+    key = str(image(collection)["id"])
+    delete_images(collection, [key])
+    assert reconcile(collection, [key]).lost == {key}
 
 
 def test_a_lost_picture_is_stored_by_the_next_runs(
-    index: twinlens.Index, corpus: Corpus, tmp_path: Path, encoder: ColourEncoder
+    index: twinlens.Index, collection: Collection, tmp_path: Path, encoder: ColourEncoder
 ) -> None:
-    delete_images(corpus, [str(image(corpus)["id"])])
+    delete_images(collection, [str(image(collection)["id"])])
     for name in "ab":
         (tmp_path / "photos" / f"{name}.txt").write_text("another caption")
     first = index.ingest(tmp_path / "photos")
@@ -82,12 +82,12 @@ def test_a_lost_picture_is_stored_by_the_next_runs(
     assert index.search("red")[0].captions == ("another caption",)
 
 
-def test_the_texts_of_a_picture(corpus: Corpus) -> None:
-    key = str(image(corpus)["id"])
-    stored = {row["id"] for row in corpus.where("texts", 'id != ""', ["id"], 10)}
-    assert set(texts_of(corpus, [key])[key]) == stored
-    assert texts_of(corpus, []) == {}
-    assert texts_of(corpus, ["0" * 32]) == {}
+def test_the_texts_of_a_picture(collection: Collection) -> None:
+    key = str(image(collection)["id"])
+    stored = {row["id"] for row in collection.where("texts", 'id != ""', ["id"], 10)}
+    assert set(texts_of(collection, [key])[key]) == stored
+    assert texts_of(collection, []) == {}
+    assert texts_of(collection, ["0" * 32]) == {}
 
 
 @pytest.mark.parametrize(

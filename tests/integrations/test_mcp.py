@@ -28,7 +28,7 @@ import twinlens
 from twinlens import cli as twinlens_cli
 from twinlens.cli.mcp import Shelf
 from twinlens.integrations.mcp import MAX_HITS, MAX_THUMBNAILS, SHOWN_CHARACTERS, SIDE, build
-from twinlens.search.milvus.database import Store
+from twinlens.search.milvus.database import Database
 from twinlens.search.records import image_id
 from twinlens.server.library import Library
 
@@ -49,10 +49,10 @@ def _paint(folder: Path) -> Path:
 
 @contextmanager
 def _library(db: Path, default: str = "twinlens") -> Iterator[Library]:
-    store, encoder = Store(str(db)), ColourEncoder()
+    database, encoder = Database(str(db)), ColourEncoder()
     library = Library(
-        store,
-        lambda name, model: twinlens.Index(store, name, model=model),
+        database,
+        lambda name, model: twinlens.Index(database, name, model=model),
         default=default,
         model=encoder,
     )

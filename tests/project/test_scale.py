@@ -60,19 +60,21 @@ def test_a_run_that_is_gone_on_with(
 def test_a_chunk_that_broke_off_is_written_again(
     scale: ModuleType, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    from twinlens.search.milvus.database import Store
+    from twinlens.search.milvus.database import Database
     from twinlens.search.milvus.layout import Layout
     from twinlens.search.models.catalogue import Fingerprint
 
     db, keep = str(tmp_path / "scale.db"), str(tmp_path / "scale.jsonl")
-    with Store(db) as store:
-        corpus = store.create("half", Fingerprint("random", "none", 8, 224, "{}"), Layout("auto"))
+    with Database(db) as database:
+        collection = database.create(
+            "half", Fingerprint("random", "none", 8, 224, "{}"), Layout("auto")
+        )
         (chunk,) = scale.rows(scale.Vectors(8), 0, scale.CHUNK)
-        corpus.upsert("images", chunk[:1_234])
+        collection.upsert("images", chunk[:1_234])
     _run(scale, "--db", db, "--collection", "half", "--sizes", "5k", "--keep", keep)
     assert _table(capsys.readouterr().out)["5,000"][5] == "1.000"
-    with Store(db) as store:
-        assert store.corpus("half").count("images") == 5_000
+    with Database(db) as database:
+        assert database.collection("half").count("images") == 5_000
 
 
 @pytest.mark.parametrize(

@@ -178,11 +178,11 @@ def test_another_generation_is_served_once_it_is(
     monkeypatch.setattr(module, "FRESH", 0.0)
     before = library.index("first")
     assert library.index("first") is before
-    other = twinlens.Index(library.store, "first", model=Named())
+    other = twinlens.Index(library.database, "first", model=Named())
     other.reindex(ColourEncoder(dim=24))
     after = library.index("first")
     assert after is not before
-    assert after.engine.corpus.fingerprint.dim == 24
+    assert after.engine.collection.fingerprint.dim == 24
 
 
 def test_what_was_dropped_is_not_there(
@@ -322,7 +322,7 @@ def test_a_database_that_hangs_is_none(
             looks.append(name)
             return hangs.wait(30)
 
-        monkeypatch.setattr(library.store, "exists", exists)
+        monkeypatch.setattr(library.database, "exists", exists)
         for _ in range(12):
             answer = client.get("/readyz")
             assert (answer.status_code, answer.json()["status"]) == (503, "no database")
@@ -336,7 +336,7 @@ def test_one_collection_that_hangs_holds_up_no_other(
     library: Library, opened: list[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     hangs, entered = threading.Event(), threading.Event()
-    there = library.store.exists
+    there = library.database.exists
 
     def exists(name: str) -> bool:
         if name == "first":
@@ -346,7 +346,7 @@ def test_one_collection_that_hangs_holds_up_no_other(
 
     before = library.index("first")
     monkeypatch.setattr(module, "FRESH", 0.0)
-    monkeypatch.setattr(library.store, "exists", exists)
+    monkeypatch.setattr(library.database, "exists", exists)
     with ThreadPoolExecutor(1) as pool:
         looking = pool.submit(library.index, "first")
         assert entered.wait(10)

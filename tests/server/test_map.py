@@ -49,13 +49,13 @@ def index(
 
 @pytest.fixture
 def app(index: twinlens.Index, encoder: ColourEncoder, tmp_path: Path) -> Iterator[FastAPI]:
-    store = index._store
+    database = index._database
 
     def opener(name: str, model: Any) -> twinlens.Index:
-        return twinlens.Index(store, name, model=model)
+        return twinlens.Index(database, name, model=model)
 
     settings = Settings(media=tmp_path / "media")
-    made = create_app(Library(store, opener, model=encoder), settings)
+    made = create_app(Library(database, opener, model=encoder), settings)
     yield made
     made.state.context.media.close()
 
@@ -140,7 +140,7 @@ def test_hardly_any_points_or_all_the_same(rows: int) -> None:
 
 
 def test_alike_pictures_are_near_each_other(index: twinlens.Index) -> None:
-    made = project(index.engine.corpus)
+    made = project(index.engine.collection)
     assert (made.method, made.total, len(made.ids)) == ("pca", 32, 32)
     assert made.points.dtype == np.float32
     colours = {hit.id: Path(hit.path).stem.split("-")[0] for hit in index.search("red", limit=32)}
@@ -153,12 +153,14 @@ def test_alike_pictures_are_near_each_other(index: twinlens.Index) -> None:
 
 
 def test_a_sample_of_the_map_and_the_places_of_the_rest(index: twinlens.Index) -> None:
-    corpus = index.engine.corpus
-    whole, part = project(corpus), project(corpus, limit=10)
+    collection = index.engine.collection
+    whole, part = project(collection), project(collection, limit=10)
     assert (len(part.ids), part.total) == (10, 32)
     assert set(part.ids) < set(whole.ids)
     rows = {
-        row["id"]: row["vector"] for rows in corpus.scan("images", ["id", "vector"]) for row in rows
+        row["id"]: row["vector"]
+        for rows in collection.scan("images", ["id", "vector"])
+        for row in rows
     }
     vectors = np.array([rows[key] for key in part.ids], dtype=np.float32)
     np.testing.assert_allclose(part.place(vectors), part.points, atol=1e-5)
@@ -170,17 +172,17 @@ def test_without_umap_it_says_what_to_install(
 ) -> None:
     monkeypatch.setattr(projection, "has_umap", lambda: False)
     with pytest.raises(UsageError, match=r"pip install 'twinlens\[map\]'"):
-        project(index.engine.corpus, "umap")
+        project(index.engine.collection, "umap")
 
 
 def test_umap(index: twinlens.Index) -> None:
     pytest.importorskip("umap", reason="umap-learn is not installed")
-    made = project(index.engine.corpus, "umap", limit=20)
+    made = project(index.engine.collection, "umap", limit=20)
     assert (made.method, made.points.shape, made.total) == ("umap", (20, 2), 32)
     assert np.abs(made.points).max() <= 1
     rows = {
         row["id"]: row["vector"]
-        for rows in index.engine.corpus.scan("images", ["id", "vector"])
+        for rows in index.engine.collection.scan("images", ["id", "vector"])
         for row in rows
     }
     vectors = np.array([rows[key] for key in made.ids], dtype=np.float32)

@@ -42,13 +42,13 @@ def index(tmp_path: Path, encoder: ColourEncoder, photos: Path) -> Iterator[twin
 
 @pytest.fixture
 def app(index: twinlens.Index, encoder: ColourEncoder, tmp_path: Path) -> Iterator[FastAPI]:
-    store = index._store
+    database = index._database
 
     def opener(name: str, model: Any) -> twinlens.Index:
-        return twinlens.Index(store, name, model=model)
+        return twinlens.Index(database, name, model=model)
 
     settings = Settings(media=tmp_path / "media")
-    made = create_app(Library(store, opener, model=encoder), settings)
+    made = create_app(Library(database, opener, model=encoder), settings)
     yield made
     made.state.context.media.close()
 
@@ -447,9 +447,9 @@ def test_fifty_requests_for_one_thumbnail_decode_it_once(
 def test_many_thumbnails_are_looked_up_together(
     client: TestClient, app: FastAPI, photos: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    corpus = app.state.context.library.index().engine.corpus
+    collection = app.state.context.library.index().engine.collection
     reads: list[int] = []
-    reading, may_go, get = threading.Event(), threading.Event(), type(corpus).get
+    reading, may_go, get = threading.Event(), threading.Event(), type(collection).get
 
     def counted(self: Any, kind: str, ids: list[str], *rest: Any) -> Any:
         reads.append(len(ids))
@@ -457,12 +457,12 @@ def test_many_thumbnails_are_looked_up_together(
         may_go.wait(30)
         return get(self, kind, ids, *rest)
 
-    monkeypatch.setattr(type(corpus), "get", counted)
+    monkeypatch.setattr(type(collection), "get", counted)
     keys = [key_of(path) for path in photos.glob("*.png")]
     lookup = Lookup()
-    futures = [lookup.find(corpus, keys[0])]
+    futures = [lookup.find(collection, keys[0])]
     assert reading.wait(30)
-    futures += [lookup.find(corpus, key) for key in keys[1:] for _ in range(3)]
+    futures += [lookup.find(collection, key) for key in keys[1:] for _ in range(3)]
     may_go.set()
     assert {future.result()["id"] for future in futures} == set(keys)  # type: ignore[index]
     assert reads == [1, len(keys) - 1]

@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from urllib.parse import urlsplit
 
-from twinlens.search.milvus.database import Store
+from twinlens.search.milvus.database import Database
 
 
 class Relay:
@@ -85,8 +85,8 @@ def relayed(place: str) -> Iterator[Relay]:
     """A relay before a database, whether that is a server's address or a Milvus Lite path."""
     with contextlib.ExitStack() as stack:
         if place.endswith(".db"):
-            store = stack.enter_context(Store(place))
-            place = f"http://{store.client._config.address}"
+            database = stack.enter_context(Database(place))
+            place = f"http://{database.client._config.address}"
         where = urlsplit(place)
         assert where.hostname is not None
         assert where.port is not None

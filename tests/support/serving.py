@@ -13,7 +13,7 @@ from starlette.testclient import TestClient
 from support.colours import COLOURS, ColourEncoder
 
 import twinlens
-from twinlens.search.milvus.database import Store
+from twinlens.search.milvus.database import Database
 from twinlens.search.models.encoder import Encoder
 from twinlens.server.app import create_app
 from twinlens.server.library import Library
@@ -39,12 +39,12 @@ def paint(folder: Path) -> Path:
 
 def library_of(db: Path, encoder: Encoder | None) -> Library:
     """The collections of a database; without an encoder they load their own."""
-    store = Store(str(db))
+    database = Database(str(db))
 
     def opened(name: str, one: Encoder) -> twinlens.Index:
-        return twinlens.Index(store, name, model=one)
+        return twinlens.Index(database, name, model=one)
 
-    return Library(store, opened, model=encoder or "auto")
+    return Library(database, opened, model=encoder or "auto")
 
 
 @contextmanager

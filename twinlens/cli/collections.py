@@ -15,10 +15,10 @@ from twinlens.cli.options import (
     LAYOUT,
     MODEL,
     AsJson,
-    Collection,
-    Database,
+    CollectionOptions,
+    DatabaseOptions,
     Device,
-    Laying,
+    LayoutFlags,
     Quiet,
     names_of,
 )
@@ -28,7 +28,7 @@ from twinlens.search.errors import StoreError, TwinlensError, UsageError
 
 if TYPE_CHECKING:
     from twinlens.search.milvus.collection_info import CollectionInfo
-    from twinlens.search.milvus.database import Store
+    from twinlens.search.milvus.database import Database
 
 
 #: Tenants of a collection that are named.
@@ -36,7 +36,7 @@ _NAMED = 20
 
 
 def info(
-    database: Database,
+    place: DatabaseOptions,
     tenant: Annotated[
         str,
         typer.Option(
@@ -48,7 +48,7 @@ def info(
     as_json: AsJson = False,
 ) -> None:
     """Show the collections: their counts, models and tenants, and what the backend can do."""
-    uri, backend, what_it_can, infos = _held(database, tenant)
+    uri, backend, what_it_can, infos = _held(place, tenant)
     if as_json:
         for one in infos:
             print(json.dumps(_info_dict(one) | {"db": uri, "backend": backend}))
@@ -78,40 +78,40 @@ def info(
             print(f"{one.name}: {counted(len(one.tenants), 'tenant')}{named and ': '}{named}")
 
 
-def _held(database: Database, tenant: str) -> tuple[str, str, str, list[CollectionInfo]]:
+def _held(place: DatabaseOptions, tenant: str) -> tuple[str, str, str, list[CollectionInfo]]:
     """Where the database is, what it is, what it can do, and what it holds."""
-    if database.is_twinlens:
+    if place.is_twinlens:
         if tenant:
             raise UsageError("a twinlens server knows by the key whose rows are meant: no --tenant")
-        with database.connect() as server:
+        with place.connect() as server:
             return server.url, server.backend, ", over HTTP", server.collections()
-    from twinlens.search.milvus.database import Store
+    from twinlens.search.milvus.database import Database
 
-    place = database.db or twinlens.default_db()
-    with Store(place, token=database.token, create=False) as store:
-        can = store.capabilities
-        infos = [one for name in store.names() if (one := _described(store, name, tenant))]
+    uri = place.db or twinlens.default_db()
+    with Database(uri, token=place.token, create=False) as database:
+        can = database.capabilities
+        infos = [one for name in database.names() if (one := _described(database, name, tenant))]
         hybrid = "full-text and hybrid search" if can.hybrid else "no full-text search"
         half = "half-precision vectors" if can.half_precision else "float32 vectors only"
         able = f" ({hybrid}; {half}; indexes: {', '.join(can.index_types)})"
-        return store.uri, can.label, able, infos
+        return database.uri, can.label, able, infos
 
 
-def _described(store: Store, name: str, tenant: str) -> CollectionInfo | None:
+def _described(database: Database, name: str, tenant: str) -> CollectionInfo | None:
     """A collection; ``None`` where it was dropped meanwhile, or the tenant has no rows in it."""
     try:
-        index = twinlens.Index(store, name)
+        index = twinlens.Index(database, name)
         if not tenant:
             return index.info()
         return index.for_tenant(tenant).info() if tenant in index.tenants() else None
     except StoreError:
-        if store.exists(name):
+        if database.exists(name):
             raise
         return None
 
 
 def delete(
-    place: Collection,
+    place: CollectionOptions,
     paths: Annotated[
         list[str] | None, typer.Argument(help="Pictures or folders to take out.")
     ] = None,
@@ -139,7 +139,7 @@ def delete(
 
 
 def export(
-    place: Collection,
+    place: CollectionOptions,
     folder: Annotated[Path, typer.Argument(help="A folder that does not exist yet.")],
 ) -> None:
     """Write a collection to a folder of Parquet and .npy files, to be imported anywhere."""
@@ -149,7 +149,7 @@ def export(
 
 
 def import_(
-    place: Collection,
+    place: CollectionOptions,
     folder: Annotated[Path, typer.Argument(help="What `twinlens export` has written.")],
 ) -> None:
     """Bring an export back, into this or any other database, as it was."""
@@ -159,8 +159,8 @@ def import_(
 
 
 def reindex(
-    place: Collection,
-    laying: Laying,
+    place: CollectionOptions,
+    layout: LayoutFlags,
     memory: Annotated[
         float,
         typer.Option(
@@ -200,11 +200,11 @@ def reindex(
     quiet: Quiet = False,
 ) -> None:
     """Build a collection anew for another model or index, beside the one that is served."""
-    building = bool(model or laying.options)
-    changes = ", ".join(["--model", *names_of(Laying)])
+    building = bool(model or layout.options)
+    changes = ", ".join(["--model", *names_of(LayoutFlags)])
     if rollback and building:
         raise UsageError(f"--rollback builds nothing anew: leave out {changes}")
-    if memory and laying.options.get("index") != "auto":
+    if memory and layout.options.get("index") != "auto":
         raise UsageError("--memory is what --index auto chooses by: say that, too")
     if drop_unreadable and not building:
         raise UsageError(f"--drop-unreadable goes with what is built anew: {changes}")
@@ -219,7 +219,7 @@ def reindex(
             with tqdm(unit=" rows", disable=True if quiet else None, file=sys.stderr) as bar:
                 outcome = index.reindex(
                     model,
-                    **laying.options,
+                    **layout.options,
                     memory=memory,
                     drop_unreadable=drop_unreadable,
                     progress=bar,

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 import twinlens
-from twinlens.cli.options import Laying, Quiet
+from twinlens.cli.options import LayoutFlags, Quiet
 from twinlens.cli.words import counted, held
 
 if TYPE_CHECKING:
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 
 def copy(
-    laying: Laying,
+    layout: LayoutFlags,
     source: Annotated[str, typer.Argument(help="The database to copy from.", metavar="SRC")],
     target: Annotated[str, typer.Argument(help="The database to copy to.", metavar="DST")],
     collection: Annotated[
@@ -59,7 +59,7 @@ def copy(
             target_token=target_token,
             sample=sample,
             progress=bar,
-            **laying.options,
+            **layout.options,
         )
     if not quiet:
         print(

@@ -13,7 +13,7 @@ import typer
 
 import twinlens
 from twinlens.cli.exit_codes import ITEMS_FAILED
-from twinlens.cli.options import OUTPUT, Laying, ModelCollection, Quiet
+from twinlens.cli.options import OUTPUT, LayoutFlags, ModelOptions, Quiet
 from twinlens.cli.tables import print_failures, print_preview
 from twinlens.cli.words import counted
 from twinlens.search.errors import UsageError
@@ -25,8 +25,8 @@ if TYPE_CHECKING:
 
 
 def ingest(
-    place: ModelCollection,
-    laying: Laying,
+    place: ModelOptions,
+    layout: LayoutFlags,
     paths: Annotated[
         list[str],
         typer.Argument(
@@ -154,7 +154,7 @@ def ingest(
                 outcome = index.ingest(
                     *paths,
                     **source,
-                    **laying.options,
+                    **layout.options,
                     bulk=bulk,
                     prune=prune,
                     retry_failed=retry_failed,

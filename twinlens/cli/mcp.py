@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import twinlens
-from twinlens.cli.options import Collection, Device
+from twinlens.cli.options import CollectionOptions, Device
 from twinlens.search.errors import UsageError
 
 if TYPE_CHECKING:
@@ -53,7 +53,7 @@ class RemoteShelf:
         StoreUnreachableError: no server answers.
     """
 
-    def __init__(self, place: Collection) -> None:
+    def __init__(self, place: CollectionOptions) -> None:
         self.default = place.collection
         self._place = place
         self._held = {self.default: place.connect(self.default)}
@@ -71,12 +71,12 @@ class RemoteShelf:
         return self._held[name]
 
 
-def mcp(place: Collection, device: Device = "auto") -> None:
+def mcp(place: CollectionOptions, device: Device = "auto") -> None:
     """Offer search to a language model: an MCP server on standard input and output."""
     import logging
 
     from twinlens.integrations.mcp import build
-    from twinlens.search.milvus.database import Store
+    from twinlens.search.milvus.database import Database
     from twinlens.search.milvus.tenants import check_tenant
     from twinlens.server.library import Library
 
@@ -89,10 +89,10 @@ def mcp(place: Collection, device: Device = "auto") -> None:
             raise UsageError("a twinlens server knows by the key whose rows are meant: no --tenant")
         build(RemoteShelf(place), twinlens.__version__).run("stdio")
         return
-    store = Store(place.db or twinlens.default_db(), token=place.token, create=False)
+    database = Database(place.db or twinlens.default_db(), token=place.token, create=False)
     library = Library(
-        store,
-        lambda name, model: twinlens.Index(store, name, model=model),
+        database,
+        lambda name, model: twinlens.Index(database, name, model=model),
         default=place.collection,
         device=device,
     )

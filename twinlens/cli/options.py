@@ -40,7 +40,7 @@ Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="Only errors.", rich_
 
 
 @dataclass(frozen=True)
-class Database:
+class DatabaseOptions:
     """Where the collections are."""
 
     db: Annotated[
@@ -78,7 +78,7 @@ class Database:
 
 
 @dataclass(frozen=True)
-class Collection(Database):
+class CollectionOptions(DatabaseOptions):
     """One collection, asked for nothing that needs a model to be chosen."""
 
     collection: Annotated[
@@ -135,7 +135,7 @@ class Collection(Database):
 
 
 @dataclass(frozen=True)
-class ModelCollection(Collection):
+class ModelOptions(CollectionOptions):
     """One collection, and the encoder to fill it or to ask it with."""
 
     model: Annotated[
@@ -165,7 +165,7 @@ class ModelCollection(Collection):
 
 
 @dataclass(frozen=True)
-class Laying:
+class LayoutFlags:
     """How a collection is laid out; what is not said is as it is, or as is best."""
 
     index_kind: Annotated[

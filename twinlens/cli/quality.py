@@ -11,7 +11,7 @@ import typer
 
 import twinlens
 from twinlens.cli.exit_codes import ITEMS_FAILED
-from twinlens.cli.options import OUTPUT, AsJson, Collection, ModelCollection, lines_of
+from twinlens.cli.options import OUTPUT, AsJson, CollectionOptions, ModelOptions, lines_of
 from twinlens.cli.tables import (
     print_classified,
     print_duplicates,
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
 
 def evaluate(
-    place: ModelCollection,
+    place: ModelOptions,
     pairs: Annotated[
         list[Path] | None,
         typer.Argument(help="Caption files to ask with; default: the stored captions."),
@@ -100,7 +100,7 @@ def evaluate(
 
 
 def _measured(
-    place: ModelCollection, pairs: list[Path], models: list[str], max_queries: int, seed: int
+    place: ModelOptions, pairs: list[Path], models: list[str], max_queries: int, seed: int
 ) -> Iterator[tuple[Evaluation, float]]:
     """What is measured, and the pictures encoded a second, 0 for none."""
     if not models:
@@ -116,7 +116,7 @@ def _measured(
 
 
 def classify(
-    place: ModelCollection,
+    place: ModelOptions,
     paths: Annotated[
         list[str] | None,
         typer.Argument(help="Pictures or folders, not stored; default: the stored pictures."),
@@ -163,7 +163,7 @@ def classify(
 
 
 def duplicates(
-    place: Collection,
+    place: CollectionOptions,
     threshold: Annotated[
         float,
         typer.Option(

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from twinlens.cli.options import OUTPUT, AsJson, ModelCollection, lines_of
+from twinlens.cli.options import OUTPUT, AsJson, ModelOptions, lines_of
 from twinlens.cli.tables import NOTHING_CLOSE, print_hits
 from twinlens.cli.words import counted
 from twinlens.search.errors import UsageError
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 
 def search(
-    place: ModelCollection,
+    place: ModelOptions,
     words: Annotated[
         str | None,
         typer.Argument(help="What to look for, in words; 'words@2' count twice."),

@@ -9,13 +9,13 @@ from typing import Annotated
 import typer
 
 import twinlens
-from twinlens.cli.options import COLLECTION, ModelCollection, Quiet
+from twinlens.cli.options import COLLECTION, ModelOptions, Quiet
 from twinlens.search.errors import UsageError
 from twinlens.server.settings import DEFAULT_PORT
 
 
 @dataclass(frozen=True)
-class Held(ModelCollection):
+class Held(ModelOptions):
     """What is served: a database that is opened here."""
 
     db: Annotated[

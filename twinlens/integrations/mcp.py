@@ -140,7 +140,7 @@ class Description(BaseModel):
     texts: dict[str, str] = Field(description="a picture's captions in full, by their ids")
 
 
-class Collection(BaseModel):
+class CollectionSummary(BaseModel):
     """One collection."""
 
     name: str
@@ -157,7 +157,7 @@ class Overview(BaseModel):
 
     backend: str
     default: str
-    collections: list[Collection]
+    collections: list[CollectionSummary]
 
 
 class Tools:
@@ -265,11 +265,11 @@ class Tools:
         name = name or self._shelf.default
         return name, self._shelf.index(name)
 
-    def _collection(self, name: str) -> Collection:
+    def _collection(self, name: str) -> CollectionSummary:
         index = self._shelf.index(name)
         info = index.info()
         sides: tuple[Target, ...] = ("images", "texts")
-        return Collection(
+        return CollectionSummary(
             name=name,
             images=info.images,
             texts=info.texts,

@@ -107,7 +107,7 @@ class Context:
         Raises:
             ModelError, ModelMismatchError: it cannot be.
         """
-        loading = self.library.loading(index.engine.corpus.fingerprint)
+        loading = self.library.loading(index.engine.collection.fingerprint)
         if loading is not None:
             await asyncio.shield(asyncio.wrap_future(loading))
 

@@ -66,7 +66,7 @@ class Counts:
 def describe(index: Served) -> dict[str, Any]:
     """A collection as plain types, for JSON."""
     info = index.info()
-    corpus = index.engine.corpus
+    collection = index.engine.collection
     model = info.fingerprint
     return {
         "name": info.name,
@@ -82,10 +82,10 @@ def describe(index: Served) -> dict[str, Any]:
         "tenants": info.tenants,
         "backend": index.backend,
         "fields": {
-            "images": dict(sorted(corpus.fields("images", everyones=True).items())),
-            "texts": dict(sorted(corpus.fields("texts", everyones=True).items())),
+            "images": dict(sorted(collection.fields("images", everyones=True).items())),
+            "texts": dict(sorted(collection.fields("texts", everyones=True).items())),
         },
-        "modes": list(MODES if corpus.full_text else MODES[:1]),
+        "modes": list(MODES if collection.full_text else MODES[:1]),
     }
 
 

@@ -11,7 +11,7 @@ from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any, Protocol
 
 from twinlens.search.errors import CollectionNotFoundError, ModelError, ModelMismatchError
-from twinlens.search.milvus.database import Store, check_name
+from twinlens.search.milvus.database import Database, check_name
 from twinlens.search.models.catalogue import Fingerprint
 from twinlens.search.models.encoder import Encoder, Pixels, Rows, open_encoders
 from twinlens.search.models.lazy import Models
@@ -166,7 +166,7 @@ class Library:
 
     def __init__(
         self,
-        store: Store,
+        database: Database,
         opener: Callable[[str, Encoder], Served],
         *,
         default: str = "twinlens",
@@ -175,7 +175,7 @@ class Library:
         precision: Any = "auto",
     ) -> None:
         check_name(default)
-        self.store = store
+        self.database = database
         self.default = default
         self._opener = opener
         self._model = model
@@ -190,11 +190,11 @@ class Library:
     @property
     def backend(self) -> str:
         """Which Milvus answers, for people."""
-        return self.store.capabilities.label
+        return self.database.capabilities.label
 
     def names(self) -> list[str]:
         """The collections there are, sorted."""
-        return self.store.names()
+        return self.database.names()
 
     def index(
         self, name: str | None = None, tenant: str = "", *, create: bool = False, model: str = ""
@@ -245,19 +245,19 @@ class Library:
 
     def check_model(self) -> None:
         """Raise ``ModelMismatchError`` unless the default collection is of the model asked for."""
-        if self.store.exists(self.default):
-            stored = self.store.corpus(self.default).fingerprint
+        if self.database.exists(self.default):
+            stored = self.database.collection(self.default).fingerprint
             Models(self.default, self._model).check(stored)
 
     def warm(self) -> Future[Encoder] | None:
         """Begin to load the default collection's model; ``None`` where there is none to load."""
-        if not self.store.exists(self.default):
+        if not self.database.exists(self.default):
             return None
-        return self.loading(self.index().engine.corpus.fingerprint)
+        return self.loading(self.index().engine.collection.fingerprint)
 
     def check(self) -> None:
         """Raise ``StoreError`` where the database does not answer."""
-        self.store.exists(self.default)
+        self.database.exists(self.default)
 
     def forget(self, name: str) -> None:
         """Open a collection anew when it is next asked for: it was changed, or dropped."""
@@ -268,7 +268,7 @@ class Library:
         """Let go of the database."""
         with self._guard:
             self._held.clear()
-        self.store.close()
+        self.database.close()
 
     def _opened(self, name: str, create: bool, model: str) -> Served:
         held = self._held.get(name)
@@ -295,8 +295,8 @@ class Library:
         if held is not None and held.fresh:
             return held.index
         found = None
-        if self.store.exists(name):
-            generation = self.store.corpus(name).generation
+        if self.database.exists(name):
+            generation = self.database.collection(name).generation
             now = time.monotonic()
             if held is not None and held.generation == generation.identity:
                 found = replace(held, since=now)

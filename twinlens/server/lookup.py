@@ -8,7 +8,7 @@ from __future__ import annotations
 import threading
 from concurrent.futures import Future, ThreadPoolExecutor
 
-from twinlens.search.milvus.collection import Corpus
+from twinlens.search.milvus.collection import Collection
 from twinlens.search.records import Row
 from twinlens.server.batching import QueueFullError
 
@@ -22,10 +22,10 @@ class Lookup:
 
     def __init__(self) -> None:
         self._pool = ThreadPoolExecutor(1, "twinlens-lookup")
-        self._wanted: dict[Corpus, dict[str, Future[Row | None]]] = {}
+        self._wanted: dict[Collection, dict[str, Future[Row | None]]] = {}
         self._guard = threading.Lock()
 
-    def find(self, corpus: Corpus, key: str) -> Future[Row | None]:
+    def find(self, collection: Collection, key: str) -> Future[Row | None]:
         """A picture's ``id``, ``path``, ``paths``, ``width`` and ``height``.
 
         Args:
@@ -40,24 +40,24 @@ class Lookup:
             QueueFullError: too many wait already.
         """
         with self._guard:
-            wanted = self._wanted.setdefault(corpus, {})
+            wanted = self._wanted.setdefault(collection, {})
             if key not in wanted:
                 if sum(map(len, self._wanted.values())) >= QUEUE:
                     raise QueueFullError(QUEUE)
                 wanted[key] = Future()
                 if len(wanted) == 1:
-                    self._pool.submit(self._read, corpus)
+                    self._pool.submit(self._read, collection)
             return wanted[key]
 
     def close(self) -> None:
         """Finish what is being read; what waits is not begun."""
         self._pool.shutdown(cancel_futures=True)
 
-    def _read(self, corpus: Corpus) -> None:
+    def _read(self, collection: Collection) -> None:
         with self._guard:
-            wanted = self._wanted.pop(corpus)
+            wanted = self._wanted.pop(collection)
         try:
-            found = _rows(corpus, list(wanted))
+            found = _rows(collection, list(wanted))
         except BaseException as error:  # noqa: BLE001 - handed to those who wait
             for future in wanted.values():
                 future.set_exception(error)
@@ -66,13 +66,13 @@ class Lookup:
                 future.set_result(found.get(key))
 
 
-def _rows(corpus: Corpus, keys: list[str]) -> dict[str, Row]:
-    found = {row["id"]: row for row in corpus.get("images", keys, _FIELDS)}
+def _rows(collection: Collection, keys: list[str]) -> dict[str, Row]:
+    found = {row["id"]: row for row in collection.get("images", keys, _FIELDS)}
     others = [key for key in keys if key not in found]
     if others:
-        texts = corpus.get("texts", others, ["id", "image_id"])
+        texts = collection.get("texts", others, ["id", "image_id"])
         described = {row["id"]: row["image_id"] for row in texts if row["image_id"]}
         ids = sorted(set(described.values()))
-        rows = {row["id"]: row for row in corpus.get("images", ids, _FIELDS)}
+        rows = {row["id"]: row for row in collection.get("images", ids, _FIELDS)}
         found |= {text: rows[key] for text, key in described.items() if key in rows}
     return found

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from hashlib import blake2b
 
 from twinlens.search.analysis.projection import Method, Projection, project
-from twinlens.search.milvus.collection import Corpus
+from twinlens.search.milvus.collection import Collection
 from twinlens.server.library import Served
 
 #: Maps that are kept: half a megabyte each, a hundred where UMAP drew a sample.
@@ -41,7 +41,7 @@ class Maps:
 
     def __init__(self) -> None:
         self._pool = ThreadPoolExecutor(1, "twinlens-map")
-        self._made: OrderedDict[tuple[Corpus, int, Method], tuple[Future[Map], float]]
+        self._made: OrderedDict[tuple[Collection, int, Method], tuple[Future[Map], float]]
         self._made = OrderedDict()
         self._guard = threading.Lock()
 
@@ -55,12 +55,12 @@ class Maps:
         Returns:
             What becomes the map. It is shared: do not cancel it.
         """
-        corpus = index.engine.corpus
-        key = (corpus, corpus.count("images"), method)
+        collection = index.engine.collection
+        key = (collection, collection.count("images"), method)
         with self._guard:
             known = self._made.pop(key, None)
             if known is None or _is_spent(*known):
-                made = self._pool.submit(_draw, corpus, index.collection, method)
+                made = self._pool.submit(_draw, collection, index.collection, method)
                 known = made, time.monotonic()
             self._made[key] = known  # the latest used is the last
             while len(self._made) > KEPT:
@@ -90,9 +90,9 @@ def pack(collection: str, projection: Projection) -> bytes:
     return struct.pack("<I", len(header)) + header + projection.points.astype("<f4").tobytes() + ids
 
 
-def _draw(corpus: Corpus, collection: str, method: Method) -> Map:
-    projection = project(corpus, method)
-    body = pack(collection, projection)
+def _draw(collection: Collection, name: str, method: Method) -> Map:
+    projection = project(collection, method)
+    body = pack(name, projection)
     return Map(projection, body, f'"{blake2b(body, digest_size=16).hexdigest()}"')
 
 

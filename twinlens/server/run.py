@@ -19,7 +19,7 @@ from twinlens.server.middleware import access_log as access
 if TYPE_CHECKING:
     from fastapi import FastAPI
 
-    from twinlens.search.milvus.database import Store
+    from twinlens.search.milvus.database import Database
     from twinlens.search.models.encoder import Encoder
     from twinlens.server.library import Served
     from twinlens.server.settings import Settings
@@ -37,7 +37,7 @@ MAX_HEAD_BYTES = 32 << 10
 
 
 def serve(
-    store: Store,
+    database: Database,
     opener: Callable[[str, Encoder], Served],
     settings: Settings,
     *,
@@ -63,13 +63,13 @@ def serve(
     """
     from twinlens.server.library import Library
 
-    with store:
+    with database:
         check_extra()
         from twinlens.server.app import create_app
 
         check_open(settings)
         library = Library(
-            store,
+            database,
             opener,
             default=settings.collection,
             model=model,

@@ -131,7 +131,7 @@ class Kept:
         """The ids of a collection's pictures, those of all its tenants, that are kept here."""
         if self._media.is_empty:
             return []
-        scanned = (part.scan("images", ["id"]) for part in index.engine.corpus.parts())
+        scanned = (part.scan("images", ["id"]) for part in index.engine.collection.parts())
         ids = (row["id"] for rows in chain.from_iterable(scanned) for row in rows)
         return [key for key in ids if self._media.has(key)]
 
@@ -157,10 +157,10 @@ class Kept:
 
     def _held(self, ids: set[str]) -> set[str]:
         """Those of the pictures that a collection holds."""
-        store = self._library.store
+        database = self._library.database
         left = set(ids)
-        for name in store.names():
-            for part in store.corpus(name).parts():
+        for name in database.names():
+            for part in database.collection(name).parts():
                 if left:
                     left -= {row["id"] for row in part.get("images", sorted(left), ["id"])}
         return ids - left

@@ -24,7 +24,7 @@ def on_server(server: str, encoder: ColourEncoder) -> Iterator[twinlens.Index]:
     name = f"test_{uuid.uuid4().hex[:12]}"
     with twinlens.open(server, name, model=encoder) as opened:
         yield opened
-        opened._store.drop(name)
+        opened._database.drop(name)
 
 
 @pytest.fixture
@@ -110,10 +110,12 @@ def test_segments_and_a_tenant(
     monkeypatch.setattr("twinlens.ingest.pipeline.CHUNK", 3)
     monkeypatch.setattr(bulk, "SEGMENT_BYTES", 1)
     alice = twinlens.Index(
-        on_server._store, on_server.collection, model=ColourEncoder(), tenant="alice"
+        on_server._database, on_server.collection, model=ColourEncoder(), tenant="alice"
     )
-    corpus = alice._store.create(alice.collection, ColourEncoder().fingerprint, tenant="alice")
-    run = bulk.Bulk(corpus, open_storage(str(tmp_path / "bulk")), segment_bytes=1)
+    collection = alice._database.create(
+        alice.collection, ColourEncoder().fingerprint, tenant="alice"
+    )
+    run = bulk.Bulk(collection, open_storage(str(tmp_path / "bulk")), segment_bytes=1)
     from twinlens.ingest.options import open_items
 
     outcome = run.run(lambda: open_items([photos]), ColourEncoder, [str(photos)])
@@ -121,8 +123,12 @@ def test_segments_and_a_tenant(
     segments = json.loads((tmp_path / "bulk" / "manifest.json").read_text())["segments"]
     assert [one["rows"]["images"] for one in segments] == [3, 3, 2]
     assert all(one["done"] for one in segments)
-    assert (corpus.count("images"), corpus.count("texts"), corpus.count("files")) == (8, 8, 8)
-    assert corpus.of("bob").count("images") == 0
+    assert (collection.count("images"), collection.count("texts"), collection.count("files")) == (
+        8,
+        8,
+        8,
+    )
+    assert collection.of("bob").count("images") == 0
 
 
 @patient
@@ -144,7 +150,7 @@ def test_an_import_that_fails_says_why(
 def test_what_cannot_be_imported(index: twinlens.Index, photos: Path, tmp_path: Path) -> None:
     with pytest.raises(UnsupportedError, match="no bulk import: it needs a server"):
         index.ingest(photos, bulk=str(tmp_path / "bulk"))
-    assert index._store.client.list_collections() == []
+    assert index._database.client.list_collections() == []
     for uri in ("s3://bucket", "s3:///prefix", "ftp://host/x", "file://host/x", ""):
         with pytest.raises(UsageError):
             open_storage(uri)
@@ -208,16 +214,16 @@ def test_storage(storage: Storage, tmp_path: Path) -> None:
 def test_a_manifest_of_something_else(
     storage: Storage, on_server: twinlens.Index, encoder: ColourEncoder
 ) -> None:
-    corpus = on_server._store.create(on_server.collection, encoder.fingerprint)
+    collection = on_server._database.create(on_server.collection, encoder.fingerprint)
     segment: dict[str, object] = {"number": 1, "rows": {}, "jobs": {}, "done": False}
     manifest: dict[str, object] = {"of": {"collection": "others"}, "segments": [segment]}
     storage.write("manifest.json", json.dumps(manifest).encode())
     with pytest.raises(UsageError, match="unfinished segments of others"):
-        bulk.Bulk(corpus, storage)
+        bulk.Bulk(collection, storage)
     segment["done"] = True
     storage.write("manifest.json", json.dumps(manifest).encode())
-    assert bulk.Bulk(corpus, storage)._segments == []
+    assert bulk.Bulk(collection, storage)._segments == []
     for damaged in (b"", b"[]", b'{"of": {}, "segments": [{"x": 1}]}', b"\xff"):
         storage.write("manifest.json", damaged)
         with pytest.raises(SourceError, match="of something else"):
-            bulk.Bulk(corpus, storage)
+            bulk.Bulk(collection, storage)

@@ -94,10 +94,10 @@ def batches_of_four(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def contents(index: twinlens.Index) -> dict[str, list[dict[str, Any]]]:
     """Every row of all three collections."""
-    corpus = index.engine.corpus
+    collection = index.engine.collection
     return {
         kind: sorted(
-            (row for rows in corpus.scan(kind, ["*"]) for row in rows),  # type: ignore[arg-type]
+            (row for rows in collection.scan(kind, ["*"]) for row in rows),  # type: ignore[arg-type]
             key=lambda row: str(row.get("id", row["path"])),
         )
         for kind in ("images", "texts", "files")
@@ -265,9 +265,9 @@ def test_a_corpus_is_listed_no_further_than_needed(tmp_path: Path) -> None:
                 lag = max(lag, listed - len(finished))
                 yield item
 
-        corpus = index.engine.corpus
-        crew = workers.crew(ColourEncoder, corpus.fingerprint, device="cpu")
-        run = pipeline.Pipeline(corpus, ColourEncoder, sink=finished.append, crew=crew)
+        collection = index.engine.collection
+        crew = workers.crew(ColourEncoder, collection.fingerprint, device="cpu")
+        run = pipeline.Pipeline(collection, ColourEncoder, sink=finished.append, crew=crew)
         assert run.run(items()).images == 299
     # What the crew has, the chunk that is filled, those that wait and the one that is written.
     assert lag <= 4 * 8 + 5 * 8
@@ -287,7 +287,7 @@ def test_an_encoder_that_cannot_travel_is_refused(tmp_path: Path, running: None)
 def test_an_address_where_nobody_answers(index: twinlens.Index, photos: Path) -> None:
     with pytest.raises(ClusterError, match=r"no cluster answers at 127\.0\.0\.1:1: "):
         index.ingest(photos, cluster="127.0.0.1:1")
-    assert index._corpus is None
+    assert index._collection is None
 
 
 def test_ray_s_client_is_refused(index: twinlens.Index, photos: Path) -> None:

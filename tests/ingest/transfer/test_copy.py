@@ -24,8 +24,8 @@ from twinlens.search.errors import (
     UnsupportedError,
     UsageError,
 )
-from twinlens.search.milvus.collection import Corpus
-from twinlens.search.milvus.database import Store
+from twinlens.search.milvus.collection import Collection
+from twinlens.search.milvus.database import Database
 from twinlens.search.records import Row
 
 
@@ -52,23 +52,23 @@ def target(backend: str) -> Iterator[tuple[str, str]]:
     """Where to copy to, and under which name; gone afterwards."""
     name = f"copy_{uuid.uuid4().hex[:12]}"
     yield backend, name
-    with Store(backend) as store:
-        store.drop(name)
+    with Database(backend) as database:
+        database.drop(name)
 
 
-def everything(corpus: Corpus) -> dict[str, dict[str, Row]]:
+def everything(collection: Collection) -> dict[str, dict[str, Row]]:
     """All that is stored, by key."""
     found: dict[str, dict[str, Row]] = {}
     for kind in ORDER:
         more = [] if kind == "files" else ["vector"]
-        rows = [row for page in corpus.scan(kind, [*FIELDS[kind], *more]) for row in page]
+        rows = [row for page in collection.scan(kind, [*FIELDS[kind], *more]) for row in page]
         found[kind] = {row[KEYS[kind]]: row for row in rows}
     return found
 
 
 def held(db: str | Path, name: str) -> dict[str, dict[str, Row]]:
-    with Store(str(db)) as store:
-        return everything(store.corpus(name))
+    with Database(str(db)) as database:
+        return everything(database.collection(name))
 
 
 def test_to_either_backend_and_back(
@@ -130,39 +130,41 @@ def test_one_that_broke_off_is_gone_on_with(
     db, name = target
     monkeypatch.setattr(twinlens.ingest.transfer.copy, "PAGE", 4)
     monkeypatch.setattr(twinlens.ingest.transfer.copy, "LITE_PAGE", 4)
-    insert, left = Corpus.insert, written
+    insert, left = Collection.insert, written
 
-    def counted(corpus: Corpus, kind: Any, rows: Any) -> None:
+    def counted(collection: Collection, kind: Any, rows: Any) -> None:
         nonlocal left
         left -= 1
         if left < 0:
             raise KeyboardInterrupt
-        insert(corpus, kind, rows)
+        insert(collection, kind, rows)
 
     with monkeypatch.context() as patch:
-        patch.setattr(Corpus, "insert", counted)
+        patch.setattr(Collection, "insert", counted)
         with pytest.raises(KeyboardInterrupt):
             twinlens.copy(filled, db, "photos", to=name)
-    with Store(db) as store:
-        assert not store.exists(name)
+    with Database(db) as database:
+        assert not database.exists(name)
         with pytest.raises(CollectionNotFoundError):
-            store.corpus(name)
+            database.collection(name)
         with pytest.raises(StoreError, match="a copy that is not finished"):
-            store.create(name, store.generations(name)[0].fingerprint)
+            database.create(name, database.generations(name)[0].fingerprint)
     # Meanwhile something else is written where nothing should be.
-    with Store(db) as store:
-        begun = store.begin(name, store.generations(name)[0].fingerprint, _layout(store, name))
+    with Database(db) as database:
+        begun = database.begin(
+            name, database.generations(name)[0].fingerprint, _layout(database, name)
+        )
         stray = {"id": "f" * 32, "text": "", "image_id": "", "path": "", "relative_path": ""}
         begun.upsert("texts", [stray | {"vector": np.ones(16, dtype=np.float32) / 4}])
     report = twinlens.copy(filled, db, "photos", to=name)
     assert report.written == 28 - 4 * written
     assert held(db, name) == held(filled, "photos")
-    with Store(db) as store:
-        assert [(one.number, one.served) for one in store.generations(name)] == [(1, True)]
+    with Database(db) as database:
+        assert [(one.number, one.served) for one in database.generations(name)] == [(1, True)]
 
 
-def _layout(store: Store, name: str) -> Any:
-    return store.generations(name)[0].layout
+def _layout(database: Database, name: str) -> Any:
+    return database.generations(name)[0].layout
 
 
 def test_a_milvus_that_is_away_for_a_moment(
@@ -170,17 +172,17 @@ def test_a_milvus_that_is_away_for_a_moment(
 ) -> None:
     """What was half written is written again, not twice."""
     monkeypatch.setattr("twinlens.ingest.writer.FIRST_PAUSE", 0.0)
-    insert, failing = Corpus.insert, True
+    insert, failing = Collection.insert, True
 
-    def flaky(corpus: Corpus, kind: Any, rows: Any) -> None:
+    def flaky(collection: Collection, kind: Any, rows: Any) -> None:
         nonlocal failing
         if failing:
             failing = False
-            insert(corpus, kind, rows[:3])
+            insert(collection, kind, rows[:3])
             raise StoreUnreachableError("away")
-        insert(corpus, kind, rows)
+        insert(collection, kind, rows)
 
-    monkeypatch.setattr(Corpus, "insert", flaky)
+    monkeypatch.setattr(Collection, "insert", flaky)
     twinlens.copy(filled, tmp_path / "copy.db", "photos")
     assert held(tmp_path / "copy.db", "photos") == held(filled, "photos")
 
@@ -189,9 +191,9 @@ def test_a_milvus_that_is_away_for_a_moment(
 def test_a_copy_that_is_not_like_its_source_is_not_served(
     filled: Path, tmp_path: Path, what: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    insert = Corpus.insert
+    insert = Collection.insert
 
-    def damaging(corpus: Corpus, kind: Any, rows: list[Row]) -> None:
+    def damaging(collection: Collection, kind: Any, rows: list[Row]) -> None:
         if kind == "texts":
             changed = dict(rows[0])
             if what == "vector":
@@ -203,22 +205,22 @@ def test_a_copy_that_is_not_like_its_source_is_not_served(
             else:
                 changed["id"] = "0" * 32
             rows = [changed, *rows[1:]]
-        insert(corpus, kind, rows)
+        insert(collection, kind, rows)
 
-    monkeypatch.setattr(Corpus, "insert", damaging)
+    monkeypatch.setattr(Collection, "insert", damaging)
     monkeypatch.setattr(twinlens.ingest.transfer.copy, "ROUNDS", 1)
     monkeypatch.setattr(twinlens.ingest.transfer.copy, "clear", lambda *_: 0)
     with pytest.raises(StoreError, match="in the copy"):
         twinlens.copy(filled, tmp_path / "copy.db", "photos")
-    with Store(str(tmp_path / "copy.db")) as store:
-        assert not store.exists("photos")
+    with Database(str(tmp_path / "copy.db")) as database:
+        assert not database.exists("photos")
 
 
 def test_a_sample_is_drawn_at_random(filled: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    with Store(str(filled)) as store:
-        corpus = store.corpus("photos")
+    with Database(str(filled)) as database:
+        collection = database.collection("photos")
         drawn = [
-            tuple(row["id"] for row in twinlens.ingest.transfer.copy._drawn(corpus, "texts", 3))
+            tuple(row["id"] for row in twinlens.ingest.transfer.copy._drawn(collection, "texts", 3))
             for _ in range(20)
         ]
     assert len(set(drawn)) > 1
@@ -245,8 +247,8 @@ def test_what_cannot_be_copied(
     for options in ({"vectors": "float16"}, {"index": "HNSW"}, {"shards": 2}, {"mmap": True}):
         with pytest.raises(UnsupportedError, match="Milvus Lite"):
             twinlens.copy(filled, copy, "photos", **options)  # type: ignore[arg-type]
-    with Store(str(copy)) as store:
-        assert store.client.list_collections() == []
+    with Database(str(copy)) as database:
+        assert database.client.list_collections() == []
     with twinlens.open(copy, "photos", model=ColourEncoder("other", dim=24)) as index:
         index.ingest(photos)
     with pytest.raises(ModelMismatchError, match="holds embeddings of other"):

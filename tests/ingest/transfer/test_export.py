@@ -19,20 +19,20 @@ import twinlens
 from twinlens.cli import app
 from twinlens.ingest.sources.export_manifest import KINDS, NAME, File, Manifest
 from twinlens.ingest.transfer import export as exchange
-from twinlens.ingest.transfer.export import export_corpus
+from twinlens.ingest.transfer.export import export_collection
 from twinlens.search.errors import ModelMismatchError, SourceError, StoreError, UsageError
-from twinlens.search.milvus.collection import Corpus
+from twinlens.search.milvus.collection import Collection
 from twinlens.search.records import FILE_FIELDS, IMAGE_FIELDS, TEXT_FIELDS, Row
 
 FIELDS = {"images": IMAGE_FIELDS, "texts": TEXT_FIELDS, "files": FILE_FIELDS}
 
 
-def contents(corpus: Corpus) -> dict[str, list[Row]]:
+def contents(collection: Collection) -> dict[str, list[Row]]:
     """Every row of the three collections, whole, as plain types."""
     found: dict[str, list[Row]] = {}
     for kind in KINDS:
         fields = [*FIELDS[kind], "vector", *(["$meta"] if kind != "files" else [])]
-        rows = [row for rows in corpus.scan(kind, fields) for row in rows]
+        rows = [row for rows in collection.scan(kind, fields) for row in rows]
         found[kind] = [
             {
                 name: [float(x) for x in value] if name == "vector" else value
@@ -67,35 +67,35 @@ def filled(
 @pytest.fixture
 def exported(filled: twinlens.Index, tmp_path: Path) -> Path:
     folder = tmp_path / "export"
-    export_corpus(filled.engine.corpus, folder, shard_rows=3)
+    export_collection(filled.engine.collection, folder, shard_rows=3)
     return folder
 
 
 def test_every_row_comes_back_as_it_was(
     filled: twinlens.Index, exported: Path, tmp_path: Path
 ) -> None:
-    before = contents(filled.engine.corpus)
+    before = contents(filled.engine.collection)
     assert [len(before[kind]) for kind in KINDS] == [8, 13, 11]
     with twinlens.open(tmp_path / "other.db", "elsewhere") as other:
         done = other.import_(exported)
         assert (done.images, done.texts, done.files) == (8, 13, 11)
-        assert contents(other.engine.corpus) == before
-        corpus = other.engine.corpus
-        assert corpus.fingerprint == filled.engine.corpus.fingerprint
-        assert corpus.fields("images") == filled.engine.corpus.fields("images")
+        assert contents(other.engine.collection) == before
+        collection = other.engine.collection
+        assert collection.fingerprint == filled.engine.collection.fingerprint
+        assert collection.fields("images") == filled.engine.collection.fields("images")
     assert len(list((exported / "metadata").iterdir())) == 3
 
 
 def test_by_either_backend_and_back(
     filled: twinlens.Index, exported: Path, tmp_path: Path, either: twinlens.Index
 ) -> None:
-    before = contents(filled.engine.corpus)
+    before = contents(filled.engine.collection)
     either.import_(exported)
-    assert contents(either.engine.corpus) == before
+    assert contents(either.engine.collection) == before
     either.export(tmp_path / "again")
     with twinlens.open(tmp_path / "other.db") as other:
         other.import_(tmp_path / "again")
-        assert contents(other.engine.corpus) == before
+        assert contents(other.engine.collection) == before
 
 
 def test_a_later_ingest_finds_nothing_to_do(
@@ -112,9 +112,9 @@ def test_a_later_ingest_finds_nothing_to_do(
 
 
 def test_importing_twice_changes_nothing(filled: twinlens.Index, exported: Path) -> None:
-    before = contents(filled.engine.corpus)
+    before = contents(filled.engine.collection)
     filled.import_(exported)
-    assert contents(filled.engine.corpus) == before
+    assert contents(filled.engine.collection) == before
 
 
 def test_an_import_ends_as_an_ingest_does(
@@ -122,11 +122,11 @@ def test_an_import_ends_as_an_ingest_does(
 ) -> None:
     """Nobody is told that it is done while a reindexing leaves it out; and it is settled."""
     settled: list[str] = []
-    monkeypatch.setattr(Corpus, "settle", lambda corpus: settled.append(corpus.name))
+    monkeypatch.setattr(Collection, "settle", lambda collection: settled.append(collection.name))
     with twinlens.open(tmp_path / "other.db") as other:
         other.import_(exported)
         assert settled == ["twinlens"]
-        other.engine.corpus.mark(frozen=True)
+        other.engine.collection.mark(frozen=True)
         with pytest.raises(StoreError, match="is being reindexed"):
             other.import_(exported)
         assert settled == ["twinlens"]
@@ -147,7 +147,7 @@ def test_pictures_that_were_stored_before_have_the_paths_of_both(
         other.ingest(mine.parent)
         other.import_(exported)
         red = other.search("red", limit=1)[0]
-        rows = other.engine.corpus.get("images", [red.id], ["paths", "captions"])
+        rows = other.engine.collection.get("images", [red.id], ["paths", "captions"])
     names = [Path(path).name for path in rows[0]["paths"]]
     assert sorted(names) == ["mine.png", "red.png", "red.png"]
     assert sorted(rows[0]["captions"]) == ["a red one", "a red picture", 'it\'s "red"']
@@ -199,7 +199,7 @@ def test_another_model_is_refused(exported: Path, tmp_path: Path) -> None:
     with twinlens.open(tmp_path / "other.db", model=ColourEncoder("other")) as other:
         with pytest.raises(ModelMismatchError, match="cannot be compared"):
             other.import_(exported)
-        assert other._store.names() == []
+        assert other._database.names() == []
 
 
 def bring(folder: Path, tmp_path: Path) -> None:
@@ -248,7 +248,7 @@ def test_a_manifest_is_checked_before_anything_is_made(
     with pytest.raises(SourceError, match=says):
         bring(exported, tmp_path)
     with twinlens.open(tmp_path / "other.db") as other:
-        assert other._store.names() == []
+        assert other._database.names() == []
 
 
 @pytest.mark.parametrize("text", ["", "[", "[" * 100_000, "{}", "[]", "\udcff"])

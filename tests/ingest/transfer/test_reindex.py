@@ -62,7 +62,7 @@ def test_another_model(either: twinlens.Index, photos: Path, wider: ColourEncode
     assert index.ingest(photos).unchanged == 8
     assert [one.served for one in index.generations()] == [False, True]
     with pytest.raises(ModelMismatchError):
-        twinlens.Index(index._store, index.collection, model=ColourEncoder())
+        twinlens.Index(index._database, index.collection, model=ColourEncoder())
 
     assert index.rollback().number == 1
     assert index.info() == counted
@@ -76,7 +76,7 @@ def test_another_model(either: twinlens.Index, photos: Path, wider: ColourEncode
         index.rollback()
     assert index.ingest(photos).unchanged == 8
     assert found(index) == before
-    left = {name for name in index._store.client.list_collections() if index.collection in name}
+    left = {name for name in index._database.client.list_collections() if index.collection in name}
     assert left == {f"{index.collection}_{kind}_g2" for kind in ("files", "images", "texts")}
 
 
@@ -102,7 +102,7 @@ def test_another_index(server: str, photos: Path, encoder: ColourEncoder, tmp_pa
             assert found(index) == before
             assert index.ingest(photos).unchanged == 8
         finally:
-            index._store.drop(name)
+            index._database.drop(name)
 
 
 def test_milvus_lite_has_no_other_index(
@@ -124,16 +124,16 @@ def vectors_of(index: twinlens.Index) -> dict[str, list[float]]:
     return {
         row["id"]: [float(x) for x in row["vector"]]
         for kind in ("images", "texts")
-        for rows in index.engine.corpus.scan(kind, ["id", "vector"])
+        for rows in index.engine.collection.scan(kind, ["id", "vector"])
         for row in rows
     }
 
 
 def _built(index: twinlens.Index) -> str:
     """The index that Milvus says it has built, or is building."""
-    corpus = index.engine.corpus
-    physical = corpus.generation.physical(corpus.name, "images")
-    return str(corpus._client.describe_index(physical, "vector")["index_type"])
+    collection = index.engine.collection
+    physical = collection.generation.physical(collection.name, "images")
+    return str(collection._client.describe_index(physical, "vector")["index_type"])
 
 
 def test_an_interrupted_one_is_gone_on_with(
@@ -164,7 +164,7 @@ def test_a_switch_that_broke_off(
 ) -> None:
     """After each alias: either generation is whole, and the names agree again."""
     index.ingest(photos)
-    client, left = index._store.client, steps
+    client, left = index._database.client, steps
     alter = client.alter_alias
 
     def counted(*args: Any, **options: Any) -> Any:
@@ -178,7 +178,7 @@ def test_a_switch_that_broke_off(
         patch.setattr(client, "alter_alias", counted)
         with pytest.raises(KeyboardInterrupt):
             index.reindex(wider)
-    again = twinlens.Index(index._store, index.collection, model=ColourEncoder())
+    again = twinlens.Index(index._database, index.collection, model=ColourEncoder())
     assert found(again)[0][0] == str(photos / "red.png")
     names = [
         client.describe_collection(f"{index.collection}_{kind}")["collection_name"][-2:]

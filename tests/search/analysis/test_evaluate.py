@@ -222,7 +222,7 @@ def test_pictures_without_captions_cannot_be_measured(index: twinlens.Index, pho
         file.unlink()
     index.ingest(photos)
     with pytest.raises(UsageError, match="caption"):
-        evaluate(index.engine.corpus)
+        evaluate(index.engine.collection)
 
 
 def test_what_a_comparison_leaves_out_is_named(photos: Path, encoder: ColourEncoder) -> None:
@@ -282,12 +282,12 @@ def test_indexes_are_compared_on_a_server_only(index: twinlens.Index, photos: Pa
 def test_indexes_side_by_side(encoder: object, server: str) -> None:
     dice = np.random.default_rng(0)
     with twinlens.open(server, "twinlens_test_indexes", model=encoder) as index:  # type: ignore[arg-type]
-        corpus = index._store.create(index.collection, index._load_encoder().fingerprint)
+        collection = index._database.create(index.collection, index._load_encoder().fingerprint)
         rows = dice.normal(size=(3_000, 16)).astype("f4")
         rows /= np.linalg.norm(rows, axis=1, keepdims=True)
         empty = {"path": "", "relative_path": "", "paths": [], "captions": [], "width": 1}
         empty |= {"height": 1, "bytes": 1, "mtime": 0.0, "format": "x"}
-        corpus.upsert(
+        collection.upsert(
             "images", [{"id": f"{i:032x}", "vector": row, **empty} for i, row in enumerate(rows)]
         )
         try:
@@ -299,7 +299,7 @@ def test_indexes_side_by_side(encoder: object, server: str) -> None:
         finally:
             index._existing()
             index.drop()
-        assert not [name for name in index._store.client.list_collections() if "compare" in name]
+        assert not [name for name in index._database.client.list_collections() if "compare" in name]
     assert trials["FLAT"].ann_recall == 1
     assert 0.5 < trials["IVF_SQ8"].ann_recall < 1
     assert trials["IVF_SQ8"].bytes_per_vector == 16

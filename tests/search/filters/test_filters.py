@@ -34,8 +34,8 @@ from twinlens.search.filters import (
     literal,
 )
 from twinlens.search.milvus.capabilities import Capabilities
-from twinlens.search.milvus.collection import Corpus
-from twinlens.search.milvus.database import Store
+from twinlens.search.milvus.collection import Collection
+from twinlens.search.milvus.database import Database
 from twinlens.search.records import FIXED_FIELDS, FieldType, Row, dynamic_types
 
 LITE = Capabilities.of("milvus_lite-3.2.2")
@@ -333,36 +333,36 @@ def _unit(dice: np.random.Generator) -> np.ndarray:
 
 
 @pytest.fixture(scope="module", params=["lite", "server"])
-def corpus(
+def collection(
     request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
-) -> Iterator[Corpus]:
+) -> Iterator[Collection]:
     """Every row of ``_rows``, a third of them written apart, so that batches lack fields."""
     if request.param == "server":
         uri = request.getfixturevalue("server")
     else:
         uri = str(tmp_path_factory.mktemp("db") / "filters.db")
     name = f"filters_{uuid.uuid4().hex[:8]}"
-    with Store(uri) as store:
-        made = store.create(name, ColourEncoder().fingerprint)
+    with Database(uri) as database:
+        made = database.create(name, ColourEncoder().fingerprint)
         rows = _rows()
         made.upsert("images", [row for row in rows if "camera" not in row])
         made.upsert("images", [row for row in rows if "camera" in row])
         yield made
-        store.drop(name)
+        database.drop(name)
 
 
 ROWS = _rows()
 
 
-def _found(corpus: Corpus, expression: str) -> set[str]:
-    rows = corpus.where("images", expression, ["id"], 1_000)
+def _found(collection: Collection, expression: str) -> set[str]:
+    rows = collection.where("images", expression, ["id"], 1_000)
     return {row["id"] for row in rows}
 
 
-def _asked(corpus: Corpus, node: Node) -> tuple[set[str], str]:
+def _asked(collection: Collection, node: Node) -> tuple[set[str], str]:
     """What a filter finds, and how it was written."""
-    expression = compile_filter(written(node), SCHEMA, corpus.capabilities)
-    return _found(corpus, expression), expression
+    expression = compile_filter(written(node), SCHEMA, collection.capabilities)
+    return _found(collection, expression), expression
 
 
 def _expected(node: Node) -> set[str]:
@@ -445,9 +445,9 @@ def written(node: Node) -> str:
 @example(Compare("mtime", "<", 2**62))
 @example(In("array_contains", (2, 3)))
 @example(In("json_contains", ("X100",), negated=True))
-def test_a_filter_finds_what_it_says(corpus: Corpus, node: Node) -> None:
+def test_a_filter_finds_what_it_says(collection: Collection, node: Node) -> None:
     try:
-        found, expression = _asked(corpus, node)
+        found, expression = _asked(collection, node)
     except UnsupportedError:
         assume(False)
     assert found == _expected(node), expression
@@ -455,47 +455,49 @@ def test_a_filter_finds_what_it_says(corpus: Corpus, node: Node) -> None:
 
 @pytest.mark.parametrize("text", ["_", "%", "a_b", "_b", "\\"])
 @pytest.mark.parametrize("field", ["camera", "relative_path"])
-def test_signs_of_patterns_are_found_as_they_are(corpus: Corpus, field: str, text: str) -> None:
+def test_signs_of_patterns_are_found_as_they_are(
+    collection: Collection, field: str, text: str
+) -> None:
     """Rows that lack the field, together, do not stand in the way."""
     alone = Match(field, "contains", text)
-    if not corpus.capabilities.infix:
+    if not collection.capabilities.infix:
         with pytest.raises(UnsupportedError, match="use startswith"):
-            _asked(corpus, alone)
+            _asked(collection, alone)
         return
     for node in (alone, Not(alone), Join("or", (alone, Compare("year", "==", 2020)))):
-        found, expression = _asked(corpus, node)
+        found, expression = _asked(collection, node)
         assert found == _expected(node), expression
 
 
-def test_a_sign_of_patterns_is_refused_where_only_values_tell(corpus: Corpus) -> None:
+def test_a_sign_of_patterns_is_refused_where_only_values_tell(collection: Collection) -> None:
     sign = Match("relative_path", "contains", "_")
     for other in (Known("big"), Compare("big", "==", 3), Compare("whole", ">", 2.5)):
         with pytest.raises(UnsupportedError):
-            _asked(corpus, Join("or", (sign, other)))
+            _asked(collection, Join("or", (sign, other)))
 
 
 @pytest.mark.parametrize("field", ["camera", "relative_path", "path", "mix", "in"])
-def test_a_value_matches_itself_only(corpus: Corpus, field: str) -> None:
+def test_a_value_matches_itself_only(collection: Collection, field: str) -> None:
     for text in HOSTILE:
         for node in (
             Compare(field, "==", text),
             In(field, (text,)),
             Match(field, "startswith", text),
         ):
-            expression = compile_filter(written(node), SCHEMA, corpus.capabilities)
-            assert _found(corpus, expression) == _expected(node), expression
+            expression = compile_filter(written(node), SCHEMA, collection.capabilities)
+            assert _found(collection, expression) == _expected(node), expression
 
 
 @settings(max_examples=100, deadline=None, suppress_health_check=list(HealthCheck))
 @given(st.text(st.characters(exclude_categories=["Cs"]), max_size=30))
-def test_no_text_whatsoever_is_more_than_a_value(corpus: Corpus, text: str) -> None:
+def test_no_text_whatsoever_is_more_than_a_value(collection: Collection, text: str) -> None:
     for field in ("camera", "format", "captions"):
         node: Node = Match(field, "contains", text) if field == "captions" else In(field, (text,))
-        expression = compile_filter(written(node), SCHEMA, corpus.capabilities)
-        assert _found(corpus, expression) == _expected(node), expression
+        expression = compile_filter(written(node), SCHEMA, collection.capabilities)
+        assert _found(collection, expression) == _expected(node), expression
 
 
-def test_the_deepest_and_longest_filters_are_answered(corpus: Corpus) -> None:
+def test_the_deepest_and_longest_filters_are_answered(collection: Collection) -> None:
     deep = filters.MAX_DEPTH // 2 * "not (" + "year == 2020" + filters.MAX_DEPTH // 2 * ")"
     everything = [
         (deep, lambda row: row.get("year") == 2020),
@@ -507,17 +509,17 @@ def test_the_deepest_and_longest_filters_are_answered(corpus: Corpus) -> None:
         (f"camera == {literal('x' * 49_000)}", lambda row: False),
     ]
     for text, wanted in everything:
-        expression = compile_filter(text, SCHEMA, corpus.capabilities)
-        assert _found(corpus, expression) == {row["id"] for row in ROWS if wanted(row)}
+        expression = compile_filter(text, SCHEMA, collection.capabilities)
+        assert _found(collection, expression) == {row["id"] for row in ROWS if wanted(row)}
 
 
-def test_a_selective_filter_still_returns_k(corpus: Corpus) -> None:
+def test_a_selective_filter_still_returns_k(collection: Collection) -> None:
     node = In("camera", ("X100", "a_b", '" or id != "'))
-    expression = compile_filter(written(node), SCHEMA, corpus.capabilities)
+    expression = compile_filter(written(node), SCHEMA, collection.capabilities)
     wanted = _expected(node)
     assert 1 < len(wanted) < 10
     query = _unit(np.random.default_rng(3))[None]
-    (hits,) = corpus.search("images", query, len(wanted), fields=["id"], expression=expression)
+    (hits,) = collection.search("images", query, len(wanted), fields=["id"], expression=expression)
     assert {row["id"] for row, _ in hits} == wanted
     assert [score for _, score in hits] == sorted((score for _, score in hits), reverse=True)
 
@@ -530,8 +532,8 @@ def test_a_selective_filter_on_a_graph_index_still_returns_k(server: str) -> Non
     vectors = np.stack([_unit(dice) for _ in range(6_000)])
     query = vectors[0]
     order = np.argsort(vectors @ query)
-    with Store(server) as store:
-        client = store._client
+    with Database(server) as database:
+        client = database._client
         schema = client.create_schema(enable_dynamic_field=True)
         schema.add_field("id", DataType.VARCHAR, max_length=32, is_primary=True)
         schema.add_field("vector", DataType.FLOAT_VECTOR, dim=16)
@@ -554,7 +556,7 @@ def test_a_selective_filter_on_a_graph_index_still_returns_k(server: str) -> Non
             client.load_collection(name)
             for matching in (1, 10, 300, 1_500):
                 limit = min(matching, 50)
-                expression = compile_filter(f"year < {matching}", FIELDS, store.capabilities)
+                expression = compile_filter(f"year < {matching}", FIELDS, database.capabilities)
                 hits = client.search(
                     name,
                     data=[query],
@@ -569,7 +571,7 @@ def test_a_selective_filter_on_a_graph_index_still_returns_k(server: str) -> Non
             client.drop_collection(name)
 
 
-def test_pages_go_on_after_a_hostile_path(corpus: Corpus) -> None:
+def test_pages_go_on_after_a_hostile_path(collection: Collection) -> None:
     paths = sorted({f"/data/{text}" for text in HOSTILE})
     ledger = [
         {
@@ -578,51 +580,53 @@ def test_pages_go_on_after_a_hostile_path(corpus: Corpus) -> None:
         }
         for path in paths
     ]  # fmt: skip
-    corpus.upsert("files", ledger)
-    pages = list(islice(corpus.scan("files", ["path"], batch=1), 2 * len(paths)))
+    collection.upsert("files", ledger)
+    pages = list(islice(collection.scan("files", ["path"], batch=1), 2 * len(paths)))
     assert sorted(row["path"] for page in pages for row in page) == paths
 
 
 # Which fields there are
 
 
-def test_fields_are_learned_from_rows_and_kept(corpus: Corpus) -> None:
-    fields = corpus.fields("images")
+def test_fields_are_learned_from_rows_and_kept(collection: Collection) -> None:
+    fields = collection.fields("images")
     assert {name: fields[name] for name in SCHEMA} == SCHEMA
-    assert corpus.fields("texts").keys() == {"id", "text", "image_id", "path", "relative_path"}
-    again = Corpus(corpus._client, corpus.name, corpus.generation, corpus.capabilities)
+    assert collection.fields("texts").keys() == {"id", "text", "image_id", "path", "relative_path"}
+    again = Collection(
+        collection._client, collection.name, collection.generation, collection.capabilities
+    )
     assert again.fields("images") == fields
 
 
 def test_writers_add_to_one_another(tmp_path: Path) -> None:
-    with Store(str(tmp_path / "two.db")) as store:
-        first = store.create("corpus", ColourEncoder().fingerprint)
-        second = store.corpus("corpus")
+    with Database(str(tmp_path / "two.db")) as database:
+        first = database.create("corpus", ColourEncoder().fingerprint)
+        second = database.collection("corpus")
         first.learn_fields("texts", [{"a": 1}])
         second.learn_fields("texts", [{"b": "x", "a": 2.5}])
         first.learn_fields("texts", [{"c": True, "b": 3, "vector": [1.0], "width": 4, "d": None}])
         learned = {"a": "number", "b": "mixed", "c": "boolean"}
-        for corpus in (first, second):
-            fields = corpus.fields("texts")
+        for collection in (first, second):
+            fields = collection.fields("texts")
             assert {name: fields[name] for name in learned} == learned
             assert "d" not in fields
 
 
 def test_only_news_is_written(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    with Store(str(tmp_path / "news.db")) as store:
-        corpus = store.create("corpus", ColourEncoder().fingerprint)
+    with Database(str(tmp_path / "news.db")) as database:
+        collection = database.create("corpus", ColourEncoder().fingerprint)
         monkeypatch.setattr(twinlens.search.milvus.fields, "MAX_FIELDS", 3)
-        corpus.learn_fields("images", [{"a": 1, "b": 1}, {"a": 2}])
+        collection.learn_fields("images", [{"a": 1, "b": 1}, {"a": 2}])
         # Without a connection, what is known already must still do.
-        physical = corpus._physical
+        physical = collection._physical
         client, physical.client = physical.client, None
-        corpus.learn_fields("images", [{"a": 5}, {"b": 7, "vector": np.zeros(2)}])
+        collection.learn_fields("images", [{"a": 5}, {"b": 7, "vector": np.zeros(2)}])
         with pytest.raises(AttributeError):
-            corpus.learn_fields("images", [{"c": 1}])
+            collection.learn_fields("images", [{"c": 1}])
         physical.client = client
-        corpus.learn_fields("images", [{"c": 1, "d": 1}])
-        assert {"a", "b", "c"} <= corpus.fields("images").keys()
-        assert "d" not in corpus.fields("images")
+        collection.learn_fields("images", [{"c": 1, "d": 1}])
+        assert {"a", "b", "c"} <= collection.fields("images").keys()
+        assert "d" not in collection.fields("images")
 
 
 def test_types_of_rows() -> None:

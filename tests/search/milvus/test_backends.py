@@ -70,33 +70,37 @@ def test_a_collection_from_its_first_picture_to_its_last(
     assert index.delete(wide) == 1
     assert index.info().images == 7
     index.drop()
-    assert not index._store.exists(index.collection)
-    assert not [name for name in index._store.client.list_collections() if index.collection in name]
+    assert not index._database.exists(index.collection)
+    assert not [
+        name for name in index._database.client.list_collections() if index.collection in name
+    ]
 
 
 def test_what_a_backend_lacks_is_one_sentence(either: twinlens.Index, photos: Path) -> None:
     for options in ({"index": "IVF_RABITQ"}, {"vectors": "float16"}):
-        can = either._store.capabilities
+        can = either._database.capabilities
         if "IVF_RABITQ" in can.index_types or can.half_precision:
             pytest.skip("this server has both")
         with pytest.raises(UnsupportedError) as refused:
             either.ingest(photos, **options)  # type: ignore[arg-type]
         assert can.label in str(refused.value)
         assert "\n" not in str(refused.value)
-        assert not either._store.exists(either.collection)
+        assert not either._database.exists(either.collection)
     either.ingest(photos)
     if not can.hybrid:
-        corpus = either.engine.corpus
+        collection = either.engine.collection
         with pytest.raises(UnsupportedError, match="no full-text search"):
-            corpus.search_words("images", "red", 10)
+            collection.search_words("images", "red", 10)
 
 
 def test_two_readers_see_what_one_writes(either: twinlens.Index, photos: Path) -> None:
     either.ingest(photos)
-    corpus = either.engine.corpus
-    rows = [row for batch in corpus.scan("images", ["id", "vector"], strong=True) for row in batch]
+    collection = either.engine.collection
+    rows = [
+        row for batch in collection.scan("images", ["id", "vector"], strong=True) for row in batch
+    ]
     assert len(rows) == len(COLOURS)
     norms = [float(np.linalg.norm(row["vector"])) for row in rows]
     assert norms == pytest.approx([1.0] * len(COLOURS), abs=1e-3)
-    corpus.delete("images", [rows[0]["id"]])
-    assert corpus.count("images") == len(COLOURS) - 1
+    collection.delete("images", [rows[0]["id"]])
+    assert collection.count("images") == len(COLOURS) - 1

@@ -22,9 +22,9 @@ from twinlens.search.errors import (
 )
 from twinlens.search.milvus.batches import _row_bytes, cut_by_bytes
 from twinlens.search.milvus.capabilities import Capabilities
-from twinlens.search.milvus.collection import Corpus
+from twinlens.search.milvus.collection import Collection
 from twinlens.search.milvus.connection import is_server
-from twinlens.search.milvus.database import Store, check_name
+from twinlens.search.milvus.database import Database, check_name
 from twinlens.search.milvus.expressions import begins, quote
 from twinlens.search.models.catalogue import Fingerprint
 from twinlens.search.records import MAX_PATH_BYTES, Row
@@ -33,20 +33,20 @@ FINGERPRINT = Fingerprint("colours", "none", 4, 8, '{"a":1}', source="colours:no
 
 
 @pytest.fixture
-def store(tmp_path: Path) -> Iterator[Store]:
-    with Store(str(tmp_path / "test.db")) as opened:
+def database(tmp_path: Path) -> Iterator[Database]:
+    with Database(str(tmp_path / "test.db")) as opened:
         yield opened
 
 
 @pytest.fixture
-def corpus(store: Store) -> Corpus:
-    return store.create("photos", FINGERPRINT)
+def collection(database: Database) -> Collection:
+    return database.create("photos", FINGERPRINT)
 
 
 @pytest.fixture(scope="module")
-def lasting(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Corpus]:
+def lasting(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Collection]:
     """One corpus for many examples."""
-    with Store(str(tmp_path_factory.mktemp("store") / "test.db")) as opened:
+    with Database(str(tmp_path_factory.mktemp("store") / "test.db")) as opened:
         yield opened.create("photos", FINGERPRINT)
 
 
@@ -93,41 +93,41 @@ def in_another_process(code: str, db: str) -> subprocess.Popen[str]:
 # ---- corpora
 
 
-def test_a_corpus_is_there_once_it_is_made(store: Store) -> None:
-    assert not store.exists("photos")
-    assert store.names() == []
-    made = store.create("photos", FINGERPRINT)
-    assert store.exists("photos")
-    assert store.names() == ["photos"]
+def test_a_corpus_is_there_once_it_is_made(database: Database) -> None:
+    assert not database.exists("photos")
+    assert database.names() == []
+    made = database.create("photos", FINGERPRINT)
+    assert database.exists("photos")
+    assert database.names() == ["photos"]
     assert made.fingerprint == FINGERPRINT
     assert [made.count("images"), made.count("texts"), made.count("files")] == [0, 0, 0]
 
 
 def test_the_fingerprint_survives_closing(tmp_path: Path) -> None:
     db = str(tmp_path / "test.db")
-    with Store(db) as store:
-        store.create("photos", FINGERPRINT).upsert("texts", [text("1")])
-    with Store(db) as store:
-        corpus = store.corpus("photos")
-        assert corpus.fingerprint == FINGERPRINT
-        assert corpus.count("texts") == 1
+    with Database(db) as database:
+        database.create("photos", FINGERPRINT).upsert("texts", [text("1")])
+    with Database(db) as database:
+        collection = database.collection("photos")
+        assert collection.fingerprint == FINGERPRINT
+        assert collection.count("texts") == 1
 
 
-def test_making_it_again_changes_nothing(store: Store, corpus: Corpus) -> None:
-    corpus.upsert("texts", [text("1")])
-    assert store.create("photos", FINGERPRINT).count("texts") == 1
+def test_making_it_again_changes_nothing(database: Database, collection: Collection) -> None:
+    collection.upsert("texts", [text("1")])
+    assert database.create("photos", FINGERPRINT).count("texts") == 1
 
 
-def test_the_names_are_aliases(store: Store, corpus: Corpus) -> None:
-    physical = set(store._client.list_collections())
+def test_the_names_are_aliases(database: Database, collection: Collection) -> None:
+    physical = set(database._client.list_collections())
     assert {"photos_images_g1", "photos_texts_g1", "photos_files_g1"} == physical
-    described = store._client.describe_collection("photos_images")
+    described = database._client.describe_collection("photos_images")
     assert described["collection_name"] == "photos_images_g1"
 
 
 @pytest.mark.parametrize("steps", range(1, 7))
 def test_one_that_was_half_made_is_completed(
-    store: Store, steps: int, monkeypatch: pytest.MonkeyPatch
+    database: Database, steps: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Broken off after each of the calls that make it."""
     left = steps
@@ -144,62 +144,66 @@ def test_one_that_was_half_made_is_completed(
 
     with monkeypatch.context() as patch:
         for name in ("create_collection", "create_index", "create_alias"):
-            patch.setattr(store._client, name, counted(getattr(store._client, name)))
+            patch.setattr(database._client, name, counted(getattr(database._client, name)))
         with pytest.raises(KeyboardInterrupt):
-            store.create("photos", FINGERPRINT)
-    assert not store.exists("photos")
-    assert store.names() == []
-    corpus = store.create("photos", FINGERPRINT)
-    corpus.upsert("texts", [text("1")])
-    assert corpus.search("texts", np.eye(4, dtype=np.float32)[:1], 1)[0][0][1] == pytest.approx(1)
-    assert corpus.count("files") == 0
+            database.create("photos", FINGERPRINT)
+    assert not database.exists("photos")
+    assert database.names() == []
+    collection = database.create("photos", FINGERPRINT)
+    collection.upsert("texts", [text("1")])
+    assert collection.search("texts", np.eye(4, dtype=np.float32)[:1], 1)[0][0][1] == pytest.approx(
+        1
+    )
+    assert collection.count("files") == 0
 
 
-def test_a_dropped_corpus_leaves_nothing(store: Store, corpus: Corpus) -> None:
-    store.create("photos_images", FINGERPRINT)
-    store.drop("photos")
-    assert not store.exists("photos")
-    assert store.names() == ["photos_images"]
-    assert all(name.startswith("photos_images_") for name in store._client.list_collections())
+def test_a_dropped_corpus_leaves_nothing(database: Database, collection: Collection) -> None:
+    database.create("photos_images", FINGERPRINT)
+    database.drop("photos")
+    assert not database.exists("photos")
+    assert database.names() == ["photos_images"]
+    assert all(name.startswith("photos_images_") for name in database._client.list_collections())
     with pytest.raises(CollectionNotFoundError):
-        store.corpus("photos")
-    assert store.create("photos", FINGERPRINT).count("texts") == 0
+        database.collection("photos")
+    assert database.create("photos", FINGERPRINT).count("texts") == 0
 
 
-def test_another_model_may_have_the_name_of_a_dropped_one(store: Store, corpus: Corpus) -> None:
-    store.drop("photos")
+def test_another_model_may_have_the_name_of_a_dropped_one(
+    database: Database, collection: Collection
+) -> None:
+    database.drop("photos")
     other = Fingerprint("shapes", "none", 7, 8, "{}")
-    assert store.create("photos", other).fingerprint == other
+    assert database.create("photos", other).fingerprint == other
 
 
-def test_a_collection_of_somebody_else_is_refused(store: Store) -> None:
-    store._client.create_collection("mine_images", dimension=4)
+def test_a_collection_of_somebody_else_is_refused(database: Database) -> None:
+    database._client.create_collection("mine_images", dimension=4)
     with pytest.raises(StoreError, match="mine_images was not made by twinlens"):
-        store.corpus("mine")
+        database.collection("mine")
 
 
 def test_a_collection_of_another_version_is_refused(
-    store: Store, monkeypatch: pytest.MonkeyPatch
+    database: Database, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     with monkeypatch.context() as patch:
         patch.setattr("twinlens.search.milvus.database.SCHEMA_VERSION", "99")
-        store.create("photos", FINGERPRINT)
+        database.create("photos", FINGERPRINT)
     with pytest.raises(
         StoreError, match=r"another version of twinlens \(schema 99, this one reads"
     ):
-        store.corpus("photos")
+        database.collection("photos")
 
 
-def test_there_is_none_of_that_name(store: Store, corpus: Corpus) -> None:
+def test_there_is_none_of_that_name(database: Database, collection: Collection) -> None:
     with pytest.raises(CollectionNotFoundError, match=r"no collection 'fotos' .*it holds: photos"):
-        store.corpus("fotos")
+        database.collection("fotos")
 
 
 @pytest.mark.parametrize("name", ["a", "_", "A1_b", "a" * 128])
-def test_names_that_milvus_takes(store: Store, name: str) -> None:
+def test_names_that_milvus_takes(database: Database, name: str) -> None:
     check_name(name)
-    store.create(name, FINGERPRINT)
-    assert store.names() == [name]
+    database.create(name, FINGERPRINT)
+    assert database.names() == [name]
 
 
 @pytest.mark.parametrize("name", ["", "1a", "a-b", "a.b", "ä", "a" * 129, "a\n", 'a" or "b'])
@@ -209,116 +213,116 @@ def test_names_that_milvus_does_not_take(name: str) -> None:
 
 
 @pytest.mark.parametrize("length", [100, 115, 120, 128])
-def test_every_name_that_is_taken_can_be_made(store: Store, length: int) -> None:
+def test_every_name_that_is_taken_can_be_made(database: Database, length: int) -> None:
     name = "a" * length
-    assert store.create(name, FINGERPRINT).name == name
-    assert store.names() == [name]
+    assert database.create(name, FINGERPRINT).name == name
+    assert database.names() == [name]
 
 
 # ---- rows
 
 
-def test_rows_of_the_same_key_are_replaced(corpus: Corpus) -> None:
-    corpus.upsert("texts", [text("1", "old"), text("2")])
-    corpus.upsert("texts", [text("1", "new")])
-    assert corpus.count("texts") == 2
-    (row,) = corpus.get("texts", ["1"], ["text"])
+def test_rows_of_the_same_key_are_replaced(collection: Collection) -> None:
+    collection.upsert("texts", [text("1", "old"), text("2")])
+    collection.upsert("texts", [text("1", "new")])
+    assert collection.count("texts") == 2
+    (row,) = collection.get("texts", ["1"], ["text"])
     assert row["text"] == "new"
 
 
-def test_what_is_deleted_does_not_count(corpus: Corpus) -> None:
-    corpus.upsert("texts", [text(str(i)) for i in range(10)])
-    corpus.delete("texts", ["3", "4", "not there"])
-    assert corpus.count("texts") == 8
-    assert corpus.get("texts", ["3"]) == []
-    corpus.upsert("texts", [text("3")])
-    assert corpus.count("texts") == 9
+def test_what_is_deleted_does_not_count(collection: Collection) -> None:
+    collection.upsert("texts", [text(str(i)) for i in range(10)])
+    collection.delete("texts", ["3", "4", "not there"])
+    assert collection.count("texts") == 8
+    assert collection.get("texts", ["3"]) == []
+    collection.upsert("texts", [text("3")])
+    assert collection.count("texts") == 9
 
 
-def test_many_keys_at_once(corpus: Corpus) -> None:
+def test_many_keys_at_once(collection: Collection) -> None:
     keys = [f"{i:032}" for i in range(2_500)]
-    corpus.upsert("texts", [text(key) for key in keys])
-    assert {row["id"] for row in corpus.get("texts", keys, ["id"])} == set(keys)
-    corpus.delete("texts", keys[:2_400])
-    assert corpus.count("texts") == 100
+    collection.upsert("texts", [text(key) for key in keys])
+    assert {row["id"] for row in collection.get("texts", keys, ["id"])} == set(keys)
+    collection.delete("texts", keys[:2_400])
+    assert collection.count("texts") == 100
 
 
-def test_nothing_at_once_is_no_error(corpus: Corpus) -> None:
-    corpus.upsert("texts", [])
-    corpus.delete("texts", [])
-    assert corpus.get("texts", []) == []
+def test_nothing_at_once_is_no_error(collection: Collection) -> None:
+    collection.upsert("texts", [])
+    collection.delete("texts", [])
+    assert collection.get("texts", []) == []
 
 
-def test_a_scan_brings_every_row_once(corpus: Corpus) -> None:
-    assert list(corpus.scan("texts", ["id"])) == []
-    corpus.upsert("texts", [text(str(i), f"{i % 2}") for i in range(10)])
-    batches = list(corpus.scan("texts", ["id"], batch=3))
+def test_a_scan_brings_every_row_once(collection: Collection) -> None:
+    assert list(collection.scan("texts", ["id"])) == []
+    collection.upsert("texts", [text(str(i), f"{i % 2}") for i in range(10)])
+    batches = list(collection.scan("texts", ["id"], batch=3))
     assert sorted(row["id"] for rows in batches for row in rows) == [str(i) for i in range(10)]
     assert all(len(rows) <= 3 for rows in batches)
-    odd = [row["id"] for rows in corpus.scan("texts", ["id"], 'text == "1"') for row in rows]
+    odd = [row["id"] for rows in collection.scan("texts", ["id"], 'text == "1"') for row in rows]
     assert sorted(odd) == ["1", "3", "5", "7", "9"]
-    assert list(corpus.scan("texts", ["id"], 'text == "2"')) == []
+    assert list(collection.scan("texts", ["id"], 'text == "2"')) == []
 
 
-def test_rows_can_be_deleted_while_they_are_scanned(corpus: Corpus) -> None:
-    corpus.upsert("texts", [text(f"{i:02}") for i in range(20)])
-    for rows in corpus.scan("texts", ["id"], batch=3):
-        corpus.delete("texts", [row["id"] for row in rows])
-    assert corpus.count("texts") == 0
+def test_rows_can_be_deleted_while_they_are_scanned(collection: Collection) -> None:
+    collection.upsert("texts", [text(f"{i:02}") for i in range(20)])
+    for rows in collection.scan("texts", ["id"], batch=3):
+        collection.delete("texts", [row["id"] for row in rows])
+    assert collection.count("texts") == 0
 
 
-def test_rows_for_which_something_holds(corpus: Corpus) -> None:
-    corpus.upsert("texts", [text(str(i), str(i % 2)) for i in range(10)])
-    assert len(corpus.where("texts", 'text == "0"', ["id"], limit=3)) == 3
-    assert len(corpus.where("texts", 'text == "0"', ["id"], limit=30)) == 5
+def test_rows_for_which_something_holds(collection: Collection) -> None:
+    collection.upsert("texts", [text(str(i), str(i % 2)) for i in range(10)])
+    assert len(collection.where("texts", 'text == "0"', ["id"], limit=3)) == 3
+    assert len(collection.where("texts", 'text == "0"', ["id"], limit=30)) == 5
 
 
-def test_what_is_beside_the_columns_goes_along(corpus: Corpus) -> None:
-    corpus.upsert("texts", [text("1") | {"year": 2020, "who": "Zoë", "big": 2**60, "ok": True}])
-    (row,) = corpus.get("texts", ["1"])
+def test_what_is_beside_the_columns_goes_along(collection: Collection) -> None:
+    collection.upsert("texts", [text("1") | {"year": 2020, "who": "Zoë", "big": 2**60, "ok": True}])
+    (row,) = collection.get("texts", ["1"])
     assert (row["year"], row["who"], row["big"], row["ok"]) == (2020, "Zoë", 2**60, True)
-    assert corpus.where("texts", "year >= 2020", ["id"], limit=1)
-    assert not corpus.where("texts", "year > 2020", ["id"], limit=1)
+    assert collection.where("texts", "year >= 2020", ["id"], limit=1)
+    assert not collection.where("texts", "year > 2020", ["id"], limit=1)
 
 
-def test_an_expression_that_is_none_is_one_line(corpus: Corpus) -> None:
+def test_an_expression_that_is_none_is_one_line(collection: Collection) -> None:
     with pytest.raises(StoreError, match="Milvus could not read rows") as refused:
-        corpus.where("texts", "text ===", ["id"], limit=1)
+        collection.where("texts", "text ===", ["id"], limit=1)
     assert "\n" not in str(refused.value)
 
 
 @pytest.mark.parametrize(
     "row", [text("1", vector=(1, 0)), text("1", "x" * 70_000), text("1" * 33), {"id": "1"}]
 )
-def test_a_row_that_does_not_fit_is_one_line(corpus: Corpus, row: Row) -> None:
+def test_a_row_that_does_not_fit_is_one_line(collection: Collection, row: Row) -> None:
     with pytest.raises(StoreError, match="Milvus could not write 1 rows") as refused:
-        corpus.upsert("texts", [row])
+        collection.upsert("texts", [row])
     assert "\n" not in str(refused.value)
-    assert corpus.count("texts") == 0
+    assert collection.count("texts") == 0
 
 
-def test_the_nearest_rows(corpus: Corpus) -> None:
-    corpus.upsert("texts", [text(str(i), vector=tuple(np.eye(4)[i])) for i in range(4)])
+def test_the_nearest_rows(collection: Collection) -> None:
+    collection.upsert("texts", [text(str(i), vector=tuple(np.eye(4)[i])) for i in range(4)])
     queries = np.array([[1, 0, 0, 0], [0, 0.6, 0.8, 0]], dtype=np.float32)
-    first, second = corpus.search("texts", queries, 2, fields=["text"])
+    first, second = collection.search("texts", queries, 2, fields=["text"])
     assert (first[0][0]["id"], first[0][1]) == ("0", pytest.approx(1))
     assert [(row["id"], score) for row, score in second] == [
         ("2", pytest.approx(0.8)),
         ("1", pytest.approx(0.6)),
     ]
     assert first[0][0]["text"] == "a dog"
-    ((found,),) = corpus.search("texts", queries[1:], 1, offset=1)
+    ((found,),) = collection.search("texts", queries[1:], 1, offset=1)
     assert found[0]["id"] == "1"
-    ((only, *_),) = corpus.search("texts", queries[1:], 4, expression='id == "3"')
+    ((only, *_),) = collection.search("texts", queries[1:], 4, expression='id == "3"')
     assert only[0]["id"] == "3"
 
 
-def test_a_row_larger_than_a_message_is_written(corpus: Corpus) -> None:
+def test_a_row_larger_than_a_message_is_written(collection: Collection) -> None:
     """More rows than one message holds, with texts as long as they may be."""
     rows = [text(str(i), "犬" * 21_000) for i in range(90)]
     assert len(list(cut_by_bytes(rows, 1 << 20))) > 1
-    corpus.upsert("texts", rows)
-    assert corpus.count("texts") == 90
+    collection.upsert("texts", rows)
+    assert collection.count("texts") == 90
 
 
 # ---- quoting
@@ -330,7 +334,7 @@ AWKWARD = st.text(st.sampled_from("ab%_\\\"'/\n\r\t\0{}é犬🐕\U0010ffff\ud7ff
 
 @settings(max_examples=120, deadline=None)
 @given(value=TEXTS | AWKWARD)
-def test_a_quoted_text_means_itself(lasting: Corpus, value: str) -> None:
+def test_a_quoted_text_means_itself(lasting: Collection, value: str) -> None:
     value = f"={value}"  # a key may not be empty
     lasting.upsert("files", [file(value)])
     found = lasting.where("files", f"path == {quote(value)}", ["path"], limit=10)
@@ -343,7 +347,7 @@ def test_a_quoted_text_means_itself(lasting: Corpus, value: str) -> None:
 
 @settings(max_examples=60, deadline=None)
 @given(prefix=TEXTS | AWKWARD, others=st.lists(TEXTS | AWKWARD, max_size=8))
-def test_a_prefix_means_itself(lasting: Corpus, prefix: str, others: list[str]) -> None:
+def test_a_prefix_means_itself(lasting: Collection, prefix: str, others: list[str]) -> None:
     lasting.delete("files", [row["path"] for row in lasting.where("files", "", ["path"], 1_000)])
     paths = {f"={value}" for value in [*others, prefix, *(prefix + other for other in others)]}
     lasting.upsert("files", [file(path) for path in paths])
@@ -390,18 +394,18 @@ def test_a_file_in_use_by_another_process_is_named(tmp_path: Path) -> None:
         assert child.stdout.readline() == "held\n"
         for _ in range(2):
             with pytest.raises(StoreLockedError, match="open in another process: close that one"):
-                Store(db)
+                Database(db)
         child.communicate("\n")
-    with Store(db) as store:
-        assert store.names() == []
+    with Database(db) as database:
+        assert database.names() == []
 
 
 def test_a_closed_file_is_free_for_another_process(tmp_path: Path) -> None:
     db = str(tmp_path / "test.db")
-    with Store(db) as store, Store(db) as again:
-        store.create("photos", FINGERPRINT)
+    with Database(db) as database, Database(db) as again:
+        database.create("photos", FINGERPRINT)
         again.close()
-        assert store.names() == ["photos"]
+        assert database.names() == ["photos"]
     child = in_another_process("with Store(db) as store: print(store.names())", db)
     assert child.communicate()[0] == "['photos']\n"
 
@@ -410,14 +414,14 @@ def test_the_end_of_a_process_frees_the_file(tmp_path: Path) -> None:
     db = str(tmp_path / "test.db")
     child = in_another_process("import os; Store(db); os._exit(9)", db)
     assert child.wait() == 9
-    with child, Store(db) as store:
-        assert store.names() == []
+    with child, Database(db) as database:
+        assert database.names() == []
 
 
 def test_no_server_is_one_line() -> None:
     # Nothing listens on port 9 of this machine.
     with pytest.raises(StoreUnreachableError, match=r"http://127\.0\.0\.1:9 ") as refused:
-        Store("http://127.0.0.1:9", timeout=0.5)
+        Database("http://127.0.0.1:9", timeout=0.5)
     assert "is it running" in str(refused.value)
     assert "\n" not in str(refused.value)
 
@@ -425,7 +429,7 @@ def test_no_server_is_one_line() -> None:
 @pytest.mark.parametrize("name", ["photos", "photos.sqlite", "", "localhost:19530"])
 def test_a_file_of_another_ending_is_refused(tmp_path: Path, name: str) -> None:
     with pytest.raises(UsageError, match=r"ends in \.db .*http://host:19530"):
-        Store(str(tmp_path / name) if name else "")
+        Database(str(tmp_path / name) if name else "")
     assert list(tmp_path.iterdir()) == []
 
 
@@ -433,14 +437,14 @@ def test_a_file_in_the_folders_place_is_refused(tmp_path: Path) -> None:
     path = tmp_path / "old.db"
     path.write_bytes(b"SQLite format 3")
     with pytest.raises(UsageError, match=r"old\.db is not a Milvus Lite database"):
-        Store(str(path))
+        Database(str(path))
     assert path.read_bytes() == b"SQLite format 3"
 
 
 def test_a_folder_that_cannot_be_made_is_named(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
     with pytest.raises(StoreError, match=r"file/new/test\.db cannot be made"):
-        Store(str(tmp_path / "file" / "new" / "test.db"))
+        Database(str(tmp_path / "file" / "new" / "test.db"))
 
 
 def test_addresses_and_paths_are_told_apart() -> None:
@@ -471,6 +475,6 @@ def test_what_a_server_can_do_is_read_off_its_version(
     assert ("HNSW" in can.index_types) is not lite
 
 
-def test_paths_as_long_as_they_may_be(corpus: Corpus) -> None:
-    corpus.upsert("files", [file("é" * (MAX_PATH_BYTES // 2))])
-    assert corpus.count("files") == 1
+def test_paths_as_long_as_they_may_be(collection: Collection) -> None:
+    collection.upsert("files", [file("é" * (MAX_PATH_BYTES // 2))])
+    assert collection.count("files") == 1

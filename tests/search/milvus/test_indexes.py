@@ -13,8 +13,8 @@ import twinlens
 from twinlens.search.errors import UnsupportedError, UsageError
 from twinlens.search.milvus import indexes as ann
 from twinlens.search.milvus.capabilities import Capabilities
-from twinlens.search.milvus.collection import Corpus
-from twinlens.search.milvus.database import Store
+from twinlens.search.milvus.collection import Collection
+from twinlens.search.milvus.database import Database
 from twinlens.search.milvus.layout import Layout
 from twinlens.search.milvus.workarounds import plain
 from twinlens.search.models.catalogue import Fingerprint
@@ -94,7 +94,7 @@ def test_what_a_backend_lacks_is_refused_before_anything_is_made(
 ) -> None:
     with pytest.raises(error, match=says):
         index.ingest(photos, **options)  # type: ignore[arg-type]
-    assert index._store.client.list_collections() == []
+    assert index._database.client.list_collections() == []
     assert encoder.images_seen == 0
 
 
@@ -110,44 +110,44 @@ def test_a_server_is_asked_with_a_graph(server: str) -> None:
     name, dice = f"test_indexes_{time.time_ns()}", np.random.default_rng(0)
     rows = dice.normal(size=(2_000, 32)).astype("f4")
     rows /= np.linalg.norm(rows, axis=1, keepdims=True)
-    with Store(server) as store:
-        corpus = store.create(name, Fingerprint("none", "none", 32, 8, "{}"))
+    with Database(server) as database:
+        collection = database.create(name, Fingerprint("none", "none", 32, 8, "{}"))
         try:
-            assert corpus.generation.index == "HNSW"
-            assert _index_of(store, corpus)["index_type"] == "HNSW"
-            _fill(corpus, rows)
-            corpus.settle()
-            assert store.corpus(name).generation.index == "HNSW"
-            assert _recall(corpus, rows, "", len(rows)) >= 0.98
+            assert collection.generation.index == "HNSW"
+            assert _index_of(database, collection)["index_type"] == "HNSW"
+            _fill(collection, rows)
+            collection.settle()
+            assert database.collection(name).generation.index == "HNSW"
+            assert _recall(collection, rows, "", len(rows)) >= 0.98
             for matching in (5, 200, 1_000):
-                assert _recall(corpus, rows, f"number < {matching}", matching) >= 0.98
-            (hits,) = corpus.search("texts", rows[:1], 1_500, fields=["id"])
+                assert _recall(collection, rows, f"number < {matching}", matching) >= 0.98
+            (hits,) = collection.search("texts", rows[:1], 1_500, fields=["id"])
             assert len(hits) == 1_500
-            exact = store.begin(name, corpus.fingerprint, Layout("IVF_FLAT"))
+            exact = database.begin(name, collection.fingerprint, Layout("IVF_FLAT"))
             assert (exact.generation.number, exact.generation.complete) == (2, False)
-            assert _index_of(store, exact)["nlist"] == str(ann.LISTS)
+            assert _index_of(database, exact)["nlist"] == str(ann.LISTS)
             with pytest.raises(UnsupportedError, match="no index IVF_RABITQ"):
-                Store(server).begin(name, corpus.fingerprint, Layout("IVF_RABITQ"))
-            assert len(store.generations(name)) == 2
+                Database(server).begin(name, collection.fingerprint, Layout("IVF_RABITQ"))
+            assert len(database.generations(name)) == 2
         finally:
-            store.drop(name)
+            database.drop(name)
 
 
-def _fill(corpus: Corpus, rows: np.ndarray) -> None:
+def _fill(collection: Collection, rows: np.ndarray) -> None:
     blank = {"path": "", "relative_path": "", "text": "", "image_id": ""}
-    corpus.upsert(
+    collection.upsert(
         "texts", [{"id": str(i), "vector": row, "number": i, **blank} for i, row in enumerate(rows)]
     )
 
 
-def _index_of(store: Store, corpus: Corpus) -> dict[str, str]:
-    physical = corpus.generation.physical(corpus.name, "images")
-    return dict(store.client.describe_index(physical, "vector"))
+def _index_of(database: Database, collection: Collection) -> dict[str, str]:
+    physical = collection.generation.physical(collection.name, "images")
+    return dict(database.client.describe_index(physical, "vector"))
 
 
-def _recall(corpus: Corpus, rows: np.ndarray, expression: str, matching: int) -> float:
+def _recall(collection: Collection, rows: np.ndarray, expression: str, matching: int) -> float:
     queries, limit = rows[-50:], min(10, matching)
-    found = corpus.search("texts", queries, limit, fields=["id"], expression=expression)
+    found = collection.search("texts", queries, limit, fields=["id"], expression=expression)
     best = np.argsort(-(queries @ rows[:matching].T), axis=1)[:, :limit]
     assert [len(hits) for hits in found] == [limit] * len(queries)
     kept = [len({int(row["id"]) for row, _ in hits} & set(ids.tolist()))

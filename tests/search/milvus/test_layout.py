@@ -21,7 +21,7 @@ from twinlens.remote.client import Wire
 from twinlens.search.errors import StoreUnreachableError, UnsupportedError, UsageError
 from twinlens.search.milvus.capabilities import Capabilities
 from twinlens.search.milvus.connection import Address
-from twinlens.search.milvus.database import Store
+from twinlens.search.milvus.database import Database
 from twinlens.search.milvus.generations import Generation
 from twinlens.search.milvus.layout import VECTORS, Layout
 from twinlens.search.milvus.schema import create_collection
@@ -147,16 +147,16 @@ def test_shards_of_a_servers_collection_cannot_be_asked_away(
                 index.ingest(photos / "red.png", shards=1)
             assert index.ingest(photos / "red.png", shards=2, replicas=1).unchanged == 1
         finally:
-            index._store.drop(name)
+            index._database.drop(name)
 
 
 def test_memory_mapping_is_asked_for_where_a_collection_is_made(tmp_path: Path) -> None:
     """No server here has it; that a later one is told so can be seen on any."""
-    with Store(str(tmp_path / "a.db")) as store:
+    with Database(str(tmp_path / "a.db")) as database:
         for name, mmap in (("a_images_g1", True), ("b_images_g1", False)):
             generation = Generation(1, PRINT, Layout("FLAT", mmap=mmap))
-            create_collection(store.client, name, "images", generation, {}, LITE)
-            properties = store.client.describe_collection(name)["properties"]
+            create_collection(database.client, name, "images", generation, {}, LITE)
+            properties = database.client.describe_collection(name)["properties"]
             assert (properties.get("mmap.enabled") == "true") == mmap
 
 
@@ -166,18 +166,18 @@ def test_a_servers_collection_keeps_its_layout(
     """Shards in all three collections, also after reindexing; replicas as far as there are nodes;
     reads as up to date as was asked for; and a database of its own."""
     name = f"test_{uuid.uuid4().hex[:12]}"
-    with Store(server) as store:
-        if name not in store.client.list_databases():
-            store.client.create_database(name)
+    with Database(server) as database:
+        if name not in database.client.list_databases():
+            database.client.create_database(name)
     try:
         place = f"{server}/{name}?consistency=strong"
         with twinlens.open(place, name, model=encoder) as index:
             with pytest.raises(UnsupportedError, match="9 replicas need as many query nodes"):
                 index.ingest(photos, replicas=9)
-            assert index._store.client.list_collections() == []
+            assert index._database.client.list_collections() == []
             index.ingest(photos, shards=2, index="FLAT")
-            assert index._corpus is not None
-            assert index._corpus._reading == {"consistency_level": "Strong"}
+            assert index._collection is not None
+            assert index._collection._reading == {"consistency_level": "Strong"}
             assert index.search("red", limit=1)[0].captions == ("a red picture",)
             assert _shards(index) == {2}
             assert index.reindex(index="IVF_FLAT").generation == 2
@@ -185,18 +185,18 @@ def test_a_servers_collection_keeps_its_layout(
             assert _shards(index) == {2}
             with pytest.raises(UnsupportedError, match="9 replicas"):
                 index.reindex(replicas=9)
-            index._store.replicate(name, 1)
+            index._database.replicate(name, 1)
             assert index.search("red", limit=1)[0].captions == ("a red picture",)
-        with Store(server) as store:
-            assert not store.exists(name), "it is in a database of its own"
+        with Database(server) as database:
+            assert not database.exists(name), "it is in a database of its own"
     finally:
-        with Store(f"{server}/{name}") as store:
-            store.drop(name)
-            store.client.drop_database(name)
+        with Database(f"{server}/{name}") as database:
+            database.drop(name)
+            database.client.drop_database(name)
 
 
 def _shards(index: twinlens.Index) -> set[int]:
-    client = index._store.client
+    client = index._database.client
     return {client.describe_collection(name)["num_shards"] for name in client.list_collections()}
 
 
@@ -328,7 +328,7 @@ def certificates(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(params=[False, True], ids=["tls", "mutual"])
 def proxy(
-    request: pytest.FixtureRequest, certificates: Path, lite: Store
+    request: pytest.FixtureRequest, certificates: Path, lite: Database
 ) -> Iterator[tuple[int, bool]]:
     address = lite.client._config.address
     made = Proxy(int(address.rpartition(":")[2]), certificates, mutual=request.param)
@@ -337,21 +337,21 @@ def proxy(
 
 
 @pytest.fixture
-def lite(tmp_path: Path) -> Iterator[Store]:
-    with Store(str(tmp_path / "behind.db")) as store:
-        store.create("photos", PRINT)
-        yield store
+def lite(tmp_path: Path) -> Iterator[Database]:
+    with Database(str(tmp_path / "behind.db")) as database:
+        database.create("photos", PRINT)
+        yield database
 
 
 def test_certificates(proxy: tuple[int, bool], certificates: Path) -> None:
     port, mutual = proxy
     place = f"https://127.0.0.1:{port}?ca={certificates}/ca.pem&name=server.example"
     own = f"&cert={certificates}/client.pem&key={certificates}/client.key"
-    with Store(place + own if mutual else place) as store:
-        assert store.names() == ["photos"]
+    with Database(place + own if mutual else place) as database:
+        assert database.names() == ["photos"]
     wrong = [f"https://127.0.0.1:{port}", place.replace("server.example", "elsewhere.example")]
     if mutual:
         wrong.append(place)
     for refused in wrong:
         with pytest.raises(StoreUnreachableError, match="no Milvus server answers"):
-            Store(refused, timeout=1.0)
+            Database(refused, timeout=1.0)

@@ -13,7 +13,7 @@ import twinlens
 from twinlens.search.errors import StoreError, StoreUnreachableError, UsageError
 from twinlens.search.milvus.capabilities import Capabilities
 from twinlens.search.milvus.connection import Address, is_server
-from twinlens.search.milvus.database import Store
+from twinlens.search.milvus.database import Database
 from twinlens.search.models.encoder import check_device
 
 
@@ -78,7 +78,7 @@ def test_a_connection_that_is_no_good_is_closed(
     with monkeypatch.context() as patch:
         patch.setattr(Capabilities, "of", strange)
         with pytest.raises(StoreError, match="could not ask the server for its version"):
-            Store(db)
+            Database(db)
     code = f"from twinlens.search.milvus.database import Store; print(Store({db!r}).names())"
     child = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
     assert child.stdout == "[]\n", child.stderr
@@ -123,4 +123,4 @@ def test_a_device_is_looked_at_without_torch() -> None:
 
 def test_no_server_is_still_no_server() -> None:
     with pytest.raises(StoreUnreachableError):
-        Store("HTTP://127.0.0.1:9", timeout=0.5, create=False)
+        Database("HTTP://127.0.0.1:9", timeout=0.5, create=False)

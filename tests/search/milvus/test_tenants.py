@@ -18,8 +18,8 @@ from support.colours import COLOURS, ColourEncoder, patient
 import twinlens
 from twinlens.ingest.transfer.diff import FIELDS, ORDER
 from twinlens.search.errors import StoreError, TwinlensError, UsageError
-from twinlens.search.milvus.collection import Corpus
-from twinlens.search.milvus.database import Store
+from twinlens.search.milvus.collection import Collection
+from twinlens.search.milvus.database import Database
 from twinlens.search.records import KEY, TENANT, Row
 
 HOSTILE = [
@@ -71,9 +71,9 @@ def test_each_has_its_own(shared: twinlens.Index, tmp_path: Path) -> None:
         assert not index.search("red", where=f'path startswith "{other}"')
         assert len(index.search(f"a {own} one", where=f"secret_of_{tenant} == 7")) == 1
         assert f"secret_of_{'bob' if tenant == 'alice' else 'alice'}" not in index.fields()
-        corpus = index.engine.corpus
+        collection = index.engine.collection
         for kind in ORDER:
-            for page in corpus.scan(kind, ["*"]):
+            for page in collection.scan(kind, ["*"]):
                 for row in page:
                     assert KEY not in row
                     assert TENANT not in row
@@ -82,7 +82,7 @@ def test_each_has_its_own(shared: twinlens.Index, tmp_path: Path) -> None:
     red = [index.search("red", limit=1)[0] for index in (alice, bob)]
     assert red[0].id == red[1].id
     assert red[0].path != red[1].path
-    if alice.engine.corpus.full_text:
+    if alice.engine.collection.full_text:
         assert not alice.search("blue", mode="text")
         assert len(bob.search("blue", mode="hybrid", limit=10)) == 2
 
@@ -98,14 +98,14 @@ def test_the_whole_says_whose_rows_there_are(shared: twinlens.Index, tmp_path: P
     assert shared.for_tenant("bob").info().failed == 0
     fields = shared._existing().fields("images", everyones=True)
     assert {"secret_of_alice", "secret_of_bob"} <= fields.keys()
-    its = shared.for_tenant("bob").engine.corpus
+    its = shared.for_tenant("bob").engine.collection
     assert its.fields("images", everyones=True) == its.fields("images")
 
 
 def test_taking_out_of_one_leaves_the_other(shared: twinlens.Index, tmp_path: Path) -> None:
     alice, bob = shared.for_tenant("alice"), shared.for_tenant("bob")
     red = alice.search("red", limit=1)[0]
-    alice.engine.corpus.delete("images", [red.id])
+    alice.engine.collection.delete("images", [red.id])
     assert alice.info().images == 1
     assert bob.search("red", limit=1)[0].id == red.id
     # The ledger finds that it is gone, and what is there already is not encoded again.
@@ -124,35 +124,35 @@ def test_taking_out_of_one_leaves_the_other(shared: twinlens.Index, tmp_path: Pa
 
 @pytest.mark.parametrize("tenant", HOSTILE)
 def test_who_is_no_tenant(tmp_path: Path, encoder: ColourEncoder, tenant: str) -> None:
-    with Store(str(tmp_path / "a.db")) as store:
+    with Database(str(tmp_path / "a.db")) as database:
         if tenant:
             with pytest.raises(UsageError, match="cannot name a tenant") as refused:
-                store.create("photos", encoder.fingerprint, tenant=tenant)
+                database.create("photos", encoder.fingerprint, tenant=tenant)
             assert "\n" not in str(refused.value)
-            assert store.client.list_collections() == []
-        corpus = store.create("photos", encoder.fingerprint, tenant="alice")
+            assert database.client.list_collections() == []
+        collection = database.create("photos", encoder.fingerprint, tenant="alice")
         with pytest.raises(UsageError, match="cannot name a tenant"):
-            corpus.of(tenant)
+            collection.of(tenant)
 
 
 def test_nobodys_rows(shared: twinlens.Index, tmp_path: Path) -> None:
     """Without a tenant nothing is found, nothing written; a tenant's index is for no other."""
-    corpus = shared._existing()
+    collection = shared._existing()
     row = {"id": "0" * 32, "text": "", "image_id": "", "path": "", "relative_path": ""}
     row["vector"] = np.ones(16, dtype=np.float32) / 4
     for attempt in (
         lambda: shared.search("red"),
         lambda: shared.ingest(tmp_path / "alice"),
         lambda: shared.fields(),
-        lambda: corpus.count("images"),
-        lambda: corpus.get("images", ["1"]),
-        lambda: corpus.where("images", "", ["id"], 1),
-        lambda: list(corpus.scan("files", ["path"])),
-        lambda: corpus.search("images", row["vector"][None], 1),
-        lambda: corpus.upsert("texts", [row]),
-        lambda: corpus.insert("texts", [row]),
-        lambda: corpus.delete("texts", ["1"]),
-        lambda: corpus.clear(),
+        lambda: collection.count("images"),
+        lambda: collection.get("images", ["1"]),
+        lambda: collection.where("images", "", ["id"], 1),
+        lambda: list(collection.scan("files", ["path"])),
+        lambda: collection.search("images", row["vector"][None], 1),
+        lambda: collection.upsert("texts", [row]),
+        lambda: collection.insert("texts", [row]),
+        lambda: collection.delete("texts", ["1"]),
+        lambda: collection.clear(),
     ):
         with pytest.raises(UsageError, match="divided among tenants"):
             attempt()
@@ -173,15 +173,15 @@ def test_a_collection_has_tenants_or_not(
     with pytest.raises(UsageError, match="is not divided among tenants"):
         index.for_tenant("alice")
     with pytest.raises(UsageError, match="is not divided among tenants"):
-        twinlens.Index(index._store, index.collection, model=encoder, tenant="alice")
-    described = index._store.client.describe_collection(f"{index.collection}_images")
+        twinlens.Index(index._database, index.collection, model=encoder, tenant="alice")
+    described = index._database.client.describe_collection(f"{index.collection}_images")
     assert described["properties"]["twinlens.schema"] == "2"
     assert KEY not in {field["name"] for field in described["fields"]}
 
 
 def test_rows_cannot_say_whose_they_are(shared: twinlens.Index) -> None:
     """Neither a row's own columns nor its id or path put it among another's."""
-    mallory = shared.for_tenant("mallory")._store.corpus(shared.collection, "mallory")
+    mallory = shared.for_tenant("mallory")._database.collection(shared.collection, "mallory")
     row = {
         "text": "mine", "image_id": "", "path": "bob/x", "relative_path": "",
         "vector": np.ones(16, dtype=np.float32) / 4, TENANT: "bob",
@@ -194,7 +194,7 @@ def test_rows_cannot_say_whose_they_are(shared: twinlens.Index) -> None:
     }  # fmt: skip
     bob = shared.for_tenant("bob")
     assert bob.info().texts == 2
-    assert not bob.engine.corpus.get("texts", ["1", "0", "bob/1"])
+    assert not bob.engine.collection.get("texts", ["1", "0", "bob/1"])
     mallory.delete("texts", [hit.id for hit in bob.search("red", target="texts", limit=9)])
     assert bob.info().texts == 2
     mallory.clear()
@@ -209,9 +209,9 @@ def divided(tmp_path_factory: pytest.TempPathFactory) -> Iterator[twinlens.Index
     encoder = ColourEncoder()
     with twinlens.open(db, "photos", model=encoder) as index:
         for tenant in ("alice", "bob"):
-            corpus = index._store.create("photos", encoder.fingerprint, tenant=tenant)
+            collection = index._database.create("photos", encoder.fingerprint, tenant=tenant)
             vectors = encoder.texts([f"{tenant} {colour}" for colour in COLOURS])
-            corpus.upsert("texts", [_text(f"{tenant}-{number}", tenant, vector)
+            collection.upsert("texts", [_text(f"{tenant}-{number}", tenant, vector)
                                     for number, vector in enumerate(vectors)])  # fmt: skip
         yield index
 
@@ -246,15 +246,15 @@ def test_no_filter_and_no_id_reaches_across(
     with contextlib.suppress(TwinlensError):
         for hit in alice.search("red", target="texts", where=where, limit=limit):
             assert hit.text == "secret of alice"
-    corpus = alice.engine.corpus
-    for row in corpus.get("texts", [key, where, f"bob/{key}", "bob-1"]):
+    collection = alice.engine.collection
+    for row in collection.get("texts", [key, where, f"bob/{key}", "bob-1"]):
         assert row["text"] == "secret of alice"
     with contextlib.suppress(TwinlensError):
         for hit in alice.search(like=[key or "bob-1"], target="texts"):
             assert hit.text == "secret of alice"
-    corpus.delete("texts", [key, "bob-1", "bob/bob-1", f'") or {TENANT} == "bob'])
-    assert divided.for_tenant("bob").engine.corpus.count("texts") == len(COLOURS)
-    assert corpus.count("texts") == len(COLOURS)
+    collection.delete("texts", [key, "bob-1", "bob/bob-1", f'") or {TENANT} == "bob'])
+    assert divided.for_tenant("bob").engine.collection.count("texts") == len(COLOURS)
+    assert collection.count("texts") == len(COLOURS)
 
 
 @settings(
@@ -268,8 +268,8 @@ def test_an_expression_that_got_past_is_caught_on_its_way_back(
     divided: twinlens.Index, expression: str
 ) -> None:
     """Nobody can hand Milvus' own language in. If somebody could, rows are looked at again."""
-    corpus = divided.for_tenant("alice").engine.corpus
-    for attempt in _reads(corpus, expression):
+    collection = divided.for_tenant("alice").engine.collection
+    for attempt in _reads(collection, expression):
         try:
             rows = attempt()
         except StoreError:
@@ -278,19 +278,21 @@ def test_an_expression_that_got_past_is_caught_on_its_way_back(
             assert row["text"] == "secret of alice"
 
 
-def _reads(corpus: Corpus, expression: str) -> list[Callable[[], list[Row]]]:
+def _reads(collection: Collection, expression: str) -> list[Callable[[], list[Row]]]:
     fields = ["id", "text"]
     vector = np.ones((1, 16), dtype=np.float32) / 4
     return [
-        lambda: corpus.where("texts", expression, fields, 100),
-        lambda: [row for page in corpus.scan("texts", fields, expression) for row in page],
+        lambda: collection.where("texts", expression, fields, 100),
+        lambda: [row for page in collection.scan("texts", fields, expression) for row in page],
         lambda: [
             row
-            for row, _ in corpus.search("texts", vector, 100, fields=fields, expression=expression)[
-                0
-            ]
+            for row, _ in collection.search(
+                "texts", vector, 100, fields=fields, expression=expression
+            )[0]
         ],
-        lambda: corpus.search_words("texts", "secret", 100, fields=fields, expression=expression),
+        lambda: collection.search_words(
+            "texts", "secret", 100, fields=fields, expression=expression
+        ),
     ]
 
 
@@ -314,18 +316,18 @@ def test_another_model_for_all_tenants(
 
 
 def _again(index: twinlens.Index, tenant: str) -> twinlens.Index:
-    return twinlens.Index(index._store, index.collection, model=ColourEncoder("wider", dim=24),
+    return twinlens.Index(index._database, index.collection, model=ColourEncoder("wider", dim=24),
                           tenant=tenant)  # fmt: skip
 
 
 def test_a_copy_has_the_same_tenants(shared: twinlens.Index, tmp_path: Path) -> None:
-    with Store(str(tmp_path / "copy.db")) as target:
+    with Database(str(tmp_path / "copy.db")) as target:
         from twinlens.ingest.transfer.copy import copy
 
-        report = copy(shared._store, target, shared.collection, "copied")
+        report = copy(shared._database, target, shared.collection, "copied")
         assert (report.images, report.texts, report.files) == (4, 4, 4)
-        assert copy(shared._store, target, shared.collection, "copied").written == 0
-        old, new = shared._existing(), target.corpus("copied")
+        assert copy(shared._database, target, shared.collection, "copied").written == 0
+        old, new = shared._existing(), target.collection("copied")
         assert new.tenants() == ["alice", "bob"]
         for part, beside in zip(old.parts(), new.parts(), strict=True):
             for kind in ORDER:
@@ -333,8 +335,8 @@ def test_a_copy_has_the_same_tenants(shared: twinlens.Index, tmp_path: Path) -> 
                 assert part.fields(kind) == beside.fields(kind)
 
 
-def _all(corpus: Corpus, kind: Any) -> list[Row]:
-    rows = [row for page in corpus.scan(kind, FIELDS[kind]) for row in page]
+def _all(collection: Collection, kind: Any) -> list[Row]:
+    rows = [row for page in collection.scan(kind, FIELDS[kind]) for row in page]
     return sorted(rows, key=lambda row: str(row["path"]) + str(row.get("id")))
 
 
@@ -373,12 +375,12 @@ def test_many_tenants_are_not_all_named(
     tmp_path: Path, encoder: ColourEncoder, run: Callable[..., Any]
 ) -> None:
     db = str(tmp_path / "many.db")
-    with Store(db) as store:
-        store.create("whole", encoder.fingerprint)
-        corpus = store.create("photos", encoder.fingerprint, tenant="t00")
+    with Database(db) as database:
+        database.create("whole", encoder.fingerprint)
+        collection = database.create("photos", encoder.fingerprint, tenant="t00")
         for number in range(23):
-            corpus.of(f"t{number:02}").upsert("files", [])
-            corpus.of(f"t{number:02}")._known.enter()
+            collection.of(f"t{number:02}").upsert("files", [])
+            collection.of(f"t{number:02}")._known.enter()
     shown = run("info", "--db", db)
     assert "photos: 23 tenants: t00, " in shown
     assert shown.endswith("t19 and 3 more\n")
@@ -389,15 +391,15 @@ def test_info_passes_over_what_is_dropped_meanwhile(
     tmp_path: Path, encoder: ColourEncoder, run: Callable[..., Any], monkeypatch: Any
 ) -> None:
     db = str(tmp_path / "two.db")
-    with Store(db) as store:
+    with Database(db) as database:
         for name in ("a", "b", "c"):
-            store.create(name, encoder.fingerprint)
-    names, info = Store.names, twinlens.Index.info
-    monkeypatch.setattr(Store, "names", lambda store: [*names(store), "gone"])
+            database.create(name, encoder.fingerprint)
+    names, info = Database.names, twinlens.Index.info
+    monkeypatch.setattr(Database, "names", lambda database: [*names(database), "gone"])
 
     def dropped(index: twinlens.Index) -> Any:
         if index.collection == "b":
-            index._store.drop("b")
+            index._database.drop("b")
         return info(index)
 
     monkeypatch.setattr(twinlens.Index, "info", dropped)

@@ -16,7 +16,7 @@ from typer.testing import CliRunner
 import twinlens
 from twinlens import cli as twinlens_cli
 from twinlens.search.errors import UsageError
-from twinlens.search.milvus.database import Store
+from twinlens.search.milvus.database import Database
 from twinlens.search.query.calibration import (
     CURVES,
     ENOUGH,
@@ -187,7 +187,7 @@ def test_samples_are_drawn_once_until_the_collection_grows(
     index: twinlens.Index, photos: Path, encoder: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     index.ingest(photos)
-    calibrations = Calibrations(index.engine.corpus, lambda: encoder)
+    calibrations = Calibrations(index.engine.collection, lambda: encoder)
     before = encoder.texts_seen
     first = calibrations.get("text", "images")
     assert first.count == len(first.sample) == 8
@@ -206,20 +206,20 @@ def test_samples_are_drawn_once_until_the_collection_grows(
 
 def test_the_sample_of_a_larger_collection_is_drawn_at_random(tmp_path: Path, encoder: Any) -> None:
     dice = np.random.default_rng(0)
-    with Store(str(tmp_path / "many.db")) as store:
-        corpus = store.create("many", encoder.fingerprint)
+    with Database(str(tmp_path / "many.db")) as database:
+        collection = database.create("many", encoder.fingerprint)
         rows = [
             {"id": dice.bytes(16).hex(), "vector": row, "text": "x", "image_id": "", "path": "",
              "relative_path": ""}
             for row in unit(dice.normal(size=(3 * SAMPLE, 16)))
         ]  # fmt: skip
-        corpus.upsert("texts", rows)
-        sample = draw(corpus, "texts", corpus.count("texts"))
+        collection.upsert("texts", rows)
+        sample = draw(collection, "texts", collection.count("texts"))
         assert 0.9 * SAMPLE < len(sample.rows) <= SAMPLE
         assert len(np.unique(sample.rows, axis=0)) == len(sample.rows)
         # With so many texts no sentences of ours are needed.
         asked = encoder.texts_seen
-        made = Calibrations(corpus, lambda: encoder).get("text", "texts")
+        made = Calibrations(collection, lambda: encoder).get("text", "texts")
         assert encoder.texts_seen == asked
         assert made.spread == pytest.approx(0.25, rel=0.1)
 

@@ -16,8 +16,8 @@ from support.colours import ColourEncoder
 
 import twinlens
 from twinlens.search.errors import UsageError
-from twinlens.search.milvus.collection import Corpus
-from twinlens.search.milvus.database import Store
+from twinlens.search.milvus.collection import Collection
+from twinlens.search.milvus.database import Database
 from twinlens.search.query.collapse import fold
 from twinlens.search.query.cursor import MAX_CURSOR, MAX_IDS, Page
 from twinlens.search.query.engine import SearchEngine
@@ -30,27 +30,27 @@ QUERY = Vector(np.eye(DIM)[0])
 
 
 @pytest.fixture(scope="module", params=["lite", "server"])
-def corpus(
+def collection(
     request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
-) -> Iterator[Corpus]:
+) -> Iterator[Collection]:
     """One corpus for all tests: a server takes seconds to make one."""
     lite = str(tmp_path_factory.mktemp("pages") / "pages.db")
     home = lite if request.param == "lite" else request.getfixturevalue("server")
     name = f"pages_{uuid.uuid4().hex[:12]}"
-    with Store(home) as store:
+    with Database(home) as database:
         try:
-            yield store.create(name, ColourEncoder().fingerprint)
+            yield database.create(name, ColourEncoder().fingerprint)
         finally:
-            store.drop(name)
+            database.drop(name)
 
 
 @pytest.fixture
-def engine(corpus: Corpus) -> SearchEngine:
+def engine(collection: Collection) -> SearchEngine:
     """An engine on an empty corpus."""
-    rows = corpus.where("images", 'id != ""', ["id"], 1_000)
-    corpus.delete("images", [row["id"] for row in rows])
+    rows = collection.where("images", 'id != ""', ["id"], 1_000)
+    collection.delete("images", [row["id"] for row in rows])
     encoder = ColourEncoder()
-    return SearchEngine(corpus, lambda: encoder)
+    return SearchEngine(collection, lambda: encoder)
 
 
 def row(name: str, score: float, turn: int = 1) -> Row:
@@ -78,7 +78,7 @@ def paths(pages: list[Hits]) -> list[str]:
 
 
 def test_pages_add_up_to_the_whole(engine: SearchEngine) -> None:
-    engine.corpus.upsert("images", [row(f"{n:02}", 0.9 - n / 50) for n in range(37)])
+    engine.collection.upsert("images", [row(f"{n:02}", 0.9 - n / 50) for n in range(37)])
     pages = all_pages(engine, 10)
     assert paths(pages) == [f"{n:02}" for n in range(37)]
     assert [len(page) for page in pages] == [10, 10, 10, 7]
@@ -86,19 +86,19 @@ def test_pages_add_up_to_the_whole(engine: SearchEngine) -> None:
 
 def test_equal_scores_are_neither_repeated_nor_lost(engine: SearchEngine) -> None:
     same = [row(f"s{n}", 0.5, turn=1 + n % 10) for n in range(20)]
-    engine.corpus.upsert("images", [row("top", 0.9), *same, row("last", 0.1)])
+    engine.collection.upsert("images", [row("top", 0.9), *same, row("last", 0.1)])
     found = paths(all_pages(engine, 3))
     assert len(found) == len(set(found)) == 22
     assert (found[0], found[-1]) == ("top", "last")
 
 
 def test_what_comes_in_meanwhile_disturbs_no_page(engine: SearchEngine) -> None:
-    engine.corpus.upsert("images", [row(f"{n:02}", 0.9 - n / 50) for n in range(30)])
+    engine.collection.upsert("images", [row(f"{n:02}", 0.9 - n / 50) for n in range(30)])
     first = engine.search(QUERY, limit=10)
-    engine.corpus.upsert("images", [row(f"above{n}", 0.95 + n / 1_000) for n in range(40)])
-    engine.corpus.upsert("images", [row("below", 0.9 - 10.5 / 50)])
+    engine.collection.upsert("images", [row(f"above{n}", 0.95 + n / 1_000) for n in range(40)])
+    engine.collection.upsert("images", [row("below", 0.9 - 10.5 / 50)])
     second = engine.search(limit=10, cursor=first.cursor)
-    engine.corpus.delete("images", [hit.id for hit in first])
+    engine.collection.delete("images", [hit.id for hit in first])
     third = engine.search(limit=20, cursor=second.cursor)
     expected = [f"{n:02}" for n in range(30)]
     expected.insert(11, "below")
@@ -108,7 +108,7 @@ def test_what_comes_in_meanwhile_disturbs_no_page(engine: SearchEngine) -> None:
 
 
 def test_a_page_has_all_that_a_search_has(engine: SearchEngine) -> None:
-    engine.corpus.upsert("images", [row(f"{n:02}", 0.9 - n / 50) for n in range(20)])
+    engine.collection.upsert("images", [row(f"{n:02}", 0.9 - n / 50) for n in range(20)])
     whole = engine.search(QUERY, limit=20)
     pages = all_pages(engine, 7)
     for one, other in zip(whole, [hit for page in pages for hit in page], strict=True):
@@ -122,13 +122,13 @@ def test_a_page_has_all_that_a_search_has(engine: SearchEngine) -> None:
 
 def test_pages_keep_to_the_filter(engine: SearchEngine) -> None:
     rows = [row(f"{n:02}", 0.9 - n / 50) | {"width": n % 2} for n in range(20)]
-    engine.corpus.upsert("images", rows)
+    engine.collection.upsert("images", rows)
     found = paths(all_pages(engine, 3, where="width == 1"))
     assert found == [f"{n:02}" for n in range(1, 20, 2)]
 
 
 def test_pages_end_at_the_threshold(engine: SearchEngine) -> None:
-    engine.corpus.upsert("images", [row(f"{n:02}", 0.9 - n / 50) for n in range(20)])
+    engine.collection.upsert("images", [row(f"{n:02}", 0.9 - n / 50) for n in range(20)])
     pages = all_pages(engine, 4, min_score=0.75)
     assert paths(pages) == [f"{n:02}" for n in range(8)]
 
@@ -146,7 +146,7 @@ def twins(count: int, copies: int) -> list[Row]:
 
 
 def test_near_duplicates_are_folded_and_counted(engine: SearchEngine) -> None:
-    engine.corpus.upsert("images", twins(6, 8))
+    engine.collection.upsert("images", twins(6, 8))
     hits = engine.search(QUERY, limit=5, collapse=0.95)
     assert [hit.path for hit in hits] == [f"{n}-0" for n in range(5)]
     assert [hit.duplicates for hit in hits] == [7] * 5
@@ -156,21 +156,23 @@ def test_near_duplicates_are_folded_and_counted(engine: SearchEngine) -> None:
 def test_there_are_as_many_as_asked_for_where_there_are_enough(engine: SearchEngine) -> None:
     # The first hundred rows are all alike.
     alike = [row(f"a{n}", 0.9 - n / 100_000) for n in range(100)]
-    engine.corpus.upsert("images", [*alike, *(row(f"{n}", 0.3 - n / 100, 2 + n) for n in range(3))])
+    engine.collection.upsert(
+        "images", [*alike, *(row(f"{n}", 0.3 - n / 100, 2 + n) for n in range(3))]
+    )
     hits = engine.search(QUERY, limit=4, collapse=0.95)
     assert [hit.path for hit in hits] == ["a0", "0", "1", "2"]
     assert hits[0].duplicates == 99
 
 
 def test_pages_of_folded_hits_do_not_show_their_likes_again(engine: SearchEngine) -> None:
-    engine.corpus.upsert("images", twins(9, 5))
+    engine.collection.upsert("images", twins(9, 5))
     # Below all others, yet like what page one has.
-    engine.corpus.upsert("images", [row("late", 0.3, turn=1)])
+    engine.collection.upsert("images", [row("late", 0.3, turn=1)])
     assert paths(all_pages(engine, 4, collapse=0.95)) == [f"{n}-0" for n in range(9)]
 
 
 def test_an_offset_counts_folded_hits(engine: SearchEngine) -> None:
-    engine.corpus.upsert("images", twins(6, 4))
+    engine.collection.upsert("images", twins(6, 4))
     hits = engine.search(QUERY, limit=2, offset=2, collapse=0.95)
     assert [hit.path for hit in hits] == ["2-0", "3-0"]
 
@@ -269,7 +271,7 @@ def test_any_text_is_a_cursor_or_refused(text: str) -> None:
 
 
 def test_a_depth_beyond_everything_is_read_as_far_as_there_is(engine: SearchEngine) -> None:
-    engine.corpus.upsert("images", [row(f"{n}", 0.9 - n / 50) for n in range(5)])
+    engine.collection.upsert("images", [row(f"{n}", 0.9 - n / 50) for n in range(5)])
     first = engine.search(QUERY, limit=2)
     page = Page.decode(first.cursor, DIM)
     deep = Page(page.row, page.asker, page.fused, page.search, 10**12, page.score, page.level)
@@ -282,7 +284,7 @@ def test_too_many_equal_scores_end_the_pages() -> None:
 
 
 def test_a_cursor_goes_with_its_own_search(engine: SearchEngine) -> None:
-    engine.corpus.upsert("images", [row(f"{n}", 0.9 - n / 50) for n in range(5)])
+    engine.collection.upsert("images", [row(f"{n}", 0.9 - n / 50) for n in range(5)])
     cursor = engine.search(QUERY, limit=2).cursor
     for other in ({"where": "width == 1"}, {"target": "texts"}, {"collapse": 0.9}):
         with pytest.raises(UsageError, match="belongs to another search"):
@@ -295,7 +297,7 @@ def test_a_cursor_goes_with_its_own_search(engine: SearchEngine) -> None:
 
 
 def test_a_cursor_needs_no_model(engine: SearchEngine) -> None:
-    engine.corpus.upsert("images", [row(f"{n}", 0.9 - n / 50) for n in range(5)])
+    engine.collection.upsert("images", [row(f"{n}", 0.9 - n / 50) for n in range(5)])
     cursor = engine.search("red", limit=2).cursor
     encoder = engine._encoder()
     assert isinstance(encoder, ColourEncoder)

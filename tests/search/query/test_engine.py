@@ -104,7 +104,7 @@ def test_the_model_is_not_loaded_for_a_question_that_makes_no_sense(engine: Sear
     def load() -> ColourEncoder:
         raise AssertionError("the model was loaded")
 
-    idle = SearchEngine(engine.corpus, load)
+    idle = SearchEngine(engine.collection, load)
     for wrong in ({}, {"query": " "}, {"query": "red", "target": "videos"}):
         with pytest.raises(UsageError):
             idle.search(**wrong)  # type: ignore[arg-type]

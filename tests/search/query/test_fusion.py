@@ -95,7 +95,7 @@ def test_the_score_of_a_compound_query_is_the_cosine_of_its_vector(
 ) -> None:
     rows = encoder.texts(["a red one", "a blue one"])
     sample = np.array(
-        [row["vector"] for row in engine.corpus.where("images", 'id != ""', ["vector"], 100)],
+        [row["vector"] for row in engine.collection.where("images", 'id != ""', ["vector"], 100)],
         dtype=np.float32,
     )
     expected = fuse(rows, [1, 2], spread(rows, sample))
@@ -238,13 +238,13 @@ def test_many_queries_find_what_each_finds_alone(
 
 def test_many_queries_are_one_call(engine: SearchEngine, monkeypatch: pytest.MonkeyPatch) -> None:
     calls = []
-    ask = engine.corpus._client.search
+    ask = engine.collection._client.search
 
     def counted(*args: object, **options: object) -> object:
         calls.append(options)
         return ask(*args, **options)
 
-    monkeypatch.setattr(engine.corpus._client, "search", counted)
+    monkeypatch.setattr(engine.collection._client, "search", counted)
     found = engine.search_many(list(COLOURS), limit=1)
     assert [Path(hits[0].path).stem for hits in found] == list(COLOURS)
     assert len(calls) == 1

@@ -129,7 +129,7 @@ def test_either_backend_has_it_or_says_that_it_has_not(
     either: twinlens.Index, paint: Callable[..., Path]
 ) -> None:
     either.ingest(paint("red"))
-    hybrid = either.engine.corpus.capabilities.hybrid
+    hybrid = either.engine.collection.capabilities.hybrid
     for mode in ("text", "hybrid"):
         if hybrid:
             assert names(either.search("red", mode=mode)) == ["red.png"]

@@ -104,7 +104,7 @@ def test_an_ingest_with_options_that_are_none(
 ) -> None:
     with pytest.raises(UsageError, match=says):
         index.ingest(photos, **options)
-    assert not index._store.names(), "nothing is made"
+    assert not index._database.names(), "nothing is made"
     with twinlens.RemoteIndex(Wire("http://127.0.0.1:9"), "photos") as elsewhere:
         with pytest.raises(UsageError, match=says):
             elsewhere.ingest(photos, **options)

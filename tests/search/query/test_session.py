@@ -17,8 +17,8 @@ from support.colours import ColourEncoder
 import twinlens
 import twinlens.search.models.lazy
 from twinlens.search.errors import ModelError, ModelMismatchError, StoreError
-from twinlens.search.milvus.collection import Corpus
-from twinlens.search.milvus.database import Store
+from twinlens.search.milvus.collection import Collection
+from twinlens.search.milvus.database import Database
 from twinlens.search.models import encoder as encoders
 from twinlens.search.models.lazy import Models
 
@@ -35,8 +35,8 @@ def place(backend: str) -> Iterator[tuple[str, str]]:
     """A database and a name in it."""
     name = f"test_{uuid.uuid4().hex[:12]}"
     yield backend, name
-    with Store(backend) as store:
-        store.drop(name)
+    with Database(backend) as database:
+        database.drop(name)
 
 
 @pytest.fixture(autouse=True)
@@ -112,8 +112,8 @@ def test_searches_that_follow_one_another_look_once(
 ) -> None:
     index.ingest(photos)
     looked = []
-    is_there = Corpus.is_there
-    monkeypatch.setattr(Corpus, "is_there", lambda self: looked.append(1) or is_there(self))
+    is_there = Collection.is_there
+    monkeypatch.setattr(Collection, "is_there", lambda self: looked.append(1) or is_there(self))
     monkeypatch.setattr("twinlens.search.query.session.FRESH", 60.0)
     index.search("red")
     looked.clear()
@@ -129,15 +129,15 @@ def test_a_writer_notices_that_the_collection_was_made_again(
     index: twinlens.Index, photos: Path, one: Path
 ) -> None:
     index.ingest(one)
-    corpus = index._existing()
-    corpus.check_open()
+    collection = index._existing()
+    collection.check_open()
     index.drop()
     with pytest.raises(StoreError, match="was dropped, or made again, meanwhile"):
-        corpus.check_open()
+        collection.check_open()
     index.ingest(one)
     with pytest.raises(StoreError, match="was dropped, or made again, meanwhile"):
-        corpus.check_open()
-    assert not corpus.is_there()
+        collection.check_open()
+    assert not collection.is_there()
     assert index._existing().is_there()
 
 
@@ -149,7 +149,7 @@ def test_a_collection_from_before_there_were_tokens_is_opened(
     with twinlens.open(db, model=encoder) as index:
         index.ingest(photos)
         assert "twinlens.token" not in str(
-            index._store.client.describe_collection("twinlens_images")
+            index._database.client.describe_collection("twinlens_images")
         )
     monkeypatch.undo()
     with twinlens.open(db, model=encoder) as index:
@@ -193,9 +193,9 @@ def test_a_question_is_asked_again_where_the_collection_goes_away_beneath_it(
     tmp_path: Path, encoder: ColourEncoder, one: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     db = tmp_path / "test.db"
-    search, gone = Corpus.search, [True]
+    search, gone = Collection.search, [True]
 
-    def once_gone(self: Corpus, *args: object, **options: object) -> object:
+    def once_gone(self: Collection, *args: object, **options: object) -> object:
         if gone.pop() if gone else False:
             with twinlens.open(db, model=encoder) as other:
                 other.drop()
@@ -205,7 +205,7 @@ def test_a_question_is_asked_again_where_the_collection_goes_away_beneath_it(
     with twinlens.open(db, model=encoder) as index:
         index.ingest(one)
         held = index._existing()
-        monkeypatch.setattr(Corpus, "search", once_gone)
+        monkeypatch.setattr(Collection, "search", once_gone)
         assert index.search("red")[0].path.endswith("red.png")
         assert not gone
         assert index._existing() is not held
@@ -322,6 +322,6 @@ def test_failures_are_counted_without_reading_them(
     for number in range(3):
         (photos / f"broken{number}.png").write_bytes(b"no picture")
     assert index.ingest(photos).failed_count == 3
-    monkeypatch.setattr(Corpus, "scan", None)
+    monkeypatch.setattr(Collection, "scan", None)
     info = index.info()
     assert (info.failed, info.files, info.images) == (3, 11, 8)

@@ -12,7 +12,7 @@ from starlette.responses import JSONResponse
 
 from twinlens.search.analysis.classify import TEMPLATES, Classifier, classify_pictures
 from twinlens.search.errors import UsageError
-from twinlens.search.milvus.collection import Corpus
+from twinlens.search.milvus.collection import Collection
 from twinlens.search.models.encoder import Encoder
 from twinlens.server.bodies import read_body
 from twinlens.server.context import Context
@@ -61,27 +61,27 @@ def router(ctx: Context) -> APIRouter:
             raise UsageError(f"at most {ctx.settings.max_labels} labels times templates")
         index = await ctx.index(request, said.collection)
         await ctx.loaded(index)
-        corpus = index.engine.corpus
+        collection = index.engine.collection
 
         def work() -> list[dict[str, Any]]:
-            encoder = ctx.library.encoder(corpus.fingerprint)
+            encoder = ctx.library.encoder(collection.fingerprint)
             classifier = Classifier(encoder, said.labels, templates)
-            found = _of_stored(classifier, corpus, said.ids, said.top)
+            found = _of_stored(classifier, collection, said.ids, said.top)
             data = sent(pictures, said.images, body.files)
             return found + _of_sent(classifier, encoder, data, said.top)
 
         results = await ctx.run_heavy(work)
-        return JSONResponse({"model": corpus.fingerprint.label, "results": results})
+        return JSONResponse({"model": collection.fingerprint.label, "results": results})
 
     return routes
 
 
 def _of_stored(
-    classifier: Classifier, corpus: Corpus, ids: Sequence[str], top: int
+    classifier: Classifier, collection: Collection, ids: Sequence[str], top: int
 ) -> list[dict[str, Any]]:
     if not ids:
         return []
-    rows = {row["id"]: row["vector"] for row in corpus.get("images", ids, ["id", "vector"])}
+    rows = {row["id"]: row["vector"] for row in collection.get("images", ids, ["id", "vector"])}
     missing = next((key for key in ids if key not in rows), None)
     if missing is not None:
         raise UsageError(f"no picture with the id {missing[:64]!r} is stored")

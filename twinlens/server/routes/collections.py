@@ -30,7 +30,7 @@ def router(ctx: Context) -> APIRouter:
                 index = await ctx.index(request, name)
                 return await counts.of(index, key.tenant if key is not None else "")
             except StoreError:  # dropped meanwhile
-                if await ctx.run(ctx.library.store.exists, name):
+                if await ctx.run(ctx.library.database.exists, name):
                     raise
         return None
 

@@ -53,7 +53,7 @@ def router(ctx: Context) -> APIRouter:
             raise UsageError("send either texts or pictures to embed")
         index = await ctx.index(request, said.collection)
         await ctx.loaded(index)
-        fingerprint = index.engine.corpus.fingerprint
+        fingerprint = index.engine.collection.fingerprint
 
         def work() -> Rows:
             encoder = ctx.library.encoder(fingerprint)

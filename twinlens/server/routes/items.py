@@ -17,7 +17,7 @@ from twinlens.server.library import Served
 from twinlens.server.media import is_id
 from twinlens.server.openapi import problems
 from twinlens.server.problems import Problem
-from twinlens.server.routes.parameters import After, Collection, Id
+from twinlens.server.routes.parameters import After, CollectionName, Id
 from twinlens.server.routes.search import addresses
 from twinlens.server.schemas import responses as answers
 from twinlens.server.writing import Writable
@@ -37,7 +37,7 @@ def router(ctx: Context) -> APIRouter:
         request: Request,
         where: Annotated[str, Query(max_length=MAX_QUERY_TEXT, description="A filter.")] = "",
         after: After = "",
-        collection: Collection = "",
+        collection: CollectionName = "",
     ) -> JSONResponse:
         """The stored pictures that satisfy a filter, in the order of their ids."""
         index = await ctx.index(request, collection)
@@ -52,7 +52,7 @@ def router(ctx: Context) -> APIRouter:
         dependencies=[ctx.need("read", tenants=True)],
     )
     async def item(
-        request: Request, key: Id, collection: Collection = "", vector: bool = False
+        request: Request, key: Id, collection: CollectionName = "", vector: bool = False
     ) -> JSONResponse:
         """Everything that is known of it; with `vector`, its embedding, too."""
         index = await ctx.index(request, collection)
@@ -64,7 +64,7 @@ def router(ctx: Context) -> APIRouter:
         responses=problems(400, 404),
         dependencies=[ctx.need("write", tenants=True)],
     )
-    async def delete(request: Request, key: Id, collection: Collection = "") -> JSONResponse:
+    async def delete(request: Request, key: Id, collection: CollectionName = "") -> JSONResponse:
         """Take it out, with the texts of a picture. Files are left alone."""
 
         def work(index: Served) -> int:
@@ -88,9 +88,9 @@ def describe(index: Served, key: str, *, vector: bool = False) -> dict[str, Any]
     """
     if not is_id(key):
         raise _unknown(key)
-    corpus = index.engine.corpus
+    collection = index.engine.collection
     try:
-        item = find_item(corpus, key)
+        item = find_item(collection, key)
     except UsageError:
         raise _unknown(key) from None
     plain: dict[str, Any] = {
@@ -107,15 +107,15 @@ def describe(index: Served, key: str, *, vector: bool = False) -> dict[str, Any]
         "collection": index.collection,
     }
     if vector:
-        (row,) = corpus.get(item.target, [item.id], ["vector"])
+        (row,) = collection.get(item.target, [item.id], ["vector"])
         plain["vector"] = [float(value) for value in row["vector"]]
     return plain | addresses(item.image_id, index.collection)
 
 
 def _pictures(index: Served, where: str, after: str) -> list[dict[str, Any]]:
-    corpus = index.engine.corpus
-    expression = compile_filter(where, corpus.fields("images"), corpus.capabilities)
-    return list_pictures(corpus, expression, after)
+    collection = index.engine.collection
+    expression = compile_filter(where, collection.fields("images"), collection.capabilities)
+    return list_pictures(collection, expression, after)
 
 
 def _unknown(key: str) -> Problem:

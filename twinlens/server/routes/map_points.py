@@ -11,14 +11,14 @@ from pydantic import Field
 from starlette.responses import FileResponse, JSONResponse
 
 from twinlens.search.analysis.projection import Method, Projection, methods
-from twinlens.search.milvus.collection import Corpus
+from twinlens.search.milvus.collection import Collection
 from twinlens.search.records import ID_LENGTH, Row
 from twinlens.server.bodies import read_body
 from twinlens.server.context import Context
 from twinlens.server.library import Served
 from twinlens.server.maps import Map
 from twinlens.server.openapi import problems
-from twinlens.server.routes.parameters import Collection
+from twinlens.server.routes.parameters import CollectionName
 from twinlens.server.schemas import requests
 from twinlens.server.schemas import responses as answers
 
@@ -108,7 +108,9 @@ def router(ctx: Context) -> APIRouter:
             **problems(400, 404),
         },
     )
-    async def whole(request: Request, collection: Collection = "", method: How = "pca") -> Response:
+    async def whole(
+        request: Request, collection: CollectionName = "", method: How = "pca"
+    ) -> Response:
         """Its pictures in two dimensions, from -1 to 1; of a large collection an even sample."""
         found = await find(await ctx.index(request, collection), method)
         if found is None:
@@ -136,7 +138,7 @@ def router(ctx: Context) -> APIRouter:
         found = await find(index, wanted.method)
         if found is None:
             return _drawing()
-        told = await ctx.run(_tell, index.engine.corpus, found.projection, wanted.ids)
+        told = await ctx.run(_tell, index.engine.collection, found.projection, wanted.ids)
         return JSONResponse({"pictures": told})
 
     both.include_router(routes)
@@ -150,11 +152,11 @@ def router(ctx: Context) -> APIRouter:
     return both
 
 
-def _tell(corpus: Corpus, projection: Projection, ids: list[str]) -> dict[str, Any]:
+def _tell(collection: Collection, projection: Projection, ids: list[str]) -> dict[str, Any]:
     import numpy as np
 
     fields = ["id", "vector", "captions", "path"]
-    rows = corpus.get("images", list(dict.fromkeys(ids)), fields)
+    rows = collection.get("images", list(dict.fromkeys(ids)), fields)
     if not rows:
         return {}
     vectors = np.array([row["vector"] for row in rows], dtype=np.float32)

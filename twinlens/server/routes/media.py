@@ -16,7 +16,7 @@ from twinlens.server.context import Context
 from twinlens.server.media import SHOWN, Blob, is_id
 from twinlens.server.openapi import problems
 from twinlens.server.problems import Problem
-from twinlens.server.routes.parameters import Collection, Id
+from twinlens.server.routes.parameters import CollectionName, Id
 
 T = TypeVar("T")
 #: A picture's bytes never change, its id being their hash.
@@ -44,9 +44,9 @@ def router(ctx: Context) -> APIRouter:
         prefix="/v1/items", tags=["items"], dependencies=[ctx.need("read", tenants=True)]
     )
 
-    async def find(request: Request, collection: str, key: str) -> Row:
-        corpus = (await ctx.index(request, collection)).engine.corpus
-        row = await _wait(ctx.lookup.find(corpus, key)) if is_id(key) else None
+    async def find(request: Request, name: str, key: str) -> Row:
+        collection = (await ctx.index(request, name)).engine.collection
+        row = await _wait(ctx.lookup.find(collection, key)) if is_id(key) else None
         if row is None:
             raise Problem(404, "not-found", f"no picture with the id {key[:64]!r} is stored")
         return row
@@ -62,7 +62,7 @@ def router(ctx: Context) -> APIRouter:
         },
     )
     async def thumbnail(
-        request: Request, key: Id, size: Side = Side.MIDDLE, collection: Collection = ""
+        request: Request, key: Id, size: Side = Side.MIDDLE, collection: CollectionName = ""
     ) -> Response:
         """Upright, in sRGB, without metadata; WebP where the request accepts it by name."""
         encoding: Encoding = "WEBP" if _takes_webp(request) else "JPEG"
@@ -87,7 +87,7 @@ def router(ctx: Context) -> APIRouter:
             **problems(404, 422, 429),
         },
     )
-    async def image(request: Request, key: Id, collection: Collection = "") -> Response:
+    async def image(request: Request, key: Id, collection: CollectionName = "") -> Response:
         """The original bytes where browsers show them, else an upright JPEG made of them."""
         row = await find(request, collection, key)
         tag = f'"{row["id"]}"'

@@ -10,7 +10,7 @@ from fastapi.routing import APIRoute
 from twinlens.search.records import MAX_PATH_BYTES
 from twinlens.server.problems import invalid_request
 
-Collection = Annotated[
+CollectionName = Annotated[
     str, Query(description="Which collection; the server's own where it is left out.")
 ]
 Id = Annotated[

@@ -27,7 +27,7 @@ from twinlens.server.bodies import read_body
 from twinlens.server.context import Context
 from twinlens.server.library import Served
 from twinlens.server.openapi import problems
-from twinlens.server.routes.parameters import After, Collection
+from twinlens.server.routes.parameters import After, CollectionName
 from twinlens.server.schemas import responses as answers
 from twinlens.server.schemas import writing as writing_schemas
 from twinlens.server.schemas.writing import ItemIn, ItemsIn
@@ -78,11 +78,11 @@ def router(ctx: Context) -> APIRouter:
         request: Request,
         root: Annotated[str, Query(max_length=MAX_PATH_BYTES, description="As it was ingested.")],
         after: After = "",
-        collection: Collection = "",
+        collection: CollectionName = "",
     ) -> JSONResponse:
         """The paths that are stored below a root, in order: to find out what is gone."""
         index = await ctx.index(request, collection)
-        paths = await ctx.run(list_paths, index.engine.corpus, root, after)
+        paths = await ctx.run(list_paths, index.engine.collection, root, after)
         return JSONResponse({"paths": paths, "next": paths[-1] if paths else ""})
 
     @routes.post(
@@ -117,7 +117,7 @@ def router(ctx: Context) -> APIRouter:
         options = {"prune": said.prune, "retry_failed": said.retry_failed, "more": said.more}
 
         def work() -> tuple[Uploaded, frozenset[str]]:
-            there = ctx.library.store.exists(name)
+            there = ctx.library.database.exists(name)
             if not there and (said.dry_run or not any(map(_is_complete, uploads))):
                 # No model is loaded before there is something to store.
                 return _nothing_stored(uploads, said.dry_run), frozenset()
@@ -264,7 +264,7 @@ def _check_model_name(name: str, ctx: Context) -> None:
 
 
 def _check_model(index: Served, name: str) -> None:
-    stored = index.engine.corpus.fingerprint
+    stored = index.engine.collection.fingerprint
     if not stored.goes_by(name):
         raise ModelMismatchError(
             f"the collection {index.collection!r} holds embeddings of {stored.label}, which "
