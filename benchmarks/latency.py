@@ -106,7 +106,9 @@ def measure(database: Database, collection: Collection, queries: np.ndarray) -> 
         for times, call in pair if number % 2 else reversed(pair):
             times.append(timed(call))
     kind = collection.generation.index
-    print(f"{collection.capabilities.label}, {collection.count('images'):,} rows, {kind}, top {LIMIT}")
+    print(
+        f"{collection.capabilities.label}, {collection.count('images'):,} rows, {kind}, top {LIMIT}"
+    )
     for percent in (50, 95):
         mine, theirs = np.percentile(ours, percent), np.percentile(milvus, percent)
         print(f"p{percent}: twinlens {mine:.2f} ms, Milvus {theirs:.2f} ms: {mine / theirs:.2f}×")

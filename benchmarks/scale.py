@@ -262,7 +262,9 @@ def grow(
     vectors = Vectors(options.dim)
     queries = vectors.chunk(1_000_000_000, options.queries)
     index = collection.generation.index
-    setting = f"{database.uri} {collection.name} {collection.generation.identity} {index} {options.dim}"
+    setting = (
+        f"{database.uri} {collection.name} {collection.generation.identity} {index} {options.dim}"
+    )
     kept = {line.rows: line for line in read(options.keep) if line.setting == setting}
     print(f"{collection.capabilities.label}, {options.dim} dimensions, {index}\n")
     print(f"| {' | '.join(HEADER)} |\n|{'---|' * len(HEADER)}", flush=True)

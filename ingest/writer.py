@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import queue
 import threading
-import time
 from collections.abc import Callable
 from functools import partial
 from typing import Generic, TypeVar
 
 from twinlens.search.errors import StoreUnreachableError
+from twinlens.search.retry import retry
 
 #: Chunks that may wait; encoding stops when Milvus is that far behind.
 WAITING = 2
@@ -36,16 +36,15 @@ def patiently(
     Raises:
         StoreUnreachableError: Milvus stayed away.
     """
-    until = time.monotonic() + (PATIENCE if patience is None else patience)
-    pause = FIRST_PAUSE
-    waiting = abandoned or threading.Event()
-    while True:
-        try:
-            return act()
-        except StoreUnreachableError:
-            if time.monotonic() + pause > until or waiting.wait(pause):
-                raise
-            pause = min(2 * pause, LONGEST_PAUSE)
+    stopped = abandoned or threading.Event()
+    return retry(
+        act,
+        lambda error: isinstance(error, StoreUnreachableError) and not stopped.is_set(),
+        first_pause=FIRST_PAUSE,
+        longest_pause=LONGEST_PAUSE,
+        seconds=PATIENCE if patience is None else patience,
+        sleep=stopped.wait,
+    )
 
 
 class Writer(Generic[T]):

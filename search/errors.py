@@ -77,3 +77,14 @@ def reason_of(error: ImageError | OSError) -> str:
     if isinstance(error, OSError):
         return f"cannot be read: {error.strerror or error}"
     return str(error)
+
+
+def first_line(error: BaseException, limit: int = 300) -> str:
+    """The first line of an exception's message, for use within one of ours.
+
+    Args:
+        error: anybody's exception; one without a message gives the name of its class.
+        limit: characters to keep.
+    """
+    message = str(getattr(error, "message", "") or error).strip() or type(error).__name__
+    return message.splitlines()[0][:limit]

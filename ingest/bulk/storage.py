@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import IO, Any, Protocol
 from urllib.parse import unquote, urlsplit
 
-from twinlens.search.errors import SourceError, UsageError
+from twinlens.search.errors import SourceError, UsageError, first_line
 
 
 class Storage(Protocol):
@@ -164,4 +164,4 @@ class Bucket:
         try:
             yield
         except (Boto3Error, BotoCoreError, ClientError) as error:
-            raise SourceError(f"{self}: {str(error).splitlines()[0][:300]}") from error
+            raise SourceError(f"{self}: {first_line(error)}") from error

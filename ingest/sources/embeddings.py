@@ -22,7 +22,7 @@ from twinlens.ingest.sources.columns import Columns, captions_in, choose_columns
 from twinlens.ingest.sources.img2dataset import NOISE
 from twinlens.ingest.sources.tables import Names, Place
 from twinlens.ingest.sources.urls import is_url
-from twinlens.search.errors import SourceError
+from twinlens.search.errors import SourceError, first_line
 from twinlens.search.images.decode import is_image_name
 from twinlens.search.models.catalogue import Fingerprint
 from twinlens.search.models.encoder import Rows
@@ -153,7 +153,7 @@ def _part(part: Part, place: Place, names: Names, caption_column: str) -> Iterat
                     )
                 row += 1
     except pa.ArrowException as error:
-        raise SourceError(f"{part.table} cannot be read: {str(error).splitlines()[0]}") from error
+        raise SourceError(f"{part.table} cannot be read: {first_line(error)}") from error
 
 
 def _called(row: Mapping[str, Any], part: Part, place: Place, names: Names) -> tuple[str, str]:
@@ -188,7 +188,7 @@ def open_matrix(path: Path) -> np.ndarray[Any, Any]:
     try:
         matrix: np.ndarray[Any, Any] = np.load(path, mmap_mode="r", allow_pickle=False)
     except (OSError, ValueError, EOFError, SyntaxError) as error:
-        raise SourceError(f"{path} cannot be read: {str(error).splitlines()[0]}") from error
+        raise SourceError(f"{path} cannot be read: {first_line(error)}") from error
     if getattr(matrix, "ndim", 0) != 2 or matrix.dtype.kind != "f" or not matrix.shape[1]:
         raise SourceError(f"{path} is no matrix of floats with a row for each item")
     return matrix
@@ -215,7 +215,7 @@ def _table_rows(path: Path) -> int:
     try:
         return int(parquet.read_metadata(path).num_rows)
     except (pa.ArrowException, OSError) as error:
-        raise SourceError(f"{path} cannot be read: {str(error).splitlines()[0]}") from error
+        raise SourceError(f"{path} cannot be read: {first_line(error)}") from error
 
 
 def _number(path: Path) -> str:

@@ -22,11 +22,11 @@ from twinlens.ingest.report import Progress
 from twinlens.ingest.transfer.diff import FIELDS, KEYS, ORDER, clear, compare
 from twinlens.ingest.writer import Writer
 from twinlens.search.errors import ModelMismatchError, StoreError, UnsupportedError, UsageError
+from twinlens.search.milvus.capabilities import MAX_LIMIT
 from twinlens.search.milvus.collection import Collection
 from twinlens.search.milvus.database import Database, check_name
 from twinlens.search.milvus.expressions import quote
 from twinlens.search.milvus.layout import Layout, LayoutOptions
-from twinlens.search.query.request import MAX_LIMIT
 from twinlens.search.records import ID_LENGTH, Kind, Row, Target
 
 #: Rows read at a time. Each page costs Milvus Lite a pass over all rows: of 100,000 it read half as

@@ -38,7 +38,7 @@ from twinlens.ingest.sources.export_manifest import (
     Shard,
     verify,
 )
-from twinlens.search.errors import SourceError, UsageError
+from twinlens.search.errors import SourceError, UsageError, first_line
 from twinlens.search.milvus.collection import Collection
 from twinlens.search.models.encoder import Rows
 from twinlens.search.records import (
@@ -275,7 +275,7 @@ def _import(shard: Shard, folder: Path, dim: int) -> Iterator[list[Row]]:
                 done += len(rows)
                 yield rows
     except (pa.ArrowException, OSError, ValueError, TypeError, RecursionError) as error:
-        reason = (str(error) or type(error).__name__).splitlines()[0][:200]
+        reason = first_line(error, 200)
         raise SourceError(f"{path} is no table of an export: {reason}") from error
 
 

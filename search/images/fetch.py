@@ -10,16 +10,17 @@ import ipaddress
 import socket
 import ssl
 import threading
-import time
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from functools import cached_property
+from itertools import count
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urljoin
 
-from twinlens.search.errors import ImageError, UsageError
+from twinlens.search.errors import ImageError, UsageError, first_line
 from twinlens.search.images.decode import MAX_BYTES
+from twinlens.search.retry import retry
 
 if TYPE_CHECKING:
     from urllib3 import BaseHTTPResponse, PoolManager
@@ -94,15 +95,14 @@ class Fetcher:
             ImageError: they cannot be had: no such picture, too large, a host that is not public.
             OSError: not now: the host is unknown or does not answer, or the answer broke off.
         """
-        for attempt in range(self.limits.tries):
-            try:
-                return self._follow(url, attempt)
-            except OSError as error:
-                if attempt + 1 == self.limits.tries:
-                    raise
-                asked = getattr(error, "retry_after", 0.0)
-                time.sleep(min(max(self.limits.pause * 2**attempt, asked), MAX_PAUSE))
-        raise AssertionError("there is always a first try")
+        attempts = count()
+        return retry(
+            lambda: self._follow(url, next(attempts)),
+            lambda error: isinstance(error, OSError),
+            first_pause=self.limits.pause,
+            longest_pause=MAX_PAUSE,
+            attempts=self.limits.tries,
+        )
 
     @cached_property
     def _pools(self) -> PoolManager:
@@ -274,7 +274,7 @@ def _reason(error: Exception) -> str:
         exceptions.ProtocolError: "the answer broke off",
     }
     known = next((text for kind, text in reasons.items() if isinstance(error, kind)), "")
-    return known or (str(error) or type(error).__name__).splitlines()[0][:200]
+    return known or first_line(error, 200)
 
 
 class _OverloadedError(OSError):
@@ -282,7 +282,7 @@ class _OverloadedError(OSError):
 
     def __init__(self, status: int, retry_after: str) -> None:
         super().__init__(f"HTTP {status}")
-        self.retry_after = float(retry_after) if retry_after.isdigit() else 0.0
+        self.retry_after = min(float(retry_after), MAX_PAUSE) if retry_after.isdigit() else 0.0
 
 
 class _Watch:

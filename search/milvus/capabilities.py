@@ -5,6 +5,11 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass
 
+from twinlens.search.errors import UsageError
+
+#: Milvus returns at most this many hits, offset included.
+MAX_LIMIT = 16_384
+
 
 @dataclass(frozen=True, slots=True)
 class Capabilities:
@@ -72,3 +77,11 @@ class Capabilities:
     def label(self) -> str:
         number = re.sub(r"^(milvus_lite-|v)", "", self.version)
         return f"Milvus Lite {number}" if self.lite else f"Milvus server {number}"
+
+
+def check_range(limit: int, offset: int) -> None:
+    """Raise ``UsageError`` unless Milvus can return so many."""
+    if offset < 0:
+        raise UsageError(f"the offset must be from 0, not {offset}")
+    if not 1 <= limit <= MAX_LIMIT - offset:
+        raise UsageError(f"limit plus offset must be from 1 to {MAX_LIMIT}, not {limit + offset}")

@@ -16,14 +16,13 @@ from twinlens.search.errors import (
 from twinlens.search.milvus import indexes as ann
 from twinlens.search.milvus.batches import cut_by_bytes
 from twinlens.search.milvus.bulk_import import SEARCHED, Imports
-from twinlens.search.milvus.capabilities import Capabilities
+from twinlens.search.milvus.capabilities import MAX_LIMIT, Capabilities, check_range
 from twinlens.search.milvus.errors import milvus_errors
 from twinlens.search.milvus.fields import Known
 from twinlens.search.milvus.generations import KINDS, Generation, is_ours
 from twinlens.search.milvus.physical import Physical
 from twinlens.search.milvus.tenants import Scope, check_tenant
 from twinlens.search.milvus.workarounds import plain, quote_cursor
-from twinlens.search.query.request import MAX_LIMIT, check_range
 from twinlens.search.records import KEY, FieldType, Kind, Row, words_of
 
 if TYPE_CHECKING:

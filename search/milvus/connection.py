@@ -17,7 +17,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from urllib.parse import parse_qsl, urlsplit
 
-from twinlens.search.errors import StoreError, StoreLockedError, StoreUnreachableError, UsageError
+from twinlens.search.errors import (
+    StoreError,
+    StoreLockedError,
+    StoreUnreachableError,
+    UsageError,
+    first_line,
+)
 
 if TYPE_CHECKING:
     from pymilvus import MilvusClient
@@ -227,8 +233,3 @@ def _is_locked(path: str) -> bool:
     finally:
         os.close(handle)
     return False
-
-
-def first_line(error: BaseException) -> str:
-    message = getattr(error, "message", "") or str(error) or type(error).__name__
-    return str(message).strip().splitlines()[0][:300]

@@ -5,8 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-from twinlens.search.errors import StoreError, StoreUnreachableError, UnsupportedError
-from twinlens.search.milvus.connection import first_line
+from twinlens.search.errors import StoreError, StoreUnreachableError, UnsupportedError, first_line
 from twinlens.search.milvus.expressions import NO_ESCAPES, ROW_WISE
 
 #: What pymilvus says in errors that have no type of their own: nobody answers, nobody answers in

@@ -8,11 +8,11 @@ from typing import get_args
 
 import numpy as np
 
+from twinlens.search.milvus.capabilities import MAX_LIMIT
 from twinlens.search.milvus.errors import milvus_errors
 from twinlens.search.milvus.expressions import quote
 from twinlens.search.milvus.physical import Physical
 from twinlens.search.milvus.tenants import OF_FIELD, OF_TENANT, Scope
-from twinlens.search.query.request import MAX_LIMIT
 from twinlens.search.records import (
     FILE_FIELDS,
     KEY,

@@ -8,7 +8,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from twinlens.search.errors import ModelError
+from twinlens.search.errors import ModelError, first_line
 from twinlens.search.models.catalogue import (
     DIR_PREFIX,
     HUB_PREFIX,
@@ -100,7 +100,7 @@ def _config_file(spec: ModelSpec) -> Path:
         repository = spec.source.removeprefix(HUB_PREFIX)
         return Path(hf_hub_download(repository, "open_clip_config.json"))
     except Exception as error:
-        reason = (str(error).strip() or type(error).__name__).splitlines()[0][:200]
+        reason = first_line(error, 200)
         raise ModelError(cannot_fetch(spec, reason)) from error
 
 

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, Literal, Protocol, get_args
 import numpy as np
 import numpy.typing as npt
 
-from twinlens.search.errors import ModelError, UsageError
+from twinlens.search.errors import ModelError, UsageError, first_line
 from twinlens.search.models.catalogue import (
     DIR_PREFIX,
     HUB_PREFIX,
@@ -325,7 +325,7 @@ def _load_openclip(
             )
             tokenizer = open_clip.get_tokenizer(architecture)
         except Exception as error:
-            reason = (str(error).strip() or type(error).__name__).splitlines()[0][:200]
+            reason = first_line(error, 200)
             raise ModelError(f"{spec.source} does not load as {architecture}: {reason}") from error
     return model, tokenizer
 

@@ -9,7 +9,7 @@ import urllib.request
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-from twinlens.search.errors import ModelError
+from twinlens.search.errors import ModelError, first_line
 from twinlens.search.models.catalogue import HUB_PREFIX, RECOMMENDED, STARTER, ModelSpec, resolve
 
 #: Seconds after which a hub that does not answer counts as unreachable.
@@ -93,7 +93,7 @@ def _fetch(spec: ModelSpec) -> None:
 
             open_clip.get_tokenizer(spec.architecture)
     except Exception as error:
-        raise ModelError(cannot_fetch(spec, _first_line(error))) from error
+        raise ModelError(cannot_fetch(spec, first_line(error, 200))) from error
 
 
 def cannot_fetch(spec: ModelSpec, reason: str) -> str:
@@ -169,7 +169,3 @@ def _in_cache(repo: str, file: str) -> bool:
     from huggingface_hub import try_to_load_from_cache
 
     return isinstance(try_to_load_from_cache(repo, file), str)
-
-
-def _first_line(error: Exception) -> str:
-    return (str(error).strip() or type(error).__name__).splitlines()[0][:200]

@@ -16,6 +16,7 @@ import numpy as np
 
 from twinlens.search.errors import TwinlensError, UsageError
 from twinlens.search.filters import compile_filter
+from twinlens.search.milvus.capabilities import MAX_LIMIT
 from twinlens.search.milvus.collection import Collection
 from twinlens.search.milvus.expressions import quote
 from twinlens.search.models.encoder import Encoder, Rows
@@ -25,7 +26,7 @@ from twinlens.search.query.embed import EmbeddingCache, Material, embed, gather
 from twinlens.search.query.fusion import fuse, spread
 from twinlens.search.query.hits import Hits, hit_of
 from twinlens.search.query.parts import Id, Image, Plain, Vector, several, signed, words_of
-from twinlens.search.query.request import MAX_LIMIT, Request, SearchOptions
+from twinlens.search.query.request import Request, SearchOptions
 from twinlens.search.query.stored import Stored, find_stored
 from twinlens.search.records import IMAGE_FIELDS, TEXT_FIELDS, Row, Target
 

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Literal, TypedDict, Unpack
 
 from twinlens.search.errors import UsageError
+from twinlens.search.milvus.capabilities import check_range
 from twinlens.search.options import check_options
 from twinlens.search.query.parts import Part, parse, words_of
 from twinlens.search.records import Target
@@ -14,8 +15,6 @@ from twinlens.search.records import Target
 Mode = Literal["dense", "hybrid", "text"]
 MODES: tuple[Mode, ...] = ("dense", "hybrid", "text")
 TARGETS: tuple[Target, ...] = ("images", "texts")
-#: Milvus returns at most this many hits, offset included.
-MAX_LIMIT = 16_384
 
 
 class SearchOptions(TypedDict, total=False):
@@ -133,14 +132,6 @@ class Request:
             collapse=None if collapse is None else float(collapse),
             cursor=cursor,
         )
-
-
-def check_range(limit: int, offset: int) -> None:
-    """Raise ``UsageError`` unless Milvus can return so many."""
-    if offset < 0:
-        raise UsageError(f"the offset must be from 0, not {offset}")
-    if not 1 <= limit <= MAX_LIMIT - offset:
-        raise UsageError(f"limit plus offset must be from 1 to {MAX_LIMIT}, not {limit + offset}")
 
 
 def _mode(mode: str) -> Mode:

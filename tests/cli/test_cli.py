@@ -356,7 +356,9 @@ def test_info_says_what_waits_for_an_index(
     corpus: Corpus, run: Run, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     assert "wait for their index" not in run("info", *corpus.options[:2]).out
-    monkeypatch.setattr("twinlens.search.milvus.collection.Collection.unindexed", lambda collection: 1_200)
+    monkeypatch.setattr(
+        "twinlens.search.milvus.collection.Collection.unindexed", lambda collection: 1_200
+    )
     assert "twinlens: 1,200 rows wait for their index" in run("info", *corpus.options[:2]).out
 
 

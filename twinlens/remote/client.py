@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import json
-import random
-import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -25,7 +23,9 @@ from twinlens.search.errors import (
     TwinlensError,
     UnsupportedError,
     UsageError,
+    first_line,
 )
+from twinlens.search.retry import retry
 
 if TYPE_CHECKING:
     from urllib3 import PoolManager
@@ -162,26 +162,27 @@ class Wire:
     ) -> Answer:
         """The answer to a request, which all bear being repeated."""
         usual = WRITE_PATIENCE if write else PATIENCE
-        until = time.monotonic() + (usual if self._patience is None else self._patience)
-        pause = FIRST_PAUSE
-        while True:
-            asked = 0.0
-            try:
-                answer = self.once(method, path, body, kind, write=write)
-                if answer.status < 300:
-                    return answer
-                error = self._error(answer)
-                if not _may_pass(answer, error):
-                    raise error
-                asked = _seconds(answer.retry_after)
-            except _BrokenOffError as broken:
-                error = StoreUnreachableError(str(broken))
-            # Not all at once: those who were sent away together would come back together.
-            wait = max(min(pause, LONGEST_PAUSE) * random.uniform(0.5, 1.0), asked)  # noqa: S311
-            if time.monotonic() + wait > until:
-                raise error
-            time.sleep(wait)
-            pause *= 2
+        patience = usual if self._patience is None else self._patience
+        try:
+            return retry(
+                lambda: self._accepted(self.once(method, path, body, kind, write=write)),
+                lambda error: isinstance(error, _TemporaryError | _BrokenOffError),
+                first_pause=FIRST_PAUSE,
+                longest_pause=LONGEST_PAUSE,
+                seconds=patience,
+                jitter=True,
+            )
+        except _TemporaryError as last:
+            raise last.error from last.__cause__
+
+    def _accepted(self, answer: Answer) -> Answer:
+        """The answer itself; a problem is raised, as temporary where trying again may help."""
+        if answer.status < 300:
+            return answer
+        error = self._error(answer)
+        if _may_pass(answer, error):
+            raise _TemporaryError(error, _seconds(answer.retry_after))
+        raise error
 
     def once(
         self,
@@ -240,7 +241,7 @@ class Wire:
                 f"no twinlens server answers at {self.url}: is it running, is the address right?"
             ) from error
         except (HTTPError, OSError) as error:
-            reason = (str(error) or type(error).__name__).splitlines()[0][:200]
+            reason = first_line(error, 200)
             raise _BrokenOffError(f"the connection to {self.url} broke off: {reason}") from error
         return Answer(
             response.status,
@@ -315,6 +316,15 @@ def is_twinlens(url: str, seconds: float = PROBE_SECONDS) -> bool:
 def part_of_path(name: str) -> str:
     """A name as one step of an address' path."""
     return quote(name, safe="")
+
+
+class _TemporaryError(Exception):
+    """A problem that another try may not meet, with the seconds that the server asks to wait."""
+
+    def __init__(self, error: TwinlensError, retry_after: float) -> None:
+        super().__init__(str(error))
+        self.error = error
+        self.retry_after = retry_after
 
 
 class _BrokenOffError(StoreUnreachableError):

@@ -13,8 +13,8 @@ from fastapi import Depends, FastAPI
 from starlette.middleware import Middleware
 from starlette.middleware.cors import CORSMiddleware
 
+from twinlens.search.errors import first_line
 from twinlens.search.images.originals import Read, read_file
-from twinlens.search.milvus.connection import first_line
 from twinlens.server import openapi, problems
 from twinlens.server.auth import Keys
 from twinlens.server.batching import Batcher

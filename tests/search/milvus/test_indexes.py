@@ -12,13 +12,12 @@ from support.colours import ColourEncoder
 import twinlens
 from twinlens.search.errors import UnsupportedError, UsageError
 from twinlens.search.milvus import indexes as ann
-from twinlens.search.milvus.capabilities import Capabilities
+from twinlens.search.milvus.capabilities import MAX_LIMIT, Capabilities
 from twinlens.search.milvus.collection import Collection
 from twinlens.search.milvus.database import Database
 from twinlens.search.milvus.layout import Layout
 from twinlens.search.milvus.workarounds import plain
 from twinlens.search.models.catalogue import Fingerprint
-from twinlens.search.query.request import MAX_LIMIT
 
 MODERN = Capabilities.of("v2.6.2").index_types
 LITE = Capabilities.of("milvus_lite-3.2.2").index_types

@@ -6,8 +6,8 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Discriminator, Field, Tag, create_model
 
+from twinlens.search.milvus.capabilities import MAX_LIMIT
 from twinlens.search.query.parts import MAX_PARTS, MAX_QUERY_TEXT, MAX_WEIGHT
-from twinlens.search.query.request import MAX_LIMIT
 from twinlens.server.settings import Settings
 
 #: Characters of an address.
