@@ -1,5 +1,5 @@
 # syntax=docker/dockerfile:1
-# twinlens with its HTTP server; how to use it: docs/deploy.md
+# twinlens with its HTTP server; how to use it: docs/operations/deploy.md
 #   docker build -t twinlens .
 #   docker build -t twinlens:gpu --build-arg TORCH_INDEX= .
 

@@ -338,7 +338,7 @@ def serve(
     started: Callable[[str], None] | None = None,
     **settings: Any,
 ) -> None:
-    """Answer over HTTP, and show the search page, until told to stop: see ``docs/serve.md``.
+    """Answer over HTTP, and show the search page, until told to stop: see ``docs/operations/serve.md``.
 
     Args:
         db, model, device, precision, token: see ``open``.

@@ -1,6 +1,6 @@
 """How much machine a collection needs: memory, disk, hours of encoding; by plain arithmetic.
 
-Constants are measured in this repository or cited: ``docs/scale.md`` says which, and which are
+Constants are measured in this repository or cited: ``docs/operations/scale.md`` says which, and which are
 estimates.
 """
 

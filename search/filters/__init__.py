@@ -2,7 +2,7 @@
 
     year >= 2020 and camera in ("X100", "R5") and path startswith "trips/"
 
-``docs/filters.md`` explains the language. Nothing that was typed reaches Milvus as it was typed: a
+``docs/reference/filters.md`` explains the language. Nothing that was typed reaches Milvus as it was typed: a
 filter is parsed, its fields and types are checked, and an expression is written anew.
 """
 

@@ -21,7 +21,7 @@ SERVER_DEFAULT = "HNSW"
 LINKS = 32
 EF_CONSTRUCTION = 256
 EF = 128
-#: With a filter a graph is walked through nodes that do not count: see docs/filters.md.
+#: With a filter a graph is walked through nodes that do not count: see docs/reference/filters.md.
 EF_FILTERED = 1_024
 MAX_EF = 32_768
 #: Lists of each segment, which Milvus lowers for small ones, and how many of them are looked into.

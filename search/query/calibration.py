@@ -2,7 +2,7 @@
 
 What a cosine is worth depends on the model, on the collection and on who asks whom. So it is read
 against strangers: pairs of a typical query and a row drawn at random, which have nothing to do with
-each other. ``docs/relevance.md`` has the statistics, what else was tried, and what was measured.
+each other. ``docs/reference/relevance.md`` has the statistics, what else was tried, and what was measured.
 
     nearness  z = (cosine - centre) / spread     of strangers, in standard deviations
     relevance   = 1 / (1 + exp((half - z) / width))

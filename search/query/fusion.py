@@ -4,7 +4,7 @@ Late fusion adds up what each part says of a row ``x``, on one scale: ``sum_i w_
 s_i``, with ``m_i`` and ``s_i`` the mean and standard deviation of part ``i``'s cosines over the
 collection. The means are the same for every ``x`` and change no ranking, so this ranks as one
 search with ``sum_i w_i e_i / s_i`` does. Dividing by ``s_i`` is what makes words and pictures count
-alike: their cosines spread differently. ``docs/queries.md`` has the measurements.
+alike: their cosines spread differently. ``docs/guide/queries.md`` has the measurements.
 """
 
 from __future__ import annotations

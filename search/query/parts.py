@@ -22,7 +22,7 @@ MAX_QUERY_TEXT = 10_000
 #: So are queries of more parts; likes and unlikes count.
 MAX_PARTS = 64
 MAX_WEIGHT = 100.0
-#: How much ``Not`` counts, and all likes and all unlikes together: measured, ``docs/queries.md``.
+#: How much ``Not`` counts, and all likes and all unlikes together: measured, ``docs/guide/queries.md``.
 NOT_WEIGHT = 0.5
 LIKE_WEIGHT = 0.75
 UNLIKE_WEIGHT = 0.15

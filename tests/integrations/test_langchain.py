@@ -146,7 +146,7 @@ def test_the_examples_in_the_documentation_run(
     monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
 ) -> None:
-    page = ROOT / "docs" / "integrations.md"
+    page = ROOT / "docs" / "guide" / "integrations.md"
     examples = re.findall(r"^```python\n(.*?)^```", page.read_text(), re.DOTALL | re.MULTILINE)
     assert len(examples) == 2
     monkeypatch.chdir(tmp_path)

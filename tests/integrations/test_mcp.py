@@ -486,7 +486,7 @@ def test_without_the_package_one_line_says_so(stored: Path) -> None:
 
 
 def test_the_configuration_in_the_documentation_is_right() -> None:
-    page = ROOT / "docs" / "integrations.md"
+    page = ROOT / "docs" / "guide" / "integrations.md"
     (example,) = re.findall(r"^```json\n(.*?)^```", page.read_text(), re.DOTALL | re.MULTILINE)
     (server,) = json.loads(example)["mcpServers"].values()
     assert server["command"] == "twinlens"
@@ -496,7 +496,7 @@ def test_the_configuration_in_the_documentation_is_right() -> None:
 
 
 def test_the_documentation_names_every_tool_and_argument(library: Library) -> None:
-    page = (ROOT / "docs" / "integrations.md").read_text()
+    page = (ROOT / "docs" / "guide" / "integrations.md").read_text()
     for tool in asyncio.run(build(Shelf(library)).list_tools()):
         (row,) = [line for line in page.splitlines() if line.startswith(f"| `{tool.name}` |")]
         said = set(re.findall(r"`(\w+)`", row))

@@ -172,7 +172,7 @@ class LayoutFlags:
         str,
         typer.Option(
             "--index",
-            help="Kind of index: auto, FLAT, HNSW, IVF_SQ8 …: see docs/backends.md.",
+            help="Kind of index: auto, FLAT, HNSW, IVF_SQ8 …: see docs/operations/backends.md.",
             show_default=False,
             rich_help_panel=LAYOUT,
         ),

@@ -87,7 +87,7 @@ def plan(
     ] = False,
     as_json: AsJson = False,
 ) -> None:
-    """Reckon memory, disk, hours and cost of a collection: docs/scale.md has the arithmetic."""
+    """Reckon memory, disk, hours and cost of a collection: docs/operations/scale.md has the arithmetic."""
     from twinlens.search.analysis.sizing import parse_count
     from twinlens.search.analysis.sizing import plan as reckon
     from twinlens.search.models.catalogue import RECOMMENDED

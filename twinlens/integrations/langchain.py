@@ -36,7 +36,7 @@ class TwinlensRetriever(BaseRetriever):
         index: what to search, from ``twinlens.open``; it stays open.
         target: "images" or "texts".
         limit: how many documents at most.
-        where: a filter, see ``docs/filters.md``.
+        where: a filter, see ``docs/reference/filters.md``.
         mode: "dense", "hybrid" or "text", see ``twinlens.search.query.request.Request``.
         min_score: leave out smaller cosines than this.
         min_relevance: leave out what is less relevant than this, from 0 to 1.

@@ -38,7 +38,7 @@ from twinlens.search.errors import UsageError
 from twinlens.search.milvus import indexes as ann
 from twinlens.search.models.catalogue import CATALOGUE
 
-SCALE = (ROOT / "docs" / "scale.md").read_text()
+SCALE = (ROOT / "docs" / "operations" / "scale.md").read_text()
 
 
 def test_memory_is_vectors_links_columns_and_the_ledger() -> None:
@@ -243,7 +243,7 @@ def run() -> Callable[..., str]:
 
 
 def _documented() -> list[tuple[list[str], str]]:
-    """The commands in docs/scale.md, and what stands below each."""
+    """The commands in docs/operations/scale.md, and what stands below each."""
     found = re.findall(r"^\$ twinlens plan (.*)\n\n?((?:.*\n)+?)(?=```)", SCALE, re.MULTILINE)
     return [(shlex.split(line), text) for line, text in found]
 

@@ -525,7 +525,7 @@ def test_a_selective_filter_still_returns_k(collection: Collection) -> None:
 
 
 def test_a_selective_filter_on_a_graph_index_still_returns_k(server: str) -> None:
-    """HNSW, and all rows near the query filtered out; ``ef`` as docs/filters.md says."""
+    """HNSW, and all rows near the query filtered out; ``ef`` as docs/reference/filters.md says."""
     from pymilvus import DataType
 
     name, dice = f"filters_{uuid.uuid4().hex[:8]}", np.random.default_rng(5)
