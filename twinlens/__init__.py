@@ -34,6 +34,7 @@ from twinlens.search.errors import (
 )
 
 if TYPE_CHECKING:
+    from twinlens.cli import run as main
     from twinlens.index import Index
     from twinlens.ingest.preview import Preview
     from twinlens.ingest.report import IngestReport, Progress
@@ -107,7 +108,7 @@ __all__ = [
 ]
 
 DEFAULT_COLLECTION = "twinlens"
-#: Where names that cost an import are; ``MODULE:NAME`` where they are called otherwise there.
+#: Names imported on first use: the module of each, as ``MODULE:NAME`` where the name differs.
 _LAZY = {
     "Classified": "twinlens.search.analysis.classify",
     "CollectionInfo": "twinlens.search.milvus.collection_info",
@@ -133,19 +134,20 @@ _LAZY = {
     "StoredItem": "twinlens.search.query.item:Item",
     "Text": "twinlens.search.query.parts",
     "Vector": "twinlens.search.query.parts",
+    "main": "twinlens.cli:run",
 }
-#: Names that need an extra, and so are left out of ``from twinlens import *``.
+#: Lazy names that need an extra, so ``__all__`` leaves them out.
 _OPTIONAL = {"TwinlensRetriever": "twinlens.integrations.langchain"}
 
 
 def __getattr__(name: str) -> Any:
-    """Names that cost an import are fetched when they are first used."""
+    """Import a lazy name when it is first used."""
     place = _LAZY.get(name) or _OPTIONAL.get(name)
     if place is not None:
         from importlib import import_module
 
-        module, _, called = place.partition(":")
-        return getattr(import_module(module), called or name)
+        module, _, attribute = place.partition(":")
+        return getattr(import_module(module), attribute or name)
     raise AttributeError(f"module 'twinlens' has no attribute {name!r}")
 
 
@@ -378,10 +380,3 @@ def serve(
         read=Originals(Fetcher(FetchLimits(tries=1)).fetch),
         started=started,
     )
-
-
-def main() -> None:
-    """The ``twinlens`` command."""
-    from twinlens.cli import run
-
-    run()

@@ -1,8 +1,8 @@
-"""``python -m twinlens``: the same as the ``twinlens`` command."""
+"""Run the ``twinlens`` command as ``python -m twinlens``."""
 
 from __future__ import annotations
 
-from twinlens import main
+from twinlens.cli import run
 
 if __name__ == "__main__":
-    main()
+    run()
