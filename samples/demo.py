@@ -9,7 +9,7 @@ import sys
 from pathlib import Path
 
 import twinlens
-from twinlens.cli.tables import print_hits
+from twinlens.cli.output import print_hits
 from twinlens.search.query.contact_sheet import Section, write_sheet
 
 HERE = Path(__file__).parent

@@ -19,7 +19,7 @@ from support.colours import COLOURS, ColourEncoder
 import twinlens
 from twinlens import cli as twinlens_cli
 from twinlens.cli.ingest import _summary
-from twinlens.cli.tables import LISTED
+from twinlens.cli.output import LISTED
 from twinlens.search.milvus.database import Database
 
 MAIN = "import twinlens; twinlens.main()"
@@ -295,7 +295,7 @@ def test_a_file_that_is_no_vector_and_one_that_is_no_picture_are_named(
 ) -> None:
     wrong = tmp_path / "wrong.txt"
     wrong.write_text("no numbers")
-    assert f"{wrong} is no .npy file" in run("search", "--vector", wrong, *corpus.options).complaint
+    assert f"{wrong} is not a .npy file" in run("search", "--vector", wrong, *corpus.options).complaint
     np.savez(tmp_path / "two.npz", a=np.ones(3), b=np.ones(3))
     done = run("search", "--vector", tmp_path / "two.npz", *corpus.options)
     assert "holds several arrays" in done.complaint

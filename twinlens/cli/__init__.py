@@ -13,8 +13,8 @@ import typer
 
 import twinlens
 from twinlens.cli import collections, copy, ingest, mcp, models, plan, quality, search, serve
-from twinlens.cli.exit_codes import FAILURE, INTERRUPTED, USAGE
 from twinlens.cli.options import flat
+from twinlens.cli.output import FAILURE, INTERRUPTED, USAGE
 from twinlens.search.errors import TwinlensError, UsageError
 
 app = typer.Typer(

@@ -10,7 +10,6 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 import twinlens
-from twinlens.cli.exit_codes import ITEMS_FAILED
 from twinlens.cli.options import (
     LAYOUT,
     MODEL,
@@ -22,8 +21,14 @@ from twinlens.cli.options import (
     Quiet,
     names_of,
 )
-from twinlens.cli.tables import new_table, print_failures, show
-from twinlens.cli.words import counted, held
+from twinlens.cli.output import (
+    ITEMS_FAILED,
+    contents,
+    counted,
+    new_table,
+    print_failures,
+    show,
+)
 from twinlens.search.errors import StoreError, TwinlensError, UsageError
 
 if TYPE_CHECKING:
@@ -131,7 +136,7 @@ def delete(
             print(f"deleted {count} from {place.collection}")
             return
         now = index.info()
-        holding = held(now.images, now.texts)
+        holding = contents(now.images, now.texts)
         if not yes and not typer.confirm(f"Delete {place.collection}, {holding}?"):
             raise TwinlensError("nothing was deleted")
         index.drop()
@@ -145,7 +150,7 @@ def export(
     """Write a collection to a folder of Parquet and .npy files, to be imported anywhere."""
     with place.open() as index:
         done = index.export(folder)
-    print(f"exported {held(done.images, done.texts, done.files)} to {done.folder}")
+    print(f"exported {contents(done.images, done.texts, done.files)} to {done.folder}")
 
 
 def import_(
@@ -155,7 +160,7 @@ def import_(
     """Bring an export back, into this or any other database, as it was."""
     with place.open(create=True) as index:
         done = index.import_(folder)
-    print(f"imported {held(done.images, done.texts, done.files)} into {place.collection}")
+    print(f"imported {contents(done.images, done.texts, done.files)} into {place.collection}")
 
 
 def reindex(
@@ -236,7 +241,7 @@ def reindex(
             if not quiet:
                 now = index.info()
                 print(
-                    f"{held(outcome.images, outcome.texts)} in "
+                    f"{contents(outcome.images, outcome.texts)} in "
                     f"{outcome.seconds:.1f} s; {place.collection} is served from generation "
                     f"{outcome.generation} ({now.fingerprint.label}, {now.index})"
                 )

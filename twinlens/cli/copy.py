@@ -10,7 +10,7 @@ import typer
 
 import twinlens
 from twinlens.cli.options import LayoutFlags, Quiet
-from twinlens.cli.words import counted, held
+from twinlens.cli.output import contents, counted
 
 if TYPE_CHECKING:
     from twinlens.ingest.report import Progress
@@ -62,9 +62,10 @@ def copy(
             **layout.options,
         )
     if not quiet:
+        copied = contents(outcome.images, outcome.texts, outcome.files)
         print(
-            f"{outcome.collection} holds {held(outcome.images, outcome.texts, outcome.files)} as "
-            f"{source} does; {counted(outcome.written, 'row')} written in "
+            f"{outcome.collection} holds {copied}, the same as {source}; "
+            f"{counted(outcome.written, 'row')} written in "
             f"{outcome.seconds:.1f} s ({outcome.rows_per_second:.0f}/s), "
             f"{outcome.compared:,} compared"
         )

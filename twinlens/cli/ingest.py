@@ -12,16 +12,14 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 import twinlens
-from twinlens.cli.exit_codes import ITEMS_FAILED
 from twinlens.cli.options import OUTPUT, LayoutFlags, ModelOptions, Quiet
-from twinlens.cli.tables import print_failures, print_preview
-from twinlens.cli.words import counted
+from twinlens.cli.output import ITEMS_FAILED, counted, print_failures, print_preview
 from twinlens.search.errors import UsageError
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
-    from twinlens.ingest.report import IngestReport, Sink
+    from twinlens.ingest.report import IngestReport, ItemCallback
 
 
 def ingest(
@@ -148,7 +146,7 @@ def ingest(
             return
 
         def once(
-            paths: Sequence[str | Path], prune: bool, report: Path | Sink | None
+            paths: Sequence[str | Path], prune: bool, report: Path | ItemCallback | None
         ) -> IngestReport:
             with _progress(paths, quiet) as progress:
                 outcome = index.ingest(

@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from twinlens.cli.options import AsJson
-from twinlens.cli.tables import new_table, show
+from twinlens.cli.output import new_table, show
 
 app = typer.Typer(help="Show the encoders we recommend, or fetch one ahead.")
 

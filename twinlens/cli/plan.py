@@ -10,8 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from twinlens.cli.options import COLLECTION, LAYOUT, MODEL, OUTPUT, AsJson
-from twinlens.cli.tables import new_table, show
-from twinlens.cli.words import counted
+from twinlens.cli.output import counted, new_table, show
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

@@ -10,9 +10,9 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 import twinlens
-from twinlens.cli.exit_codes import ITEMS_FAILED
 from twinlens.cli.options import OUTPUT, AsJson, CollectionOptions, ModelOptions, lines_of
-from twinlens.cli.tables import (
+from twinlens.cli.output import (
+    ITEMS_FAILED,
     print_classified,
     print_duplicates,
     print_evaluations,

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import os
+import re
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -10,15 +12,20 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from twinlens.cli.options import OUTPUT, AsJson, ModelOptions, lines_of
-from twinlens.cli.tables import NOTHING_CLOSE, print_hits
-from twinlens.cli.words import counted
+from twinlens.cli.output import NOTHING_CLOSE, counted, print_hits
 from twinlens.search.errors import UsageError
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    import numpy as np
+
     from twinlens.search.query.hits import Hits
     from twinlens.search.query.parts import Part
+
+#: ``sunset.jpg@2`` is a part of a query with its weight. "@" because file names may well contain
+#: "=" and ":", but hardly ever end like this.
+_WEIGHTED = re.compile(r"(.+)@([0-9]+\.?[0-9]*|\.[0-9]+)", re.DOTALL)
 
 
 def search(
@@ -144,8 +151,6 @@ def search(
     ] = None,
 ) -> None:
     """Find pictures or texts by words, by pictures, or by several of both."""
-    from twinlens.cli.query_parts import parts_of, picture_of
-
     view: dict[str, Any] = {
         "target": target,
         "limit": limit,
@@ -167,7 +172,7 @@ def search(
         with place.reach(place.model) as index:
             found = index.search_many(asked, **view)
     else:
-        parts = parts_of(texts, image, vector, unwanted, unwanted_image)
+        parts = query_parts(texts, image, vector, unwanted, unwanted_image)
         shown = [*wanted, *(f"like {one}" for one in like)]
         shown += [f"not {one}" for one in [*others, *unlike]]
         asked = [" + ".join(shown) or "next page"]
@@ -184,7 +189,7 @@ def search(
     # What a terminal that is not UTF-8 hands over cannot be printed.
     asked = [one.encode("utf-8", "replace").decode() for one in asked]
     if html is not None:
-        _write_html(html, asked, found, target, picture_of(parts))
+        _write_html(html, asked, found, target, _first_picture(parts))
     bounds = [name for name, set_ in (
         ("--where", where.strip()),
         ("--min-relevance", min_relevance > 0),
@@ -246,3 +251,61 @@ def _write_html(
         subtitle += f"; {NOTHING_CLOSE}"
     title = asked[0] if len(asked) == 1 else f"{len(asked):,} queries"
     write_sheet(path, sections, title=title, subtitle=subtitle)
+
+
+def query_parts(
+    texts: Sequence[str],
+    images: Sequence[str] = (),
+    vectors: Sequence[str] = (),
+    unwanted: Sequence[str] = (),
+    unwanted_images: Sequence[str] = (),
+) -> list[Part]:
+    """Parse the parts of a query, each with its weight.
+
+    Raises:
+        UsageError: a part is empty, a weight is out of range, or a file holds no vector.
+    """
+    from twinlens.search.query.parts import NOT_WEIGHT, Image, Not, Text, Vector
+
+    parts: list[Part] = [Text(words, weight) for words, weight in map(_split_weight, texts)]
+    parts += [Image(path, weight) for path, weight in map(_split_file, images)]
+    parts += [Vector(_load_vector(path), weight) for path, weight in map(_split_file, vectors)]
+    parts += [Not(*_split_weight(one, NOT_WEIGHT)) for one in unwanted]
+    for one in unwanted_images:
+        path, weight = _split_file(one, NOT_WEIGHT)
+        parts.append(Not(Image(path), weight))
+    return parts
+
+
+def _first_picture(parts: Sequence[Part]) -> Path | None:
+    from twinlens.search.query.parts import Image
+
+    pictures = (part.source for part in parts if isinstance(part, Image))
+    return next((source for source in pictures if isinstance(source, Path)), None)
+
+
+def _split_weight(argument: str, weight: float = 1.0) -> tuple[str, float]:
+    found = _WEIGHTED.fullmatch(argument)
+    return (found[1], float(found[2])) if found else (argument, weight)
+
+
+def _split_file(argument: str, weight: float = 1.0) -> tuple[Path, float]:
+    """A path and its weight; an existing file of that very name wins."""
+    if os.path.exists(argument):
+        return Path(argument), weight
+    name, weight = _split_weight(argument, weight)
+    return Path(name), weight
+
+
+def _load_vector(path: Path) -> np.ndarray:
+    import numpy as np
+
+    try:
+        loaded = np.load(path, allow_pickle=False)
+    except OSError as error:
+        raise UsageError(f"{path} cannot be read: {error.strerror or error}") from error
+    except (ValueError, EOFError) as error:
+        raise UsageError(f"{path} is not a .npy file of numbers") from error
+    if not isinstance(loaded, np.ndarray):
+        raise UsageError(f"{path} holds several arrays: save the vector alone, with numpy.save")
+    return loaded

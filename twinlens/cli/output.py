@@ -1,12 +1,10 @@
-"""What commands print for people: tables, and the lines beside them."""
+"""Print results as tables and sentences, and name the exit codes."""
 
 from __future__ import annotations
 
 import json
 import sys
 from typing import TYPE_CHECKING
-
-from twinlens.cli.words import counted
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
@@ -23,11 +21,27 @@ if TYPE_CHECKING:
     from twinlens.search.analysis.index_trials import IndexTrial
     from twinlens.search.query.hits import Hit
 
+#: Exit codes; 0 is success.
+FAILURE = 1
+USAGE = 2
+ITEMS_FAILED = 3
+INTERRUPTED = 130
 #: How many failed items are listed one by one.
 LISTED = 20
-#: How many rows a table of no known length has at a time.
+#: How many rows are printed at a time where their number is unknown.
 PAGE = 100
 NOTHING_CLOSE = "nothing close: the best hits are no nearer than chance"
+
+
+def counted(count: int, noun: str) -> str:
+    """A number with its noun, which gets an s unless the number is 1."""
+    return f"{count:,} {noun}" if count == 1 else f"{count:,} {noun}s"
+
+
+def contents(images: int, texts: int, files: int | None = None) -> str:
+    """What a collection contains, in words."""
+    counts = [counted(images, "image"), counted(texts, "text")]
+    return ", ".join(counts if files is None else [*counts, counted(files, "file")])
 
 
 def print_failures(outcome: IngestReport | ReindexReport, *, hint: str = "") -> None:
