@@ -1,4 +1,4 @@
-# Two commands for newcomers: `make demo` and `make test`. Each begins from nothing.
+# Two commands for newcomers: `make demo` and `make test`. Both work in a fresh clone.
 PYTHON ?= python3
 BIN := .venv/bin
 DEMO_DB := demo/demo.db
@@ -10,7 +10,7 @@ demo: install
 	$(BIN)/python samples/demo.py $(DEMO_DB) demo/sheet.html
 
 test: install demo
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest -n auto --dist loadgroup
 
 install: .venv/installed
 
@@ -23,6 +23,7 @@ check: install
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
 	$(BIN)/mypy
+	$(BIN)/lint-imports --no-cache > /dev/null || $(BIN)/lint-imports --no-cache
 
 clean:
 	rm -rf .venv demo build *.egg-info

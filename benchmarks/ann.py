@@ -1,4 +1,4 @@
-"""What each index kind finds of the exact ten nearest on a server, and how long it takes.
+"""Measure recall@10 and time of each index kind of a server against exact search.
 
 Usage: python benchmarks/ann.py http://host:19530 --vectors rows.npy --queries queries.npy
 """

@@ -1,9 +1,9 @@
-"""Whether a bare word finds more pictures of what it names when it is put into a phrase.
+"""Measure whether a single word finds more when it is encoded as "a photo of …".
 
 Usage: python benchmarks/bare_words.py CAPTIONS [--split dev] [--model starter]
 
-CAPTIONS is a JSONL file with image, captions and split, as Flickr8k's. A hit is right when one of
-its captions has the word. The first line is what a search with the word as it stands finds.
+CAPTIONS is a JSONL file with image, captions and split, like Flickr8k's. A hit is right if one of
+its captions contains the word. The first line of the output is a search with the bare word.
 """
 
 from __future__ import annotations

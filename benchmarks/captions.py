@@ -1,4 +1,4 @@
-"""Pictures with captions to measure with: a split of Flickr8k, and its embeddings kept on disk."""
+"""Load pictures with captions from a split of Flickr8k, and cache their embeddings on disk."""
 
 from __future__ import annotations
 

@@ -1,10 +1,10 @@
-"""Ingest on Ray with a worker for each core against the single-process pipeline, on the same cores.
+"""Compare ingest on Ray, one worker per core, with the single-process pipeline on the same cores.
 
 Usage: python benchmarks/cluster.py [--count 1000] [--rounds 3] [--model starter] [--folder DIR]
 
-Each side is the ``twinlens ingest`` command, with a Milvus Lite file of its own. The two take
-turns, in rounds, each with a few pictures and with many. The time for the many is the whole, with
-starting Python, Ray and the model; what the more pictures take longer is the steady state.
+Each side runs the ``twinlens ingest`` command with its own Milvus Lite file. The two alternate in
+rounds, each with a few pictures and with many. The time for many includes starting Python, Ray and
+the model; the difference between many and few is the steady state.
 """
 
 from __future__ import annotations

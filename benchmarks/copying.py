@@ -1,10 +1,10 @@
-"""``twinlens copy`` from Milvus Lite to a server against a plain loop over the same rows.
+"""Compare ``twinlens copy`` from Milvus Lite to a server with a plain loop over the same rows.
 
 Usage: python benchmarks/copying.py --server http://host:19530 [--rows 100000] [--dim 512]
 
-The loop is what one would write with pymilvus: ``query_iterator`` with its own batch size, and
-``insert``. Both write into collections of the same columns and index; copying also keeps the names
-of fields, counts, and compares 1,000 rows, which is within its time.
+The loop is what one would write with pymilvus: ``query_iterator`` with its default batch size, and
+``insert``. Both write into collections with the same columns and index. The time of ``copy``
+includes the names of fields, the counts and the comparison of 1,000 rows.
 """
 
 from __future__ import annotations

@@ -1,10 +1,10 @@
-"""Our decoder against Pillow's full decode, and what scaled decoding does to embeddings.
+"""Compare the decoder with Pillow's full decode: speed, and the effect on embeddings.
 
 Usage: python benchmarks/decode.py FOLDER [--model starter] [--as 4032x3024]
 
-FOLDER holds large JPEGs, of a camera for instance; with ``--as`` each is first written anew in that
-size at quality 85. Both sides end with a picture resized to the model's side by the same bicubic
-filter. One thread, best of five for each file.
+FOLDER holds large JPEGs, such as a camera's; ``--as`` first rewrites each in that size at quality
+85. Both sides end with a picture resized to the model's side by the same bicubic filter. One
+thread, best of five for each file.
 """
 
 from __future__ import annotations

@@ -1,9 +1,9 @@
-"""What scaled decoding costs in recall: captions and photos, decoded in full and scaled.
+"""Measure what decoding at reduced size costs in recall.
 
 Usage: python benchmarks/decode_recall.py FLICKR8K_DIR [--photos 300] [--side 1792]
 
-The photos of the dev split are enlarged to large JPEGs first, since they are smaller than any
-model looks at. Both decodes see the same files; everything else is the same.
+The photos of the dev split are first enlarged to large JPEGs, because they are too small to be
+decoded at reduced size. Both decodes read the same files; everything else is the same.
 """
 
 from __future__ import annotations

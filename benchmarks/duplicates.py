@@ -1,4 +1,4 @@
-"""Duplicates by all cosines against asking Milvus Lite for each row's neighbours in batches.
+"""Compare duplicates by all cosines with asking Milvus Lite for each row's neighbours.
 
 Usage: python benchmarks/duplicates.py [--count 10000] [--dim 512]
 

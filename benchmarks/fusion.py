@@ -1,9 +1,10 @@
-"""How should the parts of a query be fused? Five tasks that captions can score.
+"""Compare ways to fuse the parts of a query on five tasks that captions can score.
 
 Usage: python benchmarks/fusion.py --flickr8k DIR [--split dev] [--model starter] [--cache FOLDER]
 
-Compares the plain sum of unit rows, the sum of rows each divided by the spread of its cosines over
-the collection (``twinlens.search.query.fusion``), and reciprocal rank fusion of a search for each part (k = 60).
+Compares the plain sum of unit vectors, the sum of vectors each divided by the spread of its cosines
+over the collection (``twinlens.search.query.fusion``), and reciprocal rank fusion of one search for
+each part (k = 60).
 """
 
 from __future__ import annotations

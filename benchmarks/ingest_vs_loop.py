@@ -1,10 +1,10 @@
-"""Ingest against the loop that tutorials show: open, preprocess, encode, insert, one at a time.
+"""Compare ingest with the usual loop: open, preprocess, encode, insert, one at a time.
 
 Usage: python benchmarks/ingest_vs_loop.py [--count 2000] [--model starter] [--folder DIR]
 
-Both sides use the same model object on the same pictures and write to a Milvus Lite file of their
-own; loading the model is outside the measurement. The two take turns, in rounds, so that a machine
-whose speed drifts does so for both.
+Both sides use the same model object on the same pictures and write to their own Milvus Lite file;
+loading the model is not measured. The two alternate in rounds, so that a drift of the machine's
+speed affects both.
 """
 
 from __future__ import annotations

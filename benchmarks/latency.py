@@ -1,7 +1,7 @@
-"""What twinlens adds to a search: its p50 and p95 over those of Milvus itself, in one run.
+"""Measure the overhead of twinlens over Milvus itself for one search: p50 and p95, in one run.
 
-The encoder is left out: query vectors are given. Milvus is asked for the same fields of as many
-hits, and they are read.
+The encoder is not measured: the query vectors are ready. Milvus returns the same fields of the
+same number of hits, and they are read.
 
 Usage: python benchmarks/latency.py [--db latency.db] [--rows 10000] [--dim 384] [--queries 200]
 """

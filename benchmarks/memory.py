@@ -1,8 +1,8 @@
-"""Peak memory of an ingest of many pictures against one of few.
+"""Compare the peak memory of an ingest of many pictures with one of few.
 
 Usage: python benchmarks/memory.py [--few 2000] [--many 20000] [--db URI]
 
-With a server's URI the database is not in the process that is measured; with Milvus Lite it is.
+With a server's URI the database is outside the measured process; with Milvus Lite it is inside.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
-"""Queries with nothing behind them, and short ones with something: what relevance is measured on.
+"""Generate meaningless queries, and short real ones, to measure relevance with.
 
-Everything is made from fixed lists and fixed seeds: the same queries every time.
+Everything comes from fixed lists and fixed seeds: the queries are the same every time.
 """
 
 from __future__ import annotations

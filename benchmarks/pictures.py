@@ -1,4 +1,4 @@
-"""Pictures to measure with: crops of the sample photographs, each different, as JPEG files."""
+"""Make test pictures: crops of the sample photographs, each different, as JPEG files."""
 
 from __future__ import annotations
 

@@ -1,12 +1,12 @@
-"""Do queries with nothing behind them separate from real ones, and does a relevance mean anything?
+"""Measure whether relevance separates real queries from meaningless ones, and what it is worth.
 
 Usage: python benchmarks/relevance.py CAPTIONS [--split dev] [--model starter] [--cache FOLDER]
 
-CAPTIONS is a JSONL file with image, captions and split, as Flickr8k's. Real queries are its
-captions, its pictures, and the short questions of nonsense.py; the others are made there. Prints
-the AUC of the best hit's value, real against nonsense: of our relevance and of what else it could
-have been; then what relevances turned out to be worth. A hit is right when it belongs to the query,
-or, for a short question, when its captions hold the words.
+CAPTIONS is a JSONL file with image, captions and split, like Flickr8k's. Real queries are its
+captions, its pictures, and the short questions of nonsense.py, which also makes the meaningless
+ones. Prints the AUC of the best hit's value, real against meaningless, for relevance and for the
+alternatives; then how often hits of each relevance are right. A hit is right if it belongs to the
+query, or, for a short question, if its captions contain the words.
 """
 
 from __future__ import annotations

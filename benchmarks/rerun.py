@@ -1,4 +1,4 @@
-"""A second run over an unchanged tree against the first.
+"""Compare a second run over an unchanged tree with the first.
 
 Usage: python benchmarks/rerun.py [--count 10000] [--model starter]
 """

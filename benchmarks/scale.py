@@ -1,12 +1,12 @@
-"""How a collection behaves as it grows: insert rate, index build, latency, recall, memory.
+"""Measure how a collection behaves as it grows: insert rate, index build, latency, recall, memory.
 
-Random but clustered vectors, whose spectrum falls off as that of real embeddings does. At every
-size the same queries are asked, and compared with numpy's exact search over the same vectors in
-the same run, which is what a user without a database would do. A table grows line by line; below
-it stands by how much the median latency grew.
+Uses random but clustered vectors with a spectrum like that of real embeddings. Each size runs the
+same queries and compares them with numpy's exact search over the same vectors in the same run,
+which is what a user without a database would do. Prints a table line by line, and below it how much
+the median latency grew.
 
-With ``--keep FILE`` the collection stays, and each line is kept in the file: run again, it goes on
-with what is missing of the next size.
+With ``--keep FILE`` the collection stays and each line is stored in the file: run it again to
+resume.
 
 Usage: python benchmarks/scale.py [--db scale.db | http://host:19530] [--sizes 100k,1M]
                                   [--keep scale.jsonl]

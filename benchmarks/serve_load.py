@@ -1,6 +1,6 @@
-"""Queries a second and latencies of a server under load: batched against one by one, in one run.
+"""Load-test a server: queries a second and latency, batched against one by one, in one run.
 
-Every query is asked once only, so that no cache answers. Client and server share the machine.
+Every query is new, so that no cache answers. Clients and server share the machine.
 
 Usage: python benchmarks/serve_load.py DB [--collection NAME] [--clients 1,16,64] [--seconds 10]
        python benchmarks/serve_load.py DB --soak 10      # minutes at the largest number of clients

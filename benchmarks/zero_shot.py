@@ -1,9 +1,9 @@
-"""Zero-shot top-1 on one photo for each of some ImageNet classes: one template against several.
+"""Measure zero-shot top-1 on some ImageNet classes: one template against several.
 
 Usage: python benchmarks/zero_shot.py --imagenet-samples DIR [--classes 200] [--model starter]
 
-DIR holds labels.jsonl (image, label) and the pictures it names. ``starter`` has the class odds of
-an ImageNet classifier in its picture tower: for it this is no zero-shot task, only a check.
+DIR holds labels.jsonl (image, label) and the pictures it names. The image tower of ``starter`` was
+trained as an ImageNet classifier: for ``starter`` this is a sanity check, not zero-shot.
 """
 
 from __future__ import annotations

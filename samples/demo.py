@@ -1,4 +1,4 @@
-"""The demo's questions: text → image and image → text, as tables and as one contact sheet.
+"""Run the demo's searches, text → image and image → text, as tables and as one contact sheet.
 
 Usage: python samples/demo.py DB SHEET.html
 """

@@ -1,1 +1,1 @@
-"""How the heads of `starter` are trained; nothing here is installed."""
+"""Training of the heads of `starter`; not part of the installed package."""

@@ -1,15 +1,15 @@
 """Train the heads of `starter`: one command, seeded, from photos with captions to one small file.
 
     python -m starter.train --flickr8k DIR --imagenet-samples DIR --wordnet DIR \\
-        --cache DIR --out search/data/starter.safetensors
+        --cache DIR --out search/models/data/starter.safetensors
 
-The towers stay as they are, so their features are computed once (``--cache`` keeps them) and
-training takes minutes. Each batch is pulled three ways:
+The towers are frozen, so their features are computed once (cached in ``--cache``) and training
+takes minutes. The loss of each batch has three terms:
 
-- photo and caption belong together: symmetric contrastive loss, as in CLIP;
-- the space shall name what the image tower's own classifier sees: for every photo, its 1,000
-  class odds are the target of its similarities to the classes' names;
-- more general names too: for "boat", the photos of the batch shall be ranked by the summed odds
+- a photo and its caption belong together: symmetric contrastive loss, as in CLIP;
+- the space must name what the image tower's own classifier sees: the photo's 1,000 class
+  probabilities are the target of its similarities to the class names;
+- more general names too: for "boat", the photos of the batch are ranked by the summed probability
   of every kind of boat (WordNet's tree above the 1,000 classes).
 
 What ships is the mean of several such heads, trained from different seeds and merged into one.
