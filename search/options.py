@@ -1,12 +1,15 @@
-"""Options that are given by name: only those there are, each of its kind."""
+"""Declare options that are given by name, and check the values they are given."""
 
 from __future__ import annotations
 
+import operator
 from collections import abc
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
 from difflib import get_close_matches
 from numbers import Integral, Real
-from typing import cast
+from types import NoneType, UnionType
+from typing import Annotated, Any, Literal, cast, get_args, get_origin, get_type_hints
 
 from twinlens.search.errors import UsageError
 
@@ -19,6 +22,86 @@ KINDS: Mapping[type, str] = {
     list: "a list of texts",
     object: "anything",
 }
+_BOUNDS: Mapping[str, tuple[str, Callable[[Any, float], bool]]] = {
+    "ge": ("at least", operator.ge),
+    "gt": ("above", operator.gt),
+    "le": ("at most", operator.le),
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Option:
+    """One option, declared in a TypedDict as ``limit: Annotated[int, Option(10, "...", ge=1)]``.
+
+    Attributes:
+        default: its value when it is not given; with ``None``, ``None`` may also be given.
+        help: one sentence that says what it does.
+        ge, le, gt: bounds of a number, named as in pydantic: at least, at most, above.
+        type: its type without ``None``; ``options_of`` fills it in.
+    """
+
+    default: Any
+    help: str
+    ge: float | None = None
+    le: float | None = None
+    gt: float | None = None
+    type: Any = object
+
+    @property
+    def kind(self) -> type:
+        """Its type as one of ``KINDS``."""
+        if self.choices:
+            return str
+        return list if get_origin(self.type) is abc.Sequence else cast("type", self.type)
+
+    @property
+    def choices(self) -> tuple[str, ...]:
+        """The values of a ``Literal``."""
+        return get_args(self.type) if get_origin(self.type) is Literal else ()
+
+    @property
+    def bounds(self) -> dict[str, float]:
+        """The bounds that it has, by name."""
+        named = {name: getattr(self, name) for name in _BOUNDS}
+        return {name: bound for name, bound in named.items() if bound is not None}
+
+    def checked(self, name: str, value: Any) -> Any:
+        """A value of the right type, as Python's own number where it is one of numpy.
+
+        Raises:
+            UsageError: it is out of bounds or none of the choices.
+        """
+        if value is None:
+            return None
+        if self.choices and value not in self.choices:
+            raise UsageError(f"{name} must be {_listed(self.choices)}, not {repr(value)[:60]}")
+        if not all(_BOUNDS[at][1](value, bound) for at, bound in self.bounds.items()):
+            wanted = (f"{_BOUNDS[at][0]} {bound:g}" for at, bound in self.bounds.items())
+            raise UsageError(f"{name} must be {' and '.join(wanted)}, not {value}")
+        return self.kind(value) if self.kind in (int, float) else value
+
+    def pydantic_type(self, **constraints: Any) -> Any:
+        """Its type for a pydantic model, with bounds and description.
+
+        Args:
+            constraints: arguments of ``pydantic.Field`` that come on top, or instead.
+        """
+        from pydantic import Field
+
+        kind: Any = list[str] if self.kind is list else self.type
+        bounded = Annotated[kind, Field(**{"description": self.help, **self.bounds, **constraints})]
+        return bounded | None if self.default is None else bounded
+
+
+def options_of(declaration: Any) -> dict[str, Option]:
+    """The options that a TypedDict declares, by name."""
+    found = {}
+    for name, hint in get_type_hints(declaration, include_extras=True).items():
+        kind, option = get_args(hint)
+        if get_origin(kind) is UnionType:
+            (kind,) = (one for one in get_args(kind) if one is not NoneType)
+        found[name] = replace(option, type=kind)
+    return found
 
 
 def is_number(value: object) -> bool:
@@ -71,3 +154,8 @@ def _is_a(value: object, kind: type) -> bool:
         listed = isinstance(value, abc.Collection) and not isinstance(value, str | bytes)
         return listed and all(isinstance(one, str) for one in cast("abc.Collection[object]", value))
     return isinstance(value, kind)
+
+
+def _listed(names: abc.Sequence[str]) -> str:
+    """Several names as a sentence has them: a, b or c."""
+    return " or ".join(filter(None, [", ".join(names[:-1]), names[-1]]))

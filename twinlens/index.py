@@ -13,13 +13,13 @@ from twinlens.ingest.options import IngestOptions, SourceOptions, open_items
 from twinlens.ingest.sample import Failure, Item
 from twinlens.ingest.sources.paths import name_of
 from twinlens.search.errors import ImageError, UsageError
-from twinlens.search.models.lazy import Models
+from twinlens.search.models.collection_model import CollectionModel
 from twinlens.search.query.session import Session
 
 if TYPE_CHECKING:
     from twinlens.ingest.preview import Preview
-    from twinlens.ingest.receiver import Intake
-    from twinlens.ingest.report import IngestReport, Progress, Sink
+    from twinlens.ingest.receiver import Receiver
+    from twinlens.ingest.report import IngestReport, Progress, ItemCallback
     from twinlens.ingest.transfer.export import Exchanged
     from twinlens.ingest.transfer.reindex import ReindexReport
     from twinlens.search.analysis.classify import Classified
@@ -31,7 +31,7 @@ if TYPE_CHECKING:
     from twinlens.search.milvus.database import Database
     from twinlens.search.milvus.generations import Generation
     from twinlens.search.milvus.layout import LayoutOptions
-    from twinlens.search.models.encoder import Encoder, Precision
+    from twinlens.search.models.base import Encoder, Precision
     from twinlens.search.query.engine import SearchEngine
     from twinlens.search.query.hits import Hits
     from twinlens.search.query.item import Item as StoredItem
@@ -50,7 +50,7 @@ class Index:
         database: Database,
         collection: str,
         *,
-        model: str | Encoder | Models = "auto",
+        model: str | Encoder | CollectionModel = "auto",
         device: str = "auto",
         precision: Precision = "auto",
         tenant: str = "",
@@ -59,10 +59,10 @@ class Index:
         self.tenant = tenant
         self._database = database
         #: Of another ``Index`` for this one of its tenants; the database is its, too.
-        self._borrowed = isinstance(model, Models)
-        if not isinstance(model, Models):
-            model = Models(collection, model, device=device, precision=precision)
-        self._models = model
+        self._borrowed = isinstance(model, CollectionModel)
+        if not isinstance(model, CollectionModel):
+            model = CollectionModel(collection, model, device=device, precision=precision)
+        self._model = model
         self._session = Session(database, collection, model, tenant)
         self._tenants: dict[str, Index] = {}
         self._guard = threading.Lock()
@@ -97,7 +97,7 @@ class Index:
         with self._guard:
             its = self._tenants.pop(tenant, None)
         if its is None:
-            its = Index(self._database, self.collection, model=self._models, tenant=tenant)
+            its = Index(self._database, self.collection, model=self._model, tenant=tenant)
         with self._guard:
             self._tenants[tenant] = its  # the latest used is the last
             while len(self._tenants) > MAX_TENANTS:
@@ -119,7 +119,7 @@ class Index:
         *paths: str | os.PathLike[str],
         prune: bool = False,
         retry_failed: bool = False,
-        report: str | os.PathLike[str] | Sink | None = None,
+        report: str | os.PathLike[str] | ItemCallback | None = None,
         progress: Progress | None = None,
         cluster: str = "",
         bulk: str = "",
@@ -174,7 +174,7 @@ class Index:
         from twinlens.ingest.preview import preview
 
         collection = self._session.served()
-        declared = self._models.declared(
+        declared = self._model.check_embeddings(
             source.get("embeddings_model", ""), self._session.fingerprint
         )
         return preview(collection, open_items(paths, declared, **source), map(name_of, paths))
@@ -184,9 +184,8 @@ class Index:
 
         Args:
             query: words, a part (``Text``, ``Image``, ``Vector``, ``Id``, ``Not``), an array
-                ``[dim]``, or a list of these, which count together.
-            options: image, like, unlike, target, limit, offset, where, mode, min_score,
-                min_relevance, collapse, cursor: see ``twinlens.search.query.request.Request``.
+                ``[dim]``, or a list of these, which are combined.
+            options: see ``twinlens.search.query.request.SearchOptions``.
 
         Raises:
             UsageError, FilterError, ImageError, UnsupportedError: see ``SearchEngine.search``.
@@ -306,7 +305,7 @@ class Index:
         source = Path(os.path.expanduser(folder))
         manifest = Manifest.read(source)
         collection = self._session.served()
-        self._models.declared(manifest.fingerprint, self._session.fingerprint)
+        self._model.check_embeddings(manifest.fingerprint, self._session.fingerprint)
         try:
             collection = collection or self._session.create(manifest.fingerprint)
             return import_collection(collection, source, manifest)
@@ -378,16 +377,16 @@ class Index:
 
         The files themselves are left alone. A picture that is also stored under another path stays.
         """
-        from twinlens.ingest.prune import forget_below
+        from twinlens.ingest.prune import remove_paths
 
         collection = self._session.served() or self._existing()
-        return forget_below(collection, list(map(name_of, paths))).count
+        return remove_paths(collection, list(map(name_of, paths))).count
 
-    def intake(self) -> Intake:
+    def intake(self) -> Receiver:
         """What stores items that others read and hand over bit by bit; a server writes with it."""
-        from twinlens.ingest.receiver import Intake
+        from twinlens.ingest.receiver import Receiver
 
-        return Intake(self._session.served, self._made, self._load_encoder)
+        return Receiver(self._session.served, self._made, self._load_encoder)
 
     def reindex(
         self,
@@ -483,7 +482,7 @@ class Index:
         return self._session.load()
 
     def _made(self) -> Collection:
-        return self._session.create(self._models.load().fingerprint)
+        return self._session.create(self._model.load().fingerprint)
 
     def _whole(self, doing: str) -> None:
         """Raise ``UsageError`` for what concerns all tenants, where one is named."""

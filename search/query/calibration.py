@@ -26,7 +26,7 @@ import numpy as np
 import numpy.typing as npt
 
 from twinlens.search.milvus.collection import Collection
-from twinlens.search.models.encoder import Encoder, Rows
+from twinlens.search.models.base import Encoder, Rows
 from twinlens.search.records import ID_LENGTH, Target
 
 Asker = Literal["text", "image"]

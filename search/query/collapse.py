@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from twinlens.search.models.encoder import Rows
+from twinlens.search.models.base import Rows
 
 
 @dataclass(frozen=True, slots=True)

@@ -21,7 +21,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from twinlens.search.errors import UsageError
-from twinlens.search.models.encoder import Rows
+from twinlens.search.models.base import Rows
 from twinlens.search.query.calibration import Asker
 from twinlens.search.query.collapse import fold
 from twinlens.search.records import ID_LENGTH, Row

@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 
 from twinlens.search.errors import ImageError, UsageError
-from twinlens.search.models.encoder import Encoder, Pixels, Rows
+from twinlens.search.models.base import Encoder, Pixels, Rows
 from twinlens.search.query.parts import Id, Image, Plain, Text, Vector, read_image, words_of
 from twinlens.search.query.phrases import phrase
 from twinlens.search.records import Target

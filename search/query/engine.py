@@ -19,14 +19,14 @@ from twinlens.search.filters import compile_filter
 from twinlens.search.milvus.capabilities import MAX_LIMIT
 from twinlens.search.milvus.collection import Collection
 from twinlens.search.milvus.expressions import quote
-from twinlens.search.models.encoder import Encoder, Rows
+from twinlens.search.models.base import Encoder, Rows
 from twinlens.search.query.calibration import Asker, Calibrations
 from twinlens.search.query.cursor import Page, Walk, fingerprint
 from twinlens.search.query.embed import EmbeddingCache, Material, embed, gather
 from twinlens.search.query.fusion import fuse, spread
 from twinlens.search.query.hits import Hits, hit_of
 from twinlens.search.query.parts import Id, Image, Plain, Vector, several, signed, words_of
-from twinlens.search.query.request import Request, SearchOptions
+from twinlens.search.query.request import SearchOptions, SearchRequest
 from twinlens.search.query.stored import Stored, find_stored
 from twinlens.search.records import IMAGE_FIELDS, TEXT_FIELDS, Row, Target
 
@@ -52,7 +52,7 @@ class Prepared:
         page: where the page before ended, of a request with a cursor.
     """
 
-    request: Request
+    request: SearchRequest
     expression: str
     materials: tuple[Material, ...] = ()
     weights: tuple[float, ...] = ()
@@ -71,7 +71,7 @@ class Asked:
     fused: bool
 
     @property
-    def request(self) -> Request:
+    def request(self) -> SearchRequest:
         return self.prepared.request
 
 
@@ -90,7 +90,7 @@ class SearchEngine:
         self._cache = EmbeddingCache()
 
     def search(self, query: object = None, **options: Unpack[SearchOptions]) -> Hits:
-        """The nearest pictures or texts, best first; see ``Request`` for what can be asked.
+        """The nearest pictures or texts, best first; see ``SearchOptions`` for what can be asked.
 
         Raises:
             UsageError: an empty query, an unknown target or mode, a limit out of range, a cursor
@@ -114,20 +114,20 @@ class SearchEngine:
             TwinlensError: what ``search`` raises; of the first query that is at fault.
         """
         answers = []
-        prepared = [self.prepare(Request.of(query, **options)) for query in several(queries)]
+        prepared = [self.prepare(SearchRequest.of(query, **options)) for query in several(queries)]
         for answer in self.find(self.encode(prepared)):
             if isinstance(answer, TwinlensError):
                 raise answer
             answers.append(answer)
         return answers
 
-    def prepare(self, request: Request) -> Prepared:
+    def prepare(self, request: SearchRequest) -> Prepared:
         """Do what is a request's own.
 
         Raises:
             UsageError, FilterError, ImageError: see ``search``.
         """
-        expression = self._expression(request.target, request.where)
+        expression = self._expression(request.options["target"], request.options["where"])
         if request.cursor:
             page = Page.decode(request.cursor, self.collection.fingerprint.dim)
             if page.search != _searched(request):
@@ -145,11 +145,11 @@ class SearchEngine:
             request,
             expression,
             materials=tuple(
-                gather(part, self._encoder, rows, dim, self._cache, request.target)
+                gather(part, self._encoder, rows, dim, self._cache, request.options["target"])
                 for part, _ in parts
             ),
             weights=tuple(weight for _, weight in parts),
-            askers=tuple(_asker(part, request.target, stored) for part, _ in parts),
+            askers=tuple(_asker(part, request.options["target"], stored) for part, _ in parts),
             excluded=tuple(sorted({one.id for one in stored.values()})),
         )
 
@@ -182,7 +182,9 @@ class SearchEngine:
             if isinstance(one, Asked):
                 alike.setdefault(_likeness(one, place), []).append((place, one))
         for together in alike.values():
-            limit = together[0][1].request.limit + together[0][1].request.offset
+            limit = (
+                together[0][1].request.options["limit"] + together[0][1].request.options["offset"]
+            )
             size = max(1, MAX_ROWS // limit)
             for start in range(0, len(together), size):
                 some = together[start : start + size]
@@ -200,17 +202,20 @@ class SearchEngine:
         asker: Asker = "text" if "text" in wanted else "image"
         if len(rows) == 1:
             return Asked(one, rows[0], asker, fused=False)
-        sample = self._calibrations.get(asker, one.request.target).sample
+        sample = self._calibrations.get(asker, one.request.options["target"]).sample
         return Asked(one, fuse(rows, one.weights, spread(rows, sample)), asker, fused=True)
 
     def _found(self, asked: Sequence[Asked]) -> Sequence[Hits | TwinlensError]:
         """What requests find that are all alike."""
         try:
             first = asked[0]
-            if first.prepared.page is not None or first.request.collapse is not None:
+            if first.prepared.page is not None or first.request.options["collapse"] is not None:
                 return [self._walked(first)]
             ranked = self._ranked(
-                asked, _fields(first.request.target), first.request.limit, first.request.offset
+                asked,
+                _fields(first.request.options["target"]),
+                first.request.options["limit"],
+                first.request.options["offset"],
             )
             return [self._listed(one, found) for one, found in zip(asked, ranked, strict=True)]
         except TwinlensError as error:
@@ -218,14 +223,14 @@ class SearchEngine:
 
     def _listed(self, asked: Asked, found: Sequence[tuple[Row, float]]) -> Hits:
         """A first page that needed no folding."""
-        ended = asked.request.offset or len(found) < asked.request.limit
+        ended = asked.request.options["offset"] or len(found) < asked.request.options["limit"]
         shown = [(row, score, 0) for row, score in found]
         return self._judge(shown, asked, None if ended else Walk.first(found))
 
     def _walked(self, asked: Asked) -> Hits:
         """A page that goes on from a cursor, or has near-duplicates folded."""
         walk = self._walk(asked)
-        return self._judge(self._shown(asked.request.target, walk), asked, walk)
+        return self._judge(self._shown(asked.request.options["target"], walk), asked, walk)
 
     def _ranked(
         self, asked: Sequence[Asked], fields: Sequence[str], limit: int, offset: int = 0
@@ -233,9 +238,9 @@ class SearchEngine:
         """Rows, best first, with their cosines; of requests that are alike."""
         request, prepared = asked[0].request, asked[0].prepared
         expression = _without(prepared.expression, prepared.excluded)
-        if request.mode == "dense":
+        if request.options["mode"] == "dense":
             return self.collection.search(
-                request.target,
+                request.options["target"],
                 np.stack([one.row for one in asked]),
                 limit,
                 offset=offset,
@@ -244,10 +249,10 @@ class SearchEngine:
             )
         (one,) = asked
         rows = self.collection.search_words(
-            request.target,
+            request.options["target"],
             words_of(request.parts),
             limit,
-            beside=one.row if request.mode == "hybrid" else None,
+            beside=one.row if request.options["mode"] == "hybrid" else None,
             fields=[*fields, "vector"],
             expression=expression,
             offset=offset,
@@ -258,18 +263,25 @@ class SearchEngine:
     def _walk(self, asked: Asked) -> Walk:
         """Read down the ranking, further where too much was folded, until there are enough."""
         request, page = asked.request, asked.prepared.page
-        collapse = request.collapse
+        collapse = request.options["collapse"]
         before = np.empty((0, len(asked.row)), dtype=np.float32)
         if collapse is not None and page is not None and page.shown:
-            rows = self.collection.get(request.target, list(page.shown), ["vector"])
+            rows = self.collection.get(request.options["target"], list(page.shown), ["vector"])
             if rows:
                 before = np.array([row["vector"] for row in rows], dtype=np.float32)
         most = MAX_LIMIT if collapse is None else MAX_FOLDED
-        size = request.limit + request.offset + MARGIN + (page.depth if page is not None else 0)
+        size = (
+            request.options["limit"]
+            + request.options["offset"]
+            + MARGIN
+            + (page.depth if page is not None else 0)
+        )
         while True:
             size = min(size, most)
             (ranked,) = self._ranked([asked], ["id" if collapse is None else "vector"], size)
-            walk = Walk.along(ranked, page, request.limit, request.offset, collapse, before)
+            walk = Walk.along(
+                ranked, page, request.options["limit"], request.options["offset"], collapse, before
+            )
             whole = len(ranked) < size
             if walk.full or whole or size == most:
                 walk.done |= not walk.unread and (whole or not walk.ids)
@@ -298,23 +310,28 @@ class SearchEngine:
         if not shown:
             return Hits()
         request = asked.request
-        calibration = self._calibrations.get(asked.asker, request.target)
+        calibration = self._calibrations.get(asked.asker, request.options["target"])
         if asked.fused:
             calibration = calibration.of_fused(asked.row)
         scores = [score for _, score, _ in shown]
         judged = [
-            hit_of(request.target, row, score, relevance, folded)
+            hit_of(request.options["target"], row, score, relevance, folded)
             for (row, score, folded), relevance in zip(
                 shown, calibration.relevance(asked.row, scores), strict=True
             )
-            if relevance >= request.min_relevance and score >= request.min_score
+            if relevance >= request.options["min_relevance"]
+            and score >= request.options["min_score"]
         ]
         cursor: str | Callable[[], str] = ""
         # Scores fall from hit to hit: behind one that was left out there is none to show.
         all_kept = len(judged) == len(shown)
-        if after is not None and request.mode == "dense" and not after.done and all_kept:
+        if after is not None and request.options["mode"] == "dense" and not after.done and all_kept:
             cursor = partial(_cursor, after, asked)
-        first = not request.offset and asked.prepared.page is None and request.mode != "text"
+        first = (
+            not request.options["offset"]
+            and asked.prepared.page is None
+            and request.options["mode"] != "text"
+        )
         nothing = first and calibration.nothing_close(asked.row, max(scores))
         return Hits(judged, nothing_close=nothing, cursor=cursor)
 
@@ -337,17 +354,29 @@ def _fields(kind: Target) -> list[str]:
     return [*(IMAGE_FIELDS if kind == "images" else TEXT_FIELDS), "$meta"]
 
 
-def _searched(request: Request) -> str:
+def _searched(request: SearchRequest) -> str:
     """What a cursor's next page must have in common with its first."""
-    return fingerprint(request.target, request.where.strip(), request.collapse)
+    return fingerprint(
+        request.options["target"], request.options["where"].strip(), request.options["collapse"]
+    )
 
 
 def _likeness(asked: Asked, place: int) -> Hashable:
     """Requests with the same can be searched together; ``place`` is everyone's own."""
     request, prepared = asked.request, asked.prepared
-    if request.mode != "dense" or request.collapse is not None or prepared.page is not None:
+    if (
+        request.options["mode"] != "dense"
+        or request.options["collapse"] is not None
+        or prepared.page is not None
+    ):
         return place
-    return (request.target, prepared.expression, prepared.excluded, request.limit, request.offset)
+    return (
+        request.options["target"],
+        prepared.expression,
+        prepared.excluded,
+        request.options["limit"],
+        request.options["offset"],
+    )
 
 
 def _without(expression: str, ids: Sequence[str]) -> str:

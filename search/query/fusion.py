@@ -14,7 +14,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from twinlens.search.errors import UsageError
-from twinlens.search.models.encoder import Rows
+from twinlens.search.models.base import Rows
 
 #: With fewer rows than this there is no spread to speak of.
 ENOUGH = 8

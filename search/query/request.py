@@ -1,148 +1,135 @@
-"""``Request``: one question with everything that can be asked beside it, checked."""
+"""Declare the options of a search, and check a query with its options: ``SearchRequest``."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Literal, TypedDict, Unpack
+from typing import TYPE_CHECKING, Annotated, Literal, TypedDict, Unpack, cast, get_args
 
 from twinlens.search.errors import UsageError
 from twinlens.search.milvus.capabilities import check_range
-from twinlens.search.options import check_options
-from twinlens.search.query.parts import Part, parse, words_of
+from twinlens.search.options import Option, check_options, options_of
 from twinlens.search.records import Target
 
+if TYPE_CHECKING:
+    from twinlens.search.query.parts import Part
+
 Mode = Literal["dense", "hybrid", "text"]
-MODES: tuple[Mode, ...] = ("dense", "hybrid", "text")
-TARGETS: tuple[Target, ...] = ("images", "texts")
+MODES: tuple[Mode, ...] = get_args(Mode)
 
 
 class SearchOptions(TypedDict, total=False):
-    """What ``search`` takes beside the query; ``Request`` says what each means."""
+    """The options of a search beside the query.
 
-    image: object
-    like: Sequence[str]
-    unlike: Sequence[str]
-    target: str
-    limit: int
-    offset: int
-    where: str
-    mode: str
-    min_score: float
-    min_relevance: float
-    collapse: float | None
-    cursor: str
+    An option is declared here and nowhere else: validation, the HTTP API, the remote client, the
+    command line, MCP and LangChain derive theirs from ``OPTIONS``, which is read off this class.
+    """
+
+    image: Annotated[
+        object,
+        Option(None, "Another query image: a path, encoded bytes or a Pillow image."),
+    ]
+    like: Annotated[
+        Sequence[str], Option((), "Find more like these stored items, given by id or path.")
+    ]
+    unlike: Annotated[
+        Sequence[str], Option((), "Find less like these stored items, given by id or path.")
+    ]
+    target: Annotated[Target, Option("images", "What to find: images or texts.")]
+    limit: Annotated[int, Option(10, "Return at most this many hits.", ge=1)]
+    offset: Annotated[int, Option(0, "Skip this many of the best hits.", ge=0)]
+    where: Annotated[str, Option("", "Only return hits that match this filter: 'year >= 2020'.")]
+    mode: Annotated[
+        Mode,
+        Option(
+            "dense",
+            "How to rank: dense compares embeddings, text matches words of captions, file names "
+            "and metadata (BM25), hybrid combines both.",
+        ),
+    ]
+    min_score: Annotated[
+        float, Option(-1.0, "Only return hits with at least this cosine similarity.", ge=-1, le=1)
+    ]
+    min_relevance: Annotated[
+        float, Option(0.0, "Only return hits with at least this relevance, 0 to 1.", ge=0, le=1)
+    ]
+    collapse: Annotated[
+        float | None,
+        Option(
+            None,
+            "Merge near-duplicates: hits whose cosine similarity to a better hit is above this, "
+            "such as 0.95.",
+            gt=0,
+            le=1,
+        ),
+    ]
+    cursor: Annotated[
+        str,
+        Option(
+            "",
+            "Return the next page: the cursor of the previous one, in place of a query. Target, "
+            "filter and collapse must stay the same.",
+        ),
+    ]
 
 
-#: Of what kind each is.
-OPTIONS: Mapping[str, type] = {
-    "image": object,
-    "like": list,
-    "unlike": list,
-    "target": str,
-    "limit": int,
-    "offset": int,
-    "where": str,
-    "mode": str,
-    "min_score": float,
-    "min_relevance": float,
-    "collapse": float,
-    "cursor": str,
-}
+#: Every option by name.
+OPTIONS = options_of(SearchOptions)
+#: Those that say what to search for, one query at a time; the others can be shared by many.
+QUERY_OPTIONS = frozenset({"image", "like", "unlike", "cursor"})
+#: The others, which are how to search.
+SHARED = tuple(name for name in OPTIONS if name not in QUERY_OPTIONS)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class Request:
-    """A question that makes sense; made by ``Request.of``.
+class SearchRequest:
+    """A valid query with its options; made by ``SearchRequest.of``.
 
     Attributes:
-        parts: what is asked, all together; none where a cursor remembers it.
-        target: "images" or "texts": what to find.
-        limit: how many hits at most.
-        offset: how many of the nearest to pass over.
-        where: a filter that hits satisfy: ``year >= 2020 and path startswith "trips/"``.
-        mode: "dense" ranks by embeddings, "text" by the words of captions, file names and other
-            columns (BM25), "hybrid" by both. Scores are cosines all the same.
-        min_score: leave out hits of a smaller cosine than this.
-        min_relevance: leave out hits that are less relevant than this, from 0 to 1.
-        collapse: fold a hit into a better one that is nearer to it than this cosine.
-        cursor: ``Hits.cursor`` of the page before, in place of a query and an offset. Target,
-            filter and collapse must be the same.
+        parts: what to search for, all together; empty with a cursor, which carries the query.
+        options: all of ``SHARED``, with defaults filled in.
+        cursor: ``Hits.cursor`` of the previous page; "" for the first.
     """
 
     parts: tuple[Part, ...]
-    target: Target = "images"
-    limit: int = 10
-    offset: int = 0
-    where: str = ""
-    mode: Mode = "dense"
-    min_score: float = -1.0
-    min_relevance: float = 0.0
-    collapse: float | None = None
+    options: SearchOptions
     cursor: str = ""
 
     @classmethod
-    def of(cls, query: object = None, **options: Unpack[SearchOptions]) -> Request:
-        """What the caller meant.
+    def of(cls, query: object = None, **options: Unpack[SearchOptions]) -> SearchRequest:
+        """Check a query and its options.
 
         Args:
             query: words, a part (``Text``, ``Image``, ``Vector``, ``Id``, ``Not``), an array
-                ``[dim]``, or a list of these, which count together: see ``twinlens.search.query.fusion``.
-            options: the attributes of ``Request``, and ``image``: one more picture, as a path,
-                encoded bytes or a Pillow image; ``like`` and ``unlike``: ids or paths of stored
-                rows that were right, or wrong, answers.
+                ``[dim]``, or a list of these, which are combined: see
+                ``twinlens.search.query.fusion``.
+            options: see ``SearchOptions``.
 
         Raises:
-            UsageError: an empty query, an unknown option, target or mode, a number out of range.
+            UsageError: an empty query, an unknown option, or an invalid value.
         """
-        check_options({k: v for k, v in options.items() if (k, v) != ("collapse", None)}, OPTIONS)
-        image = options.get("image")
-        like, unlike = options.get("like", ()), options.get("unlike", ())
-        cursor, offset = options.get("cursor", ""), options.get("offset", 0)
-        collapse = options.get("collapse")
-        min_score = options.get("min_score", -1.0)
-        min_relevance = options.get("min_relevance", 0.0)
-        mode = _mode(options.get("mode", "dense"))
-        limit = options.get("limit", 10)
-        check_range(limit, offset)
-        if not -1 <= min_score <= 1:
-            raise UsageError(f"min_score is a cosine from -1 to 1, not {min_score}")
-        if not 0 <= min_relevance <= 1:
-            raise UsageError(f"min_relevance is from 0 to 1, not {min_relevance}")
-        if collapse is not None and not 0 < collapse <= 1:
-            raise UsageError(f"collapse is a cosine above 0 and at most 1, not {collapse}")
+        # Not at the top: --help reads the options, and should not have to wait for numpy.
+        from twinlens.search.query.parts import parse, words_of
+
+        unset = {name for name, option in OPTIONS.items() if option.default is None}
+        given = {n: value for n, value in options.items() if value is not None or n not in unset}
+        check_options(given, {name: option.kind for name, option in OPTIONS.items()})
+        values = {
+            name: option.checked(name, given.get(name, option.default))
+            for name, option in OPTIONS.items()
+        }
+        whole = cast("SearchOptions", values)
+        check_range(whole["limit"], whole["offset"])
+        image, like, unlike = whole["image"], whole["like"], whole["unlike"]
+        mode = whole["mode"]
         parts: tuple[Part, ...] = ()
-        if not cursor:
+        if not whole["cursor"]:
             parts = parse(query, image, like=like, unlike=unlike)
             if mode != "dense" and not words_of(parts):
-                raise UsageError(f"mode {mode} needs words to look for")
-        elif query is not None or image is not None or like or unlike or offset:
-            raise UsageError("a cursor remembers the query: leave query and offset out")
+                raise UsageError(f"mode {mode} needs a query with words")
+        elif query is not None or image is not None or len(like) or len(unlike) or whole["offset"]:
+            raise UsageError("a cursor carries its query: leave out the query and the offset")
         elif mode != "dense":
-            raise UsageError("a cursor goes on with mode dense: use an offset otherwise")
-        return cls(
-            parts=parts,
-            target=_target(options.get("target", "images")),
-            limit=int(limit),
-            offset=int(offset),
-            where=options.get("where", ""),
-            mode=mode,
-            min_score=float(min_score),
-            min_relevance=float(min_relevance),
-            collapse=None if collapse is None else float(collapse),
-            cursor=cursor,
-        )
-
-
-def _mode(mode: str) -> Mode:
-    for known in MODES:
-        if mode == known:
-            return known
-    raise UsageError(f"there is no mode {mode!r}: use dense, hybrid or text")
-
-
-def _target(target: str) -> Target:
-    for kind in TARGETS:
-        if target == kind:
-            return kind
-    raise UsageError(f"there is no {target!r} to search in: use images or texts")
+            raise UsageError("a cursor works with mode dense only: page with an offset instead")
+        shared = cast("SearchOptions", {name: values[name] for name in SHARED})
+        return cls(parts, shared, whole["cursor"])

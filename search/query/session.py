@@ -11,9 +11,9 @@ from twinlens.search.errors import ModelMismatchError, StoreError
 from twinlens.search.milvus.collection import Collection
 from twinlens.search.milvus.database import Database
 from twinlens.search.milvus.layout import Layout
-from twinlens.search.models.catalogue import Fingerprint
-from twinlens.search.models.encoder import Encoder
-from twinlens.search.models.lazy import Models
+from twinlens.search.models.fingerprint import Fingerprint
+from twinlens.search.models.base import Encoder
+from twinlens.search.models.collection_model import CollectionModel
 from twinlens.search.query.engine import SearchEngine
 
 T = TypeVar("T")
@@ -22,7 +22,7 @@ FRESH = 2.0
 
 
 class Session:
-    """A collection's corpus, its models, and the engine that asks it.
+    """A collection's corpus, its model, and the engine that asks it.
 
     Reading stays with the generation that was served when it was opened, as long as that is there;
     writing goes to the one that is served now.
@@ -30,17 +30,17 @@ class Session:
     Args:
         store: the database.
         name: of the collection, which may not be there yet.
-        models: its models.
+        model: its model.
         tenant: whose rows.
 
     Attributes:
         corpus: what is held; ``None`` where there was nothing yet.
     """
 
-    def __init__(self, database: Database, name: str, models: Models, tenant: str = "") -> None:
+    def __init__(self, database: Database, name: str, model: CollectionModel, tenant: str = "") -> None:
         self.database = database
         self.name = name
-        self.models = models
+        self.model = model
         self.tenant = tenant
         self.collection: Collection | None = None
         self._engine: SearchEngine | None = None
@@ -91,7 +91,7 @@ class Session:
         collection = self.collection or self.existing()
         engine = self._engine
         if engine is None or engine.collection is not collection:
-            engine = SearchEngine(collection, partial(self.models.load, collection.fingerprint))
+            engine = SearchEngine(collection, partial(self.model.load, collection.fingerprint))
             self._engine = engine
         return engine
 
@@ -114,7 +114,7 @@ class Session:
 
     def load(self) -> Encoder:
         """The collection's encoder, or that of a new one."""
-        return self.models.load(self.fingerprint)
+        return self.model.load(self.fingerprint)
 
     @property
     def fingerprint(self) -> Fingerprint | None:
@@ -123,6 +123,6 @@ class Session:
         return None if collection is None else collection.fingerprint
 
     def _take(self, collection: Collection) -> Collection:
-        self.models.check(collection.fingerprint)
+        self.model.check(collection.fingerprint)
         self.collection = collection
         return collection

@@ -13,7 +13,7 @@ from twinlens.search.errors import UsageError
 from twinlens.search.milvus.collection import Collection
 from twinlens.search.milvus.connection import is_server
 from twinlens.search.milvus.expressions import quote
-from twinlens.search.models.encoder import Rows
+from twinlens.search.models.base import Rows
 from twinlens.search.records import Target
 
 

@@ -12,8 +12,8 @@ from support.colours import COLOURS, ColourEncoder
 
 import twinlens
 from twinlens.search.errors import ImageError, UsageError
-from twinlens.search.models.encoder import Rows
-from twinlens.search.query.request import Request
+from twinlens.search.models.base import Rows
+from twinlens.search.query.request import SearchRequest
 from twinlens.server.batching import Batcher, QueueFullError
 
 
@@ -52,7 +52,7 @@ def filled(tmp_path: Path, photos: Path, gated: Gated) -> twinlens.Index:
 async def _held(batcher: Batcher, index: twinlens.Index, gated: Gated) -> asyncio.Task[object]:
     """A request that is being encoded, and stays so until the gate opens."""
     gated.gate.clear()
-    task = asyncio.create_task(batcher.search(index.engine, Request.of("the first")))
+    task = asyncio.create_task(batcher.search(index.engine, SearchRequest.of("the first")))
     await asyncio.to_thread(gated.entered.wait, 10)
     return task
 
@@ -66,7 +66,7 @@ def test_what_gathers_while_a_batch_is_answered_is_answered_at_once(
         many = [
             asyncio.create_task(
                 batcher.search(
-                    filled.engine, Request.of(f"something {colour}", limit=1, target=target)
+                    filled.engine, SearchRequest.of(f"something {colour}", limit=1, target=target)
                 )
             )
             for colour in COLOURS
@@ -102,7 +102,10 @@ def test_answers_are_those_of_single_searches(filled: twinlens.Index) -> None:
     async def ask() -> list[object]:
         batcher = Batcher()
         found = await asyncio.gather(
-            *(batcher.search(filled.engine, Request.of("red", **option)) for option in options)
+            *(
+                batcher.search(filled.engine, SearchRequest.of("red", **option))
+                for option in options
+            )
         )
         await batcher.close()
         return list(found)
@@ -120,11 +123,11 @@ def test_one_at_fault_does_not_touch_the_others(filled: twinlens.Index, gated: G
         batcher = Batcher()
         first = await _held(batcher, filled, gated)
         requests = [
-            Request.of("red"),
-            Request.of("red", where="nonsense =="),
-            Request.of(image=b"no picture"),
-            Request.of(["red", twinlens.Not("red", 1)]),  # nothing is left of it
-            Request.of("blue"),
+            SearchRequest.of("red"),
+            SearchRequest.of("red", where="nonsense =="),
+            SearchRequest.of(image=b"no picture"),
+            SearchRequest.of(["red", twinlens.Not("red", 1)]),  # nothing is left of it
+            SearchRequest.of("blue"),
         ]
         tasks = [
             asyncio.create_task(batcher.search(filled.engine, request)) for request in requests
@@ -151,14 +154,15 @@ def test_a_full_queue_says_so_at_once(filled: twinlens.Index, gated: Gated) -> N
         batcher = Batcher(queue=3)
         first = await _held(batcher, filled, gated)
         more = [
-            asyncio.create_task(batcher.search(filled.engine, Request.of("red"))) for _ in range(2)
+            asyncio.create_task(batcher.search(filled.engine, SearchRequest.of("red")))
+            for _ in range(2)
         ]
         await asyncio.sleep(0)
         with pytest.raises(QueueFullError, match="3 requests are waiting"):
-            await batcher.search(filled.engine, Request.of("blue"))
+            await batcher.search(filled.engine, SearchRequest.of("blue"))
         gated.gate.set()
         await asyncio.gather(first, *more)
-        assert await batcher.search(filled.engine, Request.of("blue"))
+        assert await batcher.search(filled.engine, SearchRequest.of("blue"))
         await batcher.close()
 
     with filled:
@@ -169,13 +173,15 @@ def test_closing_answers_what_was_accepted(filled: twinlens.Index, gated: Gated)
     async def ask() -> None:
         batcher = Batcher()
         first = await _held(batcher, filled, gated)
-        later = asyncio.create_task(batcher.search(filled.engine, Request.of("green", limit=1)))
+        later = asyncio.create_task(
+            batcher.search(filled.engine, SearchRequest.of("green", limit=1))
+        )
         await asyncio.sleep(0)
         closing = asyncio.create_task(batcher.close())
         await asyncio.sleep(0.02)
         assert not closing.done()
         with pytest.raises(QueueFullError):
-            await batcher.search(filled.engine, Request.of("blue"))
+            await batcher.search(filled.engine, SearchRequest.of("blue"))
         gated.gate.set()
         await closing
         assert await first
@@ -189,12 +195,12 @@ def test_whoever_goes_away_holds_nobody_up(filled: twinlens.Index, gated: Gated)
     async def ask() -> None:
         batcher = Batcher()
         first = await _held(batcher, filled, gated)
-        gone = asyncio.create_task(batcher.search(filled.engine, Request.of("red")))
+        gone = asyncio.create_task(batcher.search(filled.engine, SearchRequest.of("red")))
         await asyncio.sleep(0.02)
         gone.cancel()
         gated.gate.set()
         await first
-        hits = await batcher.search(filled.engine, Request.of("blue", limit=1))
+        hits = await batcher.search(filled.engine, SearchRequest.of("blue", limit=1))
         assert Path(hits[0].path).stem == "blue"
         assert batcher.waiting == 0
         await batcher.close()

@@ -2,18 +2,23 @@
 
 from __future__ import annotations
 
+import inspect
 import json
 import os
 import re
 import sys
+from collections.abc import Callable
+from inspect import Parameter
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, Unpack
 
 import typer
 
 from twinlens.cli.options import OUTPUT, AsJson, ModelOptions, lines_of
 from twinlens.cli.output import NOTHING_CLOSE, counted, print_hits
 from twinlens.search.errors import UsageError
+from twinlens.search.options import Option
+from twinlens.search.query.request import OPTIONS, SearchOptions
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -28,6 +33,52 @@ if TYPE_CHECKING:
 _WEIGHTED = re.compile(r"(.+)@([0-9]+\.?[0-9]*|\.[0-9]+)", re.DOTALL)
 
 
+#: How the command line calls an option, where that is not ``--name``.
+FLAGS = {"target": ["--in"], "limit": ["--limit", "-n"]}
+#: What --help says of an option, where that differs from the declaration.
+HELP = {
+    "like": "More like this stored item: its id or path; repeatable.",
+    "unlike": "Less like this stored item: its id or path; repeatable.",
+    "cursor": "Return the next page: the cursor in the last line of --json, in place of a query.",
+}
+
+
+def _with_search_options(command: Callable[..., None]) -> Callable[..., None]:
+    """Put the search options in place of a command's ``**options``, before ``queries``."""
+    signature = inspect.signature(command, eval_str=True)
+    own = [
+        one.replace(kind=Parameter.KEYWORD_ONLY)
+        for one in signature.parameters.values()
+        if one.kind is not Parameter.VAR_KEYWORD
+    ]
+    at = next(number for number, one in enumerate(own) if one.name == "queries")
+    # --image is repeatable here and takes a weight: the command has its own.
+    own[at:at] = [_flag(name, option) for name, option in OPTIONS.items() if name != "image"]
+    vars(command)["__signature__"] = signature.replace(parameters=own)
+    return command
+
+
+def _flag(name: str, option: Option) -> Parameter:
+    """A search option as typer takes it."""
+    kind: Any = list[str] if option.kind is list else option.kind
+    flag = typer.Option(
+        *FLAGS.get(name, []),
+        help=HELP.get(name, option.help),
+        # Typer has no bound that is left out: there the search itself complains.
+        min=option.ge,
+        max=option.le if option.gt is None else None,
+        show_default=option.default not in ("", ()),
+        rich_help_panel="Query" if name in ("like", "unlike", "mode") else "Results",
+    )
+    default = [] if option.kind is list else option.default
+    if default is None:
+        kind = kind | None
+    return Parameter(
+        name, Parameter.KEYWORD_ONLY, default=default, annotation=Annotated[kind, flag]
+    )
+
+
+@_with_search_options
 def search(
     place: ModelOptions,
     words: Annotated[
@@ -40,9 +91,10 @@ def search(
             help="More words; repeatable, with a weight as 'dusk@0.5'.", rich_help_panel="Query"
         ),
     ] = [],  # noqa: B006 - typer reads the default, nobody changes it
-    image: Annotated[
+    images: Annotated[
         list[str],
         typer.Option(
+            "--image",
             help="A picture to look for, too; repeatable, with a weight as cat.jpg@2.",
             rich_help_panel="Query",
         ),
@@ -70,75 +122,6 @@ def search(
             rich_help_panel="Query",
         ),
     ] = [],  # noqa: B006
-    like: Annotated[
-        list[str],
-        typer.Option(
-            help="More like this stored picture: its id or path; repeatable.",
-            rich_help_panel="Query",
-        ),
-    ] = [],  # noqa: B006
-    unlike: Annotated[
-        list[str],
-        typer.Option(
-            help="Less like this stored picture: its id or path; repeatable.",
-            rich_help_panel="Query",
-        ),
-    ] = [],  # noqa: B006
-    target: Annotated[
-        str, typer.Option("--in", help="What to find: images or texts.", rich_help_panel="Results")
-    ] = "images",
-    limit: Annotated[
-        int, typer.Option("--limit", "-n", help="How many results.", rich_help_panel="Results")
-    ] = 10,
-    offset: Annotated[
-        int, typer.Option(help="How many of the nearest to pass over.", rich_help_panel="Results")
-    ] = 0,
-    cursor: Annotated[
-        str,
-        typer.Option(
-            help="The next page in place of a query: the cursor of the last line that --json "
-            "printed.",
-            show_default=False,
-            rich_help_panel="Results",
-        ),
-    ] = "",
-    where: Annotated[
-        str,
-        typer.Option(
-            help="Only what satisfies a filter: 'year >= 2020'.",
-            show_default=False,
-            rich_help_panel="Results",
-        ),
-    ] = "",
-    mode: Annotated[
-        str,
-        typer.Option(
-            help="dense: by meaning; text: by the words said; hybrid: by both.",
-            rich_help_panel="Query",
-        ),
-    ] = "dense",
-    min_score: Annotated[
-        float,
-        typer.Option(
-            help="Leave out smaller cosines than this.", min=-1, max=1, rich_help_panel="Results"
-        ),
-    ] = -1.0,
-    min_relevance: Annotated[
-        float,
-        typer.Option(
-            help="Leave out what is less relevant, from 0 to 1.",
-            min=0,
-            max=1,
-            rich_help_panel="Results",
-        ),
-    ] = 0.0,
-    collapse: Annotated[
-        float | None,
-        typer.Option(
-            help="Fold near-duplicates: those of a larger cosine than this, say 0.95.",
-            rich_help_panel="Results",
-        ),
-    ] = None,
     queries: Annotated[
         Path | None,
         typer.Option(
@@ -149,51 +132,36 @@ def search(
     html: Annotated[
         Path | None, typer.Option(help="Write the results as a page, too.", rich_help_panel=OUTPUT)
     ] = None,
+    **options: Unpack[SearchOptions],
 ) -> None:
-    """Find pictures or texts by words, by pictures, or by several of both."""
-    view: dict[str, Any] = {
-        "target": target,
-        "limit": limit,
-        "offset": offset,
-        "where": where,
-        "min_score": min_score,
-        "min_relevance": min_relevance,
-        "mode": mode,
-        "collapse": collapse,
-    }
+    """Search for images or texts by words, by images, or by several of both."""
+    target, like, unlike = options["target"], options["like"], options["unlike"]
     texts = [*([words] if words is not None else []), *text]
-    wanted = [*texts, *image, *vector]
+    wanted = [*texts, *images, *vector]
     others = [*unwanted, *unwanted_image]
     parts: list[Part] = []
     if queries is not None:
-        if wanted or others or like or unlike or cursor:
+        if wanted or others or like or unlike or options["cursor"]:
             raise UsageError("--queries takes words from the file, and no other parts")
         asked = _queries(queries)
         with place.reach(place.model) as index:
-            found = index.search_many(asked, **view)
+            found = index.search_many(asked, **options)
     else:
-        parts = query_parts(texts, image, vector, unwanted, unwanted_image)
+        parts = query_parts(texts, images, vector, unwanted, unwanted_image)
         shown = [*wanted, *(f"like {one}" for one in like)]
         shown += [f"not {one}" for one in [*others, *unlike]]
         asked = [" + ".join(shown) or "next page"]
         with place.reach(place.model) as index:
-            found = [
-                index.search(
-                    parts if parts or not cursor else None,
-                    like=like,
-                    unlike=unlike,
-                    cursor=cursor,
-                    **view,
-                )
-            ]
+            continued = options["cursor"] and not parts
+            found = [index.search(None if continued else parts, **options)]
     # What a terminal that is not UTF-8 hands over cannot be printed.
     asked = [one.encode("utf-8", "replace").decode() for one in asked]
     if html is not None:
         _write_html(html, asked, found, target, _first_picture(parts))
     bounds = [name for name, set_ in (
-        ("--where", where.strip()),
-        ("--min-relevance", min_relevance > 0),
-        ("--min-score", min_score > -1),
+        ("--where", options["where"].strip()),
+        ("--min-relevance", options["min_relevance"] > 0),
+        ("--min-score", options["min_score"] > -1),
     ) if set_]  # fmt: skip
     for query, hits in zip(asked, found, strict=True):
         if as_json:

@@ -2,18 +2,17 @@
 
 from __future__ import annotations
 
-from typing import Any, Protocol, Unpack
+from typing import TYPE_CHECKING, Any, Protocol, Unpack
 
 from twinlens.search.errors import UsageError
 from twinlens.search.query.hits import Hit, Hits
-from twinlens.search.query.request import Mode, SearchOptions
-from twinlens.search.records import Target
+from twinlens.search.query.request import OPTIONS, SHARED, SearchOptions
 
 try:
     from langchain_core.callbacks import CallbackManagerForRetrieverRun
     from langchain_core.documents import Document
     from langchain_core.retrievers import BaseRetriever
-    from pydantic import ConfigDict, Field, SkipValidation
+    from pydantic import ConfigDict, Field, SkipValidation, create_model
 except ImportError as error:
     raise UsageError("the retriever needs an extra: pip install 'twinlens[langchain]'") from error
 
@@ -24,51 +23,43 @@ class Searchable(Protocol):
     def search(self, query: object = None, **options: Unpack[SearchOptions]) -> Hits: ...
 
 
-class TwinlensRetriever(BaseRetriever):
-    """Finds pictures or texts by words: ``TwinlensRetriever(index=index).invoke("a red car")``.
+#: The search options that a retriever has: it asks one question in words, and has no pages.
+OFFERED = tuple(name for name in SHARED if name != "offset")
 
-    A document's content is the text that was found, or a picture's captions, one a line; where a
-    picture has none, its path. Its metadata has ``id``, ``target``, ``path``, ``image_id``,
-    ``score``, ``relevance``, and whatever else is known of the hit, where that is not named the
-    same. Asynchronous calls search in a thread.
+if TYPE_CHECKING:
+    _Options = BaseRetriever
+else:
+    _Options = create_model(
+        "_Options",
+        __base__=BaseRetriever,
+        **{name: (OPTIONS[name].pydantic_type(), OPTIONS[name].default) for name in OFFERED},
+    )
+
+
+class TwinlensRetriever(_Options):
+    """Find images or texts by words: ``TwinlensRetriever(index=index).invoke("a red car")``.
+
+    A document's content is the text that was found, or an image's captions, one per line; an
+    image without captions gives its path. Its metadata has ``id``, ``target``, ``path``,
+    ``image_id``, ``score``, ``relevance``, and the hit's own metadata unless a name clashes.
+    Asynchronous calls search in a thread.
 
     Attributes:
-        index: what to search, from ``twinlens.open``; it stays open.
-        target: "images" or "texts".
-        limit: how many documents at most.
-        where: a filter, see ``docs/reference/filters.md``.
-        mode: "dense", "hybrid" or "text", see ``twinlens.search.query.request.Request``.
-        min_score: leave out smaller cosines than this.
-        min_relevance: leave out what is less relevant than this, from 0 to 1.
-        collapse: fold a hit into a better one that is nearer to it than this cosine.
-        skip_nothing_close: find nothing where the best hit is no nearer than chance.
+        index: the collection to search, from ``twinlens.open``; the retriever does not close it.
+        skip_nothing_close: return nothing when the best hit is no closer than chance.
+
+    The options of ``OFFERED`` are attributes, too: see ``SearchOptions`` for their meaning.
     """
 
     model_config = ConfigDict(arbitrary_types_allowed=True, extra="forbid")
 
     index: SkipValidation[Searchable] = Field(exclude=True, repr=False)
-    target: Target = "images"
-    limit: int = Field(default=10, ge=1)
-    where: str = ""
-    mode: Mode = "dense"
-    min_score: float = Field(default=-1.0, ge=-1, le=1)
-    min_relevance: float = Field(default=0.0, ge=0, le=1)
-    collapse: float | None = Field(default=None, gt=0, le=1)
     skip_nothing_close: bool = False
 
     def _get_relevant_documents(
         self, query: str, *, run_manager: CallbackManagerForRetrieverRun
     ) -> list[Document]:
-        hits = self.index.search(
-            query,
-            target=self.target,
-            limit=self.limit,
-            where=self.where,
-            mode=self.mode,
-            min_score=self.min_score,
-            min_relevance=self.min_relevance,
-            collapse=self.collapse,
-        )
+        hits = self.index.search(query, **{name: getattr(self, name) for name in OFFERED})
         if self.skip_nothing_close and hits.nothing_close:
             return []
         return [document_of(hit) for hit in hits]

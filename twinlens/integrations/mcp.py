@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import base64
+import inspect
 import threading
 from collections.abc import Callable, Mapping, Sequence
-from typing import Annotated, Any, Protocol, Unpack
+from inspect import Parameter
+from typing import Annotated, Any, Protocol, TypeVar, Unpack
 
 from twinlens.search.errors import TwinlensError, UsageError
 from twinlens.search.query.hits import Hit, Hits
 from twinlens.search.query.item import Item
 from twinlens.search.query.parts import Not, Part, Text
-from twinlens.search.query.request import Mode, SearchOptions
+from twinlens.search.query.request import OPTIONS, SearchOptions
 from twinlens.search.records import Scalar, Target
 
 try:
@@ -30,6 +32,8 @@ try:
     from pydantic import BaseModel, Field, ValidationError
 except ImportError as error:
     raise UsageError("the MCP server needs an extra: pip install 'twinlens[mcp]'") from error
+
+T = TypeVar("T", bound=Callable[..., Any])
 
 MAX_HITS = 50
 MAX_OFFSET = 1_000
@@ -76,6 +80,16 @@ quotes; upper and lower case differ. Texts have the fields text, image_id, path,
 and their metadata."""
 
 Ids = Annotated[list[Annotated[str, Field(max_length=4_096)]], Field(max_length=32)]
+#: Search options that the tool does not have: models send no images, tell no cosine from another,
+#: and page with an offset.
+OMITTED = frozenset({"image", "min_score", "collapse", "cursor"})
+#: Where the tool's options differ from the library's, as arguments of ``pydantic.Field``.
+CONSTRAINTS: Mapping[str, Mapping[str, Any]] = {
+    "limit": {"le": MAX_HITS},
+    "offset": {"le": MAX_OFFSET},
+    "where": {"description": WHERE, "max_length": 50_000},
+    "mode": {"description": f"{OPTIONS['mode'].help} `collections` lists the modes available."},
+}
 CollectionName = Annotated[
     str, Field(description="Which collection; leave out for the default.", max_length=128)
 ]
@@ -160,6 +174,26 @@ class Overview(BaseModel):
     collections: list[CollectionSummary]
 
 
+def _with_search_options(tool: T) -> T:
+    """Add the search options to a tool's signature, which its JSON schema is made from."""
+    signature = inspect.signature(tool, eval_str=True)
+    first: list[Parameter] = []
+    last: list[Parameter] = []
+    for parameter in signature.parameters.values():
+        if parameter.kind is not Parameter.VAR_KEYWORD:
+            (last if parameter.kind is Parameter.KEYWORD_ONLY else first).append(parameter)
+    options = []
+    for name, option in OPTIONS.items():
+        if name in OMITTED:
+            continue
+        kind, default = option.pydantic_type(**CONSTRAINTS.get(name, {})), option.default
+        if option.kind is list:
+            kind, default = Annotated[Ids, Field(description=option.help)], []
+        options.append(Parameter(name, Parameter.KEYWORD_ONLY, default=default, annotation=kind))
+    vars(tool)["__signature__"] = signature.replace(parameters=[*first, *options, *last])
+    return tool
+
+
 class Tools:
     """The tools; they answer one call at a time, since one model serves them all.
 
@@ -171,55 +205,28 @@ class Tools:
         self._shelf = shelf
         self._turn = threading.Lock()
 
+    @_with_search_options
     def search(
         self,
         words: Annotated[
             str, Field(description='What to look for: "two dogs in the snow".', max_length=10_000)
         ] = "",
-        like: Annotated[
-            Ids, Field(description="Ids of stored pictures or texts to resemble.")
-        ] = [],  # noqa: B006
-        unlike: Annotated[Ids, Field(description="Ids of stored ones not to resemble.")] = [],  # noqa: B006
         unwanted: Annotated[
             Ids, Field(description="Words for what should not be there, each a short phrase.")
         ] = [],  # noqa: B006
-        target: Annotated[Target, Field(description="What to find.")] = "images",
-        limit: Annotated[int, Field(description="How many.", ge=1, le=MAX_HITS)] = 10,
-        offset: Annotated[
-            int, Field(description="How many of the nearest to pass over.", ge=0, le=MAX_OFFSET)
-        ] = 0,
-        where: Annotated[str, Field(description=WHERE, max_length=50_000)] = "",
-        mode: Annotated[
-            Mode,
-            Field(
-                description="dense: by meaning; text: by the words of captions and file names; "
-                "hybrid: by both. `collections` says what each can do."
-            ),
-        ] = "dense",
-        min_relevance: Annotated[
-            float, Field(description="Leave out what is less relevant.", ge=0, le=1)
-        ] = 0.0,
+        *,
         thumbnails: Annotated[
             int,
             Field(description="Of how many hits to see a picture.", ge=0, le=MAX_THUMBNAILS),
         ] = 0,
         collection: CollectionName = "",
+        **options: Unpack[SearchOptions],
     ) -> Annotated[CallToolResult, Answer]:
         parts: list[Part] = [Text(words)] if words.strip() else []
         parts += [Not(one) for one in unwanted]
         with self._turn:
             name, index = self._open(collection)
-            hits = index.search(
-                parts,
-                like=like,
-                unlike=unlike,
-                target=target,
-                limit=limit,
-                offset=offset,
-                where=where,
-                mode=mode,
-                min_relevance=min_relevance,
-            )
+            hits = index.search(parts, **options)
             views: list[ContentBlock] = []
             for hit in hits[:thumbnails]:
                 views += _view(index, hit.image_id, f"hit {hit.id}")

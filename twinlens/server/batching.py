@@ -1,8 +1,7 @@
-"""Requests that arrive together are answered together: one encoder pass, one search of Milvus.
+"""Answer concurrent searches in batches: one encoder pass and one Milvus search for each batch.
 
-While a batch is being answered the next one gathers, so that batches grow with the load by
-themselves. A lone request does not wait; where others are on their way it waits for them, a few
-milliseconds at most.
+While one batch is being answered the next one collects, so batches grow with the load. A single
+request does not wait. If others are being prepared, it waits for them a few milliseconds at most.
 """
 
 from __future__ import annotations
@@ -17,38 +16,38 @@ from typing import TypeVar
 from twinlens.search.errors import TwinlensError
 from twinlens.search.query.engine import Prepared, SearchEngine
 from twinlens.search.query.hits import Hits
-from twinlens.search.query.request import Request
+from twinlens.search.query.request import SearchRequest
 
-#: Seconds that a batch waits for requests that are being prepared.
+#: Seconds that a batch waits for requests that are still being prepared.
 WAIT = 0.004
-#: Requests that are answered together at most.
+#: The most requests in one batch.
 MAX_BATCH = 64
-#: Requests that may wait, those that are being answered included.
+#: How many requests may wait, including those being answered.
 QUEUE = 256
-#: Threads that decode pictures and read what requests refer to.
+#: Threads that decode pictures and read the stored items that a query names.
 PREPARING = 4
 
 T = TypeVar("T")
-#: Told of every stage: its name ("prepare", "encode", "search", "batch", "queue") and a value, in
-#: seconds or requests; and of parts of queries whose embedding was "known" or "unknown".
+#: Called with the name of a stage ("prepare", "encode", "search": seconds; "batch", "queue":
+#: requests), or with "cached" or "new" for each query part's embedding, and a value.
 Observer = Callable[[str, float], None]
 
 
 class QueueFullError(TwinlensError):
-    """Too many requests are waiting already; try again in a moment."""
+    """Too many requests are waiting."""
 
     def __init__(self, waiting: int) -> None:
-        super().__init__(f"{waiting} requests are waiting already: try again in a moment")
+        super().__init__(f"too many requests ({waiting}) are waiting: try again in a moment")
 
 
 class Batcher:
-    """Gathers requests; to be used from one event loop.
+    """Collects searches and answers them in batches; use it from one event loop.
 
     Args:
-        max_batch: requests that are answered together at most; 1 turns batching off.
-        wait: seconds that a batch waits at most for requests that are being prepared.
-        queue: requests that may wait; more raise ``QueueFullError``.
-        observe: told of stages.
+        max_batch: the most requests in one batch; 1 turns batching off.
+        wait: seconds that a batch waits at most for requests that are still being prepared.
+        queue: how many requests may wait; more raise ``QueueFullError``.
+        observe: called with measurements, see ``Observer``.
     """
 
     def __init__(
@@ -71,15 +70,15 @@ class Batcher:
 
     @property
     def waiting(self) -> int:
-        """Requests accepted and not answered yet."""
+        """How many requests were accepted and not answered yet."""
         return self._accepted
 
-    async def search(self, engine: SearchEngine, request: Request) -> Hits:
-        """What the request finds.
+    async def search(self, engine: SearchEngine, request: SearchRequest) -> Hits:
+        """Answer one search.
 
         Raises:
-            QueueFullError: too many are waiting.
-            TwinlensError: what ``SearchEngine.search`` raises for this request.
+            QueueFullError: too many requests are waiting.
+            TwinlensError: see ``SearchEngine.search``.
         """
         if self._closed or self._accepted >= self._queue:
             raise QueueFullError(self._accepted)
@@ -94,8 +93,8 @@ class Batcher:
                 lane.coming -= 1
                 lane.wake.set()
             for material in prepared.materials:
-                if material.key:  # there is something that would have to be encoded
-                    self._observe("known" if material.row is not None else "unknown", 1)
+                if material.key:  # a text or an image, which the encoder may have to encode
+                    self._observe("cached" if material.row is not None else "new", 1)
             answer = asyncio.get_running_loop().create_future()
             lane.waiting.append((prepared, answer))
             lane.wake.set()
@@ -104,19 +103,8 @@ class Batcher:
         finally:
             self._accepted -= 1
 
-    async def run(self, work: Callable[..., T], *arguments: object) -> T:
-        """Other work that needs the model or Milvus: in the threads that answer, after its turn."""
-        if self._closed or self._accepted >= self._queue:
-            raise QueueFullError(self._accepted)
-        self._accepted += 1
-        try:
-            loop = asyncio.get_running_loop()
-            return await loop.run_in_executor(self._answering, lambda: work(*arguments))
-        finally:
-            self._accepted -= 1
-
     async def close(self) -> None:
-        """Take nothing more; what was accepted is answered first."""
+        """Accept no more requests, and answer those that were accepted."""
         self._closed = True
         while self._accepted:
             await asyncio.sleep(0.01)
@@ -136,14 +124,14 @@ class Batcher:
         return lane
 
     def _retire(self) -> None:
-        """Drop the lanes that nobody is in: their engines may have been replaced."""
+        """Drop idle lanes: their engines may have been replaced."""
         for engine, lane in list(self._lanes.items()):
             if not (lane.coming or lane.waiting or lane.busy):
                 lane.task.cancel()
                 del self._lanes[engine]
 
     async def _answer(self, engine: SearchEngine, lane: _Lane) -> None:
-        """Answer the lane's requests, batch by batch."""
+        """Answer a lane's requests in batches, until cancelled."""
         while True:
             batch = await self._gather(lane)
             lane.busy = True
@@ -152,13 +140,13 @@ class Batcher:
                 prepared = [one for one, _ in batch]
                 asked = await self._timed("encode", self._answering, engine.encode, prepared)
                 found = await self._timed("search", self._answering, engine.find, asked)
-            except Exception as error:  # noqa: BLE001 - handed to those who wait
+            except Exception as error:  # noqa: BLE001 - passed to the callers that wait
                 for _, answer in batch:
                     if not answer.done():
                         answer.set_exception(error)
             else:
                 for (_, answer), hits in zip(batch, found, strict=True):
-                    if answer.done():  # whoever asked has gone
+                    if answer.done():  # the client has disconnected
                         continue
                     if isinstance(hits, TwinlensError):
                         answer.set_exception(hits)
@@ -168,7 +156,7 @@ class Batcher:
                 lane.busy = False
 
     async def _gather(self, lane: _Lane) -> list[tuple[Prepared, asyncio.Future[Hits]]]:
-        """The next requests to answer, at least one."""
+        """Wait for the next batch, of at least one request."""
         while not lane.waiting:
             lane.wake.clear()
             await lane.wake.wait()
@@ -188,7 +176,7 @@ class Batcher:
     async def _timed(
         self, stage: str, pool: ThreadPoolExecutor, work: Callable[..., T], argument: object
     ) -> T:
-        """Run work in a thread and say how long it took there."""
+        """Run work in a thread, and report how long it took there."""
 
         def run() -> T:
             began = time.perf_counter()
@@ -201,11 +189,11 @@ class Batcher:
 
 
 class _Lane:
-    """The requests to one engine.
+    """The requests for one engine.
 
     Attributes:
-        waiting: requests ready to be answered.
-        coming: requests that are being prepared.
+        waiting: requests that are ready to be answered.
+        coming: how many requests are being prepared.
         busy: whether a batch is being answered.
     """
 

@@ -19,7 +19,7 @@ from twinlens.search.errors import UsageError
 from twinlens.search.milvus.layout import Layout, LayoutOptions
 from twinlens.search.options import check_options
 from twinlens.search.query.parts import Not, Text
-from twinlens.search.query.request import Request, SearchOptions
+from twinlens.search.query.request import SearchOptions, SearchRequest
 
 NAN = float("nan")
 
@@ -61,7 +61,7 @@ def test_every_option_has_its_kind() -> None:
 )
 def test_a_question_with_options_that_are_none(options: dict[str, Any], says: str) -> None:
     with pytest.raises(UsageError, match=says) as refused:
-        Request.of("dog", **options)
+        SearchRequest.of("dog", **options)
     assert "\n" not in str(refused.value)
     with twinlens.RemoteIndex(Wire("http://127.0.0.1:9"), "photos") as elsewhere:
         with pytest.raises(UsageError, match=says):
@@ -71,12 +71,12 @@ def test_a_question_with_options_that_are_none(options: dict[str, Any], says: st
 
 
 def test_numpys_numbers_are_numbers() -> None:
-    request = Request.of(
+    request = SearchRequest.of(
         "dog", limit=np.int64(5), min_score=np.float32(0.5), collapse=None, like=np.array(["a"])
     )
     assert (request.limit, request.min_score, request.collapse) == (5, 0.5, None)
     assert (type(request.limit), type(request.min_score)) == (int, float)
-    assert type(Request.of("dog", collapse=np.float32(0.5)).collapse) is float
+    assert type(SearchRequest.of("dog", collapse=np.float32(0.5)).collapse) is float
     for weight in (np.float32(2), np.int64(2)):
         assert [Text("dog", weight).weight, Not("cat", weight).weight] == [2, 2]
     for weight in (np.float32("nan"), np.int64(0), np.bool_(True)):

@@ -13,14 +13,13 @@ from starlette.responses import JSONResponse
 
 from twinlens.search.errors import UsageError
 from twinlens.search.query.hits import Hit, Hits
-from twinlens.search.query.request import Request as Question
+from twinlens.search.query.request import SearchOptions, SearchRequest
 from twinlens.server.bodies import read_body
 from twinlens.server.context import Context
 from twinlens.server.openapi import problems
 from twinlens.server.query_parts import Asking, Pictures
-from twinlens.server.schemas import requests
 from twinlens.server.schemas import responses as answers
-from twinlens.server.schemas.requests import Bounded
+from twinlens.server.schemas.requests import BoundedModels
 
 #: Hits that are written out at once, for others would have to wait for more.
 SMALL = 50
@@ -40,14 +39,14 @@ _MANY = {"several": {"queries": ["two dogs in snow", "a red car"], "limit": 3}}
 def router(ctx: Context) -> APIRouter:
     """The routes of searching."""
     routes = APIRouter(tags=["search"], dependencies=[ctx.need("read", tenants=True)])
-    bounded = Bounded(ctx.settings)
+    bounded = BoundedModels(ctx.settings)
     pictures = Pictures(ctx.settings)
 
     async def questions(
-        asked: Sequence[Asking], options: dict[str, Any], quick: bool
-    ) -> list[Question]:
-        def work() -> list[Question]:
-            return [Question.of(one.parts(pictures), **options) for one in asked]
+        asked: Sequence[Asking], options: SearchOptions, quick: bool
+    ) -> list[SearchRequest]:
+        def work() -> list[SearchRequest]:
+            return [SearchRequest.of(one.parts(pictures), **options) for one in asked]
 
         return work() if quick else await ctx.run(work)
 
@@ -76,12 +75,7 @@ def router(ctx: Context) -> APIRouter:
         )
         said = body.said
         asking = Asking(said.query, body.files)
-        options = _options(said) | {
-            "like": said.like,
-            "unlike": said.unlike,
-            "cursor": said.cursor,
-        }
-        (question,) = await questions([asking], options, asking.quick)
+        (question,) = await questions([asking], said.options(), asking.quick)
         index = await ctx.index(request, said.collection)
         await ctx.loaded(index)
         name = index.collection
@@ -104,11 +98,12 @@ def router(ctx: Context) -> APIRouter:
         """Several queries with the same options, answered together, in order."""
         began = time.perf_counter()
         said = (await read_body(ctx, request, bounded.many)).said
-        if len(said.queries) * said.limit > MAX_HITS:
+        options = said.options()
+        if len(said.queries) * options["limit"] > MAX_HITS:
             raise UsageError(f"at most {MAX_HITS:,} hits in all: fewer queries, or a lower limit")
         asked = [Asking(query) for query in said.queries]
         quick = all(one.quick for one in asked)
-        made = await questions(asked, _options(said), quick)
+        made = await questions(asked, options, quick)
         index = await ctx.index(request, said.collection)
         await ctx.loaded(index)
         name, engine = index.collection, index.engine
@@ -148,10 +143,6 @@ def _plain(hits: Hits, collection: str) -> dict[str, Any]:
         "nothing_close": hits.nothing_close,
         "cursor": hits.cursor,
     }
-
-
-def _options(said: requests.Options) -> dict[str, Any]:
-    return said.model_dump(include=set(requests.Options.model_fields) - {"collection"})
 
 
 def _milliseconds(began: float) -> float:

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, cast
 
 from pydantic import BaseModel, ConfigDict, Discriminator, Field, Tag, create_model
 
 from twinlens.search.milvus.capabilities import MAX_LIMIT
 from twinlens.search.query.parts import MAX_PARTS, MAX_QUERY_TEXT, MAX_WEIGHT
+from twinlens.search.query.request import OPTIONS, SHARED, SearchOptions
 from twinlens.server.settings import Settings
 
 #: Characters of an address.
@@ -16,11 +17,13 @@ MAX_URL = 2_048
 MAX_DIM = 32_768
 #: Characters of a cursor: it holds the query's embedding and what was shown.
 MAX_CURSOR = 1 << 20
+#: Characters of an option, where the server takes fewer than the library.
+_LENGTHS = {"where": {"max_length": MAX_QUERY_TEXT}, "cursor": {"max_length": MAX_CURSOR}}
 #: Labels' templates in one request.
 MAX_TEMPLATES = 32
 
 
-class Taken(BaseModel):
+class RequestModel(BaseModel):
     """What clients send: of exactly these types, with nothing else in it."""
 
     model_config = ConfigDict(extra="forbid", strict=True, allow_inf_nan=False, frozen=True)
@@ -52,19 +55,19 @@ Names = Annotated[list[Name], Field(max_length=MAX_PARTS)]
 CollectionName = Annotated[str, Field(max_length=128)] | None
 
 
-class Base64Image(Taken):
+class Base64Image(RequestModel):
     """A picture's bytes, in base64."""
 
     base64: Annotated[str, Field(min_length=4)]
 
 
-class FileImage(Taken):
+class FileImage(RequestModel):
     """One of the form's files, counted from 0."""
 
     file: Annotated[int, Field(ge=0, le=1_000)]
 
 
-class UrlImage(Taken):
+class UrlImage(RequestModel):
     """A picture at an address; only where the server was started with ``--allow-urls``."""
 
     url: Annotated[str, Field(min_length=1, max_length=MAX_URL)]
@@ -78,28 +81,28 @@ ImageSource = Annotated[
 ]
 
 
-class TextPart(Taken):
+class TextPart(RequestModel):
     """Words to look for."""
 
     text: Words
     weight: Weight = 1.0
 
 
-class ImagePart(Taken):
+class ImagePart(RequestModel):
     """A picture to look for."""
 
     image: ImageSource
     weight: Weight = 1.0
 
 
-class IdPart(Taken):
+class IdPart(RequestModel):
     """More like something stored: an id, or a stored picture's path."""
 
     id: Name
     weight: Weight = 1.0
 
 
-class VectorPart(Taken):
+class VectorPart(RequestModel):
     """An embedding made with the collection's model."""
 
     vector: Annotated[list[float], Field(min_length=1, max_length=MAX_DIM)]
@@ -114,7 +117,7 @@ Plain = (
 )
 
 
-class NotPart(Taken):
+class NotPart(RequestModel):
     """What hits should be unlike."""
 
     not_: Annotated[
@@ -136,36 +139,29 @@ Query = Annotated[
 ]
 
 
-class Options(Taken):
-    """What every search takes beside its query."""
+class Searching(RequestModel):
+    """What every search takes; ``BoundedModels`` adds the options of ``SearchOptions``."""
 
-    target: Literal["images", "texts"] = "images"
-    limit: Annotated[int, Field(ge=1)] = 10
-    offset: Annotated[int, Field(ge=0)] = 0
-    where: Annotated[str, Field(max_length=MAX_QUERY_TEXT)] = ""
-    mode: Literal["dense", "hybrid", "text"] = "dense"
-    min_score: Annotated[float, Field(ge=-1, le=1)] = -1.0
-    min_relevance: Annotated[float, Field(ge=0, le=1)] = 0.0
-    collapse: Annotated[float, Field(gt=0, le=1)] | None = None
     collection: CollectionName = None
 
+    def options(self) -> SearchOptions:
+        """The search options, defaults included."""
+        return cast("SearchOptions", self.model_dump(include=set(OPTIONS)))
 
-class Search(Options):
-    """A search: the query, or the cursor of the page before."""
+
+class Search(Searching):
+    """A search: a query, or the cursor of the previous page."""
 
     query: Query | None = None
-    like: Names = []
-    unlike: Names = []
-    cursor: Annotated[str, Field(max_length=MAX_CURSOR)] = ""
 
 
-class SearchMany(Options):
+class SearchMany(Searching):
     """Several searches with the same options."""
 
     queries: Annotated[list[Query], Field(min_length=1)]
 
 
-class Embed(Taken):
+class Embed(RequestModel):
     """Texts or pictures to embed."""
 
     texts: list[Annotated[str, Field(max_length=MAX_QUERY_TEXT)]] = []
@@ -173,7 +169,7 @@ class Embed(Taken):
     collection: CollectionName = None
 
 
-class Classify(Taken):
+class Classify(RequestModel):
     """Labels to choose from, and pictures or ids of stored ones."""
 
     labels: list[Annotated[str, Field(min_length=1, max_length=1_000)]]
@@ -186,27 +182,34 @@ class Classify(Taken):
     collection: CollectionName = None
 
 
-class SignIn(Taken):
+class SignIn(RequestModel):
     """A key, to be kept as a cookie."""
 
     key: Annotated[str, Field(min_length=1, max_length=1_024)]
 
 
-class Bounded:
+class BoundedModels:
     """The models with the bounds that a server's settings say."""
 
     def __init__(self, settings: Settings) -> None:
         most = settings.max_limit
-        limit: Any = (Annotated[int, Field(ge=1, le=most)], min(10, most))
-        offset: Any = (Annotated[int, Field(ge=0, le=min(10 * most, MAX_LIMIT - most))], 0)
+        fields: dict[str, Any] = {
+            name: (option.pydantic_type(**_LENGTHS.get(name, {})), option.default)
+            for name, option in OPTIONS.items()
+            if name != "image"  # sent as a part of the query, or as a file of the form
+        }
+        limit, offset = OPTIONS["limit"], OPTIONS["offset"]
+        farthest = min(10 * most, MAX_LIMIT - most)
+        fields["limit"] = limit.pydantic_type(le=most), min(limit.default, most)
+        fields["offset"] = offset.pydantic_type(le=farthest), offset.default
+        fields |= {name: (Names, []) for name in ("like", "unlike")}
+        shared = {name: fields[name] for name in SHARED}
         queries = Annotated[list[Query], Field(min_length=1, max_length=settings.max_queries)]
         text = Annotated[str, Field(min_length=1, max_length=MAX_QUERY_TEXT)]
         pictures = Annotated[list[ImageSource], Field(max_length=settings.max_embed)]
-        self.search: type[Search] = create_model(
-            "SearchBody", __base__=Search, limit=limit, offset=offset
-        )
+        self.search: type[Search] = create_model("SearchBody", __base__=Search, **fields)
         self.many: type[SearchMany] = create_model(
-            "SearchManyBody", __base__=SearchMany, limit=limit, offset=offset, queries=queries
+            "SearchManyBody", __base__=SearchMany, **shared, queries=queries
         )
         self.embed: type[Embed] = create_model(
             "EmbedBody",
