@@ -15,8 +15,8 @@ from pathlib import Path
 import numpy as np
 from captions import Split, encode_images, encode_texts
 
-from twinlens.search.models.encoder import open_encoder
-from twinlens.search.query.phrases import phrase
+from twinlens.search.models.load import open_encoder
+from twinlens.search.query.embed import phrase
 
 WORDS = (
     "dog boy girl man woman child baby people beach snow grass water ball bike car street field "

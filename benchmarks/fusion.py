@@ -20,10 +20,11 @@ import numpy as np
 from captions import Split, encode_images, encode_texts
 from PIL import Image, ImageOps
 
-from twinlens.search.models.encoder import Rows, open_encoder
+from twinlens.search.models.base import Rows
+from twinlens.search.models.load import open_encoder
 from twinlens.search.query.calibration import SAMPLE
+from twinlens.search.query.embed import phrase
 from twinlens.search.query.fusion import fuse, spread
-from twinlens.search.query.phrases import phrase
 
 #: What captions must say, what they must not, and how one would ask for the two.
 WITHOUT = (

@@ -23,7 +23,8 @@ import numpy as np
 from captions import Split, encode_images, encode_texts
 from nonsense import SHORT, nonsense_images, nonsense_texts
 
-from twinlens.search.models.encoder import Rows, open_encoder
+from twinlens.search.models.base import Rows
+from twinlens.search.models.load import open_encoder
 from twinlens.search.query.calibration import (
     ASKING,
     SAMPLE,
@@ -32,7 +33,7 @@ from twinlens.search.query.calibration import (
     Asker,
     Calibration,
 )
-from twinlens.search.query.phrases import phrase
+from twinlens.search.query.embed import phrase
 from twinlens.search.records import Target
 
 Values = np.ndarray

@@ -35,12 +35,12 @@ def test_everything_public_is_listed() -> None:
 
 def test_what_signatures_speak_of_can_be_named() -> None:
     """``open`` takes an encoder, which has a fingerprint; ``item`` gives what is stored."""
-    from twinlens.search.models.catalogue import Fingerprint
-    from twinlens.search.models.encoder import Encoder
-    from twinlens.search.query.item import Item
+    from twinlens.search.models.base import Encoder
+    from twinlens.search.models.fingerprint import Fingerprint
+    from twinlens.search.query.stored import StoredItem
 
     assert (twinlens.Encoder, twinlens.Fingerprint) == (Encoder, Fingerprint)
-    assert twinlens.StoredItem is Item
+    assert twinlens.StoredItem is StoredItem
 
 
 def test_a_name_that_is_not_there_is_an_attribute_error() -> None:

@@ -50,12 +50,12 @@ if TYPE_CHECKING:
     from twinlens.search.milvus.collection_info import CollectionInfo
     from twinlens.search.milvus.generations import Generation
     from twinlens.search.milvus.layout import LayoutOptions
-    from twinlens.search.models.catalogue import Fingerprint
-    from twinlens.search.models.encoder import Encoder, Precision
+    from twinlens.search.models.base import Encoder, Precision
+    from twinlens.search.models.fingerprint import Fingerprint
     from twinlens.search.query.engine import SearchEngine
     from twinlens.search.query.hits import Hit, Hits
-    from twinlens.search.query.item import Item as StoredItem
     from twinlens.search.query.parts import Id, Image, Not, Text, Vector
+    from twinlens.search.query.stored import StoredItem
 
 __version__ = "0.1.0"
 __all__ = [
@@ -113,10 +113,10 @@ _LAZY = {
     "Classified": "twinlens.search.analysis.classify",
     "CollectionInfo": "twinlens.search.milvus.collection_info",
     "CopyReport": "twinlens.ingest.transfer.copy",
-    "Encoder": "twinlens.search.models.encoder",
+    "Encoder": "twinlens.search.models.base",
     "Evaluation": "twinlens.search.analysis.evaluate",
     "Exchanged": "twinlens.ingest.transfer.export",
-    "Fingerprint": "twinlens.search.models.catalogue",
+    "Fingerprint": "twinlens.search.models.fingerprint",
     "Generation": "twinlens.search.milvus.generations",
     "Group": "twinlens.search.analysis.duplicates",
     "Hit": "twinlens.search.query.hits",
@@ -131,7 +131,7 @@ _LAZY = {
     "ReindexReport": "twinlens.ingest.transfer.reindex",
     "RemoteIndex": "twinlens.remote.index",
     "SearchEngine": "twinlens.search.query.engine",
-    "StoredItem": "twinlens.search.query.item:Item",
+    "StoredItem": "twinlens.search.query.stored:StoredItem",
     "Text": "twinlens.search.query.parts",
     "Vector": "twinlens.search.query.parts",
     "main": "twinlens.cli:run",
@@ -176,7 +176,7 @@ def open(  # noqa: A001 - reads as twinlens.open(...)
             default ``default_db()``.
         collection: the name of the collection.
         model: for a new collection, the encoder: a name as in ``twinlens models``, or an object
-            with the methods of ``twinlens.search.models.encoder.Encoder``. An existing one remembers its own.
+            with the methods of ``twinlens.search.models.base.Encoder``. An existing one remembers its own.
         device: "auto", "cpu", "cuda", "cuda:1", "mps"; several as "cuda:0,cuda:1" or "cuda:all";
             "openvino" for the CPU with quicker bulk work (the extra of that name).
         precision: "auto", "fp32", "fp16" or "bf16".
@@ -193,7 +193,7 @@ def open(  # noqa: A001 - reads as twinlens.open(...)
     """
     from twinlens.index import Index
     from twinlens.search.milvus.database import Database, check_name
-    from twinlens.search.models.encoder import check_device, check_precision
+    from twinlens.search.models.base import check_device, check_precision
 
     check_name(collection)
     check_device(device)
@@ -356,7 +356,7 @@ def serve(
     from twinlens.ingest.originals import Originals
     from twinlens.search.images.fetch import Fetcher, FetchLimits
     from twinlens.search.milvus.database import Database
-    from twinlens.search.models.encoder import check_device, check_precision
+    from twinlens.search.models.base import check_device, check_precision
     from twinlens.server.run import serve as run
     from twinlens.server.settings import Settings
 

@@ -23,7 +23,6 @@ import numpy as np
 from twinlens.search.errors import UsageError
 from twinlens.search.models.base import Rows
 from twinlens.search.query.calibration import Asker
-from twinlens.search.query.collapse import fold
 from twinlens.search.records import ID_LENGTH, Row
 
 #: Scores this near are taken to be the same: float32 sums depend on their order.
@@ -237,3 +236,47 @@ class Walk:
             tuple(self.shown or ()),
             tuple(ids),
         )
+
+
+@dataclass(frozen=True, slots=True)
+class Folded:
+    """What is left.
+
+    Attributes:
+        kept: places of rows that are like no better one, best first.
+        duplicates: how many rows were folded into each of them.
+        read: how many rows were looked at: those behind them were not wanted any more.
+    """
+
+    kept: list[int]
+    duplicates: list[int]
+    read: int
+
+
+def fold(rows: Rows, limit: int, cosine: float, before: Rows) -> Folded:
+    """Go through rows, best first, until there would be one more than ``limit`` to keep.
+
+    Args:
+        rows: float32 unit rows ``[n, dim]``, best first.
+        limit: how many to keep.
+        cosine: a row that is nearer than this to one kept is folded into the nearest of them.
+        before: unit rows ``[m, dim]`` kept on earlier pages, which rows are folded into uncounted.
+    """
+    kept: list[int] = []
+    duplicates: list[int] = []
+    best = np.empty((len(before) + min(limit, len(rows)), rows.shape[1]), dtype=np.float32)
+    best[: len(before)] = before
+    for place, row in enumerate(rows):
+        count = len(before) + len(kept)
+        likeness = best[:count] @ row
+        nearest = int(likeness.argmax()) if count else -1
+        if count and float(likeness[nearest]) > cosine:
+            if nearest >= len(before):
+                duplicates[nearest - len(before)] += 1
+        elif len(kept) == limit:
+            return Folded(kept, duplicates, place)
+        else:
+            best[count] = row
+            kept.append(place)
+            duplicates.append(0)
+    return Folded(kept, duplicates, len(rows))

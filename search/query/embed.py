@@ -3,25 +3,28 @@
 from __future__ import annotations
 
 import hashlib
+import re
 import threading
-from collections import OrderedDict
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+from cachetools import LRUCache
 
 from twinlens.search.errors import ImageError, UsageError
 from twinlens.search.models.base import Encoder, Pixels, Rows
 from twinlens.search.query.parts import Id, Image, Plain, Text, Vector, read_image, words_of
-from twinlens.search.query.phrases import phrase
 from twinlens.search.records import Target
 
 #: Texts that are encoded at once.
 TEXT_BATCH = 64
-#: Query embeddings that are kept: 8 MB of them at 512 dimensions.
-REMEMBERED = 4_096
+#: Query embeddings in the cache: 8 MB at 512 dimensions.
+CACHED_QUERIES = 4_096
+
+#: English words only, since the phrase around them is English.
+_SINGLE_WORD = re.compile(r"[A-Za-z]+(-[A-Za-z]+)*")
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -38,31 +41,24 @@ class Material:
 
 
 class EmbeddingCache:
-    """The embeddings of the queries that were asked last; safe to use from several threads."""
+    """Cache the embeddings of recent queries (LRU); safe to use from several threads."""
 
-    def __init__(self, size: int = REMEMBERED) -> None:
-        self._size = size
-        self._rows: OrderedDict[str, Rows] = OrderedDict()
+    def __init__(self, size: int = CACHED_QUERIES) -> None:
+        self._rows: LRUCache[str, Rows] = LRUCache(size)
         self._lock = threading.Lock()
 
     def __len__(self) -> int:
         return len(self._rows)
 
     def get(self, key: str) -> Rows | None:
-        """The row kept under a key."""
+        """The row stored under a key, or ``None``."""
         with self._lock:
-            row = self._rows.get(key)
-            if row is not None:
-                self._rows.move_to_end(key)
-            return row
+            return self._rows.get(key)
 
     def put(self, key: str, row: Rows) -> None:
-        """Keep a row; the one that was not asked for longest makes room."""
+        """Store a row; the least recently used one makes room."""
         with self._lock:
             self._rows[key] = row.copy()  # a slice would keep its whole batch alive
-            self._rows.move_to_end(key)
-            while len(self._rows) > self._size:
-                self._rows.popitem(last=False)
 
 
 def gather(
@@ -148,6 +144,18 @@ def embed(
         for keys in _batches(list(texts), TEXT_BATCH):
             keep(keys, encoder().texts([texts[key] for key in keys]))
     return rows
+
+
+def phrase(words: str, target: Target) -> str:
+    """The text to encode for a query: a single word that looks for images becomes a phrase.
+
+    Encoders learn from captions, in which a word seldom stands alone; prompts such as "a photo of"
+    are the usual remedy (Radford et al., https://arxiv.org/abs/2103.00020, section 3.1.4).
+    ``benchmarks/bare_words.py`` measures the gain; two words and more are encoded as they are.
+    """
+    if target == "images" and _SINGLE_WORD.fullmatch(words):
+        return f"a photo of {words}"
+    return words
 
 
 def unit_row(values: Any, dim: int) -> Rows:

@@ -11,9 +11,9 @@ from twinlens.search.errors import ModelMismatchError, StoreError
 from twinlens.search.milvus.collection import Collection
 from twinlens.search.milvus.database import Database
 from twinlens.search.milvus.layout import Layout
-from twinlens.search.models.fingerprint import Fingerprint
 from twinlens.search.models.base import Encoder
 from twinlens.search.models.collection_model import CollectionModel
+from twinlens.search.models.fingerprint import Fingerprint
 from twinlens.search.query.engine import SearchEngine
 
 T = TypeVar("T")
@@ -37,7 +37,9 @@ class Session:
         corpus: what is held; ``None`` where there was nothing yet.
     """
 
-    def __init__(self, database: Database, name: str, model: CollectionModel, tenant: str = "") -> None:
+    def __init__(
+        self, database: Database, name: str, model: CollectionModel, tenant: str = ""
+    ) -> None:
         self.database = database
         self.name = name
         self.model = model

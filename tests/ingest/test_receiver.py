@@ -18,15 +18,15 @@ from support.colours import COLOURS, ColourEncoder
 import twinlens
 from twinlens.ingest import writer
 from twinlens.ingest.options import open_items
-from twinlens.ingest.receiver import Intake
+from twinlens.ingest.receiver import Receiver
 from twinlens.ingest.report import IngestReport
 from twinlens.ingest.sources.paths import name_of
-from twinlens.ingest.upload import Forgotten, TooLargeError, Upload, Uploaded, UploadedItem
+from twinlens.ingest.upload import Removed, TooLargeError, Upload, Uploaded, UploadedItem
 from twinlens.remote import ingest as remote
 from twinlens.remote.ingest import RemoteRun, preview
 from twinlens.search.errors import StoreError, StoreUnreachableError, UnsupportedError, UsageError
 from twinlens.search.milvus.collection import Collection
-from twinlens.search.query.listing import list_paths, list_pictures
+from twinlens.search.query.stored import list_paths, list_pictures
 from twinlens.search.records import image_id
 
 Paint = Callable[..., Path]
@@ -37,7 +37,7 @@ class Here:
 
     def __init__(self, index: twinlens.Index, most: int = 256) -> None:
         self.index = index
-        self.intake: Intake = index.intake()
+        self.intake: Receiver = index.intake()
         self.most = most
         self.bytes_taken = 0
         self._lock = threading.Lock()
@@ -62,9 +62,9 @@ class Here:
             yield page
             after = page[-1]
 
-    def forget_gone(self, paths: Sequence[str], *, prune: bool = False) -> Forgotten:
+    def remove_missing(self, paths: Sequence[str], *, prune: bool = False) -> Removed:
         with self._lock:
-            return self.intake.forget_gone(paths, prune=prune)
+            return self.intake.remove_missing(paths, prune=prune)
 
 
 def hand_over(
@@ -347,7 +347,7 @@ def test_nothing_is_made_before_there_is_something_to_store(
     asked = index.intake().put([upload(paint("red"), data=False)])
     assert asked == Uploaded(wanted=(0,))
     assert index.intake().put([]) == Uploaded()
-    assert index.intake().forget(["/x"]) == index.intake().forget_gone(["/x"]) == Forgotten()
+    assert index.intake().remove(["/x"]) == index.intake().remove_missing(["/x"]) == Removed()
     with pytest.raises(twinlens.CollectionNotFoundError):
         index.info()
     broken = index.intake().put([upload(paint("red"), data=False), upload(paint("blue"))])
@@ -401,13 +401,13 @@ def test_a_replaced_picture_goes_at_once_unless_more_follows(
 def test_pictures_are_taken_out_by_id_with_their_texts(index: twinlens.Index, photos: Path) -> None:
     hand_over(index, photos)
     red = image_id((photos / "red.png").read_bytes())
-    done = index.intake().forget(ids=[red, "0" * 32])
-    assert (done.pictures, done.count) == ({red}, 1)
+    done = index.intake().remove(ids=[red, "0" * 32])
+    assert (done.images, done.count) == ({red}, 1)
     assert (index.info().images, index.info().texts, index.info().files) == (7, 7, 7)
     caption = index.search("blue", target="texts", limit=1)[0].id
     with pytest.raises(UsageError, match="is a caption of the picture"):
-        index.intake().forget(ids=[caption])
-    assert index.intake().forget([str(photos)]).count == 7
+        index.intake().remove(ids=[caption])
+    assert index.intake().remove([str(photos)]).count == 7
 
 
 def test_texts_alone_are_taken_out_by_id(index: twinlens.Index, tmp_path: Path) -> None:
@@ -415,7 +415,7 @@ def test_texts_alone_are_taken_out_by_id(index: twinlens.Index, tmp_path: Path) 
     path.write_text('{"text": "one"}\n{"text": "two"}\n')
     hand_over(index, path)
     one = next(hit.id for hit in index.search("one", target="texts") if hit.text == "one")
-    assert index.intake().forget(ids=[one]).count == 1
+    assert index.intake().remove(ids=[one]).count == 1
     assert [hit.text for hit in index.search("one", target="texts")] == ["two"]
     assert index.info().files == 1
 
@@ -482,7 +482,7 @@ def test_a_folder_that_cannot_be_read_is_not_gone(index: twinlens.Index, photos:
 def test_stored_paths_are_listed_below_a_root_in_order(
     index: twinlens.Index, paint: Paint, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
-    monkeypatch.setattr("twinlens.search.query.listing.PAGE", 2)
+    monkeypatch.setattr("twinlens.search.query.stored.PAGE", 2)
     for number, colour in enumerate(COLOURS):
         paint(colour, f"one/{number}.png")
     paint("red", "one2/other.png")
@@ -500,7 +500,7 @@ def test_stored_paths_are_listed_below_a_root_in_order(
 def test_stored_pictures_are_listed_by_a_filter_in_order(
     index: twinlens.Index, photos: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("twinlens.search.query.listing.PAGE", 3)
+    monkeypatch.setattr("twinlens.search.query.stored.PAGE", 3)
     index.ingest(photos)
     collection = index.engine.collection
     found: list[str] = []
@@ -518,4 +518,4 @@ def test_a_collection_that_is_being_reindexed_takes_nothing(
     with pytest.raises(StoreError, match="reindexed"):
         hand_over(index, photos)
     with pytest.raises(StoreError, match="reindexed"):
-        index.intake().forget([str(photos)])
+        index.intake().remove([str(photos)])

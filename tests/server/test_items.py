@@ -16,10 +16,10 @@ from support.colours import COLOURS, ColourEncoder
 from support.serving import paint, serving
 
 import twinlens
-from twinlens.ingest.receiver import Intake
+from twinlens.ingest.receiver import Receiver
 from twinlens.search.records import image_id
 from twinlens.server.batching import QueueFullError
-from twinlens.server.writing import WAITING, Turns
+from twinlens.server.writing import WAITING, WriteQueue
 
 
 @pytest.fixture(scope="module")
@@ -131,14 +131,14 @@ def test_a_picture_that_two_collections_share_is_not_lost_between_them(
 ) -> None:
     send(client, photos, "red", collection="other")
     red = id_of(photos, "red")
-    put = Intake.put
+    put = Receiver.put
 
-    def slowly(self: Intake, *items: Any, **options: Any) -> Any:
+    def slowly(self: Receiver, *items: Any, **options: Any) -> Any:
         # Its bytes are kept, its row is not there yet: and the other collection lets go of it.
         assert client.delete(f"/v1/items/{red}?collection=other").json() == {"deleted": 1}
         return put(self, *items, **options)
 
-    monkeypatch.setattr(Intake, "put", slowly)
+    monkeypatch.setattr(Receiver, "put", slowly)
     send(client, photos, "red")
     assert kept(tmp_path) == {red}
     assert client.get(f"/v1/items/{red}/image").content == (photos / "red.png").read_bytes()
@@ -306,7 +306,7 @@ def test_paths_that_are_gone_are_kept_unless_moved_or_pruned(
 def test_listings_go_on_page_by_page(
     client: TestClient, photos: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("twinlens.search.query.listing.PAGE", 3)
+    monkeypatch.setattr("twinlens.search.query.stored.PAGE", 3)
     send(client, photos, *COLOURS)
     paths: list[str] = []
     after = ""
@@ -469,9 +469,9 @@ def test_writes_come_one_after_the_other_and_readers_do_not_wait(
     send(client, photos, "red")
     inside, most, overlapping = 0, 0, threading.Event()
     release = threading.Event()
-    put = Intake.put
+    put = Receiver.put
 
-    def slow(self: Intake, *args: Any, **options: Any) -> Any:
+    def slow(self: Receiver, *args: Any, **options: Any) -> Any:
         nonlocal inside, most
         inside += 1
         most = max(most, inside)
@@ -482,7 +482,7 @@ def test_writes_come_one_after_the_other_and_readers_do_not_wait(
         finally:
             inside -= 1
 
-    monkeypatch.setattr(Intake, "put", slow)
+    monkeypatch.setattr(Receiver, "put", slow)
     colours = ["blue", "green", "yellow", "black"]
     with ThreadPoolExecutor(4) as pool:
         writing = [pool.submit(send, client, photos, colour) for colour in colours]
@@ -498,7 +498,7 @@ def test_writes_come_one_after_the_other_and_readers_do_not_wait(
 
 def test_only_so_many_writes_wait() -> None:
     async def work() -> None:
-        turns = Turns()
+        turns = WriteQueue()
         async with turns.of("a"):
             entered: list[int] = []
 

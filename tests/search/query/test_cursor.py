@@ -18,8 +18,7 @@ import twinlens
 from twinlens.search.errors import UsageError
 from twinlens.search.milvus.collection import Collection
 from twinlens.search.milvus.database import Database
-from twinlens.search.query.collapse import fold
-from twinlens.search.query.cursor import MAX_CURSOR, MAX_IDS, Page
+from twinlens.search.query.cursor import MAX_CURSOR, MAX_IDS, Page, fold
 from twinlens.search.query.engine import SearchEngine
 from twinlens.search.query.hits import Hits
 from twinlens.search.query.parts import Vector

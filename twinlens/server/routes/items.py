@@ -9,8 +9,8 @@ from starlette.responses import JSONResponse
 
 from twinlens.search.errors import UsageError
 from twinlens.search.filters import compile_filter
-from twinlens.search.query.item import find_item
-from twinlens.search.query.listing import list_pictures
+from twinlens.search.query.stored import find_item
+from twinlens.search.query.stored import list_pictures
 from twinlens.search.query.parts import MAX_QUERY_TEXT
 from twinlens.server.context import Context
 from twinlens.server.library import Served
@@ -69,11 +69,11 @@ def router(ctx: Context) -> APIRouter:
 
         def work(index: Served) -> int:
             describe(index, key)
-            done = cast(Writable, index).intake().forget(ids=[key])
-            ctx.kept.drop(done.pictures)
+            done = cast(Writable, index).intake().remove(ids=[key])
+            ctx.uploads.drop(done.images)
             return done.count
 
-        async with ctx.turns.of(collection or ctx.library.default):
+        async with ctx.writes.of(collection or ctx.library.default):
             deleted = await ctx.run(work, await ctx.index(request, collection))
         return JSONResponse({"deleted": deleted})
 
