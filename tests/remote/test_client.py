@@ -28,7 +28,7 @@ from twinlens.ingest.report import IngestReport
 from twinlens.ingest.upload import TooLargeError
 from twinlens.remote import client
 from twinlens.remote import ingest as remote
-from twinlens.remote.client import Wire, checked_url, is_twinlens
+from twinlens.remote.client import HttpClient, checked_url, is_twinlens
 from twinlens.remote.index import RemoteIndex
 from twinlens.search.errors import (
     CollectionNotFoundError,
@@ -349,13 +349,13 @@ def test_a_new_collection_and_its_end(own: RemoteIndex, photos: Path) -> None:
     with pytest.raises(ModelMismatchError):
         twinlens.connect(own.url, "mine", model="clip-b32")
     with pytest.raises(ModelMismatchError):
-        RemoteIndex(Wire(own.url), "mine", model="clip-b32").ingest(photos)
+        RemoteIndex(HttpClient(own.url), "mine", model="clip-b32").ingest(photos)
     with pytest.raises(UsageError, match="a model for a new collection"):
         twinlens.connect(own.url, "new", model="local-dir:/etc").ingest(photos)
-    with pytest.raises(UnsupportedError, match="laid out"):
+    with pytest.raises(UnsupportedError, match="layout of a new collection"):
         own.ingest(photos, index="HNSW")
     for elsewhere in ({"cluster": "local"}, {"bulk": "s3://bucket/staging"}):
-        with pytest.raises(UnsupportedError, match="ingest there"):
+        with pytest.raises(UnsupportedError, match="ingest where http://"):
             own.ingest(photos, **elsewhere)  # type: ignore[arg-type]
     with pytest.raises(UnsupportedError, match="embeddings"):
         own.ingest(photos, embeddings_model="clip-b32")
@@ -377,7 +377,7 @@ def test_what_was_sent_is_shown_when_the_file_is_gone(own: RemoteIndex, tmp_path
             ]
             return super().put(moved, **options)
 
-    own._uploads = Away(own._wire, "mine")
+    own._uploads = Away(own._client, "mine")
     own._uploads.put([remote.replace(remote.as_upload(sample), data=data)
                       for sample in remote_items(photos / "red.png")])  # fmt: skip
     shutil.rmtree(photos)
@@ -488,17 +488,17 @@ def test_keys(tmp_path: Path, photos: Path) -> None:
     read, write = (entry.split(":")[2] for entry in (READ, WRITE))
     with served(tmp_path / "keys.db", keys=(READ, WRITE)) as url:
         for key in ("", "x" * 20):
-            with pytest.raises(StoreUnreachableError, match="wants a key"):
+            with pytest.raises(StoreUnreachableError, match="requires a valid API key"):
                 twinlens.connect(url, key=key).search("red")
         twinlens.connect(url, key=write).ingest(photos)
         reader = twinlens.connect(url, key=read)
         assert len(reader.search("red", limit=3)) == 3
-        with pytest.raises(StoreUnreachableError, match="for writing"):
+        with pytest.raises(StoreUnreachableError, match="with write access"):
             reader.ingest(photos)
-        with pytest.raises(StoreUnreachableError, match="for writing"):
+        with pytest.raises(StoreUnreachableError, match="with write access"):
             reader.delete(photos)
-    with pytest.raises(UsageError, match="printable"):
-        Wire(url, "key\r\nX-Other: 1")
+    with pytest.raises(UsageError, match="printable ASCII"):
+        HttpClient(url, "key\r\nX-Other: 1")
 
 
 Reply = tuple[int, dict[str, str], bytes]
@@ -563,24 +563,22 @@ OK: Reply = (200, {"Content-Type": "application/json"}, b'{"ok": 1}')
         (0, {}, b""),
     ],
 )
-def test_what_passes_is_tried_again(passing: Reply, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(client, "FIRST_PAUSE", 0.001)
+def test_what_passes_is_tried_again(passing: Reply) -> None:
     with answering([passing, passing, OK]) as (url, asked):
-        assert Wire(url).post("/v1/search", {}) == {"ok": 1}
+        assert HttpClient(url, first_pause=0.001).post("/v1/search", {}) == {"ok": 1}
     assert asked == ["POST /v1/search"] * 3
 
 
-def test_a_server_is_given_the_time_it_asks_for(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_server_is_given_the_time_it_asks_for() -> None:
     paused: list[float] = []
-    monkeypatch.setattr(client.time, "sleep", paused.append)
     with answering([problem(429, "rate", **{"Retry-After": "3"}), OK]) as (url, _):
-        Wire(url).get("/v1/collections")
+        HttpClient(url, sleep=paused.append).get("/v1/collections")
     assert paused == [3.0]
     with (
         answering([problem(429, "rate", "slow down", **{"Retry-After": "3"})]) as (url, asked),
         pytest.raises(StoreError, match="slow down"),
     ):
-        Wire(url, patience=2.0).get("/v1/collections")
+        HttpClient(url, retry_seconds=2.0).get("/v1/collections")
     assert len(asked) == 1
 
 
@@ -609,17 +607,17 @@ def test_a_server_is_given_the_time_it_asks_for(monkeypatch: pytest.MonkeyPatch)
 )
 def test_problems_become_errors_at_once(reply: Reply, kind: type[Exception]) -> None:
     with answering([reply]) as (url, asked), pytest.raises(kind) as raised:
-        Wire(url).get("/v1/collections")
+        HttpClient(url).get("/v1/collections")
     assert len(asked) == 1
     assert type(raised.value) is kind
     assert len(str(raised.value).splitlines()) == 1
 
 
 def test_an_answer_without_end_is_cut_off(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(client, "MAX_ANSWER", 1_000)
+    monkeypatch.setattr(client, "MAX_RESPONSE", 1_000)
     reply = (200, {"Content-Type": "application/json"}, b" " * 5_000)
     with answering([reply]) as (url, _), pytest.raises(StoreError, match="more than 1,000 bytes"):
-        Wire(url).get("/v1/collections")
+        HttpClient(url).get("/v1/collections")
 
 
 @pytest.mark.parametrize(
@@ -644,7 +642,7 @@ def test_who_answers(address: str, tmp_path: Path) -> None:
     other = (200, {"Content-Type": "application/json"}, b'{"service": "another"}')
     with answering([other]) as (url, _):
         assert not is_twinlens(url)
-        with pytest.raises(UsageError, match="is no twinlens server"):
+        with pytest.raises(UsageError, match="is not a twinlens server"):
             twinlens.connect(url)
     assert not is_twinlens(url)
     with pytest.raises(StoreUnreachableError, match="no twinlens server answers"):
@@ -652,7 +650,7 @@ def test_who_answers(address: str, tmp_path: Path) -> None:
 
 
 def test_a_server_that_is_gone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(client, "PATIENCE", 0.0)
+    monkeypatch.setattr(client, "RETRY_SECONDS", 0.0)
     with served(tmp_path / "gone.db") as url:
         index = twinlens.connect(url)
     with pytest.raises(StoreUnreachableError):
@@ -681,7 +679,7 @@ def test_commands_go_through_the_server_that_holds_the_file(
     with served(tmp_path / "held.db", keys=(WRITE,)) as url:
         refused = command("search", "red", "--db", url)
         assert (refused.returncode, refused.stdout) == (1, "")
-        assert "wants a key" in refused.stderr
+        assert "requires a valid API key" in refused.stderr
         assert len(refused.stderr.splitlines()) == 1
         where = {"TWINLENS_DB": url, "TWINLENS_TOKEN": key}
         dry = command("ingest", photos, "--dry-run", **where)

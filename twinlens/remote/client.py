@@ -1,9 +1,10 @@
-"""The wire to a twinlens server: one pool of connections, tries, and problems made errors again."""
+"""Send requests to a twinlens server: connection pool, retries, and problems raised as errors."""
 
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, NoReturn
@@ -31,21 +32,21 @@ if TYPE_CHECKING:
     from urllib3 import PoolManager
 
 SERVICE = "twinlens"
-#: Seconds to wait for a connection, for an answer, and for an answer to something written: the
-#: server may have to load its model first, or others write.
+#: Timeouts in seconds: to connect, to read, and to read the answer to a write, for which the server
+#: may have to load its model or finish other writes first.
 CONNECT_SECONDS = 10.0
 READ_SECONDS = 120.0
 WRITE_SECONDS = 900.0
-#: Seconds to go on trying where the server is away or busy, when asking and when writing.
-PATIENCE = 15.0
-WRITE_PATIENCE = 120.0
-#: Seconds of the first pause between two tries, and of the longest.
+#: How long to retry while the server is down or busy, in seconds.
+RETRY_SECONDS = 15.0
+WRITE_RETRY_SECONDS = 120.0
+#: The first and the longest pause between two attempts, in seconds.
 FIRST_PAUSE = 0.25
 LONGEST_PAUSE = 10.0
-#: Seconds for finding out what kind of server answers.
+#: Timeout for finding out what kind of server answers.
 PROBE_SECONDS = 2.0
-#: Bytes of an answer; more is none of ours.
-MAX_ANSWER = 256 << 20
+#: The largest response that is accepted, in bytes.
+MAX_RESPONSE = 256 << 20
 _BLOCK = 1 << 16
 
 _ERRORS: Mapping[str, type[TwinlensError]] = {
@@ -68,13 +69,13 @@ _ERRORS: Mapping[str, type[TwinlensError]] = {
     "key": StoreUnreachableError,
     "scope": StoreUnreachableError,
 }
-#: Statuses that may pass.
-_PASSING = frozenset({429, 502, 503, 504})
+#: Statuses after which a retry may succeed.
+_TEMPORARY = frozenset({429, 502, 503, 504})
 
 
 @dataclass(frozen=True, slots=True)
-class Answer:
-    """What a server said."""
+class HttpResponse:
+    """A server's response, read to its end."""
 
     status: int
     type: str
@@ -82,39 +83,63 @@ class Answer:
     data: bytes
 
 
-class Wire:
-    """Requests to one server; from any thread.
+class HttpClient:
+    """A client of one server; thread-safe.
 
     Args:
-        url: of the server, ``https://host`` or ``http://host:8640``, with a path where it is
+        url: the server's address, ``https://host`` or ``http://host:8640``, with a path if it is
             behind a proxy.
-        key: for a server that wants one.
-        patience: seconds to go on trying; ``None`` for as long as is usual.
+        key: the API key, if the server requires one.
+        retry_seconds: how long to retry; ``None`` for the defaults of reading and of writing.
+        first_pause: seconds before the first retry.
+        sleep: waits between attempts, given seconds.
 
     Raises:
-        UsageError: the address is none.
+        UsageError: the address or the key is invalid.
     """
 
-    def __init__(self, url: str, key: str = "", *, patience: float | None = None) -> None:
+    def __init__(
+        self,
+        url: str,
+        key: str = "",
+        *,
+        retry_seconds: float | None = None,
+        first_pause: float = FIRST_PAUSE,
+        sleep: Callable[[float], Any] = time.sleep,
+    ) -> None:
         self.url = checked_url(url)
         if not key.isascii() or not key.isprintable():
-            raise UsageError("a key has printable characters of ASCII only")
+            raise UsageError("an API key has printable ASCII characters only")
         self._key = key
-        self._patience = patience
+        self._retry_seconds = retry_seconds
+        self._first_pause = first_pause
+        self._sleep = sleep
         self._closed = False
 
     def close(self) -> None:
-        """Close the connections; nothing is asked any more."""
+        """Close the connections and refuse further requests."""
         self._closed = True
         self._pool.clear()
 
-    def get(self, path: str, **asked: str | int) -> Any:
-        """The JSON at a path; ``asked`` are the address' fields, those that are "" left out."""
-        return self._json(self._tried("GET", _with(path, asked)))
+    def get(self, path: str, **query: str | int) -> Any:
+        """GET JSON; query parameters that are "" are left out."""
+        return self._json(self._request("GET", _with_query(path, query)))
 
-    def get_bytes(self, path: str, **asked: str | int) -> bytes:
-        """What is at a path, as it is."""
-        return self._tried("GET", _with(path, asked)).data
+    def get_bytes(self, path: str, **query: str | int) -> bytes:
+        """GET a response's body as it is."""
+        return self._request("GET", _with_query(path, query)).data
+
+    def pages(self, path: str, field: str, **query: str) -> Iterator[list[Any]]:
+        """GET a listing page by page: the list in a field of each."""
+        after = ""
+        while True:
+            page = self.get(path, after=after, **query)
+            if not page[field]:
+                return
+            yield page[field]
+            if not page["next"] or page["next"] <= after:
+                return
+            after = page["next"]
 
     def post(
         self,
@@ -125,28 +150,28 @@ class Wire:
         files: Mapping[str, Sequence[bytes]] | None = None,
         write: bool = False,
     ) -> Any:
-        """Post JSON, or a form where there are files; the JSON that comes back.
+        """POST JSON, or a multipart form if there are files; return the JSON of the response.
 
         Args:
             path: below the server's address.
-            body: what to say.
-            field: the field of a form that holds it.
-            files: by their field.
-            write: whether it may take long, and is worth waiting for.
+            body: the JSON to send.
+            field: the form field that holds the JSON.
+            files: the files by form field.
+            write: use the longer timeouts of writing.
 
         Raises:
-            TwinlensError: what ``Index`` raises where the database is.
-            StoreUnreachableError: no server answers, or it wants another key.
+            TwinlensError: what ``Index`` raises for the same mistake.
+            StoreUnreachableError: no server answers, or the key is wrong.
         """
-        said = json.dumps(body, ensure_ascii=False, allow_nan=False).encode("utf-8", "replace")
-        content, kind = said, "application/json"
+        content = json.dumps(body, ensure_ascii=False, allow_nan=False).encode("utf-8", "replace")
+        kind = "application/json"
         if files and any(files.values()):
-            content, kind = _form(field, said, files)
-        return self._json(self._tried("POST", path, content, kind, write=write))
+            content, kind = _form(field, content, files)
+        return self._json(self._request("POST", path, content, kind, write=write))
 
     def delete(self, path: str) -> None:
-        """Delete what is at a path."""
-        self._tried("DELETE", path, write=True)
+        """DELETE what is at a path."""
+        self._request("DELETE", path, write=True)
 
     @cached_property
     def _pool(self) -> PoolManager:
@@ -157,34 +182,34 @@ class Wire:
         trusted = tls_context() if self.url.startswith("https:") else None
         return PoolManager(num_pools=1, maxsize=16, ssl_context=trusted)
 
-    def _tried(
+    def _request(
         self, method: str, path: str, body: bytes = b"", kind: str = "", *, write: bool = False
-    ) -> Answer:
-        """The answer to a request, which all bear being repeated."""
-        usual = WRITE_PATIENCE if write else PATIENCE
-        patience = usual if self._patience is None else self._patience
+    ) -> HttpResponse:
+        """Send a request, with retries: every request of the API may be repeated."""
+        usual = WRITE_RETRY_SECONDS if write else RETRY_SECONDS
         try:
             return retry(
-                lambda: self._accepted(self.once(method, path, body, kind, write=write)),
-                lambda error: isinstance(error, _TemporaryError | _BrokenOffError),
-                first_pause=FIRST_PAUSE,
+                lambda: self._accepted(self.request_once(method, path, body, kind, write=write)),
+                lambda error: isinstance(error, _TemporaryError | _ConnectionLostError),
+                first_pause=self._first_pause,
                 longest_pause=LONGEST_PAUSE,
-                seconds=patience,
+                seconds=usual if self._retry_seconds is None else self._retry_seconds,
                 jitter=True,
+                sleep=self._sleep,
             )
         except _TemporaryError as last:
             raise last.error from last.__cause__
 
-    def _accepted(self, answer: Answer) -> Answer:
-        """The answer itself; a problem is raised, as temporary where trying again may help."""
-        if answer.status < 300:
-            return answer
-        error = self._error(answer)
-        if _may_pass(answer, error):
-            raise _TemporaryError(error, _seconds(answer.retry_after))
+    def _accepted(self, response: HttpResponse) -> HttpResponse:
+        """Return a successful response, raise the error of any other."""
+        if response.status < 300:
+            return response
+        error = self._error(response)
+        if _is_temporary(response, error):
+            raise _TemporaryError(error, _seconds(response.retry_after))
         raise error
 
-    def once(
+    def request_once(
         self,
         method: str,
         path: str,
@@ -193,13 +218,13 @@ class Wire:
         *,
         write: bool = False,
         seconds: float = 0.0,
-    ) -> Answer:
-        """One try.
+    ) -> HttpResponse:
+        """Send a request without retries.
 
         Raises:
-            StoreError: it was closed.
-            StoreUnreachableError: there was no answer. It is not worth another try where one would
-                be given to what is being done already.
+            StoreError: the client is closed.
+            StoreUnreachableError: there was no response. After a read timeout a retry would only
+                repeat work that is under way, so that is not retried.
         """
         from urllib3 import Timeout
         from urllib3.exceptions import HTTPError, NewConnectionError, ReadTimeoutError
@@ -228,8 +253,10 @@ class Wire:
                 data = bytearray()
                 while block := response.read(_BLOCK, decode_content=False):
                     data += block
-                    if len(data) > MAX_ANSWER:
-                        raise StoreError(f"{self.url} answers with more than {MAX_ANSWER:,} bytes")
+                    if len(data) > MAX_RESPONSE:
+                        raise StoreError(
+                            f"the response of {self.url} has more than {MAX_RESPONSE:,} bytes"
+                        )
             except BaseException:
                 response.close()
                 raise
@@ -237,54 +264,54 @@ class Wire:
         except ReadTimeoutError as error:
             raise StoreUnreachableError(f"{self.url} did not answer within {read:g} s") from error
         except NewConnectionError as error:
-            raise _BrokenOffError(
+            raise _ConnectionLostError(
                 f"no twinlens server answers at {self.url}: is it running, is the address right?"
             ) from error
         except (HTTPError, OSError) as error:
             reason = first_line(error, 200)
-            raise _BrokenOffError(f"the connection to {self.url} broke off: {reason}") from error
-        return Answer(
+            raise _ConnectionLostError(f"lost the connection to {self.url}: {reason}") from error
+        return HttpResponse(
             response.status,
             response.headers.get("Content-Type", "").partition(";")[0].strip().lower(),
             response.headers.get("Retry-After", ""),
             bytes(data),
         )
 
-    def _json(self, answer: Answer) -> Any:
+    def _json(self, response: HttpResponse) -> Any:
         try:
-            return json.loads(answer.data)
+            return json.loads(response.data)
         except (ValueError, RecursionError):
-            self._foreign(answer)
+            self._raise_unreadable(response)
 
-    def _error(self, answer: Answer) -> TwinlensError:
-        """The error that a problem (RFC 9457) was before it went over the wire."""
-        if answer.type != "application/problem+json":
+    def _error(self, response: HttpResponse) -> TwinlensError:
+        """Turn a problem (RFC 9457) back into the exception that the server reported."""
+        if response.type != "application/problem+json":
             return StoreUnreachableError(
-                f"{self.url} answers with HTTP {answer.status}, which is no twinlens server's "
-                "answer: is the address right?"
+                f"{self.url} answers with HTTP {response.status}, and not as a twinlens server "
+                "does: is the address right?"
             )
-        problem = self._json(answer)
+        problem = self._json(response)
         if not isinstance(problem, dict):
-            self._foreign(answer)
+            self._raise_unreadable(response)
         slug = str(problem.get("type", "")).rpartition("/")[2]
         detail = " ".join(str(problem.get("detail") or problem.get("title") or slug).split())
-        if answer.status == 408:  # it took too long to arrive: less of it may not
+        if response.status == 408:  # the body took too long to arrive: send less at once
             return TooLargeError(detail[:1_000])
         if slug == "key":
-            detail = f"{self.url} wants a key: give the right one"
+            detail = f"{self.url} requires a valid API key"
         elif slug == "scope":
-            detail = f"{self.url} takes a key for writing for this"
+            detail = f"{self.url} requires an API key with write access for this"
         return _ERRORS.get(slug, StoreError)(detail[:1_000])
 
-    def _foreign(self, answer: Answer) -> NoReturn:
-        raise StoreError(f"{self.url} answers with HTTP {answer.status} and something unreadable")
+    def _raise_unreadable(self, response: HttpResponse) -> NoReturn:
+        raise StoreError(f"the response of {self.url} is unreadable (HTTP {response.status})")
 
 
 def checked_url(url: str) -> str:
-    """A server's address without what does not belong to it.
+    """Check a server's address and normalize it.
 
     Raises:
-        UsageError: it is none.
+        UsageError: it is not the address of a server.
     """
     from urllib3.exceptions import LocationParseError
     from urllib3.util import parse_url
@@ -292,34 +319,34 @@ def checked_url(url: str) -> str:
     try:
         parsed = parse_url(url)
     except LocationParseError:
-        raise UsageError(f"{url[:200]!r} is no address of a server") from None
+        raise UsageError(f"{url[:200]!r} is not the address of a server") from None
     if parsed.scheme not in ("http", "https") or not parsed.host:
-        raise UsageError(f"{url[:200]!r} is no address such as http://host:8640")
+        raise UsageError(f"{url[:200]!r} is not an address such as http://host:8640")
     if parsed.auth is not None:
         # Addresses are printed, and end up in logs.
-        raise UsageError("an address does not hold a key: give it as the key")
+        raise UsageError("a server's address must not contain a key: pass the key separately")
     if parsed.query or parsed.fragment:
-        raise UsageError(f"{url[:200]!r}: a server's address ends with its path")
+        raise UsageError(f"{url[:200]!r}: a server's address has no query and no fragment")
     return f"{parsed.scheme}://{parsed.netloc}{(parsed.path or '').rstrip('/')}"
 
 
 def is_twinlens(url: str, seconds: float = PROBE_SECONDS) -> bool:
-    """Whether a twinlens server answers at an address; another one, or none, is no error."""
+    """Whether a twinlens server answers at an address; False for any other, or none."""
     try:
-        answer = Wire(url).once("GET", "/healthz", seconds=seconds)
-        said = json.loads(answer.data) if answer.status == 200 else None
+        response = HttpClient(url).request_once("GET", "/healthz", seconds=seconds)
+        health = json.loads(response.data) if response.status == 200 else None
     except (TwinlensError, ValueError, RecursionError):
         return False
-    return isinstance(said, dict) and said.get("service") == SERVICE
+    return isinstance(health, dict) and health.get("service") == SERVICE
 
 
-def part_of_path(name: str) -> str:
-    """A name as one step of an address' path."""
+def path_segment(name: str) -> str:
+    """Percent-encode a name as one segment of a URL's path."""
     return quote(name, safe="")
 
 
 class _TemporaryError(Exception):
-    """A problem that another try may not meet, with the seconds that the server asks to wait."""
+    """A problem after which a retry may succeed, with the wait that the server asks for."""
 
     def __init__(self, error: TwinlensError, retry_after: float) -> None:
         super().__init__(str(error))
@@ -327,20 +354,20 @@ class _TemporaryError(Exception):
         self.retry_after = retry_after
 
 
-class _BrokenOffError(StoreUnreachableError):
-    """There was no answer, and another try may get one."""
+class _ConnectionLostError(StoreUnreachableError):
+    """There was no response, and a retry may get one."""
 
 
-def _with(path: str, asked: Mapping[str, str | int]) -> str:
-    given = {name: value for name, value in asked.items() if value != ""}
+def _with_query(path: str, query: Mapping[str, str | int]) -> str:
+    given = {name: value for name, value in query.items() if value != ""}
     return f"{path}?{urlencode(given, errors='replace')}" if given else path
 
 
-def _form(field: str, said: bytes, files: Mapping[str, Sequence[bytes]]) -> tuple[bytes, str]:
+def _form(field: str, content: bytes, files: Mapping[str, Sequence[bytes]]) -> tuple[bytes, str]:
     from urllib3.fields import RequestField
     from urllib3.filepost import encode_multipart_formdata
 
-    first = RequestField(field, said)
+    first = RequestField(field, content)
     first.make_multipart(content_type="application/json")
     fields = [first]
     for name, several in files.items():
@@ -351,11 +378,11 @@ def _form(field: str, said: bytes, files: Mapping[str, Sequence[bytes]]) -> tupl
     return encode_multipart_formdata(fields)
 
 
-def _may_pass(answer: Answer, error: TwinlensError) -> bool:
-    if answer.status not in _PASSING or isinstance(error, ModelError):
+def _is_temporary(response: HttpResponse, error: TwinlensError) -> bool:
+    if response.status not in _TEMPORARY or isinstance(error, ModelError):
         return False
-    # A gateway whose server is away says so in words of its own; ours says 502 for a refusal.
-    return answer.status != 502 or answer.type != "application/problem+json"
+    # A gateway's own 502 means the server is down; ours means that Milvus refused.
+    return response.status != 502 or response.type != "application/problem+json"
 
 
 def _seconds(retry_after: str) -> float:

@@ -1,11 +1,13 @@
-"""``RemoteIndex``: a collection that a twinlens server holds, to fill and to search from here."""
+"""``RemoteIndex``: fill and search a collection of a twinlens server over HTTP."""
 
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
-from typing import TYPE_CHECKING, Unpack
+from typing import TYPE_CHECKING, Any, NoReturn, Self, Unpack, cast
+
+import numpy as np
 
 from twinlens.ingest.options import (
     IngestOptions,
@@ -14,100 +16,279 @@ from twinlens.ingest.options import (
     open_items,
     split_options,
 )
-from twinlens.ingest.report import IngestReport, Progress, Sink, report_file
+from twinlens.ingest.report import IngestReport, ItemCallback, Progress, report_file
 from twinlens.ingest.sample import Failure, Item
 from twinlens.ingest.sources.paths import name_of
-from twinlens.remote.client import PROBE_SECONDS, Wire, is_twinlens
-from twinlens.remote.ingest import RemoteRun, preview
-from twinlens.remote.queries import BATCH, BATCH_BYTES, RemoteSearch
-from twinlens.remote.uploads import RemoteUploads
+from twinlens.remote.client import PROBE_SECONDS, HttpClient, is_twinlens, path_segment
+from twinlens.remote.ingest import RemoteIngest, preview
+from twinlens.remote.messages import (
+    BATCH,
+    BATCH_BYTES,
+    batches,
+    guesses_from_json,
+    hits_from_json,
+    info_from_json,
+    is_id,
+    item_from_json,
+    part_to_json,
+    path_filter,
+    server_name,
+    vectors_from_json,
+)
+from twinlens.remote.uploads import UploadClient
 from twinlens.search.errors import (
     CollectionNotFoundError,
     ImageError,
+    ModelMismatchError,
     SourceError,
     UnsupportedError,
     UsageError,
     reason_of,
 )
 from twinlens.search.milvus.database import check_name
+from twinlens.search.query.parts import Image, read_image, several
+from twinlens.search.query.request import Mode, SearchOptions, SearchRequest
 
 if TYPE_CHECKING:
     from twinlens.ingest.preview import Preview
     from twinlens.search.analysis.classify import Classified
+    from twinlens.search.milvus.collection_info import CollectionInfo
+    from twinlens.search.models.base import Rows
+    from twinlens.search.query.hits import Hits
+    from twinlens.search.query.stored import StoredItem
+    from twinlens.search.records import FieldType, Target
 
 Path = str | os.PathLike[str]
+#: Methods of ``Index`` that need the database itself.
+_LOCAL_ONLY = frozenset(
+    {"compare_indexes", "drop_old", "duplicates", "engine", "evaluate", "export", "for_tenant",
+     "generations", "import_", "intake", "reindex", "rollback", "tenants"}
+)  # fmt: skip
 
 
 def connect(url: str, collection: str = "", *, model: str = "auto", key: str = "") -> RemoteIndex:
-    """A collection of a twinlens server.
-
-    Raises:
-        UsageError: something else answers at the address.
-        StoreUnreachableError: nothing does.
-        ModelMismatchError: the collection was made with another model than the one asked for.
-    """
-    wire = Wire(url, key)
+    """Open a collection of a twinlens server; see ``twinlens.connect``."""
+    client = HttpClient(url, key)
     if not is_twinlens(url):
-        wire.once("GET", "/healthz", seconds=PROBE_SECONDS)  # says it where nothing answers
-        raise UsageError(f"{url} is no twinlens server: twinlens.open takes Milvus' addresses")
+        client.request_once("GET", "/healthz", seconds=PROBE_SECONDS)  # raises if nothing answers
+        raise UsageError(
+            f"{url} is not a twinlens server: if it is Milvus, open it with twinlens.open"
+        )
     if collection:
         check_name(collection)
-    index = RemoteIndex(wire, collection, model="" if model == "auto" else model)
+    index = RemoteIndex(client, collection, model="" if model == "auto" else model)
     if model != "auto":
         with suppress(CollectionNotFoundError):
             index.check_model(model)
     return index
 
 
-class RemoteIndex(RemoteSearch):
-    """What ``twinlens.Index`` is, over HTTP: made by ``twinlens.connect``.
+class RemoteIndex:
+    """``twinlens.Index`` over HTTP; made by ``twinlens.connect``, thread-safe.
 
-    What is ingested is read here. What takes the whole database, such as reindexing or an export,
-    is done where that is.
+    Files are read here, and sent. What needs the whole database, such as reindexing or an export,
+    must be run where the database is.
 
     Args:
-        wire: to the server.
+        client: connected to the server.
         collection: its name; "" for the server's default.
         model: for a new collection, a name as in ``twinlens models``; "" for the server's.
     """
 
-    def __init__(self, wire: Wire, collection: str = "", *, model: str = "") -> None:
-        super().__init__(wire, collection)
-        self._uploads = RemoteUploads(wire, collection, model)
+    def __init__(self, client: HttpClient, collection: str = "", *, model: str = "") -> None:
+        self._client = client
+        self._name = collection
+        self._uploads = UploadClient(client, collection, model)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *exc: object) -> None:
+        self.close()
+
+    def __getattr__(self, name: str) -> NoReturn:
+        if name in _LOCAL_ONLY:
+            raise UnsupportedError(
+                f"{name.strip('_')} does not work over HTTP: run it where {self.url} runs, on its "
+                "database"
+            )
+        raise AttributeError(f"{type(self).__name__!r} has no attribute {name!r}")
+
+    def close(self) -> None:
+        """Close the connections."""
+        self._client.close()
+
+    @property
+    def url(self) -> str:
+        """The server's address."""
+        return self._client.url
+
+    @property
+    def collection(self) -> str:
+        """The collection's name."""
+        if not self._name:
+            self._name = str(self._client.get("/v1/collections")["default"])
+        return self._name
+
+    @property
+    def backend(self) -> str:
+        """The name and version of the server's Milvus."""
+        return str(self._client.get("/readyz")["backend"])
+
+    def search(self, query: object = None, **options: Unpack[SearchOptions]) -> Hits:
+        """Find the nearest pictures or texts, best first; see ``twinlens.Index.search``.
+
+        Pictures are read here and sent along.
+        """
+        request = SearchRequest.of(query, **options)
+        files: list[bytes] = []
+        body = self._body(request.options)
+        if request.cursor:
+            body["cursor"] = request.cursor
+        else:
+            body["query"] = [part_to_json(part, files) for part in request.parts]
+        return hits_from_json(self._post_files("/v1/search", body, files))
+
+    def search_many(
+        self, queries: Sequence[object], **options: Unpack[SearchOptions]
+    ) -> list[Hits]:
+        """Search for many queries at once, each as in ``search``; one ``Hits`` for each."""
+        found: list[Hits] = []
+        requests = [SearchRequest.of(query, **options) for query in several(queries)]
+        for start in range(0, len(requests), BATCH):
+            batch = requests[start : start + BATCH]
+            body = self._body(batch[0].options)
+            body["queries"] = [[part_to_json(part, None) for part in one.parts] for one in batch]
+            found += map(hits_from_json, self._client.post("/v1/search/many", body)["results"])
+        return found
+
+    def embed(self, texts: Sequence[str] = (), *, images: Sequence[object] = ()) -> Rows:
+        """Encode texts, or pictures, with the collection's model.
+
+        Args:
+            texts: what to encode.
+            images: paths, encoded bytes or Pillow images, in place of texts.
+
+        Returns:
+            Float32 unit rows ``[n, dim]``.
+
+        Raises:
+            UsageError: neither was given, or both.
+            ImageError: a picture cannot be decoded.
+        """
+        if isinstance(texts, str) or bool(len(texts)) == bool(len(images)):
+            raise UsageError("give a list of texts or a list of pictures to embed")
+        rows: list[Rows] = []
+        for start in range(0, len(texts), BATCH):
+            body = self._body({"texts": list(texts[start : start + BATCH])})
+            rows.append(vectors_from_json(self._client.post("/v1/embed", body)))
+        pictures = (read_image(Image(one).source) for one in images)  # type: ignore[arg-type]
+        rows += (
+            vectors_from_json(self._post_files("/v1/embed", self._body(), files))
+            for files in batches(pictures, len, BATCH, BATCH_BYTES)
+        )
+        return np.concatenate(rows)
+
+    def item(self, name: str) -> StoredItem:
+        """Look up a stored picture or text by its id, or by its picture's path.
+
+        Raises:
+            UsageError: nothing is stored under that name.
+        """
+        key = name
+        if not is_id(name):
+            where = path_filter(server_name(name))
+            found = self._client.get("/v1/items", where=where, collection=self._name)["items"]
+            if not found:
+                raise UsageError(f"nothing with the id or path {name[:200]!r} is stored")
+            key = found[0]["id"]
+        path = f"/v1/items/{path_segment(key)}"
+        return item_from_json(self._client.get(path, collection=self._name))
+
+    def thumbnail(self, picture: str, side: int = 320) -> bytes:
+        """A stored picture as a JPEG whose longer side is at most ``side`` pixels.
+
+        Args:
+            picture: its id.
+            side: 160, 320 or 640.
+
+        Raises:
+            UsageError: there is no such picture, or another size was asked for.
+            ImageError: its file is missing, or has changed.
+        """
+        path = f"/v1/items/{path_segment(picture)}/thumbnail"
+        return self._client.get_bytes(path, size=side, collection=self._name)
+
+    def image(self, picture: str) -> bytes:
+        """A stored picture by its id: its own bytes if browsers can show them, else a JPEG.
+
+        Raises:
+            UsageError: there is no such picture.
+            ImageError: its file is missing, or has changed.
+        """
+        path = f"/v1/items/{path_segment(picture)}/image"
+        return self._client.get_bytes(path, collection=self._name)
+
+    def fields(self, target: Target = "images") -> dict[str, FieldType]:
+        """The fields that a filter of pictures, or of texts, can name, with their types."""
+        return dict(self._describe()["fields"][target])
+
+    @property
+    def modes(self) -> tuple[Mode, ...]:
+        """The search modes that the collection supports; see ``twinlens.Index.modes``."""
+        return tuple(self._describe()["modes"])
+
+    def info(self) -> CollectionInfo:
+        """The collection's counts and model."""
+        return info_from_json(self._describe())
+
+    def collections(self) -> list[CollectionInfo]:
+        """All collections of the server that the key may read."""
+        return [info_from_json(one) for one in self._client.get("/v1/collections")["collections"]]
+
+    def check_model(self, name: str) -> None:
+        """Raise ``ModelMismatchError`` unless the collection was made with this model."""
+        stored = self.info().fingerprint
+        if not stored.goes_by(name):
+            raise ModelMismatchError(
+                f"the collection {self.collection!r} holds embeddings of {stored.label}, which "
+                f"{name} cannot be compared with: leave the model out"
+            )
 
     def ingest(
         self,
         *paths: Path,
         prune: bool = False,
         retry_failed: bool = False,
-        report: Path | Sink | None = None,
+        report: Path | ItemCallback | None = None,
         progress: Progress | None = None,
         cluster: str = "",
         bulk: str = "",
         **options: Unpack[IngestOptions],
     ) -> IngestReport:
-        """Store pictures and captions that are here: see ``twinlens.Index.ingest``.
+        """Send pictures and captions from this machine; see ``twinlens.Index.ingest``.
 
         Raises:
             UsageError: a path does not exist.
             SourceError: a caption file cannot be read, or there are no pictures at all.
-            UnsupportedError: embeddings, a cluster, a bulk import, or how a new collection is laid
-                out: that is for where the database is.
-            StoreError: the server refused, or stayed away. What was written is kept; run it again
-                to go on.
+            UnsupportedError: embeddings, a cluster, a bulk import or a layout was given, which
+                work only where the database is.
+            StoreError: the server refused, or did not come back. What was written is kept; run it
+                again to resume.
         """
         if cluster or bulk:
             raise UnsupportedError(
-                f"a cluster, or a bulk import, is for where {self.url} runs: ingest there"
+                f"a cluster or a bulk import does not work over HTTP: ingest where {self.url} runs"
             )
         layout, source = split_options(options)
         if layout.asked:
             raise UnsupportedError(
-                f"how a collection is laid out is said where {self.url} runs: make it there first"
+                "the layout of a new collection cannot be set over HTTP: create it where "
+                f"{self.url} runs"
             )
         items = _items(paths, source)
         with report_file(report) as sink:
-            run = RemoteRun(
+            run = RemoteIngest(
                 self._uploads,
                 prune=prune,
                 retry_failed=retry_failed,
@@ -120,15 +301,19 @@ class RemoteIndex(RemoteSearch):
         return outcome
 
     def preview(self, *paths: Path, **source: Unpack[SourceOptions]) -> Preview:
-        """What ``ingest`` would do with the same arguments, without reading or writing anything."""
+        """Count what ``ingest`` would do with the same arguments, without reading pictures."""
         return preview(self._uploads, _items(paths, source), map(name_of, paths))
 
     def delete(self, *paths: Path) -> int:
-        """Take pictures out by their paths, a folder with all that is below; how many there were.
+        """Remove pictures by path, folders with all below them; return how many were removed.
 
-        The files themselves are left alone. A picture that is also stored under another path stays.
+        The files stay. A picture that is also stored under another path stays, too.
         """
-        return self._uploads.forget([name_of(path) for path in paths])
+        return self._uploads.remove([name_of(path) for path in paths])
+
+    def drop(self) -> None:
+        """Delete the whole collection."""
+        self._client.delete(f"/v1/collections/{path_segment(self.collection)}")
 
     def classify(
         self,
@@ -138,46 +323,67 @@ class RemoteIndex(RemoteSearch):
         templates: Sequence[str] = (),
         top: int = 5,
     ) -> Iterator[Classified]:
-        """Which of some labels each picture is most likely of: see ``twinlens.Index.classify``."""
+        """Classify pictures by labels of your own; see ``twinlens.Index.classify``."""
         from twinlens.search.analysis.classify import distinct
 
         if paths and where:
-            raise UsageError("a filter is for stored pictures: leave out the paths or the filter")
-        labels = distinct(labels)
+            raise UsageError("a filter selects stored pictures: leave out the paths or the filter")
+        body = self._body(
+            {"labels": distinct(labels), "templates": list(templates), "top": min(top, 1_000)}
+        )
         if not paths:
-            return self.classify_stored(labels, where=where, templates=templates, top=top)
-        return self._classify_here(labels, open_items(paths), templates, top)
+            return self._classify_stored(body, where)
+        return self._classify_files(body, open_items(paths))
 
-    def _classify_here(
-        self, labels: Sequence[str], items: Iterator[Item], templates: Sequence[str], top: int
+    def _classify_stored(self, body: Mapping[str, Any], where: str) -> Iterator[Classified]:
+        from twinlens.search.analysis.classify import Classified
+
+        for page in self._client.pages("/v1/items", "items", where=where, collection=self._name):
+            for start in range(0, len(page), BATCH):
+                batch = page[start : start + BATCH]
+                ids = [one["id"] for one in batch]
+                results = self._client.post("/v1/classify", {**body, "ids": ids})["results"]
+                for one, result in zip(batch, results, strict=True):
+                    yield Classified(one["path"], guesses_from_json(result))
+
+    def _classify_files(
+        self, body: Mapping[str, Any], items: Iterator[Item]
     ) -> Iterator[Classified]:
         from twinlens.search.analysis.classify import Classified
 
-        part: list[tuple[str, bytes]] = []
-        size = 0
+        for batch in batches(_read(items), lambda one: len(one[1]), BATCH, BATCH_BYTES):
+            files = [data for _, data in batch if isinstance(data, bytes)]
+            results = iter(
+                self._post_files("/v1/classify", body, files)["results"] if files else ()
+            )
+            for name, data in batch:
+                if isinstance(data, str):
+                    yield Classified(name, error=data)
+                    continue
+                result = next(results)
+                yield Classified(name, guesses_from_json(result), str(result.get("error") or ""))
 
-        for name, read in _read(items):
-            if isinstance(read, str):
-                yield Classified(name, error=read)
-                continue
-            if part and (len(part) >= BATCH or size + len(read) > BATCH_BYTES):
-                yield from self.classify_sent(labels, part, templates=templates, top=top)
-                part, size = [], 0
-            part.append((name, read))
-            size += len(read)
-        yield from self.classify_sent(labels, part, templates=templates, top=top)
+    def _body(self, values: Mapping[str, Any] = {}) -> dict[str, Any]:
+        return {**values, "collection": self._name or None}
+
+    def _post_files(self, path: str, body: Mapping[str, Any], files: Sequence[bytes]) -> Any:
+        return self._client.post(path, body, field="request", files={"image": files})
+
+    def _describe(self) -> dict[str, Any]:
+        described = self._client.get(f"/v1/collections/{path_segment(self.collection)}")
+        return cast("dict[str, Any]", described)
 
 
 def _items(paths: Sequence[Path], source: SourceOptions) -> Iterator[Item]:
     if source.get("embeddings_model"):
         raise UnsupportedError(
-            "a twinlens server does not take embeddings: ingest them where the database is"
+            "a twinlens server does not accept embeddings: ingest them where the database is"
         )
     return open_items(paths, **source)
 
 
 def _read(items: Iterator[Item]) -> Iterator[tuple[str, bytes | str]]:
-    """Pictures by name with their bytes; of one that cannot be had, what says why."""
+    """Pictures by name with their bytes, or with the reason why they cannot be read."""
     for item in items:
         if isinstance(item, Failure):
             yield item.uri, item.reason

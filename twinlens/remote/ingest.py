@@ -1,8 +1,7 @@
-"""An ingest whose corpus is here and whose collection is elsewhere.
+"""Ingest files of this machine into a collection of a twinlens server.
 
-What there is is listed here; the other side says of what it needs the bytes, and only these are
-read and handed over. The same items come to the same rows as in an ingest on the spot, and a run
-that breaks off anywhere is gone on with by the next.
+List locally; upload only the bytes the server asks for. The rows are the same as those of a local
+ingest, and a run that was interrupted anywhere is resumed by the next.
 """
 
 from __future__ import annotations
@@ -14,78 +13,64 @@ from collections import Counter, deque
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import replace
-from typing import Any, Protocol, cast
+from typing import Any, cast
 
 from twinlens.ingest.ledger import Ledger
 from twinlens.ingest.preview import Preview
-from twinlens.ingest.report import IngestReport, Progress, Sink, Status, Tally
+from twinlens.ingest.report import IngestReport, ItemCallback, Progress, Status, Tally
 from twinlens.ingest.sample import Failure, Item, Sample, failure_of
-from twinlens.ingest.upload import Forgotten, TooLargeError, Upload, Uploaded, UploadedItem
+from twinlens.ingest.upload import TooLargeError, Upload, Uploaded
+from twinlens.remote.messages import batches
+from twinlens.remote.uploads import UploadClient
 from twinlens.search.errors import ImageError, UnsupportedError
 
-#: Items that are asked about together, and bytes of what is said of them.
+#: The most items of one request, and bytes of their descriptions.
 CHUNK = 256
 CHUNK_BYTES = 2 << 20
-#: Bytes of pictures that travel together; a larger picture goes alone.
+#: Bytes of pictures in one request; a larger picture is sent alone.
 PART_BYTES = 16 << 20
-#: Chunks that are under way at once: read, on the wire, or waiting over there.
+#: Chunks in progress at once: read, sent, or waiting for the server.
 IN_FLIGHT = 3
-#: How often bytes are handed over that the other side asks for again.
+#: How often bytes are sent that the server asks for again.
 TRIES = 3
-#: Paths that are forgotten together.
+#: The most missing paths in one request.
 GONE = 256
 
 
-class Destination(Protocol):
-    """Where the items go: ``twinlens.remote.client.Uploads``, or an ``twinlens.ingest.receiver.Intake`` as such."""
-
-    def put(
-        self,
-        items: Sequence[Upload],
-        *,
-        prune: bool = False,
-        retry_failed: bool = False,
-        more: bool = False,
-    ) -> Uploaded: ...
-    def judge(self, items: Sequence[Upload]) -> list[UploadedItem]: ...
-    def paths(self, root: str) -> Iterator[list[str]]: ...
-    def forget_gone(self, paths: Sequence[str], *, prune: bool = False) -> Forgotten: ...
-
-
-class RemoteRun:
-    """One run over a corpus that is here.
+class RemoteIngest:
+    """One ingest over HTTP.
 
     Args:
-        destination: where the items go; called from several threads.
+        uploads: writes the items; called from several threads.
         prune, retry_failed, progress, sink: see ``twinlens.ingest.pipeline.Pipeline``.
-        part_bytes: bytes of pictures that travel together.
+        part_bytes: bytes of pictures in one request.
     """
 
     def __init__(
         self,
-        destination: Destination,
+        uploads: UploadClient,
         *,
         prune: bool = False,
         retry_failed: bool = False,
         progress: Progress | None = None,
-        sink: Sink | None = None,
+        sink: ItemCallback | None = None,
         part_bytes: int = PART_BYTES,
     ) -> None:
-        self._destination = destination
+        self._uploads = uploads
         self._prune = prune
         self._retry_failed = retry_failed
         self._tally = Tally(progress, sink)
         self._part_bytes = part_bytes
         self._texts: deque[int] = deque()
-        self._encoding: deque[float] = deque()
+        self._encode_seconds: deque[float] = deque()
         self._deleted: deque[int] = deque()
 
     def run(self, items: Iterable[Item], roots: Iterable[str] = ()) -> IngestReport:
-        """Store every item; ``roots`` are what the items come from, searched for what is gone.
+        """Store every item; files missing below ``roots``, where the items come from, are found.
 
         Raises:
-            UnsupportedError: there are embeddings among them, which travel with an export only.
-            StoreError: the other side refused, or stayed away. What was stored is kept.
+            UnsupportedError: some items are embeddings, which a server does not accept.
+            StoreError: the server refused, or did not come back. What was stored is kept.
         """
         with Ledger(None) as ledger:
             return self._run(items, ledger, set(roots))
@@ -95,7 +80,7 @@ class RemoteRun:
         pending: deque[Future[None]] = deque()
         with ThreadPoolExecutor(IN_FLIGHT, "twinlens-upload") as pool:
             try:
-                for chunk in _chunks(self._met(items, ledger, all_roots)):
+                for chunk in _chunks(self._unseen(items, ledger, all_roots)):
                     while len(pending) >= IN_FLIGHT:
                         pending.popleft().result()
                     pending.append(pool.submit(self._send, chunk))
@@ -104,11 +89,11 @@ class RemoteRun:
             except BaseException:
                 pool.shutdown(wait=False, cancel_futures=True)
                 raise
-        self._note(self._destination.put([], prune=self._prune), {})
+        self._count(self._uploads.put([], prune=self._prune), {})
         removed, missing = sum(self._deleted), 0
-        for paths in _gone(self._destination, ledger, all_roots):
-            done = self._destination.forget_gone(paths, prune=self._prune)
-            removed += len(done.pictures)
+        for paths in _missing_paths(self._uploads, ledger, all_roots):
+            done = self._uploads.remove_missing(paths, prune=self._prune)
+            removed += len(done.images)
             missing += done.missing
         return IngestReport(
             **self._tally.counts,
@@ -117,26 +102,26 @@ class RemoteRun:
             missing=missing,
             failed=tuple(self._tally.failed),
             seconds=time.perf_counter() - began,
-            encode_seconds=sum(self._encoding),
+            encode_seconds=sum(self._encode_seconds),
         )
 
-    def _met(self, items: Iterable[Item], ledger: Ledger, roots: set[str]) -> Iterator[Item]:
-        """The items that the other side is told of, each path once."""
+    def _unseen(self, items: Iterable[Item], ledger: Ledger, roots: set[str]) -> Iterator[Item]:
+        """The items to tell the server of, each path once."""
         for item in items:
             if isinstance(item, Failure):
-                ledger.meet(item.uri)
-                if item.transient:  # it says nothing about the item, and is not remembered
+                ledger.mark_seen(item.uri)
+                if item.transient:  # says nothing about the item: not recorded
                     self._tally.failure(item)
                     continue
             else:
-                check_embeddable(item)
+                check_no_embeddings(item)
                 roots.add(item.root)
                 if ledger.judge(item)[0] == "met":
                     continue
             yield item
 
     def _send(self, chunk: Sequence[Item]) -> None:
-        """In a thread: say what there is, then hand over what is wanted of it."""
+        """Describe the items, then upload the bytes that the server asks for; runs in a thread."""
         wanted = list(self._put([as_upload(item) for item in chunk]))
         by_uri = {item.uri: item for item in chunk}
         for _ in range(TRIES):
@@ -147,28 +132,21 @@ class RemoteRun:
             if not wanted:
                 return
         for upload in wanted:
-            reason = "it changed while it was handed over: ingest once more"
+            reason = "it changed while it was uploaded: ingest once more"
             self._tally.failure(Failure(upload.uri, reason, upload.root, transient=True))
 
     def _parts(self, wanted: Sequence[Upload], by_uri: dict[str, Item]) -> Iterator[list[Upload]]:
-        """What is wanted with its bytes, as much at once as may travel together."""
-        part: list[Upload] = []
-        size = 0
-        for upload in wanted:
-            read = self._read(upload, by_uri[upload.uri])
-            if read is None:
-                continue
-            length = len(read.data or b"")
-            if part and size + length > self._part_bytes:
-                yield part
-                part, size = [], 0
-            part.append(read)
-            size += length
-        if part:
-            yield part
+        """The uploads with their bytes, as many at once as one request holds."""
+        read = (self._read(upload, by_uri[upload.uri]) for upload in wanted)
+        return batches(
+            (upload for upload in read if upload is not None),
+            lambda upload: len(upload.data or b""),
+            CHUNK,
+            self._part_bytes,
+        )
 
     def _read(self, upload: Upload, item: Item) -> Upload | None:
-        """The upload with its bytes or why there are none; ``None`` where that is so just now."""
+        """Add the bytes, or why they are unreadable; ``None`` if that may be temporary."""
         assert isinstance(item, Sample)
         assert item.load is not None
         try:
@@ -180,9 +158,9 @@ class RemoteRun:
             return None
 
     def _put(self, uploads: Sequence[Upload]) -> list[Upload]:
-        """Hand over; what is wanted of it. In halves where it is too much at once."""
+        """Upload, in halves if it is too large; return the items whose bytes the server wants."""
         try:
-            done = self._destination.put(
+            done = self._uploads.put(
                 uploads, prune=self._prune, retry_failed=self._retry_failed, more=True
             )
         except TooLargeError as error:
@@ -192,12 +170,12 @@ class RemoteRun:
                 return []
             half = len(uploads) // 2
             return self._put(uploads[:half]) + self._put(uploads[half:])
-        self._note(done, {upload.uri: upload.root for upload in uploads})
+        self._count(done, {upload.uri: upload.root for upload in uploads})
         return [uploads[number] for number in done.wanted]
 
-    def _note(self, done: Uploaded, roots: Mapping[str, str]) -> None:
+    def _count(self, done: Uploaded, roots: Mapping[str, str]) -> None:
         self._texts.append(done.texts)
-        self._encoding.append(done.encode_seconds)
+        self._encode_seconds.append(done.encode_seconds)
         self._deleted.append(len(done.deleted))
         for item in done.items:
             if item.status == "failed":
@@ -207,29 +185,29 @@ class RemoteRun:
                 self._tally.item(item.uri, cast(Status, item.status), item.ms)
 
 
-def preview(destination: Destination, items: Iterable[Item], roots: Iterable[str]) -> Preview:
-    """What a run would do, without reading a picture or writing a row."""
+def preview(uploads: UploadClient, items: Iterable[Item], roots: Iterable[str]) -> Preview:
+    """Count what an ingest would do, without reading a picture or writing a row."""
     with Ledger(None) as ledger:
-        return _preview(destination, items, ledger, set(roots))
+        return _preview(uploads, items, ledger, set(roots))
 
 
 def _preview(
-    destination: Destination, items: Iterable[Item], ledger: Ledger, all_roots: set[str]
+    uploads: UploadClient, items: Iterable[Item], ledger: Ledger, all_roots: set[str]
 ) -> Preview:
     counts: Counter[str] = Counter()
 
-    def known(items: Iterable[Item]) -> Iterator[Item]:
+    def unseen(items: Iterable[Item]) -> Iterator[Item]:
         for item in items:
             if isinstance(item, Failure):
                 counts["failed"] += 1
-                ledger.meet(item.uri)
+                ledger.mark_seen(item.uri)
                 continue
             all_roots.add(item.root)
             if ledger.judge(item)[0] != "met":
                 yield item
 
-    for chunk in _chunks(known(items)):
-        counts.update(row.status for row in destination.judge([as_upload(one) for one in chunk]))
+    for chunk in _chunks(unseen(items)):
+        counts.update(row.status for row in uploads.judge([as_upload(one) for one in chunk]))
     return Preview(
         new=counts["new"] + counts["changed"],
         changed=counts["changed"],
@@ -237,21 +215,21 @@ def _preview(
         unchanged=counts["unchanged"],
         failed=counts["failed"],
         failed_before=counts["failed before"],
-        missing=sum(map(len, _gone(destination, ledger, all_roots))),
+        missing=sum(map(len, _missing_paths(uploads, ledger, all_roots))),
     )
 
 
-def check_embeddable(sample: Sample) -> None:
-    """Raise ``UnsupportedError`` for what brings its embedding along."""
+def check_no_embeddings(sample: Sample) -> None:
+    """Raise ``UnsupportedError`` for a sample that comes with its embedding."""
     if sample.vector is not None or sample.caption_vector is not None:
         raise UnsupportedError(
-            f"{sample.root} holds embeddings, which a twinlens server does not take: ingest them "
-            "where the database is"
+            f"{sample.root} holds embeddings, which a twinlens server does not accept: ingest "
+            "them where the database is"
         )
 
 
 def as_upload(item: Item) -> Upload:
-    """An item as it is told of, without its bytes."""
+    """Describe an item to the server, without its bytes."""
     if isinstance(item, Failure):
         return Upload(item.uri, item.root, kind="missing", failed=item.reason)
     return Upload(
@@ -262,49 +240,41 @@ def as_upload(item: Item) -> Upload:
         size=item.size,
         mtime_ns=item.mtime_ns,
         captions=item.captions,
-        metadata=_plain(dict(item.metadata)),
+        metadata=_jsonable(dict(item.metadata)),
         fixed=item.fixed,
     )
 
 
-def _gone(destination: Destination, ledger: Ledger, roots: Iterable[str]) -> Iterator[list[str]]:
-    """The stored paths below the roots that are not here any more."""
+def _missing_paths(
+    uploads: UploadClient, ledger: Ledger, roots: Iterable[str]
+) -> Iterator[list[str]]:
+    """The stored paths below the roots whose files are gone."""
     listed = sorted(set(roots))
     for root in listed:
-        for paths in destination.paths(root):
-            ledger.learn(paths, root)
-    ledger.mark_gone(listed)
-    return ledger.gone(GONE)
+        for paths in uploads.paths(root):
+            ledger.add_paths(paths, root)
+    ledger.find_missing(listed)
+    return ledger.missing(GONE)
 
 
 def _chunks(items: Iterable[Item]) -> Iterator[list[Item]]:
-    chunk: list[Item] = []
-    size = 0
-    for item in items:
-        length = _length(item)
-        if chunk and (len(chunk) >= CHUNK or size + length > CHUNK_BYTES):
-            yield chunk
-            chunk, size = [], 0
-        chunk.append(item)
-        size += length
-    if chunk:
-        yield chunk
+    return batches(items, _described_bytes, CHUNK, CHUNK_BYTES)
 
 
-def _length(item: Item) -> int:
-    """About how many bytes it takes to tell of an item."""
+def _described_bytes(item: Item) -> int:
+    """About how many bytes an item's description has."""
     if isinstance(item, Failure):
         return 256 + len(item.uri) + len(item.reason)
-    said = len(json.dumps(dict(item.metadata), default=str)) if item.metadata else 0
-    return 256 + len(item.uri) + len(item.relative) + said + sum(map(len, item.captions))
+    metadata = len(json.dumps(dict(item.metadata), default=str)) if item.metadata else 0
+    return 256 + len(item.uri) + len(item.relative) + metadata + sum(map(len, item.captions))
 
 
-def _plain(value: Any) -> Any:
-    """As it comes out of JSON, so that its digest is the same on both sides."""
+def _jsonable(value: Any) -> Any:
+    """The value as JSON gives it back, so that its digest is the same on both sides."""
     if isinstance(value, dict):
-        return {str(key): _plain(one) for key, one in value.items()}
+        return {str(key): _jsonable(one) for key, one in value.items()}
     if isinstance(value, list | tuple):
-        return [_plain(one) for one in value]
+        return [_jsonable(one) for one in value]
     if isinstance(value, float) and not math.isfinite(value):  # JSON has no such number
         return None
     return value if isinstance(value, str | int | float | bool | None) else str(value)

@@ -1,31 +1,31 @@
-"""``RemoteUploads``: writing to a collection that a twinlens server holds."""
+"""``UploadClient``: write items to a collection of a twinlens server."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import asdict
 from typing import Any
 
-from twinlens.ingest.upload import Forgotten, Upload, Uploaded, UploadedItem
-from twinlens.remote.client import Wire
+from twinlens.ingest.upload import Removed, Upload, Uploaded, UploadedItem
+from twinlens.remote.client import HttpClient
 from twinlens.search.errors import CollectionNotFoundError
 
-#: Paths in one request.
+#: The most paths in one request.
 PATHS = 1_000
 
 
-class RemoteUploads:
-    """What an ``twinlens.ingest.receiver.Intake`` does, over HTTP; from any thread.
+class UploadClient:
+    """``twinlens.ingest.receiver.Receiver`` over HTTP; thread-safe.
 
     Args:
-        wire: to the server.
+        client: connected to the server.
         collection: its name; "" for the server's default.
-        model: for a new collection, a name that ``twinlens models`` lists; "" for the server's.
+        model: for a new collection, a name as in ``twinlens models``; "" for the server's.
     """
 
-    def __init__(self, wire: Wire, collection: str = "", model: str = "") -> None:
-        self._wire = wire
-        self._said = {"collection": collection or None}
+    def __init__(self, client: HttpClient, collection: str = "", model: str = "") -> None:
+        self._client = client
         self._collection = collection
         self._model = model
 
@@ -37,75 +37,68 @@ class RemoteUploads:
         retry_failed: bool = False,
         more: bool = False,
     ) -> Uploaded:
-        """Store items; see ``twinlens.ingest.receiver.Intake.put``.
+        """Store items; see ``twinlens.ingest.receiver.Receiver.put``.
 
         Raises:
-            TooLargeError: that is more than the server takes at once.
+            TooLargeError: the request is larger than the server accepts.
         """
         options = {"prune": prune, "retry_failed": retry_failed, "more": more}
-        said = self._put(items, options)
+        done = self._put(items, options)
         return Uploaded(
-            items=_rows(said),
-            wanted=tuple(said["wanted"]),
-            texts=said["texts"],
-            deleted=frozenset(said["removed"]),
-            encode_seconds=said["encode_seconds"],
+            items=_items_from_json(done),
+            wanted=tuple(done["wanted"]),
+            texts=done["texts"],
+            deleted=frozenset(done["removed"]),
+            encode_seconds=done["encode_seconds"],
         )
 
     def judge(self, items: Sequence[Upload]) -> list[UploadedItem]:
-        """What ``put`` would find, item by item."""
-        return list(_rows(self._put(items, {"dry_run": True})))
+        """Ask what ``put`` would do with each item, without doing it."""
+        return list(_items_from_json(self._put(items, {"dry_run": True})))
 
     def paths(self, root: str) -> Iterator[list[str]]:
-        """The paths that are stored below a root, in order, some at a time."""
-        after = ""
-        while True:
-            try:
-                page = self._wire.get(
-                    "/v1/files", root=root, after=after, collection=self._collection
-                )
-            except CollectionNotFoundError:
-                return
-            if not page["paths"]:
-                return
-            yield page["paths"]
-            if not page["next"] or page["next"] <= after:
-                return
-            after = page["next"]
+        """List the stored paths below a root, page by page, sorted."""
+        with suppress(CollectionNotFoundError):
+            yield from self._client.pages(
+                "/v1/files", "paths", root=root, collection=self._collection
+            )
 
-    def forget(self, paths: Sequence[str]) -> int:
-        """Take out paths with all that is below them; how many pictures and texts there were."""
+    def remove(self, paths: Sequence[str]) -> int:
+        """Remove paths with all below them; return how many pictures and texts were deleted."""
         deleted = 0
         for start in range(0, len(paths), PATHS):
-            body = self._said | {"paths": list(paths[start : start + PATHS])}
-            deleted += self._wire.post("/v1/items/delete", body, write=True)["deleted"]
+            body = self._body(paths=list(paths[start : start + PATHS]))
+            deleted += self._client.post("/v1/items/delete", body, write=True)["deleted"]
         return deleted
 
-    def forget_gone(self, paths: Sequence[str], *, prune: bool = False) -> Forgotten:
-        """Take out paths that are no longer here; see ``twinlens.ingest.receiver.Intake.forget_gone``."""
-        body = self._said | {"paths": list(paths), "prune": prune}
-        said = self._wire.post("/v1/items/gone", body, write=True)
-        return Forgotten(frozenset(said["removed"]), missing=said["missing"])
+    def remove_missing(self, paths: Sequence[str], *, prune: bool = False) -> Removed:
+        """Remove paths whose files are gone; see ``Receiver.remove_missing``."""
+        body = self._body(paths=list(paths), prune=prune)
+        done = self._client.post("/v1/items/gone", body, write=True)
+        return Removed(frozenset(done["removed"]), missing=done["missing"])
 
-    def _put(self, items: Sequence[Upload], options: dict[str, Any]) -> dict[str, Any]:
+    def _put(self, items: Sequence[Upload], options: Mapping[str, Any]) -> dict[str, Any]:
         files: list[bytes] = []
-        told = []
+        listed = []
         for item in items:
-            plain = asdict(item) | {"captions": list(item.captions), "file": None}
-            plain["metadata"] = dict(item.metadata)
-            if plain.pop("data") is not None:
-                assert item.data is not None
-                plain["file"] = len(files)
-                files.append(item.data)
-            told.append(plain)
-        body = self._said | {"items": told, "model": self._model} | options
-        said: dict[str, Any] = self._wire.post(
+            fields = asdict(item) | {"captions": list(item.captions), "file": None}
+            fields["metadata"] = dict(item.metadata)
+            data = fields.pop("data")
+            if data is not None:
+                fields["file"] = len(files)
+                files.append(data)
+            listed.append(fields)
+        body = self._body(items=listed, model=self._model, **options)
+        done: dict[str, Any] = self._client.post(
             "/v1/items", body, field="items", files={"file": files}, write=True
         )
-        return said
+        return done
+
+    def _body(self, **values: Any) -> dict[str, Any]:
+        return {"collection": self._collection or None, **values}
 
 
-def _rows(said: dict[str, Any]) -> tuple[UploadedItem, ...]:
+def _items_from_json(done: Mapping[str, Any]) -> tuple[UploadedItem, ...]:
     return tuple(
-        UploadedItem(one["uri"], one["status"], one["reason"], one["ms"]) for one in said["items"]
+        UploadedItem(one["uri"], one["status"], one["reason"], one["ms"]) for one in done["items"]
     )

@@ -1,0 +1,152 @@
+"""Translate queries and results to and from the JSON of the HTTP API."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import fields
+from pathlib import Path
+from types import MappingProxyType
+from typing import TYPE_CHECKING, Any, TypeVar
+
+import numpy as np
+
+from twinlens.search.errors import ImageError, StoreError, UsageError
+from twinlens.search.images.decode import sniff
+from twinlens.search.milvus.collection_info import CollectionInfo
+from twinlens.search.milvus.connection import is_server
+from twinlens.search.models.fingerprint import Fingerprint
+from twinlens.search.query.hits import Hit, Hits
+from twinlens.search.query.parts import Id, Not, Part, Text, Vector, read_image
+from twinlens.search.query.stored import StoredItem
+from twinlens.search.records import ID_LENGTH
+
+if TYPE_CHECKING:
+    from twinlens.search.analysis.classify import Guess
+    from twinlens.search.models.base import Rows
+
+T = TypeVar("T")
+#: The most items, and bytes of pictures, in one request: what a server accepts by default.
+BATCH = 64
+BATCH_BYTES = 16 << 20
+
+
+def batches(
+    items: Iterable[T], size_of: Callable[[T], int], most: int, most_bytes: int
+) -> Iterator[list[T]]:
+    """Split items into lists of bounded length and size; a larger item is alone in its list."""
+    batch: list[T] = []
+    total = 0
+    for item in items:
+        size = size_of(item)
+        if batch and (len(batch) >= most or total + size > most_bytes):
+            yield batch
+            batch, total = [], 0
+        batch.append(item)
+        total += size
+    if batch:
+        yield batch
+
+
+def part_to_json(part: Part, files: list[bytes] | None) -> dict[str, Any]:
+    """Write a part of a query as JSON.
+
+    Args:
+        part: the part.
+        files: a picture is appended here, to travel as a file; ``None`` to embed it as base64.
+    """
+    weight = {"weight": float(part.weight)}
+    if isinstance(part, Not):
+        assert not isinstance(part.part, str)
+        return {"not": part_to_json(part.part, files), **weight}
+    if isinstance(part, Text):
+        return {"text": part.text, **weight}
+    if isinstance(part, Id):
+        return {"id": server_name(part.id), **weight}
+    if isinstance(part, Vector):
+        return {"vector": _vector_to_json(part.values), **weight}
+    data = read_image(part.source)
+    if isinstance(part.source, str | Path) and sniff(data) is None:
+        # Reject it here, where its name is known; a file that is no picture is not sent anywhere.
+        raise ImageError(f"{part.source}: not an image in a format that can be read")
+    if files is None:
+        import base64
+
+        return {"image": {"base64": base64.b64encode(data).decode()}, **weight}
+    files.append(data)
+    return {"image": {"file": len(files) - 1}, **weight}
+
+
+def _vector_to_json(values: Any) -> list[float]:
+    try:
+        row = np.asarray(values).astype(np.float64, casting="same_kind").reshape(-1)
+    except (TypeError, ValueError):  # not numbers
+        row = np.empty(0)
+    if not row.size or not np.isfinite(row).all():
+        raise UsageError("a query vector must be finite numbers, not all zero")
+    return [float(number) for number in row]
+
+
+def hits_from_json(found: Mapping[str, Any]) -> Hits:
+    hits = map(_hit_from_json, found["hits"])
+    return Hits(hits, nothing_close=found["nothing_close"], cursor=found["cursor"])
+
+
+def _hit_from_json(hit: Mapping[str, Any]) -> Hit:
+    values = {field.name: hit[field.name] for field in fields(Hit)}
+    values["captions"] = tuple(hit["captions"])
+    values["metadata"] = MappingProxyType(hit["metadata"])
+    return Hit(**values)
+
+
+def item_from_json(item: Mapping[str, Any]) -> StoredItem:
+    values = {field.name: item[field.name] for field in fields(StoredItem)}
+    values |= {name: tuple(item[name]) for name in ("paths", "captions")}
+    values["texts"] = tuple((one["id"], one["text"]) for one in item["texts"])
+    values["metadata"] = MappingProxyType(item["metadata"])
+    return StoredItem(**values)
+
+
+def info_from_json(info: Mapping[str, Any]) -> CollectionInfo:
+    values = {
+        field.name: info[field.name]
+        for field in fields(CollectionInfo)
+        if field.name != "fingerprint"
+    }
+    if values["tenants"] is not None:
+        values["tenants"] = tuple(values["tenants"])
+    model = {field.name: info["model"][field.name] for field in fields(Fingerprint)}
+    return CollectionInfo(**values, fingerprint=Fingerprint(**model))
+
+
+def guesses_from_json(result: Mapping[str, Any]) -> tuple[Guess, ...]:
+    from twinlens.search.analysis.classify import Guess
+
+    return tuple(Guess(one["label"], one["probability"]) for one in result.get("labels", ()))
+
+
+def vectors_from_json(embedded: Mapping[str, Any]) -> Rows:
+    rows: Rows = np.array(embedded["vectors"], dtype=np.float32)
+    if rows.ndim != 2:
+        raise StoreError("the server's response holds no embeddings")
+    return rows
+
+
+def server_name(name: str) -> str:
+    """An id as it is, a path as an absolute one: the server has another current folder."""
+    if is_id(name) or is_server(name):
+        return name
+    path = Path(os.path.expanduser(name))
+    try:
+        return str(path.absolute()) if path.exists() else name
+    except (OSError, ValueError):  # a name that no file can have
+        return name
+
+
+def is_id(name: str) -> bool:
+    return len(name) == ID_LENGTH and all(digit in "0123456789abcdef" for digit in name)
+
+
+def path_filter(path: str) -> str:
+    """The filter that matches a stored path."""
+    return 'path == "' + path.replace('"', '""') + '"'
