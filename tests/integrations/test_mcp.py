@@ -26,8 +26,8 @@ from support.serving import served
 
 import twinlens
 from twinlens import cli as twinlens_cli
-from twinlens.cli.mcp import Shelf
-from twinlens.integrations.mcp import MAX_HITS, MAX_THUMBNAILS, SHOWN_CHARACTERS, SIDE, build
+from twinlens.cli.mcp import LocalCollections
+from twinlens.integrations.mcp import MAX_HITS, MAX_THUMBNAILS, SHOWN_CHARACTERS, SIDE, build_server
 from twinlens.search.milvus.database import Database
 from twinlens.search.records import image_id
 from twinlens.server.library import Library
@@ -52,7 +52,6 @@ def _library(db: Path, default: str = "twinlens") -> Iterator[Library]:
     database, encoder = Database(str(db)), ColourEncoder()
     library = Library(
         database,
-        lambda name, model: twinlens.Index(database, name, model=model),
         default=default,
         model=encoder,
     )
@@ -72,7 +71,7 @@ def _fill(folder: Path) -> Path:
 
 def _call(library: Library, tool: str, **arguments: object) -> CallToolResult:
     async def ask() -> CallToolResult:
-        async with Client(build(Shelf(library))) as client:
+        async with Client(build_server(LocalCollections(library))) as client:
             return await client.call_tool(tool, arguments)
 
     return asyncio.run(ask())
@@ -262,7 +261,7 @@ def test_a_tenant_sees_what_is_its_own(tmp_path: Path) -> None:
         index.ingest(photos)
 
     async def ask() -> None:
-        async with Client(build(Shelf(library, "ann"))) as client:
+        async with Client(build_server(LocalCollections(library, "ann"))) as client:
             there = (await client.call_tool("collections", {})).structured_content
             assert [(one["name"], one["images"]) for one in there["collections"]] == [("shared", 1)]
             found = await client.call_tool("search", {"words": "blue", "thumbnails": 1})
@@ -497,7 +496,7 @@ def test_the_configuration_in_the_documentation_is_right() -> None:
 
 def test_the_documentation_names_every_tool_and_argument(library: Library) -> None:
     page = (ROOT / "docs" / "guide" / "integrations.md").read_text()
-    for tool in asyncio.run(build(Shelf(library)).list_tools()):
+    for tool in asyncio.run(build_server(LocalCollections(library)).list_tools()):
         (row,) = [line for line in page.splitlines() if line.startswith(f"| `{tool.name}` |")]
         said = set(re.findall(r"`(\w+)`", row))
         assert set(tool.input_schema["properties"]) - {"id"} <= said

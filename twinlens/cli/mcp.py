@@ -1,4 +1,4 @@
-"""``twinlens mcp``: search as a tool of language models."""
+"""``twinlens mcp``: offer search as a tool for language models."""
 
 from __future__ import annotations
 
@@ -14,8 +14,8 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True)
-class Shelf:
-    """What of a database may be looked into: everything, or what one tenant has."""
+class LocalCollections:
+    """The collections of a database, or those that a tenant has rows in."""
 
     library: Library
     tenant: str = ""
@@ -30,24 +30,24 @@ class Shelf:
 
     def names(self) -> list[str]:
         names = self.library.names()
-        return [name for name in names if self._has(name)] if self.tenant else names
+        return [name for name in names if self._has_tenant(name)] if self.tenant else names
 
     def index(self, name: str) -> Any:
         return self.library.index(name, self.tenant)
 
-    def _has(self, name: str) -> bool:
+    def _has_tenant(self, name: str) -> bool:
         try:
             self.index(name)
-        except UsageError:  # it is not divided among tenants
+        except UsageError:  # the collection has no tenants
             return False
         return True
 
 
-class RemoteShelf:
-    """What a twinlens server lets whoever has its key look into.
+class RemoteCollections:
+    """The collections of a twinlens server that the key may read.
 
     Args:
-        place: its address, and the collection that is meant where none is named.
+        place: the server's address, and the default collection.
 
     Raises:
         StoreUnreachableError: no server answers.
@@ -56,7 +56,7 @@ class RemoteShelf:
     def __init__(self, place: CollectionOptions) -> None:
         self.default = place.collection
         self._place = place
-        self._held = {self.default: place.connect(self.default)}
+        self._open = {self.default: place.connect(self.default)}
 
     @property
     def backend(self) -> str:
@@ -66,37 +66,36 @@ class RemoteShelf:
         return [one.name for one in self.index(self.default).collections()]
 
     def index(self, name: str) -> twinlens.RemoteIndex:
-        if name not in self._held:
-            self._held[name] = self._place.connect(name)
-        return self._held[name]
+        if name not in self._open:
+            self._open[name] = self._place.connect(name)
+        return self._open[name]
 
 
 def mcp(place: CollectionOptions, device: Device = "auto") -> None:
-    """Offer search to a language model: an MCP server on standard input and output."""
+    """Run an MCP server on standard input and output, for language models to search with."""
     import logging
 
-    from twinlens.integrations.mcp import build
+    from twinlens.integrations.mcp import build_server
     from twinlens.search.milvus.database import Database
     from twinlens.search.milvus.tenants import check_tenant
     from twinlens.server.library import Library
 
     if place.tenant:
         check_tenant(place.tenant)
-    # What goes wrong inside is for whoever runs the client: standard output is the protocol's.
+    # Log to standard error: standard output belongs to the protocol.
     logging.basicConfig(level=logging.WARNING, format="twinlens: %(message)s")
     if place.is_twinlens:
         if place.tenant:
             raise UsageError("a twinlens server knows by the key whose rows are meant: no --tenant")
-        build(RemoteShelf(place), twinlens.__version__).run("stdio")
+        build_server(RemoteCollections(place), twinlens.__version__).run("stdio")
         return
     database = Database(place.db or twinlens.default_db(), token=place.token, create=False)
     library = Library(
         database,
-        lambda name, model: twinlens.Index(database, name, model=model),
         default=place.collection,
         device=device,
     )
     try:
-        build(Shelf(library, place.tenant), twinlens.__version__).run("stdio")
+        build_server(LocalCollections(library, place.tenant), twinlens.__version__).run("stdio")
     finally:
         library.close()
