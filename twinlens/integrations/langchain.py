@@ -1,12 +1,14 @@
-"""``TwinlensRetriever``: a collection as a retriever of LangChain."""
+"""``TwinlensRetriever``: search a collection from LangChain."""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, Protocol, Unpack
+from typing import TYPE_CHECKING, Any
 
+from twinlens.index import Index
+from twinlens.remote.index import RemoteIndex
 from twinlens.search.errors import UsageError
-from twinlens.search.query.hits import Hit, Hits
-from twinlens.search.query.request import OPTIONS, SHARED, SearchOptions
+from twinlens.search.query.hits import Hit
+from twinlens.search.query.request import OPTIONS, SHARED
 
 try:
     from langchain_core.callbacks import CallbackManagerForRetrieverRun
@@ -16,14 +18,7 @@ try:
 except ImportError as error:
     raise UsageError("the retriever needs an extra: pip install 'twinlens[langchain]'") from error
 
-
-class Searchable(Protocol):
-    """What the retriever needs of an opened collection; ``twinlens.Index`` is one."""
-
-    def search(self, query: object = None, **options: Unpack[SearchOptions]) -> Hits: ...
-
-
-#: The search options that a retriever has: it asks one question in words, and has no pages.
+#: The search options of a retriever: it searches for one query in words, and does not page.
 OFFERED = tuple(name for name in SHARED if name != "offset")
 
 if TYPE_CHECKING:
@@ -53,7 +48,7 @@ class TwinlensRetriever(_Options):
 
     model_config = ConfigDict(arbitrary_types_allowed=True, extra="forbid")
 
-    index: SkipValidation[Searchable] = Field(exclude=True, repr=False)
+    index: SkipValidation[Index | RemoteIndex] = Field(exclude=True, repr=False)
     skip_nothing_close: bool = False
 
     def _get_relevant_documents(
@@ -66,7 +61,7 @@ class TwinlensRetriever(_Options):
 
 
 def document_of(hit: Hit) -> Document:
-    """A hit as a document of LangChain."""
+    """Turn a hit into a LangChain document."""
     own: dict[str, Any] = {
         "id": hit.id,
         "target": hit.target,
@@ -75,5 +70,5 @@ def document_of(hit: Hit) -> Document:
         "score": hit.score,
         "relevance": hit.relevance,
     }
-    said = hit.text or "\n".join(hit.captions) or hit.path
-    return Document(page_content=said, id=hit.id, metadata=dict(hit.metadata) | own)
+    content = hit.text or "\n".join(hit.captions) or hit.path
+    return Document(page_content=content, id=hit.id, metadata=dict(hit.metadata) | own)

@@ -1,4 +1,4 @@
-"""Offer ``search``, ``describe`` and ``collections`` to language models as tools of an MCP server."""
+"""An MCP server: ``search``, ``describe`` and ``collections`` as tools for language models."""
 
 from __future__ import annotations
 
@@ -83,8 +83,8 @@ double quotes and case-sensitive. Texts have the fields text, image_id, path, re
 and their metadata."""
 
 Ids = Annotated[list[Annotated[str, Field(max_length=4_096)]], Field(max_length=32)]
-#: Search options that the tool leaves out: models send no images, cannot judge cosines, and page with
-#: an offset.
+#: Search options that the tool leaves out: models send no images, cannot judge cosines, and page
+#: with an offset.
 OMITTED = frozenset({"image", "min_score", "collapse", "cursor"})
 #: Where the tool's options differ from the library's, as arguments of ``pydantic.Field``.
 CONSTRAINTS: Mapping[str, Mapping[str, Any]] = {
