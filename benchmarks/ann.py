@@ -15,7 +15,7 @@ from twinlens.search.errors import StoreError
 from twinlens.search.milvus.collection import Collection
 from twinlens.search.milvus.database import Database
 from twinlens.search.milvus.layout import Layout
-from twinlens.search.models.catalogue import Fingerprint
+from twinlens.search.models.fingerprint import Fingerprint
 
 NAME = "twinlens_ann"
 LIMIT = 10

@@ -12,7 +12,8 @@ import numpy as np
 from PIL import Image
 
 from twinlens.search.images.decode import decode
-from twinlens.search.models.encoder import OpenClipEncoder, Rows
+from twinlens.search.models.base import Rows
+from twinlens.search.models.openclip import OpenClipEncoder
 
 
 @dataclass(frozen=True)

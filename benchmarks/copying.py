@@ -21,7 +21,7 @@ import numpy as np
 import twinlens
 from twinlens.search.milvus.database import Database
 from twinlens.search.milvus.layout import Layout
-from twinlens.search.models.catalogue import Fingerprint
+from twinlens.search.models.fingerprint import Fingerprint
 from twinlens.search.records import IMAGE_FIELDS, Row, image_id
 
 CENTRES = 500

@@ -19,7 +19,7 @@ import numpy as np
 from PIL import Image, ImageOps
 
 from twinlens.search.images.decode import decode
-from twinlens.search.models.encoder import open_encoder
+from twinlens.search.models.load import open_encoder
 
 
 def best(function: Callable[[], object]) -> float:

@@ -18,7 +18,7 @@ from decode import usual
 from PIL import Image
 
 from twinlens.search.images.decode import decode
-from twinlens.search.models.encoder import open_encoder
+from twinlens.search.models.load import open_encoder
 
 
 def recalls(images: np.ndarray, texts: np.ndarray, owner: np.ndarray) -> list[float]:

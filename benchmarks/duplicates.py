@@ -16,7 +16,7 @@ import numpy as np
 
 from twinlens.search.analysis.duplicates import duplicates
 from twinlens.search.milvus.database import Database
-from twinlens.search.models.catalogue import Fingerprint
+from twinlens.search.models.fingerprint import Fingerprint
 
 BATCH = 64
 NEIGHBOURS = 10

@@ -19,7 +19,8 @@ from pictures import make_pictures
 from PIL import Image
 
 import twinlens
-from twinlens.search.models.encoder import OpenClipEncoder, open_encoder
+from twinlens.search.models.load import open_encoder
+from twinlens.search.models.openclip import OpenClipEncoder
 
 
 def tutorial_loop(encoder: OpenClipEncoder, files: list[Path], db: Path) -> float:

@@ -20,7 +20,7 @@ import twinlens
 from twinlens.search.milvus import indexes as ann
 from twinlens.search.milvus.collection import Collection
 from twinlens.search.milvus.database import Database
-from twinlens.search.models.catalogue import Fingerprint
+from twinlens.search.models.fingerprint import Fingerprint
 from twinlens.search.records import IMAGE_FIELDS
 
 NAME = "twinlens_latency"

@@ -35,7 +35,7 @@ from twinlens.search.milvus.collection import Collection
 from twinlens.search.milvus.connection import is_server
 from twinlens.search.milvus.database import Database
 from twinlens.search.milvus.layout import Layout
-from twinlens.search.models.catalogue import Fingerprint
+from twinlens.search.models.fingerprint import Fingerprint
 
 LIMIT = 10
 CHUNK = 5_000

@@ -17,7 +17,8 @@ import numpy as np
 
 from twinlens.search.analysis.classify import TEMPLATES, Classifier
 from twinlens.search.images.decode import decode
-from twinlens.search.models.encoder import Encoder, Rows, open_encoder
+from twinlens.search.models.base import Encoder, Rows
+from twinlens.search.models.load import open_encoder
 
 
 def encode(encoder: Encoder, pictures: Sequence[Path]) -> Rows:

@@ -40,6 +40,7 @@ from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from twinlens.search.models import starter
+from twinlens.search.models.load import has_native_bf16
 from twinlens.search.models.starter import ImageHead, TextHead
 
 CLASSES = 1000
@@ -188,7 +189,8 @@ class Features:
         self._image = starter.ImageTower(
             starter._package_file(starter.IMAGE_PACKAGE, "models/*.pth")
         )
-        self._image.eval().to(starter._quickest_dtype()).to(memory_format=torch.channels_last)
+        dtype = torch.bfloat16 if has_native_bf16() else torch.float32
+        self._image.eval().to(dtype).to(memory_format=torch.channels_last)
         paths = [photo.path for photo in photos] + [sample.path for sample in samples]
         rows = [self._view(paths, view) for view in range(views)]
         self.pooled = torch.stack([row[0] for row in rows])

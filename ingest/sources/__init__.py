@@ -18,7 +18,7 @@ from twinlens.ingest.sources.paths import expand, is_address
 from twinlens.ingest.sources.urls import Fetch, is_url, url_item
 from twinlens.ingest.sources.web import WebFinder, open_web, open_web_captions
 from twinlens.search.errors import SourceError, UsageError
-from twinlens.search.models.catalogue import Fingerprint
+from twinlens.search.models.fingerprint import Fingerprint
 from twinlens.search.records import MAX_CAPTIONS, text_id
 
 __all__ = ["FileFilter", "open_sources"]

@@ -21,7 +21,7 @@ from twinlens.ingest.sources.urls import Fetch, is_url_list, no_fetch, read_urls
 from twinlens.ingest.sources.zips import is_zip, read_zip
 from twinlens.search.errors import SourceError
 from twinlens.search.images.decode import is_image_name
-from twinlens.search.models.catalogue import Fingerprint
+from twinlens.search.models.fingerprint import Fingerprint
 
 
 @dataclass(frozen=True, slots=True)

@@ -12,7 +12,7 @@ from typing import Any, get_type_hints
 
 from twinlens.search.errors import SourceError
 from twinlens.search.milvus.database import SCHEMA_VERSION
-from twinlens.search.models.catalogue import Fingerprint
+from twinlens.search.models.fingerprint import Fingerprint
 from twinlens.search.records import Kind
 
 NAME = "twinlens-export.json"

@@ -40,7 +40,7 @@ from twinlens.ingest.sources.export_manifest import (
 )
 from twinlens.search.errors import SourceError, UsageError, first_line
 from twinlens.search.milvus.collection import Collection
-from twinlens.search.models.encoder import Rows
+from twinlens.search.models.base import Rows
 from twinlens.search.records import (
     FILE_FIELDS,
     ID_LENGTH,

@@ -18,18 +18,18 @@ from pathlib import Path
 
 import numpy as np
 
+from twinlens.ingest.executor import TEXT_BATCH
 from twinlens.ingest.report import MAX_FAILURES, Progress
 from twinlens.ingest.sample import Failure, Sample
 from twinlens.ingest.sources import open_sources
 from twinlens.ingest.sources.folder import reader
-from twinlens.ingest.stages import TEXT_BATCH
 from twinlens.ingest.transfer.diff import FIELDS, ORDER, clear, compare
 from twinlens.search.errors import ImageError, TwinlensError, reason_of
 from twinlens.search.images.fetch import Fetcher
 from twinlens.search.milvus.collection import Collection
 from twinlens.search.milvus.database import Database
 from twinlens.search.milvus.expressions import quote
-from twinlens.search.models.encoder import Encoder, Pixels, Rows
+from twinlens.search.models.base import Encoder, Pixels, Rows
 from twinlens.search.records import Kind, Row, image_id
 
 #: Rows that travel together.

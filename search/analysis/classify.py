@@ -18,7 +18,7 @@ import numpy.typing as npt
 from twinlens.search.errors import ImageError, UsageError, reason_of
 from twinlens.search.images.decode import decode
 from twinlens.search.milvus.collection import Collection
-from twinlens.search.models.encoder import Encoder, Pixels, Rows
+from twinlens.search.models.base import Encoder, Pixels, Rows
 from twinlens.search.query.calibration import logistic
 
 Reals = npt.NDArray[np.float64]

@@ -13,7 +13,7 @@ import numpy.typing as npt
 from twinlens.search.errors import UsageError
 from twinlens.search.milvus.collection import Collection
 from twinlens.search.milvus.expressions import quote
-from twinlens.search.models.encoder import Rows
+from twinlens.search.models.base import Rows
 from twinlens.search.options import is_number
 from twinlens.search.records import Row
 

@@ -23,7 +23,7 @@ import numpy.typing as npt
 from twinlens.search.analysis.metrics import KS, TIE, Estimate, Numbers, bootstrap, nearest, ranks
 from twinlens.search.errors import UsageError
 from twinlens.search.milvus.collection import Collection
-from twinlens.search.models.encoder import Encoder, Rows
+from twinlens.search.models.base import Encoder, Rows
 from twinlens.search.records import ID_LENGTH, Target
 
 Direction = Literal["text→image", "image→text"]

@@ -19,7 +19,7 @@ from twinlens.search.milvus import indexes as ann
 from twinlens.search.milvus.batches import MAX_MESSAGE_BYTES
 from twinlens.search.milvus.collection import Collection
 from twinlens.search.milvus.database import Database
-from twinlens.search.models.encoder import Rows
+from twinlens.search.models.base import Rows
 
 if TYPE_CHECKING:
     from pymilvus import MilvusClient

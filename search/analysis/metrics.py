@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from twinlens.search.models.encoder import Rows
+from twinlens.search.models.base import Rows
 
 Numbers = npt.NDArray[np.int64]
 #: Where recall is measured: the usual three, and more for the plot.

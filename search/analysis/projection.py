@@ -14,7 +14,7 @@ import numpy.typing as npt
 
 from twinlens.search.errors import UsageError
 from twinlens.search.milvus.collection import Collection
-from twinlens.search.models.encoder import Rows
+from twinlens.search.models.base import Rows
 
 Points = npt.NDArray[np.float32]
 Doubles = npt.NDArray[np.float64]

@@ -22,7 +22,7 @@ from twinlens.search.milvus.generations import KINDS, PHYSICAL, Generation, is_o
 from twinlens.search.milvus.layout import Layout
 from twinlens.search.milvus.schema import create_collection, create_indexes
 from twinlens.search.milvus.tenants import check_tenant
-from twinlens.search.models.catalogue import Fingerprint
+from twinlens.search.models.fingerprint import Fingerprint
 
 if TYPE_CHECKING:
     from pymilvus import MilvusClient

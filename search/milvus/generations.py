@@ -11,7 +11,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from twinlens.search.milvus.layout import Layout
-from twinlens.search.models.catalogue import Fingerprint
+from twinlens.search.models.fingerprint import Fingerprint
 from twinlens.search.records import Kind
 
 #: Texts first: the alias of the images is made, and moved, last, and decides.

@@ -1,16 +1,13 @@
-"""The catalogue of recommended encoders, and a model's fingerprint."""
+"""List the recommended models, and resolve a model's name to architecture and weights."""
 
 from __future__ import annotations
 
 import hashlib
-import json
-import os
-from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from twinlens.search.errors import ModelError
+from twinlens.search.paths import expand_home
 
 HUB_PREFIX = "hf-hub:"
 DIR_PREFIX = "local-dir:"
@@ -18,10 +15,10 @@ DIR_PREFIX = "local-dir:"
 
 @dataclass(frozen=True, slots=True)
 class CatalogueEntry:
-    """One recommended encoder.
+    """One recommended model.
 
-    ``text_to_image`` and ``image_to_text`` are zero-shot COCO recall@1 in per cent as published
-    by the model's authors or OpenCLIP's results table (``None`` where nothing is published).
+    ``text_to_image`` and ``image_to_text`` are zero-shot COCO recall@1 in per cent, as published
+    by the model's authors or in OpenCLIP's results table (``None`` if not published).
     """
 
     name: str
@@ -35,7 +32,7 @@ class CatalogueEntry:
     note: str
 
 
-#: What a new collection gets where its weights can be had, and where they cannot.
+#: The default model of a new collection, and the fallback if its weights cannot be fetched.
 RECOMMENDED = "siglip2-b32"
 STARTER = "starter"
 CATALOGUE: tuple[CatalogueEntry, ...] = (
@@ -72,11 +69,14 @@ CATALOGUE: tuple[CatalogueEntry, ...] = (
 
 @dataclass(frozen=True, slots=True)
 class ModelSpec:
-    """Which network with which weights; ``source`` is what to type to get it again.
+    """A model's architecture and weights.
 
-    ``architecture`` is an OpenCLIP name, an ``hf-hub:`` id, or "local-dir" for a folder whose
-    digest tells it, too, so that it may be moved. ``weights`` is a pretrained tag,
-    ``sha256:<digest>`` of a checkpoint file or a folder, or "hub".
+    Attributes:
+        architecture: an OpenCLIP name, an ``hf-hub:`` id, or "local-dir" for a folder (identified
+            by its digest, so that it may be moved).
+        weights: a pretrained tag, ``sha256:<digest>`` of a checkpoint file or a folder, or "hub".
+        source: what to pass as ``--model`` to load the model again.
+        checkpoint: the file with the weights, if a file was named.
     """
 
     architecture: str
@@ -86,7 +86,7 @@ class ModelSpec:
 
     @property
     def label(self) -> str:
-        """The model as people read it."""
+        """The model's name, for messages."""
         if self.weights == "hub" or self.architecture == STARTER:
             return self.architecture
         if self.source.startswith(DIR_PREFIX):
@@ -94,60 +94,16 @@ class ModelSpec:
         return f"{self.architecture}:{self.weights}"
 
 
-@dataclass(frozen=True, slots=True)
-class Fingerprint:
-    """What makes two embeddings comparable: everything between the pixels and the unit vector."""
-
-    architecture: str
-    weights: str
-    dim: int
-    image_size: int
-    preprocess: str
-    normalized: bool = True
-    source: str = ""
-
-    @property
-    def digest(self) -> str:
-        """12 hex digits; equal digests mean comparable embeddings. ``source`` does not count."""
-        fields = asdict(self)
-        del fields["source"]
-        text = json.dumps(fields, sort_keys=True)
-        return hashlib.sha256(text.encode()).hexdigest()[:12]
-
-    @property
-    def label(self) -> str:
-        """The model as people read it."""
-        return ModelSpec(self.architecture, self.weights, self.source).label
-
-    def goes_by(self, name: str) -> bool:
-        """Whether a catalogue's name, or a name as ``label`` has it, means this model."""
-        specs = {entry.name: entry.spec for entry in CATALOGUE}
-        known = {self.label, self.source, self.architecture}
-        return name in known or specs.get(name) in known
-
-    def to_json(self) -> str:
-        return json.dumps(asdict(self), sort_keys=True)
-
-    @classmethod
-    def from_json(cls, text: str) -> Fingerprint:
-        fields = json.loads(text)
-        return cls(**{name: fields[name] for name in cls.__dataclass_fields__ if name in fields})
-
-
-def preprocess_digest(config: Mapping[str, Any]) -> str:
-    """Image preprocessing as one canonical line: any change to it changes the fingerprint."""
-    kept = {key: config[key] for key in sorted(config) if key != "size"}
-    return json.dumps(kept, sort_keys=True, default=list, separators=(",", ":"))
-
-
 def resolve(name: str) -> ModelSpec:
-    """What ``--model`` says, without loading anything.
+    """Find the architecture and weights of a model's name, without loading them.
 
-    Accepts a catalogue name, an OpenCLIP ``architecture``, ``architecture:tag``,
-    ``architecture:/path/to/checkpoint``, ``hf-hub:owner/repo`` or ``local-dir:/path``.
+    Args:
+        name: of the catalogue, or an OpenCLIP ``architecture``, ``architecture:tag``,
+            ``architecture:/path/to/checkpoint``, ``hf-hub:owner/repo``, ``local-dir:/path`` or
+            the path of a folder.
 
     Raises:
-        ModelError: no such architecture, tag or file; the message lists what there is.
+        ModelError: no such architecture, tag or file; the message lists the choices.
     """
     name = name.strip()
     if name == STARTER:
@@ -160,21 +116,22 @@ def resolve(name: str) -> ModelSpec:
     if name.startswith(HUB_PREFIX):
         return ModelSpec(name, "hub", name)
     if name.startswith(DIR_PREFIX):
-        return _resolve_dir(Path(os.path.expanduser(name.removeprefix(DIR_PREFIX))))
+        return _resolve_dir(expand_home(name.removeprefix(DIR_PREFIX)))
     architecture, _, weights = name.partition(":")
-    if name and not weights and Path(os.path.expanduser(name)).is_dir():
-        return _resolve_dir(Path(os.path.expanduser(name)))
-    if name and not weights and Path(os.path.expanduser(name)).is_file():
+    path = expand_home(name)
+    if name and not weights and path.is_dir():
+        return _resolve_dir(path)
+    if name and not weights and path.is_file():
         raise ModelError(
-            f"{name} is a checkpoint, but of which architecture? Write it as ARCHITECTURE:{name}, "
-            "for example ViT-B-32:" + name
+            f"{name} is a checkpoint without an architecture. Write it as ARCHITECTURE:{name}, "
+            f"for example ViT-B-32:{name}"
         )
     return _resolve_openclip(architecture, weights)
 
 
 def _resolve_dir(folder: Path) -> ModelSpec:
     if not (folder / "open_clip_config.json").is_file():
-        raise ModelError(f"{folder} holds no open_clip_config.json, so it is not an OpenCLIP model")
+        raise ModelError(f"{folder} is not an OpenCLIP model: it contains no open_clip_config.json")
     digest = hashlib.sha256()
     for file in sorted(folder.iterdir()):
         if file.suffix in {".json", ".safetensors", ".bin", ".pt"}:
@@ -191,29 +148,29 @@ def _resolve_openclip(architecture: str, weights: str) -> ModelSpec:
         names = ", ".join(entry.name for entry in CATALOGUE)
         raise ModelError(
             f"there is no model called {architecture!r}: try one of {names}, "
-            "or any that `twinlens models --all` lists"
+            "or any name that `twinlens models --all` lists"
         )
     tags = open_clip.list_pretrained_tags_by_model(architecture)
     if not weights:
-        known = [
+        recommended = [
             e.spec.partition(":")[2] for e in CATALOGUE if e.spec.startswith(architecture + ":")
         ]
-        if not (known or tags):
+        if not (recommended or tags):
             raise ModelError(
-                f"{architecture} comes without weights: name a checkpoint file, "
+                f"there are no published weights for {architecture}: name a checkpoint file, "
                 f"{architecture}:/path/to/weights.pt"
             )
-        weights = (known or tags)[0]
+        weights = (recommended or tags)[0]
     if weights in tags:
         return ModelSpec(architecture, weights, f"{architecture}:{weights}")
-    checkpoint = Path(os.path.expanduser(weights))
+    checkpoint = expand_home(weights)
     if checkpoint.is_file():
         digest = f"sha256:{_file_digest(checkpoint)[:16]}"
         source = f"{architecture}:{checkpoint.resolve()}"
         return ModelSpec(architecture, digest, source, checkpoint.resolve())
     raise ModelError(
-        f"{architecture} has no weights {weights!r} and there is no such file; "
-        f"known: {', '.join(tags) or 'none'}"
+        f"{architecture} has no weights {weights!r}, and there is no such file; "
+        f"published weights: {', '.join(tags) or 'none'}"
     )
 
 

@@ -1,4 +1,4 @@
-"""The image tower on OpenVINO, for bulk work on a CPU: quicker than torch, the same neighbours."""
+"""Encode large batches of images with OpenVINO: faster than torch on a CPU, same ranking."""
 
 from __future__ import annotations
 
@@ -14,21 +14,21 @@ from twinlens.search.models.weights import LOADING
 if TYPE_CHECKING:
     import torch
 
-#: Smaller batches stay with torch: translating the model takes seconds, which one query does not.
-BULK = 16
+#: Smaller batches stay with torch, so that a query need not wait seconds for the conversion.
+MIN_BATCH = 16
 
 
 def is_installed() -> bool:
-    """Whether the extra ``openvino`` is there."""
+    """Whether the extra ``openvino`` is installed."""
     return importlib.util.find_spec("openvino") is not None
 
 
 class OpenVinoTower:
-    """``encode_image`` of a float32 model on the CPU, translated on its first call.
+    """Run ``encode_image`` of a float32 model on the CPU; convert the model on the first call.
 
     Args:
-        model: with OpenCLIP's ``encode_image``.
-        side: pixels.
+        model: offers OpenCLIP's ``encode_image``.
+        side: of the model's images, in pixels.
         bf16: compute in bfloat16.
 
     Raises:
@@ -37,7 +37,7 @@ class OpenVinoTower:
 
     def __init__(self, model: Any, side: int, *, bf16: bool) -> None:
         if not is_installed():
-            raise UsageError("this engine needs an extra: pip install 'twinlens[openvino]'")
+            raise UsageError("the device openvino needs an extra: pip install 'twinlens[openvino]'")
         self._model = model
         self._side = side
         self._precision = "bf16" if bf16 else "f32"
@@ -48,14 +48,14 @@ class OpenVinoTower:
         """Normalised float32 ``[n, 3, side, side]`` → float32 ``[n, dim]``."""
         import torch
 
-        # One at a time: a compiled model has one set of buffers.
+        # One call at a time: a compiled model has one set of buffers.
         with self._lock:
             if self._compiled is None:
-                self._compiled = self._translate()
+                self._compiled = self._convert()
             rows = self._compiled(images.contiguous().numpy())[0]
         return torch.from_numpy(rows.copy())
 
-    def _translate(self) -> Any:
+    def _convert(self) -> Any:
         import openvino
         import torch
 
@@ -71,7 +71,7 @@ class OpenVinoTower:
         example = torch.zeros(2, 3, self._side, self._side)
         with LOADING, warnings.catch_warnings(), torch.no_grad():
             warnings.simplefilter("ignore")
-            # Torch's fused attention is one opaque step, which cannot be translated.
+            # Torch's fused attention is one opaque operation, which OpenVINO cannot convert.
             fused = torch.backends.mha.get_fastpath_enabled()
             torch.backends.mha.set_fastpath_enabled(False)
             try:

@@ -1,4 +1,4 @@
-"""One encoder on several devices: each batch is dealt out, a part to each."""
+"""Split each batch over copies of one encoder on several devices."""
 
 from __future__ import annotations
 
@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, TypeVar
 
 import numpy as np
 
-from twinlens.search.models.catalogue import Fingerprint
-from twinlens.search.models.encoder import Encoder, Pixels, Rows
+from twinlens.search.models.base import Encoder, Pixels, Rows
+from twinlens.search.models.fingerprint import Fingerprint
 
 if TYPE_CHECKING:
     from PIL import Image
@@ -18,10 +18,10 @@ T = TypeVar("T", Pixels, Sequence[str])
 
 
 class ReplicatedEncoder:
-    """Copies of one model, a device and a thread for each.
+    """Encode in parallel with several copies of one model, one thread for each.
 
     Args:
-        copies: encoders of equal fingerprints.
+        copies: encoders with equal fingerprints.
     """
 
     def __init__(self, copies: Sequence[Encoder]) -> None:
@@ -50,12 +50,12 @@ class ReplicatedEncoder:
         return self._copies[0].prepare(image)
 
     def images(self, pixels: Pixels) -> Rows:
-        return self._deal([copy.images for copy in self._copies], pixels)
+        return self._split([copy.images for copy in self._copies], pixels)
 
     def texts(self, texts: Sequence[str]) -> Rows:
-        return self._deal([copy.texts for copy in self._copies], texts)
+        return self._split([copy.texts for copy in self._copies], texts)
 
-    def _deal(self, encoders: Sequence[Callable[[T], Rows]], items: T) -> Rows:
+    def _split(self, encoders: Sequence[Callable[[T], Rows]], items: T) -> Rows:
         share = -(-len(items) // len(encoders))
         parts = [items[start : start + share] for start in range(0, len(items), share)]
         rows = self._pool.map(lambda encode, part: encode(part), encoders, parts)

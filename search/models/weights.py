@@ -1,8 +1,7 @@
-"""Weights from the Hugging Face hub: are they here, can they be fetched, and fetching them."""
+"""Download model weights from the Hugging Face hub, or find them in its cache."""
 
 from __future__ import annotations
 
-import logging
 import threading
 import urllib.error
 import urllib.request
@@ -10,44 +9,18 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 from twinlens.search.errors import ModelError, first_line
-from twinlens.search.models.catalogue import HUB_PREFIX, RECOMMENDED, STARTER, ModelSpec, resolve
+from twinlens.search.models.catalogue import HUB_PREFIX, ModelSpec
 
-#: Seconds after which a hub that does not answer counts as unreachable.
+#: Seconds to wait for the hub before it counts as unreachable.
 HUB_TIMEOUT = 6.0
 _WEIGHT_FILES = ("open_clip_model.safetensors", "open_clip_pytorch_model.bin")
-#: Held while a model is loaded or fetched: what is changed for that, which log lines and warnings
-#: are shown and whether the hub may be asked, is the whole process'.
+#: Held while a model is loaded or fetched. That changes settings of the whole process: the level of
+#: logging, the warnings that are shown, and whether the hub may be contacted.
 LOADING = threading.RLock()
-_log = logging.getLogger("twinlens")
-
-
-def choose_model() -> ModelSpec:
-    """What "auto" means for a new collection.
-
-    The recommended model if its weights are on this machine or can be fetched; otherwise
-    ``starter``, and a line in the log that tells how to get the better one.
-    """
-    best = resolve(RECOMMENDED)
-    if is_cached(best):
-        return best
-    obstacle = _obstacle()
-    if not obstacle:
-        return best
-    try:
-        starter = resolve(STARTER)
-    except ModelError:
-        # Without the small encoder there is no choice; fetching will say what is in the way.
-        return best
-    _log.warning(
-        "using the small built-in encoder, %s: %s is better, but %s. Later: `twinlens models pull "
-        "%s`, then ingest into a new collection with --model %s",
-        STARTER, RECOMMENDED, obstacle, RECOMMENDED, RECOMMENDED,
-    )  # fmt: skip
-    return starter
 
 
 def is_cached(spec: ModelSpec) -> bool:
-    """Whether everything that loading the model takes is on this machine."""
+    """Whether weights, configuration and tokenizer of a model are on this machine."""
     repo, name = _repository(spec)
     if not repo:
         return True
@@ -59,10 +32,10 @@ def is_cached(spec: ModelSpec) -> bool:
 
 
 def fetch(spec: ModelSpec) -> None:
-    """Download a model's weights and tokenizer, with progress bars; nothing that is here already.
+    """Download a model's weights and tokenizer, with progress bars, unless they are cached.
 
     Raises:
-        ModelError: the hub cannot be reached, or has no such model; the message says the ways out.
+        ModelError: the hub cannot be reached, or has no such model; the message says what to do.
     """
     with LOADING:
         _fetch(spec)
@@ -72,7 +45,7 @@ def _fetch(spec: ModelSpec) -> None:
     repo, name = _repository(spec)
     if not repo or is_cached(spec):
         return
-    obstacle = _obstacle()
+    obstacle = hub_obstacle()
     if obstacle:
         raise ModelError(cannot_fetch(spec, obstacle))
     from huggingface_hub import hf_hub_download
@@ -97,17 +70,17 @@ def _fetch(spec: ModelSpec) -> None:
 
 
 def cannot_fetch(spec: ModelSpec, reason: str) -> str:
-    """What to say when weights do not come: the reason and the two ways out."""
+    """Say why weights cannot be fetched, and the two ways to get them otherwise."""
     return (
-        f"the weights of {spec.label} cannot be fetched: {reason}. Two ways out: run `twinlens "
-        f"models pull` where there is a network and copy its Hugging Face cache (HF_HOME) here, or "
-        f"give a checkpoint file, --model {spec.architecture}:/path/to/weights.safetensors"
+        f"the weights of {spec.label} cannot be fetched: {reason}. Either run `twinlens models "
+        "pull` on a machine with a network and copy its Hugging Face cache (HF_HOME) here, or "
+        f"name a checkpoint file, --model {spec.architecture}:/path/to/weights.safetensors"
     )
 
 
 @contextmanager
-def from_cache() -> Iterator[None]:
-    """Load without asking the hub whether there is anything newer."""
+def hub_offline() -> Iterator[None]:
+    """Load from the cache, without asking the hub for anything newer."""
     from huggingface_hub import constants
 
     before = constants.HF_HUB_OFFLINE
@@ -118,8 +91,8 @@ def from_cache() -> Iterator[None]:
         constants.HF_HUB_OFFLINE = before
 
 
-def _obstacle() -> str:
-    """Why nothing can be fetched now; "" when it can."""
+def hub_obstacle() -> str:
+    """Say why the hub cannot be used now; "" if it can."""
     from huggingface_hub import constants
 
     if constants.HF_HUB_OFFLINE:
@@ -131,20 +104,20 @@ def _obstacle() -> str:
             request = urllib.request.Request(constants.ENDPOINT, method="HEAD")  # noqa: S310
             urllib.request.urlopen(request, timeout=HUB_TIMEOUT).close()  # noqa: S310
         except urllib.error.HTTPError:
-            pass  # It answered.
+            pass  # An error status is an answer, too.
         except (OSError, ValueError):
             return
         answered.set()
 
-    # In a thread: looking a name up can hang for longer than any time-out.
-    asking = threading.Thread(target=ask, daemon=True)
-    asking.start()
-    asking.join(HUB_TIMEOUT)
+    # In a thread, because a DNS look-up can hang for longer than any timeout.
+    thread = threading.Thread(target=ask, daemon=True)
+    thread.start()
+    thread.join(HUB_TIMEOUT)
     return "" if answered.is_set() else f"the hub ({constants.ENDPOINT}) cannot be reached"
 
 
 def _repository(spec: ModelSpec) -> tuple[str, str]:
-    """The hub repository of a model and, where only one will do, its file."""
+    """The model's hub repository ("" for none) and the name of its weights file ("" for any)."""
     if spec.architecture.startswith(HUB_PREFIX):
         return spec.architecture.removeprefix(HUB_PREFIX), ""
     if spec.checkpoint is not None or spec.source != f"{spec.architecture}:{spec.weights}":

@@ -62,7 +62,7 @@ def test_a_chunk_that_broke_off_is_written_again(
 ) -> None:
     from twinlens.search.milvus.database import Database
     from twinlens.search.milvus.layout import Layout
-    from twinlens.search.models.catalogue import Fingerprint
+    from twinlens.search.models.fingerprint import Fingerprint
 
     db, keep = str(tmp_path / "scale.db"), str(tmp_path / "scale.jsonl")
     with Database(db) as database:

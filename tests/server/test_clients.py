@@ -16,7 +16,7 @@ from support.colours import COLOURS, ColourEncoder
 from support.serving import paint, serving
 
 import twinlens
-from twinlens.search.models.encoder import Rows
+from twinlens.search.models.base import Rows
 
 
 class Gated(ColourEncoder):

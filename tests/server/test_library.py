@@ -24,8 +24,8 @@ from twinlens.search.errors import (
     ModelMismatchError,
     UsageError,
 )
-from twinlens.search.models.catalogue import Fingerprint
-from twinlens.search.models.encoder import Encoder
+from twinlens.search.models.base import Encoder
+from twinlens.search.models.fingerprint import Fingerprint
 from twinlens.server import app as app_module
 from twinlens.server import library as module
 from twinlens.server.app import create_app

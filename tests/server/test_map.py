@@ -23,7 +23,7 @@ import twinlens
 from twinlens.search.analysis import projection
 from twinlens.search.analysis.projection import Moments, Sample, Scale, project
 from twinlens.search.errors import UsageError
-from twinlens.search.models.encoder import Rows
+from twinlens.search.models.base import Rows
 from twinlens.search.records import image_id
 from twinlens.server import maps
 from twinlens.server.app import create_app

@@ -10,8 +10,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from twinlens.search.models.catalogue import Fingerprint
-from twinlens.search.models.encoder import Pixels, Rows
+from twinlens.search.models.base import Pixels, Rows
+from twinlens.search.models.fingerprint import Fingerprint
 
 COLOURS = {
     "red": (220, 30, 30),

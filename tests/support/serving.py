@@ -14,7 +14,7 @@ from support.colours import COLOURS, ColourEncoder
 
 import twinlens
 from twinlens.search.milvus.database import Database
-from twinlens.search.models.encoder import Encoder
+from twinlens.search.models.base import Encoder
 from twinlens.server.app import create_app
 from twinlens.server.library import Library
 from twinlens.server.settings import Settings

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from fastapi import FastAPI
 
     from twinlens.search.milvus.database import Database
-    from twinlens.search.models.encoder import Encoder
+    from twinlens.search.models.base import Encoder
     from twinlens.server.library import Served
     from twinlens.server.settings import Settings
 

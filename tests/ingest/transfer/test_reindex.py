@@ -20,7 +20,7 @@ from twinlens.search.errors import (
     UnsupportedError,
     UsageError,
 )
-from twinlens.search.models.encoder import Pixels, Rows
+from twinlens.search.models.base import Pixels, Rows
 
 
 @pytest.fixture

@@ -15,7 +15,7 @@ import twinlens
 from twinlens.cli import app
 from twinlens.search.analysis.classify import TEMPLATES, Classifier, classify_pictures
 from twinlens.search.errors import CollectionNotFoundError, FilterError, ImageError, UsageError
-from twinlens.search.models.encoder import open_encoder
+from twinlens.search.models.load import open_encoder
 from twinlens.search.models.replicas import ReplicatedEncoder
 
 LABELS = list(COLOURS)

@@ -15,7 +15,7 @@ import twinlens
 from twinlens.cli import app
 from twinlens.search.analysis.duplicates import Group, connected
 from twinlens.search.errors import FilterError, UsageError
-from twinlens.search.models.encoder import Rows
+from twinlens.search.models.base import Rows
 
 
 def unit(rows: np.ndarray) -> Rows:

@@ -26,7 +26,7 @@ from twinlens.search.milvus.collection import Collection
 from twinlens.search.milvus.connection import is_server
 from twinlens.search.milvus.database import Database, check_name
 from twinlens.search.milvus.expressions import begins, quote
-from twinlens.search.models.catalogue import Fingerprint
+from twinlens.search.models.fingerprint import Fingerprint
 from twinlens.search.records import MAX_PATH_BYTES, Row
 
 FINGERPRINT = Fingerprint("colours", "none", 4, 8, '{"a":1}', source="colours:none")

@@ -17,7 +17,7 @@ from twinlens.search.milvus.collection import Collection
 from twinlens.search.milvus.database import Database
 from twinlens.search.milvus.layout import Layout
 from twinlens.search.milvus.workarounds import plain
-from twinlens.search.models.catalogue import Fingerprint
+from twinlens.search.models.fingerprint import Fingerprint
 
 MODERN = Capabilities.of("v2.6.2").index_types
 LITE = Capabilities.of("milvus_lite-3.2.2").index_types

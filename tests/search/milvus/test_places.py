@@ -14,7 +14,7 @@ from twinlens.search.errors import StoreError, StoreUnreachableError, UsageError
 from twinlens.search.milvus.capabilities import Capabilities
 from twinlens.search.milvus.connection import Address, is_server
 from twinlens.search.milvus.database import Database
-from twinlens.search.models.encoder import check_device
+from twinlens.search.models.base import check_device
 
 
 def _run(*arguments: str) -> subprocess.CompletedProcess[str]:

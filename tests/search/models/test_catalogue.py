@@ -9,14 +9,8 @@ from pathlib import Path
 import pytest
 
 from twinlens.search.errors import ModelError
-from twinlens.search.models.catalogue import (
-    CATALOGUE,
-    STARTER,
-    Fingerprint,
-    ModelSpec,
-    preprocess_digest,
-    resolve,
-)
+from twinlens.search.models.catalogue import CATALOGUE, STARTER, ModelSpec, resolve
+from twinlens.search.models.fingerprint import Fingerprint, preprocess_digest
 
 FINGERPRINT = Fingerprint(
     "ViT-B-32", "laion2b_s34b_b79k", 512, 224, '{"mean":[0.5]}', source="ViT-B-32:laion2b_s34b_b79k"
@@ -142,7 +136,7 @@ def test_no_name_is_no_model(nothing: str) -> None:
 
 
 def test_an_unknown_tag_is_told_which_there_are() -> None:
-    with pytest.raises(ModelError, match=r"no weights 'nonsense'.*known: .*openai"):
+    with pytest.raises(ModelError, match=r"no weights 'nonsense'.*published weights: .*openai"):
         resolve("ViT-B-32:nonsense")
 
 
@@ -155,5 +149,5 @@ def test_a_checkpoint_wants_its_architecture(tmp_path: Path) -> None:
 
 def test_a_folder_without_a_configuration_is_no_model(tmp_path: Path) -> None:
     for name in (str(tmp_path), f"local-dir:{tmp_path}", f"local-dir:{tmp_path}/none"):
-        with pytest.raises(ModelError, match=r"holds no open_clip_config\.json"):
+        with pytest.raises(ModelError, match=r"contains no open_clip_config\.json"):
             resolve(name)

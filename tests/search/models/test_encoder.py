@@ -15,14 +15,10 @@ from PIL import Image
 from support.hub import TINY, make_tiny_model
 
 from twinlens.search.errors import ModelError
-from twinlens.search.models.declared import declared_fingerprint
-from twinlens.search.models.encoder import (
-    MAX_TEXT,
-    OpenClipEncoder,
-    open_encoder,
-    open_encoders,
-    pick_device,
-)
+from twinlens.search.models.base import MAX_TEXT
+from twinlens.search.models.config import fingerprint_from_config
+from twinlens.search.models.load import open_encoder, open_encoders, pick_device
+from twinlens.search.models.openclip import OpenClipEncoder
 from twinlens.search.models.replicas import ReplicatedEncoder
 
 TEXTS = ["a dog", "two cats asleep on a red sofa", "", "犬が走る 🐕", "x " * 500]
@@ -120,7 +116,7 @@ def test_the_fingerprint_says_what_the_model_is(tiny_model: Path, encoder: OpenC
     assert (print_.dim, print_.image_size) == (16, 32)
     assert print_.source == f"local-dir:{tiny_model}"
     assert '"mean":[0.5,0.5,0.5]' in print_.preprocess
-    assert declared_fingerprint(print_.source) == print_
+    assert fingerprint_from_config(print_.source) == print_
 
 
 def test_a_moved_model_is_the_same_model(

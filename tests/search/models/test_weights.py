@@ -12,7 +12,7 @@ from support.hub import local_hub, make_tiny_model
 
 LOAD = """
 import sys
-from twinlens.search.models.encoder import open_encoder
+from twinlens.search.models.load import open_encoder
 from twinlens.search.models.catalogue import resolve
 from twinlens.search.models.weights import is_cached
 print("cached", is_cached(resolve(sys.argv[1])))
@@ -94,10 +94,9 @@ def test_offline_is_honoured(tmp_path: Path) -> None:
 
 
 CHOOSE = """
-import twinlens.search.models.catalogue, twinlens.search.models.weights
-if len(__import__("sys").argv) > 1:
-    twinlens.search.models.weights.RECOMMENDED = __import__("sys").argv[1]
-print(twinlens.search.models.weights.choose_model().architecture)
+import sys
+from twinlens.search.models.load import choose_model
+print(choose_model(*sys.argv[1:]).architecture)
 """
 
 

@@ -1,4 +1,4 @@
-"""What is known of a model without loading its weights: its fingerprint, how it sees pictures."""
+"""Derive a model's fingerprint and preprocessing from its configuration, without its weights."""
 
 from __future__ import annotations
 
@@ -9,35 +9,28 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from twinlens.search.errors import ModelError, first_line
-from twinlens.search.models.catalogue import (
-    DIR_PREFIX,
-    HUB_PREFIX,
-    STARTER,
-    Fingerprint,
-    ModelSpec,
-    preprocess_digest,
-    resolve,
-)
+from twinlens.search.models.catalogue import DIR_PREFIX, HUB_PREFIX, STARTER, ModelSpec, resolve
+from twinlens.search.models.fingerprint import Fingerprint, preprocess_digest
 
 if TYPE_CHECKING:
     from PIL import Image
 
-    from twinlens.search.models.encoder import Pixels
+    from twinlens.search.models.base import Pixels
 
-#: OpenCLIP's, for a configuration that does not say.
+#: Pixels; OpenCLIP's default for a configuration without an image size.
 _DEFAULT_SIDE = 224
 
 
-def declared_fingerprint(name: str) -> Fingerprint:
-    """What ``open_encoder(name).fingerprint`` would be, from the model's configuration alone.
+def fingerprint_from_config(name: str) -> Fingerprint:
+    """Compute the fingerprint that ``open_encoder(name)`` would have, without loading weights.
 
     Raises:
-        ModelError: there is no such model, or its configuration cannot be had.
+        ModelError: there is no such model, or its configuration cannot be fetched or read.
     """
     spec = resolve(name)
     if spec.architecture == STARTER:
-        # It is small, and comes with its package.
-        from twinlens.search.models.encoder import open_encoder
+        # Loading it is cheap: it is small and needs no download.
+        from twinlens.search.models.load import open_encoder
 
         return open_encoder(spec, device="cpu").fingerprint
     model, preprocess = _configuration(spec)
@@ -52,26 +45,27 @@ def declared_fingerprint(name: str) -> Fingerprint:
             source=spec.source,
         )
     except (KeyError, TypeError, AttributeError) as error:
-        raise ModelError(f"the configuration of {spec.label} is not OpenCLIP's: {error}") from error
+        raise ModelError(f"{spec.label} has no valid OpenCLIP configuration: {error}") from error
 
 
-def declared_prepare(name: str) -> Callable[[Image.Image], Pixels]:
-    """``open_encoder(name).prepare``, from the model's configuration alone.
+def prepare_from_config(name: str) -> Callable[[Image.Image], Pixels]:
+    """Make the ``prepare`` that ``open_encoder(name)`` would have, without loading weights.
 
     Raises:
-        ModelError: as for ``declared_fingerprint``.
+        ModelError: as for ``fingerprint_from_config``.
     """
-    from twinlens.search.models.encoder import open_encoder, preparation
+    from twinlens.search.models.load import open_encoder
+    from twinlens.search.models.openclip import preparation
 
     spec = resolve(name)
     if spec.architecture == STARTER:
         return open_encoder(spec, device="cpu").prepare
     config = _merged(_configuration(spec)[1])
-    return preparation({**config, "size": declared_fingerprint(name).image_size})
+    return preparation({**config, "size": fingerprint_from_config(name).image_size})
 
 
 def _configuration(spec: ModelSpec) -> tuple[dict[str, Any], dict[str, Any]]:
-    """A model's configuration, and how it wants pictures prepared."""
+    """A model's OpenCLIP configuration, and that of its image preprocessing."""
     import open_clip
 
     if spec.source.startswith((HUB_PREFIX, DIR_PREFIX)):
@@ -105,7 +99,7 @@ def _config_file(spec: ModelSpec) -> Path:
 
 
 def _merged(preprocess: dict[str, Any]) -> dict[str, Any]:
-    """OpenCLIP's defaults with what the model says otherwise, as it merges them itself."""
+    """Override OpenCLIP's default preprocessing with the model's, as OpenCLIP does."""
     from open_clip.transform import PreprocessCfg, merge_preprocess_dict
 
     merged: dict[str, Any] = merge_preprocess_dict(asdict(PreprocessCfg()), preprocess)

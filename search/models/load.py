@@ -1,0 +1,177 @@
+"""Choose a model, a device and a precision, and load the encoder."""
+
+from __future__ import annotations
+
+import logging
+from typing import TYPE_CHECKING, Any
+
+from twinlens.search.errors import ModelError
+from twinlens.search.models.base import OPENVINO, Encoder, Precision, check_precision
+from twinlens.search.models.catalogue import RECOMMENDED, STARTER, ModelSpec, resolve
+from twinlens.search.models.fingerprint import Fingerprint, preprocess_digest
+from twinlens.search.models.openclip import OpenClipEncoder, load_openclip
+from twinlens.search.models.openvino import OpenVinoTower
+from twinlens.search.models.replicas import ReplicatedEncoder
+from twinlens.search.models.weights import LOADING, hub_obstacle, is_cached
+
+if TYPE_CHECKING:
+    import torch
+
+_log = logging.getLogger("twinlens")
+
+
+def open_encoders(
+    name: str | ModelSpec, *, device: str = "auto", precision: Precision = "auto"
+) -> Encoder:
+    """Load one copy of a model on each device of a list: "cuda:0,cuda:1", or "cuda:all".
+
+    Raises:
+        UsageError: there is no such precision.
+        ModelError: see ``open_encoder``.
+    """
+    check_precision(precision)
+    import torch
+
+    if device == "cuda:all":
+        device = ",".join(f"cuda:{number}" for number in range(torch.cuda.device_count())) or "cuda"
+    devices = [one.strip() for one in device.split(",") if one.strip()] or ["auto"]
+    copies = [open_encoder(name, device=one, precision=precision) for one in devices]
+    return copies[0] if len(copies) == 1 else ReplicatedEncoder(copies)
+
+
+def open_encoder(
+    name: str | ModelSpec, *, device: str = "auto", precision: Precision = "auto"
+) -> OpenClipEncoder:
+    """Load a model on one device.
+
+    Args:
+        name: "auto" (see ``choose_model``) or a name that ``catalogue.resolve`` accepts.
+        device: as torch names it, "auto" or "openvino".
+        precision: "auto" is what the device is fastest with at the same ranking.
+
+    Raises:
+        ModelError: there is no such model or device, or its weights cannot be fetched.
+    """
+    with LOADING:
+        if isinstance(name, str):
+            name = choose_model() if name == "auto" else resolve(name)
+        return _open(name, device, precision)
+
+
+def choose_model(recommended: str = RECOMMENDED) -> ModelSpec:
+    """Choose the model of a new collection, for "auto".
+
+    Returns:
+        The recommended model if its weights are on this machine or can be fetched; otherwise
+        ``starter`` as a fallback, with a log line that says how to get the recommended one.
+    """
+    best = resolve(recommended)
+    if is_cached(best):
+        return best
+    obstacle = hub_obstacle()
+    if not obstacle:
+        return best
+    try:
+        starter = resolve(STARTER)
+    except ModelError:
+        # No fallback is installed; fetching the recommended model will report the obstacle.
+        return best
+    _log.warning(
+        "using the small built-in encoder, %s: %s is better, but %s. Later: `twinlens models pull "
+        "%s`, then ingest into a new collection with --model %s",
+        STARTER, recommended, obstacle, recommended, recommended,
+    )  # fmt: skip
+    return starter
+
+
+def _open(spec: ModelSpec, device: str, precision: Precision) -> OpenClipEncoder:
+    bulk_bf16 = device == OPENVINO and precision in ("auto", "bf16") and has_native_bf16()
+    use_openvino = device == OPENVINO
+    if use_openvino:
+        # Torch keeps the model that OpenVINO converts, and encodes small batches with it.
+        device, precision = "cpu", "fp32"
+    where = pick_device(device)
+    if spec.architecture == STARTER:
+        model, tokenizer, dtype = _load_starter(where, precision)
+    else:
+        chosen = _pick_precision(precision, where)
+        model, tokenizer = load_openclip(spec, where, chosen)
+        dtype = _dtype(chosen)
+        if precision == "auto" and where.type == "cpu" and has_native_bf16():
+            # Images take half the time in bfloat16; a single short text would take longer.
+            dtype = _dtype("bf16")
+            model.visual.to(dtype)
+    config = model.visual.preprocess_cfg
+    size = config["size"]
+    fingerprint = Fingerprint(
+        architecture=spec.architecture,
+        weights=spec.weights,
+        dim=_dimension(model, tokenizer, where),
+        image_size=int(size if isinstance(size, int) else size[0]),
+        preprocess=preprocess_digest(config),
+        source=spec.source,
+    )
+    tower = OpenVinoTower(model, fingerprint.image_size, bf16=bulk_bf16) if use_openvino else None
+    return OpenClipEncoder(model, tokenizer, fingerprint, where, dtype, tower)
+
+
+def pick_device(device: str) -> torch.device:
+    """Choose cuda, else mps, else the CPU for "auto"; check that any other device is present.
+
+    Raises:
+        ModelError: this machine has no such device.
+    """
+    import torch
+
+    if device == "auto":
+        if torch.cuda.is_available():
+            return torch.device("cuda")
+        return torch.device("mps" if torch.backends.mps.is_available() else "cpu")
+    try:
+        chosen = torch.device(device)
+        torch.empty(1, device=chosen).item()
+    except (RuntimeError, AssertionError) as error:
+        raise ModelError(f"there is no device {device!r} here: use --device auto or cpu") from error
+    return chosen
+
+
+def has_native_bf16() -> bool:
+    """Whether this processor computes in bfloat16 itself, rather than emulating it."""
+    import torch
+
+    probe = getattr(torch.cpu, "_is_avx512_bf16_supported", None)
+    return bool(probe and probe())
+
+
+def _pick_precision(precision: Precision, device: torch.device) -> str:
+    import torch
+
+    if precision != "auto":
+        return precision
+    if device.type == "cuda":
+        return "bf16" if torch.cuda.is_bf16_supported() else "fp16"
+    return "fp32"
+
+
+def _dtype(precision: str) -> torch.dtype:
+    import torch
+
+    return {"fp16": torch.float16, "bf16": torch.bfloat16}.get(precision, torch.float32)
+
+
+def _load_starter(device: torch.device, precision: Precision) -> tuple[Any, Any, torch.dtype]:
+    import torch
+
+    from twinlens.search.models.starter import load_starter
+
+    chosen = ("bf16" if has_native_bf16() else "fp32") if precision == "auto" else precision
+    model, tokenizer = load_starter(dtype=_dtype(chosen))
+    # Its image tower casts the pixels to its own dtype.
+    return model.to(device), tokenizer, torch.float32
+
+
+def _dimension(model: Any, tokenizer: Any, device: torch.device) -> int:
+    import torch
+
+    with torch.inference_mode():
+        return int(model.encode_text(tokenizer(["a"]).to(device)).shape[-1])
