@@ -355,11 +355,11 @@ def test_info_shows_the_collections(corpus: Corpus, run: Run) -> None:
 def test_info_says_what_waits_for_an_index(
     corpus: Corpus, run: Run, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    assert "wait for their index" not in run("info", *corpus.options[:2]).out
+    assert "wait to be indexed" not in run("info", *corpus.options[:2]).out
     monkeypatch.setattr(
         "twinlens.search.milvus.collection.Collection.unindexed", lambda collection: 1_200
     )
-    assert "twinlens: 1,200 rows wait for their index" in run("info", *corpus.options[:2]).out
+    assert "twinlens: 1,200 rows wait to be indexed" in run("info", *corpus.options[:2]).out
 
 
 def test_info_of_nothing_says_how_to_begin(run: Run, tmp_path: Path) -> None:
@@ -367,7 +367,7 @@ def test_info_of_nothing_says_how_to_begin(run: Run, tmp_path: Path) -> None:
         pass
     shown = run("info", "--db", tmp_path / "empty.db")
     assert shown.code == 0
-    assert "no collections yet: `twinlens ingest FOLDER` makes one" in shown.out
+    assert "no collections yet: `twinlens ingest FOLDER` creates one" in shown.out
 
 
 def test_models_are_listed(run: Run) -> None:
@@ -515,7 +515,7 @@ def test_a_bad_caption_file_names_its_line(run: Run, tmp_path: Path) -> None:
         (["search", "--text", ""], "the query is empty"),
         (["search", "--vector", "/none.npy"], "/none.npy cannot be read: No such file"),
         (["search", "red", "--mode", "both"], "use dense, hybrid or text"),
-        (["search", "red", "--like", "nothing"], "nothing stored has the id or the path"),
+        (["search", "red", "--like", "nothing"], "nothing with the id or path"),
         (["search", "red", "--collapse", "2"], "collapse is a cosine"),
         (["search", "red", "-c", "my photos"], "cannot name a collection"),
         (["search", "--image", "/none.png"], "there is no picture /none.png"),
@@ -532,9 +532,9 @@ def test_a_search_that_makes_no_sense(run: Run, corpus: Corpus, args: list[str],
     [
         (["ingest", ".", "--dry-run", "--watch"], "leave out --watch"),
         (["ingest", ".", "--dry-run", "--report", "x"], "nothing that --report could tell of"),
-        (["reindex", "--memory", "3", "--index", "HNSW"], "--memory is what --index auto"),
-        (["reindex", "--memory", "3", "-m", "starter"], "--memory is what --index auto"),
-        (["reindex", "--drop-unreadable", "--drop-old"], "--drop-unreadable goes with"),
+        (["reindex", "--memory", "3", "--index", "HNSW"], "--memory works with --index auto only"),
+        (["reindex", "--memory", "3", "-m", "starter"], "--memory works with --index auto only"),
+        (["reindex", "--drop-unreadable", "--drop-old"], "--drop-unreadable works with a rebuild only"),
         (["search", "--queries", "/nope"], "/nope cannot be read: No such file or directory"),
         (["search", "x", "--queries", "/nope"], "--queries takes words from the file"),
     ],
@@ -555,9 +555,9 @@ def test_a_rollback_takes_no_changes(run: Run, coloured: list[str], option: list
     done = run("reindex", "--rollback", *option, *coloured)
     changes = "--model, --index, --vectors, --shards, --replicas, --mmap"
     assert done.code == 2
-    assert done.complaint == f"--rollback builds nothing anew: leave out {changes}"
+    assert done.complaint == f"--rollback rebuilds nothing: leave out {changes}"
     nothing = run("reindex", *coloured).complaint
-    assert nothing == f"say what to change: {changes}, --rollback, --drop-old"
+    assert nothing == f"nothing to do: give {changes}, --rollback or --drop-old"
 
 
 def test_an_option_that_there_is_none(run: Run) -> None:
@@ -610,7 +610,7 @@ def test_another_model_than_the_collections(run: Run, corpus: Corpus) -> None:
 def test_an_encoder_that_the_command_cannot_load(run: Run, coloured: list[str]) -> None:
     done = run("search", "red", *coloured)
     assert done.code == 1
-    assert "made with an encoder of your own, colours:none" in done.complaint
+    assert "made with your own encoder colours:none" in done.complaint
 
 
 def test_weights_that_cannot_be_fetched(

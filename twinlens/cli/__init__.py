@@ -1,6 +1,6 @@
-"""The ``twinlens`` command: thin, since whatever it does three lines of Python can do.
+"""The ``twinlens`` command: a thin layer over the library.
 
-A command is a function in the file of its theme, and gets its name here.
+Each command is a function in the module of its topic, and is registered here.
 """
 
 from __future__ import annotations
@@ -23,19 +23,19 @@ app = typer.Typer(
     no_args_is_help=True,
     add_completion=False,
     pretty_exceptions_enable=False,
-    epilog="Exit codes: 0 done, 1 failed, 2 wrongly asked, 3 some items could not be ingested.",
+    epilog="Exit codes: 0 done, 1 failed, 2 usage error, 3 some items could not be ingested.",
 )
 
 
 def run() -> None:
-    """Run the command; every error of ours becomes one line and an exit code."""
+    """Run the ``twinlens`` command; errors become one line on stderr and an exit code."""
     try:
         try:
             app()
         except SystemExit as end:
-            # What cannot be written is noticed here, not when Python ends.
+            # Flush now, so that a write error is reported below and not when Python exits.
             sys.stdout.flush()
-            if isinstance(end.__context__, BrokenPipeError):  # typer calls that a failure
+            if isinstance(end.__context__, BrokenPipeError):  # typer exits with 1 for that
                 raise end.__context__ from None
             raise
     except TwinlensError as error:
@@ -45,8 +45,8 @@ def run() -> None:
         print("twinlens: interrupted", file=sys.stderr)
         sys.exit(INTERRUPTED)
     except BrokenPipeError:
-        # Whoever reads our output has seen enough.
-        _print_no_more()
+        # The reader of our output, such as `head`, has closed it.
+        _discard_output()
         sys.exit(0)
     except OSError as error:
         print(f"twinlens: {_reason(error)}", file=sys.stderr)
@@ -57,14 +57,14 @@ def _reason(error: OSError) -> str:
     try:
         sys.stdout.flush()
     except OSError as unwritten:
-        _print_no_more()
+        _discard_output()
         return f"the output cannot be written: {unwritten.strerror or unwritten}"
     named = isinstance(error.filename, str | bytes)
     place = os.fsdecode(error.filename) if named else "reading or writing failed"
     return f"{place}: {error.strerror or error or type(error).__name__}"
 
 
-def _print_no_more() -> None:
+def _discard_output() -> None:
     os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 

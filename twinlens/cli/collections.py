@@ -1,4 +1,4 @@
-"""``twinlens info``, ``delete``, ``export``, ``import`` and ``reindex``: whole collections."""
+"""``twinlens info``, ``delete``, ``export``, ``import`` and ``reindex``."""
 
 from __future__ import annotations
 
@@ -32,12 +32,12 @@ from twinlens.cli.output import (
 from twinlens.search.errors import StoreError, TwinlensError, UsageError
 
 if TYPE_CHECKING:
-    from twinlens.search.milvus.collection_info import CollectionInfo
+    from twinlens.search.milvus.collection import CollectionInfo
     from twinlens.search.milvus.database import Database
 
 
-#: Tenants of a collection that are named.
-_NAMED = 20
+#: How many tenants of a collection are listed.
+_LISTED_TENANTS = 20
 
 
 def info(
@@ -46,21 +46,21 @@ def info(
         str,
         typer.Option(
             envvar="TWINLENS_TENANT",
-            help="Whose rows to count, of collections that are divided among tenants.",
+            help="The tenant whose rows to count, in collections with tenants.",
             show_default=False,
         ),
     ] = "",
     as_json: AsJson = False,
 ) -> None:
-    """Show the collections: their counts, models and tenants, and what the backend can do."""
-    uri, backend, what_it_can, infos = _held(place, tenant)
+    """List the collections with their counts, models and tenants, and the backend's features."""
+    uri, backend, features, infos = _inspect(place, tenant)
     if as_json:
         for one in infos:
             print(json.dumps(_info_dict(one) | {"db": uri, "backend": backend}))
         return
-    print(f"{uri}: {backend}{what_it_can}")
+    print(f"{uri}: {backend}{features}")
     if not infos:
-        none = "no collections yet: `twinlens ingest FOLDER` makes one"
+        none = "no collections yet: `twinlens ingest FOLDER` creates one"
         print(f"no collection has rows of the tenant {tenant}" if tenant else none)
         return
     table = new_table(
@@ -75,16 +75,18 @@ def info(
     show(table)
     for one in infos:
         if one.unindexed:
-            wait = "waits for its" if one.unindexed == 1 else "wait for their"
-            print(f"{one.name}: {counted(one.unindexed, 'row')} {wait} index")
+            wait = "waits" if one.unindexed == 1 else "wait"
+            print(f"{one.name}: {counted(one.unindexed, 'row')} {wait} to be indexed")
         if one.tenants is not None:
-            more = len(one.tenants) - _NAMED
-            named = ", ".join(one.tenants[:_NAMED]) + (f" and {more:,} more" if more > 0 else "")
+            more = len(one.tenants) - _LISTED_TENANTS
+            named = ", ".join(one.tenants[:_LISTED_TENANTS]) + (
+                f" and {more:,} more" if more > 0 else ""
+            )
             print(f"{one.name}: {counted(len(one.tenants), 'tenant')}{named and ': '}{named}")
 
 
-def _held(place: DatabaseOptions, tenant: str) -> tuple[str, str, str, list[CollectionInfo]]:
-    """Where the database is, what it is, what it can do, and what it holds."""
+def _inspect(place: DatabaseOptions, tenant: str) -> tuple[str, str, str, list[CollectionInfo]]:
+    """The database's address, backend, features and collections."""
     if place.is_twinlens:
         if tenant:
             raise UsageError("a twinlens server knows by the key whose rows are meant: no --tenant")
@@ -95,15 +97,15 @@ def _held(place: DatabaseOptions, tenant: str) -> tuple[str, str, str, list[Coll
     uri = place.db or twinlens.default_db()
     with Database(uri, token=place.token, create=False) as database:
         can = database.capabilities
-        infos = [one for name in database.names() if (one := _described(database, name, tenant))]
+        infos = [one for name in database.names() if (one := _describe(database, name, tenant))]
         hybrid = "full-text and hybrid search" if can.hybrid else "no full-text search"
         half = "half-precision vectors" if can.half_precision else "float32 vectors only"
-        able = f" ({hybrid}; {half}; indexes: {', '.join(can.index_types)})"
-        return database.uri, can.label, able, infos
+        features = f" ({hybrid}; {half}; indexes: {', '.join(can.index_types)})"
+        return database.uri, can.label, features, infos
 
 
-def _described(database: Database, name: str, tenant: str) -> CollectionInfo | None:
-    """A collection; ``None`` where it was dropped meanwhile, or the tenant has no rows in it."""
+def _describe(database: Database, name: str, tenant: str) -> CollectionInfo | None:
+    """Describe a collection; ``None`` if it was just dropped, or has no rows of the tenant."""
     try:
         index = twinlens.Index(database, name)
         if not tenant:
@@ -118,20 +120,21 @@ def _described(database: Database, name: str, tenant: str) -> CollectionInfo | N
 def delete(
     place: CollectionOptions,
     paths: Annotated[
-        list[str] | None, typer.Argument(help="Pictures or folders to take out.")
+        list[str] | None, typer.Argument(help="Pictures or folders to remove from the collection.")
     ] = None,
     everything: Annotated[bool, typer.Option("--all", help="Delete the whole collection.")] = False,
-    yes: Annotated[bool, typer.Option("--yes", "-y", help="Do not ask.")] = False,
+    yes: Annotated[bool, typer.Option("--yes", "-y", help="Do not ask for confirmation.")] = False,
 ) -> None:
-    """Take pictures out of a collection, or delete it; files are left alone."""
+    """Remove pictures from a collection, or delete the collection; files stay."""
     if bool(paths) == everything:
-        raise UsageError("name the paths to take out, or say --all for the whole collection")
+        raise UsageError("give the paths to remove, or --all for the whole collection")
     with place.reach() as index:
         if not everything:
             count = index.delete(*(paths or ()))
             if not count:
                 raise TwinlensError(
-                    f"no picture in {place.collection!r} has only such a path; nothing was deleted"
+                    f"no picture in {place.collection!r} is stored under these paths alone; "
+                    "nothing was deleted"
                 )
             print(f"deleted {count} from {place.collection}")
             return
@@ -147,7 +150,7 @@ def export(
     place: CollectionOptions,
     folder: Annotated[Path, typer.Argument(help="A folder that does not exist yet.")],
 ) -> None:
-    """Write a collection to a folder of Parquet and .npy files, to be imported anywhere."""
+    """Export a collection to a folder of Parquet and .npy files."""
     with place.open() as index:
         done = index.export(folder)
     print(f"exported {contents(done.images, done.texts, done.files)} to {done.folder}")
@@ -155,9 +158,9 @@ def export(
 
 def import_(
     place: CollectionOptions,
-    folder: Annotated[Path, typer.Argument(help="What `twinlens export` has written.")],
+    folder: Annotated[Path, typer.Argument(help="A folder written by `twinlens export`.")],
 ) -> None:
-    """Bring an export back, into this or any other database, as it was."""
+    """Import an export into this or any other database, row by row as it was."""
     with place.open(create=True) as index:
         done = index.import_(folder)
     print(f"imported {contents(done.images, done.texts, done.files)} into {place.collection}")
@@ -169,27 +172,29 @@ def reindex(
     memory: Annotated[
         float,
         typer.Option(
-            help="GiB the server has for vectors, for --index auto.", min=0, rich_help_panel=LAYOUT
+            help="GiB of server memory for vectors, for --index auto.",
+            min=0,
+            rich_help_panel=LAYOUT,
         ),
     ] = 0.0,
     drop_unreadable: Annotated[
         bool,
         typer.Option(
             "--drop-unreadable",
-            help="Go on without pictures that cannot be read again.",
+            help="Drop pictures that cannot be read again.",
             rich_help_panel="Run",
         ),
     ] = False,
     rollback: Annotated[
         bool,
         typer.Option(
-            "--rollback", help="Serve the generation before again.", rich_help_panel="Run"
+            "--rollback", help="Switch back to the previous generation.", rich_help_panel="Run"
         ),
     ] = False,
     drop_old: Annotated[
         bool,
         typer.Option(
-            "--drop-old", help="Delete what is not served any more.", rich_help_panel="Run"
+            "--drop-old", help="Delete all generations but the active one.", rich_help_panel="Run"
         ),
     ] = False,
     model: Annotated[
@@ -197,27 +202,27 @@ def reindex(
         typer.Option(
             "--model",
             "-m",
-            help="The new encoder. Default: the present one.",
+            help="The new embedding model. Default: the present one.",
             rich_help_panel=MODEL,
         ),
     ] = "",
     device: Device = "auto",
     quiet: Quiet = False,
 ) -> None:
-    """Build a collection anew for another model or index, beside the one that is served."""
+    """Rebuild a collection for another model or index, then switch to it."""
     building = bool(model or layout.options)
     changes = ", ".join(["--model", *names_of(LayoutFlags)])
     if rollback and building:
-        raise UsageError(f"--rollback builds nothing anew: leave out {changes}")
+        raise UsageError(f"--rollback rebuilds nothing: leave out {changes}")
     if memory and layout.options.get("index") != "auto":
-        raise UsageError("--memory is what --index auto chooses by: say that, too")
+        raise UsageError("--memory works with --index auto only: add it")
     if drop_unreadable and not building:
-        raise UsageError(f"--drop-unreadable goes with what is built anew: {changes}")
+        raise UsageError(f"--drop-unreadable works with a rebuild only: add {changes}")
     if not (building or rollback or drop_old):
-        raise UsageError(f"say what to change: {changes}, --rollback, --drop-old")
+        raise UsageError(f"nothing to do: give {changes}, --rollback or --drop-old")
     with place.open(device) as index:
         if rollback:
-            print(f"{place.collection} is served from generation {index.rollback().number} again")
+            print(f"{place.collection} is back to generation {index.rollback().number}")
         if building:
             from tqdm import tqdm
 
@@ -232,9 +237,9 @@ def reindex(
             print_failures(outcome)
             if not outcome.switched:
                 print(
-                    f"generation {outcome.generation} is not served: "
-                    f"{counted(outcome.failed_count, 'picture')} cannot be read again. Bring back "
-                    "what is missing, or say --drop-unreadable",
+                    f"generation {outcome.generation} is not active: "
+                    f"{counted(outcome.failed_count, 'picture')} cannot be read again. Restore "
+                    "the files, or use --drop-unreadable",
                     file=sys.stderr,
                 )
                 raise typer.Exit(ITEMS_FAILED)
@@ -242,7 +247,7 @@ def reindex(
                 now = index.info()
                 print(
                     f"{contents(outcome.images, outcome.texts)} in "
-                    f"{outcome.seconds:.1f} s; {place.collection} is served from generation "
+                    f"{outcome.seconds:.1f} s; {place.collection} now uses generation "
                     f"{outcome.generation} ({now.fingerprint.label}, {now.index})"
                 )
         if drop_old:

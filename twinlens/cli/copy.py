@@ -1,4 +1,4 @@
-"""``twinlens copy``: a collection from one database to another."""
+"""``twinlens copy``: copy a collection to another database."""
 
 from __future__ import annotations
 
@@ -22,25 +22,35 @@ def copy(
     target: Annotated[str, typer.Argument(help="The database to copy to.", metavar="DST")],
     collection: Annotated[
         str,
-        typer.Option("--collection", "-c", envvar="TWINLENS_COLLECTION", help="Which collection."),
+        typer.Option(
+            "--collection", "-c", envvar="TWINLENS_COLLECTION", help="The collection to copy."
+        ),
     ] = twinlens.DEFAULT_COLLECTION,
     to: Annotated[
-        str, typer.Option(help="The copy's name. Default: the same.", show_default=False)
+        str, typer.Option(help="The name of the copy. Default: the same.", show_default=False)
     ] = "",
     sample: Annotated[
-        int, typer.Option(help="Pictures, and texts, whose copies are compared at the end.", min=0)
+        int, typer.Option(help="How many pictures, and texts, to compare at the end.", min=0)
     ] = 1_000,
     source_token: Annotated[
         str,
-        typer.Option(envvar="TWINLENS_SOURCE_TOKEN", help="Of SRC, a server.", show_default=False),
+        typer.Option(
+            envvar="TWINLENS_SOURCE_TOKEN",
+            help="The password or API key of SRC, if it is a server.",
+            show_default=False,
+        ),
     ] = "",
     target_token: Annotated[
         str,
-        typer.Option(envvar="TWINLENS_TOKEN", help="Of DST, a server.", show_default=False),
+        typer.Option(
+            envvar="TWINLENS_TOKEN",
+            help="The password or API key of DST, if it is a server.",
+            show_default=False,
+        ),
     ] = "",
     quiet: Quiet = False,
 ) -> None:
-    """Copy a collection to another database, a server or a file; run it again to go on."""
+    """Copy a collection to another database; if interrupted, run it again to resume."""
     from tqdm import tqdm
 
     with ExitStack() as stack:

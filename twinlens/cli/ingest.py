@@ -169,12 +169,12 @@ def ingest(
             if once(paths, prune, report).failed_count:
                 raise typer.Exit(ITEMS_FAILED)
             return
-        from twinlens.ingest.report import report_file
+        from twinlens.ingest.report import open_report
         from twinlens.ingest.watch import watch as watching
 
         folders = [Path(os.path.expanduser(path)) for path in paths]
         # One report of the whole watch, whatever the number of runs.
-        with report_file(report) as sink:
+        with open_report(report) as sink:
             for _ in watching(folders, partial(once, report=sink), _warn):
                 pass
 

@@ -86,7 +86,9 @@ def mcp(place: CollectionOptions, device: Device = "auto") -> None:
     logging.basicConfig(level=logging.WARNING, format="twinlens: %(message)s")
     if place.is_twinlens:
         if place.tenant:
-            raise UsageError("a twinlens server knows by the key whose rows are meant: no --tenant")
+            raise UsageError(
+                "with a twinlens server the API key selects the tenant: leave out --tenant"
+            )
         build_server(RemoteCollections(place), twinlens.__version__).run("stdio")
         return
     database = Database(place.db or twinlens.default_db(), token=place.token, create=False)

@@ -1,4 +1,4 @@
-"""``twinlens models``: the encoders we recommend."""
+"""``twinlens models``: list and download embedding models."""
 
 from __future__ import annotations
 
@@ -10,32 +10,32 @@ import typer
 from twinlens.cli.options import AsJson
 from twinlens.cli.output import new_table, show
 
-app = typer.Typer(help="Show the encoders we recommend, or fetch one ahead.")
+app = typer.Typer(help="List the recommended embedding models, or download one.")
 
 
 @app.command("pull")
 def pull(
-    name: Annotated[str, typer.Argument(help="A model, as `twinlens models` names it.")],
+    name: Annotated[str, typer.Argument(help="A model's name, as in `twinlens models`.")],
 ) -> None:
-    """Fetch a model's weights ahead, so that a later ingest needs no network."""
+    """Download a model's weights now, so that a later ingest needs no network."""
     from twinlens.search.models.catalogue import resolve
     from twinlens.search.models.weights import fetch, is_cached
 
     spec = resolve(name)
-    was_here = is_cached(spec)
+    was_cached = is_cached(spec)
     fetch(spec)
-    print(f"{spec.label} {'was here already' if was_here else 'is here now'}")
+    print(f"{spec.label} {'was already downloaded' if was_cached else 'is downloaded'}")
 
 
 @app.callback(invoke_without_command=True)
 def models(
     context: typer.Context,
     everything: Annotated[
-        bool, typer.Option("--all", help="Every architecture and tag that OpenCLIP knows.")
+        bool, typer.Option("--all", help="List every OpenCLIP architecture and tag.")
     ] = False,
     as_json: AsJson = False,
 ) -> None:
-    """Show the encoders we recommend, what each costs and finds."""
+    """List the recommended embedding models with their size and accuracy."""
     if context.invoked_subcommand is not None:
         return
     from dataclasses import asdict

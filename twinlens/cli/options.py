@@ -1,4 +1,4 @@
-"""What commands have in common: their shared options, in groups that a command takes as one."""
+"""Options shared by several commands, in groups that a command takes as one parameter."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from twinlens.search.errors import UsageError
 if TYPE_CHECKING:
     from twinlens.search.milvus.layout import LayoutOptions
 
-#: What stands together in the help of whichever command has it.
+#: Panels of --help.
 COLLECTION = "Collection"
 MODEL = "Model"
 LAYOUT = "Layout"
@@ -29,27 +29,30 @@ Device = Annotated[
     str,
     typer.Option(
         envvar="TWINLENS_DEVICE",
-        help="auto, cpu, mps, cuda, cuda:1, openvino; several: cuda:0,cuda:1 or cuda:all.",
+        help="Where the model runs: auto, cpu, mps, cuda, cuda:1, openvino; several GPUs: "
+        "cuda:0,cuda:1 or cuda:all.",
         rich_help_panel=MODEL,
     ),
 ]
 AsJson = Annotated[
-    bool, typer.Option("--json", help="JSON lines for programs.", rich_help_panel=OUTPUT)
+    bool, typer.Option("--json", help="Print JSON lines, for programs.", rich_help_panel=OUTPUT)
 ]
-Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="Only errors.", rich_help_panel=OUTPUT)]
+Quiet = Annotated[
+    bool, typer.Option("--quiet", "-q", help="Print errors only.", rich_help_panel=OUTPUT)
+]
 
 
 @dataclass(frozen=True)
 class DatabaseOptions:
-    """Where the collections are."""
+    """The database to use."""
 
     db: Annotated[
         str | None,
         typer.Option(
             "--db",
             envvar="TWINLENS_DB",
-            help="A Milvus Lite path ending in .db, or the address of Milvus or twinlens. "
-            "Default: a file of the user's.",
+            help="The database: a Milvus Lite path ending in .db, or the address of a Milvus or "
+            "twinlens server. Default: twinlens.db in your data folder.",
             show_default=False,
             rich_help_panel=COLLECTION,
         ),
@@ -58,7 +61,7 @@ class DatabaseOptions:
         str,
         typer.Option(
             envvar="TWINLENS_TOKEN",
-            help="user:password or key of a server.",
+            help="The server's password as user:password, or its API key.",
             show_default=False,
             rich_help_panel=COLLECTION,
         ),
@@ -66,20 +69,20 @@ class DatabaseOptions:
 
     @property
     def is_twinlens(self) -> bool:
-        """Whether a twinlens server is at the address, not Milvus."""
+        """Whether the address is a twinlens server, and not Milvus."""
         from twinlens.remote.client import is_twinlens
 
         address = self.db or ""
         return address.lower().startswith(("http://", "https://")) and is_twinlens(address)
 
     def connect(self, collection: str = "", model: str = "auto") -> twinlens.RemoteIndex:
-        """A collection of the twinlens server at the address."""
+        """Open a collection of the twinlens server at the address."""
         return twinlens.connect(self.db or "", collection, model=model, key=self.token)
 
 
 @dataclass(frozen=True)
 class CollectionOptions(DatabaseOptions):
-    """One collection, asked for nothing that needs a model to be chosen."""
+    """One collection, which uses its own model."""
 
     collection: Annotated[
         str,
@@ -87,7 +90,7 @@ class CollectionOptions(DatabaseOptions):
             "--collection",
             "-c",
             envvar="TWINLENS_COLLECTION",
-            help="Which collection.",
+            help="The collection's name.",
             rich_help_panel=COLLECTION,
         ),
     ] = twinlens.DEFAULT_COLLECTION
@@ -95,18 +98,18 @@ class CollectionOptions(DatabaseOptions):
         str,
         typer.Option(
             envvar="TWINLENS_TENANT",
-            help="Whose rows, of a collection that is divided among tenants.",
+            help="The tenant whose rows to use, in a collection with tenants.",
             show_default=False,
             rich_help_panel=COLLECTION,
         ),
     ] = ""
 
     def open(self, device: str = "auto", *, create: bool = False) -> twinlens.Index:
-        """The collection.
+        """Open the collection in this process.
 
         Args:
-            device: where its own model runs.
-            create: whether its database may be made.
+            device: where its model runs.
+            create: create the database if it does not exist.
         """
         self.check_milvus()
         return twinlens.open(
@@ -119,24 +122,26 @@ class CollectionOptions(DatabaseOptions):
         )
 
     def check_milvus(self) -> None:
-        """Raise ``UsageError`` where a twinlens server is at the address."""
+        """Raise ``UsageError`` if the address is a twinlens server."""
         if self.is_twinlens:
-            raise UsageError(f"this is not done over HTTP: run it where {self.db} runs")
+            raise UsageError(f"this command does not work over HTTP: run it where {self.db} runs")
 
     def reach(
         self, model: str = "auto", *, create: bool = False
     ) -> twinlens.Index | twinlens.RemoteIndex:
-        """The collection, over HTTP where a twinlens server is at the address."""
+        """Open the collection, over HTTP if the address is a twinlens server."""
         if not self.is_twinlens:
             return self.open(create=create)
         if self.tenant:
-            raise UsageError("a twinlens server knows by the key whose rows are meant: no --tenant")
+            raise UsageError(
+                "with a twinlens server the API key selects the tenant: leave out --tenant"
+            )
         return self.connect(self.collection, model)
 
 
 @dataclass(frozen=True)
 class ModelOptions(CollectionOptions):
-    """One collection, and the encoder to fill it or to ask it with."""
+    """One collection, and the model to fill or search it with."""
 
     model: Annotated[
         str,
@@ -144,14 +149,14 @@ class ModelOptions(CollectionOptions):
             "--model",
             "-m",
             envvar="TWINLENS_MODEL",
-            help="The encoder: see `twinlens models`.",
+            help="The embedding model; `twinlens models` lists some.",
             rich_help_panel=MODEL,
         ),
     ] = "auto"
     device: Device = "auto"
 
     def open(self, device: str = "", *, create: bool = False) -> twinlens.Index:
-        """The collection with its encoder, on ``device`` or the one that was asked for."""
+        """Open the collection in this process, with its model on ``device`` or on --device."""
         self.check_milvus()
         return twinlens.open(
             self.db,
@@ -166,13 +171,13 @@ class ModelOptions(CollectionOptions):
 
 @dataclass(frozen=True)
 class LayoutFlags:
-    """How a collection is laid out; what is not said is as it is, or as is best."""
+    """The layout of a collection; unset options keep the present value, or the default."""
 
     index_kind: Annotated[
         str,
         typer.Option(
             "--index",
-            help="Kind of index: auto, FLAT, HNSW, IVF_SQ8 …: see docs/operations/backends.md.",
+            help="Index type: auto, FLAT, HNSW, IVF_SQ8, ...; see docs/operations/backends.md.",
             show_default=False,
             rich_help_panel=LAYOUT,
         ),
@@ -180,7 +185,7 @@ class LayoutFlags:
     vectors: Annotated[
         str,
         typer.Option(
-            help="How vectors are stored: float32 or float16.",
+            help="Precision of stored vectors: float32 or float16.",
             show_default=False,
             rich_help_panel=LAYOUT,
         ),
@@ -188,7 +193,7 @@ class LayoutFlags:
     shards: Annotated[
         int | None,
         typer.Option(
-            help="Parts of a server's collection, written beside one another.",
+            help="Number of shards on a server, which are written in parallel.",
             min=1,
             rich_help_panel=LAYOUT,
         ),
@@ -196,49 +201,51 @@ class LayoutFlags:
     replicas: Annotated[
         int | None,
         typer.Option(
-            help="Copies in memory, each on query nodes of its own.", min=1, rich_help_panel=LAYOUT
+            help="Number of copies in memory, each on its own query nodes.",
+            min=1,
+            rich_help_panel=LAYOUT,
         ),
     ] = None
     mmap: Annotated[
         bool | None,
         typer.Option(
             "--mmap/--no-mmap",
-            help="Leave rows on the server's disk, mapped into memory.",
+            help="Keep rows on the server's disk, mapped into memory.",
             rich_help_panel=LAYOUT,
         ),
     ] = None
 
     @property
     def options(self) -> LayoutOptions:
-        """What was said."""
-        said = {
+        """The options that were given."""
+        flags = {
             "index": self.index_kind,
             "vectors": self.vectors,
             "shards": self.shards,
             "replicas": self.replicas,
             "mmap": self.mmap,
         }
-        given = {name: value for name, value in said.items() if value not in ("", None)}
+        given = {name: value for name, value in flags.items() if value not in ("", None)}
         return cast("LayoutOptions", given)
 
 
 def names_of(group: type[Any]) -> list[str]:
-    """What the options of a group are called on the command line."""
+    """The flags of a group's options, such as ``--index``."""
     names = []
     for name, kind in get_type_hints(group, include_extras=True).items():
         (option,) = kind.__metadata__
-        # In an annotation typer takes the first name for the default, and sorts that out later.
-        said = [one for one in (option.default, *(option.param_decls or ())) if one is not ...]
-        names.append((said or [f"--{name.replace('_', '-')}"])[0].partition("/")[0])
+        # In an annotation typer stores the first flag as the default.
+        flags = [one for one in (option.default, *(option.param_decls or ())) if one is not ...]
+        names.append((flags or [f"--{name.replace('_', '-')}"])[0].partition("/")[0])
     return names
 
 
 def flat(command: Callable[..., None]) -> Callable[..., None]:
-    """The same command as typer takes it: each group among its parameters made its fields.
+    """Expand the groups among a command's parameters into their options, for typer.
 
     Args:
-        command: its parameters are options and arguments of typer, or groups: dataclasses of
-            options. Those of groups come last in the help.
+        command: its parameters are typer options and arguments, or groups: dataclasses of options,
+            which come last in the help.
     """
     groups: dict[str, Any] = {}
     parameters, shared = [], []
@@ -273,6 +280,11 @@ def flat(command: Callable[..., None]) -> Callable[..., None]:
 
 
 def lines_of(path: Path) -> list[str]:
+    """Read the lines of a text file.
+
+    Raises:
+        UsageError: it cannot be read, or is not UTF-8.
+    """
     try:
         return Path(os.path.expanduser(path)).read_text("utf-8-sig").splitlines()
     except OSError as error:

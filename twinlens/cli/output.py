@@ -45,7 +45,7 @@ def contents(images: int, texts: int, files: int | None = None) -> str:
 
 
 def print_failures(outcome: IngestReport | ReindexReport, *, hint: str = "") -> None:
-    """Say what failed, the first of it one by one; ``hint`` is how to see the rest."""
+    """List the first failures; ``hint`` says how to see the rest."""
     for failure in outcome.failed[:LISTED]:
         print(f"failed: {failure.uri}: {failure.reason}", file=sys.stderr)
     if outcome.failed_count > LISTED:
@@ -56,14 +56,14 @@ def print_failures(outcome: IngestReport | ReindexReport, *, hint: str = "") -> 
 def print_preview(preview: Preview) -> None:
     print(
         f"{preview.new:,} to read ({preview.changed:,} of them changed), "
-        f"{preview.captions_changed:,} with other captions, {preview.unchanged:,} unchanged, "
-        f"{preview.missing:,} gone from disk, {preview.failed:,} that cannot be stored, "
-        f"{preview.failed_before:,} failed before; nothing was done"
+        f"{preview.captions_changed:,} with changed captions, {preview.unchanged:,} unchanged, "
+        f"{preview.missing:,} missing on disk, {preview.failed:,} that cannot be stored, "
+        f"{preview.failed_before:,} failed before; dry run, nothing was written"
     )
 
 
 def print_classified(found: Iterable[Classified]) -> int:
-    """Print what was classified, page by page, and how often each label came first."""
+    """Print the classified pictures and the totals of the best labels; return the failures."""
     from collections import Counter
     from itertools import islice
 
@@ -73,7 +73,7 @@ def print_classified(found: Iterable[Classified]) -> int:
     failed = 0
     rest = iter(found)
     while page := list(islice(rest, PAGE)):
-        table = new_table("picture", "label", "%", "then")
+        table = new_table("picture", "label", "%", "other labels")
         for one in page:
             if one.error:
                 failed += 1
@@ -81,9 +81,12 @@ def print_classified(found: Iterable[Classified]) -> int:
                 continue
             best, *others = one.guesses
             first[best.label] += 1
-            then = ", ".join(f"{guess.label} {guess.probability:.0%}" for guess in others)
+            runners_up = ", ".join(f"{guess.label} {guess.probability:.0%}" for guess in others)
             table.add_row(
-                escape(one.path), escape(best.label), f"{100 * best.probability:.0f}", escape(then)
+                escape(one.path),
+                escape(best.label),
+                f"{100 * best.probability:.0f}",
+                escape(runners_up),
             )
         if table.row_count:
             show(table)
@@ -109,19 +112,15 @@ def print_duplicates(groups: Sequence[Group]) -> None:
     show(table)
     files = sum(group.files for group in groups)
     print(
-        f"{counted(len(groups), 'group')} of {counted(files, 'file')}; the first of each is the "
-        "largest. Similarity: cosine with it; equal files stand below one another with the same"
+        f"{counted(len(groups), 'group')} of {counted(files, 'file')}, the largest first in each "
+        "group. similarity: cosine similarity with it"
     )
 
 
 def print_evaluations(
     measured: Iterable[tuple[Evaluation, float]], as_json: bool
 ) -> list[Evaluation]:
-    """Print each evaluation as it comes, with its pictures a second where they are not 0.
-
-    Returns:
-        The evaluations.
-    """
+    """Print each evaluation as it comes, with pictures per second unless 0; return them all."""
     from rich.markup import escape
 
     found: list[Evaluation] = []
@@ -160,17 +159,17 @@ def print_evaluations(
         return found
     first = found[0]
     texts = counted(first.unpaired, "text")
-    left_out = f"; {texts} of no stored picture left out" if first.unpaired else ""
+    left_out = f"; left out {texts} without a stored picture" if first.unpaired else ""
     print(
-        f"{counted(first.images, 'picture')}, {counted(first.texts, 'caption')}{left_out}. Recall "
-        "in per cent, with 95 % intervals; median: of the rank; ann: the share of the exact ten "
-        "nearest that Milvus returns"
+        f"{counted(first.images, 'picture')}, {counted(first.texts, 'caption')}{left_out}. R@k: "
+        "recall in per cent, with 95 % intervals; median: median rank; ann: the share of the exact "
+        "ten nearest that Milvus returns"
     )
     return found
 
 
 def print_trials(trials: Iterable[IndexTrial], as_json: bool) -> list[IndexTrial]:
-    """Print each trial as it comes; the trials."""
+    """Print each trial as it comes; return them all."""
     from dataclasses import asdict
 
     found: list[IndexTrial] = []
@@ -188,8 +187,8 @@ def print_trials(trials: Iterable[IndexTrial], as_json: bool) -> list[IndexTrial
         return found
     show_growing(new_table("index", "parameters", "ann", "ms", "bytes/image"), rows())
     print(
-        "ann: the share of the exact ten nearest that Milvus returns; ms: one query alone, the "
-        "median; bytes: computed from the layout"
+        "ann: the share of the exact ten nearest that Milvus returns; ms: median latency of one "
+        "query at a time; bytes/image: computed from the layout"
     )
     return found
 
@@ -232,7 +231,7 @@ def show(table: Table) -> None:
 
 
 def show_growing(table: Table, rows: Iterable[Sequence[str]]) -> None:
-    """Show a table of which each row takes long: what there is of it, whatever happens."""
+    """Show a table row by row, for slow rows; after an error, the rows so far."""
     from rich.live import Live
 
     console = _console()
@@ -252,5 +251,5 @@ def show_growing(table: Table, rows: Iterable[Sequence[str]]) -> None:
 def _console() -> Console:
     from rich.console import Console
 
-    # Into a pipe there is no width to fold to, and programs want whole lines.
+    # A pipe has no width, and programs need whole lines.
     return Console(width=None if sys.stdout.isatty() else 110)

@@ -1,4 +1,4 @@
-"""``twinlens plan``: how much machine a collection needs, before there is one."""
+"""``twinlens plan``: estimate the memory, disk, time and cost of a collection."""
 
 from __future__ import annotations
 
@@ -22,20 +22,26 @@ def plan(
     images: Annotated[
         str,
         typer.Option(
-            help="How many pictures: 10000, 10k, 1e6, 2.5M; several: 10k,1M,1B.",
+            help="Number of pictures: 10000, 10k, 1e6, 2.5M; several sizes: 10k,1M,1B.",
             rich_help_panel=COLLECTION,
         ),
     ],
     model: Annotated[
-        str, typer.Option("--model", "-m", help="See `twinlens models`.", rich_help_panel=MODEL)
+        str,
+        typer.Option(
+            "--model",
+            "-m",
+            help="The embedding model; `twinlens models` lists some.",
+            rich_help_panel=MODEL,
+        ),
     ] = "",
     captions: Annotated[
-        float, typer.Option(help="Texts for each picture.", rich_help_panel=COLLECTION)
+        float, typer.Option(help="Texts per picture.", rich_help_panel=COLLECTION)
     ] = 1.0,
     index: Annotated[
         list[str] | None,
         typer.Option(
-            help="Kind of index; again for another. Default: those that make sense.",
+            help="Index type; repeatable. Default: all that are suitable.",
             rich_help_panel=LAYOUT,
         ),
     ] = None,
@@ -46,53 +52,56 @@ def plan(
         ),
     ] = "float32",
     node_memory: Annotated[
-        float, typer.Option(help="GiB of memory of one query node.", rich_help_panel="Machines")
+        float, typer.Option(help="Memory of a query node, in GiB.", rich_help_panel="Machines")
     ] = 64.0,
     replicas: Annotated[
-        int, typer.Option(help="Copies in memory, for more queries.", rich_help_panel=LAYOUT)
+        int,
+        typer.Option(
+            help="Number of copies in memory, for more queries per second.", rich_help_panel=LAYOUT
+        ),
     ] = 1,
-    gpus: Annotated[int, typer.Option(help="How many encode.", rich_help_panel="Machines")] = 1,
+    gpus: Annotated[
+        int, typer.Option(help="Number of GPUs that encode.", rich_help_panel="Machines")
+    ] = 1,
     rate: Annotated[
         float | None,
         typer.Option(
-            help="Pictures a second and GPU, as an ingest with captions prints it.",
+            help="Pictures per second and GPU, as `twinlens ingest` prints it.",
             rich_help_panel="Machines",
         ),
     ] = None,
     gpu_hour: Annotated[
-        float | None, typer.Option(help="What a GPU costs for an hour.", rich_help_panel="Prices")
+        float | None, typer.Option(help="Price of a GPU per hour.", rich_help_panel="Prices")
     ] = None,
     gib_month: Annotated[
         float | None,
-        typer.Option(help="What a GiB of memory costs for a month.", rich_help_panel="Prices"),
+        typer.Option(help="Price of a GiB of memory per month.", rich_help_panel="Prices"),
     ] = None,
     disk_gib_month: Annotated[
         float | None,
-        typer.Option(
-            help="What a GiB of object storage costs for a month.", rich_help_panel="Prices"
-        ),
+        typer.Option(help="Price of a GiB of object storage per month.", rich_help_panel="Prices"),
     ] = None,
     ssd_gib_month: Annotated[
         float | None,
         typer.Option(
-            help="What a GiB of a query node's SSD costs for a month.", rich_help_panel="Prices"
+            help="Price of a GiB of a query node's SSD per month.", rich_help_panel="Prices"
         ),
     ] = None,
     markdown: Annotated[
         bool,
         typer.Option(
-            "--markdown", help="As Markdown tables: by size, by index.", rich_help_panel=OUTPUT
+            "--markdown", help="Print Markdown tables: by size, by index.", rich_help_panel=OUTPUT
         ),
     ] = False,
     as_json: AsJson = False,
 ) -> None:
-    """Reckon memory, disk, hours and cost of a collection: docs/operations/scale.md has the arithmetic."""
+    """Estimate memory, disk, time and cost of a collection; see docs/operations/scale.md."""
     from twinlens.search.analysis.sizing import parse_count
-    from twinlens.search.analysis.sizing import plan as reckon
+    from twinlens.search.analysis.sizing import plan as estimate
     from twinlens.search.models.catalogue import RECOMMENDED
 
-    made = [
-        reckon(
+    plans = [
+        estimate(
             count,
             model=model or RECOMMENDED,
             captions=captions,
@@ -110,14 +119,14 @@ def plan(
         for count in map(parse_count, images.split(","))
     ]
     if as_json:
-        for one in made:
+        for one in plans:
             print(json.dumps(asdict(one)))
     elif markdown:
-        _print_markdown(*_by_size(made, gpus))
+        _print_markdown(*_by_size(plans, gpus))
         print()
-        _print_markdown(*_by_index(made[-1]))
-    elif len(made) > 1:
-        header, *rows = _by_size(made, gpus)
+        _print_markdown(*_by_index(plans[-1]))
+    elif len(plans) > 1:
+        header, *rows = _by_size(plans, gpus)
         table = new_table(*header)
         for column in table.columns[3:]:
             column.justify = "right"
@@ -125,23 +134,23 @@ def plan(
             table.add_row(*row)
         show(table)
     else:
-        _print(made[0], gpus, estimated=rate is None)
+        _print(plans[0], gpus, estimated=rate is None)
 
 
-def _print(made: Plan, gpus: int, *, estimated: bool) -> None:
+def _print(plan: Plan, gpus: int, *, estimated: bool) -> None:
     from twinlens.search.analysis.sizing import since
 
     print(
-        f"{counted(made.images, 'image')} and {counted(made.texts, 'text')} of {made.dim} "
-        f"dimensions: {made.home}, index {made.recommended}"
+        f"{counted(plan.images, 'image')} and {counted(plan.texts, 'text')} of {plan.dim} "
+        f"dimensions: {plan.home}, index {plan.recommended}"
     )
-    lite = made.chosen.nodes == 0
+    lite = plan.chosen.nodes == 0
     kinds = new_table(
         "index", "from server", "memory GiB", "per million images", "disk GiB", "SSD GiB",
         "query nodes",
     )  # fmt: skip
-    for one in made.indexes:
-        mark = " *" if one.index == made.recommended else ""
+    for one in plan.indexes:
+        mark = " *" if one.index == plan.recommended else ""
         kinds.add_row(
             f"{one.index}{mark}",
             "–" if lite else since(one.index),
@@ -154,57 +163,57 @@ def _print(made: Plan, gpus: int, *, estimated: bool) -> None:
     show(kinds)
     source = "estimated" if estimated else "as given"
     print(
-        f"encoding: {_hours(made.encode_hours)} on {counted(gpus, 'GPU')} at "
-        f"{made.rate:,.0f} images/s each, texts included ({source})"
+        f"encoding: {_hours(plan.encode_hours)} on {counted(gpus, 'GPU')} at "
+        f"{plan.rate:,.0f} images/s each, texts included ({source})"
     )
-    print(f"writing: {_hours(made.upsert_hours)} from one process, at the same time")
-    if made.bulk:
-        print("writing takes longer: let the server import files, --bulk (not measured)")
+    print(f"writing: {_hours(plan.upsert_hours)} from one process, at the same time")
+    if plan.bulk:
+        print("writing takes longer than encoding: consider a bulk import, --bulk (not measured)")
     for what, price in (
-        ("encoding", made.encode_cost),
-        ("memory a month", made.memory_cost_month),
-        ("disk a month", made.disk_cost_month),
-        ("SSDs a month", made.ssd_cost_month),
+        ("encoding", plan.encode_cost),
+        ("memory a month", plan.memory_cost_month),
+        ("disk a month", plan.disk_cost_month),
+        ("SSDs a month", plan.ssd_cost_month),
     ):
         if price is not None:
             print(f"cost of {what}: {price:,.2f}")
 
 
 def _by_size(plans: Sequence[Plan], gpus: int) -> list[list[str]]:
-    """A line of names, and one for each size."""
+    """A header, and a row for each size."""
     several = [f"{gpus} GPUs"] if gpus > 1 else []
     lines = [
         ["images", "home", "index", "memory GiB", "disk GiB", "query nodes", "encoding, 1 GPU",
          *several, "writing, 1 process"]
     ]  # fmt: skip
-    for made in plans:
-        chosen = made.chosen
+    for one in plans:
+        chosen = one.chosen
         lines.append(
             [
-                f"{made.images:,}",
-                made.home.removeprefix("a "),
-                made.recommended if chosen.vectors == "float32"
-                else f"{made.recommended} of {chosen.vectors}",
+                f"{one.images:,}",
+                one.home.removeprefix("a "),
+                one.recommended if chosen.vectors == "float32"
+                else f"{one.recommended} of {chosen.vectors}",
                 _gib(chosen.memory_gib),
                 _gib(chosen.disk_gib),
                 f"{chosen.nodes:,}" if chosen.nodes else "–",
-                _hours(made.encode_hours_one_gpu),
-                *([_hours(made.encode_hours)] if several else []),
-                _hours(made.upsert_hours),
+                _hours(one.encode_hours_one_gpu),
+                *([_hours(one.encode_hours)] if several else []),
+                _hours(one.upsert_hours),
             ]
         )  # fmt: skip
     return lines
 
 
-def _by_index(made: Plan) -> list[list[str]]:
-    """A line of names, and one for each index kind: GiB of a million images, by precision."""
+def _by_index(plan: Plan) -> list[list[str]]:
+    """A header, and a row for each index type: GiB per million images, by precision."""
     from twinlens.search.analysis.sizing import KINDS, cost, since
     from twinlens.search.milvus.layout import VECTORS
 
     lines = [["index", "from server", *(f"{one} GiB" for one in VECTORS), "SSD GiB"]]
-    each = made.texts / made.images
+    each = plan.texts / plan.images
     for kind in ("FLAT", *KINDS):
-        of = partial(cost, kind, 10**6, round(10**6 * each), made.dim)
+        of = partial(cost, kind, 10**6, round(10**6 * each), plan.dim)
         plain, *_ = costs = [of(vectors=vectors) for vectors in VECTORS]
         memory = [f"{one.memory_per_million_gib:,.2f}" for one in costs]
         lines.append([kind, since(kind), *memory, f"{plain.ssd_gib:,.1f}" if plain.ssd_gib else ""])

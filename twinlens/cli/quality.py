@@ -1,4 +1,4 @@
-"""``twinlens eval``, ``classify`` and ``duplicates``: what a collection is like."""
+"""``twinlens eval``, ``classify`` and ``duplicates``."""
 
 from __future__ import annotations
 
@@ -28,12 +28,12 @@ def evaluate(
     place: ModelOptions,
     pairs: Annotated[
         list[Path] | None,
-        typer.Argument(help="Caption files to ask with; default: the stored captions."),
+        typer.Argument(help="Caption files with the queries. Default: the stored captions."),
     ] = None,
     compare: Annotated[
         list[str],
         typer.Option(
-            help="Encode the same with this model and compare; can be repeated.",
+            help="Compare this model on the same pictures; repeatable.",
             rich_help_panel="Measure",
         ),
     ] = [],  # noqa: B006
@@ -41,7 +41,7 @@ def evaluate(
         bool,
         typer.Option(
             "--compare-index",
-            help="Compare a server's index kinds on the pictures.",
+            help="Compare the server's index types on the stored pictures.",
             rich_help_panel="Measure",
         ),
     ] = False,
@@ -49,29 +49,29 @@ def evaluate(
         list[str],
         typer.Option(
             "--index",
-            help="Compare this kind of index; can be repeated.",
+            help="Compare this index type; repeatable.",
             rich_help_panel="Measure",
         ),
     ] = [],  # noqa: B006
     plot: Annotated[
         Path | None,
         typer.Option(
-            help="Draw recall, of indexes over time, to this file: .png, .svg or .pdf.",
+            help="Plot the results to this file: .png, .svg or .pdf.",
             rich_help_panel=OUTPUT,
         ),
     ] = None,
     max_queries: Annotated[
         int,
         typer.Option(
-            help="Ask at most so many each way; 0 for all.", min=0, rich_help_panel="Measure"
+            help="Run at most this many queries each way; 0 for all.",
+            min=0,
+            rich_help_panel="Measure",
         ),
     ] = 10_000,
-    seed: Annotated[
-        int, typer.Option(help="Of everything random.", min=0, rich_help_panel="Measure")
-    ] = 0,
+    seed: Annotated[int, typer.Option(help="Random seed.", min=0, rich_help_panel="Measure")] = 0,
     as_json: AsJson = False,
 ) -> None:
-    """Measure how well pictures and captions find each other: recall@k, both ways."""
+    """Measure how well pictures and captions find each other (recall@k)."""
     from twinlens.search.analysis.plot import check_plot, plot_recall, plot_trials
 
     if plot is not None:
@@ -79,7 +79,9 @@ def evaluate(
     missing = 0
     if compare_index or kinds:
         if pairs or compare:
-            raise UsageError("indexes are compared on the stored pictures: leave the rest out")
+            raise UsageError(
+                "indexes are compared on the stored pictures: leave out the other options"
+            )
         with place.open() as index:
             trials = print_trials(
                 index.compare_indexes([one for kind in kinds for one in kind.split(",")]), as_json
@@ -94,7 +96,7 @@ def evaluate(
             plot_recall(plot, found)
         missing = sum(one.missing_count for one in found)
     if plot is not None and not as_json:
-        print(f"drawn to {plot}")
+        print(f"plotted to {plot}")
     if missing:
         raise typer.Exit(ITEMS_FAILED)
 
@@ -102,13 +104,13 @@ def evaluate(
 def _measured(
     place: ModelOptions, pairs: list[Path], models: list[str], max_queries: int, seed: int
 ) -> Iterator[tuple[Evaluation, float]]:
-    """What is measured, and the pictures encoded a second, 0 for none."""
+    """Each evaluation with its pictures encoded per second, 0 if nothing was encoded."""
     if not models:
         with place.open() as index:
             yield index.evaluate(*pairs, max_queries=max_queries, seed=seed), 0.0
         return
     if not pairs:
-        raise UsageError("say which pictures to compare on: a caption file, or a folder with one")
+        raise UsageError("give pictures with captions to compare on: a caption file or a folder")
     for one in twinlens.compare(
         models, *pairs, device=place.device, max_queries=max_queries, seed=seed
     ):
@@ -119,39 +121,45 @@ def classify(
     place: ModelOptions,
     paths: Annotated[
         list[str] | None,
-        typer.Argument(help="Pictures or folders, not stored; default: the stored pictures."),
+        typer.Argument(
+            help="Pictures or folders, which are not stored. Default: the stored pictures."
+        ),
     ] = None,
     labels: Annotated[
         str,
-        typer.Option(help="What there is to choose from: cat,dog,horse.", rich_help_panel="Labels"),
+        typer.Option(help="The labels to choose from: cat,dog,horse.", rich_help_panel="Labels"),
     ] = "",
     labels_file: Annotated[
         Path | None,
-        typer.Option(help="The same, a label on each line of a file.", rich_help_panel="Labels"),
+        typer.Option(help="A file with one label per line.", rich_help_panel="Labels"),
     ] = None,
     template: Annotated[
         list[str],
         typer.Option(
-            help="A sentence for the labels, 'a photo of a {}'; can be repeated.",
+            help="A sentence to put each label into: 'a photo of a {}'; repeatable.",
             rich_help_panel="Labels",
         ),
     ] = [],  # noqa: B006
     top: Annotated[
-        int, typer.Option(help="How many labels of each picture.", min=1, rich_help_panel="Labels")
+        int,
+        typer.Option(
+            help="How many labels to show for each picture.", min=1, rich_help_panel="Labels"
+        ),
     ] = 3,
     where: Annotated[
         str,
         typer.Option(
-            help="Only stored pictures that satisfy a filter.", rich_help_panel="Pictures"
+            help="Only stored pictures that match this filter: 'year >= 2020'.",
+            rich_help_panel="Pictures",
         ),
     ] = "",
     as_json: AsJson = False,
 ) -> None:
-    """Tell which of some labels each picture is most likely of."""
-    wanted = [*labels.split(","), *(lines_of(labels_file) if labels_file is not None else ())]
+    """Classify pictures by labels of your own."""
+    all_labels = [*labels.split(","), *(lines_of(labels_file) if labels_file is not None else ())]
     failed = 0
     with place.reach(place.model, create=bool(paths)) as index:
-        found = index.classify(wanted, *(paths or ()), where=where, templates=template, top=top)
+        found = index.classify(all_labels, *(paths or ()), where=where, templates=template, top=top)
         if as_json:
             for one in found:
                 failed += bool(one.error)
@@ -167,15 +175,19 @@ def duplicates(
     threshold: Annotated[
         float,
         typer.Option(
-            help="The cosine from which two pictures count as the same.", rich_help_panel="Pictures"
+            help="The cosine similarity from which two pictures are duplicates.",
+            rich_help_panel="Pictures",
         ),
     ] = 0.95,
     where: Annotated[
-        str, typer.Option(help="Only pictures that satisfy a filter.", rich_help_panel="Pictures")
+        str,
+        typer.Option(
+            help="Only pictures that match this filter: 'year >= 2020'.", rich_help_panel="Pictures"
+        ),
     ] = "",
     as_json: AsJson = False,
 ) -> None:
-    """Find pictures that are the same or nearly so, the largest of each group first."""
+    """Find duplicate and near-duplicate pictures, the largest of each group first."""
     with place.open() as index:
         groups = index.duplicates(threshold, where=where)
     if as_json:

@@ -1,4 +1,4 @@
-"""``twinlens serve``: the HTTP API and the search page."""
+"""``twinlens serve``: serve the HTTP API and the search page."""
 
 from __future__ import annotations
 
@@ -15,16 +15,16 @@ from twinlens.server.settings import DEFAULT_PORT
 
 
 @dataclass(frozen=True)
-class Held(ModelOptions):
-    """What is served: a database that is opened here."""
+class ServedDatabase(ModelOptions):
+    """The database to serve; not another twinlens server."""
 
     db: Annotated[
         str | None,
         typer.Option(
             "--db",
             envvar="TWINLENS_DB",
-            help="A Milvus Lite path ending in .db, or the address of Milvus. "
-            "Default: a file of the user's.",
+            help="The database: a Milvus Lite path ending in .db, or the address of a Milvus "
+            "server. Default: twinlens.db in your data folder.",
             show_default=False,
             rich_help_panel=COLLECTION,
         ),
@@ -32,21 +32,22 @@ class Held(ModelOptions):
 
 
 def serve(
-    place: Held,
+    place: ServedDatabase,
     host: Annotated[
         str,
         typer.Option(
-            help="The address to listen on; 0.0.0.0 for all of this machine's.",
+            help="The address to listen on; 0.0.0.0 for all interfaces.",
             rich_help_panel="Address",
         ),
     ] = "127.0.0.1",
     port: Annotated[
-        int, typer.Option(help="The port; 0 for a free one.", rich_help_panel="Address")
+        int, typer.Option(help="The port; 0 to choose a free one.", rich_help_panel="Address")
     ] = DEFAULT_PORT,
     keys: Annotated[
         Path | None,
         typer.Option(
-            help="A file of keys, NAME:read:KEY or NAME:write:KEY a line; more in TWINLENS_KEYS.",
+            help="A file of API keys, one NAME:read:KEY or NAME:write:KEY per line, in addition to "
+            "those in TWINLENS_KEYS.",
             show_default=False,
             rich_help_panel="Access",
         ),
@@ -55,28 +56,28 @@ def serve(
         bool,
         typer.Option(
             "--no-auth",
-            help="Ask for no key, whoever can reach the address.",
+            help="Require no API key.",
             rich_help_panel="Access",
         ),
     ] = False,
     cors: Annotated[
         list[str] | None,
         typer.Option(
-            help="An origin whose pages may call the API; may be repeated.",
+            help="Allow pages of this origin to call the API (CORS); repeatable.",
             rich_help_panel="Access",
         ),
     ] = None,
     name: Annotated[
         list[str] | None,
         typer.Option(
-            help="A name under which the server is reached; may be repeated.",
+            help="A host name under which clients reach the server; repeatable.",
             rich_help_panel="Address",
         ),
     ] = None,
     proxy: Annotated[
         list[str] | None,
         typer.Option(
-            help="The address of a proxy in front of it; may be repeated.",
+            help="The address of a reverse proxy in front of the server; repeatable.",
             rich_help_panel="Address",
         ),
     ] = None,
@@ -84,14 +85,14 @@ def serve(
         bool,
         typer.Option(
             "--allow-urls",
-            help="Take public addresses of pictures in queries.",
+            help="Allow queries to name pictures by public URL.",
             rich_help_panel="Access",
         ),
     ] = False,
     allow_network: Annotated[
         list[str] | None,
         typer.Option(
-            help="With --allow-urls: a network that is not public, such as 10.0.0.0/8.",
+            help="With --allow-urls: also allow a private network, such as 10.0.0.0/8; repeatable.",
             rich_help_panel="Access",
         ),
     ] = None,
@@ -101,19 +102,20 @@ def serve(
     rate: Annotated[
         float | None,
         typer.Option(
-            help="Requests a minute for each key or address, 0 for no limit. "
-            "Default: 1200 where others can ask.",
+            help="Requests per minute for each key or address; 0 for no limit. Default: 1200, "
+            "or no limit if only this machine can connect.",
             show_default=False,
             rich_help_panel="Requests",
         ),
     ] = None,
     max_body: Annotated[
-        int, typer.Option(help="MiB of a request's body.", min=1, rich_help_panel="Requests")
+        int,
+        typer.Option(help="The largest request body, in MiB.", min=1, rich_help_panel="Requests"),
     ] = 32,
     max_batch: Annotated[
         int,
         typer.Option(
-            help="Queries that are answered together; 1 for one by one.",
+            help="The most queries in one batch; 1 for no batching.",
             min=1,
             rich_help_panel="Requests",
         ),
@@ -121,7 +123,7 @@ def serve(
     wait_ms: Annotated[
         float,
         typer.Option(
-            help="Milliseconds that a query waits for others at most.",
+            help="How long a query waits for a batch, in milliseconds.",
             min=0,
             rich_help_panel="Requests",
         ),
@@ -130,7 +132,7 @@ def serve(
         Path | None,
         typer.Option(
             envvar="TWINLENS_MEDIA",
-            help="A folder for thumbnails and uploaded pictures.",
+            help="The folder for thumbnails and uploaded pictures.",
             show_default=False,
             rich_help_panel="Page",
         ),
@@ -139,21 +141,21 @@ def serve(
         bool,
         typer.Option(
             "--access-log",
-            help="A line for each request on standard error, without queries and keys.",
+            help="Log each request to standard error, without queries and keys.",
             rich_help_panel="Requests",
         ),
     ] = False,
     quiet: Quiet = False,
 ) -> None:
-    """Answer searches over HTTP and show a search page, until Ctrl-C.
+    """Serve the HTTP API and a search page, until Ctrl-C.
 
-    --model is for collections that are made through the server: the others keep their own.
+    --model is for new collections created through the server; existing ones use their own.
     """
     from twinlens.server.run import check_extra
     from twinlens.server.settings import default_media
 
     if place.tenant:
-        raise UsageError("a server's tenants come with its keys: NAME:read:KEY:TENANT")
+        raise UsageError("API keys select the tenant of a request: NAME:read:KEY:TENANT")
     check_extra()
     from twinlens.server.auth import read_keys
 

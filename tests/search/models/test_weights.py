@@ -59,9 +59,9 @@ def test_pull_fetches_ahead(tmp_path: Path) -> None:
     with local_hub(tmp_path / "hub") as (address, _):
         arguments = ("models", "pull", "hf-hub:someone/tiny")
         first = run(PULL, *arguments, HF_ENDPOINT=address, HF_HOME=home)
-        assert "is here now" in first.stdout, first.stderr
+        assert "is downloaded" in first.stdout, first.stderr
         second = run(PULL, *arguments, HF_ENDPOINT=address, HF_HOME=home)
-        assert "was here already" in second.stdout, second.stderr
+        assert "was already downloaded" in second.stdout, second.stderr
 
 
 def test_a_model_the_hub_does_not_have_is_one_line(tmp_path: Path) -> None:
