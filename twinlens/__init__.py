@@ -1,6 +1,6 @@
 """twinlens: find pictures by words, words by pictures, pictures by pictures.
 
-The front door: the names people import, and the ``twinlens`` command::
+The public API::
 
     import twinlens
 
@@ -47,7 +47,7 @@ if TYPE_CHECKING:
     from twinlens.search.analysis.duplicates import Group
     from twinlens.search.analysis.evaluate import Evaluation
     from twinlens.search.analysis.index_trials import IndexTrial
-    from twinlens.search.milvus.collection_info import CollectionInfo
+    from twinlens.search.milvus.collection import CollectionInfo
     from twinlens.search.milvus.generations import Generation
     from twinlens.search.milvus.layout import LayoutOptions
     from twinlens.search.models.base import Encoder, Precision
@@ -111,7 +111,7 @@ DEFAULT_COLLECTION = "twinlens"
 #: Names imported on first use: the module of each, as ``MODULE:NAME`` where the name differs.
 _LAZY = {
     "Classified": "twinlens.search.analysis.classify",
-    "CollectionInfo": "twinlens.search.milvus.collection_info",
+    "CollectionInfo": "twinlens.search.milvus.collection",
     "CopyReport": "twinlens.ingest.transfer.copy",
     "Encoder": "twinlens.search.models.base",
     "Evaluation": "twinlens.search.analysis.evaluate",
@@ -131,7 +131,7 @@ _LAZY = {
     "ReindexReport": "twinlens.ingest.transfer.reindex",
     "RemoteIndex": "twinlens.remote.index",
     "SearchEngine": "twinlens.search.query.engine",
-    "StoredItem": "twinlens.search.query.stored:StoredItem",
+    "StoredItem": "twinlens.search.query.stored",
     "Text": "twinlens.search.query.parts",
     "Vector": "twinlens.search.query.parts",
     "main": "twinlens.cli:run",
@@ -169,25 +169,25 @@ def open(  # noqa: A001 - reads as twinlens.open(...)
     tenant: str = "",
     create: bool = True,
 ) -> Index:
-    """Open a collection of pictures and texts; it is made by the first ingest.
+    """Open a collection of pictures and texts; the first ingest creates it.
 
     Args:
-        db: a Milvus Lite path ending in ``.db``, or a server's address, see ``twinlens.search.milvus.connection``;
-            default ``default_db()``.
-        collection: the name of the collection.
-        model: for a new collection, the encoder: a name as in ``twinlens models``, or an object
-            with the methods of ``twinlens.search.models.base.Encoder``. An existing one remembers its own.
+        db: a Milvus Lite path ending in ``.db``, or the address of a server, see
+            ``twinlens.search.milvus.connection``; default: ``default_db()``.
+        collection: the collection's name.
+        model: the encoder of a new collection: a name as in ``twinlens models``, or an object like
+            ``twinlens.search.models.base.Encoder``. An existing collection uses its own.
         device: "auto", "cpu", "cuda", "cuda:1", "mps"; several as "cuda:0,cuda:1" or "cuda:all";
-            "openvino" for the CPU with quicker bulk work (the extra of that name).
+            "openvino" for faster bulk work on the CPU (needs the extra "openvino").
         precision: "auto", "fp32", "fp16" or "bf16".
-        token: for a server that wants one: ``user:password`` or an API key.
-        tenant: whose rows to read and write. A collection that is made with a tenant is divided
-            among tenants ever after, each of which sees only its own rows.
-        create: whether a database that is not there is made; else there must be one.
+        token: the server's ``user:password`` or API key, if it requires one.
+        tenant: whose rows to read and write. A collection created with a tenant has tenants from
+            then on, each of which sees only its own rows.
+        create: create the database if it does not exist; otherwise it must exist.
 
     Raises:
-        UsageError: there is no such device or precision; a tenant was named, and the collection
-            has none; the database is not there, and none is to be made.
+        UsageError: there is no such device or precision; a tenant was named, but the collection
+            has none; the database does not exist, and ``create`` is false.
         StoreLockedError, StoreUnreachableError: the database cannot be opened.
         ModelMismatchError: the collection was made with another model than the one asked for.
     """
@@ -214,17 +214,17 @@ def open(  # noqa: A001 - reads as twinlens.open(...)
 
 
 def connect(url: str, collection: str = "", *, model: str = "auto", key: str = "") -> RemoteIndex:
-    """Open a collection that a twinlens server holds: the methods of ``Index``, over HTTP.
+    """Open a collection of a twinlens server: the methods of ``Index``, over HTTP.
 
     Args:
         url: the server's address, such as ``http://host:8640``.
         collection: its name; "" for the server's default.
         model: for a new collection, a name as in ``twinlens models``; "auto" for the server's.
-        key: for a server that wants one.
+        key: the API key, if the server requires one.
 
     Raises:
-        UsageError: something else answers at the address.
-        StoreUnreachableError: nothing does.
+        UsageError: the address is not a twinlens server.
+        StoreUnreachableError: no server answers.
         ModelMismatchError: the collection was made with another model than the one asked for.
     """
     from twinlens.remote.index import connect
@@ -234,7 +234,7 @@ def connect(url: str, collection: str = "", *, model: str = "auto", key: str = "
 
 @dataclass(frozen=True, slots=True)
 class Comparison:
-    """One of several models on the same pictures: how well it finds, and how fast it encodes."""
+    """One model's retrieval quality and speed, from ``compare``."""
 
     evaluation: Evaluation
     images_per_second: float
@@ -256,17 +256,17 @@ def copy(
 
     Args:
         source, target: databases, as ``open`` takes them.
-        collection: what to copy.
-        to: the copy's name, if another.
-        source_token, target_token: for servers that want one.
+        collection: the collection to copy.
+        to: the copy's name; default: the same.
+        source_token, target_token: of servers that require one.
         sample: how many pictures, and texts, to compare at the end.
-        progress: makes an object like ``tqdm`` for so many rows, told of every row.
-        layout: of the copy: index, vectors, shards, replicas, mmap.
+        progress: makes a progress bar like ``tqdm`` for a number of rows.
+        layout: the copy's index, vectors, shards, replicas and mmap.
 
     Raises:
         UsageError, ModelMismatchError, UnsupportedError: nothing is copied; the message says why.
-        StoreError: Milvus refused, or the copy is not like its source. What was written is kept;
-            run it again to go on.
+        StoreError: Milvus refused, or the copy differs from its source. What was written is kept;
+            run it again to resume.
     """
     from twinlens.ingest.transfer.copy import copy
     from twinlens.search.milvus.database import Database
@@ -285,19 +285,19 @@ def compare(
     max_queries: int = 10_000,
     seed: int = 0,
 ) -> Iterator[Comparison]:
-    """Encode the same pictures and captions with several models and evaluate each.
+    """Encode the same pictures and captions with several models, and evaluate each.
 
-    In temporary collections on Milvus Lite, which leave nothing behind.
+    Uses temporary collections on Milvus Lite.
 
     Args:
         models: names as in ``twinlens models``, or encoders.
-        paths: what ``Index.ingest`` takes; there must be captions.
+        paths: pictures with captions, as ``Index.ingest`` takes them.
         device: where the models run.
         max_queries, seed: see ``Index.evaluate``.
 
     Yields:
-        What was measured of each, in order; what could not be stored is ``missing``. The rate is
-        of decoding, encoding and storing a picture with its captions.
+        A comparison for each model, in order. Pictures that could not be stored are ``missing``.
+        The speed is that of decoding, encoding and storing a picture with its captions.
     """
     import tempfile
     from dataclasses import replace
@@ -306,23 +306,23 @@ def compare(
 
     for model in models:
         if isinstance(model, str):
-            resolve(model)  # before hours go by with the others
+            resolve(model)  # fail now, not after hours with the other models
     for model in models:
         with (
             tempfile.TemporaryDirectory() as folder,
             open(os.path.join(folder, "compare.db"), model=model, device=device) as index,
         ):
-            index._load_encoder()  # outside of what is timed
+            index._load_encoder()  # not part of the measured time
             report = index.ingest(*paths)
             rate = report.images / report.seconds if report.seconds else 0.0
-            found = index.evaluate(max_queries=max_queries, seed=seed)
+            evaluation = index.evaluate(max_queries=max_queries, seed=seed)
             missing = tuple(f"{failure.uri}: {failure.reason}" for failure in report.failed)
-            found = replace(found, missing=missing, missing_count=report.failed_count)
-            yield Comparison(found, rate)
+            evaluation = replace(evaluation, missing=missing, missing_count=report.failed_count)
+            yield Comparison(evaluation, rate)
 
 
 def _refuse_twinlens(uri: str) -> None:
-    """Raise ``UsageError`` where no Milvus answers because twinlens does."""
+    """Raise ``UsageError`` if the address is a twinlens server, and not Milvus."""
     from twinlens.remote.client import is_twinlens
 
     if uri.lower().startswith(("http://", "https://")) and is_twinlens(uri):
@@ -340,21 +340,18 @@ def serve(
     started: Callable[[str], None] | None = None,
     **settings: Any,
 ) -> None:
-    """Answer over HTTP, and show the search page, until told to stop: see ``docs/operations/serve.md``.
+    """Run the HTTP API and the search page until stopped; see ``docs/operations/serve.md``.
 
     Args:
         db, model, device, precision, token: see ``open``.
-        collection: the one that is meant where a request names none.
-        started: called with the server's address once it answers.
-        settings: host, port, keys and all else that ``twinlens.server.settings.Settings`` has.
+        collection: the collection to use where a request names none.
+        started: called with the server's address once it accepts requests.
+        settings: host, port, keys and the rest of ``twinlens.server.settings.Settings``.
 
     Raises:
-        UsageError: a setting makes no sense, or the address cannot be listened on.
+        UsageError: a setting is not valid, or the address cannot be listened on.
         StoreLockedError, StoreUnreachableError: the database cannot be opened.
     """
-    from twinlens.index import Index
-    from twinlens.ingest.originals import Originals
-    from twinlens.search.images.fetch import Fetcher, FetchLimits
     from twinlens.search.milvus.database import Database
     from twinlens.search.models.base import check_device, check_precision
     from twinlens.server.run import serve as run
@@ -364,19 +361,11 @@ def serve(
     check_precision(precision)
     name = os.fspath(db) if db is not None else default_db()
     chosen = Settings.of(collection=collection, **settings)
-    database = Database(name, token=token)
-
-    def opened(name: str, encoder: Encoder) -> Index:
-        return Index(database, name, model=encoder)
-
     run(
-        database,
-        opened,
+        Database(name, token=token),
         chosen,
         model=model,
         device=device,
         precision=precision,
-        # Tried once: whoever waits for a page of thumbnails may ask again.
-        read=Originals(Fetcher(FetchLimits(tries=1)).fetch),
         started=started,
     )

@@ -15,9 +15,10 @@ from twinlens.ingest.options import (
     nothing_found,
     open_items,
     split_options,
+    write_options,
 )
-from twinlens.ingest.report import IngestReport, ItemCallback, Progress, report_file
-from twinlens.ingest.sample import Failure, Item
+from twinlens.ingest.report import IngestReport, Tally, open_report
+from twinlens.ingest.sample import Item
 from twinlens.ingest.sources.paths import name_of
 from twinlens.remote.client import PROBE_SECONDS, HttpClient, is_twinlens, path_segment
 from twinlens.remote.ingest import RemoteIngest, preview
@@ -52,7 +53,7 @@ from twinlens.search.query.request import Mode, SearchOptions, SearchRequest
 if TYPE_CHECKING:
     from twinlens.ingest.preview import Preview
     from twinlens.search.analysis.classify import Classified
-    from twinlens.search.milvus.collection_info import CollectionInfo
+    from twinlens.search.milvus.collection import CollectionInfo
     from twinlens.search.models.base import Rows
     from twinlens.search.query.hits import Hits
     from twinlens.search.query.stored import StoredItem
@@ -249,7 +250,7 @@ class RemoteIndex:
     def check_model(self, name: str) -> None:
         """Raise ``ModelMismatchError`` unless the collection was made with this model."""
         stored = self.info().fingerprint
-        if not stored.goes_by(name):
+        if not stored.is_named(name):
             raise ModelMismatchError(
                 f"the collection {self.collection!r} holds embeddings of {stored.label}, which "
                 f"{name} cannot be compared with: leave the model out"
@@ -258,12 +259,6 @@ class RemoteIndex:
     def ingest(
         self,
         *paths: Path,
-        prune: bool = False,
-        retry_failed: bool = False,
-        report: Path | ItemCallback | None = None,
-        progress: Progress | None = None,
-        cluster: str = "",
-        bulk: str = "",
         **options: Unpack[IngestOptions],
     ) -> IngestReport:
         """Send pictures and captions from this machine; see ``twinlens.Index.ingest``.
@@ -276,29 +271,24 @@ class RemoteIndex:
             StoreError: the server refused, or did not come back. What was written is kept; run it
                 again to resume.
         """
-        if cluster or bulk:
+        layout, source, run = split_options(options)
+        if run.get("cluster") or run.get("bulk"):
             raise UnsupportedError(
                 f"a cluster or a bulk import does not work over HTTP: ingest where {self.url} runs"
             )
-        layout, source = split_options(options)
         if layout.asked:
             raise UnsupportedError(
                 "the layout of a new collection cannot be set over HTTP: create it where "
                 f"{self.url} runs"
             )
         items = _items(paths, source)
-        with report_file(report) as sink:
-            run = RemoteIngest(
-                self._uploads,
-                prune=prune,
-                retry_failed=retry_failed,
-                progress=progress,
-                sink=sink,
-            )
-            outcome = run.run(items, map(name_of, paths))
-        if not (outcome.items or outcome.texts or outcome.removed or outcome.missing):
+        with open_report(run.get("report")) as on_item:
+            tally = Tally(run.get("progress"), on_item)
+            ingest = RemoteIngest(self._uploads, tally, **write_options(run))
+            report = ingest.run(items, map(name_of, paths))
+        if not report.found_anything:
             raise SourceError(nothing_found(paths))
-        return outcome
+        return report
 
     def preview(self, *paths: Path, **source: Unpack[SourceOptions]) -> Preview:
         """Count what ``ingest`` would do with the same arguments, without reading pictures."""
@@ -385,9 +375,7 @@ def _items(paths: Sequence[Path], source: SourceOptions) -> Iterator[Item]:
 def _read(items: Iterator[Item]) -> Iterator[tuple[str, bytes | str]]:
     """Pictures by name with their bytes, or with the reason why they cannot be read."""
     for item in items:
-        if isinstance(item, Failure):
-            yield item.uri, item.reason
-        elif item.load is not None:
+        if item.load is not None:
             try:
                 yield item.uri, item.load()
             except (ImageError, OSError) as error:

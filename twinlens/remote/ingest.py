@@ -13,13 +13,13 @@ from collections import Counter, deque
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import replace
-from typing import Any, cast
+from typing import Any, Unpack, cast
 
 from twinlens.ingest.ledger import Ledger
 from twinlens.ingest.preview import Preview
-from twinlens.ingest.report import IngestReport, ItemCallback, Progress, Status, Tally
+from twinlens.ingest.report import IngestReport, Status, Tally
 from twinlens.ingest.sample import Failure, Item, Sample, failure_of
-from twinlens.ingest.upload import TooLargeError, Upload, Uploaded
+from twinlens.ingest.upload import TooLargeError, Upload, Uploaded, WriteOptions
 from twinlens.remote.messages import batches
 from twinlens.remote.uploads import UploadClient
 from twinlens.search.errors import ImageError, UnsupportedError
@@ -42,24 +42,22 @@ class RemoteIngest:
 
     Args:
         uploads: writes the items; called from several threads.
-        prune, retry_failed, progress, sink: see ``twinlens.ingest.pipeline.Pipeline``.
+        tally: counts the items.
         part_bytes: bytes of pictures in one request.
+        options: of the ingest.
     """
 
     def __init__(
         self,
         uploads: UploadClient,
+        tally: Tally | None = None,
         *,
-        prune: bool = False,
-        retry_failed: bool = False,
-        progress: Progress | None = None,
-        sink: ItemCallback | None = None,
         part_bytes: int = PART_BYTES,
+        **options: Unpack[WriteOptions],
     ) -> None:
         self._uploads = uploads
-        self._prune = prune
-        self._retry_failed = retry_failed
-        self._tally = Tally(progress, sink)
+        self._options = options
+        self._tally = tally or Tally()
         self._part_bytes = part_bytes
         self._texts: deque[int] = deque()
         self._encode_seconds: deque[float] = deque()
@@ -89,10 +87,11 @@ class RemoteIngest:
             except BaseException:
                 pool.shutdown(wait=False, cancel_futures=True)
                 raise
-        self._count(self._uploads.put([], prune=self._prune), {})
+        prune = self._options.get("prune", False)
+        self._count(self._uploads.put([], prune=prune), {})
         removed, missing = sum(self._deleted), 0
         for paths in _missing_paths(self._uploads, ledger, all_roots):
-            done = self._uploads.remove_missing(paths, prune=self._prune)
+            done = self._uploads.remove_missing(paths, prune=prune)
             removed += len(done.images)
             missing += done.missing
         return IngestReport(
@@ -107,17 +106,12 @@ class RemoteIngest:
 
     def _unseen(self, items: Iterable[Item], ledger: Ledger, roots: set[str]) -> Iterator[Item]:
         """The items to tell the server of, each path once."""
-        for item in items:
-            if isinstance(item, Failure):
-                ledger.mark_seen(item.uri)
-                if item.transient:  # says nothing about the item: not recorded
-                    self._tally.failure(item)
-                    continue
-            else:
+        for item, _, _ in ledger.judge_all(items, roots):
+            if isinstance(item, Sample):
                 check_no_embeddings(item)
-                roots.add(item.root)
-                if ledger.judge(item)[0] == "met":
-                    continue
+            elif item.transient:  # says nothing about the item: not recorded
+                self._tally.failure(item)
+                continue
             yield item
 
     def _send(self, chunk: Sequence[Item]) -> None:
@@ -160,9 +154,7 @@ class RemoteIngest:
     def _put(self, uploads: Sequence[Upload]) -> list[Upload]:
         """Upload, in halves if it is too large; return the items whose bytes the server wants."""
         try:
-            done = self._uploads.put(
-                uploads, prune=self._prune, retry_failed=self._retry_failed, more=True
-            )
+            done = self._uploads.put(uploads, **self._options, more=True)
         except TooLargeError as error:
             if len(uploads) == 1:
                 lost = uploads[0]
@@ -187,36 +179,12 @@ class RemoteIngest:
 
 def preview(uploads: UploadClient, items: Iterable[Item], roots: Iterable[str]) -> Preview:
     """Count what an ingest would do, without reading a picture or writing a row."""
+    all_roots = set(roots)
     with Ledger(None) as ledger:
-        return _preview(uploads, items, ledger, set(roots))
-
-
-def _preview(
-    uploads: UploadClient, items: Iterable[Item], ledger: Ledger, all_roots: set[str]
-) -> Preview:
-    counts: Counter[str] = Counter()
-
-    def unseen(items: Iterable[Item]) -> Iterator[Item]:
-        for item in items:
-            if isinstance(item, Failure):
-                counts["failed"] += 1
-                ledger.mark_seen(item.uri)
-                continue
-            all_roots.add(item.root)
-            if ledger.judge(item)[0] != "met":
-                yield item
-
-    for chunk in _chunks(unseen(items)):
-        counts.update(row.status for row in uploads.judge([as_upload(one) for one in chunk]))
-    return Preview(
-        new=counts["new"] + counts["changed"],
-        changed=counts["changed"],
-        captions_changed=counts["captions changed"],
-        unchanged=counts["unchanged"],
-        failed=counts["failed"],
-        failed_before=counts["failed before"],
-        missing=sum(map(len, _missing_paths(uploads, ledger, all_roots))),
-    )
+        counts = Counter[str]()
+        for chunk in _chunks(item for item, _, _ in ledger.judge_all(items, all_roots)):
+            counts.update(row.status for row in uploads.judge([as_upload(one) for one in chunk]))
+        return Preview.of(counts, _missing_paths(uploads, ledger, all_roots))
 
 
 def check_no_embeddings(sample: Sample) -> None:

@@ -12,8 +12,8 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import numpy as np
 
 from twinlens.search.errors import ImageError, StoreError, UsageError
-from twinlens.search.images.decode import sniff
-from twinlens.search.milvus.collection_info import CollectionInfo
+from twinlens.search.images.formats import sniff
+from twinlens.search.milvus.collection import CollectionInfo
 from twinlens.search.milvus.connection import is_server
 from twinlens.search.models.fingerprint import Fingerprint
 from twinlens.search.query.hits import Hit, Hits

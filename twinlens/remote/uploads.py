@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import asdict
-from typing import Any
+from typing import Any, Unpack
 
-from twinlens.ingest.upload import Removed, Upload, Uploaded, UploadedItem
+from twinlens.ingest.upload import PutOptions, Removed, Upload, Uploaded, UploadedItem
 from twinlens.remote.client import HttpClient
 from twinlens.search.errors import CollectionNotFoundError
 
@@ -29,20 +29,12 @@ class UploadClient:
         self._collection = collection
         self._model = model
 
-    def put(
-        self,
-        items: Sequence[Upload],
-        *,
-        prune: bool = False,
-        retry_failed: bool = False,
-        more: bool = False,
-    ) -> Uploaded:
+    def put(self, items: Sequence[Upload], **options: Unpack[PutOptions]) -> Uploaded:
         """Store items; see ``twinlens.ingest.receiver.Receiver.put``.
 
         Raises:
             TooLargeError: the request is larger than the server accepts.
         """
-        options = {"prune": prune, "retry_failed": retry_failed, "more": more}
         done = self._put(items, options)
         return Uploaded(
             items=_items_from_json(done),
