@@ -22,7 +22,7 @@ from PIL import Image, ImageOps
 
 from twinlens.search.models.base import Rows
 from twinlens.search.models.load import open_encoder
-from twinlens.search.query.calibration import SAMPLE
+from twinlens.search.query.calibration import ROW_SAMPLE
 from twinlens.search.query.embed import phrase
 from twinlens.search.query.fusion import fuse, spread
 
@@ -135,7 +135,7 @@ def main() -> None:
         np.array([[bool(re.search(rf"\b(?:{w[n]})", text)) for text in together] for w in WITHOUT])
         for n in (1, 3)
     )
-    sample = gallery[np.random.default_rng(0).permutation(len(gallery))[:SAMPLE]]
+    sample = gallery[np.random.default_rng(0).permutation(len(gallery))[:ROW_SAMPLE]]
     for name, rows in (("captions", firsts), ("photos", gallery)):
         deviation = np.std(rows @ sample.T, axis=1).mean()
         print(f"spread of the cosines of {name} to photos: {deviation:.3f}")

@@ -26,11 +26,11 @@ from nonsense import SHORT, nonsense_images, nonsense_texts
 from twinlens.search.models.base import Rows
 from twinlens.search.models.load import open_encoder
 from twinlens.search.query.calibration import (
-    ASKING,
-    SAMPLE,
+    QUERY_SAMPLE,
+    ROW_SAMPLE,
     SENTENCES,
-    SENTENCES_SPREAD,
-    Asker,
+    SENTENCE_SPREAD,
+    Modality,
     Calibration,
 )
 from twinlens.search.query.embed import phrase
@@ -47,21 +47,26 @@ def auc(real: Values, nonsense: Values) -> float:
 
 
 def candidates(
-    asker: Asker, target: Target, gallery: Rows, asking: Rows, owned: Values, widened: float = 1.0
+    modality: Modality,
+    target: Target,
+    gallery: Rows,
+    asking: Rows,
+    owned: Values,
+    spread_factor: float = 1.0,
 ) -> dict[str, Callable[[Rows], Values]]:
     """Ways to judge a query by its best hit, each a function of rows of queries."""
     dice = np.random.default_rng(0)
-    drawn = dice.permutation(len(gallery))[:SAMPLE]
-    typical = dice.permutation(len(asking))[:ASKING]
+    drawn = dice.permutation(len(gallery))[:ROW_SAMPLE]
+    typical = dice.permutation(len(asking))[:QUERY_SAMPLE]
     sample = gallery[drawn]
     calibration = Calibration.of(
-        asker,
+        modality,
         target,
         sample,
         asking[typical],
         len(gallery),
-        acquainted=owned[np.ix_(typical, drawn)] if len(owned) else None,
-        widened=widened,
+        related=owned[np.ix_(typical, drawn)] if len(owned) else None,
+        spread_factor=spread_factor,
     )
 
     def best(queries: Rows) -> Values:
@@ -133,15 +138,18 @@ def report(
 
 
 def worth(
-    title: str, asker: Asker, target: Target, queries: Rows, gallery: Rows, right: Values,
+    title: str, modality: Modality, target: Target, queries: Rows, gallery: Rows, right: Values,
     asking: Rows, owned: Values,
 ) -> None:  # fmt: skip
     """Of the ten best hits of each query: how many were right, by their relevance."""
     dice = np.random.default_rng(0)
-    drawn, typical = dice.permutation(len(gallery))[:SAMPLE], dice.permutation(len(asking))[:ASKING]
+    drawn, typical = (
+        dice.permutation(len(gallery))[:ROW_SAMPLE],
+        dice.permutation(len(asking))[:QUERY_SAMPLE],
+    )
     calibration = Calibration.of(
-        asker, target, gallery[drawn], asking[typical], len(gallery),
-        acquainted=owned[np.ix_(typical, drawn)],
+        modality, target, gallery[drawn], asking[typical], len(gallery),
+        related=owned[np.ix_(typical, drawn)],
     )  # fmt: skip
     said, was = [], []
     for row, answers in zip(queries, right, strict=True):
@@ -201,7 +209,7 @@ def main() -> None:
         told = 1 - judges["close"](no_texts[start : start + len(queries)]).mean()
         print(f"    {kind}: nothing close for {told:.1%}")
         start += len(queries)
-    judges = candidates("text", "images", images, everyday, np.empty(0), SENTENCES_SPREAD)
+    judges = candidates("text", "images", images, everyday, np.empty(0), SENTENCE_SPREAD)
     report("the same without captions in the collection", judges, real, no_texts, False)
     lookup = candidates("image", "texts", texts, images, owned.T)
     report(f"picture → {len(texts):,} captions", lookup, {"pictures": images}, no_images)

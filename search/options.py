@@ -52,7 +52,9 @@ class Option:
         """Its type as one of ``KINDS``."""
         if self.choices:
             return str
-        return list if get_origin(self.type) is abc.Sequence else cast("type", self.type)
+        if get_origin(self.type) is abc.Sequence:
+            return list
+        return self.type if self.type in KINDS else object
 
     @property
     def choices(self) -> tuple[str, ...]:
@@ -99,7 +101,8 @@ def options_of(declaration: Any) -> dict[str, Option]:
     for name, hint in get_type_hints(declaration, include_extras=True).items():
         kind, option = get_args(hint)
         if get_origin(kind) is UnionType:
-            (kind,) = (one for one in get_args(kind) if one is not NoneType)
+            kinds = [one for one in get_args(kind) if one is not NoneType]
+            kind = kinds[0] if len(kinds) == 1 else object
         found[name] = replace(option, type=kind)
     return found
 

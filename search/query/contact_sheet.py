@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from twinlens.search.errors import ImageError, TwinlensError
-from twinlens.search.images.thumbnails import thumbnail
+from twinlens.search.images.originals import thumbnail
 from twinlens.search.query.hits import Hit
 from twinlens.search.query.parts import read_image
 from twinlens.search.records import Target

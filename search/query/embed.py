@@ -1,4 +1,4 @@
-"""A query's parts → unit rows; what several queries must have encoded is encoded together."""
+"""Embed the parts of queries as unit rows, in batches and with a cache."""
 
 from __future__ import annotations
 
@@ -18,20 +18,22 @@ from twinlens.search.models.base import Encoder, Pixels, Rows
 from twinlens.search.query.parts import Id, Image, Plain, Text, Vector, read_image, words_of
 from twinlens.search.records import Target
 
-#: Texts that are encoded at once.
+#: Texts encoded in one batch.
 TEXT_BATCH = 64
 #: Query embeddings in the cache: 8 MB at 512 dimensions.
 CACHED_QUERIES = 4_096
-
 #: English words only, since the phrase around them is English.
 _SINGLE_WORD = re.compile(r"[A-Za-z]+(-[A-Za-z]+)*")
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class Material:
-    """What it takes to embed one part: its float32 unit row ``[dim]``, or what to encode.
+class PreparedPart:
+    """One part of a query, ready to be embedded.
 
-    ``key`` names what is encoded: the same words, or the same bytes, have the same.
+    Attributes:
+        row: its float32 unit row ``[dim]``, if that is known; else there is a text or pixels.
+        key: the same for the same text, or for an image of the same bytes.
+        text, pixels: what to encode.
     """
 
     row: Rows | None = None
@@ -61,77 +63,77 @@ class EmbeddingCache:
             self._rows[key] = row.copy()  # a slice would keep its whole batch alive
 
 
-def gather(
+def prepare_part(
     part: Plain,
     encoder: Callable[[], Encoder],
     stored: Mapping[str, Rows],
     dim: int,
     cache: EmbeddingCache,
     target: Target,
-) -> Material:
-    """What it takes to embed a part; pictures are decoded here.
+) -> PreparedPart:
+    """Look up a part's embedding, or prepare what to encode; images are decoded here.
 
     Args:
-        part: words, a picture, a vector or a stored row.
-        encoder: gives the collection's model; called where there is something to encode.
+        part: words, an image, a vector or a stored row.
+        encoder: gives the collection's model; only called if something must be encoded.
         stored: the row of each ``Id``.
         dim: of the collection.
-        cache: where the embedding may be known from.
-        target: what is looked for.
+        cache: of earlier embeddings.
+        target: what is searched for.
 
     Raises:
-        ImageError: the picture cannot be decoded.
-        UsageError: the picture does not exist, or the vector has the wrong shape.
+        ImageError: an image that cannot be decoded.
+        UsageError: an image that does not exist, or a vector of the wrong shape.
     """
     from twinlens.search.images.decode import decode
 
     if isinstance(part, Vector):
-        return Material(row=unit_row(part.values, dim))
+        return PreparedPart(row=unit_row(part.values, dim))
     if isinstance(part, Id):
-        return Material(row=stored[part.id])
+        return PreparedPart(row=stored[part.id])
     if isinstance(part, Text):
         text = phrase(words_of([part]), target)
         key = f"text {text}"
-        return Material(row=cache.get(key), key=key, text=text)
+        return PreparedPart(row=cache.get(key), key=key, text=text)
     assert isinstance(part, Image)
     data = read_image(part.source)
     key = f"image {hashlib.blake2b(data, digest_size=16).hexdigest()}"
     row = cache.get(key)
     if row is not None:
-        return Material(row=row, key=key)
+        return PreparedPart(row=row, key=key)
     model = encoder()
     try:
-        picture = decode(data, target=model.fingerprint.image_size)
+        decoded = decode(data, target=model.fingerprint.image_size)
     except ImageError as error:
         if isinstance(part.source, str | Path):
             raise ImageError(f"{part.source}: {error}") from error
         raise
-    return Material(key=key, pixels=model.prepare(picture.image))
+    return PreparedPart(key=key, pixels=model.prepare(decoded.image))
 
 
 def embed(
-    materials: Sequence[Material],
+    parts: Sequence[PreparedPart],
     encoder: Callable[[], Encoder],
     dim: int,
     cache: EmbeddingCache,
 ) -> Rows:
-    """Float32 unit rows ``[n, dim]``, in order; what is there twice is encoded once."""
-    rows = np.empty((len(materials), dim), dtype=np.float32)
+    """Float32 unit rows ``[n, dim]`` of parts, in order; equal parts are encoded once."""
+    rows = np.empty((len(parts), dim), dtype=np.float32)
     places: dict[str, list[int]] = {}
     texts: dict[str, str] = {}
     pixels: dict[str, Pixels] = {}
-    for place, material in enumerate(materials):
-        row = material.row
+    for place, part in enumerate(parts):
+        row = part.row
         if row is None:
-            places.setdefault(material.key, []).append(place)
-            if material.pixels is None:
-                texts[material.key] = material.text
+            places.setdefault(part.key, []).append(place)
+            if part.pixels is None:
+                texts[part.key] = part.text
             else:
-                pixels[material.key] = material.pixels
+                pixels[part.key] = part.pixels
         else:
             rows[place] = row
 
-    def keep(keys: Sequence[str], made: Rows) -> None:
+    def store(keys: Sequence[str], made: Rows) -> None:
         for key, row in zip(keys, made, strict=True):
             rows[places[key]] = row
             cache.put(key, row)
@@ -139,10 +141,10 @@ def embed(
     if pixels:
         model = encoder()
         for keys in _batches(list(pixels), model.image_batch):
-            keep(keys, model.images(np.stack([pixels[key] for key in keys])))
+            store(keys, model.images(np.stack([pixels[key] for key in keys])))
     if texts:
         for keys in _batches(list(texts), TEXT_BATCH):
-            keep(keys, encoder().texts([texts[key] for key in keys]))
+            store(keys, encoder().texts([texts[key] for key in keys]))
     return rows
 
 
@@ -159,18 +161,18 @@ def phrase(words: str, target: Target) -> str:
 
 
 def unit_row(values: Any, dim: int) -> Rows:
-    """A query vector as a float32 row ``[dim]`` of length 1.
+    """Normalise a query vector to a float32 row ``[dim]`` of length 1.
 
     Raises:
-        UsageError: it is not ``dim`` finite numbers that are not all zero.
+        UsageError: it is not ``dim`` finite numbers, or all of them are zero.
     """
     try:
         row = np.asarray(values).astype(np.float64, casting="same_kind").reshape(-1)
     except (TypeError, ValueError):  # not numbers
         row = np.empty(0)
     if row.shape != (dim,) or not np.isfinite(row).all() or not row.any():
-        raise UsageError(f"a query vector is {dim} finite numbers, not all zero")
-    row = row / np.abs(row).max()  # so that no square is too large or too small
+        raise UsageError(f"a query vector must have {dim} finite numbers, not all zero")
+    row = row / np.abs(row).max()  # avoids overflow and underflow when squaring
     unit: Rows = (row / np.linalg.norm(row)).astype(np.float32)
     return unit
 

@@ -1,8 +1,8 @@
-"""``SearchEngine``: a query → hits, in all four directions.
+"""Search a collection: ``SearchEngine`` answers text, image and vector queries with hits.
 
-A search goes in three steps, so that many can share the dear ones: ``prepare`` does what is a
-request's own, ``encode`` embeds all that several ask, ``find`` searches those that are alike
-together.
+A search has three steps, so that a batch can share the expensive ones: ``prepare`` handles one
+request, ``encode`` embeds the queries of all requests together, ``find`` searches requests with the
+same options together.
 """
 
 from __future__ import annotations
@@ -18,85 +18,95 @@ from twinlens.search.errors import TwinlensError, UsageError
 from twinlens.search.filters import compile_filter
 from twinlens.search.milvus.capabilities import MAX_LIMIT
 from twinlens.search.milvus.collection import Collection
-from twinlens.search.milvus.expressions import quote
+from twinlens.search.milvus.expressions import is_in
 from twinlens.search.models.base import Encoder, Rows
-from twinlens.search.query.calibration import Asker, Calibrations
-from twinlens.search.query.cursor import Page, Walk, fingerprint
-from twinlens.search.query.embed import EmbeddingCache, Material, embed, gather
+from twinlens.search.query.calibration import CalibrationCache, Modality
+from twinlens.search.query.cursor import Cursor, RankedPage, options_hash
+from twinlens.search.query.embed import EmbeddingCache, PreparedPart, embed, prepare_part
 from twinlens.search.query.fusion import fuse, spread
 from twinlens.search.query.hits import Hits, hit_of
 from twinlens.search.query.parts import Id, Image, Plain, Vector, several, signed, words_of
 from twinlens.search.query.request import SearchOptions, SearchRequest
-from twinlens.search.query.stored import Stored, find_stored
+from twinlens.search.query.stored import StoredRow, find_stored
 from twinlens.search.records import IMAGE_FIELDS, TEXT_FIELDS, Row, Target
 
-#: Rows that one call for many queries brings at most.
+#: Rows that one call to Milvus for several queries may return.
 MAX_ROWS = 65_536
-#: How deep near-duplicates are looked for: their vectors must be read, too.
-MAX_FOLDED = 8_192
-#: Rows read beyond those of a page at once, since some may have come in or fold.
+#: Rows read at most to merge near-duplicates, since their vectors must be read, too.
+MAX_COLLAPSED = 8_192
+#: Rows read beyond those of a page, since some may be new or merge into others.
 MARGIN = 16
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class Prepared:
-    """A request with all that is its own: pictures decoded, stored rows read, the filter compiled.
+class PreparedRequest:
+    """A request with its images decoded, stored rows read and filter compiled.
 
     Attributes:
-        request: what was asked.
-        expression: its filter as Milvus takes it.
-        materials: what it takes to embed each part.
-        weights: how much each part counts; below 0 for what should not be there.
-        askers: whose cosines the parts' are.
-        excluded: ids that are never hits: nobody asks for what they have.
-        page: where the page before ended, of a request with a cursor.
+        request: the query and its options.
+        expression: its filter as a Milvus expression.
+        parts: the parts of the query, ready to be embedded.
+        weights: of each part; below 0 for what hits should be unlike.
+        modalities: of each part.
+        excluded: ids that are never hits, since the query names them.
+        cursor: where the previous page ended, of a request with a cursor.
     """
 
     request: SearchRequest
     expression: str
-    materials: tuple[Material, ...] = ()
+    parts: tuple[PreparedPart, ...] = ()
     weights: tuple[float, ...] = ()
-    askers: tuple[Asker, ...] = ()
+    modalities: tuple[Modality, ...] = ()
     excluded: tuple[str, ...] = ()
-    page: Page | None = None
+    cursor: Cursor | None = None
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class Asked:
-    """A request ready to search with: its float32 unit row ``[dim]``, and who asks."""
+class EncodedRequest:
+    """A request ready to search with.
 
-    prepared: Prepared
+    Attributes:
+        prepared: the request.
+        row: float32 unit row ``[dim]`` of the whole query.
+        modality: what the query is made of.
+        fused: whether several parts were fused into the row.
+    """
+
+    prepared: PreparedRequest
     row: Rows
-    asker: Asker
+    modality: Modality
     fused: bool
 
     @property
     def request(self) -> SearchRequest:
         return self.prepared.request
 
+    @property
+    def options(self) -> SearchOptions:
+        return self.prepared.request.options
+
 
 class SearchEngine:
-    """Answers queries from one corpus; safe to use from several threads.
+    """Search one collection; safe to use from several threads.
 
     Args:
-        corpus: where to look.
+        collection: what to search.
         encoder: called when a query first needs the model, so that opening costs nothing.
     """
 
     def __init__(self, collection: Collection, encoder: Callable[[], Encoder]) -> None:
         self.collection = collection
         self._encoder = encoder
-        self._calibrations = Calibrations(collection, encoder)
+        self._calibrations = CalibrationCache(collection, encoder)
         self._cache = EmbeddingCache()
 
     def search(self, query: object = None, **options: Unpack[SearchOptions]) -> Hits:
-        """The nearest pictures or texts, best first; see ``SearchOptions`` for what can be asked.
+        """Find the nearest images or texts, best first; see ``SearchOptions``.
 
         Raises:
-            UsageError: an empty query, an unknown target or mode, a limit out of range, a cursor
-                of another search.
-            FilterError: a filter that cannot be understood.
-            ImageError: the query's picture cannot be decoded.
+            UsageError: an empty query, an invalid option, or a cursor of another search.
+            FilterError: an invalid filter.
+            ImageError: a query image that cannot be decoded.
             UnsupportedError: the backend or the collection has no full-text search.
         """
         return self.search_many([query], **options)[0]
@@ -104,14 +114,14 @@ class SearchEngine:
     def search_many(
         self, queries: Sequence[object], **options: Unpack[SearchOptions]
     ) -> list[Hits]:
-        """Many queries at once, encoded and searched together: what each finds, in order.
+        """Encode and search several queries together; their hits, in order.
 
         Args:
-            queries: each what ``search`` takes.
+            queries: each as ``search`` takes it.
             options: for all of them.
 
         Raises:
-            TwinlensError: what ``search`` raises; of the first query that is at fault.
+            TwinlensError: what ``search`` raises, for the first query that fails.
         """
         answers = []
         prepared = [self.prepare(SearchRequest.of(query, **options)) for query in several(queries)]
@@ -121,138 +131,140 @@ class SearchEngine:
             answers.append(answer)
         return answers
 
-    def prepare(self, request: SearchRequest) -> Prepared:
-        """Do what is a request's own.
+    def prepare(self, request: SearchRequest) -> PreparedRequest:
+        """Decode the images of a request, read its stored rows, and compile its filter.
 
         Raises:
             UsageError, FilterError, ImageError: see ``search``.
         """
-        expression = self._expression(request.options["target"], request.options["where"])
+        target = request.options["target"]
+        expression = self._expression(target, request.options["where"])
+        dim = self.collection.fingerprint.dim
         if request.cursor:
-            page = Page.decode(request.cursor, self.collection.fingerprint.dim)
-            if page.search != _searched(request):
+            cursor = Cursor.decode(request.cursor, dim)
+            if cursor.search != _options_hash(request.options):
                 raise UsageError(
-                    "the cursor belongs to another search: target, where and collapse must be as "
-                    "they were"
+                    "the cursor belongs to another search: target, where and collapse must be the "
+                    "same on every page"
                 )
-            return Prepared(request, expression, excluded=tuple(page.excluded), page=page)
+            return PreparedRequest(
+                request, expression, excluded=tuple(cursor.excluded), cursor=cursor
+            )
         parts = [signed(part) for part in request.parts]
         names = {part.id for part, _ in parts if isinstance(part, Id)}
         stored = find_stored(self.collection, names) if names else {}
         rows = {name: one.row for name, one in stored.items()}
-        dim = self.collection.fingerprint.dim
-        return Prepared(
+        return PreparedRequest(
             request,
             expression,
-            materials=tuple(
-                gather(part, self._encoder, rows, dim, self._cache, request.options["target"])
+            parts=tuple(
+                prepare_part(part, self._encoder, rows, dim, self._cache, target)
                 for part, _ in parts
             ),
             weights=tuple(weight for _, weight in parts),
-            askers=tuple(_asker(part, request.options["target"], stored) for part, _ in parts),
+            modalities=tuple(_modality(part, target, stored) for part, _ in parts),
             excluded=tuple(sorted({one.id for one in stored.values()})),
         )
 
-    def encode(self, prepared: Sequence[Prepared]) -> list[Asked | TwinlensError]:
-        """Embed what several requests ask, in one pass; the error of one is in its place."""
+    def encode(self, requests: Sequence[PreparedRequest]) -> list[EncodedRequest | TwinlensError]:
+        """Embed the queries of several requests together; a failed one gives its error."""
         rows = embed(
-            [material for one in prepared for material in one.materials],
+            [part for request in requests for part in request.parts],
             self._encoder,
             self.collection.fingerprint.dim,
             self._cache,
         )
-        asked: list[Asked | TwinlensError] = []
+        encoded: list[EncodedRequest | TwinlensError] = []
         start = 0
-        for one in prepared:
-            end = start + len(one.materials)
+        for request in requests:
+            end = start + len(request.parts)
             try:
-                asked.append(self._ask(one, rows[start:end]))
+                encoded.append(self._combine(request, rows[start:end]))
             except TwinlensError as error:
-                asked.append(error)
+                encoded.append(error)
             start = end
-        return asked
+        return encoded
 
-    def find(self, asked: Sequence[Asked | TwinlensError]) -> list[Hits | TwinlensError]:
-        """Search; those that are alike together. The error of one is in its place."""
+    def find(
+        self, requests: Sequence[EncodedRequest | TwinlensError]
+    ) -> list[Hits | TwinlensError]:
+        """Search, requests with the same options together; a failed one gives its error."""
         answers: list[Hits | TwinlensError] = [
-            one if isinstance(one, TwinlensError) else Hits() for one in asked
+            one if isinstance(one, TwinlensError) else Hits() for one in requests
         ]
-        alike: dict[Hashable, list[tuple[int, Asked]]] = {}
-        for place, one in enumerate(asked):
-            if isinstance(one, Asked):
-                alike.setdefault(_likeness(one, place), []).append((place, one))
-        for together in alike.values():
-            limit = (
-                together[0][1].request.options["limit"] + together[0][1].request.options["offset"]
-            )
-            size = max(1, MAX_ROWS // limit)
-            for start in range(0, len(together), size):
-                some = together[start : start + size]
-                for (place, _), answer in zip(
-                    some, self._found([one for _, one in some]), strict=True
-                ):
+        groups: dict[Hashable, list[tuple[int, EncodedRequest]]] = {}
+        for place, one in enumerate(requests):
+            if isinstance(one, EncodedRequest):
+                groups.setdefault(_group_key(one, place), []).append((place, one))
+        for group in groups.values():
+            options = group[0][1].options
+            size = max(1, MAX_ROWS // (options["limit"] + options["offset"]))
+            for start in range(0, len(group), size):
+                some = group[start : start + size]
+                found = self._search_group([one for _, one in some])
+                for (place, _), answer in zip(some, found, strict=True):
                     answers[place] = answer
         return answers
 
-    def _ask(self, one: Prepared, rows: Rows) -> Asked:
-        """A request and the rows of its parts → one row."""
-        if one.page is not None:
-            return Asked(one, one.page.row, one.page.asker, one.page.fused)
-        wanted = [who for who, weight in zip(one.askers, one.weights, strict=True) if weight > 0]
-        asker: Asker = "text" if "text" in wanted else "image"
+    def _combine(self, request: PreparedRequest, rows: Rows) -> EncodedRequest:
+        """Combine the rows of a request's parts into one."""
+        cursor = request.cursor
+        if cursor is not None:
+            return EncodedRequest(request, cursor.row, cursor.modality, cursor.fused)
+        wanted = [
+            modality
+            for modality, weight in zip(request.modalities, request.weights, strict=True)
+            if weight > 0
+        ]
+        modality: Modality = "text" if "text" in wanted else "image"
         if len(rows) == 1:
-            return Asked(one, rows[0], asker, fused=False)
-        sample = self._calibrations.get(asker, one.request.options["target"]).sample
-        return Asked(one, fuse(rows, one.weights, spread(rows, sample)), asker, fused=True)
+            return EncodedRequest(request, rows[0], modality, fused=False)
+        sample = self._calibrations.get(modality, request.request.options["target"]).sample
+        row = fuse(rows, request.weights, spread(rows, sample))
+        return EncodedRequest(request, row, modality, fused=True)
 
-    def _found(self, asked: Sequence[Asked]) -> Sequence[Hits | TwinlensError]:
-        """What requests find that are all alike."""
+    def _search_group(self, group: Sequence[EncodedRequest]) -> Sequence[Hits | TwinlensError]:
+        """Search requests that all have the same options."""
+        first = group[0]
+        options = first.options
         try:
-            first = asked[0]
-            if first.prepared.page is not None or first.request.options["collapse"] is not None:
-                return [self._walked(first)]
-            ranked = self._ranked(
-                asked,
-                _fields(first.request.options["target"]),
-                first.request.options["limit"],
-                first.request.options["offset"],
+            if first.prepared.cursor is not None or options["collapse"] is not None:
+                page = self._read_page(first)
+                return [self._to_hits(self._fetch(options["target"], page), first, page)]
+            ranked = self._rank(
+                group, _fields(options["target"]), options["limit"], options["offset"]
             )
-            return [self._listed(one, found) for one, found in zip(asked, ranked, strict=True)]
+            return [self._first_page(one, rows) for one, rows in zip(group, ranked, strict=True)]
         except TwinlensError as error:
-            return [error] * len(asked)
+            return [error] * len(group)
 
-    def _listed(self, asked: Asked, found: Sequence[tuple[Row, float]]) -> Hits:
-        """A first page that needed no folding."""
-        ended = asked.request.options["offset"] or len(found) < asked.request.options["limit"]
-        shown = [(row, score, 0) for row, score in found]
-        return self._judge(shown, asked, None if ended else Walk.first(found))
+    def _first_page(self, request: EncodedRequest, ranked: Sequence[tuple[Row, float]]) -> Hits:
+        """The hits of a first page without merging."""
+        last = request.options["offset"] or len(ranked) < request.options["limit"]
+        rows = [(row, score, 0) for row, score in ranked]
+        return self._to_hits(rows, request, None if last else RankedPage.first(ranked))
 
-    def _walked(self, asked: Asked) -> Hits:
-        """A page that goes on from a cursor, or has near-duplicates folded."""
-        walk = self._walk(asked)
-        return self._judge(self._shown(asked.request.options["target"], walk), asked, walk)
-
-    def _ranked(
-        self, asked: Sequence[Asked], fields: Sequence[str], limit: int, offset: int = 0
+    def _rank(
+        self, group: Sequence[EncodedRequest], fields: Sequence[str], limit: int, offset: int = 0
     ) -> list[list[tuple[Row, float]]]:
-        """Rows, best first, with their cosines; of requests that are alike."""
-        request, prepared = asked[0].request, asked[0].prepared
-        expression = _without(prepared.expression, prepared.excluded)
-        if request.options["mode"] == "dense":
+        """Rank rows with their cosines, best first, for requests with the same options."""
+        options, prepared = group[0].options, group[0].prepared
+        expression = _excluding(prepared.expression, prepared.excluded)
+        if options["mode"] == "dense":
             return self.collection.search(
-                request.options["target"],
-                np.stack([one.row for one in asked]),
+                options["target"],
+                np.stack([one.row for one in group]),
                 limit,
                 offset=offset,
                 fields=fields,
                 expression=expression,
             )
-        (one,) = asked
+        (one,) = group
         rows = self.collection.search_words(
-            request.options["target"],
-            words_of(request.parts),
+            options["target"],
+            words_of(one.request.parts),
             limit,
-            beside=one.row if request.options["mode"] == "hybrid" else None,
+            beside=one.row if options["mode"] == "hybrid" else None,
             fields=[*fields, "vector"],
             expression=expression,
             offset=offset,
@@ -260,137 +272,119 @@ class SearchEngine:
         scores = [float(np.asarray(row["vector"], dtype=np.float32) @ one.row) for row in rows]
         return [list(zip(rows, scores, strict=True))]
 
-    def _walk(self, asked: Asked) -> Walk:
-        """Read down the ranking, further where too much was folded, until there are enough."""
-        request, page = asked.request, asked.prepared.page
-        collapse = request.options["collapse"]
-        before = np.empty((0, len(asked.row)), dtype=np.float32)
-        if collapse is not None and page is not None and page.shown:
-            rows = self.collection.get(request.options["target"], list(page.shown), ["vector"])
+    def _read_page(self, request: EncodedRequest) -> RankedPage:
+        """Read down the ranking until a page is full, further if many rows were merged."""
+        options, cursor = request.options, request.prepared.cursor
+        target, limit, offset = options["target"], options["limit"], options["offset"]
+        collapse = options["collapse"]
+        before = np.empty((0, len(request.row)), dtype=np.float32)
+        if collapse is not None and cursor is not None and cursor.shown:
+            rows = self.collection.get(target, list(cursor.shown), ["vector"])
             if rows:
                 before = np.array([row["vector"] for row in rows], dtype=np.float32)
-        most = MAX_LIMIT if collapse is None else MAX_FOLDED
-        size = (
-            request.options["limit"]
-            + request.options["offset"]
-            + MARGIN
-            + (page.depth if page is not None else 0)
-        )
+        most = MAX_LIMIT if collapse is None else MAX_COLLAPSED
+        size = limit + offset + MARGIN + (cursor.depth if cursor is not None else 0)
         while True:
             size = min(size, most)
-            (ranked,) = self._ranked([asked], ["id" if collapse is None else "vector"], size)
-            walk = Walk.along(
-                ranked, page, request.options["limit"], request.options["offset"], collapse, before
-            )
+            (ranked,) = self._rank([request], ["id" if collapse is None else "vector"], size)
+            page = RankedPage.read(ranked, cursor, limit, offset, collapse, before)
             whole = len(ranked) < size
-            if walk.full or whole or size == most:
-                walk.done |= not walk.unread and (whole or not walk.ids)
-                return walk
+            if page.full or whole or size == most:
+                page.last |= not page.unread and (whole or not page.ids)
+                return page
             size *= 4
 
-    def _shown(self, kind: Target, walk: Walk) -> list[tuple[Row, float, int]]:
-        """The hits of a walk, with all that is known of them."""
-        rows = {row["id"]: row for row in self.collection.get(kind, walk.ids, _fields(kind))}
+    def _fetch(self, target: Target, page: RankedPage) -> list[tuple[Row, float, int]]:
+        """Read the rows of a page: each with its score and how many were merged into it."""
+        rows = {row["id"]: row for row in self.collection.get(target, page.ids, _fields(target))}
         return [
-            (rows[key], score, folded)
-            for key, score, folded in zip(walk.ids, walk.scores, walk.duplicates, strict=True)
+            (rows[key], score, duplicates)
+            for key, score, duplicates in zip(page.ids, page.scores, page.duplicates, strict=True)
             if key in rows  # deleted meanwhile
         ]
 
-    def _judge(
-        self, shown: Sequence[tuple[Row, float, int]], asked: Asked, after: Walk | None
+    def _to_hits(
+        self,
+        rows: Sequence[tuple[Row, float, int]],
+        request: EncodedRequest,
+        page: RankedPage | None,
     ) -> Hits:
-        """Rows as hits with their relevance, the verdict on the whole, and the way on from there.
+        """Make hits of rows: with their relevance, whether anything is close, and a cursor.
 
         Args:
-            shown: rows, best first, their scores, and how many are folded into each.
-            asked: what they answer.
-            after: where the page ended, if another may follow.
+            rows: best first, with their scores and how many were merged into each.
+            request: what they answer.
+            page: where the page ended, if another may follow.
         """
-        if not shown:
+        if not rows:
             return Hits()
-        request = asked.request
-        calibration = self._calibrations.get(asked.asker, request.options["target"])
-        if asked.fused:
-            calibration = calibration.of_fused(asked.row)
-        scores = [score for _, score, _ in shown]
-        judged = [
-            hit_of(request.options["target"], row, score, relevance, folded)
-            for (row, score, folded), relevance in zip(
-                shown, calibration.relevance(asked.row, scores), strict=True
-            )
-            if relevance >= request.options["min_relevance"]
-            and score >= request.options["min_score"]
+        options = request.options
+        calibration = self._calibrations.get(request.modality, options["target"])
+        if request.fused:
+            calibration = calibration.for_fused(request.row)
+        scores = [score for _, score, _ in rows]
+        relevances = calibration.relevance(request.row, scores)
+        hits = [
+            hit_of(options["target"], row, score, relevance, duplicates)
+            for (row, score, duplicates), relevance in zip(rows, relevances, strict=True)
+            if relevance >= options["min_relevance"] and score >= options["min_score"]
         ]
         cursor: str | Callable[[], str] = ""
-        # Scores fall from hit to hit: behind one that was left out there is none to show.
-        all_kept = len(judged) == len(shown)
-        if after is not None and request.options["mode"] == "dense" and not after.done and all_kept:
-            cursor = partial(_cursor, after, asked)
-        first = (
-            not request.options["offset"]
-            and asked.prepared.page is None
-            and request.options["mode"] != "text"
+        # Scores fall from hit to hit: after one below the minimum no other can follow.
+        all_kept = len(hits) == len(rows)
+        if page is not None and options["mode"] == "dense" and not page.last and all_kept:
+            cursor = partial(_next_cursor, page, request)
+        is_top = (
+            not options["offset"] and request.prepared.cursor is None and options["mode"] != "text"
         )
-        nothing = first and calibration.nothing_close(asked.row, max(scores))
-        return Hits(judged, nothing_close=nothing, cursor=cursor)
+        nothing_close = is_top and calibration.nothing_close(request.row, max(scores))
+        return Hits(hits, nothing_close=nothing_close, cursor=cursor)
 
-    def _expression(self, kind: Target, where: str) -> str:
-        """A filter as Milvus takes it; costs nothing where there is none."""
+    def _expression(self, target: Target, where: str) -> str:
+        """A filter as a Milvus expression; without a filter the fields are not looked up."""
         if not where.strip():
             return ""
-        return compile_filter(where, self.collection.fields(kind), self.collection.capabilities)
+        return compile_filter(where, self.collection.fields(target), self.collection.capabilities)
 
 
-def _cursor(walk: Walk, asked: Asked) -> str:
-    """What to ask the page after a walk with."""
-    return walk.page(
-        asked.row, asked.asker, asked.fused, _searched(asked.request), asked.prepared.excluded
-    ).encode()
+def _next_cursor(page: RankedPage, request: EncodedRequest) -> str:
+    """The cursor of the page after this one, as text."""
+    search = _options_hash(request.options)
+    excluded = request.prepared.excluded
+    return page.cursor(request.row, request.modality, request.fused, search, excluded).encode()
 
 
-def _fields(kind: Target) -> list[str]:
-    """What is read of a hit: everything but the vector."""
-    return [*(IMAGE_FIELDS if kind == "images" else TEXT_FIELDS), "$meta"]
+def _fields(target: Target) -> list[str]:
+    """The fields of a hit: all but the vector."""
+    return [*(IMAGE_FIELDS if target == "images" else TEXT_FIELDS), "$meta"]
 
 
-def _searched(request: SearchRequest) -> str:
-    """What a cursor's next page must have in common with its first."""
-    return fingerprint(
-        request.options["target"], request.options["where"].strip(), request.options["collapse"]
-    )
+def _options_hash(options: SearchOptions) -> str:
+    """A hash of the options that all pages of a search have in common."""
+    return options_hash(options["target"], options["where"].strip(), options["collapse"])
 
 
-def _likeness(asked: Asked, place: int) -> Hashable:
-    """Requests with the same can be searched together; ``place`` is everyone's own."""
-    request, prepared = asked.request, asked.prepared
-    if (
-        request.options["mode"] != "dense"
-        or request.options["collapse"] is not None
-        or prepared.page is not None
-    ):
+def _group_key(request: EncodedRequest, place: int) -> Hashable:
+    """Requests with the same key are searched together; one that cannot be has its ``place``."""
+    options, prepared = request.options, request.prepared
+    if options["mode"] != "dense" or options["collapse"] is not None or prepared.cursor is not None:
         return place
-    return (
-        request.options["target"],
-        prepared.expression,
-        prepared.excluded,
-        request.options["limit"],
-        request.options["offset"],
-    )
+    limits = options["limit"], options["offset"]
+    return options["target"], prepared.expression, prepared.excluded, limits
 
 
-def _without(expression: str, ids: Sequence[str]) -> str:
-    """An expression that leaves rows out, too."""
+def _excluding(expression: str, ids: Sequence[str]) -> str:
+    """A Milvus expression that also excludes ids."""
     if not ids:
         return expression
-    others = f"id not in [{', '.join(map(quote, ids))}]"
+    others = is_in("id", ids, negated=True)
     return f"({expression}) and {others}" if expression else others
 
 
-def _asker(part: Plain, kind: Target, stored: Mapping[str, Stored]) -> Asker:
-    """Whose cosines these are. A bare vector is taken to ask for what it is not."""
+def _modality(part: Plain, target: Target, stored: Mapping[str, StoredRow]) -> Modality:
+    """What a part is made of. A raw vector counts as the other modality than the target."""
     if isinstance(part, Vector):
-        return "text" if kind == "images" else "image"
+        return "text" if target == "images" else "image"
     if isinstance(part, Id):
-        return "image" if stored[part.id].kind == "images" else "text"
+        return "image" if stored[part.id].target == "images" else "text"
     return "image" if isinstance(part, Image) else "text"

@@ -19,9 +19,9 @@ from twinlens.search.models.base import Rows
 #: With fewer rows than this there is no spread to speak of.
 ENOUGH = 8
 #: A part that is equally near to every row must not count without bound.
-LEAST_SPREAD = 1e-3
+MIN_SPREAD = 1e-3
 #: Parts that take each other away leave this much at least, of the sum of their weights.
-LEAST_LEFT = 1e-4
+MIN_LENGTH = 1e-4
 
 
 def spread(rows: Rows, sample: Rows) -> list[float]:
@@ -34,7 +34,7 @@ def spread(rows: Rows, sample: Rows) -> list[float]:
     if len(sample) < ENOUGH:
         return [1.0] * len(rows)
     deviations = (sample @ rows.T).std(axis=0)
-    return [max(float(deviation), LEAST_SPREAD) for deviation in deviations]
+    return [max(float(deviation), MIN_SPREAD) for deviation in deviations]
 
 
 def fuse(rows: Rows, weights: Sequence[float], spreads: Sequence[float]) -> Rows:
@@ -51,7 +51,7 @@ def fuse(rows: Rows, weights: Sequence[float], spreads: Sequence[float]) -> Rows
     shares = np.asarray(weights, dtype=np.float64) / np.asarray(spreads, dtype=np.float64)
     row = shares @ rows.astype(np.float64)
     length = float(np.linalg.norm(row))
-    if not length > LEAST_LEFT * float(np.abs(shares).sum()):
+    if not length > MIN_LENGTH * float(np.abs(shares).sum()):
         raise UsageError("the parts of the query take each other away: nothing is left to look for")
     unit: Rows = (row / length).astype(np.float32)
     return unit

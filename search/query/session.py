@@ -58,19 +58,20 @@ class Session:
             ModelMismatchError: it was made again, with another model than the one asked for.
         """
         collection = self.collection
-        if collection is None or not collection.is_there():
+        if collection is None or not collection.still_exists():
             collection = self._take(self.database.collection(self.name, self.tenant))
         self._seen = time.monotonic()
         return collection
 
     def served(self) -> Collection | None:
         """What is served now, which is held from now on; ``None`` where there is nothing."""
-        if not self.database.exists(self.name):
+        served = self.database.find(self.name, self.tenant)
+        if served is None:
             self.collection = None
             return None
-        served = self.database.collection(self.name, self.tenant)
         held = self.collection
         if held is not None and held.generation.identity == served.generation.identity:
+            held.generation = served.generation  # which may have been frozen meanwhile
             return held
         return self._take(served)
 
@@ -109,7 +110,7 @@ class Session:
         try:
             return question(self.engine())
         except StoreError:
-            if held.is_there():
+            if held.still_exists():
                 raise
         self.existing()
         return question(self.engine())

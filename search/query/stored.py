@@ -26,19 +26,19 @@ PAGE = 1_000
 
 @dataclass(frozen=True, slots=True)
 class StoredItem:
-    """A stored picture or text.
+    """A stored image or text with everything that is stored about it.
 
     Attributes:
         target: "images" or "texts": which it is.
-        id: its key.
-        path: where the picture is, or the one a text describes; "" for none.
-        relative_path: the same, below the folder that was ingested.
-        paths: all paths of a picture.
-        captions: of a picture, as it is shown.
-        text: the words, of a text.
-        image_id: the picture's id, of a picture or of the one a text describes.
-        metadata: everything else that is known.
-        texts: of a picture, its texts in full as (id, words), at most ``MAX_SHOWN``.
+        id: its id.
+        path: of the image, or of the image a text describes; "" for none.
+        relative_path: the same path, relative to the ingested folder.
+        paths: all paths of an image.
+        captions: of an image, shortened for display.
+        text: the words of a text; "" for an image.
+        image_id: the id of the image, or of the image a text describes.
+        metadata: all other fields.
+        texts: an image's full captions as (id, text), at most ``MAX_SHOWN``.
     """
 
     target: Target
@@ -55,33 +55,33 @@ class StoredItem:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class StoredRow:
-    """A stored row: which side it is on, its id, and its float32 unit row."""
+    """The id and the float32 unit row of a stored image or text."""
 
-    kind: Target
+    target: Target
     id: str
     row: Rows
 
 
 def find_item(collection: Collection, name: str) -> StoredItem:
-    """What is stored under an id, or as the picture of a path.
+    """Find a stored image or text by its id, or an image by its path.
 
     Raises:
-        UsageError: nothing is.
+        UsageError: there is none.
     """
     found = find_stored(collection, [name])[name]
-    fields = [*(IMAGE_FIELDS if found.kind == "images" else TEXT_FIELDS), "$meta"]
-    rows = collection.get(found.kind, [found.id], fields)
+    fields = [*(IMAGE_FIELDS if found.target == "images" else TEXT_FIELDS), "$meta"]
+    rows = collection.get(found.target, [found.id], fields)
     if not rows:  # deleted meanwhile
-        raise UsageError(f"nothing stored has the id or the path {name!r}")
+        raise _not_stored(name)
     row = rows[0]
-    hit = hit_of(found.kind, row, 0.0, 0.0)
+    hit = hit_of(found.target, row, 0.0, 0.0)
     texts: list[tuple[str, str]] = []
-    if found.kind == "images":
-        of_it = f"image_id == {quote(found.id)}"
-        described = collection.where("texts", of_it, ["id", "text"], MAX_SHOWN)
-        texts = sorted((one["id"], one["text"]) for one in described)
+    if found.target == "images":
+        captions = f"image_id == {quote(found.id)}"
+        text_rows = collection.query("texts", captions, ["id", "text"], MAX_SHOWN)
+        texts = sorted((one["id"], one["text"]) for one in text_rows)
     return StoredItem(
-        target=found.kind,
+        target=found.target,
         id=found.id,
         path=hit.path,
         relative_path=row.get("relative_path", ""),
@@ -95,40 +95,46 @@ def find_item(collection: Collection, name: str) -> StoredItem:
 
 
 def find_stored(collection: Collection, names: abc.Collection[str]) -> dict[str, StoredRow]:
-    """The rows of these names: ids of pictures or texts, or paths of pictures.
+    """Find stored rows by name: the id of an image or text, or the path of an image.
 
-    A path is taken as it was stored, as it stands in the current folder, or below what was
-    ingested, where only one picture has it.
+    A path may be the stored one, relative to the current folder, or relative to the ingested
+    folder if only one image has it.
 
     Raises:
-        UsageError: nothing of that name is stored.
+        UsageError: a name that is not stored.
     """
-    wanted = list(dict.fromkeys(names))
-    found = _by_id(collection, {name: name for name in wanted})
-    missing = [name for name in wanted if name not in found]
+    unique = list(dict.fromkeys(names))
+    found = _by_id(collection, {name: name for name in unique})
+    missing = [name for name in unique if name not in found]
     if missing:
-        spelled = {path: name for name in missing for path in _spellings(name)}
-        rows = collection.get("files", list(spelled), ["path", "image_id"])
-        ids = {spelled[row["path"]]: row["image_id"] for row in rows if row["image_id"]}
+        name_of = {path: name for name in missing for path in _candidate_paths(name)}
+        rows = collection.get("files", list(name_of), ["path", "image_id"])
+        ids = {name_of[row["path"]]: row["image_id"] for row in rows if row["image_id"]}
         for name in set(missing) - set(ids):
-            below = f"relative_path == {quote(name)}"
-            same = collection.where("images", below, ["id"], 2)
+            relative = f"relative_path == {quote(name)}"
+            same = collection.query("images", relative, ["id"], 2)
             if len(same) == 1:
                 ids[name] = same[0]["id"]
         found |= _by_id(collection, ids)
-    for name in wanted:
+    for name in unique:
         if name not in found:
-            raise UsageError(f"nothing stored has the id or the path {name!r}")
+            raise _not_stored(name)
     return found
 
 
-def list_pictures(collection: Collection, expression: str = "", after: str = "") -> list[Row]:
-    """The next ``PAGE`` pictures after an id for which a Milvus expression holds: id and path."""
+def list_images(collection: Collection, expression: str = "", after: str = "") -> list[Row]:
+    """List the next ``PAGE`` images after an id, as rows of id and path.
+
+    Args:
+        collection: where they are stored.
+        expression: a Milvus expression that they must match.
+        after: the last id of the previous page.
+    """
     return _page(collection, "images", ["id", "path"], expression, f"id > {quote(after)}")
 
 
 def list_paths(collection: Collection, root: str, after: str = "") -> list[str]:
-    """The next ``PAGE`` paths after a path that the ledger has below a root."""
+    """List the next ``PAGE`` paths after a path that the ledger has below a root."""
     below = f"root == {quote(root)} or ({begins('path', root + '/')})"
     expression = f'({below}) and status != "gone"'
     rows = _page(collection, "files", ["path"], expression, f"path > {quote(after)}")
@@ -138,30 +144,35 @@ def list_paths(collection: Collection, root: str, after: str = "") -> list[str]:
 def _page(
     collection: Collection, kind: Kind, fields: list[str], expression: str, after: str
 ) -> list[Row]:
-    wanted = f"({expression}) and {after}" if expression else after
-    # A plain query with a limit gives any rows that match, an iterator the first by their keys.
-    for rows in collection.scan(kind, fields, wanted, batch=PAGE):
+    both = f"({expression}) and {after}" if expression else after
+    # A query with a limit returns any matching rows; an iterator returns the first by their keys.
+    for rows in collection.scan(kind, fields, both, batch=PAGE):
         return rows
     return []
 
 
 def _by_id(collection: Collection, ids: dict[str, str]) -> dict[str, StoredRow]:
-    """Rows by what they were called; ``ids`` has the id of every name."""
+    """Read rows by id; ``ids`` maps each name to its id, the result maps it to its row."""
     found: dict[str, StoredRow] = {}
-    kinds: tuple[Target, ...] = ("images", "texts")
-    for kind in kinds:
+    targets: tuple[Target, ...] = ("images", "texts")
+    for target in targets:
         left = {name: key for name, key in ids.items() if name not in found}
         rows = {
             row["id"]: np.array(row["vector"], dtype=np.float32)
-            for row in collection.get(kind, sorted(set(left.values())), ["id", "vector"])
+            for row in collection.get(target, sorted(set(left.values())), ["id", "vector"])
         }
         found |= {
-            name: StoredRow(kind, key, rows[key]) for name, key in left.items() if key in rows
+            name: StoredRow(target, key, rows[key]) for name, key in left.items() if key in rows
         }
     return found
 
 
-def _spellings(name: str) -> list[str]:
+def _not_stored(name: str) -> UsageError:
+    return UsageError(f"nothing with the id or path {name[:200]!r} is stored")
+
+
+def _candidate_paths(name: str) -> list[str]:
+    """The stored paths that a name may stand for."""
     if is_server(name) or "\0" in name:
         return [name]
     return list(dict.fromkeys([name, str(Path(os.path.expanduser(name)).absolute())]))

@@ -211,7 +211,7 @@ def test_a_page_by_its_cursor_as_a_table(corpus: Corpus, run: Run) -> None:
     assert "next page → images" in found.out
     assert found.out.count(".png") == 1
     again = run("search", "red", "--cursor", cursor, *corpus.options)
-    assert (again.code, again.complaint[:28]) == (2, "a cursor remembers the query")
+    assert (again.code, again.complaint[:28]) == (2, "a cursor carries its query: ")
 
 
 def test_a_file_of_queries(corpus: Corpus, run: Run, tmp_path: Path) -> None:
@@ -516,7 +516,7 @@ def test_a_bad_caption_file_names_its_line(run: Run, tmp_path: Path) -> None:
         (["search", "--vector", "/none.npy"], "/none.npy cannot be read: No such file"),
         (["search", "red", "--mode", "both"], "use dense, hybrid or text"),
         (["search", "red", "--like", "nothing"], "nothing with the id or path"),
-        (["search", "red", "--collapse", "2"], "collapse is a cosine"),
+        (["search", "red", "--collapse", "2"], "collapse must be above 0"),
         (["search", "red", "-c", "my photos"], "cannot name a collection"),
         (["search", "--image", "/none.png"], "there is no picture /none.png"),
     ],
@@ -531,7 +531,7 @@ def test_a_search_that_makes_no_sense(run: Run, corpus: Corpus, args: list[str],
     ("args", "says"),
     [
         (["ingest", ".", "--dry-run", "--watch"], "leave out --watch"),
-        (["ingest", ".", "--dry-run", "--report", "x"], "nothing that --report could tell of"),
+        (["ingest", ".", "--dry-run", "--report", "x"], "no items to report: leave out --report"),
         (["reindex", "--memory", "3", "--index", "HNSW"], "--memory works with --index auto only"),
         (["reindex", "--memory", "3", "-m", "starter"], "--memory works with --index auto only"),
         (["reindex", "--drop-unreadable", "--drop-old"], "--drop-unreadable works with a rebuild only"),

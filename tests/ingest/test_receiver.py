@@ -23,10 +23,10 @@ from twinlens.ingest.report import IngestReport
 from twinlens.ingest.sources.paths import name_of
 from twinlens.ingest.upload import Removed, TooLargeError, Upload, Uploaded, UploadedItem
 from twinlens.remote import ingest as remote
-from twinlens.remote.ingest import RemoteRun, preview
+from twinlens.remote.ingest import RemoteIngest, preview
 from twinlens.search.errors import StoreError, StoreUnreachableError, UnsupportedError, UsageError
 from twinlens.search.milvus.collection import Collection
-from twinlens.search.query.stored import list_paths, list_pictures
+from twinlens.search.query.stored import list_images, list_paths
 from twinlens.search.records import image_id
 
 Paint = Callable[..., Path]
@@ -55,7 +55,7 @@ class Here:
 
     def paths(self, root: str) -> Iterator[list[str]]:
         after = ""
-        while self.index._collection is not None:
+        while self.index._session.collection is not None:
             page = list_paths(self.index.engine.collection, root, after)
             if not page:
                 return
@@ -76,7 +76,7 @@ def hand_over(
     **options: bool,
 ) -> IngestReport:
     """An ingest of what is here into an index that takes it in bit by bit."""
-    run = RemoteRun(Here(index, most), part_bytes=part_bytes, **options)  # type: ignore[arg-type]
+    run = RemoteIngest(Here(index, most), part_bytes=part_bytes, **options)  # type: ignore[arg-type]
     return run.run(open_items(paths, captions=captions), [name_of(path) for path in paths])
 
 
@@ -230,7 +230,7 @@ def test_only_what_is_wanted_is_read(index: twinlens.Index, photos: Path) -> Non
     (photos / "red.txt").write_text("crimson\n")
     Image.new("RGB", (9, 9), (5, 6, 7)).save(photos / "new.png")
     here = Here(index)
-    report = RemoteRun(here).run(open_items([photos]), [str(photos)])
+    report = RemoteIngest(here).run(open_items([photos]), [str(photos)])
     assert (report.images, report.updated, report.unchanged) == (1, 1, 7)
     assert here.bytes_taken == (photos / "new.png").stat().st_size
 
@@ -261,7 +261,7 @@ def test_one_that_is_too_large_by_itself_is_a_failure(index: twinlens.Index, pho
 
     noise = np.random.default_rng(0).integers(0, 255, (60, 60, 3), dtype=np.uint8)
     Image.fromarray(noise).save(photos / "large.png")
-    report = RemoteRun(Small(index)).run(open_items([photos]), [str(photos)])
+    report = RemoteIngest(Small(index)).run(open_items([photos]), [str(photos)])
     assert report.images == 8
     (failure,) = report.failed
     assert failure.uri == str(photos / "large.png")
@@ -445,7 +445,7 @@ def test_embeddings_do_not_travel(index: twinlens.Index, paint: Paint) -> None:
     assert not isinstance(sample, remote.Failure)
     vector = np.ones(16, dtype=np.float32) / 4
     with pytest.raises(UnsupportedError, match="where the database is"):
-        RemoteRun(Here(index)).run([remote.replace(sample, vector=vector)])
+        RemoteIngest(Here(index)).run([remote.replace(sample, vector=vector)])
 
 
 def test_a_preview_is_that_of_an_ingest_on_the_spot(
@@ -471,7 +471,7 @@ def test_a_folder_that_cannot_be_read_is_not_gone(index: twinlens.Index, photos:
     failure = remote.Failure(str(photos), "the folder cannot be read", str(photos), transient=True)
     for path in photos.iterdir():
         path.rename(photos.parent / path.name)
-    report = RemoteRun(Here(index), prune=True).run([failure], [str(photos)])
+    report = RemoteIngest(Here(index), prune=True).run([failure], [str(photos)])
     assert (report.removed, report.missing, report.failed_count) == (0, 0, 1)
     assert index.info().images == 8
 
@@ -504,17 +504,17 @@ def test_stored_pictures_are_listed_by_a_filter_in_order(
     index.ingest(photos)
     collection = index.engine.collection
     found: list[str] = []
-    while page := list_pictures(collection, 'path != ""', found[-1] if found else ""):
+    while page := list_images(collection, 'path != ""', found[-1] if found else ""):
         found += [row["id"] for row in page]
     assert found == sorted(image_id(path.read_bytes()) for path in photos.glob("*.png"))
-    assert list_pictures(collection, 'path == "nowhere"') == []
+    assert list_images(collection, 'path == "nowhere"') == []
 
 
 def test_a_collection_that_is_being_reindexed_takes_nothing(
     index: twinlens.Index, photos: Path, paint: Paint
 ) -> None:
     hand_over(index, photos)
-    index.engine.collection.mark(frozen=True)
+    index.engine.collection.set_state(frozen=True)
     with pytest.raises(StoreError, match="reindexed"):
         hand_over(index, photos)
     with pytest.raises(StoreError, match="reindexed"):

@@ -204,8 +204,8 @@ def test_a_picture_that_is_gone_is_told(own: Library, tmp_path: Path) -> None:
     assert _found(answer) == ["red", "orange"]
     assert _pictures(answer) == []
     gone, another = (one.text for one in answer.content[1:] if isinstance(one, TextContent))
-    assert "has no thumbnail: the picture cannot be shown: its file is not there" in gone
-    assert "has no thumbnail: the picture cannot be shown: its file has changed" in another
+    assert "has no thumbnail: the image cannot be shown: its file is no longer there" in gone
+    assert "has no thumbnail: the image cannot be shown: its file has changed" in another
 
 
 def test_long_captions_are_cut(own: Library, tmp_path: Path) -> None:
@@ -271,7 +271,7 @@ def test_a_tenant_sees_what_is_its_own(tmp_path: Path) -> None:
                 await client.call_tool("describe", {"id": other}),
                 await client.call_tool("search", {"like": [other]}),
             ):
-                assert "nothing stored has the id" in _complaint(wrong)
+                assert "nothing with the id or path" in _complaint(wrong)
             public = await client.call_tool("search", {"words": "blue", "collection": "public"})
             assert "tenant" in _complaint(public)
 
@@ -296,11 +296,11 @@ def test_a_tenant_sees_what_is_its_own(tmp_path: Path) -> None:
         ("search", {"words": "red", "target": "x", "mode": "y"}, "target: Input should be"),
         ("search", {"words": "r" * 10_001}, "words: String should have at most"),
         ("search", {"like": "red"}, "like: Input should be a valid list"),
-        ("search", {"like": ["nowhere"]}, "nothing stored has the id or the path 'nowhere'"),
+        ("search", {"like": ["nowhere"]}, "nothing with the id or path 'nowhere'"),
         ("search", {"words": "red", "filter": "a == 1"}, "search has no argument 'filter'"),
         ("search", {"words": "red", "collection": "cats"}, "there is no collection 'cats'"),
         ("search", {"words": "red", "collection": "a b"}, "'a b' cannot name a collection"),
-        ("describe", {"id": "nowhere"}, "nothing stored has the id or the path 'nowhere'"),
+        ("describe", {"id": "nowhere"}, "nothing with the id or path 'nowhere'"),
         ("describe", {}, "id: Field required"),
         ("collections", {"all": True}, "collections has no argument 'all'; it takes none"),
         ("delete", {}, "Unknown tool: delete"),

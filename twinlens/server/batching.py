@@ -14,7 +14,7 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import TypeVar
 
 from twinlens.search.errors import TwinlensError
-from twinlens.search.query.engine import Prepared, SearchEngine
+from twinlens.search.query.engine import PreparedRequest, SearchEngine
 from twinlens.search.query.hits import Hits
 from twinlens.search.query.request import SearchRequest
 
@@ -155,7 +155,7 @@ class Batcher:
             finally:
                 lane.busy = False
 
-    async def _gather(self, lane: _Lane) -> list[tuple[Prepared, asyncio.Future[Hits]]]:
+    async def _gather(self, lane: _Lane) -> list[tuple[PreparedRequest, asyncio.Future[Hits]]]:
         """Wait for the next batch, of at least one request."""
         while not lane.waiting:
             lane.wake.clear()
@@ -198,7 +198,7 @@ class _Lane:
     """
 
     def __init__(self) -> None:
-        self.waiting: deque[tuple[Prepared, asyncio.Future[Hits]]] = deque()
+        self.waiting: deque[tuple[PreparedRequest, asyncio.Future[Hits]]] = deque()
         self.coming = 0
         self.busy = False
         self.wake = asyncio.Event()

@@ -19,12 +19,12 @@ from twinlens.search.errors import UsageError
 from twinlens.search.milvus.database import Database
 from twinlens.search.query.calibration import (
     CURVES,
-    ENOUGH,
-    SAMPLE,
+    MIN_QUERIES,
+    ROW_SAMPLE,
     SENTENCES,
     Calibration,
-    Calibrations,
-    draw,
+    CalibrationCache,
+    sample_rows,
 )
 
 DIM = 64
@@ -51,12 +51,10 @@ def test_strangers_are_measured() -> None:
 
 def test_pairs_that_belong_together_are_no_strangers() -> None:
     rows = strangers(1, 20)
-    alone = Calibration.of("text", "images", rows, rows, 20, acquainted=np.eye(20, dtype=bool))
+    alone = Calibration.of("text", "images", rows, rows, 20, related=np.eye(20, dtype=bool))
     mixed = Calibration.of("text", "images", rows, rows, 20)
     assert alone.spread < 0.8 * mixed.spread
-    nobody = Calibration.of(
-        "image", "images", rows[:1], rows[:1], 1, acquainted=np.ones((1, 1), bool)
-    )
+    nobody = Calibration.of("image", "images", rows[:1], rows[:1], 1, related=np.ones((1, 1), bool))
     assert 0 < nobody.relevance(rows[0], [0.2])[0] < nobody.relevance(rows[0], [1.0])[0]
 
 
@@ -158,7 +156,7 @@ def test_min_relevance_leaves_out(index: twinlens.Index, photos: Path) -> None:
     kept = index.search("red", limit=8, min_relevance=0.5)
     assert [hit.id for hit in kept] == [hit.id for hit in everything if hit.relevance >= 0.5]
     assert 0 < len(kept) < 8
-    with pytest.raises(UsageError, match="0 to 1"):
+    with pytest.raises(UsageError, match="must be at least 0 and at most 1"):
         index.search("red", min_relevance=5)
 
 
@@ -184,16 +182,16 @@ def test_one_picture_and_no_caption(index: twinlens.Index, paint: Callable[..., 
 
 
 def test_samples_are_drawn_once_until_the_collection_grows(
-    index: twinlens.Index, photos: Path, encoder: Any, monkeypatch: pytest.MonkeyPatch
+    index: twinlens.Index, photos: Path, encoder: Any
 ) -> None:
     index.ingest(photos)
-    calibrations = Calibrations(index.engine.collection, lambda: encoder)
+    calibrations = CalibrationCache(index.engine.collection, lambda: encoder)
     before = encoder.texts_seen
     first = calibrations.get("text", "images")
     assert first.count == len(first.sample) == 8
     assert encoder.texts_seen - before == len(SENTENCES)
     assert calibrations.get("text", "images") is first
-    monkeypatch.setattr("twinlens.search.query.calibration.FRESH", 0.0)
+    calibrations.max_age = 0.0
     assert calibrations.get("text", "images") is first
     for number in range(4):
         shade = photos / f"more{number}.png"
@@ -211,15 +209,15 @@ def test_the_sample_of_a_larger_collection_is_drawn_at_random(tmp_path: Path, en
         rows = [
             {"id": dice.bytes(16).hex(), "vector": row, "text": "x", "image_id": "", "path": "",
              "relative_path": ""}
-            for row in unit(dice.normal(size=(3 * SAMPLE, 16)))
+            for row in unit(dice.normal(size=(3 * ROW_SAMPLE, 16)))
         ]  # fmt: skip
         collection.upsert("texts", rows)
-        sample = draw(collection, "texts", collection.count("texts"))
-        assert 0.9 * SAMPLE < len(sample.rows) <= SAMPLE
+        sample = sample_rows(collection, "texts", collection.count("texts"))
+        assert 0.9 * ROW_SAMPLE < len(sample.rows) <= ROW_SAMPLE
         assert len(np.unique(sample.rows, axis=0)) == len(sample.rows)
         # With so many texts no sentences of ours are needed.
         asked = encoder.texts_seen
-        made = Calibrations(collection, lambda: encoder).get("text", "texts")
+        made = CalibrationCache(collection, lambda: encoder).get("text", "texts")
         assert encoder.texts_seen == asked
         assert made.spread == pytest.approx(0.25, rel=0.1)
 
@@ -243,4 +241,4 @@ def test_the_command_says_so(
 
 
 def test_enough_sentences_to_stand_in() -> None:
-    assert len(set(SENTENCES)) == len(SENTENCES) >= ENOUGH
+    assert len(set(SENTENCES)) == len(SENTENCES) >= MIN_QUERIES

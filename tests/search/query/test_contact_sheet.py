@@ -13,7 +13,7 @@ import pytest
 from PIL import Image
 
 from twinlens.search.errors import ImageError, TwinlensError
-from twinlens.search.images.thumbnails import thumbnail
+from twinlens.search.images.originals import thumbnail
 from twinlens.search.query.contact_sheet import Section, contact_sheet, write_sheet
 from twinlens.search.query.hits import Hit
 

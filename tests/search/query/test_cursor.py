@@ -1,4 +1,4 @@
-"""Pages that later inserts do not disturb, near-duplicates folded, and cursors nobody wrote."""
+"""Pages stay correct while rows are inserted, near-duplicates merge, forged cursors fail."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ import twinlens
 from twinlens.search.errors import UsageError
 from twinlens.search.milvus.collection import Collection
 from twinlens.search.milvus.database import Database
-from twinlens.search.query.cursor import MAX_CURSOR, MAX_IDS, Page, fold
+from twinlens.search.query.cursor import MAX_CURSOR, MAX_IDS, Cursor, merge_duplicates
 from twinlens.search.query.engine import SearchEngine
 from twinlens.search.query.hits import Hits
 from twinlens.search.query.parts import Vector
@@ -46,7 +46,7 @@ def collection(
 @pytest.fixture
 def engine(collection: Collection) -> SearchEngine:
     """An engine on an empty corpus."""
-    rows = collection.where("images", 'id != ""', ["id"], 1_000)
+    rows = collection.query("images", 'id != ""', ["id"], 1_000)
     collection.delete("images", [row["id"] for row in rows])
     encoder = ColourEncoder()
     return SearchEngine(collection, lambda: encoder)
@@ -178,7 +178,7 @@ def test_an_offset_counts_folded_hits(engine: SearchEngine) -> None:
 
 @pytest.mark.parametrize("cosine", [0.0, -1.0, 1.5, float("nan")])
 def test_a_cosine_to_fold_at_is_within_bounds(engine: SearchEngine, cosine: float) -> None:
-    with pytest.raises(UsageError, match="collapse is a cosine"):
+    with pytest.raises(UsageError, match="collapse must be above 0 and at most 1"):
         engine.search(QUERY, collapse=cosine)
 
 
@@ -188,27 +188,27 @@ def test_what_is_kept_is_unlike_and_what_is_folded_is_counted(
 ) -> None:
     rows = np.random.default_rng(seed).normal(size=(30, 3)).astype(np.float32)
     rows /= np.linalg.norm(rows, axis=1, keepdims=True)
-    folded = fold(rows, limit, cosine, rows[:0])
-    kept = rows[folded.kept]
+    merged = merge_duplicates(rows, limit, cosine, rows[:0])
+    kept = rows[merged.kept]
     likeness = kept @ kept.T - 2 * np.eye(len(kept))
     assert likeness.max() <= cosine + 1e-6
     assert len(kept) <= limit
-    assert sum(folded.duplicates) + len(kept) == folded.read
-    assert folded.read == 30 or len(kept) == limit
+    assert sum(merged.duplicates) + len(kept) == merged.read
+    assert merged.read == 30 or len(kept) == limit
 
 
 # ---- cursors from anywhere
 
 
-PAGE = Page(
+PAGE = Cursor(
     np.eye(DIM, dtype=np.float32)[0], "text", False, "0" * 16, 10, 0.5, ("ab" * 16,), (), ()
 )
 
 
 def test_a_cursor_says_where_a_page_ended() -> None:
-    back = Page.decode(PAGE.encode(), DIM)
+    back = Cursor.decode(PAGE.encode(), DIM)
     np.testing.assert_array_equal(back.row, PAGE.row)
-    assert (back.depth, back.score, list(back.level)) == (10, 0.5, ["ab" * 16])
+    assert (back.depth, back.score, list(back.tied)) == (10, 0.5, ["ab" * 16])
 
 
 def forged(**changes: object) -> str:
@@ -237,21 +237,21 @@ def forged(**changes: object) -> str:
         forged(depth=-1),
         forged(depth=1.5),
         forged(depth=True),
-        forged(asker="video"),
+        forged(modality="video"),
         forged(fused=1),
         forged(search=None),
-        forged(level=["x"]),
-        forged(level=['" or true']),
-        forged(level=None),
-        forged(level=["ab" * 16] * (MAX_IDS + 1)),
+        forged(tied=["x"]),
+        forged(tied=['" or true']),
+        forged(tied=None),
+        forged(tied=["ab" * 16] * (MAX_IDS + 1)),
         forged(excluded=[7]),
         forged(more=1),
     ],
     ids=lambda cursor: cursor[:12],
 )
 def test_a_cursor_that_nobody_gave_out_is_refused(cursor: str) -> None:
-    with pytest.raises(UsageError, match=r"no cursor|another collection"):
-        Page.decode(cursor, DIM)
+    with pytest.raises(UsageError, match=r"not a cursor|another collection"):
+        Cursor.decode(cursor, DIM)
 
 
 def test_a_forged_vector_is_refused() -> None:
@@ -259,27 +259,27 @@ def test_a_forged_vector_is_refused() -> None:
     head = data.partition(b"\n")[0]
     for values in (np.full(DIM, np.nan), np.zeros(DIM), np.full(DIM, 9.0)):
         wrong = head + b"\n" + values.astype("<f4").tobytes()
-        with pytest.raises(UsageError, match="no cursor"):
-            Page.decode(base64.urlsafe_b64encode(wrong).decode(), DIM)
+        with pytest.raises(UsageError, match="not a cursor"):
+            Cursor.decode(base64.urlsafe_b64encode(wrong).decode(), DIM)
 
 
 @given(st.text(max_size=200))
 def test_any_text_is_a_cursor_or_refused(text: str) -> None:
     with pytest.raises(UsageError):
-        Page.decode(text, DIM)
+        Cursor.decode(text, DIM)
 
 
 def test_a_depth_beyond_everything_is_read_as_far_as_there_is(engine: SearchEngine) -> None:
     engine.collection.upsert("images", [row(f"{n}", 0.9 - n / 50) for n in range(5)])
     first = engine.search(QUERY, limit=2)
-    page = Page.decode(first.cursor, DIM)
-    deep = Page(page.row, page.asker, page.fused, page.search, 10**12, page.score, page.level)
+    page = Cursor.decode(first.cursor, DIM)
+    deep = Cursor(page.row, page.modality, page.fused, page.search, 10**12, page.score, page.tied)
     assert [hit.path for hit in engine.search(limit=9, cursor=deep.encode())] == ["2", "3", "4"]
 
 
 def test_too_many_equal_scores_end_the_pages() -> None:
     ids = tuple(f"{n:032x}" for n in range(MAX_IDS + 1))
-    assert Page(PAGE.row, "text", False, "", 1, 0.5, ids).encode() == ""
+    assert Cursor(PAGE.row, "text", False, "", 1, 0.5, ids).encode() == ""
 
 
 def test_a_cursor_goes_with_its_own_search(engine: SearchEngine) -> None:
@@ -289,7 +289,7 @@ def test_a_cursor_goes_with_its_own_search(engine: SearchEngine) -> None:
         with pytest.raises(UsageError, match="belongs to another search"):
             engine.search(cursor=cursor, **other)  # type: ignore[arg-type]
     for beside in ({"query": "red"}, {"offset": 2}, {"image": "a.jpg"}, {"like": ["a"]}):
-        with pytest.raises(UsageError, match="remembers the query"):
+        with pytest.raises(UsageError, match="carries its query"):
             engine.search(cursor=cursor, **beside)  # type: ignore[arg-type]
     with pytest.raises(UsageError, match="mode dense"):
         engine.search(cursor=cursor, mode="text")

@@ -10,7 +10,7 @@ import pytest
 from support.colours import ColourEncoder
 
 import twinlens
-from twinlens.search.query.embed import EmbeddingCache, embed, gather
+from twinlens.search.query.embed import EmbeddingCache, embed, prepare_part
 from twinlens.search.query.parts import Id, Image, Text, Vector
 from twinlens.search.records import Target
 
@@ -27,12 +27,11 @@ def test_every_part_gets_its_own_row(encoder: ColourEncoder, paint: Callable[...
         Image(paint("black")),
     ]
     encoder.texts_seen = 0
-    materials = [
-        gather(part, lambda: encoder, {"stored": red}, dim, cache, "texts") for part in parts
-    ]
-    rows = embed(materials, lambda: encoder, dim, cache)
+    stored = {"stored": red}
+    prepared = [prepare_part(part, lambda: encoder, stored, dim, cache, "texts") for part in parts]
+    rows = embed(prepared, lambda: encoder, dim, cache)
     alone = [
-        embed([gather(part, lambda: encoder, {"stored": red}, dim, EmbeddingCache(), "texts")],
+        embed([prepare_part(part, lambda: encoder, stored, dim, EmbeddingCache(), "texts")],
               lambda: encoder, dim, EmbeddingCache())[0]
         for part in parts
     ]  # fmt: skip
@@ -82,5 +81,5 @@ def test_the_same_question_is_encoded_once(
 def test_a_bare_word_that_looks_for_pictures_is_put_into_a_phrase(
     encoder: ColourEncoder, words: str, target: Target, encoded: str
 ) -> None:
-    material = gather(Text(words), lambda: encoder, {}, 16, EmbeddingCache(), target)
+    material = prepare_part(Text(words), lambda: encoder, {}, 16, EmbeddingCache(), target)
     assert material.text == encoded

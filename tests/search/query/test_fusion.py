@@ -95,7 +95,7 @@ def test_the_score_of_a_compound_query_is_the_cosine_of_its_vector(
 ) -> None:
     rows = encoder.texts(["a red one", "a blue one"])
     sample = np.array(
-        [row["vector"] for row in engine.collection.where("images", 'id != ""', ["vector"], 100)],
+        [row["vector"] for row in engine.collection.query("images", 'id != ""', ["vector"], 100)],
         dtype=np.float32,
     )
     expected = fuse(rows, [1, 2], spread(rows, sample))
@@ -138,7 +138,7 @@ def test_more_like_a_stored_text(engine: SearchEngine) -> None:
 
 @pytest.mark.parametrize("name", ["0" * 32, "none.png", 'a"b\\', "no\0file", "http://a/b.png"])
 def test_what_is_not_stored_is_named(engine: SearchEngine, name: str) -> None:
-    with pytest.raises(UsageError, match="nothing stored has the id or the path"):
+    with pytest.raises(UsageError, match="nothing with the id or path"):
         engine.search(Id(name))
 
 
@@ -238,13 +238,13 @@ def test_many_queries_find_what_each_finds_alone(
 
 def test_many_queries_are_one_call(engine: SearchEngine, monkeypatch: pytest.MonkeyPatch) -> None:
     calls = []
-    ask = engine.collection._client.search
+    ask = engine.collection.client.search
 
     def counted(*args: object, **options: object) -> object:
         calls.append(options)
         return ask(*args, **options)
 
-    monkeypatch.setattr(engine.collection._client, "search", counted)
+    monkeypatch.setattr(engine.collection.client, "search", counted)
     found = engine.search_many(list(COLOURS), limit=1)
     assert [Path(hits[0].path).stem for hits in found] == list(COLOURS)
     assert len(calls) == 1

@@ -119,9 +119,9 @@ def test_words_are_asked_beside_parts(named: twinlens.Index) -> None:
 
 
 def test_a_picture_says_no_words(named: twinlens.Index, paint: Callable[..., Path]) -> None:
-    with pytest.raises(UsageError, match="mode hybrid needs words"):
+    with pytest.raises(UsageError, match="mode hybrid needs a query with words"):
         named.search(image=paint("red"), mode="hybrid")
-    with pytest.raises(UsageError, match="use dense, hybrid or text"):
+    with pytest.raises(UsageError, match="mode must be dense, hybrid or text"):
         named.search("red", mode="sparse")
 
 
@@ -134,7 +134,7 @@ def test_either_backend_has_it_or_says_that_it_has_not(
         if hybrid:
             assert names(either.search("red", mode=mode)) == ["red.png"]
             continue
-        with pytest.raises(UnsupportedError, match="has no full-text search: ask with mode dense"):
+        with pytest.raises(UnsupportedError, match="has no full-text search: use mode dense"):
             either.search("red", mode=mode)
     assert names(either.search("red")) == ["red.png"]
 

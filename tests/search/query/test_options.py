@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import inspect
 from pathlib import Path
-from typing import Any, cast
+from typing import Any, cast, get_type_hints
 
 import numpy as np
 import pytest
@@ -12,27 +12,58 @@ import pytest
 import twinlens
 import twinlens.ingest.options
 import twinlens.search.milvus.layout
-import twinlens.search.query.request
-from twinlens.ingest.options import IngestOptions, SourceOptions, open_items, split_options
-from twinlens.remote.client import Wire
+from twinlens.cli import search
+from twinlens.ingest.options import (
+    IngestOptions,
+    RunOptions,
+    SourceOptions,
+    open_items,
+    split_options,
+)
+from twinlens.integrations import langchain, mcp
+from twinlens.remote.client import HttpClient
 from twinlens.search.errors import UsageError
 from twinlens.search.milvus.layout import Layout, LayoutOptions
 from twinlens.search.options import check_options
 from twinlens.search.query.parts import Not, Text
-from twinlens.search.query.request import SearchOptions, SearchRequest
+from twinlens.search.query.request import OPTIONS, QUERY_OPTIONS, SearchOptions, SearchRequest
+from twinlens.server.schemas.requests import BoundedModels
+from twinlens.server.settings import Settings
 
 NAN = float("nan")
 
 
 def test_every_option_has_its_kind() -> None:
     for table, options in (
-        (twinlens.search.query.request.OPTIONS, SearchOptions),
         (twinlens.search.milvus.layout.OPTIONS, LayoutOptions),
-        (twinlens.ingest.options.SOURCE, SourceOptions),
+        (twinlens.ingest.options.SOURCE_OPTIONS, SourceOptions),
+        (twinlens.ingest.options.RUN_OPTIONS, RunOptions),
     ):
-        assert set(table) == set(options.__annotations__)
-    others = set(inspect.signature(twinlens.Index.ingest).parameters)
-    assert set(twinlens.ingest.options.RUN) == others - {"self", "paths", "options"}
+        assert set(table) == set(get_type_hints(options))
+
+
+def test_every_search_option_is_known_everywhere() -> None:
+    """An option that is declared in ``SearchOptions`` needs no second declaration."""
+    declared = set(OPTIONS)
+    assert declared == set(SearchOptions.__annotations__)
+    assert set(SearchRequest.of("dog").options) == declared - QUERY_OPTIONS
+    # HTTP: images are parts of the query; the others concern a single query.
+    bodies = BoundedModels(Settings())
+    assert declared - {"image"} <= set(bodies.search.model_fields)
+    assert declared - QUERY_OPTIONS <= set(bodies.many.model_fields)
+    # The remote client sends what a server knows.
+    request = SearchRequest.of("dog")
+    assert bodies.search(query="dog", **request.options).options() == {
+        **request.options, "like": [], "unlike": [], "cursor": "",
+    }  # fmt: skip
+    # The command line, under its own names.
+    flags = set(inspect.signature(search.search).parameters)
+    assert declared - {"image"} | {"images"} <= flags
+    # MCP and LangChain leave out what they say they leave out.
+    arguments = set(inspect.signature(mcp.SearchTools.search).parameters)
+    assert declared & arguments == declared - mcp.OMITTED
+    fields = set(langchain.TwinlensRetriever.model_fields)
+    assert declared - QUERY_OPTIONS - {"offset"} == set(langchain.OFFERED) <= fields
 
 
 @pytest.mark.parametrize(
@@ -51,10 +82,14 @@ def test_every_option_has_its_kind() -> None:
         ({"mode": None}, "mode is text"),
         ({"target": ["images"]}, "target is text"),
         ({"min_score": "x"}, "min_score is a number, not 'x'"),
-        ({"min_score": NAN}, "min_score is a cosine from -1 to 1, not nan"),
-        ({"min_relevance": NAN}, "min_relevance is from 0 to 1"),
-        ({"collapse": NAN}, "collapse is a cosine"),
+        ({"min_score": NAN}, "min_score must be at least -1 and at most 1, not nan"),
+        ({"min_relevance": NAN}, "min_relevance must be at least 0 and at most 1, not nan"),
+        ({"collapse": NAN}, "collapse must be above 0 and at most 1, not nan"),
         ({"collapse": True}, "collapse is a number"),
+        ({"target": "videos"}, "target must be images or texts, not 'videos'"),
+        ({"mode": "fast"}, "mode must be dense, hybrid or text, not 'fast'"),
+        ({"limit": 0}, "limit must be at least 1, not 0"),
+        ({"offset": -1}, "offset must be at least 0, not -1"),
         ({"like": "abc"}, "like is a list"),
         ({"unlike": [3]}, "unlike is a list"),
     ],
@@ -63,7 +98,7 @@ def test_a_question_with_options_that_are_none(options: dict[str, Any], says: st
     with pytest.raises(UsageError, match=says) as refused:
         SearchRequest.of("dog", **options)
     assert "\n" not in str(refused.value)
-    with twinlens.RemoteIndex(Wire("http://127.0.0.1:9"), "photos") as elsewhere:
+    with twinlens.RemoteIndex(HttpClient("http://127.0.0.1:9"), "photos") as elsewhere:
         with pytest.raises(UsageError, match=says):
             elsewhere.search("dog", **options)
         with pytest.raises(UsageError, match=says):
@@ -74,9 +109,11 @@ def test_numpys_numbers_are_numbers() -> None:
     request = SearchRequest.of(
         "dog", limit=np.int64(5), min_score=np.float32(0.5), collapse=None, like=np.array(["a"])
     )
-    assert (request.limit, request.min_score, request.collapse) == (5, 0.5, None)
-    assert (type(request.limit), type(request.min_score)) == (int, float)
-    assert type(SearchRequest.of("dog", collapse=np.float32(0.5)).collapse) is float
+    options = request.options
+    assert (options["limit"], options["min_score"], options["collapse"]) == (5, 0.5, None)
+    assert (type(options["limit"]), type(options["min_score"])) == (int, float)
+    collapse = SearchRequest.of("dog", collapse=np.float32(0.5)).options["collapse"]
+    assert type(collapse) is float
     for weight in (np.float32(2), np.int64(2)):
         assert [Text("dog", weight).weight, Not("cat", weight).weight] == [2, 2]
     for weight in (np.float32("nan"), np.int64(0), np.bool_(True)):
@@ -105,7 +142,7 @@ def test_an_ingest_with_options_that_are_none(
     with pytest.raises(UsageError, match=says):
         index.ingest(photos, **options)
     assert not index._database.names(), "nothing is made"
-    with twinlens.RemoteIndex(Wire("http://127.0.0.1:9"), "photos") as elsewhere:
+    with twinlens.RemoteIndex(HttpClient("http://127.0.0.1:9"), "photos") as elsewhere:
         with pytest.raises(UsageError, match=says):
             elsewhere.ingest(photos, **options)
         if set(options) <= {"foo", "include", "refresh", "image_column"}:
@@ -117,14 +154,14 @@ def test_an_ingest_with_options_that_are_none(
 
 def test_what_says_nothing_is_taken(photos: Path) -> None:
     said: IngestOptions = {"include": (), "captions": None, "index": "", "vectors": ""}
-    layout, source = split_options(said)
+    layout, source, _ = split_options(said)
     assert layout == Layout()
     assert len(list(open_items([photos], **source))) == 8
     unsaid = dict.fromkeys(("include", "exclude", "image_column", "refresh", "allow_networks"))
-    _, source = split_options(cast("IngestOptions", unsaid))
+    _, source, _ = split_options(cast("IngestOptions", unsaid))
     assert len(list(open_items([photos], **source))) == 8
     globs = np.array(["red.*", "blue.*"])
-    _, source = split_options(cast("IngestOptions", {"include": globs}))
+    _, source, _ = split_options(cast("IngestOptions", {"include": globs}))
     assert len(list(open_items([photos], **source))) == 2
 
 

@@ -14,8 +14,8 @@ from support.colours import COLOURS, ColourEncoder
 
 import twinlens
 from twinlens.search.errors import ImageError, UsageError
-from twinlens.search.models.encoder import Rows
-from twinlens.search.query.embed import EmbeddingCache, embed, gather
+from twinlens.search.models.base import Rows
+from twinlens.search.query.embed import EmbeddingCache, embed, prepare_part
 from twinlens.search.query.parts import (
     MAX_QUERY_TEXT,
     Id,
@@ -33,7 +33,7 @@ def one(part: Text | Image | Vector, encoder: ColourEncoder) -> Rows:
     """The row of a single part."""
     dim, cache = encoder.fingerprint.dim, EmbeddingCache()
     (row,) = embed(
-        [gather(part, lambda: encoder, {}, dim, cache, "texts")], lambda: encoder, dim, cache
+        [prepare_part(part, lambda: encoder, {}, dim, cache, "texts")], lambda: encoder, dim, cache
     )
     return row
 
@@ -135,7 +135,7 @@ def test_a_vector_of_any_length_is_made_a_unit_row(encoder: ColourEncoder, size:
     ids=repr,
 )
 def test_a_vector_that_is_none_is_refused(encoder: ColourEncoder, values: object) -> None:
-    with pytest.raises(UsageError, match="a query vector is 16 finite numbers"):
+    with pytest.raises(UsageError, match="a query vector must have 16 finite numbers"):
         one(Vector(values), encoder)
 
 

@@ -15,12 +15,12 @@ from PIL import Image
 from support.colours import ColourEncoder
 
 import twinlens
-import twinlens.search.models.lazy
+import twinlens.search.models.collection_model
 from twinlens.search.errors import ModelError, ModelMismatchError, StoreError
 from twinlens.search.milvus.collection import Collection
 from twinlens.search.milvus.database import Database
-from twinlens.search.models import encoder as encoders
-from twinlens.search.models.lazy import Models
+from twinlens.search.models import load
+from twinlens.search.models.collection_model import CollectionModel
 
 
 class OtherEncoder(ColourEncoder):
@@ -92,8 +92,8 @@ def test_what_was_made_again_is_asked_with_the_model_it_has_now(
     with twinlens.open(*place, model=encoder, tenant="alice") as index:
         index.ingest(one)
     with twinlens.open(*place) as index:
-        index._models.bring(encoder)
-        index._models.bring(other)
+        index._model.register(encoder)
+        index._model.register(other)
         alice = index.for_tenant("alice")
         alice.search("red")
         asked = encoder.texts_seen
@@ -112,8 +112,10 @@ def test_searches_that_follow_one_another_look_once(
 ) -> None:
     index.ingest(photos)
     looked = []
-    is_there = Collection.is_there
-    monkeypatch.setattr(Collection, "is_there", lambda self: looked.append(1) or is_there(self))
+    still_exists = Collection.still_exists
+    monkeypatch.setattr(
+        Collection, "still_exists", lambda self: looked.append(1) or still_exists(self)
+    )
     monkeypatch.setattr("twinlens.search.query.session.FRESH", 60.0)
     index.search("red")
     looked.clear()
@@ -129,16 +131,16 @@ def test_a_writer_notices_that_the_collection_was_made_again(
     index: twinlens.Index, photos: Path, one: Path
 ) -> None:
     index.ingest(one)
-    collection = index._existing()
+    collection = index._require_collection()
     collection.check_open()
     index.drop()
-    with pytest.raises(StoreError, match="was dropped, or made again, meanwhile"):
+    with pytest.raises(StoreError, match="was dropped or created again meanwhile"):
         collection.check_open()
     index.ingest(one)
-    with pytest.raises(StoreError, match="was dropped, or made again, meanwhile"):
+    with pytest.raises(StoreError, match="was dropped or created again meanwhile"):
         collection.check_open()
-    assert not collection.is_there()
-    assert index._existing().is_there()
+    assert not collection.still_exists()
+    assert index._require_collection().still_exists()
 
 
 def test_a_collection_from_before_there_were_tokens_is_opened(
@@ -168,15 +170,15 @@ def test_an_index_goes_over_to_what_is_served_when_what_it_held_is_gone(
     with twinlens.open(*place, model=encoder) as index:
         index.ingest(one)
     with twinlens.open(*place) as index, twinlens.open(*place, model=encoder) as strict:
-        index._models.bring(encoder)
-        index._models.bring(other)
-        held = index._existing()
+        index._model.register(encoder)
+        index._model.register(other)
+        held = index._require_collection()
         assert index.search("red") == strict.search("red")
         with twinlens.open(*place) as another:
-            another._models.bring(encoder)
+            another._model.register(encoder)
             assert another.reindex(other).generation == 2
             assert index.search("red")[0].path.endswith("red.png")
-            assert index._existing() is held, "reading stays with what it held"
+            assert index._require_collection() is held, "reading stays with what it held"
             assert another.drop_old() == [1]
         asked = (encoder.texts_seen, other.texts_seen)
         assert index.search("green or red")[0].path.endswith("red.png")
@@ -204,11 +206,11 @@ def test_a_question_is_asked_again_where_the_collection_goes_away_beneath_it(
 
     with twinlens.open(db, model=encoder) as index:
         index.ingest(one)
-        held = index._existing()
+        held = index._require_collection()
         monkeypatch.setattr(Collection, "search", once_gone)
         assert index.search("red")[0].path.endswith("red.png")
         assert not gone
-        assert index._existing() is not held
+        assert index._require_collection() is not held
 
 
 # ---- many threads
@@ -237,7 +239,7 @@ def test_first_searches_at_once_load_the_model_once(
     tmp_path: Path, tiny_model: Path, one: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     loads = []
-    real = twinlens.search.models.lazy.open_encoders
+    real = twinlens.search.models.collection_model.open_encoders
 
     def slowly(*args: object, **options: object) -> object:
         loads.append(args)
@@ -246,7 +248,7 @@ def test_first_searches_at_once_load_the_model_once(
 
     with twinlens.open(tmp_path / "test.db", model=f"local-dir:{tiny_model}") as index:
         index.ingest(one)
-    monkeypatch.setattr(twinlens.search.models.lazy, "open_encoders", slowly)
+    monkeypatch.setattr(twinlens.search.models.collection_model, "open_encoders", slowly)
     with twinlens.open(tmp_path / "test.db") as index:
         assert _together(8, lambda: index.search("red")) == []
         assert len(loads) == 1
@@ -256,8 +258,8 @@ def test_models_that_load_at_once_leave_the_process_as_it_was(tiny_model: Path) 
     from huggingface_hub import constants
 
     before = (logging.root.manager.disable, constants.HF_HUB_OFFLINE, list(warnings.filters))
-    raised = _together(4, lambda: encoders.open_encoder(f"local-dir:{tiny_model}", device="cpu"))
-    raised += _together(4, lambda: encoders.open_encoder("local-dir:/nowhere", device="cpu"))
+    raised = _together(4, lambda: load.open_encoder(f"local-dir:{tiny_model}", device="cpu"))
+    raised += _together(4, lambda: load.open_encoder("local-dir:/nowhere", device="cpu"))
     assert [type(error) for error in raised] == [ModelError] * 4
     after = (logging.root.manager.disable, constants.HF_HUB_OFFLINE, list(warnings.filters))
     assert after == before
@@ -265,7 +267,7 @@ def test_models_that_load_at_once_leave_the_process_as_it_was(tiny_model: Path) 
 
 def test_one_model_loads_at_a_time(tiny_model: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     inside, most = [0], [0]
-    real = encoders._load_openclip
+    real = load.load_openclip
 
     def counted(*args: object) -> object:
         inside[0] += 1
@@ -276,8 +278,11 @@ def test_one_model_loads_at_a_time(tiny_model: Path, monkeypatch: pytest.MonkeyP
         finally:
             inside[0] -= 1
 
-    monkeypatch.setattr(encoders, "_load_openclip", counted)
-    assert _together(3, lambda: Models("a", f"local-dir:{tiny_model}", device="cpu").load()) == []
+    monkeypatch.setattr(load, "load_openclip", counted)
+    assert (
+        _together(3, lambda: CollectionModel("a", f"local-dir:{tiny_model}", device="cpu").load())
+        == []
+    )
     assert most == [1]
 
 
