@@ -637,7 +637,7 @@ def test_words_have_a_row_of_their_own_beside_chips_on_a_phone(visit: Callable[.
 
 def test_a_few_close_ones_are_as_large_as_the_rest(visit: Callable[..., Page]) -> None:
     page = visit()
-    script = "async ([r, o]) => (await import('/static/layout.js')).justify(r, o)"
+    script = "async ([r, o]) => (await import('/static/search/justified-layout.js')).justify(r, o)"
     options = {"width": 1200, "target": 200, "gap": 6, "complete": True, "balance": True}
     (alone,) = page.evaluate(script, [[1.5], options])["boxes"]
     (beside,) = page.evaluate(script, [[1.5], options | {"alone": False}])["boxes"]
@@ -774,7 +774,8 @@ def test_pictures_are_called_as_the_collection_calls_them(visit: Callable[..., P
     for size in (0, 1, 127, 128, 129, 1000):
         data = bytes(number * 7 % 256 for number in range(size))
         said = page.evaluate(
-            "async bytes => (await import('/static/blake2b.js')).blake2b(new Uint8Array(bytes))",
+            "async bytes => (await import('/static/search/blake2b.js'))"
+            ".blake2b(new Uint8Array(bytes))",
             list(data),
         )
         assert said == blake2b(data, digest_size=16).hexdigest()
@@ -782,7 +783,7 @@ def test_pictures_are_called_as_the_collection_calls_them(visit: Callable[..., P
 
 def test_rows_are_full_and_of_like_height(visit: Callable[..., Page]) -> None:
     page = visit()
-    script = "async ([r, o]) => (await import('/static/layout.js')).justify(r, o)"
+    script = "async ([r, o]) => (await import('/static/search/justified-layout.js')).justify(r, o)"
     ratios = [1.5, 0.7, 1.33, 3.2, 0.5, 1.0, 1.78] * 9
     for width, whole in ((340, False), (900, False), (1700, False), (900, True), (1700, True)):
         options = {"width": width, "target": 200, "gap": 6, "complete": whole, "balance": whole}
@@ -809,15 +810,16 @@ def test_files_of_the_page_and_nothing_else(db: Path) -> None:
             known = {"If-None-Match": found.headers["etag"]}
             assert client.get(f"/static/{name}", headers=known).status_code == 304
             assert client.get(f"/static/{name}", headers={"If-None-Match": '"x"'}).is_success
-        head = client.head("/static/app.js")
+        head = client.head("/static/search/main.js")
         assert head.is_success
         assert not head.content
         for path in ("..%2fpage_routes.py", "%2e%2e/auth.py", "../auth.py", "", "x", "/etc/passwd",
-                     "..%5cauth.py", "app.js%00", ".", "page"):  # fmt: skip
+                     "..%5cauth.py", "search/main.js%00", ".", "page", "search", "search/",
+                     "search/..%2fshared/api.js", "search%2f..%2f..%2fapp.py"):  # fmt: skip
             assert client.get(f"/static/{path}").status_code == 404, path
 
 
 def test_no_page_where_it_is_turned_off(db: Path) -> None:
     with serving(db, page=False) as client:
         assert client.get("/").status_code == 404
-        assert client.get("/static/app.js").status_code == 404
+        assert client.get("/static/search/main.js").status_code == 404

@@ -1,4 +1,4 @@
-"""``/`` and ``/static/…``: the search page, and the files that the pages are made of."""
+"""``/``, ``/map`` and ``/static/…``: serve the search page, the map page and their files."""
 
 from __future__ import annotations
 
@@ -12,21 +12,20 @@ from twinlens.server.context import Context
 from twinlens.server.problems import Problem
 
 FOLDER = Path(__file__).parents[1] / "page"
-#: What is served, by ending; anything else in the folder is not.
+#: The file types that are served. Other files in the folder are not.
 TYPES = {
     ".html": "text/html; charset=utf-8",
     ".css": "text/css; charset=utf-8",
     ".js": "text/javascript; charset=utf-8",
     ".svg": "image/svg+xml",
 }
-#: Asked for again each time, and answered 304 while it is the same: a page whose modules are of
-#: different versions does not work.
+#: Browsers must revalidate (304 if unchanged): modules of different versions do not work together.
 _CACHING = "no-cache"
 
 
 @dataclass(frozen=True, slots=True)
 class Asset:
-    """A file of the page, as it goes out."""
+    """A file of the pages, with its media type and ETag."""
 
     data: bytes
     type: str
@@ -34,25 +33,29 @@ class Asset:
 
 
 def read_assets(folder: Path = FOLDER) -> dict[str, Asset]:
-    """The page's files by name. They are all that ``/static/`` knows: no path is ever opened."""
+    """Read all files, keyed by relative path. ``/static/`` serves these and opens nothing else."""
     return {
-        path.name: _asset(path.read_bytes(), TYPES[path.suffix])
-        for path in sorted(folder.iterdir())
+        path.relative_to(folder).as_posix(): _asset(path.read_bytes(), TYPES[path.suffix])
+        for path in sorted(folder.rglob("*"))
         if path.suffix in TYPES and path.is_file()
     }
 
 
 def router(ctx: Context) -> APIRouter:
-    """The routes of the page; none where the settings turn it off."""
+    """The routes of the pages. Empty if the settings turn the pages off."""
     routes = APIRouter(include_in_schema=False)
     if not ctx.settings.page:
         return routes
     assets = read_assets()
 
-    # Anybody may read them: they are the same for all, and ask for a key where one is needed.
+    # No key is needed: the files are the same for everyone. The pages ask for a key themselves.
     @routes.api_route("/", methods=["GET", "HEAD"])
-    async def page(request: Request) -> Response:
-        return _answer(request, assets["index.html"])
+    async def search_page(request: Request) -> Response:
+        return _answer(request, assets["search/index.html"])
+
+    @routes.api_route("/map", methods=["GET", "HEAD"])
+    async def map_page(request: Request) -> Response:
+        return _answer(request, assets["map/index.html"])
 
     @routes.api_route("/static/{name:path}", methods=["GET", "HEAD"])
     async def static(request: Request, name: str) -> Response:
@@ -64,13 +67,13 @@ def router(ctx: Context) -> APIRouter:
     return routes
 
 
-def _asset(data: bytes, kind: str) -> Asset:
-    return Asset(data, kind, f'"{hashlib.blake2b(data, digest_size=12).hexdigest()}"')
+def _asset(data: bytes, media_type: str) -> Asset:
+    return Asset(data, media_type, f'"{hashlib.blake2b(data, digest_size=12).hexdigest()}"')
 
 
 def _answer(request: Request, asset: Asset) -> Response:
     headers = {"ETag": asset.tag, "Cache-Control": _CACHING}
-    known = request.headers.get("if-none-match", "").split(",")
-    if any(one.strip().removeprefix("W/") in (asset.tag, "*") for one in known):
+    etags = request.headers.get("if-none-match", "").split(",")
+    if any(etag.strip().removeprefix("W/") in (asset.tag, "*") for etag in etags):
         return Response(status_code=304, headers=headers)
     return Response(asset.data, headers=headers, media_type=asset.type)

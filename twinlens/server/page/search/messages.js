@@ -1,7 +1,7 @@
 // What is said where results would be: errors, nothing close, nothing at all.
 
-import { h, icon } from "./dom.js";
-import { describe } from "./query.js";
+import { h, icon } from "../shared/dom.js";
+import { describe } from "../shared/query.js";
 
 const button = (words, run) => h("button", { class: "plain", type: "button", on: { click: run } }, words);
 

@@ -1,7 +1,7 @@
 // A picture of the map, near: on hovering, on focus in the list, and after a tap.
 
-import { h, icon, hidden } from "./dom.js";
-import { sign } from "./relevance.js";
+import { h, icon, hidden } from "../shared/dom.js";
+import { sign } from "../shared/hits.js";
 
 const AWAY = 14;
 

@@ -1,14 +1,14 @@
 // The results of one query, page by page.
 
-import { search } from "./api.js";
-import { picture } from "./pictures.js";
-import { modeOf, scope, toBody } from "./query.js";
+import { search } from "../shared/api.js";
+import { picture } from "./dropped-pictures.js";
+import { modeOf, scope, toBody } from "../shared/query.js";
 
 /** Hits on a page. */
 const PAGE = 60;
 
 export class Results {
-  /** @param {import("./query.js").Query} query */
+  /** @param {import("../shared/query.js").Query} query */
   constructor(query) {
     this.query = query;
     this.hits = [];

@@ -1,9 +1,9 @@
 // The search box: words, and chips for pictures and for what should not be there.
 
-import { thumbnailOf } from "./api.js";
-import { h, hidden, icon, toast } from "./dom.js";
-import { keep, mayBePicture, picture } from "./pictures.js";
-import { isBlank, readTyped, withOne, without } from "./query.js";
+import { thumbnailOf } from "../shared/api.js";
+import { h, hidden, icon, toast } from "../shared/dom.js";
+import { keep, mayBePicture, picture } from "./dropped-pictures.js";
+import { isBlank, readTyped, withOne, without } from "../shared/query.js";
 
 /** Milliseconds without a key before what is typed is looked for. */
 const PAUSE = 280;

@@ -33,7 +33,7 @@ export function icon(name) {
   drawing.setAttribute("class", "icon");
   drawing.setAttribute("aria-hidden", "true");
   const use = document.createElementNS(SVG, "use");
-  use.setAttribute("href", `/static/icons.svg#${name}`);
+  use.setAttribute("href", `/static/shared/icons.svg#${name}`);
   drawing.append(use);
   return drawing;
 }

@@ -9,7 +9,7 @@ const PINCH = 6;
 /**
  * Listen to a canvas.
  * @param {HTMLCanvasElement} canvas
- * @param {import("./map-camera.js").Camera} camera  is moved
+ * @param {import("./camera.js").Camera} camera  is moved
  * @param {object} on  `move()`: the camera was moved; `pan(across, down)`, `zoom(factor)`,
  *   `reset()`: fly there;
  *   `point(event)`: the mouse is there, null for nowhere; `press(event)`: it was clicked or tapped

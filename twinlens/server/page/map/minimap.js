@@ -22,7 +22,7 @@ export class Mini {
   }
 
   /**
-   * @param {import("./map-camera.js").Camera} camera
+   * @param {import("./camera.js").Camera} camera
    * @param {Float32Array} xy
    * @param {Iterable<number>} lit  points that were found
    * @param {object} colours  by the name of their property

@@ -1,17 +1,17 @@
 // The page: what is asked is one value, and everything shown follows from it and from the address.
 
-import { collections, isAbort, item, onLocked } from "./api.js";
-import { createBox } from "./box.js";
-import { createHelp, createSignIn } from "./dialogs.js";
-import { h, icon, isTyping, toast } from "./dom.js";
-import { createTools } from "./filters.js";
-import { createGrid } from "./grid.js";
+import { collections, isAbort, item, onLocked } from "../shared/api.js";
+import { createBox } from "./search-box.js";
+import { createHelp, createSignIn } from "../shared/dialogs.js";
+import { h, icon, isTyping, toast } from "../shared/dom.js";
+import { createTools } from "./toolbar.js";
+import { createGrid } from "./result-grid.js";
 import { ending, failure, noHits, nothingClose, sayMore } from "./messages.js";
-import { picture } from "./pictures.js";
-import { EMPTY, describe, fromAddress, isAsking, isBlank, toAddress, withOne, without } from "./query.js";
-import { summary } from "./relevance.js";
+import { picture } from "./dropped-pictures.js";
+import { EMPTY, describe, fromAddress, isAsking, isBlank, toAddress, withOne, without } from "../shared/query.js";
+import { summary } from "../shared/hits.js";
 import { Results } from "./results.js";
-import { showNothingStored, showStart } from "./start.js";
+import { showNothingStored, showStart } from "./start-screen.js";
 import { createViewer } from "./viewer.js";
 
 /** Results that going back finds again without asking. */

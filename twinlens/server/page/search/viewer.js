@@ -1,10 +1,10 @@
 // A picture, large, with everything that is known about it.
 
-import { thumbnail } from "./api.js";
-import { copy, h, hidden, icon, toast } from "./dom.js";
-import { titleOf } from "./hits.js";
-import { sign } from "./relevance.js";
-import { literal } from "./suggest.js";
+import { thumbnail } from "../shared/api.js";
+import { copy, h, hidden, icon, toast } from "../shared/dom.js";
+import { titleOf } from "./tiles.js";
+import { sign } from "../shared/hits.js";
+import { literal } from "./filter-suggestions.js";
 
 /** Shown in a way of their own, or of no interest to people. */
 const APART = new Set(["relative_path", "width", "height", "bytes", "mtime", "latitude", "longitude"]);

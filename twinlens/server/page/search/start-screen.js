@@ -1,9 +1,9 @@
 // Before anything is asked: what the collection holds, and questions that it can answer.
 
-import { searchMany, thumbnail } from "./api.js";
-import { count, h } from "./dom.js";
-import { ghosts, setOut } from "./hits.js";
-import { justify, ratioOf, rowHeight } from "./layout.js";
+import { searchMany, thumbnail } from "../shared/api.js";
+import { count, h } from "../shared/dom.js";
+import { ghosts, setOut } from "./tiles.js";
+import { justify, ratioOf, rowHeight } from "./justified-layout.js";
 
 /** What people ask of collections of every kind; those that find nothing here are not shown. */
 const EXAMPLES = [

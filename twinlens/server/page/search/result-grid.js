@@ -1,10 +1,10 @@
 // Results on the page: pictures in a justified grid, captions in a list, skeletons of either.
 
-import { h } from "./dom.js";
-import { card, ghosts, tile } from "./hits.js";
-import { justify, ratioOf, rowHeight } from "./layout.js";
-import { CLOSE } from "./relevance.js";
-import { roving } from "./roving.js";
+import { h } from "../shared/dom.js";
+import { card, ghosts, tile } from "./tiles.js";
+import { justify, ratioOf, rowHeight } from "./justified-layout.js";
+import { CLOSE } from "../shared/hits.js";
+import { roving } from "./keyboard.js";
 
 /** Pixels between pictures, and for the line that parts near from far ones. */
 const GAP = 6;
@@ -13,7 +13,7 @@ const LABEL = "Results: arrow keys move, Enter opens";
 
 /**
  * @param {HTMLElement} place
- * @param {import("./hits.js").Handlers & {onLeave: () => void}} handlers
+ * @param {import("./tiles.js").Handlers & {onLeave: () => void}} handlers
  */
 export function createGrid(place, handlers) {
   const list = h("ul", { class: "grid", role: "list", "aria-label": LABEL });

@@ -2,7 +2,7 @@
 
 import { signIn } from "./api.js";
 import { h, hidden, icon } from "./dom.js";
-import { trap } from "./viewer.js";
+import { trap } from "../search/viewer.js";
 
 const KEYS = [
   [["/"], "go to the search box"],

@@ -1,10 +1,10 @@
 // Hits as people see them: a picture's tile, and a caption's card.
 
-import { thumbnail } from "./api.js";
-import { DRAGGED } from "./box.js";
-import { h, hidden, icon } from "./dom.js";
-import { justify, rowHeight } from "./layout.js";
-import { inWords, sign } from "./relevance.js";
+import { thumbnail } from "../shared/api.js";
+import { DRAGGED } from "./search-box.js";
+import { h, hidden, icon } from "../shared/dom.js";
+import { justify, rowHeight } from "./justified-layout.js";
+import { inWords, sign } from "../shared/hits.js";
 
 /** Widths by heights as photographs have them, for what is not there yet. */
 const USUAL = [1.5, 0.75, 1.33, 1.5, 1.33, 0.67, 1.78, 1.5, 1, 1.33, 1.5, 0.75, 1.5, 1.33, 1.78, 0.8, 1.5, 1.33];

@@ -1,14 +1,14 @@
 // The map's page: loads the points, lights up what is searched for, lists what is in view.
 
-import { ApiError, collections, isAbort, onLocked, search } from "./api.js";
-import { createCard } from "./map-card.js";
-import { unpack } from "./map-points.js";
-import { Thumbnails } from "./map-thumbnails.js";
-import { MapView } from "./map-view.js";
-import { createSignIn } from "./dialogs.js";
-import { count, h, isTyping } from "./dom.js";
-import { titleOf } from "./hits.js";
-import { EMPTY, describe, fromAddress, isAsking, readTyped, toAddress, toBody } from "./query.js";
+import { ApiError, collections, isAbort, onLocked, search } from "../shared/api.js";
+import { createCard } from "./preview-card.js";
+import { unpack } from "./points.js";
+import { Thumbnails } from "./thumbnails.js";
+import { MapView } from "./view.js";
+import { createSignIn } from "../shared/dialogs.js";
+import { count, h, isTyping } from "../shared/dom.js";
+import { titleOf } from "../search/tiles.js";
+import { EMPTY, describe, fromAddress, isAsking, readTyped, toAddress, toBody } from "../shared/query.js";
 
 /** Hits that are lit up at most; those much weaker than the best are not. */
 const LIT = 120;

@@ -1,9 +1,9 @@
 // The map itself: points and pictures on a canvas.
 
-import { Camera } from "./map-camera.js";
-import { attachHands } from "./map-hands.js";
-import { Mini } from "./map-mini.js";
-import { GAP, Levels, fewOf, levelOf, sizeAt } from "./map-points.js";
+import { Camera } from "./camera.js";
+import { attachHands } from "./input.js";
+import { Mini } from "./minimap.js";
+import { GAP, Levels, fewOf, levelOf, sizeAt } from "./points.js";
 
 /** Milliseconds in which a picture appears. */
 const FADE = 220;

@@ -1,7 +1,7 @@
 // The row under the box: what to find, how to rank, where, and the filter.
 
-import { h, hidden, icon } from "./dom.js";
-import { suggest } from "./suggest.js";
+import { h, hidden, icon } from "../shared/dom.js";
+import { suggest } from "./filter-suggestions.js";
 
 const MODES = { dense: "By meaning", text: "By words", hybrid: "By both" };
 
