@@ -320,7 +320,7 @@ def test_what_an_address_does_not_know_is_refused(client: TestClient, path: str,
 
 
 def test_pages_take_what_they_like(client: TestClient) -> None:
-    for path in ("/?q=red&x=1", "/map?q=red", "/static/app.js?v=3", "/healthz?x=1"):
+    for path in ("/?q=red&x=1", "/map?q=red", "/static/search/main.js?v=3", "/healthz?x=1"):
         assert client.get(path).status_code == 200
     assert client.post("/v1/search?x=1", json={"query": "red"}).status_code == 422
 
