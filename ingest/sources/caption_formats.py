@@ -15,7 +15,7 @@ from twinlens.ingest.sources import huggingface as saved
 from twinlens.ingest.sources.columns import CAPTION_COLUMNS, IMAGE_COLUMNS
 from twinlens.ingest.sources.jsonfiles import Row, json_rows
 from twinlens.search.errors import SourceError
-from twinlens.search.images.decode import is_image_name
+from twinlens.search.images.formats import is_image_name
 
 #: Characters; one line longer than this is not a caption file's.
 MAX_LINE = 4 << 20

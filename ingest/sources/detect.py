@@ -20,7 +20,7 @@ from twinlens.ingest.sources.tar import is_tar, read_tar
 from twinlens.ingest.sources.urls import Fetch, is_url_list, no_fetch, read_urls
 from twinlens.ingest.sources.zips import is_zip, read_zip
 from twinlens.search.errors import SourceError
-from twinlens.search.images.decode import is_image_name
+from twinlens.search.images.formats import is_image_name
 from twinlens.search.models.fingerprint import Fingerprint
 
 

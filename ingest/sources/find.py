@@ -8,7 +8,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from twinlens.search.errors import SourceError
-from twinlens.search.images.decode import supported_extensions
+from twinlens.search.images.formats import supported_extensions
 
 #: Folders that a caption file lies in, and its pictures beside: COCO's, Flickr8k's.
 _OF_TEXTS = re.compile(r"annotation|caption|text|label|meta", re.IGNORECASE)

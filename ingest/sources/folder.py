@@ -12,7 +12,8 @@ from pathlib import Path
 from twinlens.ingest.sample import Failure, Item, Sample, failure_of
 from twinlens.ingest.sources.sidecars import sidecar
 from twinlens.search.errors import ImageError
-from twinlens.search.images.decode import MAX_BYTES, is_image_name
+from twinlens.search.images.decode import MAX_BYTES
+from twinlens.search.images.formats import is_image_name
 
 #: Opens a container (a file or folder that holds pictures) below a root; None where it is none.
 Opener = Callable[[Path, Path], Iterator[Item] | None]

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any, TextIO
 
 from twinlens.search.errors import SourceError
-from twinlens.search.images.decode import is_image_name
+from twinlens.search.images.formats import is_image_name
 
 Row = tuple[int, Mapping[str, Any]]
 

@@ -26,7 +26,8 @@ from twinlens.ingest.sources.sidecars import MAX_SIDECAR_BYTES, said
 from twinlens.ingest.sources.tar import is_tar, read_tar
 from twinlens.ingest.sources.zips import is_zip, read_zip
 from twinlens.search.errors import ImageError, SourceError, UsageError
-from twinlens.search.images.decode import MAX_BYTES, is_image_name
+from twinlens.search.images.decode import MAX_BYTES
+from twinlens.search.images.formats import is_image_name
 from twinlens.search.records import MAX_PATH_BYTES, cut_bytes
 
 #: An archive, or a table, that is copied to be read is not larger.

@@ -22,7 +22,7 @@ from twinlens.ingest.sample import Item
 from twinlens.ingest.sources.archives import Archive, TemporaryCopy, is_hidden, member_item
 from twinlens.ingest.sources.folder import EVERY_FILE, FileFilter
 from twinlens.ingest.sources.sidecars import MAX_SIDECAR_BYTES, Sidecar, said
-from twinlens.search.images.decode import is_image_name
+from twinlens.search.images.formats import is_image_name
 from twinlens.search.records import clean_metadata
 
 SUFFIXES = (".tar", ".tar.gz", ".tgz", ".tar.bz2", ".tar.xz")

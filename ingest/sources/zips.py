@@ -19,7 +19,8 @@ from twinlens.ingest.sources.archives import Archive, is_hidden, member_item
 from twinlens.ingest.sources.folder import EVERY_FILE, FileFilter
 from twinlens.ingest.sources.sidecars import MAX_SIDECAR_BYTES, Sidecar, said
 from twinlens.search.errors import ImageError
-from twinlens.search.images.decode import MAX_BYTES, is_image_name
+from twinlens.search.images.decode import MAX_BYTES
+from twinlens.search.images.formats import is_image_name
 
 #: What ``zipfile`` raises for damaged members, and for compressions that it does not know.
 _DAMAGE = (zipfile.BadZipFile, zlib.error, lzma.LZMAError, EOFError, ValueError, struct.error,

@@ -1,4 +1,4 @@
-"""What a picture's EXIF says that is worth storing: when, with what, where."""
+"""Read date, camera and location from an image's EXIF."""
 
 from __future__ import annotations
 
@@ -13,9 +13,14 @@ if TYPE_CHECKING:
 
 
 def read_exif(exif: Exif) -> dict[str, str | float | int]:
-    """Read what is worth storing; what is not sane is left out."""
+    """Read the metadata to store; implausible values are left out.
+
+    Returns:
+        Those present of: ``taken`` (ISO 8601, local time), ``year``, ``camera``, ``latitude`` and
+        ``longitude`` (decimal degrees, WGS 84).
+    """
     metadata: dict[str, str | float | int] = {}
-    for read in (_taken, _camera, _place):
+    for read in (_taken, _camera, _location):
         with suppress(Exception):
             metadata.update(read(exif))
     return metadata
@@ -26,7 +31,7 @@ _DATE = re.compile(r"(\d{4})[:/.-](\d\d)[:/.-](\d\d)(?:[ T](\d\d):(\d\d):(\d\d))
 
 def _taken(exif: Exif) -> dict[str, str | int]:
     details = exif.get_ifd(0x8769)
-    # When it was taken, when it was digitised, when the file was last changed.
+    # DateTimeOriginal, DateTimeDigitized, DateTime (the last change of the file).
     for value in (details.get(0x9003), details.get(0x9004), exif.get(0x0132)):
         found = _DATE.match(_text(value))
         if not found:
@@ -41,18 +46,18 @@ def _taken(exif: Exif) -> dict[str, str | int]:
 
 def _camera(exif: Exif) -> dict[str, str]:
     make, model = _text(exif.get(0x010F)), _text(exif.get(0x0110))
-    # "NIKON CORPORATION" and "NIKON D70" are one maker, named once.
+    # Do not name the maker twice: "NIKON CORPORATION" and "NIKON D70".
     if make and model and model.split()[0].lower() == make.split()[0].lower():
         make = ""
     camera = f"{make} {model}".strip()
     return {"camera": camera} if camera else {}
 
 
-def _place(exif: Exif) -> dict[str, float]:
+def _location(exif: Exif) -> dict[str, float]:
     gps = exif.get_ifd(0x8825)
     latitude = _degrees(gps.get(2), _text(gps.get(1)).upper(), "N", "S", 90)
     longitude = _degrees(gps.get(4), _text(gps.get(3)).upper(), "E", "W", 180)
-    # Cameras without a fix write 0, 0.
+    # Cameras without a GPS fix write 0, 0.
     if latitude is None or longitude is None or latitude == longitude == 0:
         return {}
     return {"latitude": latitude, "longitude": longitude}
@@ -68,8 +73,8 @@ def _degrees(value: Any, side: str, plus: str, minus: str, limit: int) -> float 
 
 
 def _text(value: Any) -> str:
-    """Tidy a text tag: what precedes the NUL, printable, blanks collapsed, at most 100 long."""
-    if isinstance(value, str):  # Pillow reads these as Latin-1; many phones write UTF-8
+    """Clean a text tag: up to the NUL, printable, single spaces, at most 100 characters."""
+    if isinstance(value, str):  # Pillow decodes it as Latin-1, but many phones write UTF-8
         value = value.encode("latin-1", "replace")
     if not isinstance(value, bytes):
         return ""

@@ -1,7 +1,7 @@
-"""Fetches a picture from an address that a stranger may have chosen: bounded, public hosts only.
+"""Fetch images by URL safely: from public hosts only, with limits on size and time (SSRF).
 
-Every host, after every redirect, is looked up here, and the connection goes to the very address
-that was checked: a name that answers differently the second time (DNS rebinding) gains nothing.
+Every host, also after a redirect, is resolved here, and the connection goes to the IP address that
+was checked. So a host that resolves differently the second time (DNS rebinding) is no danger.
 """
 
 from __future__ import annotations
@@ -27,34 +27,34 @@ if TYPE_CHECKING:
     from urllib3.util import Url
 
 Address = ipaddress.IPv4Address | ipaddress.IPv6Address
-#: A host's name and port → its addresses, as text; raises ``OSError``.
+#: Resolve a host name and port to IP addresses as text; raises ``OSError``.
 Resolver = Callable[[str, int], Sequence[str]]
 
 MAX_REDIRECTS = 5
-#: Seconds that a server which asks for patience (``Retry-After``) is given at most.
+#: The longest pause before a retry, in seconds, even if ``Retry-After`` asks for more.
 MAX_PAUSE = 10.0
 _CHUNK = 1 << 16
 _REDIRECTS = frozenset({301, 302, 303, 307, 308})
-#: Statuses that say nothing about the picture: worth another try, now and in later runs.
-_PASSING = frozenset({408, 425, 429})
+#: Statuses below 500 that are temporary: retry, now and in later runs.
+_TEMPORARY = frozenset({408, 425, 429})
 _GLOBAL_UNICAST = ipaddress.ip_network("2000::/3")
 _NAT64 = ipaddress.ip_network("64:ff9b::/96")
 
 
 @dataclass(frozen=True, slots=True)
 class FetchLimits:
-    """How far to go for a picture.
+    """Limits of fetching one image.
 
     Attributes:
-        networks: addresses to connect to although they are not public: ``10.0.0.0/8``, ``::1``.
-        tries: how often to ask, when a server does not answer or says that it is overloaded.
-        pause: seconds between the first two tries; doubled each time.
-        connect_seconds, read_seconds: to wait for a connection, and for each piece of an answer.
-        total_seconds: for a whole answer, redirects included.
-        max_bytes: of a picture.
+        networks: networks to allow although they are not public: ``10.0.0.0/8``, ``::1``.
+        tries: attempts, if a server does not answer or is overloaded.
+        pause: seconds before the first retry; doubled for each further one.
+        connect_seconds, read_seconds: timeouts for the connection and for each piece of a response.
+        total_seconds: timeout for the whole response, including redirects.
+        max_bytes: of an image.
 
     Raises:
-        UsageError: one of the networks is none.
+        UsageError: a network is not valid.
     """
 
     networks: tuple[str, ...] = ()
@@ -70,17 +70,19 @@ class FetchLimits:
             try:
                 ipaddress.ip_network(network)
             except ValueError as error:
-                raise UsageError(f"{network} is no network such as 10.0.0.0/8: {error}") from error
+                raise UsageError(
+                    f"{network} is not a network such as 10.0.0.0/8: {error}"
+                ) from error
 
 
 class Fetcher:
-    """Fetches pictures by ``http`` and ``https``; from any thread.
+    """Fetch images by ``http`` and ``https``, from any thread.
 
-    Proxies in the environment are not used: they would look the names up out of our sight.
+    Proxies in the environment are not used, because they would resolve hosts unchecked.
 
     Args:
-        limits: how far to go.
-        resolve: looks hosts up, where that is not to be the system's own way.
+        limits: of size, time and allowed networks.
+        resolve: resolves hosts instead of the operating system.
     """
 
     def __init__(self, limits: FetchLimits | None = None, resolve: Resolver | None = None) -> None:
@@ -89,11 +91,12 @@ class Fetcher:
         self._resolve = resolve or _system_resolver
 
     def fetch(self, url: str) -> bytes:
-        """The bytes at an address.
+        """Fetch the bytes at a URL; retry temporary failures.
 
         Raises:
-            ImageError: they cannot be had: no such picture, too large, a host that is not public.
-            OSError: not now: the host is unknown or does not answer, or the answer broke off.
+            ImageError: a permanent failure: no such image, too large, the host is not public.
+            OSError: a temporary failure: the host is unknown, does not answer or is overloaded,
+                or the response broke off.
         """
         attempts = count()
         return retry(
@@ -109,27 +112,27 @@ class Fetcher:
         from urllib3 import PoolManager
 
         pools = PoolManager(num_pools=64, maxsize=8, ssl_context=tls_context())
-        pools.pool_classes_by_scheme = _watched_pools()
+        pools.pool_classes_by_scheme = _pools_with_deadline()
         return pools
 
     def _follow(self, url: str, attempt: int) -> bytes:
         from urllib3.exceptions import HTTPError
 
-        watch = _Watch(self.limits.total_seconds)
+        deadline = _Deadline(self.limits.total_seconds)
         try:
-            with watch:
+            with deadline:
                 for _ in range(MAX_REDIRECTS + 1):
                     response = self._request(_parsed(url), attempt)
                     try:
                         target = response.headers.get("Location")
                         if response.status not in _REDIRECTS or not target:
-                            return self._body(response, watch)
+                            return self._body(response, deadline)
                         url = _joined(url, target)
                     finally:
                         response.close()
         except HTTPError as error:
-            if watch.expired:
-                raise watch.error() from error
+            if deadline.expired:
+                raise deadline.error() from error
             raise ConnectionError(_reason(error)) from error
         raise ImageError(f"redirected more than {MAX_REDIRECTS} times")
 
@@ -138,12 +141,12 @@ class Fetcher:
 
         host = (url.host or "").strip("[]")
         port = url.port or {"http": 80, "https": 443}[url.scheme or ""]
-        addresses = self._checked(host, port)
+        addresses = self._resolve_checked(host, port)
         pool = self._pools.connection_from_host(
             addresses[attempt % len(addresses)],
             port,
             url.scheme,
-            # The certificate must be the name's, though the connection is to the address.
+            # Check the certificate against the host name, though the connection is to the IP.
             pool_kwargs={"server_hostname": host} if url.scheme == "https" else {},
         )
         return pool.urlopen(
@@ -162,10 +165,10 @@ class Fetcher:
             decode_content=False,
         )
 
-    def _body(self, response: BaseHTTPResponse, watch: _Watch) -> bytes:
+    def _body(self, response: BaseHTTPResponse, deadline: _Deadline) -> bytes:
         status = response.status
-        if status in _PASSING or status >= 500:
-            raise _OverloadedError(status, response.headers.get("Retry-After", ""))
+        if status in _TEMPORARY or status >= 500:
+            raise _TemporaryStatusError(status, response.headers.get("Retry-After", ""))
         if status != 200:
             raise ImageError(f"HTTP {status}")
         limit = self.limits.max_bytes
@@ -174,46 +177,46 @@ class Fetcher:
         if declared.isdigit() and int(declared) > limit:
             raise too_large
         body = bytearray()
-        # Not decoded: a small answer cannot become a large one.
+        # Without decompression, so that a small response cannot become a large one.
         while chunk := response.read(_CHUNK, decode_content=False):
             body += chunk
             if len(body) > limit:
                 raise too_large
-        if watch.expired:
-            raise watch.error()
+        if deadline.expired:
+            raise deadline.error()
         return bytes(body)
 
-    def _checked(self, host: str, port: int) -> list[str]:
-        """The addresses of a host that may be connected to."""
+    def _resolve_checked(self, host: str, port: int) -> list[str]:
+        """Resolve a host to the IP addresses that are allowed."""
         try:
             found = list(self._resolve(host, port))
         except (UnicodeError, ValueError) as error:
-            raise ImageError(f"{host!r} is no host") from error
+            raise ImageError(f"{host!r} is not a host name") from error
         allowed = [address for address in found if self._allows(ipaddress.ip_address(address))]
         if not allowed:
             raise ImageError(
                 f"{host} is not a public host ({', '.join(found[:2])}): "
-                "allow its network if that is meant"
+                "allow its network if you trust it"
             )
         return allowed
 
     def _allows(self, address: Address) -> bool:
-        return is_public(address) or any(_plain(address) in network for network in self._networks)
+        return is_public(address) or any(_as_ipv4(address) in network for network in self._networks)
 
 
 def is_public(address: Address) -> bool:
-    """Whether anybody may reach the address from anywhere: nothing private, local or special."""
-    address = _plain(address)
+    """Whether an IP address is on the public internet: not private, local or reserved."""
+    address = _as_ipv4(address)
     if isinstance(address, ipaddress.IPv6Address):
-        # 6to4 and Teredo carry an IPv4 address that a relay would pass the connection on to.
+        # 6to4 and Teredo contain an IPv4 address that a relay would connect to.
         tunnelled = address.sixtofour is not None or address.teredo is not None
         if address not in _GLOBAL_UNICAST or tunnelled:
             return False
     return address.is_global and not address.is_multicast and not address.is_reserved
 
 
-def _plain(address: Address) -> Address:
-    """The IPv4 address that an IPv6 address stands for, where it does."""
+def _as_ipv4(address: Address) -> Address:
+    """Convert an IPv4-mapped or NAT64 address to IPv4; return others unchanged."""
     if isinstance(address, ipaddress.IPv6Address):
         if address.ipv4_mapped is not None:
             return address.ipv4_mapped
@@ -229,11 +232,11 @@ def _parsed(url: str) -> Url:
     try:
         parsed = parse_url(url)
     except LocationParseError as error:
-        raise ImageError(f"{url[:200]!r} is no address") from error
+        raise ImageError(f"{url[:200]!r} is not a URL") from error
     if parsed.scheme not in ("http", "https") or not parsed.host:
-        raise ImageError(f"{url[:200]!r} is no http or https address")
+        raise ImageError(f"{url[:200]!r} is not an http or https URL")
     if parsed.auth is not None:
-        raise ImageError("the address holds a user's name or password")
+        raise ImageError("the URL contains a user name or password")
     return parsed
 
 
@@ -241,22 +244,22 @@ def _joined(url: str, target: str) -> str:
     try:
         return urljoin(url, target)
     except ValueError as error:
-        raise ImageError(f"redirected to {target[:200]!r}, which is no address") from error
+        raise ImageError(f"redirected to {target[:200]!r}, which is not a URL") from error
 
 
 def _system_resolver(host: str, port: int) -> list[str]:
     try:
         found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)
     except socket.gaierror as error:
-        raise ConnectionError(f"the host {host} is not known: {error.strerror}") from error
+        raise ConnectionError(f"the host {host} is unknown: {error.strerror}") from error
     return list(dict.fromkeys(str(address[0]) for *_, address in found))
 
 
 def tls_context() -> ssl.SSLContext:
-    """What to check a server's certificate by."""
+    """The certificates to check a server's by: the system's and, if installed, certifi's."""
     context = ssl.create_default_context()
     with suppress(ImportError):
-        # Some systems' Python comes without the certificates of the world.
+        # Python on some systems has no root certificates.
         import certifi
 
         context.load_verify_locations(certifi.where())
@@ -267,88 +270,87 @@ def _reason(error: Exception) -> str:
     from urllib3 import exceptions
 
     reasons: dict[type[Exception], str] = {
-        # Some releases count the first among the second.
-        exceptions.NewConnectionError: "the host cannot be connected to",
+        # In some releases NewConnectionError is a ConnectTimeoutError, so it comes first.
+        exceptions.NewConnectionError: "the host cannot be reached",
         exceptions.ConnectTimeoutError: "the host does not answer",
         exceptions.ReadTimeoutError: "the host stopped answering",
-        exceptions.ProtocolError: "the answer broke off",
+        exceptions.ProtocolError: "the response broke off",
     }
-    known = next((text for kind, text in reasons.items() if isinstance(error, kind)), "")
-    return known or first_line(error, 200)
+    reason = next((text for kind, text in reasons.items() if isinstance(error, kind)), "")
+    return reason or first_line(error, 200)
 
 
-class _OverloadedError(OSError):
-    """A status that may pass, with the seconds that the server asks to wait."""
+class _TemporaryStatusError(OSError):
+    """A temporary HTTP status, with the seconds of its ``Retry-After``."""
 
     def __init__(self, status: int, retry_after: str) -> None:
         super().__init__(f"HTTP {status}")
         self.retry_after = min(float(retry_after), MAX_PAUSE) if retry_after.isdigit() else 0.0
 
 
-class _Watch:
-    """Cuts off the connections of its thread when the time is up.
+class _Deadline:
+    """Shut down the connections of the current thread after a total time.
 
-    Time-outs of sockets are for each piece: a server that sends a byte now and then, be it of its
-    headers, never runs into them.
+    Socket timeouts apply to each read: a server that sends a byte now and then never exceeds them.
     """
 
-    _of_thread = threading.local()
+    _thread = threading.local()
 
     def __init__(self, seconds: float) -> None:
         self.expired = False
         self._seconds = seconds
         self._sockets: list[socket.socket] = []
-        self._timer = threading.Timer(seconds, self._cut)
+        self._timer = threading.Timer(seconds, self._shut_down)
         self._timer.daemon = True
 
     def __enter__(self) -> None:
-        self._of_thread.watch = self
+        self._thread.deadline = self
         self._timer.start()
 
     def __exit__(self, *exc: object) -> None:
         self._timer.cancel()
-        self._of_thread.watch = None
+        self._thread.deadline = None
 
     @classmethod
-    def over(cls, connected: socket.socket) -> None:
-        """Put a connection under the watch of this thread."""
-        watch: _Watch | None = getattr(cls._of_thread, "watch", None)
-        if watch is not None:
-            watch._sockets.append(connected)
-            if watch.expired:
-                watch._cut()
+    def watch(cls, connected: socket.socket) -> None:
+        """Shut this connection down, too, when the time of this thread is up."""
+        deadline: _Deadline | None = getattr(cls._thread, "deadline", None)
+        if deadline is not None:
+            deadline._sockets.append(connected)
+            if deadline.expired:
+                deadline._shut_down()
 
     def error(self) -> OSError:
-        """What to raise when the time was up."""
+        """The error to raise after the time is up."""
         return TimeoutError(f"took longer than {self._seconds:g} s")
 
-    def _cut(self) -> None:
+    def _shut_down(self) -> None:
         self.expired = True
         for connected in self._sockets:
             with suppress(OSError):
-                # The plain socket's: TLS would say goodbye first.
+                # socket.socket's method: that of a TLS socket would first close the session.
                 socket.socket.shutdown(connected, socket.SHUT_RDWR)
 
 
-def _watched_pools() -> dict[str, Any]:
-    """urllib3's pools, with connections that come under the watch as soon as they wait."""
+def _pools_with_deadline() -> dict[str, Any]:
+    """urllib3's connection pools, with connections that obey the deadline."""
     from urllib3.connection import HTTPConnection, HTTPSConnection
     from urllib3.connectionpool import HTTPConnectionPool, HTTPSConnectionPool
 
-    class WatchedHTTP(HTTPConnection):
+    class TimedHTTPConnection(HTTPConnection):
         def getresponse(self) -> Any:
-            _Watch.over(self.sock)
+            _Deadline.watch(self.sock)
             return super().getresponse()
 
-    class WatchedHTTPS(HTTPSConnection):
+    class TimedHTTPSConnection(HTTPSConnection):
         def getresponse(self) -> Any:
-            _Watch.over(self.sock)
+            _Deadline.watch(self.sock)
             return super().getresponse()
 
     class HTTPPool(HTTPConnectionPool):
-        ConnectionCls = WatchedHTTP
+        ConnectionCls = TimedHTTPConnection
 
     class HTTPSPool(HTTPSConnectionPool):
-        ConnectionCls = WatchedHTTPS
+        ConnectionCls = TimedHTTPSConnection
 
     return {"http": HTTPPool, "https": HTTPSPool}

@@ -10,7 +10,8 @@ from PIL import Image
 from support import ROOT
 
 from twinlens.search.errors import ImageError
-from twinlens.search.images.decode import decode, is_image_name
+from twinlens.search.images.decode import decode
+from twinlens.search.images.formats import is_image_name
 
 CORPORA = Path(os.environ.get("TWINLENS_CORPORA") or ROOT / "../shared/corpora").resolve()
 
