@@ -15,6 +15,7 @@ from twinlens.ingest.sample import Failure
 from twinlens.ingest.sources.paths import name_of
 from twinlens.search.errors import UsageError
 from twinlens.search.models.collection_model import CollectionModel
+from twinlens.search.paths import expand_home
 from twinlens.search.query.session import Session
 
 if TYPE_CHECKING:
@@ -148,7 +149,7 @@ class Index:
         """Count what ``ingest`` would do with the same arguments, without reading pictures."""
         from twinlens.ingest.preview import preview
 
-        collection = self._session.served()
+        collection = self._session.refresh()
         declared = self._model.check_embeddings(
             source.get("embeddings_model", ""), self._session.fingerprint
         )
@@ -165,13 +166,13 @@ class Index:
         Raises:
             UsageError, FilterError, ImageError, UnsupportedError: see ``SearchEngine.search``.
         """
-        return self._session.ask(lambda engine: engine.search(query, **options))
+        return self._session.with_engine(lambda engine: engine.search(query, **options))
 
     def search_many(
         self, queries: Sequence[object], **options: Unpack[SearchOptions]
     ) -> list[Hits]:
         """Search for many queries at once, each as in ``search``; one ``Hits`` for each."""
-        return self._session.ask(lambda engine: engine.search_many(queries, **options))
+        return self._session.with_engine(lambda engine: engine.search_many(queries, **options))
 
     @property
     def engine(self) -> SearchEngine:
@@ -279,15 +280,15 @@ class Index:
         from twinlens.ingest.sources.export_manifest import Manifest
         from twinlens.ingest.transfer.export import import_collection
 
-        source = Path(os.path.expanduser(folder))
+        source = expand_home(folder)
         manifest = Manifest.read(source)
-        collection = self._session.served()
+        collection = self._session.refresh()
         self._model.check_embeddings(manifest.fingerprint, self._session.fingerprint)
         try:
             collection = collection or self._session.create(manifest.fingerprint)
             return import_collection(collection, source, manifest)
         finally:
-            self._session.forget()
+            self._session.reset_engine()
 
     def item(self, name: str) -> StoredItem:
         """Look up a stored picture or text by its id, or by its picture's path.
@@ -339,14 +340,14 @@ class Index:
         """
         from twinlens.ingest.prune import remove_paths
 
-        collection = self._session.served() or self._require_collection()
+        collection = self._session.refresh() or self._require_collection()
         return remove_paths(collection, list(map(name_of, paths))).count
 
     def intake(self) -> Receiver:
         """A writer for items that a client reads and sends in parts, as the server does."""
         from twinlens.ingest.receiver import Receiver
 
-        return Receiver(self._session.served, self._create_collection, self._load_encoder)
+        return Receiver(self._session.refresh, self._create_collection, self._load_encoder)
 
     def reindex(
         self,
@@ -423,7 +424,7 @@ class Index:
         if not self._database.generations(self.collection):  # an unfinished copy counts, too
             self._require_collection()
         self._database.drop(self.collection)
-        self._session.served()
+        self._session.refresh()
 
     def _compile_filter(self, where: str) -> str:
         """Compile a filter of pictures to a Milvus expression."""
@@ -433,13 +434,13 @@ class Index:
         return compile_filter(where, collection.fields("images"), collection.capabilities)
 
     def _require_collection(self) -> Collection:
-        return self._session.existing()
+        return self._session.require_collection()
 
     def _create_collection(self) -> Collection:
         return self._session.create(self._model.load().fingerprint)
 
     def _load_encoder(self) -> Encoder:
-        return self._session.load()
+        return self._session.load_encoder()
 
     def _refuse_tenant(self, action: str) -> None:
         if self.tenant:

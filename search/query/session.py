@@ -1,4 +1,4 @@
-"""``Session``: one collection as it is held open, whatever others do to it meanwhile."""
+"""``Session``: keep one collection open while other processes write, rebuild or drop it."""
 
 from __future__ import annotations
 
@@ -17,24 +17,24 @@ from twinlens.search.models.fingerprint import Fingerprint
 from twinlens.search.query.engine import SearchEngine
 
 T = TypeVar("T")
-#: Seconds for which a search takes what is held to be there still: looking would cost each a call.
-FRESH = 2.0
+#: Seconds for which a search does not check again that the collection still exists.
+CHECK_SECONDS = 2.0
 
 
 class Session:
-    """A collection's corpus, its model, and the engine that asks it.
+    """One open collection with its model and its search engine.
 
-    Reading stays with the generation that was served when it was opened, as long as that is there;
-    writing goes to the one that is served now.
+    Reads stay with the generation that was current when it was opened, as long as that exists;
+    writes go to the current one.
 
     Args:
-        store: the database.
-        name: of the collection, which may not be there yet.
+        database: where the collection is.
+        name: of the collection, which need not exist yet.
         model: its model.
         tenant: whose rows.
 
     Attributes:
-        corpus: what is held; ``None`` where there was nothing yet.
+        collection: the open collection; ``None`` while there is none.
     """
 
     def __init__(
@@ -46,86 +46,86 @@ class Session:
         self.tenant = tenant
         self.collection: Collection | None = None
         self._engine: SearchEngine | None = None
-        #: When what is held was last seen.
-        self._seen = 0.0
-        self.served()
+        #: When the collection was last known to exist.
+        self._checked = 0.0
+        self.refresh()
 
-    def existing(self) -> Collection:
-        """What is held; where that is not there any more, what is served in its place.
+    def require_collection(self) -> Collection:
+        """The open collection, or the current one if that no longer exists.
 
         Raises:
             CollectionNotFoundError: there is no such collection.
-            ModelMismatchError: it was made again, with another model than the one asked for.
+            ModelMismatchError: it was created again, with another model than the one asked for.
         """
         collection = self.collection
         if collection is None or not collection.still_exists():
-            collection = self._take(self.database.collection(self.name, self.tenant))
-        self._seen = time.monotonic()
+            collection = self._open(self.database.collection(self.name, self.tenant))
+        self._checked = time.monotonic()
         return collection
 
-    def served(self) -> Collection | None:
-        """What is served now, which is held from now on; ``None`` where there is nothing."""
-        served = self.database.find(self.name, self.tenant)
-        if served is None:
+    def refresh(self) -> Collection | None:
+        """Open the current generation; ``None`` if the collection does not exist."""
+        current = self.database.find(self.name, self.tenant)
+        if current is None:
             self.collection = None
             return None
-        held = self.collection
-        if held is not None and held.generation.identity == served.generation.identity:
-            held.generation = served.generation  # which may have been frozen meanwhile
-            return held
-        return self._take(served)
+        opened = self.collection
+        if opened is not None and opened.generation.identity == current.generation.identity:
+            opened.generation = current.generation  # which may have been frozen meanwhile
+            return opened
+        return self._open(current)
 
     def create(self, fingerprint: Fingerprint, layout: Layout = Layout()) -> Collection:  # noqa: B008
-        """Make the collection.
+        """Create the collection.
 
         Raises:
-            ModelMismatchError: somebody else was quicker, and took another model.
+            ModelMismatchError: another process has just created it, with another model.
         """
-        made = self.database.create(self.name, fingerprint, layout, tenant=self.tenant)
-        if made.fingerprint.digest != fingerprint.digest:
+        created = self.database.create(self.name, fingerprint, layout, tenant=self.tenant)
+        if created.fingerprint.digest != fingerprint.digest:
             raise ModelMismatchError(
-                f"the collection {self.name!r} was made meanwhile, with {made.fingerprint.label}: "
-                "run this once more"
+                f"the collection {self.name!r} was created meanwhile, with "
+                f"{created.fingerprint.label}: run this once more"
             )
-        return self._take(made)
+        return self._open(created)
 
     def engine(self) -> SearchEngine:
-        """The engine that asks what is held."""
-        collection = self.collection or self.existing()
+        """The search engine of the open collection."""
+        collection = self.collection or self.require_collection()
         engine = self._engine
         if engine is None or engine.collection is not collection:
             engine = SearchEngine(collection, partial(self.model.load, collection.fingerprint))
             self._engine = engine
         return engine
 
-    def forget(self) -> None:
-        """Forget what the engine learnt about the collection: it has changed."""
+    def reset_engine(self) -> None:
+        """Drop the engine and its caches, since the collection has changed."""
         self._engine = None
 
-    def ask(self, question: Callable[[SearchEngine], T]) -> T:
-        """Ask the engine; once more where the collection was taken away beneath it."""
-        held = self.collection
-        if held is None or time.monotonic() - self._seen > FRESH:
-            held = self.existing()
+    def with_engine(self, call: Callable[[SearchEngine], T]) -> T:
+        """Call with the engine; retry once if the collection was dropped or replaced meanwhile."""
+        collection = self.collection
+        if collection is None or time.monotonic() - self._checked > CHECK_SECONDS:
+            collection = self.require_collection()
         try:
-            return question(self.engine())
+            return call(self.engine())
         except StoreError:
-            if held.still_exists():
+            if collection.still_exists():
                 raise
-        self.existing()
-        return question(self.engine())
+        self.require_collection()
+        return call(self.engine())
 
-    def load(self) -> Encoder:
-        """The collection's encoder, or that of a new one."""
+    def load_encoder(self) -> Encoder:
+        """Load the encoder of the collection, or the one for a new collection."""
         return self.model.load(self.fingerprint)
 
     @property
     def fingerprint(self) -> Fingerprint | None:
-        """The collection's model, where there is a collection."""
+        """The collection's model; ``None`` if there is no collection."""
         collection = self.collection
         return None if collection is None else collection.fingerprint
 
-    def _take(self, collection: Collection) -> Collection:
+    def _open(self, collection: Collection) -> Collection:
         self.model.check(collection.fingerprint)
         self.collection = collection
         return collection

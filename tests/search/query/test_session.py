@@ -42,7 +42,7 @@ def place(backend: str) -> Iterator[tuple[str, str]]:
 @pytest.fixture(autouse=True)
 def wary(monkeypatch: pytest.MonkeyPatch) -> None:
     """Every search looks whether what is held is there still."""
-    monkeypatch.setattr("twinlens.search.query.session.FRESH", 0.0)
+    monkeypatch.setattr("twinlens.search.query.session.CHECK_SECONDS", 0.0)
 
 
 @pytest.fixture
@@ -116,13 +116,13 @@ def test_searches_that_follow_one_another_look_once(
     monkeypatch.setattr(
         Collection, "still_exists", lambda self: looked.append(1) or still_exists(self)
     )
-    monkeypatch.setattr("twinlens.search.query.session.FRESH", 60.0)
+    monkeypatch.setattr("twinlens.search.query.session.CHECK_SECONDS", 60.0)
     index.search("red")
     looked.clear()
     for colour in ("red", "green", "blue"):
         assert index.search(colour)[0].captions == (f"a {colour} picture",)
     assert not looked
-    monkeypatch.setattr("twinlens.search.query.session.FRESH", 0.0)
+    monkeypatch.setattr("twinlens.search.query.session.CHECK_SECONDS", 0.0)
     index.search("red")
     assert looked
 
