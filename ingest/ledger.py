@@ -1,8 +1,8 @@
-"""What is new, changed, moved or gone since last time.
+"""``Ledger``: compare a corpus with what is stored: new, changed, unchanged, moved or missing.
 
-The ledger is a collection of the corpus itself (``NAME_files``: one row for each path), so that it
-travels with the corpus and no second file can disagree with it. A run reads it once into a
-temporary SQLite table, which spills to disk when large; or, of a part of a corpus, that part.
+The ledger is itself a Milvus collection (``NAME_files``: one row per path), so that it travels with
+the collection and no second file can disagree with it. A run reads it once into a temporary SQLite
+table, which spills to disk when large, or reads only the rows of the paths it is given.
 """
 
 from __future__ import annotations
@@ -19,23 +19,24 @@ from typing import Literal
 import numpy as np
 import numpy.typing as npt
 
-from twinlens.ingest.sample import Failure, Sample
+from twinlens.ingest.sample import Failure, Item, Sample
 from twinlens.search.milvus.collection import Collection
 from twinlens.search.records import ID_LENGTH, MAX_PATH_BYTES, MAX_SHOWN_BYTES, Row, cut_bytes
 
-Verdict = Literal["new", "unchanged", "failed before", "captions changed", "met"]
+#: "changed": the file differs from the stored one. "met": this run has seen the path already.
+Verdict = Literal["new", "changed", "unchanged", "failed before", "captions changed", "met"]
 
-#: A row whose path begins so remembers a picture whose file now holds another one.
+#: Prefix of the path of a tombstone: a row that remembers the image that a file held before.
 TOMBSTONE = "\x01was "
-#: How the system says that there is nothing at a path, or that nothing can be.
+#: Errors that mean there is no file at a path, or that there can be none.
 _NOTHING_THERE = (errno.ENOENT, errno.ENOTDIR, errno.ENAMETOOLONG, errno.EINVAL, errno.ELOOP)
-#: What stands between a container's name and what is in it: a folder, an archive, a list.
+#: Characters between a container and its members: of a folder, an archive, a list.
 SEPARATORS = "/!#"
 
 
 @dataclass(frozen=True, slots=True)
-class Known:
-    """One path as the ledger has it."""
+class LedgerEntry:
+    """One path as it is stored in the ledger."""
 
     uri: str
     image_id: str
@@ -46,18 +47,16 @@ class Known:
 
 
 class Ledger:
-    """The paths of a corpus (of none, if None) as they were when the run began, and which it met.
+    """The stored paths of a collection as the run began, and which of them the run has seen.
 
-    A context manager: what it has on disk is let go of at the end. Safe to use from several
-    threads. A source that says nothing about a picture takes none of its captions away, unless
-    ``prune`` asks for that.
+    A context manager that deletes its temporary table at the end. Safe to use from several threads.
 
     Args:
-        corpus: whose paths.
-        prune: see above.
-        only: the only paths that will come, where they are known: then no others are read, and
-            whether a picture is stored is looked up, not learnt from all paths.
-        images: with ``only``, the ids of the pictures that may come.
+        collection: whose paths; ``None`` for an empty ledger.
+        prune: a source without captions removes the stored ones; otherwise they are kept.
+        only: read only these paths, and look up stored images by their ids instead of from all
+            paths.
+        images: with ``only``, the ids of the images to look up.
     """
 
     def __init__(
@@ -75,9 +74,9 @@ class Ledger:
             "CREATE TABLE file (uri TEXT PRIMARY KEY, image_id TEXT, size INTEGER,"
             " mtime_ns INTEGER, digest TEXT, status TEXT, root TEXT, seen INTEGER) WITHOUT ROWID"
         )
-        self._table.execute("CREATE TABLE done (image_id TEXT PRIMARY KEY) WITHOUT ROWID")
-        self._table.execute("CREATE TABLE held (uri TEXT PRIMARY KEY) WITHOUT ROWID")
-        self._table.execute("CREATE TABLE gone (uri TEXT PRIMARY KEY) WITHOUT ROWID")
+        self._table.execute("CREATE TABLE stored (image_id TEXT PRIMARY KEY) WITHOUT ROWID")
+        self._table.execute("CREATE TABLE container (uri TEXT PRIMARY KEY) WITHOUT ROWID")
+        self._table.execute("CREATE TABLE missing (uri TEXT PRIMARY KEY) WITHOUT ROWID")
         fields = ["path", "image_id", "size", "mtime_ns", "digest", "status", "root"]
         read: Iterable[list[Row]] = ()
         if collection is not None and only is None:
@@ -86,13 +85,13 @@ class Ledger:
             read = [collection.get("files", sorted(set(only)), fields)]
             stored = collection.get("images", sorted(set(images)), ["id"])
             ids = [(row["id"],) for row in stored]
-            self._table.executemany("INSERT OR IGNORE INTO done VALUES (?)", ids)
+            self._table.executemany("INSERT OR IGNORE INTO stored VALUES (?)", ids)
         for rows in read:
             values = [tuple(row[field] for field in fields) for row in rows]
             self._table.executemany("INSERT INTO file VALUES (?, ?, ?, ?, ?, ?, ?, 0)", values)
         if only is None:
             self._table.execute(
-                "INSERT OR IGNORE INTO done"
+                "INSERT OR IGNORE INTO stored"
                 " SELECT image_id FROM file WHERE status IN ('ok', 'gone')"
             )
 
@@ -103,11 +102,30 @@ class Ledger:
         self.close()
 
     def close(self) -> None:
-        """Let go of the table; nobody may be asking any more."""
+        """Delete the temporary table."""
         self._table.close()
 
-    def judge(self, sample: Sample) -> tuple[Verdict, Known | None]:
-        """Whether a sample needs work, and what was known of its path; marks the path as met."""
+    def judge_all(
+        self, items: Iterable[Item], roots: set[str]
+    ) -> Iterator[tuple[Item, Verdict | Literal["failed"], LedgerEntry | None]]:
+        """Judge items one by one, each path once, and mark all as seen.
+
+        Args:
+            items: failures among them are "failed".
+            roots: the roots of the samples are added to it.
+        """
+        for item in items:
+            if isinstance(item, Failure):
+                self.mark_seen(item.uri)
+                yield item, "failed", None
+                continue
+            roots.add(item.root)
+            verdict, entry = self.judge(item)
+            if verdict != "met":
+                yield item, verdict, entry
+
+    def judge(self, sample: Sample) -> tuple[Verdict, LedgerEntry | None]:
+        """Compare a sample with the entry of its path, and mark the path as seen."""
         with self._lock:
             judged = self._judge(sample)
             self._table.execute(
@@ -117,12 +135,12 @@ class Ledger:
             )
         return judged
 
-    def foresee(self, sample: Sample) -> Verdict:
-        """What ``judge`` would say; the path stays as it is."""
+    def peek(self, sample: Sample) -> Verdict:
+        """The verdict of ``judge``, without marking the path as seen."""
         with self._lock:
             return self._judge(sample)[0]
 
-    def _judge(self, sample: Sample) -> tuple[Verdict, Known | None]:
+    def _judge(self, sample: Sample) -> tuple[Verdict, LedgerEntry | None]:
         row = self._table.execute(
             "SELECT uri, image_id, size, mtime_ns, digest, status, seen FROM file WHERE uri = ?",
             (sample.uri,),
@@ -132,31 +150,31 @@ class Ledger:
         *columns, seen = row
         if seen:
             return "met", None
-        known = Known(*columns)
-        same_file = (known.size, known.mtime_ns) == (sample.size, sample.mtime_ns)
+        entry = LedgerEntry(*columns)
+        same_file = (entry.size, entry.mtime_ns) == (sample.size, sample.mtime_ns)
         may_differ = not same_file or sample.mtime_ns < 0
         if sample.has_image and may_differ and not sample.fixed:
-            return "new", known
-        if known.status == "failed":
-            return "failed before", known
-        same_words = known.digest == sample.digest or (sample.silent and not self._prune)
-        return ("unchanged" if same_words else "captions changed"), known
+            return "changed", entry
+        if entry.status == "failed":
+            return "failed before", entry
+        same_captions = entry.digest == sample.digest or (sample.silent and not self._prune)
+        return ("unchanged" if same_captions else "captions changed"), entry
 
-    def meet(self, uri: str) -> None:
-        """Mark a path as met that has no sample, and all below it: what holds them was there."""
+    def mark_seen(self, uri: str) -> None:
+        """Mark a path without a sample, and everything below it, as seen: none of it is missing."""
         with self._lock:
-            self._table.execute("INSERT OR IGNORE INTO held VALUES (?)", (uri,))
-            self._meet(uri)
+            self._table.execute("INSERT OR IGNORE INTO container VALUES (?)", (uri,))
+            self._mark_seen(uri)
 
-    def learn(self, paths: Iterable[str], root: str) -> None:
-        """Paths below a root that are stored, where that is learnt after what there is was met."""
+    def add_paths(self, paths: Iterable[str], root: str) -> None:
+        """Add stored paths of a root that were listed only after the samples were judged."""
         rows = [(path, root) for path in paths]
         with self._lock:
             self._table.executemany(
                 "INSERT OR IGNORE INTO file VALUES (?, '', -1, -1, '', 'ok', ?, 0)", rows
             )
 
-    def _meet(self, uri: str) -> None:
+    def _mark_seen(self, uri: str) -> None:
         self._table.execute("UPDATE file SET seen = 1 WHERE uri = ?", (uri,))
         for sep in SEPARATORS:
             self._table.execute(
@@ -165,30 +183,30 @@ class Ledger:
             )
 
     def has_image(self, image_id: str) -> bool:
-        """Whether the picture is stored already, or on its way in this run."""
+        """Whether the image is stored already, or claimed in this run."""
         with self._lock:
-            found = self._table.execute("SELECT 1 FROM done WHERE image_id = ?", (image_id,))
+            found = self._table.execute("SELECT 1 FROM stored WHERE image_id = ?", (image_id,))
             return found.fetchone() is not None
 
-    def image_digests(self) -> npt.NDArray[np.bytes_]:
-        """What ``has_image`` knows: the ids as bytes, sorted, to be looked up elsewhere."""
+    def stored_images(self) -> npt.NDArray[np.bytes_]:
+        """The ids that ``has_image`` knows, as a sorted array of bytes for a binary search."""
         with self._lock:
-            kept = "FROM done WHERE image_id != ''"
-            (count,) = self._table.execute(f"SELECT count(*) {kept}").fetchone()
-            rows = self._table.execute(f"SELECT image_id {kept} ORDER BY image_id")
+            stored = "FROM stored WHERE image_id != ''"
+            (count,) = self._table.execute(f"SELECT count(*) {stored}").fetchone()
+            rows = self._table.execute(f"SELECT image_id {stored} ORDER BY image_id")
             return np.fromiter((bytes.fromhex(row[0]) for row in rows), f"S{ID_LENGTH // 2}", count)
 
     def claim(self, image_id: str) -> bool:
-        """Take a picture on for encoding; False when it is stored or taken already."""
+        """Reserve an image for this run; False when it is stored or claimed already."""
         with self._lock:
-            cursor = self._table.execute("INSERT OR IGNORE INTO done VALUES (?)", (image_id,))
+            cursor = self._table.execute("INSERT OR IGNORE INTO stored VALUES (?)", (image_id,))
             return cursor.rowcount == 1
 
-    def mark_gone(self, roots: Iterable[str]) -> None:
-        """Find the paths below the roots that this run did not meet and that no longer exist."""
+    def find_missing(self, roots: Iterable[str]) -> None:
+        """Find the paths below the roots that this run has not seen and that no longer exist."""
         with self._lock:
-            for (uri,) in self._table.execute("SELECT uri FROM held").fetchall():
-                self._meet(uri)
+            for (uri,) in self._table.execute("SELECT uri FROM container").fetchall():
+                self._mark_seen(uri)
             for root in sorted(set(roots)):
                 # "0" is the character after "/", so the range holds what begins with "root/".
                 rows = self._table.execute(
@@ -196,83 +214,80 @@ class Ledger:
                     " AND (root = ?1 OR uri > ?1||'/' AND uri < ?1||'0')",
                     (root,),
                 )
-                gone = ((uri,) for (uri,) in rows if _is_gone(uri))
-                self._table.executemany("INSERT OR IGNORE INTO gone VALUES (?)", list(gone))
+                missing = [(uri,) for (uri,) in rows if not _may_exist(uri)]
+                self._table.executemany("INSERT OR IGNORE INTO missing VALUES (?)", missing)
 
-    def gone(self, batch: int) -> Iterator[list[str]]:
-        """The paths found gone, ``batch`` at a time."""
+    def missing(self, batch: int) -> Iterator[list[str]]:
+        """The paths that ``find_missing`` found, ``batch`` at a time."""
         last = ""
         while True:
             with self._lock:
                 rows = self._table.execute(
-                    "SELECT uri FROM gone WHERE uri > ? ORDER BY uri LIMIT ?", (last, batch)
+                    "SELECT uri FROM missing WHERE uri > ? ORDER BY uri LIMIT ?", (last, batch)
                 ).fetchall()
             if not rows:
                 return
             last = rows[-1][0]
             yield [uri for (uri,) in rows]
 
-    def is_gone(self, uri: str) -> bool:
-        """Whether the path was found gone."""
+    def is_missing(self, uri: str) -> bool:
+        """Whether ``find_missing`` found the path."""
         with self._lock:
-            found = self._table.execute("SELECT 1 FROM gone WHERE uri = ?", (uri,))
+            found = self._table.execute("SELECT 1 FROM missing WHERE uri = ?", (uri,))
             return found.fetchone() is not None
 
 
-def _is_gone(uri: str) -> bool:
-    """Whether there is nothing at a path; a disk that fails, or keeps us out, does not say so."""
+def _may_exist(uri: str) -> bool:
+    """Whether a file may exist: also where the disk fails or denies access."""
     try:
         os.lstat(uri)
     except OSError as error:
-        return error.errno in _NOTHING_THERE
-    except ValueError:  # no path at all
-        return True
-    return False
+        return error.errno not in _NOTHING_THERE
+    except ValueError:  # not a path
+        return False
+    return True
 
 
 def file_row(sample: Sample, image_id: str, texts: Iterable[str]) -> Row:
-    """The ledger's row of a stored sample."""
-    return {
-        "path": sample.uri,
-        "image_id": image_id,
-        "texts": list(texts),
-        "size": sample.size,
-        "mtime_ns": sample.mtime_ns,
-        "digest": sample.digest,
-        "status": "ok",
-        "reason": "",
-        "root": sample.root,
-        "vector": np.zeros(2, dtype=np.float32),
-    }
+    """The ledger row of a stored sample.
+
+    Args:
+        sample: what was stored.
+        image_id: "" for a text without an image.
+        texts: the ids of its captions.
+    """
+    return _row(
+        sample.uri, sample, image_id=image_id, texts=list(texts), status="ok", root=sample.root
+    )
 
 
 def failed_row(failure: Failure, sample: Sample | None) -> Row:
-    """The ledger's row of an item that could not be stored."""
-    return {
-        "path": failure.uri,
+    """The ledger row of an item that could not be stored."""
+    return _row(
+        failure.uri,
+        sample,
+        status="failed",
+        reason=cut_bytes(failure.reason, MAX_SHOWN_BYTES),
+        root=sample.root if sample else failure.root,
+    )
+
+
+def tombstone_row(entry: LedgerEntry) -> Row:
+    """A row that remembers the image a file held before, until that image is deleted."""
+    path = cut_bytes(f"{TOMBSTONE}{entry.image_id} {entry.uri}", MAX_PATH_BYTES)
+    return _row(path, None, image_id=entry.image_id, size=0, mtime_ns=0, status="gone")
+
+
+def _row(path: str, sample: Sample | None, **columns: object) -> Row:
+    row: Row = {
+        "path": path,
         "image_id": "",
         "texts": [],
         "size": sample.size if sample else -1,
         "mtime_ns": sample.mtime_ns if sample else -1,
         "digest": sample.digest if sample else "",
-        "status": "failed",
-        "reason": cut_bytes(failure.reason, MAX_SHOWN_BYTES),
-        "root": sample.root if sample else failure.root,
-        "vector": np.zeros(2, dtype=np.float32),
-    }
-
-
-def tombstone_row(known: Known) -> Row:
-    """Remembers that a file no longer holds the picture it held, until that picture is tidied."""
-    return {
-        "path": cut_bytes(f"{TOMBSTONE}{known.image_id} {known.uri}", MAX_PATH_BYTES),
-        "image_id": known.image_id,
-        "texts": [],
-        "size": 0,
-        "mtime_ns": 0,
-        "digest": "",
-        "status": "gone",
+        "status": "",
         "reason": "",
         "root": "",
-        "vector": np.zeros(2, dtype=np.float32),
     }
+    return row | columns

@@ -1,18 +1,20 @@
-"""``SourceOptions``: what can be said about the paths of a corpus, beside the paths."""
+"""Declare the options of an ingest, and read the items of its paths."""
 
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator, Mapping, Sequence
-from typing import TYPE_CHECKING, TypedDict, Unpack, cast
+from collections.abc import Iterator, Sequence
+from typing import TYPE_CHECKING, Annotated, TypedDict, Unpack, cast
 
-from twinlens.search.milvus.layout import OPTIONS as LAYOUT
+from twinlens.ingest.report import ItemCallback, Progress
+from twinlens.ingest.upload import WriteOptions
+from twinlens.search.milvus import layout
 from twinlens.search.milvus.layout import Layout, LayoutOptions
-from twinlens.search.options import check_options, says_something
+from twinlens.search.models.fingerprint import Fingerprint
+from twinlens.search.options import Option, check_options, options_of, says_something
 
 if TYPE_CHECKING:
     from twinlens.ingest.sample import Item
-    from twinlens.search.models.catalogue import Fingerprint
 
 Path = str | os.PathLike[str]
 
@@ -20,92 +22,124 @@ Path = str | os.PathLike[str]
 class SourceOptions(TypedDict, total=False):
     """How to read a corpus.
 
-    Keys:
-        captions: a caption file for the pictures of the folders.
-        include, exclude: globs that say which files of a folder to take.
-        image_column, caption_column: a caption file's columns, where they cannot be guessed.
-        refresh: fetch pictures on the web again that are stored already.
-        allow_networks: not public, and yet pictures may be fetched from there: "10.0.0.0/8".
-        embeddings_model: which model made the embeddings among the paths.
+    An option is declared here, in ``RunOptions`` or in ``WriteOptions``, and nowhere else:
+    ``Index``, ``RemoteIndex`` and the command line derive theirs from these classes.
     """
 
-    captions: Path | None
-    include: Sequence[str]
-    exclude: Sequence[str]
-    image_column: str
-    caption_column: str
-    refresh: bool
-    allow_networks: Sequence[str]
-    embeddings_model: str | Fingerprint
+    captions: Annotated[
+        Path | None,
+        Option(None, "A caption file for the pictures: JSON, CSV, Parquet, COCO or Flickr."),
+    ]
+    include: Annotated[Sequence[str], Option((), "Take only files of folders that match a glob.")]
+    exclude: Annotated[Sequence[str], Option((), "Skip files of folders that match a glob.")]
+    image_column: Annotated[
+        str, Option("", "The column of a caption file that names the picture; default: guessed.")
+    ]
+    caption_column: Annotated[
+        str, Option("", "The column of a caption file that has the caption; default: guessed.")
+    ]
+    embeddings_model: Annotated[
+        str | Fingerprint, Option("", "The model that made the embeddings among the paths.")
+    ]
+    refresh: Annotated[bool, Option(False, "Download pictures again that are stored already.")]
+    allow_networks: Annotated[
+        Sequence[str],
+        Option((), "Allow downloads from a network that is not public, such as 10.0.0.0/8."),
+    ]
 
 
-#: Of what kind each is; what is an object is looked at where it is used.
-SOURCE: Mapping[str, type] = {
-    "captions": object,
-    "include": list,
-    "exclude": list,
-    "image_column": str,
-    "caption_column": str,
-    "refresh": bool,
-    "allow_networks": list,
-    "embeddings_model": object,
-}
-#: What ``Index.ingest`` takes beside these.
-RUN = ("bulk", "cluster", "progress", "prune", "report", "retry_failed")
+class RunOptions(WriteOptions, total=False):
+    """How to run an ingest."""
+
+    bulk: Annotated[
+        str,
+        Option(
+            "",
+            "Have the Milvus server import new rows from storage that it reads: "
+            "s3://bucket/prefix, or a folder.",
+        ),
+    ]
+    cluster: Annotated[
+        str, Option("", "Read and encode on a Ray cluster: local, auto or HOST:6379.")
+    ]
+    report: Annotated[
+        Path | ItemCallback | None, Option(None, "Write a JSON line for every item to a file.")
+    ]
+    progress: Annotated[
+        Progress | None, Option(None, "A progress bar like tqdm, updated with every item.")
+    ]
 
 
-class IngestOptions(SourceOptions, LayoutOptions, total=False):
-    """What can be said about a corpus and about the collection that is made for it."""
+class IngestOptions(SourceOptions, RunOptions, LayoutOptions, total=False):
+    """All options of an ingest: how to read, how to run, and the layout of a new collection."""
 
 
-def split_options(options: IngestOptions) -> tuple[Layout, SourceOptions]:
-    """What is said about the collection, and what about the corpus.
+#: Every option by name, without those of the layout.
+SOURCE_OPTIONS = options_of(SourceOptions)
+RUN_OPTIONS = options_of(RunOptions)
+_SOURCE = {name: option.kind for name, option in SOURCE_OPTIONS.items()}
+_RUN = {name: option.kind for name, option in RUN_OPTIONS.items()}
+
+
+def split_options(options: IngestOptions) -> tuple[Layout, SourceOptions, RunOptions]:
+    """Check options, and split them by what they concern; unset ones are left out.
 
     Raises:
-        UsageError: there is no such option, or it cannot be that.
+        UsageError: there is no such option, or its value is invalid.
     """
-    check_options(options, {**SOURCE, **LAYOUT}, unset=True, beside=RUN)
-    layout = {key: value for key, value in options.items() if key in LayoutOptions.__annotations__}
-    source = {key: value for key, value in options.items() if key not in layout}
-    return Layout().changed(**cast(LayoutOptions, layout)), cast(SourceOptions, source)
+    check_options(options, {**_SOURCE, **_RUN, **layout.OPTIONS}, unset=True)
+    given = {name: value for name, value in options.items() if says_something(value)}
+    asked = {name: value for name, value in given.items() if name in layout.OPTIONS}
+    source = {name: value for name, value in given.items() if name in _SOURCE}
+    run = {name: value for name, value in given.items() if name in _RUN}
+    return (
+        Layout().changed(**cast(LayoutOptions, asked)),
+        cast(SourceOptions, source),
+        cast(RunOptions, run),
+    )
+
+
+def write_options(run: RunOptions) -> WriteOptions:
+    """The ``WriteOptions`` among the options of a run."""
+    return {"prune": run.get("prune", False), "retry_failed": run.get("retry_failed", False)}
 
 
 def open_items(
     paths: Sequence[Path], embeddings: Fingerprint | None = None, **options: Unpack[SourceOptions]
 ) -> Iterator[Item]:
-    """The items of a corpus, one by one.
+    """Read the items of a corpus, one by one.
 
     Args:
         paths: see ``twinlens.Index.ingest``.
         embeddings: the model of the embeddings among the paths.
-        options: see ``SourceOptions``; the embeddings' model is taken from ``embeddings``.
+        options: see ``SourceOptions``; ``embeddings`` replaces ``embeddings_model``.
 
     Raises:
         UsageError: a path does not exist, or there is no such option.
         SourceError: a file cannot be read.
     """
-    check_options(options, SOURCE, unset=True)
+    check_options(options, _SOURCE, unset=True)
     from twinlens.ingest.sources import FileFilter, open_sources
     from twinlens.search.images.fetch import Fetcher, FetchLimits
 
-    said = cast(SourceOptions, {key: one for key, one in options.items() if says_something(one)})
-    networks = tuple(said.get("allow_networks", ()))
+    given = cast(SourceOptions, {name: one for name, one in options.items() if says_something(one)})
+    networks = tuple(given.get("allow_networks", ()))
     return open_sources(
         paths,
-        said.get("captions"),
-        files=FileFilter(tuple(said.get("include", ())), tuple(said.get("exclude", ()))),
-        image_column=said.get("image_column", ""),
-        caption_column=said.get("caption_column", ""),
+        given.get("captions"),
+        files=FileFilter(tuple(given.get("include", ())), tuple(given.get("exclude", ()))),
+        image_column=given.get("image_column", ""),
+        caption_column=given.get("caption_column", ""),
         fetch=Fetcher(FetchLimits(networks=networks)).fetch,
-        refresh=said.get("refresh", False),
+        refresh=given.get("refresh", False),
         embeddings=embeddings,
     )
 
 
 def nothing_found(paths: Sequence[Path]) -> str:
-    """What to say where the paths hold no pictures at all."""
-    from twinlens.search.images.decode import supported_extensions
+    """The error message for paths that contain no pictures at all."""
+    from twinlens.search.images.formats import supported_extensions
 
     where = ", ".join(os.fspath(path) for path in paths)
-    looked_for = ", ".join(sorted(supported_extensions()))
-    return f"no pictures in {where}: looked for files ending in {looked_for}"
+    extensions = ", ".join(sorted(supported_extensions()))
+    return f"no pictures in {where}: looked for files ending in {extensions}"

@@ -1,373 +1,264 @@
-"""read → decode → encode → write, each stage bounded, all overlapped.
+"""``Pipeline``: read → decode → encode → write, all stages overlapped and bounded.
 
-Threads read and decode ahead; the calling thread encodes; one thread writes. Work travels in
-chunks: a chunk's pictures and texts are stored before its files are entered in the ledger, so that
-a run that breaks off anywhere goes on there the next time.
+An ``Executor`` reads, decodes and encodes ahead of the calling thread; another thread writes to a
+``ChunkSink``. A chunk's images and texts are stored before its ledger rows, so that an interrupted
+run resumes with the first chunk that is not in the ledger.
 """
 
 from __future__ import annotations
 
-import os
 import time
 from collections import deque
-from collections.abc import Callable, Iterable
-from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import nullcontext
-from dataclasses import dataclass, field
+from collections.abc import Iterable
+from concurrent.futures import Future
+from dataclasses import replace
 from functools import partial
+from typing import Unpack
 
-import numpy as np
-
-from twinlens.ingest.ledger import Known, Ledger, failed_row, file_row, tombstone_row
-from twinlens.ingest.prune import Tidied, tidy
-from twinlens.ingest.reconcile import Reconciled, reconcile, texts_of
-from twinlens.ingest.report import IngestReport, Progress, Sink, Status, Tally
-from twinlens.ingest.rows import Picture, columns_of, image_row, seen_columns, text_key, text_row
-from twinlens.ingest.sample import Failure, Item, Sample, failure_of
-from twinlens.ingest.stages import Crew, Result, Task, embed_texts, look
-from twinlens.ingest.writer import Writer, patiently
-from twinlens.search.errors import ImageError
+from twinlens.ingest.executor import Executor, Task, TaskResult
+from twinlens.ingest.ledger import Ledger
+from twinlens.ingest.prune import clean_up
+from twinlens.ingest.report import IngestReport, Status, Tally
+from twinlens.ingest.rows import (
+    PendingItem,
+    decoded_columns,
+    image_row,
+    sample_columns,
+    text_key,
+    text_keys,
+    text_row,
+)
+from twinlens.ingest.sample import Failure, Item
+from twinlens.ingest.sinks import Chunk, ChunkSink, CollectionSink
+from twinlens.ingest.upload import WriteOptions
+from twinlens.ingest.writer import WriterThread, wait_for_milvus
 from twinlens.search.milvus.collection import Collection
-from twinlens.search.models.encoder import Encoder, Pixels
-from twinlens.search.records import Row, clean_metadata, image_id
+from twinlens.search.records import image_id
 
-#: Samples, and captions, that travel together.
-CHUNK = 256
-CHUNK_TEXTS = 4_096
+#: An item, and the result that is awaited for it, if any.
+_Submitted = tuple[PendingItem | Failure, Future[TaskResult] | None]
 
 
-@dataclass(frozen=True, slots=True)
-class _Outcome:
-    """What came of reading an item: a picture, or why there is none."""
+def ingest_items(
+    collection: Collection,
+    items: Iterable[Item],
+    roots: Iterable[str],
+    executor: Executor,
+    tally: Tally,
+    **options: Unpack[WriteOptions],
+) -> IngestReport:
+    """Store a whole corpus, then clean up what its paths no longer contain.
 
-    picture: Picture | None
-    failure: Failure | None = None
+    Args:
+        collection: where to store.
+        items: the corpus.
+        roots: the ingested paths, which are searched for missing files.
+        executor: reads, decodes and encodes.
+        tally: counts items.
+        options: see ``WriteOptions``.
 
-
-#: Waits for what comes of an item.
-_Awaited = Callable[[], _Outcome]
-
-
-@dataclass(slots=True)
-class _Chunk:
-    """What is written together."""
-
-    new: list[Picture] = field(default_factory=list)
-    relabel: list[Picture] = field(default_factory=list)
-    alone: list[Picture] = field(default_factory=list)
-    failed: list[tuple[Failure, Sample | None]] = field(default_factory=list)
-    replaced: list[Known] = field(default_factory=list)
-    images: list[Row] = field(default_factory=list)
-    texts: list[Row] = field(default_factory=list)
-
-    @property
-    def full(self) -> bool:
-        stored = [*self.new, *self.relabel, *self.alone]
-        captions = sum(len(picture.sample.captions) for picture in stored)
-        return len(stored) + len(self.failed) >= CHUNK or captions >= CHUNK_TEXTS
+    Raises:
+        StoreError: Milvus refused a call, or stayed unreachable for longer than
+            ``writer.PATIENCE``. What was written is kept, and the next run resumes from there.
+    """
+    began = time.perf_counter()
+    prune, retry_failed = options.get("prune", False), options.get("retry_failed", False)
+    with Ledger(collection, prune=prune) as ledger:
+        sink = CollectionSink(collection, prune=prune)
+        pipeline = Pipeline(collection, ledger, executor, sink, tally, retry_failed=retry_failed)
+        report = pipeline.run(items)
+        ledger.find_missing({*roots, *pipeline.roots})
+        removed, missing = clean_up(collection, ledger, prune=prune)
+    wait_for_milvus(collection.check_writes)
+    if report.images or report.texts:
+        wait_for_milvus(collection.flush)
+    seconds = time.perf_counter() - began
+    return replace(report, removed=removed, missing=missing, seconds=seconds)
 
 
 class Pipeline:
-    """One run over a corpus.
+    """One run over some items.
 
     Args:
-        corpus: where to store.
-        encoder: called when the first item needs the model; without anything new, never.
-        retry_failed: try items again that failed before and have not changed.
-        prune: delete pictures that no file holds any more.
-        progress: told of every finished item.
-        sink: given a row for every finished item.
-        part: the ledger of the only paths that will come, where the corpus is filled bit by bit.
-            What is done once at the end of a run, ``tidy`` and ``settle``, is then the caller's.
-        crew: reads and encodes elsewhere; then ``encoder`` is not called.
+        collection: searched for texts that are stored already.
+        ledger: decides which items need work.
+        executor: reads, decodes and encodes.
+        sink: writes chunks.
+        tally: counts items.
+        retry_failed: try again items that failed before and have not changed.
 
     Attributes:
-        tombstones: the ledger's rows that were written of pictures which a file held before, by
-            path; where ``part`` is given.
+        roots: the roots of the items of the run.
     """
 
     def __init__(
         self,
         collection: Collection,
-        encoder: Callable[[], Encoder],
+        ledger: Ledger,
+        executor: Executor,
+        sink: ChunkSink,
+        tally: Tally,
         *,
         retry_failed: bool = False,
-        prune: bool = False,
-        progress: Progress | None = None,
-        sink: Sink | None = None,
-        part: Ledger | None = None,
-        crew: Crew | None = None,
     ) -> None:
         self._collection = collection
-        self._encoder = encoder
+        self._ledger = ledger
+        self._executor = executor
+        self._sink = sink
+        self._tally = tally
         self._retry_failed = retry_failed
-        self._prune = prune
-        self._tally = Tally(progress, sink)
-        self._encode_seconds = 0.0
-        self._roots: set[str] = set()
-        self._part = part
-        self._crew = crew
-        self.tombstones: dict[str, Row] = {}
+        self.roots: set[str] = set()
 
-    def run(self, items: Iterable[Item], roots: Iterable[str] = ()) -> IngestReport:
-        """Store every item; ``roots`` are what the items come from, searched for what is gone.
+    def run(self, items: Iterable[Item]) -> IngestReport:
+        """Write every item to the sink.
 
         Raises:
-            StoreError: Milvus refused, or stayed away for longer than ``PATIENCE``. What was
-                written until then is kept, and the next run goes on from there.
+            StoreError: Milvus refused a call, or stayed unreachable.
         """
-        began = time.perf_counter()
-        self._collection.check_open()
-        self._roots = set(roots)
-        ledger = (
-            nullcontext(self._part) if self._part else Ledger(self._collection, prune=self._prune)
-        )
-        with ledger as self._ledger:
-            tidied = self._database(items)
-        patiently(self._collection.check_open)
-        if self._part is None and (self._tally.counts["images"] or self._tally.counts["texts"]):
-            patiently(self._collection.settle)
+        began, encoded_before = time.perf_counter(), self._executor.encode_seconds
+        self._collection.check_not_frozen()
+        self._executor.start(self._ledger)
+        with WriterThread(self._write) as writer:
+            try:
+                self._feed(items, writer)
+            except BaseException:
+                self._executor.stop(cancel=True)
+                raise
+            self._executor.stop(cancel=False)
         return IngestReport(
             **self._tally.counts,
-            removed=tidied.removed,
-            missing=tidied.missing,
             failed=tuple(self._tally.failed),
             seconds=time.perf_counter() - began,
-            encode_seconds=self._encode_seconds + (self._crew.encode_seconds if self._crew else 0),
+            encode_seconds=self._executor.encode_seconds - encoded_before,
         )
 
-    def _database(self, items: Iterable[Item]) -> Tidied:
-        if self._crew is not None:
-            self._crew.begin(self._ledger.image_digests)
-        workers = min(32, (os.cpu_count() or 2) + 1)
-        with Writer(self._write) as writer, ThreadPoolExecutor(workers) as pool:
-            try:
-                self._feed(items, pool, writer)
-            except BaseException:
-                pool.shutdown(wait=False, cancel_futures=True)
-                raise
-        if self._part is not None:
-            return Tidied(0, 0)
-        self._ledger.mark_gone(self._roots)
-        return tidy(self._collection, self._ledger, prune=self._prune)
-
-    def _feed(
-        self, items: Iterable[Item], pool: ThreadPoolExecutor, writer: Writer[_Chunk]
-    ) -> None:
-        ahead: deque[_Awaited] = deque()
-        chunk = _Chunk()
+    def _feed(self, items: Iterable[Item], writer: WriterThread[Chunk]) -> None:
+        submitted: deque[_Submitted] = deque()
+        chunk = Chunk()
 
         def take() -> None:
             nonlocal chunk
-            self._collect(ahead.popleft()(), chunk)
+            self._collect(*submitted.popleft(), chunk)
             if chunk.full:
-                writer.put(self._encode(chunk))
-                chunk = _Chunk()
+                self._encode(chunk)
+                writer.put(chunk)
+                chunk = Chunk()
 
-        for item in items:
-            started = self._start(item, pool)
-            if started is not None:
-                ahead.append(started)
-            while len(ahead) > (self._crew.ahead if self._crew else 2 * CHUNK):
+        for item, verdict, entry in self._ledger.judge_all(items, self.roots):
+            if isinstance(item, Failure):
+                submitted.append((item, None))
+            elif verdict == "unchanged" or (verdict == "failed before" and not self._retry_failed):
+                self._tally.item(item.uri, verdict)
+            else:
+                pending = PendingItem(item, entry)
+                submitted.append((pending, self._submit(pending, verdict == "captions changed")))
+            while len(submitted) > self._executor.ahead:
                 take()
-        while ahead:
+        while submitted:
             take()
-        writer.put(self._encode(chunk))
+        if chunk.items or chunk.failed:
+            self._encode(chunk)
+            writer.put(chunk)
 
-    def _start(self, item: Item, pool: ThreadPoolExecutor) -> _Awaited | None:
-        """Begin the work on an item; None when there is nothing to do."""
-        if isinstance(item, Failure):
-            self._ledger.meet(item.uri)
-            failed = _Outcome(None, item)
-            return lambda: failed
-        self._roots.add(item.root)
-        verdict, known = self._ledger.judge(item)
-        if verdict == "met":
-            return None
-        if verdict == "unchanged" or (verdict == "failed before" and not self._retry_failed):
-            self._tally.item(item.uri, verdict)
-            return None
-        picture = Picture(item, known)
+    def _submit(self, pending: PendingItem, same_image: bool) -> Future[TaskResult] | None:
+        """Submit the work on an item; None when there is nothing to read or encode."""
+        item, entry = pending.sample, pending.entry
         if item.caption_vector is not None and item.captions:
-            picture.spoken[item.captions[0]] = item.caption_vector
-        if verdict == "captions changed" and known is not None:
-            picture.id = known.image_id
+            pending.text_vectors[item.captions[0]] = item.caption_vector
+        load = item.load
+        if same_image and entry is not None:
+            pending.id, load = entry.image_id, None
         elif item.vector is not None:
-            picture.id = image_id(item.vector.tobytes())
-            picture.vector = item.vector
-            picture.columns = columns_of(item)
-        elif item.load is not None and self._crew is None:
-            return pool.submit(self._read, picture, self._encoder()).result
-        elif item.load is not None:
-            return self._hand_over(picture, item.load)
-        return self._hand_over(picture, None)
+            pending.id, load = image_id(item.vector.tobytes()), None
+            pending.vector = item.vector
+            pending.columns = sample_columns(item)
+        texts = tuple(text for text in item.captions if text not in pending.text_vectors)
+        if load is None and not texts:
+            return None
+        return self._executor.submit(Task(item.uri, item.root, load, texts))
 
-    def _read(self, picture: Picture, encoder: Encoder) -> _Outcome:
-        """In a thread of the pool: bytes → id → pixels, unless the picture is stored already."""
-        sample = picture.sample
-        assert sample.load is not None
-        began = time.perf_counter()
-        try:
-            data = sample.load()
-            picture.id = image_id(data)
-            if self._ledger.has_image(picture.id):
-                return _Outcome(picture)
-            view = look(data, encoder.prepare, encoder.fingerprint.image_size)
-        except (ImageError, OSError) as error:
-            return _Outcome(picture, failure_of(error, sample.uri, sample.root))
-        picture.pixels = view.pixels
-        picture.columns = seen_columns(sample, view)
-        picture.ms = 1e3 * (time.perf_counter() - began)
-        return _Outcome(picture)
-
-    def _hand_over(self, picture: Picture, load: Callable[[], bytes] | None) -> _Awaited:
-        """Let the crew read the picture and encode its captions; or the captions alone.
-
-        Without a crew captions are encoded with their chunk.
-        """
-        sample = picture.sample
-        texts = tuple(text for text in sample.captions if text not in picture.spoken)
-        if self._crew is None or (load is None and not texts):
-            return lambda: _Outcome(picture)
-        future = self._crew.submit(Task(sample.uri, sample.root, load, texts))
-        return partial(self._returned, picture, future)
-
-    def _returned(self, picture: Picture, future: Future[Result]) -> _Outcome:
-        assert self._crew is not None
-        self._crew.need(future)
-        result = future.result()
-        picture.id = picture.id or result.id
-        picture.spoken |= result.texts
-        picture.ms = result.ms
-        if result.view is not None:
-            picture.vector = result.vector
-            picture.columns = seen_columns(picture.sample, result.view)
-        return _Outcome(picture, result.failure)
-
-    def _collect(self, outcome: _Outcome, chunk: _Chunk) -> None:
-        picture, failure = outcome.picture, outcome.failure
-        known = picture.known if picture is not None else None
+    def _collect(
+        self, pending: PendingItem | Failure, future: Future[TaskResult] | None, chunk: Chunk
+    ) -> None:
+        """Add an item to the chunk, once its result is there."""
+        if isinstance(pending, Failure):
+            chunk.failed.append((pending, None))
+            return
+        entry = pending.entry
+        failure = self._await(pending, future) if future is not None else None
         if failure is not None:
-            chunk.failed.append((failure, picture.sample if picture else None))
-            if known is not None and known.image_id and not failure.transient:
-                chunk.replaced.append(known)
-        elif picture is not None:
-            if known is not None and known.image_id not in ("", picture.id):
-                chunk.replaced.append(known)
-            if not picture.id:
-                chunk.alone.append(picture)
-            elif picture.is_at_hand and self._ledger.claim(picture.id):
-                chunk.new.append(picture)
-            else:
-                chunk.relabel.append(picture)
+            chunk.failed.append((failure, pending.sample))
+            if entry is not None and entry.image_id and not failure.transient:
+                chunk.replaced.append(entry)
+            return
+        if entry is not None and entry.image_id not in ("", pending.id):
+            chunk.replaced.append(entry)
+        has_pixels = pending.pixels is not None or pending.vector is not None
+        if not pending.id:
+            chunk.texts_only.append(pending)
+        elif has_pixels and self._ledger.claim(pending.id):
+            chunk.new.append(pending)
+        else:
+            chunk.stored.append(pending)
 
-    def _encode(self, chunk: _Chunk) -> _Chunk:
-        """Pictures and texts of a chunk → rows, on the calling thread."""
-        began = time.perf_counter()
-        decoded = [picture for picture in chunk.new if picture.pixels is not None]
-        batch = self._encoder().image_batch if decoded else 1
-        for start in range(0, len(decoded), batch):
-            pictures = decoded[start : start + batch]
-            vectors = self._encoder().images(np.stack([_pixels(picture) for picture in pictures]))
-            for picture, vector in zip(pictures, vectors, strict=True):
-                chunk.images.append(image_row(picture, vector))
-                picture.pixels = None
-        for picture in chunk.new:
-            if picture.vector is not None:
-                chunk.images.append(image_row(picture, picture.vector))
-        self._add_texts(chunk)
-        self._encode_seconds += time.perf_counter() - began
-        return chunk
+    def _await(self, pending: PendingItem, future: Future[TaskResult]) -> Failure | None:
+        """Wait for a task, and copy its result to the item."""
+        self._executor.flush(future)
+        result = future.result()
+        pending.id = pending.id or result.id
+        pending.text_vectors |= result.texts
+        pending.ms = result.ms
+        if result.image is not None:
+            pending.pixels = result.image.pixels
+            pending.vector = result.vector
+            pending.columns = decoded_columns(pending.sample, result.image)
+        return result.failure
 
-    def _add_texts(self, chunk: _Chunk) -> None:
-        wanted: dict[str, tuple[str, Picture]] = {}
-        for picture in [*chunk.new, *chunk.relabel, *chunk.alone]:
-            for text in picture.sample.captions:
-                wanted.setdefault(text_key(picture, text), (text, picture))
-        maybe_stored = [
-            text_key(picture, text) for picture in chunk.relabel for text in picture.sample.captions
-        ]
-        for row in patiently(partial(self._collection.get, "texts", maybe_stored, ["id"])):
-            wanted.pop(row["id"], None)
-        pending = []
-        for key, (text, picture) in wanted.items():
-            if text in picture.spoken:
-                chunk.texts.append(text_row(key, text, picture, picture.spoken[text]))
-            else:
-                pending.append((key, text, picture))
-        vectors = embed_texts(self._encoder(), [text for _, text, _ in pending]) if pending else []
-        for (key, text, picture), vector in zip(pending, vectors, strict=True):
-            chunk.texts.append(text_row(key, text, picture, vector))
-
-    def _write(self, chunk: _Chunk) -> None:
-        """In the writing thread: rows first, the ledger last."""
-        self._collection.upsert("images", chunk.images)
-        self._collection.upsert("texts", chunk.texts)
-        stored = [*chunk.new, *chunk.relabel, *chunk.alone]
-        inherited = self._inherited(chunk)
-        files = [
-            file_row(
-                p.sample,
-                p.id,
-                inherited.get(p.id, []) + [text_key(p, text) for text in p.sample.captions],
-            )
-            for p in stored
-        ]
-        outcome = reconcile(
-            self._collection,
-            {picture.id for picture in chunk.relabel},
-            planned=files,
-            metadata={p.id: clean_metadata(p.sample.metadata) for p in chunk.relabel},
+    def _encode(self, chunk: Chunk) -> None:
+        """Encode what the executor left, and build the rows of images and texts."""
+        texts = self._texts_to_store(chunk)
+        decoded = [item for item in chunk.new if item.pixels is not None and item.vector is None]
+        unencoded = [(text, item) for text, item in texts.values() if text not in item.text_vectors]
+        image_vectors, text_vectors = self._executor.encode(
+            [item.pixels for item in decoded if item.pixels is not None],
+            [text for text, _ in unencoded],
         )
-        files = self._heal(files, outcome, chunk)
-        tombstones = [tombstone_row(known) for known in chunk.replaced]
-        self._collection.upsert("files", tombstones)
-        if self._part is not None:
-            self.tombstones |= {row["path"]: row for row in tombstones}
-        self._collection.upsert("files", files)
-        lasting = [failed for failed in chunk.failed if not failed[0].transient]
-        self._collection.upsert("files", [failed_row(*failed) for failed in lasting])
-        # What was written before the collection was frozen is carried over to its successor.
-        self._collection.check_open()
-        self._report(chunk)
+        for item, vector in zip(decoded, image_vectors, strict=True):
+            item.vector = vector
+        for (text, item), vector in zip(unencoded, text_vectors, strict=True):
+            item.text_vectors[text] = vector
+        for item in chunk.new:
+            assert item.vector is not None
+            item.pixels = None
+            chunk.image_rows.append(image_row(item, item.vector))
+        for key, (text, item) in texts.items():
+            chunk.text_rows.append(text_row(key, text, item, item.text_vectors[text]))
 
-    def _inherited(self, chunk: _Chunk) -> dict[str, list[str]]:
-        """The texts of stored pictures whose new path says nothing: they keep what they have."""
-        if self._prune:
-            return {}
-        silent = [picture.id for picture in chunk.relabel if picture.sample.silent]
-        return texts_of(self._collection, silent)
+    def _texts_to_store(self, chunk: Chunk) -> dict[str, tuple[str, PendingItem]]:
+        """The chunk's captions that are not stored yet, by id."""
+        texts: dict[str, tuple[str, PendingItem]] = {}
+        for item in chunk.items:
+            for text in item.sample.captions:
+                texts.setdefault(text_key(item, text), (text, item))
+        maybe_stored = [key for item in chunk.stored for key in text_keys(item)]
+        for row in wait_for_milvus(partial(self._collection.get, "texts", maybe_stored, ["id"])):
+            texts.pop(row["id"], None)
+        return texts
 
-    def _heal(self, files: list[Row], outcome: Reconciled, chunk: _Chunk) -> list[Row]:
-        """A picture that the ledger knew but nobody stores is forgotten, to be read next time."""
-        if not outcome.lost:
-            return files
-        for picture in [p for p in chunk.relabel if p.id in outcome.lost]:
-            reason = "its stored embedding was deleted meanwhile: ingest once more"
-            lost = Failure(picture.sample.uri, reason, picture.sample.root, transient=True)
-            chunk.failed.append((lost, None))
-            chunk.relabel.remove(picture)
-        for row in [row for row in files if row["image_id"] in outcome.lost]:
-            self._collection.delete("files", [row["path"]])
-        return [row for row in files if row["image_id"] not in outcome.lost]
-
-    def _report(self, chunk: _Chunk) -> None:
-        self._tally.counts["texts"] += len(chunk.texts)
-        for picture in chunk.new:
-            self._tally.item(picture.sample.uri, "stored", picture.ms)
-        for picture in chunk.relabel:
+    def _write(self, chunk: Chunk) -> None:
+        """In the writer thread: write a chunk, then count its items."""
+        self._sink.write(chunk)
+        self._tally.counts["texts"] += len(chunk.text_rows)
+        for item in chunk.new:
+            self._tally.item(item.sample.uri, "stored", item.ms)
+        for item in chunk.stored:
             status: Status = "unchanged"
-            if picture.known is None or picture.known.image_id != picture.id:
+            if item.entry is None or item.entry.image_id != item.id:
                 status = "duplicate"
-            elif picture.known.digest != picture.sample.digest:
+            elif item.entry.digest != item.sample.digest:
                 status = "updated"
-            self._tally.item(picture.sample.uri, status, picture.ms)
-        for picture in chunk.alone:
-            self._tally.item(picture.sample.uri, "text stored")
+            self._tally.item(item.sample.uri, status, item.ms)
+        for item in chunk.texts_only:
+            self._tally.item(item.sample.uri, "text stored")
         for failure, _ in chunk.failed:
             self._tally.failure(failure)
-
-
-def _pixels(picture: Picture) -> Pixels:
-    assert picture.pixels is not None
-    return picture.pixels

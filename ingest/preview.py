@@ -1,4 +1,4 @@
-"""What an ingest would do, without reading a picture or writing a row."""
+"""``preview``: count what an ingest would do, without reading a picture or writing a row."""
 
 from __future__ import annotations
 
@@ -6,23 +6,23 @@ from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass
 
-from twinlens.ingest.ledger import Ledger, Verdict
-from twinlens.ingest.sample import Failure, Item
+from twinlens.ingest.ledger import Ledger
+from twinlens.ingest.sample import Item
 from twinlens.search.milvus.collection import Collection
 
 
 @dataclass(frozen=True, slots=True)
 class Preview:
-    """The outcome of a dry run.
+    """The result of a dry run.
 
     Attributes:
-        new: items that would be read; those whose bytes are stored already would not be encoded.
-        changed: of these, paths that held something else before.
-        captions_changed: stored pictures whose captions or metadata would be updated.
-        unchanged: items that would not be touched.
+        new: items to read. Those whose bytes are stored already would not be encoded.
+        changed: how many of these are stored with other contents.
+        captions_changed: stored images whose captions or metadata would be updated.
+        unchanged: items to skip.
         failed: items that cannot be stored, as far as can be told without reading them.
-        failed_before: items that failed in an earlier run and have not changed since.
-        missing: paths that are gone from disk, which ``prune`` would remove.
+        failed_before: items to skip because they failed in an earlier run and have not changed.
+        missing: stored paths that no longer exist, which ``prune`` would remove.
     """
 
     new: int
@@ -33,29 +33,24 @@ class Preview:
     failed_before: int
     missing: int
 
+    @classmethod
+    def of(cls, counts: Counter[str], missing: Iterable[list[str]]) -> Preview:
+        """The preview of items counted by status, and of missing paths."""
+        return cls(
+            new=counts["new"] + counts["changed"],
+            changed=counts["changed"],
+            captions_changed=counts["captions changed"],
+            unchanged=counts["unchanged"],
+            failed=counts["failed"],
+            failed_before=counts["failed before"],
+            missing=sum(map(len, missing)),
+        )
+
 
 def preview(collection: Collection | None, items: Iterable[Item], roots: Iterable[str]) -> Preview:
-    """Judge every item; ``corpus`` is None where there is no collection yet."""
-    counts: Counter[Verdict | str] = Counter()
+    """Judge every item; ``collection`` is None where it does not exist yet."""
     all_roots = set(roots)
     with Ledger(collection) as ledger:
-        for item in items:
-            if isinstance(item, Failure):
-                counts["failed"] += 1
-                ledger.meet(item.uri)
-                continue
-            all_roots.add(item.root)
-            verdict, known = ledger.judge(item)
-            counts[verdict] += 1
-            counts["changed"] += verdict == "new" and known is not None
-        ledger.mark_gone(all_roots)
-        missing = sum(map(len, ledger.gone(1_000)))
-    return Preview(
-        new=counts["new"],
-        changed=counts["changed"],
-        captions_changed=counts["captions changed"],
-        unchanged=counts["unchanged"],
-        failed=counts["failed"],
-        failed_before=counts["failed before"],
-        missing=missing,
-    )
+        counts = Counter[str](status for _, status, _ in ledger.judge_all(items, all_roots))
+        ledger.find_missing(all_roots)
+        return Preview.of(counts, ledger.missing(1_000))

@@ -1,138 +1,134 @@
-"""After a run: paths that are gone are forgotten, and pictures that no file holds are deleted."""
+"""Delete images that no file contains any more, and remove paths from the collection."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
 from functools import partial
 
-from twinlens.ingest.ledger import Ledger
+from twinlens.ingest.ledger import SEPARATORS, Ledger
 from twinlens.ingest.reconcile import reconcile
-from twinlens.ingest.upload import Forgotten
-from twinlens.ingest.writer import patiently
+from twinlens.ingest.upload import Removed
+from twinlens.ingest.writer import wait_for_milvus
 from twinlens.search.errors import UsageError
 from twinlens.search.milvus.collection import Collection
-from twinlens.search.milvus.expressions import begins, quote
+from twinlens.search.milvus.expressions import begins, is_in, quote
 from twinlens.search.records import Row
 
 _BATCH = 256
 _FIELDS = ("path", "image_id", "texts", "status")
 
 
-@dataclass(frozen=True, slots=True)
-class Tidied:
-    """How many pictures were deleted, and how many paths are gone whose pictures were kept."""
+def clean_up(collection: Collection, ledger: Ledger, *, prune: bool) -> tuple[int, int]:
+    """At the end of a run, remove what the corpus no longer contains.
 
-    removed: int
-    missing: int
+    The former image of a changed file is deleted. The old path of a moved file is removed, since
+    its image has the new path. A path that no longer exists at all keeps its image unless ``prune``
+    is set: a disk that is not mounted must not delete anything.
 
-
-def tidy(collection: Collection, ledger: Ledger, *, prune: bool) -> Tidied:
-    """Bring the store in line with what is on disk.
-
-    A file that now holds another picture gives up the one it held. A moved file's old path is
-    forgotten, since the picture has its new one. A path that is gone altogether keeps its picture
-    unless ``prune`` says otherwise: a disk that is not mounted must not cost anything.
-
-    A Milvus that is away is waited for, page by page: what is done is counted.
-    """
-    removed, missing = len(patiently(partial(tidy_replaced, collection))), 0
-    for paths in ledger.gone(_BATCH):
-        done = patiently(partial(forget_gone, collection, paths, ledger.is_gone, prune=prune))
-        removed += len(done.pictures)
-        missing += done.missing
-    return Tidied(removed, missing)
-
-
-def tidy_replaced(
-    collection: Collection, tombstones: Sequence[Row] | None = None
-) -> frozenset[str]:
-    """Let files that hold another picture now give up the one they held.
-
-    Args:
-        corpus: where.
-        tombstones: what remembers that, as rows of the ledger; default: all that there are.
+    Each batch is retried while Milvus is unreachable, so that the counts stay right.
 
     Returns:
-        The pictures that were deleted, since no other file holds them.
+        How many images were deleted, and how many missing paths were kept with their images.
+    """
+    deleted, kept = len(wait_for_milvus(partial(delete_replaced, collection))), 0
+    for paths in ledger.missing(_BATCH):
+        remove = partial(remove_missing, collection, paths, ledger.is_missing, prune=prune)
+        removed = wait_for_milvus(remove)
+        deleted += len(removed.images)
+        kept += removed.missing
+    return deleted, kept
+
+
+def delete_replaced(
+    collection: Collection, tombstones: Sequence[Row] | None = None
+) -> frozenset[str]:
+    """Delete the former images of files that contain another image now.
+
+    Args:
+        collection: where.
+        tombstones: rows of the ledger that remember those images; ``None`` for all there are.
+
+    Returns:
+        The ids of the deleted images: those that no other file contains.
     """
     found: Iterable[Sequence[Row]] = (
         [tombstones]
         if tombstones is not None
         else collection.scan("files", _FIELDS, 'status == "gone"', batch=_BATCH)
     )
-    removed: set[str] = set()
-    # Read by their keys, page by page: what is deleted meanwhile lies behind.
+    deleted: set[str] = set()
+    # The scan pages by key, so rows deleted meanwhile lie behind the cursor.
     for rows in found:
         for start in range(0, len(rows), _BATCH):
-            removed |= _forget(collection, rows[start : start + _BATCH])
-    return frozenset(removed)
+            deleted |= _delete(collection, rows[start : start + _BATCH])
+    return frozenset(deleted)
 
 
-def forget_gone(
-    collection: Collection, paths: Sequence[str], is_gone: Callable[[str], bool], *, prune: bool
-) -> Forgotten:
-    """Take paths out that are no longer on disk, as far as ``tidy`` says.
+def remove_missing(
+    collection: Collection, paths: Sequence[str], is_missing: Callable[[str], bool], *, prune: bool
+) -> Removed:
+    """Remove paths that no longer exist on disk; see ``clean_up``.
 
     Args:
-        corpus: where.
-        paths: at most ``_BATCH`` or so.
-        is_gone: whether another path is gone, too.
-        prune: take out also those whose picture has no other path.
+        collection: where.
+        paths: about ``_BATCH`` at most.
+        is_missing: whether another path is missing, too.
+        prune: also remove paths that are the only one of their image.
     """
     rows = collection.get("files", paths, _FIELDS)
-    forgotten = rows if prune else _replaceable(collection, is_gone, rows)
-    return Forgotten(_forget(collection, forgotten), missing=len(rows) - len(forgotten))
+    removable = rows if prune else _removable(collection, is_missing, rows)
+    return Removed(_delete(collection, removable), missing=len(rows) - len(removable))
 
 
-def forget_below(collection: Collection, paths: Sequence[str]) -> Forgotten:
-    """Take paths, and all that is below them, out of the corpus.
+def remove_paths(collection: Collection, paths: Sequence[str]) -> Removed:
+    """Remove paths and everything below them.
 
     Returns:
-        The pictures and texts alone that were deleted: those that no other path holds.
+        The deleted images and texts: those that no other path contains.
     """
-    done = Forgotten()
+    removed = Removed()
     for path in paths:
         below = f"path == {quote(path)} or root == {quote(path)}"
-        below += "".join(f" or ({begins('path', path + sep)})" for sep in "/!#")
-        done += _forget_where(collection, below)
-    collection.check_open()
-    return done
+        below += "".join(f" or ({begins('path', path + sep)})" for sep in SEPARATORS)
+        removed += _remove_where(collection, below)
+    collection.check_writes()
+    return removed
 
 
-def forget_ids(collection: Collection, ids: Sequence[str]) -> Forgotten:
-    """Take pictures out by their ids, and texts that describe no picture.
+def remove_ids(collection: Collection, ids: Sequence[str]) -> Removed:
+    """Remove images, and texts without an image, by their ids.
 
     Raises:
-        UsageError: an id is that of a picture's caption, which goes with its picture.
+        UsageError: an id belongs to the caption of an image, which is deleted with its image.
     """
-    done = Forgotten()
+    removed = Removed()
     for start in range(0, len(ids), _BATCH):
-        part = ids[start : start + _BATCH]
-        texts = collection.get("texts", part, ["id", "image_id"])
+        batch = ids[start : start + _BATCH]
+        texts = collection.get("texts", batch, ["id", "image_id"])
         for row in texts:
             if row["image_id"]:
                 raise UsageError(
-                    f"{row['id']} is a caption of the picture {row['image_id']}: delete that one"
+                    f"{row['id']} is a caption of the image {row['image_id']}: delete that image"
                 )
-        done += _forget_where(collection, f"image_id in [{', '.join(map(quote, part))}]")
+        removed += _remove_where(collection, is_in("image_id", batch))
         for row in texts:
-            done += _forget_where(collection, f"array_contains(texts, {quote(row['id'])})")
-    collection.check_open()
-    return done
+            removed += _remove_where(collection, f"array_contains(texts, {quote(row['id'])})")
+    collection.check_writes()
+    return removed
 
 
-def _forget_where(collection: Collection, expression: str) -> Forgotten:
-    done = Forgotten()
+def _remove_where(collection: Collection, expression: str) -> Removed:
+    removed = Removed()
     rows = [row for batch in collection.scan("files", _FIELDS, expression) for row in batch]
     for start in range(0, len(rows), _BATCH):
-        part = rows[start : start + _BATCH]
-        alone = sum(not row["image_id"] and row["status"] == "ok" for row in part)
-        done += Forgotten(_forget(collection, part), alone)
-    return done
+        batch = rows[start : start + _BATCH]
+        texts_only = sum(not row["image_id"] and row["status"] == "ok" for row in batch)
+        removed += Removed(_delete(collection, batch), texts_only)
+    return removed
 
 
-def _forget(collection: Collection, rows: Sequence[Row]) -> frozenset[str]:
+def _delete(collection: Collection, rows: Sequence[Row]) -> frozenset[str]:
+    """Delete ledger rows, and the images that no other row has; the ids of those images."""
     if not rows:
         return frozenset()
     paths = {row["path"] for row in rows}
@@ -141,17 +137,17 @@ def _forget(collection: Collection, rows: Sequence[Row]) -> frozenset[str]:
         "texts", [text for row in rows if not row["image_id"] for text in row["texts"]]
     )
     collection.delete("files", sorted(paths))
-    return outcome.removed
+    return outcome.deleted
 
 
-def _replaceable(
-    collection: Collection, is_gone: Callable[[str], bool], rows: Sequence[Row]
+def _removable(
+    collection: Collection, is_missing: Callable[[str], bool], rows: Sequence[Row]
 ) -> list[Row]:
-    """Of paths that are gone, those that failed anyway or whose picture has a living path."""
+    """Of missing paths, those that had failed or whose image has another path that exists."""
     ids = sorted({row["image_id"] for row in rows} - {""})
     alive: set[str] = set()
     if ids:
-        wanted = f'image_id in [{", ".join(map(quote, ids))}] and status == "ok"'
-        for found in collection.scan("files", ["path", "image_id"], wanted):
-            alive |= {row["image_id"] for row in found if not is_gone(row["path"])}
+        same_images = f'{is_in("image_id", ids)} and status == "ok"'
+        for found in collection.scan("files", ["path", "image_id"], same_images):
+            alive |= {row["image_id"] for row in found if not is_missing(row["path"])}
     return [row for row in rows if row["status"] == "failed" or row["image_id"] in alive]

@@ -1,23 +1,26 @@
-"""Takes in what others read: items that come bit by bit, over HTTP, into one collection.
+"""``Receiver``: store items that clients read and send in parts, over HTTP.
 
-The same ``Pipeline`` as in an ingest, over a ledger of the paths that come, so that what a call
-costs does not depend on how much is stored already.
+Uses the same ``Pipeline`` as an ingest, over a ledger of only the paths of the request, so that the
+cost of a request does not depend on how much is stored already.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from pathlib import PurePosixPath
+from typing import Unpack
 
+from twinlens.ingest.executor import ThreadExecutor
 from twinlens.ingest.ledger import TOMBSTONE, Ledger
 from twinlens.ingest.pipeline import Pipeline
-from twinlens.ingest.prune import forget_below, forget_gone, forget_ids, tidy_replaced
-from twinlens.ingest.report import ItemRow
+from twinlens.ingest.prune import delete_replaced, remove_ids, remove_missing, remove_paths
+from twinlens.ingest.report import ItemRow, Tally
 from twinlens.ingest.sample import Failure, Item, Sample
-from twinlens.ingest.upload import Forgotten, Upload, Uploaded, UploadedItem
+from twinlens.ingest.sinks import CollectionSink
+from twinlens.ingest.upload import PutOptions, Removed, Upload, Uploaded, UploadedItem
 from twinlens.search.errors import ImageError, UsageError
 from twinlens.search.milvus.collection import Collection
-from twinlens.search.models.encoder import Encoder
+from twinlens.search.models.base import Encoder
 from twinlens.search.records import (
     MAX_CAPTIONS,
     MAX_PATH_BYTES,
@@ -28,13 +31,13 @@ from twinlens.search.records import (
 )
 
 
-class Intake:
-    """Writes to one collection. Not to be called from two threads at once.
+class Receiver:
+    """Writes uploaded items to one collection; not safe to call from two threads at once.
 
     Args:
-        corpus: gives the collection, or ``None`` while there is none.
-        create: makes it.
-        encoder: gives its model; called when something is to be encoded.
+        collection: returns the collection, or ``None`` while there is none.
+        create: creates it.
+        encoder: returns its encoder; called when something must be encoded.
     """
 
     def __init__(
@@ -47,30 +50,22 @@ class Intake:
         self._create = create
         self._encoder = encoder
 
-    def put(
-        self,
-        items: Sequence[Upload],
-        *,
-        prune: bool = False,
-        retry_failed: bool = False,
-        more: bool = False,
-    ) -> Uploaded:
-        """Store items. What broke off may be repeated: the rows become the same.
+    def put(self, items: Sequence[Upload], **options: Unpack[PutOptions]) -> Uploaded:
+        """Store items. Safe to repeat after a failure: the rows become the same.
 
-        The collection is made when the first item can be stored, not before.
+        The collection is created with the first item that can be stored.
 
         Args:
-            items: what to store. Without any, what a series of calls left to be done is done.
-            prune: captions that a source no longer has are taken away.
-            retry_failed: try items again that failed before and have not changed.
-            more: further calls follow. Pictures that files no longer hold are then kept, since
-                they may turn up under other names, until a call without items.
+            items: what to store. An empty list ends a series of requests, and deletes the images
+                that files no longer contain.
+            options: see ``PutOptions``.
 
         Raises:
-            UsageError: an item's name is none.
+            UsageError: the name of an item is invalid.
             ModelError: the model cannot be loaded.
-            StoreError: Milvus refused, or stayed away.
+            StoreError: Milvus refused a call, or stayed unreachable.
         """
+        prune, retry_failed = options.get("prune", False), options.get("retry_failed", False)
         samples = [_sample(upload) for upload in items]
         collection = self._collection()
         if not items:
@@ -84,103 +79,103 @@ class Intake:
             wanted = [
                 number
                 for number, (upload, sample) in enumerate(zip(items, samples, strict=True))
-                if _is_wanted(upload, sample, ledger, retry_failed)
+                if _needs_bytes(upload, sample, ledger, retry_failed)
             ]
-            left_out = frozenset(wanted)
-            at_hand = [sample for n, sample in enumerate(samples) if n not in left_out]
-            if not at_hand:
+            without_bytes = frozenset(wanted)
+            complete = [sample for n, sample in enumerate(samples) if n not in without_bytes]
+            if not complete:
                 return Uploaded(wanted=tuple(wanted))
             collection = collection or self._create()
             rows: list[ItemRow] = []
+            sink = CollectionSink(collection, prune=prune, keep_tombstones=True)
             pipeline = Pipeline(
                 collection,
-                self._encoder,
-                prune=prune,
+                ledger,
+                ThreadExecutor(self._encoder),
+                sink,
+                Tally(on_item=rows.append),
                 retry_failed=retry_failed,
-                sink=rows.append,
-                part=ledger,
             )
-            report = pipeline.run(at_hand)
-            replaced = [] if more else list(pipeline.tombstones.values())
-            deleted = tidy_replaced(collection, replaced)
-            collection.check_open()
-            return Uploaded(
-                items=tuple(UploadedItem(row.uri, row.status, row.reason, row.ms) for row in rows),
-                wanted=tuple(wanted),
-                texts=report.texts,
-                deleted=deleted,
-                encode_seconds=report.encode_seconds,
-            )
+            report = pipeline.run(complete)
+        replaced = [] if options.get("more") else list(sink.tombstones.values())
+        deleted = delete_replaced(collection, replaced)
+        collection.check_writes()
+        return Uploaded(
+            items=tuple(UploadedItem(row.uri, row.status, row.reason, row.ms) for row in rows),
+            wanted=tuple(wanted),
+            texts=report.texts,
+            deleted=deleted,
+            encode_seconds=report.encode_seconds,
+        )
 
     def judge(self, items: Sequence[Upload]) -> list[UploadedItem]:
-        """What ``put`` would find, item by item: a ``Verdict``, "changed" or "failed"."""
+        """Say what ``put`` would do: the status of each item is a ``Verdict`` or "failed"."""
         samples = [_sample(upload) for upload in items]
-        rows = []
         with Ledger(self._collection(), only=[sample.uri for sample in samples]) as ledger:
-            for sample in samples:
-                status = "failed"
-                if isinstance(sample, Sample):
-                    verdict, known = ledger.judge(sample)
-                    status = "changed" if verdict == "new" and known is not None else verdict
-                rows.append(UploadedItem(sample.uri, status))
-        return rows
+            return [
+                UploadedItem(
+                    sample.uri,
+                    ledger.judge(sample)[0] if isinstance(sample, Sample) else "failed",
+                )
+                for sample in samples
+            ]
 
-    def forget(self, paths: Sequence[str] = (), ids: Sequence[str] = ()) -> Forgotten:
-        """Take out paths with all that is below them, and pictures or texts alone by their ids.
+    def remove(self, paths: Sequence[str] = (), ids: Sequence[str] = ()) -> Removed:
+        """Remove paths and everything below them, and images or texts by their ids.
 
         Raises:
-            UsageError: an id is that of a picture's caption.
+            UsageError: an id belongs to the caption of an image.
         """
         collection = self._collection()
         if collection is None:
-            return Forgotten()
-        return forget_ids(collection, ids) + forget_below(collection, paths)
+            return Removed()
+        return remove_ids(collection, ids) + remove_paths(collection, paths)
 
-    def forget_gone(self, paths: Sequence[str], *, prune: bool = False) -> Forgotten:
-        """Take out paths that are no longer on the client's disk.
+    def remove_missing(self, paths: Sequence[str], *, prune: bool = False) -> Removed:
+        """Remove paths that no longer exist on the client's disk.
 
-        Those whose picture has no other path are kept, unless ``prune`` asks for them.
+        Paths that are the only one of their image are kept, unless ``prune`` is set.
         """
         collection = self._collection()
         if collection is None:
-            return Forgotten()
-        done = forget_gone(collection, paths, frozenset(paths).__contains__, prune=prune)
-        collection.check_open()
-        return done
+            return Removed()
+        removed = remove_missing(collection, paths, frozenset(paths).__contains__, prune=prune)
+        collection.check_writes()
+        return removed
 
     def _finish(self, collection: Collection | None) -> Uploaded:
         if collection is None:
             return Uploaded()
-        collection.check_open()
-        deleted = tidy_replaced(collection)
-        collection.settle()
+        collection.check_not_frozen()
+        deleted = delete_replaced(collection)
+        collection.flush()
         return Uploaded(deleted=deleted)
 
 
-def _is_wanted(upload: Upload, sample: Item, ledger: Ledger, retry_failed: bool) -> bool:
-    """Whether an item's bytes are needed that did not come along."""
+def _needs_bytes(upload: Upload, sample: Item, ledger: Ledger, retry_failed: bool) -> bool:
+    """Whether the item's image must be read but was not sent."""
     if isinstance(sample, Failure) or sample.load is None:
         return False
     if upload.data is not None or upload.failed:
         return False
-    verdict = ledger.foresee(sample)
-    return verdict == "new" or (verdict == "failed before" and retry_failed)
+    verdict = ledger.peek(sample)
+    return verdict in ("new", "changed") or (verdict == "failed before" and retry_failed)
 
 
 def _sample(upload: Upload) -> Item:
-    """An upload as the pipeline takes it; nothing in it is believed.
+    """Convert an upload to a sample; nothing in it is trusted.
 
     Raises:
-        UsageError: its name, or its root's, is none.
+        UsageError: its name, or its root's, is not a valid path.
     """
     for name in (upload.uri, upload.root, upload.relative):
         if len(name.encode()) > MAX_PATH_BYTES or "\0" in name:
-            raise UsageError(f"a path has at most {MAX_PATH_BYTES} bytes, and none that are 0")
+            raise UsageError(f"a path has at most {MAX_PATH_BYTES} bytes, none of them zero")
     if not upload.uri or upload.uri.startswith(TOMBSTONE[0]):
-        raise UsageError(f"{upload.uri[:80]!r} is no path")
+        raise UsageError(f"{upload.uri[:80]!r} is not a path")
     if upload.kind == "missing":
         reason = cut_bytes(clean_text(upload.failed), MAX_SHOWN_BYTES)
-        return Failure(upload.uri, reason or "there is no such picture", upload.root)
+        return Failure(upload.uri, reason or "there is no such image", upload.root)
     captions = dict.fromkeys(filter(None, map(clean_text, upload.captions)))
     return Sample(
         uri=upload.uri,

@@ -1,4 +1,4 @@
-"""Makes stored pictures agree with the ledger: paths, captions, and whether any file holds them."""
+"""Reconcile stored images with the ledger: their paths and captions, and whether to keep them."""
 
 from __future__ import annotations
 
@@ -9,24 +9,25 @@ from typing import Any
 
 import numpy as np
 
+from twinlens.ingest.sample import relative_path
 from twinlens.search.milvus.collection import Collection
-from twinlens.search.milvus.expressions import quote
+from twinlens.search.milvus.expressions import is_in
 from twinlens.search.records import IMAGE_FIELDS, MAX_SHOWN, MAX_SHOWN_BYTES, Row, cut_bytes
 
-_LEDGER = ("path", "image_id", "texts", "root", "status", "mtime_ns")
+_LEDGER_FIELDS = ("path", "image_id", "texts", "root", "status", "mtime_ns")
 
 
 @dataclass(frozen=True, slots=True)
 class Reconciled:
-    """What became of the pictures: which were deleted, and which are not stored at all."""
+    """The result of ``reconcile``, as ids of images.
 
-    removed: frozenset[str] = frozenset()
+    Attributes:
+        deleted: images that were deleted because no path has them.
+        lost: images that a path has but that are not stored.
+    """
+
+    deleted: frozenset[str] = frozenset()
     lost: frozenset[str] = frozenset()
-
-    @property
-    def deleted(self) -> int:
-        """How many pictures were deleted."""
-        return len(self.removed)
 
 
 def reconcile(
@@ -37,21 +38,21 @@ def reconcile(
     removed: abc.Collection[str] = (),
     metadata: Mapping[str, Mapping[str, Any]] | None = None,
 ) -> Reconciled:
-    """Bring pictures in line with the ledger as it will be, before the ledger says so.
+    """Update or delete images to match the ledger as it will be, before the ledger is written.
 
-    Nothing here depends on having run to the end before: what breaks off can be run again.
+    Safe to repeat after a failure half-way.
 
     Args:
-        corpus: where they are stored.
-        image_ids: the pictures.
+        collection: where they are stored.
+        image_ids: the images.
         planned: ledger rows that will be written next.
         removed: paths that will be deleted from the ledger next.
-        metadata: columns to set, by picture.
+        metadata: columns to set, by image id.
     """
     ids = sorted(set(image_ids) - {""})
     if not ids:
         return Reconciled()
-    files = _ledger(collection, ids, planned, removed)
+    files = _ledger_rows(collection, ids, planned, removed)
     stored = {
         row["id"]: row for row in collection.get("images", ids, [*IMAGE_FIELDS, "vector", "$meta"])
     }
@@ -59,11 +60,11 @@ def reconcile(
     delete_images(collection, orphans)
     alive = [key for key in ids if files.get(key) and key in stored]
     metadata = metadata or {}
-    texts = _tidy_texts(collection, alive, files, metadata)
+    texts = _reconcile_texts(collection, alive, files, metadata)
     changed = []
     for key in alive:
         row = stored[key] | dict(metadata.get(key, {}))
-        updated = row | _shown(files[key], texts.get(key, []))
+        updated = row | _ledger_columns(files[key], texts.get(key, []))
         if updated != stored[key]:
             changed.append(updated | {"vector": np.asarray(row["vector"], dtype=np.float32)})
     collection.upsert("images", changed)
@@ -72,9 +73,9 @@ def reconcile(
 
 
 def texts_of(collection: Collection, image_ids: abc.Collection[str]) -> dict[str, list[str]]:
-    """The ids of the texts that the ledger has for each picture."""
+    """The caption ids that the ledger has for each image."""
     ids = sorted(set(image_ids))
-    files = _ledger(collection, ids, (), ()) if ids else {}
+    files = _ledger_rows(collection, ids, (), ()) if ids else {}
     return {
         key: list(dict.fromkeys(text for row in rows for text in row["texts"]))
         for key, rows in files.items()
@@ -82,19 +83,19 @@ def texts_of(collection: Collection, image_ids: abc.Collection[str]) -> dict[str
 
 
 def delete_images(collection: Collection, ids: Sequence[str]) -> None:
-    """Delete pictures and the texts that describe them."""
+    """Delete images and their captions."""
     if ids:
-        for rows in collection.scan("texts", ["id"], _of_images(ids)):
+        for rows in collection.scan("texts", ["id"], is_in("image_id", ids)):
             collection.delete("texts", [row["id"] for row in rows])
         collection.delete("images", list(ids))
 
 
-def _ledger(
+def _ledger_rows(
     collection: Collection, ids: Sequence[str], planned: Iterable[Row], removed: abc.Collection[str]
 ) -> dict[str, list[Row]]:
-    """For each picture its paths' rows as the ledger will have them, in path order."""
+    """The future ledger rows of each image, ordered by path."""
     by_path: dict[str, Row] = {}
-    for rows in collection.scan("files", list(_LEDGER), _of_images(ids)):
+    for rows in collection.scan("files", list(_LEDGER_FIELDS), is_in("image_id", ids)):
         by_path |= {row["path"]: row for row in rows}
     by_path |= {row["path"]: row for row in planned}
     files: dict[str, list[Row]] = {}
@@ -104,32 +105,34 @@ def _ledger(
     return files
 
 
-def _tidy_texts(
+def _reconcile_texts(
     collection: Collection,
     ids: Sequence[str],
     files: Mapping[str, list[Row]],
     metadata: Mapping[str, Mapping[str, Any]],
 ) -> dict[str, list[str]]:
-    """Delete texts that no path of their picture brings any more; the others, by picture."""
+    """Delete captions that no path of their image has any more; return the others by image id."""
     if not ids:
         return {}
     found: dict[str, list[Row]] = {}
-    for rows in collection.scan("texts", ["id", "text", "image_id", "path"], _of_images(ids)):
+    for rows in collection.scan(
+        "texts", ["id", "text", "image_id", "path"], is_in("image_id", ids)
+    ):
         for row in rows:
             found.setdefault(row["image_id"], []).append(row)
     stale: list[str] = []
     rewritten: dict[str, Row] = {}
     texts: dict[str, list[str]] = {}
     for key, rows in found.items():
-        wanted = list(dict.fromkeys(text for file in files[key] for text in file["texts"]))
-        order = {text: position for position, text in enumerate(wanted)}
+        listed = dict.fromkeys(text for file in files[key] for text in file["texts"])
+        order = {text: position for position, text in enumerate(listed)}
         stale += [row["id"] for row in rows if row["id"] not in order]
         kept = sorted((row for row in rows if row["id"] in order), key=lambda row: order[row["id"]])
         texts[key] = [row["text"] for row in kept]
         paths = {file["path"] for file in files[key]}
         for row in kept:
             if row["path"] not in paths or metadata.get(key):
-                rewritten[row["id"]] = place(files[key][0]["path"], files[key][0]["root"])
+                rewritten[row["id"]] = _path_columns(files[key][0])
                 rewritten[row["id"]] |= metadata.get(key, {})
     collection.delete("texts", stale)
     rows = collection.get("texts", list(rewritten), ["id", "vector", "text", "image_id", "$meta"])
@@ -139,27 +142,23 @@ def _tidy_texts(
     return texts
 
 
-def place(path: str, root: str) -> Row:
-    """The columns that say where a picture is."""
-    root = root.rstrip("/")
-    below = path.startswith((f"{root}/", f"{root}!"))
-    return {"path": path, "relative_path": path[len(root) + 1 :] if below else path}
-
-
 def shown_captions(texts: Iterable[str]) -> list[str]:
-    """The captions that a picture's own row carries."""
+    """The captions stored in the image's own row: the first ones, each cut to a maximum length."""
     return [cut_bytes(text, MAX_SHOWN_BYTES) for text in texts][:MAX_SHOWN]
 
 
-def _shown(files: Sequence[Row], texts: Sequence[str]) -> Row:
-    paths = [file["path"] for file in files]
+def _ledger_columns(files: Sequence[Row], texts: Sequence[str]) -> Row:
+    """The columns of an image that follow from its ledger rows."""
     return {
-        **place(paths[0], files[0]["root"]),
-        "paths": paths[:MAX_SHOWN],
+        **_path_columns(files[0]),
+        "paths": [file["path"] for file in files][:MAX_SHOWN],
         "mtime": max(files[0]["mtime_ns"], 0) / 1e9,
         "captions": shown_captions(texts),
     }
 
 
-def _of_images(ids: Sequence[str]) -> str:
-    return f"image_id in [{', '.join(map(quote, ids))}]"
+def _path_columns(file: Row) -> Row:
+    return {
+        "path": file["path"],
+        "relative_path": relative_path(file["path"], file["root"]),
+    }

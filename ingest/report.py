@@ -1,4 +1,4 @@
-"""What happened in a run: counts, and a row with its reason for every item that failed."""
+"""``IngestReport``: the result of an ingest, with counts and the reason of every failure."""
 
 from __future__ import annotations
 
@@ -18,27 +18,27 @@ Status = Literal[
     "stored", "text stored", "unchanged", "duplicate", "updated", "failed", "failed before"
 ]
 
-#: How many failures a report carries; the count goes on.
+#: Failures listed in a report; all of them are counted.
 MAX_FAILURES = 1_000
 
 
 @dataclass(frozen=True, slots=True)
 class IngestReport:
-    """The outcome of one ingest.
+    """The result of one ingest.
 
     Attributes:
-        images: pictures encoded and stored.
+        images: images encoded and stored.
         texts: texts encoded and stored.
-        unchanged: items that were stored already, and were not read again.
-        duplicates: further paths of pictures that were stored already; renamed files among them.
-        updated: stored pictures whose captions or metadata changed.
-        removed: pictures deleted because no file holds them any more.
-        missing: paths that are gone, whose pictures were kept because pruning was not asked for.
-        failed: what could not be stored, and why: the first ``MAX_FAILURES`` of them.
-        failed_count: how many could not be stored.
-        failed_before: items that failed in an earlier run and have not changed since: not tried.
+        unchanged: items that were stored already and were skipped.
+        duplicates: further paths of images that were stored already, renamed files included.
+        updated: stored images whose captions or metadata changed.
+        removed: images deleted because no file contains them any more.
+        missing: paths that no longer exist, whose images were kept because ``prune`` was not set.
+        failed: the first ``MAX_FAILURES`` items that could not be stored, with their reasons.
+        failed_count: how many items could not be stored.
+        failed_before: skipped items: they failed in an earlier run and have not changed since.
         seconds: wall time.
-        encode_seconds: how much of it the encoder was at work.
+        encode_seconds: time spent in the encoder.
     """
 
     images: int = 0
@@ -56,14 +56,19 @@ class IngestReport:
 
     @property
     def items(self) -> int:
-        """Everything the sources held."""
+        """How many items the sources contained."""
         stored = self.images + self.unchanged + self.duplicates + self.updated
         return stored + self.failed_count + self.failed_before
+
+    @property
+    def found_anything(self) -> bool:
+        """Whether there were any items, or any stored paths that are gone."""
+        return bool(self.items or self.texts or self.removed or self.missing)
 
 
 @dataclass(frozen=True, slots=True)
 class ItemRow:
-    """What became of one item; ``ms`` is what reading and decoding it took."""
+    """The result of one item; ``ms`` is the time to read and decode it."""
 
     uri: str
     status: Status
@@ -71,32 +76,36 @@ class ItemRow:
     ms: float = 0.0
 
 
-#: Takes the row of every finished item.
-Sink = Callable[[ItemRow], None]
+#: Called with the row of every finished item.
+ItemCallback = Callable[[ItemRow], None]
 
 
 @contextmanager
-def report_file(place: str | os.PathLike[str] | Sink | None) -> Iterator[Sink | None]:
-    """A place for rows: a file of JSON lines; what takes rows already, or None, stays as it is.
+def open_report(
+    report: str | os.PathLike[str] | ItemCallback | None,
+) -> Iterator[ItemCallback | None]:
+    """Open a report file of JSON lines and yield a callback that writes to it.
+
+    A callback or ``None`` is yielded as it is.
 
     Raises:
-        UsageError: the file cannot be made.
-        TwinlensError: it cannot be written any further.
+        UsageError: the file cannot be created.
+        TwinlensError: the file cannot be written.
     """
-    if place is None or callable(place):
-        yield place
+    if report is None or callable(report):
+        yield report
         return
     try:
-        # Line by line: whoever watches a folder reads the report while it is written.
-        file = open(place, "w", 1, encoding="utf-8", errors="backslashreplace")  # noqa: SIM115
+        # Line-buffered, so that the report of a watch can be read while it is written.
+        file = open(report, "w", 1, encoding="utf-8", errors="backslashreplace")  # noqa: SIM115
     except OSError as error:
-        raise UsageError(_unwritten(place, error)) from error
+        raise UsageError(_unwritten(report, error)) from error
 
     def write(row: ItemRow) -> None:
         try:
             print(json.dumps(asdict(row), ensure_ascii=False), file=file)
         except OSError as error:
-            raise TwinlensError(_unwritten(place, error)) from error
+            raise TwinlensError(_unwritten(report, error)) from error
 
     try:
         yield write
@@ -107,22 +116,22 @@ def report_file(place: str | os.PathLike[str] | Sink | None) -> Iterator[Sink | 
     try:
         file.close()
     except OSError as error:
-        raise TwinlensError(_unwritten(place, error)) from error
+        raise TwinlensError(_unwritten(report, error)) from error
 
 
-def _unwritten(place: str | os.PathLike[str], error: OSError) -> str:
-    return f"the report {os.fspath(place)} cannot be written: {error.strerror or error}"
+def _unwritten(path: str | os.PathLike[str], error: OSError) -> str:
+    return f"the report {os.fspath(path)} cannot be written: {error.strerror or error}"
 
 
 class Progress(Protocol):
-    """What a progress bar looks like from here; ``tqdm`` is one."""
+    """The methods of ``tqdm`` that an ingest calls on a progress bar."""
 
     def update(self, n: float = 1) -> object: ...
 
     def set_postfix_str(self, s: str, refresh: bool = True) -> object: ...
 
 
-#: Which count of the report a status goes into.
+#: The count of the report that a status adds to.
 _COUNTED: dict[Status, str] = {
     "stored": "images",
     "unchanged": "unchanged",
@@ -134,37 +143,40 @@ _COUNTED: dict[Status, str] = {
 
 
 class Tally:
-    """Counts as a run goes along, from any thread; tells a progress bar and a report of each item.
+    """Count finished items, from any thread, and pass each on to a progress bar and a callback.
 
     Args:
-        progress: told of every finished item.
-        sink: given a row for every finished item.
+        progress: updated with every finished item.
+        on_item: called with the row of every finished item.
     """
 
-    def __init__(self, progress: Progress | None = None, sink: Sink | None = None) -> None:
+    def __init__(
+        self, progress: Progress | None = None, on_item: ItemCallback | None = None
+    ) -> None:
         self.counts: Counter[str] = Counter()
         self.failed: list[Failure] = []
         self._progress = progress
-        self._sink = sink
+        self._on_item = on_item
         self._lock = threading.Lock()
 
     def item(self, uri: str, status: Status, ms: float = 0.0) -> None:
-        """An item is finished."""
-        self._note(ItemRow(uri, status, "", round(ms, 1)))
+        """Count a finished item."""
+        self.add(ItemRow(uri, status, "", round(ms, 1)))
 
     def failure(self, failure: Failure, ms: float = 0.0) -> None:
-        """An item could not be stored."""
+        """Count an item that could not be stored."""
         with self._lock:
             if len(self.failed) < MAX_FAILURES:
                 self.failed.append(failure)
-        self._note(ItemRow(failure.uri, "failed", failure.reason, round(ms, 1)))
+        self.add(ItemRow(failure.uri, "failed", failure.reason, round(ms, 1)))
 
-    def _note(self, row: ItemRow) -> None:
+    def add(self, row: ItemRow) -> None:
+        """Count a row, and pass it on."""
         with self._lock:
             if row.status in _COUNTED:
                 self.counts[_COUNTED[row.status]] += 1
-            if self._sink is not None:
-                self._sink(row)
+            if self._on_item is not None:
+                self._on_item(row)
             if self._progress is not None:
                 self._progress.update(1)
                 if row.status == "failed":

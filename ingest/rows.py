@@ -1,53 +1,53 @@
-"""A picture on its way, and the rows that are made of it."""
+"""``PendingItem``: an item on its way through the pipeline, and the Milvus rows built from it."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass, field
 
-from twinlens.ingest.ledger import Known
+from twinlens.ingest.executor import DecodedImage
+from twinlens.ingest.ledger import LedgerEntry
 from twinlens.ingest.reconcile import shown_captions
 from twinlens.ingest.sample import Sample
-from twinlens.ingest.stages import View
-from twinlens.search.models.encoder import Pixels, Rows
+from twinlens.search.models.base import Pixels, Rows
 from twinlens.search.records import IMAGE_FIELDS, Row, clean_metadata, text_id
 
 
 @dataclass(slots=True)
-class Picture:
-    """A picture read and decoded or encoded; neither when it is stored already.
+class PendingItem:
+    """A sample with what is known of it so far.
 
     Attributes:
-        vector: its embedding, where it was not made here.
-        spoken: likewise those of its captions.
+        sample: what to store.
+        entry: the ledger's entry of its path, if any.
+        id: of its image; "" for a text without an image.
+        pixels: uint8 ``[side, side, 3]``, decoded but not encoded yet.
+        vector: the image's embedding, float32 ``[dim]``. Neither pixels nor vector are set for an
+            image that is stored already.
+        text_vectors: embeddings of its captions, as far as they are encoded.
+        ms: time to read and decode it.
+        columns: of the image's row.
     """
 
     sample: Sample
-    known: Known | None
+    entry: LedgerEntry | None
     id: str = ""
     pixels: Pixels | None = None
     vector: Rows | None = None
-    spoken: dict[str, Rows] = field(default_factory=dict)
+    text_vectors: dict[str, Rows] = field(default_factory=dict)
     ms: float = 0.0
     columns: Row = field(default_factory=dict)
 
-    @property
-    def is_at_hand(self) -> bool:
-        """Whether it can be stored."""
-        return self.pixels is not None or self.vector is not None
+
+def decoded_columns(sample: Sample, image: DecodedImage) -> Row:
+    """The metadata columns of a decoded image, EXIF included."""
+    columns = sample_columns(sample, image.width, image.height, image.bytes, image.format)
+    return {**image.exif, **columns}
 
 
-def seen_columns(sample: Sample, view: View) -> Row:
-    """The columns of a picture that was decoded."""
-    return {
-        **view.exif,
-        **columns_of(sample, view.width, view.height, view.bytes, view.format),
-    }
-
-
-def columns_of(
+def sample_columns(
     sample: Sample, width: int = 0, height: int = 0, size: int = 0, kind: str = ""
 ) -> Row:
-    """The columns of a picture beside what says where it is; 0 and "" where nobody knows."""
+    """The metadata columns of an image; 0 and "" mean unknown."""
     return {
         **clean_metadata(sample.metadata),
         "width": width,
@@ -58,12 +58,12 @@ def columns_of(
     }
 
 
-def image_row(picture: Picture, vector: Rows) -> Row:
-    """The row of a picture."""
-    sample = picture.sample
+def image_row(item: PendingItem, vector: Rows) -> Row:
+    """The row of an image."""
+    sample = item.sample
     return {
-        **picture.columns,
-        "id": picture.id,
+        **item.columns,
+        "id": item.id,
         "vector": vector,
         "path": sample.uri,
         "relative_path": sample.relative,
@@ -72,21 +72,26 @@ def image_row(picture: Picture, vector: Rows) -> Row:
     }
 
 
-def text_row(key: str, text: str, picture: Picture, vector: Rows) -> Row:
-    """The row of what is said of a picture, or of a text alone."""
-    own = {name: value for name, value in picture.columns.items() if name not in IMAGE_FIELDS}
+def text_row(key: str, text: str, item: PendingItem, vector: Rows) -> Row:
+    """The row of a caption, or of a text without an image."""
+    own = {name: value for name, value in item.columns.items() if name not in IMAGE_FIELDS}
     return {
-        **clean_metadata(picture.sample.metadata),
+        **clean_metadata(item.sample.metadata),
         **own,
         "id": key,
         "vector": vector,
         "text": text,
-        "image_id": picture.id,
-        "path": picture.sample.uri if picture.id else "",
-        "relative_path": picture.sample.relative,
+        "image_id": item.id,
+        "path": item.sample.uri if item.id else "",
+        "relative_path": item.sample.relative,
     }
 
 
-def text_key(picture: Picture, text: str) -> str:
-    """A text alone belongs to the line it came from, as others belong to their picture."""
-    return text_id(picture.id or picture.sample.uri, text)
+def text_key(item: PendingItem, text: str) -> str:
+    """The id of a caption: a hash of its image, or without one of the line it is from."""
+    return text_id(item.id or item.sample.uri, text)
+
+
+def text_keys(item: PendingItem) -> list[str]:
+    """The ids of all captions of an item."""
+    return [text_key(item, text) for text in item.sample.captions]

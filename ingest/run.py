@@ -1,4 +1,4 @@
-"""One ingest into a collection of a database that is open here."""
+"""Ingest paths into a collection of a database that is open in this process."""
 
 from __future__ import annotations
 
@@ -7,99 +7,105 @@ from collections.abc import Iterator, Sequence
 from functools import partial
 from itertools import chain
 
-from twinlens.ingest.bulk.importer import Bulk, check_backend
+from twinlens.ingest.bulk.importer import bulk_ingest, check_backend
 from twinlens.ingest.bulk.storage import open_storage
-from twinlens.ingest.options import IngestOptions, nothing_found, open_items, split_options
-from twinlens.ingest.pipeline import Pipeline
-from twinlens.ingest.ray.cluster import connected
-from twinlens.ingest.report import IngestReport, Progress, Sink, report_file
+from twinlens.ingest.executor import Executor, ThreadExecutor
+from twinlens.ingest.options import (
+    IngestOptions,
+    nothing_found,
+    open_items,
+    split_options,
+    write_options,
+)
+from twinlens.ingest.pipeline import ingest_items
+from twinlens.ingest.ray.cluster import Cluster, connect
+from twinlens.ingest.report import IngestReport, Tally, open_report
 from twinlens.ingest.sample import Item
 from twinlens.ingest.sources.paths import name_of
 from twinlens.search.errors import SourceError
 from twinlens.search.milvus.collection import Collection
 from twinlens.search.milvus.layout import Layout
-from twinlens.search.models.catalogue import Fingerprint
+from twinlens.search.models.fingerprint import Fingerprint
 from twinlens.search.query.session import Session
 
 
 def ingest(
-    session: Session,
-    paths: Sequence[str | os.PathLike[str]],
-    *,
-    prune: bool,
-    retry_failed: bool,
-    report: str | os.PathLike[str] | Sink | None,
-    progress: Progress | None,
-    cluster: str,
-    bulk: str,
-    options: IngestOptions,
+    session: Session, paths: Sequence[str | os.PathLike[str]], options: IngestOptions
 ) -> IngestReport:
-    """What ``twinlens.Index.ingest`` does, with the same arguments."""
-    layout, source = split_options(options)
+    """Ingest paths; the implementation of ``twinlens.Index.ingest``."""
+    layout, source, run = split_options(options)
     storage = None
-    if bulk:
+    if run.get("bulk"):
         check_backend(session.database.capabilities)
-        storage = open_storage(bulk)
-    collection = session.served()
-    declared = session.models.declared(source.get("embeddings_model", ""), session.fingerprint)
+        storage = open_storage(run["bulk"])
+    collection = session.refresh()
+    declared = session.model.check_embeddings(
+        source.get("embeddings_model", ""), session.fingerprint
+    )
     if collection is not None:
         collection.generation.layout.check_matches(layout, session.name)
     read = partial(open_items, paths, declared, **source)
     items = read()
-    session.forget()  # what the engine learnt is out of date from now on
+    session.reset_engine()  # what the engine has cached is outdated from now on
     try:
-        with connected(cluster) as workers, report_file(report) as sink:
+        with (
+            connect(run.get("cluster", "")) as cluster,
+            open_report(run.get("report")) as on_item,
+        ):
             if collection is None:
-                items, collection = _made(session, items, paths, layout, declared)
-            load = partial(session.models.load, collection.fingerprint)
-            crew = None
-            if workers is not None:
-                crew = workers.crew(
-                    partial(session.models.source, collection.fingerprint),
-                    collection.fingerprint,
-                    device=session.models.device,
-                    precision=session.models.precision,
-                )
+                items, collection = _create(session, items, paths, layout, declared)
+            executor = _executor(session, collection, cluster)
             roots = [name_of(path) for path in paths]
+            tally = Tally(run.get("progress"), on_item)
             if storage is not None:
-                outcome = Bulk(collection, storage).run(
+                report = bulk_ingest(
+                    collection,
+                    storage,
                     read,
-                    load,
                     roots,
-                    prune=prune,
-                    retry_failed=retry_failed,
-                    progress=progress,
-                    sink=sink,
-                    crew=crew,
+                    executor,
+                    tally,
+                    **write_options(run),
                 )
             else:
-                outcome = Pipeline(
+                report = ingest_items(
                     collection,
-                    load,
-                    prune=prune,
-                    retry_failed=retry_failed,
-                    progress=progress,
-                    sink=sink,
-                    crew=crew,
-                ).run(items, roots)
+                    items,
+                    roots,
+                    executor,
+                    tally,
+                    **write_options(run),
+                )
     finally:
-        session.forget()  # and what it learnt meanwhile
-    if not (outcome.items or outcome.texts or outcome.removed or outcome.missing):
+        session.reset_engine()  # and so is what it cached meanwhile
+    if not report.found_anything:
         raise SourceError(nothing_found(paths))
-    return outcome
+    return report
 
 
-def _made(
+def _executor(session: Session, collection: Collection, cluster: Cluster | None) -> Executor:
+    model, fingerprint = session.model, collection.fingerprint
+    if cluster is None:
+        return ThreadExecutor(partial(model.load, fingerprint))
+    return cluster.executor(
+        partial(model.source, fingerprint),
+        fingerprint,
+        device=model.device,
+        precision=model.precision,
+    )
+
+
+def _create(
     session: Session,
     items: Iterator[Item],
     paths: Sequence[str | os.PathLike[str]],
     layout: Layout,
     declared: Fingerprint | None,
 ) -> tuple[Iterator[Item], Collection]:
-    """A new collection, and its items: none is made, and no model loaded, before there is one."""
+    """Create the collection once the first item is found; the model is loaded no earlier."""
     first = next(items, None)
     if first is None:
         raise SourceError(nothing_found(paths))
     session.database.check_layout(layout)
-    fingerprint = declared or session.models.load().fingerprint
+    fingerprint = declared or session.model.load().fingerprint
     return chain([first], items), session.create(fingerprint, layout)

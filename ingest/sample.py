@@ -1,4 +1,4 @@
-"""``Sample``: one picture (or text) of a corpus, whatever kind of source it comes from."""
+"""``Sample``: one image (or text) to ingest, whatever kind of source it comes from."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from twinlens.search.errors import ImageError, reason_of
 from twinlens.search.records import ID_LENGTH
 
 if TYPE_CHECKING:
-    from twinlens.search.models.encoder import Rows
+    from twinlens.search.models.base import Rows
 
 
 @dataclass(frozen=True, slots=True)
@@ -21,19 +21,20 @@ class Sample:
     """One item to store.
 
     Attributes:
-        uri: its name for good: an absolute path, a URL, or ``container!member``.
-        root: what was ingested that it belongs to; ``relative`` is its name below that.
-        relative: the part of its name that survives a move of the whole corpus, with slashes.
-        load: reads the encoded picture; ``None`` for a text that describes no picture, or where
-            ``vector`` stands for it. It raises ``ImageError`` when the picture cannot be had, and
-            ``OSError`` when it cannot be had now.
-        size: bytes, and ``mtime_ns`` nanoseconds since 1970: when neither they nor the captions
-            changed, the picture is not read again. -1 where the source cannot tell.
-        fixed: the name means the same picture for ever, as an address on the web is taken to do:
-            once stored it is not read again, whatever ``size`` and ``mtime_ns`` are.
-        captions: what the source says about it, already clean.
+        uri: its permanent name: an absolute path, a URL, or ``container!member``.
+        root: the ingested path it was found under.
+        relative: its name below ``root``, with slashes; it survives a move of the whole corpus.
+        load: reads the encoded image; ``None`` for a text without an image, or where ``vector``
+            replaces the image. Raises ``ImageError`` when the image cannot be read at all, and
+            ``OSError`` when it cannot be read now.
+        size: bytes.
+        mtime_ns: nanoseconds since 1970. An image is not read again while size, time and captions
+            are unchanged. Both are -1 where the source does not know them.
+        fixed: the name always means the same image, as a URL is assumed to: once stored, it is not
+            read again, whatever ``size`` and ``mtime_ns`` are.
+        captions: what the source says about the image, already cleaned.
         metadata: further columns, to show and to filter on.
-        vector: the picture's embedding, float32 ``[dim]`` of length 1, where it was made already.
+        vector: the image's precomputed embedding, float32 ``[dim]`` of length 1.
         caption_vector: likewise that of the first caption.
     """
 
@@ -51,28 +52,29 @@ class Sample:
 
     @property
     def has_image(self) -> bool:
-        """Whether it is a picture, not a text alone."""
+        """Whether it is an image, not only a text."""
         return self.load is not None or self.vector is not None
 
     @property
     def silent(self) -> bool:
-        """Whether the source says nothing about the picture, so that what is known of it stands."""
+        """Whether it has neither captions nor metadata, so that stored ones are kept."""
         return not self.captions and not self.metadata
 
     @property
     def digest(self) -> str:
-        """A hash of captions and metadata, so that a change to either is noticed."""
+        """A hash of captions and metadata, to detect a change of either."""
         text = json.dumps([self.captions, dict(self.metadata)], sort_keys=True, default=str)
         return hashlib.blake2b(text.encode(), digest_size=ID_LENGTH // 2).hexdigest()
 
 
 @dataclass(frozen=True, slots=True)
 class Failure:
-    """One item that could not be stored, and why, in a sentence.
+    """One item that could not be stored, and the reason in a sentence.
 
-    A ``transient`` one says nothing about the item itself (a disk or network error): it is tried
-    again next time, and what was stored of it before is kept. ``captions`` are what its source
-    says of it all the same.
+    Attributes:
+        transient: a disk or network error, which says nothing about the item itself. The next run
+            tries again, and keeps what is stored of it until then.
+        captions: what the source says about the item in spite of the failure.
     """
 
     uri: str
@@ -81,10 +83,20 @@ class Failure:
     transient: bool = False
     captions: tuple[str, ...] = field(default=(), compare=False, repr=False)
 
+    def load(self) -> bytes:
+        """Raise the reason, as loading the picture would have done."""
+        raise ImageError(self.reason)
+
 
 def failure_of(error: ImageError | OSError, uri: str, root: str) -> Failure:
-    """Why an item could not be read: one that may be read another time is transient."""
+    """The failure of an item that could not be read; an ``OSError`` is transient."""
     return Failure(uri, reason_of(error), root, transient=isinstance(error, OSError))
+
+
+def relative_path(path: str, root: str) -> str:
+    """A path relative to its root; the path itself where it is not below the root."""
+    root = root.rstrip("/")
+    return path[len(root) + 1 :] if path.startswith((f"{root}/", f"{root}!")) else path
 
 
 Item = Sample | Failure

@@ -1,27 +1,53 @@
-"""What is written over HTTP: items as a client tells of them, and what became of them."""
+"""Dataclasses of writing over HTTP: uploaded items, the options and the results."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from types import MappingProxyType
-from typing import Any, Literal
+from typing import Annotated, Any, Literal, TypedDict
 
 from twinlens.search.errors import UsageError
+from twinlens.search.options import Option
 
-#: "picture" and "text" are stored; of what is "missing" the reason is.
+#: An image, a text without an image, or an image that a source names but does not contain.
 UploadKind = Literal["image", "text", "missing"]
+
+
+class WriteOptions(TypedDict, total=False):
+    """Options of an ingest that also travel with every request."""
+
+    prune: Annotated[
+        bool, Option(False, "Delete pictures and captions that the given paths no longer contain.")
+    ]
+    retry_failed: Annotated[
+        bool, Option(False, "Try again items that failed before and have not changed.")
+    ]
+
+
+class PutOptions(WriteOptions, total=False):
+    """Options of one request."""
+
+    more: Annotated[
+        bool,
+        Option(
+            False,
+            "More requests follow. Pictures that no file contains are kept until a request without "
+            "items, since they may turn up under other names.",
+        ),
+    ]
 
 
 @dataclass(frozen=True, slots=True)
 class Upload:
-    """One item, as ``twinlens.ingest.sample.Sample`` has it, with the picture's bytes where they came along.
+    """One item of a request: a ``Sample``, and the bytes of its image where they are sent.
 
     Attributes:
-        uri, root, relative, size, mtime_ns, captions, metadata, fixed: see ``Sample``.
-        kind: a picture, a text that describes none, or a picture that a source names but has not.
-        data: a picture's encoded bytes; ``None`` where they did not come along.
-        failed: why the client could not read it; "" where it could, or did not try.
+        uri, root, relative, size, mtime_ns, captions, metadata, fixed: see
+            ``twinlens.ingest.sample.Sample``.
+        kind: an image, a text, or an image that the client does not have.
+        data: the encoded image; ``None`` where it is not sent.
+        failed: why the client could not read the image; "" if it could, or did not try.
     """
 
     uri: str
@@ -39,7 +65,7 @@ class Upload:
 
 @dataclass(frozen=True, slots=True)
 class UploadedItem:
-    """What became of one item; see ``twinlens.ingest.report.ItemRow``."""
+    """The result of one item; see ``twinlens.ingest.report.ItemRow``."""
 
     uri: str
     status: str
@@ -49,14 +75,14 @@ class UploadedItem:
 
 @dataclass(frozen=True, slots=True)
 class Uploaded:
-    """What became of several items.
+    """The result of a request.
 
     Attributes:
-        items: a row for every item that was dealt with.
-        wanted: positions of the items whose bytes are needed: they are to come again, with those.
+        items: a row for every finished item.
+        wanted: positions of the items to send again, with the bytes of their images.
         texts: how many texts were encoded and stored.
-        deleted: ids of pictures that no file holds any more.
-        encode_seconds: how long the encoder was at work.
+        deleted: ids of images that no file contains any more.
+        encode_seconds: time spent in the encoder.
     """
 
     items: tuple[UploadedItem, ...] = ()
@@ -67,31 +93,31 @@ class Uploaded:
 
 
 @dataclass(frozen=True, slots=True)
-class Forgotten:
-    """What was taken out.
+class Removed:
+    """The result of a removal.
 
     Attributes:
-        pictures: ids of the pictures that were deleted, since no path holds them any more.
-        texts: how many texts that describe no picture were deleted.
-        missing: how many paths are gone from disk whose pictures were kept.
+        images: ids of the deleted images: those that no path has any more.
+        texts: how many texts without an image were deleted.
+        missing: how many missing paths were kept, with their images.
     """
 
-    pictures: frozenset[str] = frozenset()
+    images: frozenset[str] = frozenset()
     texts: int = 0
     missing: int = 0
 
     @property
     def count(self) -> int:
-        """Pictures and texts alone that were deleted."""
-        return len(self.pictures) + self.texts
+        """How many images, and texts without an image, were deleted."""
+        return len(self.images) + self.texts
 
-    def __add__(self, other: Forgotten) -> Forgotten:
-        return Forgotten(
-            self.pictures | other.pictures,
+    def __add__(self, other: Removed) -> Removed:
+        return Removed(
+            self.images | other.images,
             self.texts + other.texts,
             self.missing + other.missing,
         )
 
 
 class TooLargeError(UsageError):
-    """More than the server takes in one request; half of it may go."""
+    """A request is larger than the server accepts; send half of it."""

@@ -1,4 +1,4 @@
-"""The writing thread: takes chunks in order, and outlasts a Milvus that is away for a while."""
+"""``WriterThread``: write chunks in order in a thread, and retry while Milvus is unreachable."""
 
 from __future__ import annotations
 
@@ -11,9 +11,9 @@ from typing import Generic, TypeVar
 from twinlens.search.errors import StoreUnreachableError
 from twinlens.search.retry import retry
 
-#: Chunks that may wait; encoding stops when Milvus is that far behind.
+#: Length of the queue. Encoding stops when Milvus is that many chunks behind.
 WAITING = 2
-#: Seconds to go on trying when Milvus is away, and the first and longest pause between tries.
+#: Seconds to retry while Milvus is unreachable, and the first and longest pause between retries.
 PATIENCE = 120.0
 FIRST_PAUSE = 0.5
 LONGEST_PAUSE = 10.0
@@ -21,24 +21,24 @@ LONGEST_PAUSE = 10.0
 T = TypeVar("T")
 
 
-def patiently(
-    act: Callable[[], T],
+def wait_for_milvus(
+    call: Callable[[], T],
     patience: float | None = None,
     abandoned: threading.Event | None = None,
 ) -> T:
-    """Do what may be done again, until Milvus is there to do it.
+    """Call, and retry with backoff while Milvus is unreachable.
 
     Args:
-        act: must bear being called again after a failure in the middle.
-        patience: seconds to go on trying; default ``PATIENCE``.
-        abandoned: ends the waiting when it is set.
+        call: must be safe to repeat after a failure half-way.
+        patience: seconds to go on retrying; default ``PATIENCE``.
+        abandoned: ends the retrying when set.
 
     Raises:
-        StoreUnreachableError: Milvus stayed away.
+        StoreUnreachableError: Milvus stayed unreachable.
     """
     stopped = abandoned or threading.Event()
     return retry(
-        act,
+        call,
         lambda error: isinstance(error, StoreUnreachableError) and not stopped.is_set(),
         first_pause=FIRST_PAUSE,
         longest_pause=LONGEST_PAUSE,
@@ -47,11 +47,14 @@ def patiently(
     )
 
 
-class Writer(Generic[T]):
-    """Calls ``write`` with everything that is put, in order, in a thread of its own.
+class WriterThread(Generic[T]):
+    """Calls ``write`` with every chunk, in order, in a thread of its own.
 
-    ``write`` must bear being called again with the same chunk after a failure in the middle.
     An error of ``write`` is raised by the next ``put``, or on leaving the ``with`` block.
+
+    Args:
+        write: must be safe to call again with the same chunk after a failure half-way.
+        patience: see ``wait_for_milvus``.
     """
 
     def __init__(self, write: Callable[[T], None], patience: float | None = None) -> None:
@@ -62,7 +65,7 @@ class Writer(Generic[T]):
         self._abandoned = threading.Event()
         self._thread = threading.Thread(target=self._run, name="twinlens-writer")
 
-    def __enter__(self) -> Writer[T]:
+    def __enter__(self) -> WriterThread[T]:
         self._thread.start()
         return self
 
@@ -75,7 +78,7 @@ class Writer(Generic[T]):
             self._raise()
 
     def put(self, chunk: T) -> None:
-        """Hand a chunk over; waits while too many are waiting already."""
+        """Queue a chunk; blocks while the queue is full."""
         self._raise()
         self._queue.put(chunk)
 
@@ -85,9 +88,9 @@ class Writer(Generic[T]):
 
     def _run(self) -> None:
         while (chunk := self._queue.get()) is not None:
-            # After an error the rest is taken off the queue, so that nobody waits for ever.
+            # After an error the rest is taken off the queue, so that ``put`` never blocks forever.
             if self._error is None:
                 try:
-                    patiently(partial(self._write, chunk), self._patience, self._abandoned)
-                except BaseException as error:  # noqa: BLE001 - raised again where it is awaited
+                    wait_for_milvus(partial(self._write, chunk), self._patience, self._abandoned)
+                except BaseException as error:  # noqa: BLE001 - raised again by put or __exit__
                     self._error = error

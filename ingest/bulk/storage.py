@@ -12,6 +12,7 @@ from typing import IO, Any, Protocol
 from urllib.parse import unquote, urlsplit
 
 from twinlens.search.errors import SourceError, UsageError, first_line
+from twinlens.search.paths import expand_home
 
 
 class Storage(Protocol):
@@ -58,7 +59,7 @@ class Folder:
     """A folder that the server has under the same path."""
 
     def __init__(self, folder: Path) -> None:
-        self._folder = Path(os.path.expanduser(folder)).absolute()
+        self._folder = expand_home(folder).absolute()
         with self._plainly():
             self._folder.mkdir(parents=True, exist_ok=True)
 

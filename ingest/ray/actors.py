@@ -1,7 +1,7 @@
-"""What runs on the machines of a cluster: batches of tasks are read, decoded and encoded there.
+"""Ray actors that read, decode and encode batches of tasks on the machines of a cluster.
 
-Batches travel as rows of two columns: ``number``, and ``payload``, which is pickled. They come
-from ``Feed``, an actor that the driver fills.
+A batch is a row of two columns: ``number``, and ``payload``, which is pickled. Batches come from
+``TaskFeed``, an actor that the driver fills.
 """
 
 from __future__ import annotations
@@ -22,21 +22,22 @@ import ray
 from ray.data import Datasource, ReadTask
 from ray.data.block import BlockMetadata
 
-from twinlens.ingest.stages import Result, Task, decode_tasks, encode_results
+from twinlens.ingest.executor import Task, TaskResult, decode_tasks, encode_results
 from twinlens.search.errors import ModelMismatchError
-from twinlens.search.models.encoder import Encoder, Precision
+from twinlens.search.models.base import Encoder, Precision
 
 _SCHEMA = pa.schema([("number", pa.int64()), ("payload", pa.binary())])
 
 
 @dataclass(frozen=True, slots=True)
-class Model:
-    """How a worker comes by the encoder.
+class WorkerModel:
+    """How a worker loads the encoder.
 
     Attributes:
-        name: of the model, or "" where ``pickled`` is the encoder itself.
-        digest, side: of the fingerprint that it must have.
-        device, precision: see ``twinlens.search.models.encoder.open_encoders``.
+        name: of the model; "" where ``pickled`` is the encoder itself.
+        digest: of the fingerprint that the encoder must have.
+        side: input size of the model in pixels.
+        device, precision: see ``twinlens.search.models.load.open_encoders``.
     """
 
     name: str
@@ -47,12 +48,12 @@ class Model:
     precision: Precision = "auto"
 
     def encoder(self) -> Encoder:
-        """Load it.
+        """Load the encoder.
 
         Raises:
-            ModelError: it cannot be loaded here, or is another one than the collection's.
+            ModelError: it cannot be loaded here, or is not the collection's model.
         """
-        from twinlens.search.models.encoder import open_encoders
+        from twinlens.search.models.load import open_encoders
 
         if self.pickled:
             encoder: Encoder = pickle.loads(self.pickled)  # noqa: S301 - from the driver
@@ -60,53 +61,53 @@ class Model:
             encoder = open_encoders(self.name, device=self.device, precision=self.precision)
         if encoder.fingerprint.digest != self.digest:
             raise ModelMismatchError(
-                f"a worker has loaded {encoder.fingerprint.label} ({encoder.fingerprint.digest}), "
+                f"a worker loaded {encoder.fingerprint.label} ({encoder.fingerprint.digest}), "
                 f"which is not the collection's model ({self.digest}): are all machines alike?"
             )
         return encoder
 
     def prepare(self) -> Callable[[Any], Any]:
-        """The encoder's ``prepare``; of a model with a name its weights are not loaded."""
-        from twinlens.search.models.declared import declared_prepare
+        """The encoder's ``prepare``, without loading the weights of a named model."""
+        from twinlens.search.models.config import prepare_from_config
 
         if self.pickled:
             return self.encoder().prepare
-        return declared_prepare(self.name)
+        return prepare_from_config(self.name)
 
 
-class Feed:
-    """An actor that holds the batches until they are done, for whoever asks for them by number.
+class TaskFeed:
+    """An actor that holds batches until they are done, and hands them out by number.
 
     Args:
-        stored: a reference to the ids of pictures that need not be decoded, in a list, so that it
-            stays a reference.
+        stored: a list with the object reference of the sorted ids of images that are stored already
+            and need no decoding. Ray would resolve a bare reference.
     """
 
     def __init__(self, stored: list[Any]) -> None:
         self._stored = stored[0]
         self._batches: dict[int, bytes] = {}
-        # All below the one, and those of the other.
+        # The batches that are done: all below this number, and the members of the set.
         self._done_below = 0
         self._done: set[int] = set()
         self._closed = False
         self._changed = asyncio.Condition()
 
     async def stored(self) -> list[Any]:
-        """See above."""
+        """The reference, in a list again."""
         return [self._stored]
 
     async def put(self, number: int, batch: bytes) -> None:
-        """Add a batch. They are numbered from 0, and may arrive in any order."""
+        """Add a batch; numbers start at 0, batches may arrive in any order."""
         async with self._changed:
             self._batches[number] = batch
             self._changed.notify_all()
 
     async def is_wanted(self, number: int) -> bool:
-        """Whether a batch is still to be done: it is not where the driver has given up."""
+        """Whether a batch is still to be done; never after the driver has closed the feed."""
         return not self._closed and number in self._batches
 
     async def drop(self, number: int) -> None:
-        """The batch is done."""
+        """Mark a batch as done, and drop it."""
         self._batches.pop(number, None)
         self._done.add(number)
         while self._done_below in self._done:
@@ -114,15 +115,16 @@ class Feed:
             self._done_below += 1
 
     async def close(self) -> None:
-        """There are no more batches, and those that wait are not wanted any more."""
+        """End the feed: no more batches follow, and waiting ones are not wanted any more."""
         async with self._changed:
             self._closed = True
             self._changed.notify_all()
 
     async def get(self, number: int) -> bytes | None:
-        """A batch, once it is there; empty if it is done, None when there are no more.
+        """Wait for a batch; empty bytes if it is done, None after the end of the feed.
 
-        A reader that died begins anew at 0, and must come past as many as before.
+        A reader that was restarted after a crash reads from 0 again, past the batches that are
+        done.
         """
         if number < self._done_below or number in self._done:
             return b""
@@ -131,8 +133,8 @@ class Feed:
             return self._batches.get(number)
 
 
-class FeedSource(Datasource):  # type: ignore[misc]
-    """A dataset of what is in a feed, read by one task while the driver goes on filling it."""
+class TaskFeedSource(Datasource):  # type: ignore[misc]
+    """A Ray dataset of a feed: one task reads it while the driver goes on filling it."""
 
     def __init__(self, feed: Any) -> None:
         super().__init__()
@@ -154,67 +156,69 @@ class FeedSource(Datasource):  # type: ignore[misc]
         return [ReadTask(read, unknown)]
 
 
-class Stage:
-    """Takes tables of batches; what each is turned into, subclasses say.
+class WorkerStage:
+    """Base of the workers, called with tables of batches; subclasses process the batches.
 
-    An error travels in the batch's place, so that it reaches the driver as it is.
+    An exception is sent on in place of the batch, so that the driver can raise it.
     """
 
-    def __init__(self, model: Model, feed: Any) -> None:
+    def __init__(self, model: WorkerModel, feed: Any) -> None:
         self._model = model
         self._feed = feed
 
     def __call__(self, table: pa.Table) -> pa.Table:
         numbers, batches = table["number"].to_pylist(), table["payload"].to_pylist()
-        return _table(numbers, list(map(self._turn, numbers, batches)))
+        return _table(numbers, list(map(self._process, numbers, batches)))
 
-    def _turn(self, number: int, batch: bytes) -> bytes:
+    def _process(self, number: int, batch: bytes) -> bytes:
         if not batch or not ray.get(self._feed.is_wanted.remote(number)):
             return b""
         content = pickle.loads(batch)  # noqa: S301 - from the driver, or the stage before
         if not isinstance(content, BaseException):
             try:
                 content = self.work(content)
-            except Exception as error:  # noqa: BLE001 - raised by the driver
+            except Exception as error:  # noqa: BLE001 - the driver raises it
                 content = error
         return dumps(content)
 
     def work(self, content: Any) -> Any:
-        """What the stage is there for."""
+        """Process the content of one batch."""
         raise NotImplementedError
 
     @cached_property
     def encoder(self) -> Encoder:
-        """Loaded once, when the first batch comes."""
+        """The encoder, loaded with the first batch."""
         return self._model.encoder()
 
     @cached_property
-    def _known(self) -> npt.NDArray[np.bytes_]:
+    def _stored(self) -> npt.NDArray[np.bytes_]:
         (reference,) = ray.get(self._feed.stored.remote())
-        known: npt.NDArray[np.bytes_] = ray.get(reference)
-        return known
+        stored: npt.NDArray[np.bytes_] = ray.get(reference)
+        return stored
 
     def decode(
         self, tasks: Sequence[Task], prepare: Callable[[Any], Any]
-    ) -> tuple[list[Task], list[Result]]:
-        """The tasks without what is done, and what came of them."""
+    ) -> tuple[list[Task], list[TaskResult]]:
+        """Read and decode; the tasks without their images, and their results."""
 
         def stored(ids: Sequence[str]) -> abc.Collection[str]:
-            return among(self._known, ids)
+            return find_sorted(self._stored, ids)
 
         results = decode_tasks(tasks, prepare, self._model.side, stored)
         return [replace(task, load=None) for task in tasks], results
 
-    def encode(self, tasks: Sequence[Task], results: list[Result]) -> tuple[list[Result], float]:
-        """The results with their vectors, and the seconds that took."""
+    def encode(
+        self, tasks: Sequence[Task], results: list[TaskResult]
+    ) -> tuple[list[TaskResult], float]:
+        """Encode; the results with their embeddings, and the seconds it took."""
         encoder = self.encoder
         began = time.perf_counter()
         encode_results(encoder, tasks, results)
         return results, time.perf_counter() - began
 
 
-class Decoding(Stage):
-    """Tasks → tasks and decoded pictures, on machines or cores without an accelerator."""
+class DecodeStage(WorkerStage):
+    """Tasks → tasks and results with pixels, on CPU cores."""
 
     @cached_property
     def _prepare(self) -> Callable[[Any], Any]:
@@ -224,31 +228,31 @@ class Decoding(Stage):
         return self.decode(content, self._prepare)
 
 
-class Encoding(Stage):
-    """What ``Decoding`` made → results and seconds, on an accelerator."""
+class EncodeStage(WorkerStage):
+    """Output of ``DecodeStage`` → results and seconds, on an accelerator."""
 
-    def work(self, content: tuple[list[Task], list[Result]]) -> Any:
+    def work(self, content: tuple[list[Task], list[TaskResult]]) -> Any:
         return self.encode(*content)
 
 
-class Whole(Stage):
-    """Tasks → results and seconds: both stages on one core, which pixels then never leave."""
+class DecodeEncodeStage(WorkerStage):
+    """Tasks → results and seconds: both stages on one core, so that pixels never leave it."""
 
     def work(self, content: list[Task]) -> Any:
         return self.encode(*self.decode(content, self.encoder.prepare))
 
 
-def among(known: npt.NDArray[np.bytes_], ids: Sequence[str]) -> set[str]:
-    """Those of some ids that are in a sorted array of ids as bytes."""
-    if not len(known) or not ids:
+def find_sorted(stored: npt.NDArray[np.bytes_], ids: Sequence[str]) -> set[str]:
+    """The ids that a sorted array of ids as bytes contains, by binary search."""
+    if not len(stored) or not ids:
         return set()
-    wanted = np.array([bytes.fromhex(one) for one in ids], known.dtype)
-    at = np.minimum(np.searchsorted(known, wanted), len(known) - 1)
-    return {one for one, hit in zip(ids, known[at] == wanted, strict=True) if hit}
+    wanted = np.array([bytes.fromhex(one) for one in ids], stored.dtype)
+    at = np.minimum(np.searchsorted(stored, wanted), len(stored) - 1)
+    return {one for one, hit in zip(ids, stored[at] == wanted, strict=True) if hit}
 
 
 def dumps(content: Any) -> bytes:
-    """Pickled; an error that cannot be is told by its words."""
+    """Pickle; an exception that cannot be pickled is replaced by one with its message."""
     try:
         return pickle.dumps(content, pickle.HIGHEST_PROTOCOL)
     except Exception:

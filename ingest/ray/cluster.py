@@ -1,8 +1,8 @@
-"""Ingest on a cluster: reading, decoding and encoding on Ray Data, writing here.
+"""Connect to a Ray cluster, or start one on this machine, to ingest with.
 
-The pipeline stays what it is, with a ``RayCrew`` in the place of its threads and its encoder. What
-is stored already never travels, and results are written in the order the corpus was listed in, so
-that the collection becomes the same as without a cluster.
+The pipeline uses a ``RayExecutor`` instead of its threads and its encoder. Unchanged items are not
+sent, and results are written in the order of the corpus, so that the collection becomes the same as
+without a cluster.
 """
 
 from __future__ import annotations
@@ -18,20 +18,20 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from typing import TYPE_CHECKING, Any
 
-from twinlens.ingest.ray.pool import Hands, RayCrew, brief
+from twinlens.ingest.ray.pool import RayExecutor, Workers, last_line
 from twinlens.search.errors import ClusterError, UsageError
-from twinlens.search.models.catalogue import Fingerprint
-from twinlens.search.models.encoder import Encoder, Precision
+from twinlens.search.models.base import Encoder, Precision
+from twinlens.search.models.fingerprint import Fingerprint
 
 if TYPE_CHECKING:
-    from twinlens.ingest.ray.actors import Model
+    from twinlens.ingest.ray.actors import WorkerModel
 
-#: Seconds to wait for an address to answer.
+#: Seconds to wait for a connection to an address.
 TIMEOUT = 5.0
-#: Bytes of shared memory that a Ray of our own takes beside the ids of what is stored.
+#: Bytes of shared memory of a local Ray.
 OBJECT_STORE = 512 << 20
 _ADDRESS = re.compile(r"(?P<host>[\w.-]+|\[[0-9a-fA-F:.%]+\]):(?P<port>\d{1,5})")
-#: Ray says nothing, here or to its makers, and may take its time on a busy machine.
+#: No logs, no usage statistics, and more time to start on a busy machine.
 _SETTINGS = {
     "RAY_BACKEND_LOG_LEVEL": "fatal",
     "RAY_USAGE_STATS_ENABLED": "0",
@@ -42,21 +42,21 @@ _ATTEMPTS = 2
 
 
 class Cluster:
-    """A Ray cluster, or one in the making: see ``connected``."""
+    """A Ray cluster, connected to or started when it is first used; see ``connect``."""
 
     def __init__(self, address: str, stack: ExitStack) -> None:
         self._address = address
         self._stack = stack
         self._joined = False
 
-    def join(self) -> Hands:
-        """Connect, or start a Ray of our own; what there is to work with.
+    def join(self) -> Workers:
+        """Connect, or start a local Ray, and return the workers it has resources for.
 
         Raises:
-            ClusterError: it does not answer.
+            ClusterError: the cluster does not answer, or has neither cores nor accelerators.
         """
         if not self._joined:
-            self._stack.enter_context(_quietly())
+            self._stack.enter_context(_quiet())
             self._stack.enter_context(_joined(self._address))
             self._joined = True
         import ray
@@ -65,82 +65,83 @@ class Cluster:
         cores, devices = int(resources.get("CPU", 0)), int(resources.get("GPU", 0))
         if not (cores or devices):
             raise ClusterError(f"the cluster at {self._address} has neither cores nor accelerators")
-        own = self._address == "local"
-        return Hands(devices or cores, max(cores, 1) if devices else 0, at_once=own)
+        local = self._address == "local"
+        return Workers(devices or cores, max(cores, 1) if devices else 0, start_all=local)
 
-    def crew(
+    def executor(
         self,
         model: Callable[[], str | Encoder],
         fingerprint: Fingerprint,
         *,
         device: str = "auto",
         precision: Precision = "auto",
-    ) -> RayCrew:
-        """Workers for one run; they start with its first task, and stop with ``connected``.
+    ) -> RayExecutor:
+        """An executor whose workers start with the first task, and stop with ``connect``.
 
         Args:
-            model: gives what they encode with, when they start: a name, or an object that can
-                be pickled.
-            fingerprint: that it must have.
-            device: "cpu" and "openvino" keep them off accelerators.
-            precision: as for ``twinlens.open``.
+            model: returns the model, when the workers start: a name, or an encoder that can be
+                pickled.
+            fingerprint: that the model must have.
+            device: with "cpu" and "openvino" workers use no accelerators.
+            precision: see ``twinlens.open``.
         """
         on_cores = device.startswith(("cpu", "openvino"))
 
-        def start() -> tuple[Hands, Model]:
-            from twinlens.ingest.ray.actors import Model
+        def start_workers() -> tuple[Workers, WorkerModel]:
+            from twinlens.ingest.ray.actors import WorkerModel
 
             source = model()
-            sent = Model(
+            sent = WorkerModel(
                 name=source if isinstance(source, str) else "",
                 pickled=b"" if isinstance(source, str) else _pickled(source),
                 digest=fingerprint.digest,
                 side=fingerprint.image_size,
-                # Which of its devices a worker may use, Ray says.
+                # Ray assigns an accelerator to each worker.
                 device=device if on_cores else "auto",
                 precision=precision,
             )
-            hands = self.join()
-            # After joining, so as to be before parting.
-            self._stack.callback(crew.close)
-            if hands.cores and on_cores:
-                hands = Hands(hands.cores, at_once=hands.at_once)
-            return hands, sent
+            workers = self.join()
+            # Registered after joining, so that it runs before disconnecting.
+            self._stack.callback(executor.close)
+            if workers.decoders and on_cores:
+                workers = Workers(workers.decoders, start_all=workers.start_all)
+            return workers, sent
 
-        crew = RayCrew(start, fingerprint.image_size)
-        return crew
+        executor = RayExecutor(start_workers, fingerprint.image_size)
+        return executor
 
 
 @contextmanager
-def connected(address: str) -> Iterator[Cluster | None]:
-    """The cluster at an address, let go of afterwards; None for "".
+def connect(address: str) -> Iterator[Cluster | None]:
+    """Connect to a cluster, and disconnect afterwards; yields None for "".
 
     Args:
-        address: "local" for a Ray of our own on this machine, started when there is something to
-            do; "auto" for the one that runs on this machine; ``HOST:6379`` for the one that this
-            machine is part of and whose head is there. Where this process uses Ray already,
-            "auto" and "local" mean that.
+        address: "local" to start Ray on this machine with the first task; "auto" for the Ray that
+            runs on this machine; ``HOST:6379`` for a cluster that this machine is part of, by its
+            head node. Where this process uses Ray already, "auto" and "local" mean that one.
 
     Raises:
-        UsageError: Ray is not installed, or this is no address.
-        ClusterError: nobody answers.
+        UsageError: Ray is not installed, or the address is invalid.
+        ClusterError: the cluster does not answer.
     """
     if not address:
         yield None
         return
     if address.startswith("ray://"):
         raise UsageError(
-            "Ray Data does not work through Ray's client: run this on a machine of the cluster, "
-            "with --cluster auto"
+            "Ray Data does not work over Ray's client protocol: run this on a machine of the "
+            "cluster, with --cluster auto"
         )
     match = _ADDRESS.fullmatch(address)
     if match is None and address not in ("local", "auto"):
-        raise UsageError(f"{address[:100]!r} is no cluster: say local, auto or HOST:6379")
+        raise UsageError(
+            f"{address[:100]!r} is not the address of a cluster: say local, auto or HOST:6379"
+        )
     _check_installed()
     with ExitStack() as stack:
         cluster = Cluster(address, stack)
         if match is not None:
-            _check_answers(match["host"].strip("[]"), int(match["port"]), address)
+            _check_reachable(match["host"].strip("[]"), int(match["port"]), address)
         if address != "local":
             cluster.join()
         yield cluster
@@ -155,8 +156,8 @@ def _check_installed() -> None:
         raise UsageError("--cluster needs Ray: pip install 'twinlens[cluster]'") from error
 
 
-def _check_answers(host: str, port: int, address: str) -> None:
-    """Ray itself would try for minutes, and say much."""
+def _check_reachable(host: str, port: int, address: str) -> None:
+    """Fail fast: Ray itself would retry for minutes, and log a lot."""
     try:
         socket.create_connection((host, port), TIMEOUT).close()
     except (OSError, OverflowError) as error:
@@ -176,29 +177,30 @@ def _joined(address: str) -> Iterator[None]:
         yield
         return
     with ExitStack() as stack:
-        # Of a Ray of our own now and then a part does not come up, and a second does.
+        # Workaround: now and then a part of a local Ray does not start; a second try does.
         for attempt in reversed(range(_ATTEMPTS if address == "local" else 1)):
-            how = stack.enter_context(_own()) if address == "local" else {"address": address}
+            local = address == "local"
+            how = stack.enter_context(_local_settings()) if local else {"address": address}
             try:
-                with _unsaid():
+                with _silenced():
                     ray.init(**how, log_to_driver=False, logging_level=logging.CRITICAL)
                 break
             except Exception as error:
                 ray.shutdown()
                 if not attempt:
                     hint = "" if address == "local" else " (does it want RAY_AUTH_MODE=token?)"
-                    reason = f"no cluster at {address}: {brief(error)}{hint}"
+                    reason = f"no cluster at {address}: {last_line(error)}{hint}"
                     raise ClusterError(reason) from error
         stack.callback(ray.shutdown)
         yield
 
 
 @contextmanager
-def _own() -> Iterator[dict[str, Any]]:
-    """How to start a Ray of our own."""
-    # Its sockets are below the folder, and their names may have 107 bytes.
+def _local_settings() -> Iterator[dict[str, Any]]:
+    """The arguments of ``ray.init`` that start a local Ray."""
+    # A short path, since those of sockets in this folder are limited to 107 bytes.
     short = "/tmp" if os.path.isdir("/tmp") else None  # noqa: S108
-    # Where an encoder's class is to be found, those whom we start cannot know otherwise.
+    # Workers need this to import the class of a pickled encoder.
     paths = {"PYTHONPATH": os.pathsep.join(filter(None, sys.path))}
     with (
         tempfile.TemporaryDirectory(
@@ -215,8 +217,8 @@ def _own() -> Iterator[dict[str, Any]]:
 
 
 @contextmanager
-def _quietly() -> Iterator[None]:
-    """What goes wrong is told by our own errors; Ray's logs are in its own files."""
+def _quiet() -> Iterator[None]:
+    """Silence Ray's loggers: errors are raised as ours, and logs are in Ray's own files."""
     levels = {name: logging.getLogger(name).level for name in _LOGGERS}
     for name in _LOGGERS:
         logging.getLogger(name).setLevel(logging.CRITICAL)
@@ -230,7 +232,7 @@ def _quietly() -> Iterator[None]:
 
 @contextmanager
 def _environment(variables: Mapping[str, str]) -> Iterator[None]:
-    """Set variables for whatever is started meanwhile."""
+    """Set environment variables for processes that are started meanwhile."""
     before = {name: os.environ.get(name) for name in variables}
     os.environ.update(variables)
     try:
@@ -243,20 +245,20 @@ def _environment(variables: Mapping[str, str]) -> Iterator[None]:
 
 
 @contextmanager
-def _unsaid() -> Iterator[None]:
-    """Keep off the terminal what Ray's libraries write there themselves: that they are quiet."""
-    kept = os.dup(2)
+def _silenced() -> Iterator[None]:
+    """Discard stderr meanwhile: libraries of Ray write to the terminal directly."""
+    saved = os.dup(2)
     try:
-        with open(os.devnull, "w") as nowhere:
-            os.dup2(nowhere.fileno(), 2)
+        with open(os.devnull, "w") as devnull:
+            os.dup2(devnull.fileno(), 2)
         yield
     finally:
-        os.dup2(kept, 2)
-        os.close(kept)
+        os.dup2(saved, 2)
+        os.close(saved)
 
 
 def _pickled(encoder: Encoder) -> bytes:
-    """An encoder as bytes.
+    """Pickle an encoder.
 
     Raises:
         UsageError: it cannot be pickled.
@@ -267,7 +269,7 @@ def _pickled(encoder: Encoder) -> bytes:
         data: bytes = cloudpickle.dumps(encoder)
     except Exception as error:
         raise UsageError(
-            f"this encoder cannot be sent to other processes ({brief(error)}): name a model, or "
-            "make its class one that can be pickled"
+            f"this encoder cannot be sent to other processes ({last_line(error)}): name a model, "
+            "or make its class picklable"
         ) from error
     return data

@@ -1,77 +1,78 @@
-"""A crew of workers on Ray Data, as the pipeline sees it: tasks go out in batches, results return.
+"""``RayExecutor``: send tasks to workers on Ray Data in batches, and receive the results.
 
-Ray Data reads from sources that are known when it starts; a corpus is listed while it is ingested.
-So the driver puts batches into an actor, from which the one task of a dataset's source reads: from
-there on Ray Data has the batches, deals them out, and deals them out again where a worker died.
+A Ray Data source is fixed when it starts, but a corpus is listed while it is ingested. So the
+driver puts batches into an actor, ``TaskFeed``, and the only read task of the dataset takes them
+from there. Ray Data distributes the batches, and does so again where a worker died.
 """
 
 from __future__ import annotations
 
 import pickle
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import closing, suppress
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
-import numpy.typing as npt
-
+from twinlens.ingest.executor import Task, TaskResult
+from twinlens.ingest.ledger import Ledger
 from twinlens.ingest.sample import failure_of
-from twinlens.ingest.stages import Result, Task
 from twinlens.search.errors import ClusterError, ImageError
+from twinlens.search.models.base import Pixels, Rows
 
 if TYPE_CHECKING:
-    from twinlens.ingest.ray.actors import Model
+    from twinlens.ingest.ray.actors import WorkerModel
 
-#: Tasks of a batch for a core, and at most for an accelerator, whose pixels have a bound, too.
+#: Tasks in a batch for a core; the most for an accelerator, and the bytes of their pixels.
 CORE_BATCH = 32
 DEVICE_BATCH = 256
 PIXEL_BYTES = 32 << 20
-#: Batches on their way for each encoder, and bytes of pictures that were read here.
+#: Batches in flight for each encoder, and bytes of images that were read by the driver.
 BATCHES_EACH = 4
 BYTES_AHEAD = 256 << 20
-#: How often a batch is tried whose worker dies.
+#: Retries of a batch whose worker died.
 RETRIES = 3
 #: Seconds to wait for workers to stop.
-_STOPPING = 30.0
+_STOP_SECONDS = 30.0
 
 
 @dataclass(frozen=True, slots=True)
-class Hands:
-    """How many encoders there may be, and whether each has an accelerator.
+class Workers:
+    """How many workers to start.
 
     Attributes:
-        encoders: at most so many.
-        cores: for decoding, where encoders have accelerators; else 0.
-        at_once: whether all encoders start at once, or as many as there is work for.
+        encoders: the most encoders, one for each accelerator, or for each core where there is none.
+        decoders: the most decoders, where encoders have accelerators; 0 where encoders decode.
+        start_all: start all workers at once, not only as many as there is work for.
     """
 
     encoders: int
-    cores: int = 0
-    at_once: bool = False
+    decoders: int = 0
+    start_all: bool = False
 
 
-class RayCrew:
-    """Implements ``twinlens.ingest.stages.Crew``; Ray is started when there is the first task.
+class RayExecutor:
+    """An ``Executor`` on a Ray cluster; Ray is started with the first task.
 
     Args:
-        start: connects to Ray; says who is there, and what they encode with.
-        side: how many pixels the model looks at.
+        connect: connects to Ray; returns the workers to start, and the model they load.
+        side: input size of the model in pixels.
     """
 
-    def __init__(self, start: Callable[[], tuple[Hands, Model]], side: int) -> None:
-        self._start = start
+    def __init__(self, connect: Callable[[], tuple[Workers, WorkerModel]], side: int) -> None:
+        self._connect = connect
         self._side = side
-        self._hands: Hands | None = None
-        self._stored: Callable[[], npt.NDArray[np.bytes_]] = lambda: np.empty(0, "S16")
-        self._open: dict[Future[Result], tuple[Task, Future[bytes] | None]] = {}
+        self._workers: Workers | None = None
+        self._ledger: Ledger | None = None
+        #: Tasks of the next batch, with the bytes of images that only this process can read.
+        self._unsent: dict[Future[TaskResult], tuple[Task, Future[bytes] | None]] = {}
         self._readers = ThreadPoolExecutor(8, "twinlens-reader")
         self._sent = 0
-        self._seconds = 0.0
-        self._room = threading.Condition()
-        self._pending: dict[int, tuple[list[Future[Result]], int]] = {}
+        self._encode_seconds = 0.0
+        self._changed = threading.Condition()
+        #: Batches in flight: their futures, and their bytes.
+        self._pending: dict[int, tuple[list[Future[TaskResult]], int]] = {}
         self._error: BaseException | None = None
         self._stopped = False
         self._feed: Any = None
@@ -79,46 +80,55 @@ class RayCrew:
 
     @property
     def ahead(self) -> int:
-        encoders = self._hands.encoders if self._hands else 1
+        encoders = self._workers.encoders if self._workers else 1
         return self._batch * max(BATCHES_EACH * encoders, 8)
 
     @property
     def encode_seconds(self) -> float:
-        return self._seconds
+        return self._encode_seconds
 
     @property
     def _batch(self) -> int:
-        if self._hands is None or not self._hands.cores:
+        if self._workers is None or not self._workers.decoders:
             return CORE_BATCH
         fitting = PIXEL_BYTES // (3 * self._side**2)
         return min(max(fitting, CORE_BATCH), DEVICE_BATCH)
 
-    def begin(self, stored: Callable[[], npt.NDArray[np.bytes_]]) -> None:
-        self._stored = stored
+    def start(self, ledger: Ledger) -> None:
+        self._ledger = ledger
 
-    def submit(self, task: Task) -> Future[Result]:
-        future: Future[Result] = Future()
+    def submit(self, task: Task) -> Future[TaskResult]:
+        future: Future[TaskResult] = Future()
         data = None
-        if callable(task.load) and not _can_travel(task.load):
+        if callable(task.load) and not _is_picklable(task.load):
             data = self._readers.submit(task.load)
-        self._open[future] = (task, data)
-        if len(self._open) >= self._batch:
+        self._unsent[future] = (task, data)
+        if len(self._unsent) >= self._batch:
             self._send()
         return future
 
-    def need(self, future: Future[Result]) -> None:
-        if future in self._open:
+    def flush(self, future: Future[TaskResult]) -> None:
+        if future in self._unsent:
             self._send()
 
+    def encode(
+        self, pixels: Sequence[Pixels], texts: Sequence[str]
+    ) -> tuple[Sequence[Rows], Sequence[Rows]]:
+        """Nothing is left to encode: results come with all embeddings."""
+        return [], []
+
+    def stop(self, *, cancel: bool) -> None:
+        """Workers serve several runs; ``close`` stops them."""
+
     def close(self) -> None:
-        """Stop, with whatever is still to be done."""
+        """Stop the workers; tasks in flight are dropped."""
         self._readers.shutdown(wait=True, cancel_futures=True)
         if self._thread is not None:
             import ray
 
-            with suppress(Exception):  # a cluster that is gone has stopped, too
-                ray.get(self._feed.close.remote(), timeout=_STOPPING)
-            self._thread.join(_STOPPING)
+            with suppress(Exception):  # a cluster that is gone has no workers to stop
+                ray.get(self._feed.close.remote(), timeout=_STOP_SECONDS)
+            self._thread.join(_STOP_SECONDS)
             self._stopped = True
             with suppress(Exception):
                 ray.kill(self._feed)
@@ -126,20 +136,20 @@ class RayCrew:
     def _send(self) -> None:
         if self._thread is None:
             self._launch()
-        futures: list[Future[Result]] = []
+        futures: list[Future[TaskResult]] = []
         tasks: list[Task] = []
-        for future, (task, data) in self._open.items():
+        for future, (task, data) in self._unsent.items():
             try:
                 tasks.append(task if data is None else replace(task, load=data.result()))
                 futures.append(future)
             except (ImageError, OSError) as error:
-                future.set_result(Result(failure=failure_of(error, task.uri, task.root)))
-        self._open = {}
+                future.set_result(TaskResult(failure=failure_of(error, task.uri, task.root)))
+        self._unsent = {}
         if not tasks:
             return
         payload = pickle.dumps(tasks, pickle.HIGHEST_PROTOCOL)
-        with self._room:
-            self._room.wait_for(lambda: self._error or self._has_room(len(payload)))
+        with self._changed:
+            self._changed.wait_for(lambda: self._error or self._has_room(len(payload)))
             if self._error is not None:
                 raise self._error
             number, self._sent = self._sent, self._sent + 1
@@ -151,27 +161,33 @@ class RayCrew:
         return not waiting or waiting + size <= BYTES_AHEAD
 
     def _launch(self) -> None:
-        self._hands, model = self._start()
+        self._workers, model = self._connect()
         import ray
 
-        from twinlens.ingest.ray.actors import Feed
+        from twinlens.ingest.ray.actors import TaskFeed
 
-        stored = ray.put(self._stored())
-        # It asks for no core, but for being where the driver is, in whose hands it all is anyway.
-        self._feed = ray.remote(Feed).options(num_cpus=0).remote([stored])
-        dataset = self._dataset(self._hands, model)
+        assert self._ledger is not None
+        stored = ray.put(self._ledger.stored_images())
+        # It needs no core of its own: it only passes on what the driver sends.
+        self._feed = ray.remote(TaskFeed).options(num_cpus=0).remote([stored])
+        dataset = self._dataset(self._workers, model)
         self._thread = threading.Thread(
-            target=self._receive, args=(dataset,), name="twinlens-crew", daemon=True
+            target=self._receive, args=(dataset,), name="twinlens-ray", daemon=True
         )
         self._thread.start()
 
-    def _dataset(self, hands: Hands, model: Model) -> Any:
+    def _dataset(self, workers: Workers, model: WorkerModel) -> Any:
         import ray.data
 
-        from twinlens.ingest.ray.actors import Decoding, Encoding, FeedSource, Whole
+        from twinlens.ingest.ray.actors import (
+            DecodeEncodeStage,
+            DecodeStage,
+            EncodeStage,
+            TaskFeedSource,
+        )
 
         dataset = ray.data.read_datasource(
-            FeedSource(self._feed), override_num_blocks=1, num_cpus=0
+            TaskFeedSource(self._feed), override_num_blocks=1, num_cpus=0
         )
 
         def stage(kind: type, pool: Any, **needs: Any) -> Any:
@@ -187,38 +203,40 @@ class RayCrew:
             )
 
         def pool(most: int) -> Any:
-            first = most if hands.at_once else 1
+            first = most if workers.start_all else 1
             return ray.data.ActorPoolStrategy(min_size=1, max_size=most, initial_size=first)
 
-        if hands.cores:
-            dataset = stage(Decoding, pool(hands.cores), num_cpus=1)
-            dataset = stage(Encoding, pool(hands.encoders), num_gpus=1, num_cpus=0)
+        if workers.decoders:
+            dataset = stage(DecodeStage, pool(workers.decoders), num_cpus=1)
+            dataset = stage(EncodeStage, pool(workers.encoders), num_gpus=1, num_cpus=0)
         else:
-            dataset = stage(Whole, pool(hands.encoders), num_cpus=1)
-        # Every batch goes on at once, however small it is.
+            dataset = stage(DecodeEncodeStage, pool(workers.encoders), num_cpus=1)
+        # Pass every batch on at once, however small it is.
         dataset.context.target_max_block_size = 1
         dataset.context.enable_progress_bars = False
         return dataset
 
     def _receive(self, dataset: Any) -> None:
-        """In a thread of its own: hand results out until there are no more."""
-        error: BaseException = ClusterError("the cluster stopped before all was done")
+        """In a thread of its own: receive results until the dataset ends."""
+        error: BaseException = ClusterError("the cluster stopped before the ingest was finished")
         try:
             tables = dataset.iter_batches(
                 batch_size=None, batch_format="pyarrow", prefetch_batches=0
             )
-            # Closing it stops the workers, which must be while there is a cluster.
+            # Closing the iterator stops the workers; that needs a running cluster.
             with closing(iter(tables)) as iterator:
                 for table in iterator:
                     for row in table.to_pylist():
-                        self._settle(row["number"], row["payload"])
+                        self._resolve(row["number"], row["payload"])
                     if self._stopped:
                         break
         except BaseException as failed:  # noqa: BLE001 - raised where results are awaited
-            error = ClusterError(f"the cluster gave up, ingest once more to go on: {brief(failed)}")
+            error = ClusterError(
+                f"the cluster failed, ingest once more to resume: {last_line(failed)}"
+            )
         self._fail(error)
 
-    def _settle(self, number: int, payload: bytes) -> None:
+    def _resolve(self, number: int, payload: bytes) -> None:
         if not payload or number not in self._pending:
             return
         content = pickle.loads(payload)  # noqa: S301 - from our own workers
@@ -226,35 +244,35 @@ class RayCrew:
             self._fail(content)
             return
         results, seconds = content
-        self._seconds += seconds
-        with self._room:
+        self._encode_seconds += seconds
+        with self._changed:
             futures, _ = self._pending.pop(number)
-            self._room.notify_all()
+            self._changed.notify_all()
         self._feed.drop.remote(number)
         for future, result in zip(futures, results, strict=True):
             future.set_result(result)
 
     def _fail(self, error: BaseException) -> None:
-        """Nothing more will come; the first reason counts."""
-        with self._room:
+        """Fail all batches in flight with the first error."""
+        with self._changed:
             self._error = self._error or error
             waiting, self._pending = self._pending, {}
-            self._room.notify_all()
+            self._changed.notify_all()
         for futures, _ in waiting.values():
             for future in futures:
                 future.set_exception(self._error)
 
 
-def brief(error: BaseException) -> str:
-    """The last line of what may be a whole traceback: Ray puts the cause there."""
+def last_line(error: BaseException) -> str:
+    """The last line of an error's message: Ray puts the cause there, after a traceback."""
     lines = [line.strip() for line in str(error).splitlines() if line.strip()]
     return lines[-1][:300] if lines else type(error).__name__
 
 
-def _can_travel(load: Callable[[], bytes]) -> bool:
-    """Whether another process can read it, too: not what is open, cached or copied here."""
+def _is_picklable(load: Callable[[], bytes]) -> bool:
+    """Whether another process can read the image: not an open archive or a temporary copy."""
     try:
         pickle.dumps(load)
-    except Exception:  # noqa: BLE001 - whatever cannot be pickled says so in its own way
+    except Exception:  # noqa: BLE001 - pickling raises errors of any class
         return False
     return True

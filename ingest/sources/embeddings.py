@@ -15,17 +15,16 @@ from typing import Any
 
 import numpy as np
 
-from twinlens.ingest.reconcile import place as below
-from twinlens.ingest.sample import Failure, Item, Sample
+from twinlens.ingest.sample import Failure, Item, Sample, relative_path
 from twinlens.ingest.sources.arrowfiles import open_table, plain_columns
 from twinlens.ingest.sources.columns import Columns, captions_in, choose_columns
 from twinlens.ingest.sources.img2dataset import NOISE
 from twinlens.ingest.sources.tables import Names, Place
 from twinlens.ingest.sources.urls import is_url
 from twinlens.search.errors import SourceError, first_line
-from twinlens.search.images.decode import is_image_name
-from twinlens.search.models.catalogue import Fingerprint
-from twinlens.search.models.encoder import Rows
+from twinlens.search.images.formats import is_image_name
+from twinlens.search.models.base import Rows
+from twinlens.search.models.fingerprint import Fingerprint
 from twinlens.search.records import MAX_CAPTIONS, MAX_PATH_BYTES, clean_metadata
 
 _FOLDERS = {"images": "img_emb", "texts": "text_emb"}
@@ -170,7 +169,7 @@ def _called(row: Mapping[str, Any], part: Part, place: Place, names: Names) -> t
             name = names.unique(named, number)
             file = os.path.normpath(part.table.parent / named)
             if name == named and is_image_name(named) and os.path.isfile(file):
-                return file, str(below(file, place.root)["relative_path"])
+                return file, relative_path(file, place.root)
             return _member(place, name)
     return _member(place, names.unique("", number))
 

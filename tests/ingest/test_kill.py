@@ -28,11 +28,11 @@ FILES = 120 * KILLS
 CHILD = """
 import sys, time
 sys.path.insert(0, sys.argv[1])
-import twinlens.ingest.pipeline
+import twinlens.ingest.sinks
 from support.colours import ColourEncoder
 import twinlens
 
-twinlens.ingest.pipeline.CHUNK = 8
+twinlens.ingest.sinks.CHUNK = 8
 class Slow(ColourEncoder):
     def images(self, pixels):
         time.sleep(0.02)

@@ -11,7 +11,14 @@ from typing import Any
 import pytest
 
 import twinlens
-from twinlens.ingest.ledger import TOMBSTONE, Known, Ledger, failed_row, file_row, tombstone_row
+from twinlens.ingest.ledger import (
+    TOMBSTONE,
+    Ledger,
+    LedgerEntry,
+    failed_row,
+    file_row,
+    tombstone_row,
+)
 from twinlens.ingest.sample import Failure, Sample
 from twinlens.search.milvus.collection import Collection
 from twinlens.search.records import MAX_PATH_BYTES, MAX_SHOWN_BYTES
@@ -48,12 +55,12 @@ def test_a_path_that_comes_twice_is_met() -> None:
     ("now", "verdict"),
     [
         ({}, "unchanged"),
-        ({"size": 11}, "new"),
-        ({"mtime_ns": 19}, "new"),
+        ({"size": 11}, "changed"),
+        ({"mtime_ns": 19}, "changed"),
         ({"captions": ("other",)}, "captions changed"),
         ({"captions": ("one", "two")}, "captions changed"),
         ({"metadata": {"year": 2021}}, "captions changed"),
-        ({"captions": ("other",), "size": 11}, "new"),
+        ({"captions": ("other",), "size": 11}, "changed"),
         ({"root": "/elsewhere", "relative": "b.png"}, "unchanged"),
     ],
 )
@@ -62,7 +69,7 @@ def test_what_differs_decides(collection: Collection, now: dict[str, object], ve
     collection.upsert("files", [file_row(before, "1" * 32, [])])
     found, known = Ledger(collection).judge(replace(before, **now))
     assert found == verdict
-    assert known == Known(before.uri, "1" * 32, 10, 20, before.digest, "ok")
+    assert known == LedgerEntry(before.uri, "1" * 32, 10, 20, before.digest, "ok")
 
 
 def test_a_source_that_says_nothing_takes_nothing_away_unless_it_prunes(
@@ -79,8 +86,8 @@ def test_what_failed_before_is_known_until_it_changes(collection: Collection) ->
     collection.upsert("files", [failed_row(Failure("/photos/a.png", "broken"), sample())])
     ledger = Ledger(collection)
     assert ledger.judge(sample())[0] == "failed before"
-    assert Ledger(collection).judge(sample(size=11))[0] == "new"
-    assert Ledger(collection).judge(sample(mtime_ns=21))[0] == "new"
+    assert Ledger(collection).judge(sample(size=11))[0] == "changed"
+    assert Ledger(collection).judge(sample(mtime_ns=21))[0] == "changed"
     assert not ledger.has_image("")
 
 
@@ -95,8 +102,8 @@ def test_a_picture_is_claimed_once(collection: Collection) -> None:
 
 
 def gone(ledger: Ledger, *roots: str) -> list[str]:
-    ledger.mark_gone(roots)
-    return [uri for batch in ledger.gone(2) for uri in batch]
+    ledger.find_missing(roots)
+    return [uri for batch in ledger.missing(2) for uri in batch]
 
 
 def test_paths_that_were_not_met_and_are_not_on_disk_are_gone(
@@ -113,8 +120,8 @@ def test_paths_that_were_not_met_and_are_not_on_disk_are_gone(
     ledger = Ledger(collection)
     ledger.judge(sample(paths[2]))
     assert gone(ledger, root) == paths[:2]
-    assert ledger.is_gone(paths[0])
-    assert not ledger.is_gone(there)
+    assert ledger.is_missing(paths[0])
+    assert not ledger.is_missing(there)
 
 
 def test_nothing_below_a_folder_that_was_met_is_gone(collection: Collection) -> None:
@@ -122,13 +129,13 @@ def test_nothing_below_a_folder_that_was_met_is_gone(collection: Collection) -> 
                                                        "/photos/z.tar!d.png")]  # fmt: skip
     collection.upsert("files", rows)
     ledger = Ledger(collection)
-    ledger.meet("/photos/a")
-    ledger.meet("/photos/z.tar")
+    ledger.mark_seen("/photos/a")
+    ledger.mark_seen("/photos/z.tar")
     assert gone(ledger, "/photos") == ["/photos/c.png"]
 
 
 def test_what_holds_another_picture_now_is_remembered(collection: Collection) -> None:
-    known = Known("/photos/" + "é" * 2_040, "1" * 32, 1, 1, "", "ok")
+    known = LedgerEntry("/photos/" + "é" * 2_040, "1" * 32, 1, 1, "", "ok")
     row = tombstone_row(known)
     assert row["path"].startswith(f"{TOMBSTONE}{'1' * 32} /photos/")
     assert len(row["path"].encode()) <= MAX_PATH_BYTES

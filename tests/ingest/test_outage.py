@@ -12,10 +12,10 @@ from support.colours import ColourEncoder
 from support.relay import Relay, relayed
 
 import twinlens
-from twinlens.ingest import pipeline
-from twinlens.ingest.writer import patiently
+from twinlens.ingest import sinks
+from twinlens.ingest.writer import wait_for_milvus
 from twinlens.search.errors import StoreError, StoreUnreachableError
-from twinlens.search.milvus.errors import milvus_errors
+from twinlens.search.milvus.pymilvus_calls import milvus_errors
 from twinlens.server.problems import Problem
 
 
@@ -56,7 +56,7 @@ def test_an_ingest_outlasts_a_milvus_that_goes_away(
     after: int,
 ) -> None:
     """In the middle of the writing, and at its end, when what is gone is tidied."""
-    monkeypatch.setattr(pipeline, "CHUNK", 4)
+    monkeypatch.setattr(sinks, "CHUNK", 4)
     folder = _shades(tmp_path / "shades", 8)
     name = f"test_{uuid.uuid4().hex[:12]}"
     with relayed(backend) as relay, twinlens.open(relay.address, name, model=encoder) as index:
@@ -88,7 +88,7 @@ def test_a_question_to_a_milvus_that_is_away_says_so(
         finally:
             relay.start()
             # The client pauses before it tries to connect once more.
-            patiently(lambda: index._database.drop(name))
+            wait_for_milvus(lambda: index._database.drop(name))
 
 
 def test_a_closed_index_says_that_it_is_closed(index: twinlens.Index, photos: Path) -> None:

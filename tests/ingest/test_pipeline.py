@@ -15,7 +15,7 @@ from PIL import Image
 from support.colours import COLOURS, ColourEncoder
 
 import twinlens
-from twinlens.ingest import pipeline, writer
+from twinlens.ingest import sinks, writer
 from twinlens.ingest.sample import Failure
 from twinlens.search.errors import ImageError, StoreError, StoreUnreachableError
 from twinlens.search.milvus.collection import Collection
@@ -471,7 +471,7 @@ def test_progress_is_told_of_every_item(index: twinlens.Index, photos: Path) -> 
 def test_more_than_a_chunk(
     index: twinlens.Index, tmp_path: Path, encoder: ColourEncoder, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    photos = shades(tmp_path / "photos", 2 * pipeline.CHUNK + 90)
+    photos = shades(tmp_path / "photos", 2 * sinks.CHUNK + 90)
     report = index.ingest(photos)
     assert report.images == encoder.images_seen == 602
     assert index.ingest(photos).unchanged == 602
@@ -484,7 +484,7 @@ def test_more_than_a_chunk(
 def test_duplicates_across_chunks(
     index: twinlens.Index, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(pipeline, "CHUNK", 4)
+    monkeypatch.setattr(sinks, "CHUNK", 4)
     photos = shades(tmp_path / "photos", 10)
     for path in sorted(photos.iterdir()):
         shutil.copy(path, path.with_name(f"z{path.name}"))
@@ -566,7 +566,7 @@ def test_a_folder_then_its_captions_later(
 def test_an_interrupted_run_ends_like_one_that_was_not(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, after: int
 ) -> None:
-    monkeypatch.setattr(pipeline, "CHUNK", 4)
+    monkeypatch.setattr(sinks, "CHUNK", 4)
     photos = shades(tmp_path / "photos", 28)
     for path in sorted(photos.iterdir()):
         path.with_suffix(".txt").write_text(f"caption of {path.stem}\nshared")
@@ -608,7 +608,7 @@ def test_a_milvus_that_stays_away_ends_the_run_and_nothing_is_lost(
     index: twinlens.Index, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(writer, "FIRST_PAUSE", 0.001)
-    monkeypatch.setattr(pipeline, "CHUNK", 4)
+    monkeypatch.setattr(sinks, "CHUNK", 4)
     monkeypatch.setattr(writer, "PATIENCE", 0.01)
     photos = shades(tmp_path / "photos", 24)
     upsert, calls = Collection.upsert, 0

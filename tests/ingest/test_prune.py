@@ -14,7 +14,7 @@ from PIL import Image
 from support.colours import COLOURS, ColourEncoder
 
 import twinlens
-from twinlens.ingest import prune as tidy
+from twinlens.ingest import prune
 from twinlens.search.errors import StoreUnreachableError
 from twinlens.search.milvus.collection import Collection
 from twinlens.search.records import Row
@@ -202,14 +202,14 @@ def test_pictures_that_were_replaced_are_given_up_page_by_page(
 ) -> None:
     either.ingest(photos)
     pages: list[int] = []
-    forget = tidy._forget
+    delete = prune._delete
 
     def counting(collection: Collection, rows: Sequence[Row]) -> frozenset[str]:
         pages.append(len(rows))
-        return forget(collection, rows)
+        return delete(collection, rows)
 
-    monkeypatch.setattr(tidy, "_BATCH", 2)
-    monkeypatch.setattr(tidy, "_forget", counting)
+    monkeypatch.setattr(prune, "_BATCH", 2)
+    monkeypatch.setattr(prune, "_delete", counting)
     for number, path in enumerate(sorted(photos.glob("*.png"))[:7]):
         Image.new("RGB", (50 + number, 50), COLOURS["red"]).save(path)
     report = either.ingest(photos)
@@ -225,16 +225,16 @@ def test_what_was_pruned_before_milvus_went_away_is_counted(
     index.ingest(photos)
     for name in ("red", "green", "blue", "white"):
         (photos / f"{name}.png").unlink()
-    forget, pages = tidy.forget_gone, []
+    remove, pages = prune.remove_missing, []
 
     def away_once(*args: Any, **options: Any) -> Any:
         pages.append(1)
         if len(pages) == 2:
             raise StoreUnreachableError("nobody answers")
-        return forget(*args, **options)
+        return remove(*args, **options)
 
-    monkeypatch.setattr(tidy, "_BATCH", 2)
-    monkeypatch.setattr(tidy, "forget_gone", away_once)
+    monkeypatch.setattr(prune, "_BATCH", 2)
+    monkeypatch.setattr(prune, "remove_missing", away_once)
     assert index.ingest(photos, prune=True).removed == 4
     assert len(pages) == 3
     assert index.info().images == len(COLOURS) - 4

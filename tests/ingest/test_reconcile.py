@@ -9,7 +9,8 @@ import pytest
 from support.colours import ColourEncoder
 
 import twinlens
-from twinlens.ingest.reconcile import delete_images, place, reconcile, shown_captions, texts_of
+from twinlens.ingest.reconcile import delete_images, reconcile, shown_captions, texts_of
+from twinlens.ingest.sample import relative_path
 from twinlens.search.milvus.collection import Collection
 
 Paint = Callable[..., Path]
@@ -25,15 +26,15 @@ def collection(index: twinlens.Index, paint: Paint) -> Collection:
 
 
 def image(collection: Collection) -> dict[str, object]:
-    (row,) = collection.where("images", 'id != ""', ["*"], 10)
+    (row,) = collection.query("images", 'id != ""', ["*"], 10)
     row.pop("sparse", None)  # Milvus makes it of the words, nobody else may write it
     return row
 
 
 def test_nothing_to_do_changes_nothing(collection: Collection) -> None:
     before = image(collection)
-    assert reconcile(collection, [str(before["id"])]).deleted == 0
-    assert reconcile(collection, []).deleted == reconcile(collection, [""]).deleted == 0
+    assert reconcile(collection, [str(before["id"])]).deleted == frozenset()
+    assert reconcile(collection, []).deleted == reconcile(collection, [""]).deleted == frozenset()
     assert image(collection) == before
 
 
@@ -47,17 +48,17 @@ def test_paths_and_captions_are_mended_from_the_ledger(collection: Collection) -
 def test_a_path_that_goes_takes_its_caption(collection: Collection, tmp_path: Path) -> None:
     row = image(collection)
     gone = str(tmp_path / "photos" / "a.png")
-    assert reconcile(collection, [str(row["id"])], removed=[gone]).deleted == 0
+    assert reconcile(collection, [str(row["id"])], removed=[gone]).deleted == frozenset()
     assert image(collection)["captions"] == ["caption b"]
     assert image(collection)["path"] == str(tmp_path / "photos" / "b.png")
-    (text,) = collection.where("texts", 'id != ""', ["text", "path"], 10)
+    (text,) = collection.query("texts", 'id != ""', ["text", "path"], 10)
     assert (text["text"], text["path"]) == ("caption b", image(collection)["path"])
 
 
 def test_without_a_path_it_is_deleted(collection: Collection, tmp_path: Path) -> None:
     row = image(collection)
     gone = [str(tmp_path / "photos" / f"{name}.png") for name in "ab"]
-    assert reconcile(collection, [str(row["id"])], removed=gone).deleted == 1
+    assert reconcile(collection, [str(row["id"])], removed=gone).deleted == {row["id"]}
     assert collection.count("images") == collection.count("texts") == 0
     # The ledger's rows are not its business.
     assert collection.count("files") == 2
@@ -84,7 +85,7 @@ def test_a_lost_picture_is_stored_by_the_next_runs(
 
 def test_the_texts_of_a_picture(collection: Collection) -> None:
     key = str(image(collection)["id"])
-    stored = {row["id"] for row in collection.where("texts", 'id != ""', ["id"], 10)}
+    stored = {row["id"] for row in collection.query("texts", 'id != ""', ["id"], 10)}
     assert set(texts_of(collection, [key])[key]) == stored
     assert texts_of(collection, []) == {}
     assert texts_of(collection, ["0" * 32]) == {}
@@ -102,7 +103,7 @@ def test_the_texts_of_a_picture(collection: Collection) -> None:
     ],
 )
 def test_where_a_picture_is(path: str, root: str, relative: str) -> None:
-    assert place(path, root) == {"path": path, "relative_path": relative}
+    assert relative_path(path, root) == relative
 
 
 def test_what_is_shown_is_bounded() -> None:

@@ -7,7 +7,7 @@ import threading
 import pytest
 
 from twinlens.ingest import writer
-from twinlens.ingest.writer import Writer
+from twinlens.ingest.writer import WriterThread
 from twinlens.search.errors import StoreError, StoreUnreachableError
 
 
@@ -19,7 +19,7 @@ def _short_pauses(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_everything_is_written_in_order() -> None:
     written: list[int] = []
-    with Writer(written.append) as writing:
+    with WriterThread(written.append) as writing:
         for number in range(50):
             writing.put(number)
     assert written == list(range(50))
@@ -27,7 +27,7 @@ def test_everything_is_written_in_order() -> None:
 
 def test_writing_is_done_by_one_other_thread() -> None:
     threads: set[int] = set()
-    with Writer[int](lambda _: threads.add(threading.get_ident())) as writing:
+    with WriterThread[int](lambda _: threads.add(threading.get_ident())) as writing:
         for number in range(5):
             writing.put(number)
     assert len(threads) == 1
@@ -45,7 +45,7 @@ def test_a_milvus_that_comes_back_is_waited_for() -> None:
             raise StoreUnreachableError("Milvus went away")
         written.append(number)
 
-    with Writer(write, patience=60) as writing:
+    with WriterThread(write, patience=60) as writing:
         for number in range(4):
             writing.put(number)
     assert written == [0, 1, 2, 3]
@@ -60,7 +60,7 @@ def test_patience_ends() -> None:
         tries += 1
         raise StoreUnreachableError("Milvus went away")
 
-    with pytest.raises(StoreUnreachableError), Writer(write, patience=0.01) as writing:
+    with pytest.raises(StoreUnreachableError), WriterThread(write, patience=0.01) as writing:
         writing.put(1)
     assert tries > 1
 
@@ -73,7 +73,7 @@ def test_any_other_refusal_ends_it_at_once() -> None:
         raise StoreError("Milvus could not write")
 
     def give() -> None:
-        with Writer(write) as writing:
+        with WriterThread(write) as writing:
             for number in range(100):
                 writing.put(number)
 
@@ -90,7 +90,7 @@ def test_an_error_elsewhere_does_not_wait_for_milvus() -> None:
         raise StoreUnreachableError("Milvus went away")
 
     def give() -> None:
-        with Writer(write, patience=1e9) as writing:
+        with WriterThread(write, patience=1e9) as writing:
             writing.put(1)
             assert trying.wait(10)
             raise KeyboardInterrupt
@@ -104,13 +104,13 @@ def test_what_waits_is_bounded() -> None:
     may_write = threading.Event()
     given = 0
 
-    def give(writing: Writer[int]) -> None:
+    def give(writing: WriterThread[int]) -> None:
         nonlocal given
         for number in range(20):
             writing.put(number)
             given += 1
 
-    with Writer[int](lambda _: may_write.wait(10) and None) as writing:
+    with WriterThread[int](lambda _: may_write.wait(10) and None) as writing:
         giving = threading.Thread(target=give, args=(writing,))
         giving.start()
         giving.join(0.05)

@@ -1,181 +1,109 @@
-"""``twinlens ingest``: store pictures and captions."""
+"""``twinlens ingest``: store pictures and captions in a collection."""
 
 from __future__ import annotations
 
-import os
 import sys
 from contextlib import contextmanager
-from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, Unpack
 
 import typer
 
 import twinlens
-from twinlens.cli.options import OUTPUT, LayoutFlags, ModelOptions, Quiet
+from twinlens.cli.options import OUTPUT, LayoutFlags, ModelOptions, Quiet, with_options
 from twinlens.cli.output import ITEMS_FAILED, counted, print_failures, print_preview
+from twinlens.ingest.options import RUN_OPTIONS, SOURCE_OPTIONS, IngestOptions
 from twinlens.search.errors import UsageError
+from twinlens.search.paths import expand_home
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
-    from twinlens.ingest.report import IngestReport, ItemCallback
+    from twinlens.ingest.report import IngestReport
 
 
+@with_options(
+    {name: one for name, one in {**SOURCE_OPTIONS, **RUN_OPTIONS}.items() if name != "progress"},
+    before="watch",
+    panel="Source",
+    panels={
+        **dict.fromkeys(("refresh", "allow_networks"), "Fetching"),
+        **dict.fromkeys(RUN_OPTIONS, "Run"),
+        "report": OUTPUT,
+    },
+    flags={"allow_networks": ["--allow-network"]},
+    help={
+        "include": "Take only files of folders that match this glob; repeatable.",
+        "exclude": "Skip files of folders that match this glob; repeatable.",
+        "allow_networks": "Allow downloads from a network that is not public, such as "
+        "10.0.0.0/8; repeatable.",
+        "report": "Write a JSON line for every item to this file.",
+    },
+)
 def ingest(
     place: ModelOptions,
     layout: LayoutFlags,
     paths: Annotated[
         list[str],
         typer.Argument(
-            help="Folders, pictures, caption files, tar, zip, Parquet, URL lists, embeddings; "
-            "here or at an address such as s3://bucket/folder.",
+            help="Folders, pictures, caption files, tar or zip archives, Parquet files, URL lists "
+            "or embeddings; local or remote, such as s3://bucket/folder.",
             show_default=False,
         ),
     ],
-    captions: Annotated[
-        str | None,
-        typer.Option(
-            help="Captions for the pictures: JSON, CSV, Parquet, COCO, Flickr.",
-            rich_help_panel="Source",
-        ),
-    ] = None,
-    include: Annotated[
-        list[str],
-        typer.Option(
-            help="Take only files matching this glob; can be repeated.", rich_help_panel="Source"
-        ),
-    ] = [],  # noqa: B006 - typer reads the default, nobody changes it
-    exclude: Annotated[
-        list[str],
-        typer.Option(
-            help="Pass over files matching this glob; can be repeated.", rich_help_panel="Source"
-        ),
-    ] = [],  # noqa: B006
-    image_column: Annotated[
-        str, typer.Option(help="The caption file's picture column.", rich_help_panel="Source")
-    ] = "",
-    caption_column: Annotated[
-        str, typer.Option(help="The caption file's text column.", rich_help_panel="Source")
-    ] = "",
-    embeddings_model: Annotated[
-        str,
-        typer.Option(
-            help="Which model made the embeddings among the paths.", rich_help_panel="Source"
-        ),
-    ] = "",
-    bulk: Annotated[
-        str,
-        typer.Option(
-            help="Have the server import what is new from storage it reads: s3://bucket/prefix, "
-            "or a folder.",
-            show_default=False,
-            rich_help_panel="Run",
-        ),
-    ] = "",
-    prune: Annotated[
-        bool,
-        typer.Option(
-            "--prune", help="Delete pictures of these folders that are gone.", rich_help_panel="Run"
-        ),
-    ] = False,
-    retry_failed: Annotated[
-        bool,
-        typer.Option(
-            "--retry-failed", help="Try items again that failed before.", rich_help_panel="Run"
-        ),
-    ] = False,
-    refresh: Annotated[
-        bool,
-        typer.Option(
-            "--refresh", help="Fetch pictures on the web again.", rich_help_panel="Fetching"
-        ),
-    ] = False,
-    allow_network: Annotated[
-        list[str],
-        typer.Option(
-            help="A network that is not public, to fetch from all the same: 10.0.0.0/8.",
-            rich_help_panel="Fetching",
-        ),
-    ] = [],  # noqa: B006
     watch: Annotated[
         bool,
         typer.Option(
             "--watch",
-            help="Go on, and keep in step with the folders: what is deleted there is deleted here, "
-            "as with --prune.",
+            help="Keep running, and update the collection when the folders change; what is deleted "
+            "there is deleted from the collection, as with --prune.",
             rich_help_panel="Run",
         ),
     ] = False,
     dry_run: Annotated[
-        bool, typer.Option("--dry-run", help="Only say what would be done.", rich_help_panel="Run")
-    ] = False,
-    cluster: Annotated[
-        str,
+        bool,
         typer.Option(
-            help="Read and encode on a Ray cluster: local, auto or HOST:6379.",
-            rich_help_panel="Run",
+            "--dry-run", help="Print what would be done, and exit.", rich_help_panel="Run"
         ),
-    ] = "",
-    report: Annotated[
-        Path | None,
-        typer.Option(help="Write a JSON line for every item to this file.", rich_help_panel=OUTPUT),
-    ] = None,
+    ] = False,
     quiet: Quiet = False,
+    **options: Unpack[IngestOptions],
 ) -> None:
-    """Store pictures and captions; what is stored already is not encoded again."""
-    source: dict[str, Any] = {
-        "captions": captions,
-        "include": include,
-        "exclude": exclude,
-        "image_column": image_column,
-        "caption_column": caption_column,
-        "refresh": refresh,
-        "embeddings_model": embeddings_model,
-        "allow_networks": allow_network,
-    }
+    """Store pictures and captions; skip those that are stored already."""
     if dry_run and watch:
-        raise UsageError("--dry-run says once what would be done: leave out --watch")
-    if dry_run and report is not None:
-        raise UsageError(
-            "--dry-run does nothing that --report could tell of: leave one of them out"
-        )
+        raise UsageError("--dry-run runs once: leave out --watch")
+    if dry_run and options["report"] is not None:
+        raise UsageError("--dry-run processes no items to report: leave out --report")
+    options = {**options, **layout.options}
     with place.reach(place.model, create=True) as index:
         if dry_run:
+            source = {name: options[name] for name in SOURCE_OPTIONS}  # type: ignore[literal-required]
             print_preview(index.preview(*paths, **source))
             return
 
-        def once(
-            paths: Sequence[str | Path], prune: bool, report: Path | ItemCallback | None
-        ) -> IngestReport:
+        def once(paths: Sequence[str | Path], given: IngestOptions) -> IngestReport:
             with _progress(paths, quiet) as progress:
-                outcome = index.ingest(
-                    *paths,
-                    **source,
-                    **layout.options,
-                    bulk=bulk,
-                    prune=prune,
-                    retry_failed=retry_failed,
-                    report=report,
-                    progress=progress,
-                    cluster=cluster,
-                )
+                outcome = index.ingest(*paths, **{**given, "progress": progress})
             if not quiet:
                 print(_summary(outcome, index), flush=True)
             print_failures(outcome, hint=": --report FILE lists them all")
             return outcome
 
         if not watch:
-            if once(paths, prune, report).failed_count:
+            if once(paths, options).failed_count:
                 raise typer.Exit(ITEMS_FAILED)
             return
         from twinlens.ingest.report import open_report
         from twinlens.ingest.watch import watch as watching
 
-        folders = [Path(os.path.expanduser(path)) for path in paths]
-        # One report of the whole watch, whatever the number of runs.
-        with open_report(report) as sink:
-            for _ in watching(folders, partial(once, report=sink), _warn):
+        folders = [expand_home(path) for path in paths]
+        # One report file for all runs of the watch.
+        with open_report(options["report"]) as on_item:
+
+            def again(paths: Sequence[Path], prune: bool) -> IngestReport:
+                return once(paths, {**options, "prune": prune, "report": on_item})
+
+            for _ in watching(folders, again, _warn):
                 pass
 
 
@@ -192,13 +120,13 @@ def _progress(paths: Sequence[str | Path], quiet: bool) -> Iterator[Any]:
     from twinlens.ingest.sources.folder import count
 
     with tqdm(unit=" items", disable=True if quiet else None, file=sys.stderr) as bar:
-        folders = [Path(os.path.expanduser(path)) for path in paths]
+        folders = [expand_home(path) for path in paths]
         if all(folder.is_dir() for folder in folders):
-            # Beside the work: the bar learns how far it has to go when the counting is done.
-            def learn() -> None:
+            # Count in parallel: the total is shown once the counting is done.
+            def set_total() -> None:
                 bar.total = sum(map(count, folders))
 
-            Thread(target=learn, daemon=True).start()
+            Thread(target=set_total, daemon=True).start()
         yield bar
 
 
@@ -210,16 +138,16 @@ def _summary(report: IngestReport, index: twinlens.Index | twinlens.RemoteIndex)
         (report.duplicates, f"more path{'s' * (report.duplicates > 1)} of stored images"),
         (report.updated, "updated"),
         (report.removed, "removed"),
-        (report.missing, "gone from disk but kept (--prune removes them)"),
+        (report.missing, "missing on disk but kept (--prune removes them)"),
         (report.failed_count, "failed"),
         (report.failed_before, "failed before and unchanged (--retry-failed tries again)"),
     ):
         if count:
             parts.append(f"{count:,} {what}")
     speed = f", {rate:.0f} images/s" if report.images else ""
-    held = index.info()
+    info = index.info()
     return (
         f"{', '.join(parts)} in {report.seconds:.1f} s{speed}\n"
-        f"{held.name} now holds {counted(held.images, 'image')} and {counted(held.texts, 'text')} "
-        f"({held.fingerprint.label})"
+        f"{info.name} now holds {counted(info.images, 'image')} and {counted(info.texts, 'text')} "
+        f"({info.fingerprint.label})"
     )

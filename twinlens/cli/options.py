@@ -3,21 +3,23 @@
 from __future__ import annotations
 
 import inspect
-import os
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import MISSING, dataclass, fields, is_dataclass
 from functools import wraps
 from inspect import Parameter
 from pathlib import Path
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Annotated, Any, cast, get_type_hints
 
 import typer
 
 import twinlens
 from twinlens.search.errors import UsageError
+from twinlens.search.paths import expand_home
 
 if TYPE_CHECKING:
     from twinlens.search.milvus.layout import LayoutOptions
+    from twinlens.search.options import Option
 
 #: Panels of --help.
 COLLECTION = "Collection"
@@ -279,6 +281,63 @@ def flat(command: Callable[..., None]) -> Callable[..., None]:
     return flattened
 
 
+def with_options(
+    options: Mapping[str, Option],
+    *,
+    before: str,
+    panel: str,
+    panels: Mapping[str, str] = MappingProxyType({}),
+    flags: Mapping[str, Sequence[str]] = MappingProxyType({}),
+    help: Mapping[str, str] = MappingProxyType({}),  # noqa: A002 - as typer calls it
+) -> Callable[[Callable[..., None]], Callable[..., None]]:
+    """Put declared options in place of a command's ``**options``, for typer.
+
+    Args:
+        options: the options by name.
+        before: the parameter of the command that they are inserted before.
+        panel, panels: the panel of --help, and those of single options.
+        flags: the flags of options that are not called ``--name``.
+        help: the help of options, where it differs from the declaration.
+    """
+
+    def flag_of(name: str, option: Option) -> Parameter:
+        kind: Any = option.kind
+        default = option.default
+        if kind is list:
+            kind, default = list[str], []
+        elif kind is object:
+            kind = str
+        names = flags.get(name, [f"--{name.replace('_', '-')}"] if kind is bool else [])
+        flag = typer.Option(
+            *names,
+            help=help.get(name, option.help),
+            # Typer has no exclusive bound: there the option's own check complains.
+            min=option.ge,
+            max=option.le if option.gt is None else None,
+            show_default=option.default not in ("", (), False, None),
+            rich_help_panel=panels.get(name, panel),
+        )
+        if default is None:
+            kind = kind | None
+        return Parameter(
+            name, Parameter.KEYWORD_ONLY, default=default, annotation=Annotated[kind, flag]
+        )
+
+    def decorate(command: Callable[..., None]) -> Callable[..., None]:
+        signature = inspect.signature(command, eval_str=True)
+        own = [
+            one.replace(kind=Parameter.KEYWORD_ONLY)
+            for one in signature.parameters.values()
+            if one.kind is not Parameter.VAR_KEYWORD
+        ]
+        at = next(number for number, one in enumerate(own) if one.name == before)
+        own[at:at] = [flag_of(name, option) for name, option in options.items()]
+        vars(command)["__signature__"] = signature.replace(parameters=own)
+        return command
+
+    return decorate
+
+
 def lines_of(path: Path) -> list[str]:
     """Read the lines of a text file.
 
@@ -286,7 +345,7 @@ def lines_of(path: Path) -> list[str]:
         UsageError: it cannot be read, or is not UTF-8.
     """
     try:
-        return Path(os.path.expanduser(path)).read_text("utf-8-sig").splitlines()
+        return expand_home(path).read_text("utf-8-sig").splitlines()
     except OSError as error:
         raise UsageError(f"{path} cannot be read: {error.strerror or error}") from error
     except ValueError as error:

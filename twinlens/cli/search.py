@@ -2,22 +2,18 @@
 
 from __future__ import annotations
 
-import inspect
 import json
 import os
 import re
 import sys
-from collections.abc import Callable
-from inspect import Parameter
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Unpack
+from typing import TYPE_CHECKING, Annotated, Unpack
 
 import typer
 
-from twinlens.cli.options import OUTPUT, AsJson, ModelOptions, lines_of
+from twinlens.cli.options import OUTPUT, AsJson, ModelOptions, lines_of, with_options
 from twinlens.cli.output import NOTHING_CLOSE, counted, print_hits
 from twinlens.search.errors import UsageError
-from twinlens.search.options import Option
 from twinlens.search.query.request import OPTIONS, SearchOptions
 
 if TYPE_CHECKING:
@@ -43,66 +39,40 @@ HELP = {
 }
 
 
-def _with_search_options(command: Callable[..., None]) -> Callable[..., None]:
-    """Put the search options in place of a command's ``**options``, before ``queries``."""
-    signature = inspect.signature(command, eval_str=True)
-    own = [
-        one.replace(kind=Parameter.KEYWORD_ONLY)
-        for one in signature.parameters.values()
-        if one.kind is not Parameter.VAR_KEYWORD
-    ]
-    at = next(number for number, one in enumerate(own) if one.name == "queries")
-    # --image is repeatable here and takes a weight: the command has its own.
-    own[at:at] = [_flag(name, option) for name, option in OPTIONS.items() if name != "image"]
-    vars(command)["__signature__"] = signature.replace(parameters=own)
-    return command
-
-
-def _flag(name: str, option: Option) -> Parameter:
-    """A search option as typer takes it."""
-    kind: Any = list[str] if option.kind is list else option.kind
-    flag = typer.Option(
-        *FLAGS.get(name, []),
-        help=HELP.get(name, option.help),
-        # Typer has no bound that is left out: there the search itself complains.
-        min=option.ge,
-        max=option.le if option.gt is None else None,
-        show_default=option.default not in ("", ()),
-        rich_help_panel="Query" if name in ("like", "unlike", "mode") else "Results",
-    )
-    default = [] if option.kind is list else option.default
-    if default is None:
-        kind = kind | None
-    return Parameter(
-        name, Parameter.KEYWORD_ONLY, default=default, annotation=Annotated[kind, flag]
-    )
-
-
-@_with_search_options
+# --image is repeatable here and takes a weight: the command has its own.
+@with_options(
+    {name: option for name, option in OPTIONS.items() if name != "image"},
+    before="queries",
+    panels=dict.fromkeys(("like", "unlike", "mode"), "Query"),
+    panel="Results",
+    flags=FLAGS,
+    help=HELP,
+)
 def search(
     place: ModelOptions,
     words: Annotated[
         str | None,
-        typer.Argument(help="What to look for, in words; 'words@2' count twice."),
+        typer.Argument(help="What to search for, in words; 'words@2' weighs them twice."),
     ] = None,
     text: Annotated[
         list[str],
         typer.Option(
-            help="More words; repeatable, with a weight as 'dusk@0.5'.", rich_help_panel="Query"
+            help="More words to search for, with an optional weight: 'dusk@0.5'; repeatable.",
+            rich_help_panel="Query",
         ),
     ] = [],  # noqa: B006 - typer reads the default, nobody changes it
     images: Annotated[
         list[str],
         typer.Option(
             "--image",
-            help="A picture to look for, too; repeatable, with a weight as cat.jpg@2.",
+            help="A picture to search for, with an optional weight: cat.jpg@2; repeatable.",
             rich_help_panel="Query",
         ),
     ] = [],  # noqa: B006
     vector: Annotated[
         list[str],
         typer.Option(
-            help="An embedding to look for, a .npy file; repeatable, with a weight.",
+            help="An embedding to search for, a .npy file, with an optional weight; repeatable.",
             rich_help_panel="Query",
         ),
     ] = [],  # noqa: B006
@@ -110,7 +80,8 @@ def search(
         list[str],
         typer.Option(
             "--not",
-            help="Words for what should not be there; repeatable, with a weight other than 0.5.",
+            help="Words to steer away from, with an optional weight (default 0.5): 'people@0.3'; "
+            "repeatable.",
             rich_help_panel="Query",
         ),
     ] = [],  # noqa: B006
@@ -118,43 +89,46 @@ def search(
         list[str],
         typer.Option(
             "--not-image",
-            help="A picture of what should not be there, likewise.",
+            help="A picture to steer away from, with an optional weight (default 0.5); repeatable.",
             rich_help_panel="Query",
         ),
     ] = [],  # noqa: B006
     queries: Annotated[
         Path | None,
         typer.Option(
-            help="A file with a query on each line; - is standard input.", rich_help_panel="Query"
+            help="Search for every line of a file; - is standard input.", rich_help_panel="Query"
         ),
     ] = None,
     as_json: AsJson = False,
     html: Annotated[
-        Path | None, typer.Option(help="Write the results as a page, too.", rich_help_panel=OUTPUT)
+        Path | None,
+        typer.Option(help="Also write the results to an HTML page.", rich_help_panel=OUTPUT),
     ] = None,
     **options: Unpack[SearchOptions],
 ) -> None:
-    """Search for images or texts by words, by images, or by several of both."""
+    """Search for pictures or texts by words, by pictures, or by a combination."""
     target, like, unlike = options["target"], options["like"], options["unlike"]
     texts = [*([words] if words is not None else []), *text]
-    wanted = [*texts, *images, *vector]
-    others = [*unwanted, *unwanted_image]
+    positive = [*texts, *images, *vector]
+    negative = [*unwanted, *unwanted_image]
     parts: list[Part] = []
     if queries is not None:
-        if wanted or others or like or unlike or options["cursor"]:
-            raise UsageError("--queries takes words from the file, and no other parts")
+        if positive or negative or like or unlike or options["cursor"]:
+            raise UsageError(
+                "--queries takes its queries from the file: leave out all other queries"
+            )
         asked = _queries(queries)
         with place.reach(place.model) as index:
             found = index.search_many(asked, **options)
     else:
         parts = query_parts(texts, images, vector, unwanted, unwanted_image)
-        shown = [*wanted, *(f"like {one}" for one in like)]
-        shown += [f"not {one}" for one in [*others, *unlike]]
+        shown = [*positive, *(f"like {one}" for one in like)]
+        shown += [f"not {one}" for one in [*negative, *unlike]]
         asked = [" + ".join(shown) or "next page"]
         with place.reach(place.model) as index:
             continued = options["cursor"] and not parts
             found = [index.search(None if continued else parts, **options)]
-    # What a terminal that is not UTF-8 hands over cannot be printed.
+    # Arguments that are not UTF-8 hold surrogates, which cannot be printed.
     asked = [one.encode("utf-8", "replace").decode() for one in asked]
     if html is not None:
         _write_html(html, asked, found, target, _first_picture(parts))
@@ -172,21 +146,21 @@ def search(
         if hits:
             print_hits(f"{query} → {target}", hits)
         else:
-            left = f": nothing that {' and '.join(bounds)} would let through" if bounds else ""
-            print(f"{query} → {target}: nothing found{left}")
+            filtered = f" that matches {' and '.join(bounds)}" if bounds else ""
+            print(f"{query} → {target}: nothing found{filtered}")
     if html is not None and not as_json:
         print(f"written to {html}")
 
 
 def _print_lines(hits: Hits, which: dict[str, str]) -> None:
-    """Print a line for each hit; of one query among several a line even where there is none."""
-    said = {**which, "nothing_close": hits.nothing_close}
+    """Print a JSON line for each hit; with several queries, also one for a query without hits."""
+    shared = {**which, "nothing_close": hits.nothing_close}
     if which and not hits:
-        print(json.dumps(said | {"hits": 0}, ensure_ascii=False))
+        print(json.dumps(shared | {"hits": 0}, ensure_ascii=False))
     for number, hit in enumerate(hits, 1):
-        # Only where a page ends: a cursor is as long as the query's vector.
+        # In the last line only: a cursor is as long as the query's vector.
         last = {"cursor": hits.cursor} if hits.cursor and number == len(hits) else {}
-        print(json.dumps(said | hit.to_dict() | last, ensure_ascii=False))
+        print(json.dumps(shared | hit.to_dict() | last, ensure_ascii=False))
 
 
 def _queries(path: Path) -> list[str]:
@@ -201,7 +175,7 @@ def _queries(path: Path) -> list[str]:
             except UsageError as error:
                 raise UsageError(f"{path}, line {number}: {error}") from error
     if not queries:
-        raise UsageError(f"{path} has no queries: write one on each line")
+        raise UsageError(f"{path} has no queries: write one per line")
     return queries
 
 

@@ -13,8 +13,11 @@ import pytest
 from support.colours import ColourEncoder, patient
 
 import twinlens
-from twinlens.ingest.bulk import importer as bulk
+from twinlens.ingest.bulk.importer import BulkImporter, bulk_ingest
 from twinlens.ingest.bulk.storage import Bucket, Folder, Storage, open_storage
+from twinlens.ingest.executor import ThreadExecutor
+from twinlens.ingest.options import open_items
+from twinlens.ingest.report import Tally
 from twinlens.search.errors import SourceError, StoreError, UnsupportedError, UsageError
 from twinlens.search.milvus.bulk_import import Imports
 
@@ -77,10 +80,10 @@ def test_one_that_broke_off_is_gone_on_with(
 ) -> None:
     """Wherever it ended, nothing is stored twice, and only what was not written is encoded."""
     method: dict[str, tuple[Any, str]] = {
-        "upload": (bulk.Bulk, "_write_manifest"),
+        "upload": (BulkImporter, "_write_manifest"),
         "import": (Imports, "start"),
         "wait": (Imports, "state"),
-        "ledger": (bulk.Bulk, "_enter"),
+        "ledger": (BulkImporter, "_write_ledger"),
     }
     owner, name = method[step]
     real = getattr(owner, name)
@@ -107,19 +110,23 @@ def test_one_that_broke_off_is_gone_on_with(
 def test_segments_and_a_tenant(
     on_server: twinlens.Index, photos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("twinlens.ingest.pipeline.CHUNK", 3)
-    monkeypatch.setattr(bulk, "SEGMENT_BYTES", 1)
+    monkeypatch.setattr("twinlens.ingest.sinks.CHUNK", 3)
     alice = twinlens.Index(
         on_server._database, on_server.collection, model=ColourEncoder(), tenant="alice"
     )
     collection = alice._database.create(
         alice.collection, ColourEncoder().fingerprint, tenant="alice"
     )
-    run = bulk.Bulk(collection, open_storage(str(tmp_path / "bulk")), segment_bytes=1)
-    from twinlens.ingest.options import open_items
-
-    outcome = run.run(lambda: open_items([photos]), ColourEncoder, [str(photos)])
-    assert outcome.images == 8
+    report = bulk_ingest(
+        collection,
+        open_storage(str(tmp_path / "bulk")),
+        lambda: open_items([photos]),
+        [str(photos)],
+        ThreadExecutor(ColourEncoder),
+        Tally(),
+        segment_bytes=1,
+    )
+    assert report.images == 8
     segments = json.loads((tmp_path / "bulk" / "manifest.json").read_text())["segments"]
     assert [one["rows"]["images"] for one in segments] == [3, 3, 2]
     assert all(one["done"] for one in segments)
@@ -128,7 +135,7 @@ def test_segments_and_a_tenant(
         8,
         8,
     )
-    assert collection.of("bob").count("images") == 0
+    assert collection.for_tenant("bob").count("images") == 0
 
 
 @patient
@@ -219,11 +226,11 @@ def test_a_manifest_of_something_else(
     manifest: dict[str, object] = {"of": {"collection": "others"}, "segments": [segment]}
     storage.write("manifest.json", json.dumps(manifest).encode())
     with pytest.raises(UsageError, match="unfinished segments of others"):
-        bulk.Bulk(collection, storage)
+        BulkImporter(collection, storage)
     segment["done"] = True
     storage.write("manifest.json", json.dumps(manifest).encode())
-    assert bulk.Bulk(collection, storage)._segments == []
+    assert BulkImporter(collection, storage)._segments == []
     for damaged in (b"", b"[]", b'{"of": {}, "segments": [{"x": 1}]}', b"\xff"):
         storage.write("manifest.json", damaged)
         with pytest.raises(SourceError, match="of something else"):
-            bulk.Bulk(collection, storage)
+            BulkImporter(collection, storage)

@@ -21,13 +21,15 @@ from PIL import Image
 from support.colours import COLOURS, ColourEncoder
 
 import twinlens
-from twinlens.ingest import pipeline
+from twinlens.ingest import sinks
 from twinlens.ingest.options import open_items
-from twinlens.ingest.ray import pool as crews
-from twinlens.ingest.ray.cluster import connected
-from twinlens.ingest.report import ItemRow
+from twinlens.ingest.pipeline import ingest_items
+from twinlens.ingest.ray import pool
+from twinlens.ingest.ray.cluster import connect
+from twinlens.ingest.report import ItemRow, Tally
 from twinlens.search.errors import ClusterError, ModelMismatchError, UsageError
-from twinlens.search.models.encoder import Pixels, Rows, open_encoder
+from twinlens.search.models.base import Pixels, Rows
+from twinlens.search.models.load import open_encoder
 
 ray = pytest.importorskip("ray", reason="without Ray: pip install 'twinlens[cluster]'")
 
@@ -88,8 +90,8 @@ def running() -> Iterator[None]:
 
 @pytest.fixture
 def batches_of_four(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(crews, "CORE_BATCH", 4)
-    monkeypatch.setattr(pipeline, "CHUNK", 8)
+    monkeypatch.setattr(pool, "CORE_BATCH", 4)
+    monkeypatch.setattr(sinks, "CHUNK", 8)
 
 
 def contents(index: twinlens.Index) -> dict[str, list[dict[str, Any]]]:
@@ -252,7 +254,7 @@ def test_a_corpus_is_listed_no_further_than_needed(tmp_path: Path) -> None:
 
     with (
         twinlens.open(tmp_path / "test.db", model=ColourEncoder(), device="cpu") as index,
-        connected("auto") as workers,
+        connect("auto") as workers,
     ):
         assert workers is not None
         index.ingest(photos / "0000.png")
@@ -266,10 +268,10 @@ def test_a_corpus_is_listed_no_further_than_needed(tmp_path: Path) -> None:
                 yield item
 
         collection = index.engine.collection
-        crew = workers.crew(ColourEncoder, collection.fingerprint, device="cpu")
-        run = pipeline.Pipeline(collection, ColourEncoder, sink=finished.append, crew=crew)
-        assert run.run(items()).images == 299
-    # What the crew has, the chunk that is filled, those that wait and the one that is written.
+        executor = workers.executor(ColourEncoder, collection.fingerprint, device="cpu")
+        tally = Tally(on_item=finished.append)
+        assert ingest_items(collection, items(), [], executor, tally).images == 299
+    # What the workers have, the chunk that is filled, those that wait and the one that is written.
     assert lag <= 4 * 8 + 5 * 8
 
 
@@ -287,7 +289,7 @@ def test_an_encoder_that_cannot_travel_is_refused(tmp_path: Path, running: None)
 def test_an_address_where_nobody_answers(index: twinlens.Index, photos: Path) -> None:
     with pytest.raises(ClusterError, match=r"no cluster answers at 127\.0\.0\.1:1: "):
         index.ingest(photos, cluster="127.0.0.1:1")
-    assert index._collection is None
+    assert index._session.collection is None
 
 
 def test_ray_s_client_is_refused(index: twinlens.Index, photos: Path) -> None:
@@ -311,31 +313,33 @@ def test_without_ray_the_extra_is_named(
 
 
 def test_a_worker_refuses_another_model_than_the_collection_s() -> None:
-    from twinlens.ingest.ray.actors import Model
+    from twinlens.ingest.ray.actors import WorkerModel
 
-    other = Model("", pickle.dumps(ColourEncoder("other")), ColourEncoder().fingerprint.digest, 8)
+    other = WorkerModel(
+        "", pickle.dumps(ColourEncoder("other")), ColourEncoder().fingerprint.digest, 8
+    )
     with pytest.raises(ModelMismatchError, match="are all machines alike"):
         other.encoder()
 
 
 def test_ids_are_looked_up_exactly() -> None:
-    from twinlens.ingest.ray.actors import among
+    from twinlens.ingest.ray.actors import find_sorted
 
     ids = sorted(f"{number * 7919:032x}" for number in range(100))
-    known = np.array([bytes.fromhex(one) for one in ids], "S16")
+    stored = np.array([bytes.fromhex(one) for one in ids], "S16")
     others = [f"{number * 7919 + 1:032x}" for number in range(100)]
-    assert among(known, [*others, *ids]) == set(ids)
-    assert among(known[:0], ids) == set()
-    assert among(known, []) == set()
+    assert find_sorted(stored, [*others, *ids]) == set(ids)
+    assert find_sorted(stored[:0], ids) == set()
+    assert find_sorted(stored, []) == set()
 
 
 def test_a_feed_begins_anew_for_a_reader_that_died() -> None:
     import asyncio
 
-    from twinlens.ingest.ray.actors import Feed
+    from twinlens.ingest.ray.actors import TaskFeed
 
     async def story() -> list[bytes | None]:
-        feed = Feed([None])
+        feed = TaskFeed([None])
         await feed.put(1, b"second")
         await feed.put(0, b"first")
         before = [await feed.get(0), await feed.get(1)]
@@ -350,12 +354,12 @@ def test_a_feed_begins_anew_for_a_reader_that_died() -> None:
 
 
 def test_decoders_prepare_pictures_as_the_model_does(tiny_model: Path) -> None:
-    from twinlens.ingest.ray.actors import Model
+    from twinlens.ingest.ray.actors import WorkerModel
 
     picture = Image.effect_noise((97, 61), 90).convert("RGB")
     for name in (f"local-dir:{tiny_model}", "starter"):
         encoder = open_encoder(name, device="cpu")
-        model = Model(name, b"", encoder.fingerprint.digest, encoder.fingerprint.image_size)
+        model = WorkerModel(name, b"", encoder.fingerprint.digest, encoder.fingerprint.image_size)
         assert np.array_equal(model.prepare()(picture), encoder.prepare(picture))
 
 

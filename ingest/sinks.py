@@ -1,0 +1,125 @@
+"""``ChunkSink``: where the pipeline writes its chunks; ``CollectionSink`` writes to Milvus."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Protocol
+
+from twinlens.ingest.ledger import LedgerEntry, failed_row, file_row, tombstone_row
+from twinlens.ingest.reconcile import reconcile, texts_of
+from twinlens.ingest.rows import PendingItem, text_keys
+from twinlens.ingest.sample import Failure, Sample
+from twinlens.search.milvus.collection import Collection
+from twinlens.search.records import Row, clean_metadata
+
+#: Items, and captions, of a full chunk.
+CHUNK = 256
+CHUNK_TEXTS = 4_096
+
+
+@dataclass(slots=True)
+class Chunk:
+    """Items that are encoded and written together.
+
+    Attributes:
+        new: images to store.
+        stored: images that are stored already; only their paths, captions and metadata may change.
+        texts_only: texts without an image.
+        failed: failures, with their samples where there are any.
+        replaced: entries of files that contained another image before.
+        image_rows, text_rows: rows to write.
+    """
+
+    new: list[PendingItem] = field(default_factory=list)
+    stored: list[PendingItem] = field(default_factory=list)
+    texts_only: list[PendingItem] = field(default_factory=list)
+    failed: list[tuple[Failure, Sample | None]] = field(default_factory=list)
+    replaced: list[LedgerEntry] = field(default_factory=list)
+    image_rows: list[Row] = field(default_factory=list)
+    text_rows: list[Row] = field(default_factory=list)
+
+    @property
+    def items(self) -> list[PendingItem]:
+        """All items that did not fail."""
+        return [*self.new, *self.stored, *self.texts_only]
+
+    @property
+    def full(self) -> bool:
+        items = self.items
+        captions = sum(len(item.sample.captions) for item in items)
+        return len(items) + len(self.failed) >= CHUNK or captions >= CHUNK_TEXTS
+
+
+class ChunkSink(Protocol):
+    """Writes chunks, in order, from one thread."""
+
+    def write(self, chunk: Chunk) -> None:
+        """Write a chunk, and remove from it whatever this run should not report.
+
+        Must be safe to call again with the same chunk after a failure half-way.
+        """
+
+
+class CollectionSink:
+    """Writes to a collection: rows first and the ledger last, so that a broken run can resume.
+
+    Args:
+        collection: where to write.
+        prune: a path without captions removes the stored ones; otherwise they are kept.
+
+    Attributes:
+        tombstones: the tombstone rows of this run by path, if ``keep_tombstones`` is set.
+    """
+
+    def __init__(
+        self, collection: Collection, *, prune: bool = False, keep_tombstones: bool = False
+    ) -> None:
+        self._collection = collection
+        self._prune = prune
+        self._keep_tombstones = keep_tombstones
+        self.tombstones: dict[str, Row] = {}
+
+    def write(self, chunk: Chunk) -> None:
+        self._collection.upsert("images", chunk.image_rows)
+        self._collection.upsert("texts", chunk.text_rows)
+        inherited = self._inherited_texts(chunk)
+        files = [
+            file_row(item.sample, item.id, inherited.get(item.id, []) + text_keys(item))
+            for item in chunk.items
+        ]
+        outcome = reconcile(
+            self._collection,
+            {item.id for item in chunk.stored},
+            planned=files,
+            metadata={item.id: clean_metadata(item.sample.metadata) for item in chunk.stored},
+        )
+        files = self._drop_lost(files, outcome.lost, chunk)
+        tombstones = [tombstone_row(entry) for entry in chunk.replaced]
+        self._collection.upsert("files", tombstones)
+        if self._keep_tombstones:
+            self.tombstones |= {row["path"]: row for row in tombstones}
+        self._collection.upsert("files", files)
+        lasting = [failed for failed in chunk.failed if not failed[0].transient]
+        self._collection.upsert("files", [failed_row(*failed) for failed in lasting])
+        # What was written before the collection was frozen is copied to its next generation.
+        self._collection.check_writes()
+
+    def _inherited_texts(self, chunk: Chunk) -> dict[str, list[str]]:
+        """Ids of the captions that stored images keep, because their new path has none."""
+        if self._prune:
+            return {}
+        silent = [item.id for item in chunk.stored if item.sample.silent]
+        return texts_of(self._collection, silent)
+
+    def _drop_lost(self, files: list[Row], lost: frozenset[str], chunk: Chunk) -> list[Row]:
+        """Fail images that are in the ledger but not stored, so that the next run reads them."""
+        if not lost:
+            return files
+        for item in [item for item in chunk.stored if item.id in lost]:
+            reason = "its stored embedding was deleted meanwhile: ingest once more"
+            failure = Failure(item.sample.uri, reason, item.sample.root, transient=True)
+            chunk.failed.append((failure, None))
+            chunk.stored.remove(item)
+        for row in [row for row in files if row["image_id"] in lost]:
+            self._collection.delete("files", [row["path"]])
+        return [row for row in files if row["image_id"] not in lost]
