@@ -1,4 +1,4 @@
-"""The contact sheet: results as one HTML page that needs nothing but itself."""
+"""Write search results as a contact sheet: one HTML page with embedded thumbnails."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from twinlens.search.records import Target
 
 @dataclass(frozen=True, slots=True)
 class Section:
-    """One query and what it found. ``picture`` is the query's picture, where it was one."""
+    """One query with its hits; ``picture`` is the path of the query's image, if it has one."""
 
     query: str
     target: Target | str
@@ -25,7 +25,7 @@ class Section:
 
 
 def contact_sheet(sections: Sequence[Section], title: str, subtitle: str = "") -> str:
-    """The page; everything that comes from a corpus is escaped."""
+    """Render the page; all text from the collection is escaped."""
     import jinja2
 
     environment = jinja2.Environment(
@@ -47,7 +47,7 @@ def contact_sheet(sections: Sequence[Section], title: str, subtitle: str = "") -
 
 
 def write_sheet(path: Path, sections: Sequence[Section], title: str, subtitle: str = "") -> None:
-    """Write the page.
+    """Render the page and write it to a file.
 
     Raises:
         TwinlensError: the file cannot be written.

@@ -9,9 +9,9 @@ from typing import Any
 
 from twinlens.search.records import IMAGE_FIELDS, TEXT_FIELDS, Row, Scalar, Target
 
-#: Columns that a hit has in its metadata, beside the fields that have none.
+#: Columns that are shown as metadata of a hit, like the fields without a column.
 _SHOWN = frozenset({"relative_path", "width", "height", "bytes", "mtime", "format"})
-#: All others, which are attributes of a hit, or nobody's business.
+#: The other columns: attributes of a hit, or internal.
 _HIDDEN: Mapping[Target, frozenset[str]] = {
     "images": frozenset({*IMAGE_FIELDS, "vector", "words", "sparse"}) - _SHOWN,
     "texts": frozenset({*TEXT_FIELDS, "vector", "words", "sparse"}) - _SHOWN,
@@ -23,17 +23,18 @@ class Hit:
     """One result.
 
     Attributes:
-        target: "images" or "texts": which side was found.
-        id: the row's key; a picture's id is a hash of its bytes.
-        score: cosine of query and row, from -1 to 1. Comparable within one direction only; of a
-            query of several parts it is the cosine of the unit vector they became.
-        relevance: from 0 to 1, how likely it is a real match: see ``twinlens.search.query.calibration``.
-        path: where the picture is ("" for a text that describes none).
-        text: the text that was found ("" for a picture).
-        captions: a picture's own captions, as far as it has any.
-        image_id: the picture's id, of a picture or of the picture a text describes.
-        metadata: everything else that is known: width, height, camera, columns of a caption file.
-        duplicates: how many hits were folded into this one, where near-duplicates were to be.
+        target: "images" or "texts": what was found.
+        id: its id; that of an image is a hash of its bytes.
+        score: cosine of query and row, from -1 to 1; with the fused vector for a query of several
+            parts. Compare it within one direction of search only.
+        relevance: from 0 to 1, how likely a real match is: see
+            ``twinlens.search.query.calibration``.
+        path: of the image; "" for a text that describes no stored image.
+        text: the text found; "" for an image.
+        captions: of an image.
+        image_id: the id of the image, or of the image a text describes.
+        metadata: all other fields: width, height, camera, columns of a caption file.
+        duplicates: how many near-duplicates were merged into this hit, with ``collapse``.
     """
 
     target: Target
@@ -57,9 +58,8 @@ class Hits(list[Hit]):
     """The results of one query, best first.
 
     Attributes:
-        nothing_close: the best of all is no nearer than what a query without meaning finds. Not
-            known, and so ``False``, where the nearest were passed over by an offset or a cursor,
-            or words alone were looked for.
+        nothing_close: the best hit is no closer than what a meaningless query finds. Unknown, and
+            so ``False``, after an offset or a cursor, and in mode "text".
     """
 
     def __init__(
@@ -75,9 +75,9 @@ class Hits(list[Hit]):
 
     @property
     def cursor(self) -> str:
-        """What to ask the next page with, written when it is first read.
+        """The cursor of the next page, made when first read.
 
-        "" where there is none: nothing is left, an offset was given, or the mode is not dense.
+        "" if there is none: on the last page, after an offset, and in other modes than "dense".
         """
         if not isinstance(self._cursor, str):
             self._cursor = self._cursor()
@@ -85,7 +85,7 @@ class Hits(list[Hit]):
 
 
 def hit_of(kind: Target, row: Row, score: float, relevance: float, duplicates: int = 0) -> Hit:
-    """A stored row as a hit."""
+    """Make a hit of a stored row."""
     hidden = _HIDDEN[kind]
     metadata: dict[str, Scalar] = {
         name: value for name, value in row.items() if name not in hidden and value is not None

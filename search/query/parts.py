@@ -1,4 +1,4 @@
-"""What can be asked: words, pictures, vectors and stored rows, each a part of a query."""
+"""Define the parts of a query: text, images, vectors and stored items, each with a weight."""
 
 from __future__ import annotations
 
@@ -13,16 +13,18 @@ import numpy as np
 
 from twinlens.search.errors import ImageError, UsageError
 from twinlens.search.options import is_number
+from twinlens.search.paths import expand_home
 
 if TYPE_CHECKING:
     from PIL import Image as PillowImage
 
-#: Longer questions are a mistake, or an attack.
+#: The most characters of a text or an id.
 MAX_QUERY_TEXT = 10_000
-#: So are queries of more parts; likes and unlikes count.
+#: The most parts of a query, likes and unlikes included.
 MAX_PARTS = 64
 MAX_WEIGHT = 100.0
-#: How much ``Not`` counts, and all likes and all unlikes together: measured, ``docs/guide/queries.md``.
+#: The weight of ``Not``, and of all likes and all unlikes together: measured, see
+#: ``docs/guide/queries.md``.
 NOT_WEIGHT = 0.5
 LIKE_WEIGHT = 0.75
 UNLIKE_WEIGHT = 0.15
@@ -30,16 +32,18 @@ UNLIKE_WEIGHT = 0.15
 
 @dataclass(frozen=True, slots=True)
 class Text:
-    """Words to look for."""
+    """Find what a text describes."""
 
     text: str
     weight: float = 1.0
 
     def __post_init__(self) -> None:
         if not isinstance(self.text, str):
-            raise UsageError(f"words are text, not {type(self.text).__name__}")
+            raise UsageError(
+                f"the text of a query must be a string, not {type(self.text).__name__}"
+            )
         if not self.text.strip():
-            raise UsageError("the query is empty: say in words what to look for")
+            raise UsageError("the query is empty: describe what to search for")
         if len(self.text) > MAX_QUERY_TEXT:
             raise UsageError(f"the query is longer than {MAX_QUERY_TEXT:,} characters")
         _check_weight(self.weight)
@@ -47,7 +51,7 @@ class Text:
 
 @dataclass(frozen=True, slots=True)
 class Image:
-    """A picture to look for: a path, its encoded bytes, or a Pillow image."""
+    """Find what looks like an image: a path, encoded bytes, or a Pillow image."""
 
     source: str | os.PathLike[str] | bytes | PillowImage.Image = field(repr=False)
     weight: float = 1.0
@@ -60,7 +64,7 @@ class Image:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Vector:
-    """An embedding made elsewhere with the collection's model: ``dim`` finite numbers."""
+    """Find what is near an embedding of the collection's model: ``dim`` finite numbers."""
 
     values: Any = field(repr=False)
     weight: float = 1.0
@@ -71,20 +75,20 @@ class Vector:
 
 @dataclass(frozen=True, slots=True)
 class Id:
-    """More like what is stored: a picture's or text's id, or a stored picture's path."""
+    """Find what is similar to a stored item: the id of an image or text, or an image's path."""
 
     id: str
     weight: float = 1.0
 
     def __post_init__(self) -> None:
         if not isinstance(self.id, str) or not self.id or len(self.id) > MAX_QUERY_TEXT:
-            raise UsageError("more like what? Give the id or the path of something stored")
+            raise UsageError("Id needs the id or the path of a stored item")
         _check_weight(self.weight)
 
 
 @dataclass(frozen=True, slots=True)
 class Not:
-    """What hits should be unlike: words or a part. It counts ``weight`` times the part's own."""
+    """Avoid what is similar to a text or a part; ``weight`` times the part's own is subtracted."""
 
     part: str | Text | Image | Vector | Id
     weight: float = NOT_WEIGHT
@@ -92,10 +96,12 @@ class Not:
     def __post_init__(self) -> None:
         if isinstance(self.part, str):
             if not self.part.strip():
-                raise UsageError("what should not be there is empty: say it in words")
+                raise UsageError("Not is empty: describe what to avoid")
             object.__setattr__(self, "part", Text(self.part))
         if not isinstance(self.part, Text | Image | Vector | Id):
-            raise UsageError(f"Not takes words or a part, not {type(self.part).__name__}")
+            raise UsageError(
+                f"Not takes a text or a part of a query, not {type(self.part).__name__}"
+            )
         _check_weight(self.weight)
 
 
@@ -110,49 +116,49 @@ def parse(
     like: Sequence[str] = (),
     unlike: Sequence[str] = (),
 ) -> tuple[Part, ...]:
-    """What the caller meant: words, a picture, a part, a vector, or a list of them.
+    """Parse a query into its parts.
 
     Args:
-        query: words, a part, an array ``[dim]``, or a list of these.
-        image: one more picture: a path, encoded bytes or a Pillow image.
-        like, unlike: ids or paths of stored rows that were right, or wrong, answers (Rocchio,
+        query: text, a part, an array ``[dim]``, or a list of these.
+        image: another image: a path, encoded bytes or a Pillow image.
+        like, unlike: ids or paths of stored items that were right, or wrong, hits (Rocchio,
             https://nlp.stanford.edu/IR-book/html/htmledition/rocchio-classification-1.html).
 
     Raises:
-        UsageError: nothing was asked, too much at once, or only what should not be there.
+        UsageError: there are no parts, too many, or only negative ones.
     """
-    asked = list(query) if isinstance(query, list | tuple) else [query] * (query is not None)
-    parts: list[Part] = [_part(one) for one in asked]
+    given = list(query) if isinstance(query, list | tuple) else [query] * (query is not None)
+    parts: list[Part] = [_part(one) for one in given]
     if image is not None:
         parts.append(Image(image))  # type: ignore[arg-type]  # checked where it is read
     for ids in (like, unlike):
         if isinstance(ids, str):
-            raise UsageError("like and unlike take a list of ids")
+            raise UsageError("like and unlike must be lists of ids or paths")
     parts += [Id(one, LIKE_WEIGHT / len(like)) for one in like]
     parts += [Not(Id(one), UNLIKE_WEIGHT / len(unlike)) for one in unlike]
     if not parts:
-        raise UsageError("ask in words or with a picture: give at least one of them")
+        raise UsageError("the query is empty: give words or a picture to search for")
     if len(parts) > MAX_PARTS:
-        raise UsageError(f"a query has at most {MAX_PARTS} parts, not {len(parts)}")
+        raise UsageError(f"a query may have at most {MAX_PARTS} parts, not {len(parts)}")
     if all(isinstance(part, Not) for part in parts):
-        raise UsageError("say also what to look for, not only what should not be there")
+        raise UsageError("a query needs something to find, not only what to avoid")
     return tuple(parts)
 
 
 def several(queries: object) -> list[object]:
-    """The queries of a batch.
+    """The queries of a batch as a list.
 
     Raises:
-        UsageError: it is one query, not several.
+        UsageError: it is a single query.
     """
     one = isinstance(queries, str | bytes | Text | Image | Vector | Id | Not)
     if one or not isinstance(queries, Iterable):
-        raise UsageError(f"many queries are a list, not one {type(queries).__name__}")
+        raise UsageError(f"several queries must be a list, not one {type(queries).__name__}")
     return list(queries)
 
 
 def signed(part: Part) -> tuple[Plain, float]:
-    """A part and how much it counts; below 0 for what should not be there."""
+    """A part and its weight, which is negative for ``Not``."""
     if not isinstance(part, Not):
         return part, part.weight
     assert not isinstance(part.part, str)
@@ -160,46 +166,51 @@ def signed(part: Part) -> tuple[Plain, float]:
 
 
 def words_of(parts: Sequence[Part]) -> str:
-    """What is asked in words; "" for nothing."""
+    """All texts of a query, joined; "" for none."""
     return " ".join(_unicode(part.text) for part in parts if isinstance(part, Text))
 
 
 def read_image(source: str | os.PathLike[str] | bytes | PillowImage.Image) -> bytes:
-    """The encoded bytes of a query picture."""
+    """Read the encoded bytes of a query image.
+
+    Raises:
+        UsageError: it does not exist, or is of another type.
+        ImageError: the file cannot be read.
+    """
     if isinstance(source, bytes):
         return source
     if isinstance(source, str | os.PathLike):
-        path = Path(os.path.expanduser(source))
+        path = expand_home(source)
         try:
             return path.read_bytes()
-        except (FileNotFoundError, ValueError):  # a name that no file can have
-            raise UsageError(f"there is no picture {path}") from None
+        except (FileNotFoundError, ValueError):  # ValueError: not a valid file name
+            raise UsageError(f"the picture {path} does not exist") from None
         except OSError as error:
             raise ImageError(f"{path} cannot be read: {error.strerror}") from error
     if not hasattr(source, "save"):
         raise UsageError(
-            f"a picture is a path, bytes or a Pillow image, not {type(source).__name__}"
+            f"a picture must be a path, bytes or a Pillow image, not {type(source).__name__}"
         )
     buffer = io.BytesIO()
     source.save(buffer, format="PNG")
     return buffer.getvalue()
 
 
-def _part(asked: object) -> Part:
-    if isinstance(asked, Text | Image | Vector | Id | Not):
-        return asked
-    if isinstance(asked, str):
-        return Text(asked)
-    if isinstance(asked, np.ndarray):
-        return Vector(asked)
-    raise UsageError(f"a query is words, a picture or a vector, not {type(asked).__name__}")
+def _part(given: object) -> Part:
+    if isinstance(given, Text | Image | Vector | Id | Not):
+        return given
+    if isinstance(given, str):
+        return Text(given)
+    if isinstance(given, np.ndarray):
+        return Vector(given)
+    raise UsageError(f"a query must be text, a picture or a vector, not {type(given).__name__}")
 
 
 def _check_weight(weight: float) -> None:
     if not is_number(weight) or not 0 < float(weight) <= MAX_WEIGHT:
-        raise UsageError(f"a weight is above 0 and at most {MAX_WEIGHT:g}, not {weight!r}")
+        raise UsageError(f"a weight must be above 0 and at most {MAX_WEIGHT:g}, not {weight!r}")
 
 
 def _unicode(text: str) -> str:
-    # A terminal that is not UTF-8 hands over what no tokeniser takes.
+    # A terminal that is not UTF-8 passes surrogates, which no tokeniser accepts.
     return text.encode("utf-8", "replace").decode()

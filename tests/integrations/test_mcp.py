@@ -287,9 +287,9 @@ def test_a_tenant_sees_what_is_its_own(tmp_path: Path) -> None:
     [
         ("search", {"words": "red", "where": "yera > 2020"}, "there is no field yera"),
         ("search", {"words": "red", "where": "year >"}, "the filter is wrong"),
-        ("search", {}, "ask in words or with a picture"),
-        ("search", {"words": "  "}, "ask in words or with a picture"),
-        ("search", {"unwanted": ["red"]}, "say also what to look for"),
+        ("search", {}, "the query is empty: give words or a picture"),
+        ("search", {"words": "  "}, "the query is empty: give words or a picture"),
+        ("search", {"unwanted": ["red"]}, "a query needs something to find"),
         ("search", {"words": "red", "limit": MAX_HITS + 1}, "limit: Input should be less than"),
         ("search", {"words": "red", "limit": 0}, "limit: Input should be greater than"),
         ("search", {"words": "red", "thumbnails": MAX_THUMBNAILS + 1}, "thumbnails: Input"),

@@ -76,7 +76,7 @@ def test_a_part_that_is_near_to_everything_counts_within_bounds() -> None:
 
 def test_parts_that_take_each_other_away_are_refused() -> None:
     row = unit_rows(1, 4, 0)[0]
-    with pytest.raises(UsageError, match="nothing is left to look for"):
+    with pytest.raises(UsageError, match="nothing is left to search for"):
         fuse(np.stack([row, row]), [1, -1], [0.1, 0.1])
 
 
@@ -178,8 +178,8 @@ def test_a_compound_query_finds_something_close(engine: SearchEngine, photos: Pa
 @pytest.mark.parametrize(
     ("query", "says"),
     [
-        ([], "in words or with a picture"),
-        ([Not("red")], "say also what to look for"),
+        ([], "give words or a picture"),
+        ([Not("red")], "a query needs something to find"),
         (["red", 7], "not int"),
         (["red", ""], "the query is empty"),
         (["red"] * (MAX_PARTS + 1), f"at most {MAX_PARTS} parts"),
@@ -200,7 +200,7 @@ def test_a_weight_is_a_positive_number(weight: object) -> None:
         lambda: Id("a", weight),  # type: ignore[arg-type]
         lambda: Not("a", weight),  # type: ignore[arg-type]
     ):
-        with pytest.raises(UsageError, match="a weight is above 0"):
+        with pytest.raises(UsageError, match="a weight must be above 0"):
             make()
 
 
@@ -212,7 +212,7 @@ def test_not_takes_words_or_a_part() -> None:
 
 
 def test_a_list_of_ids_is_not_one_id() -> None:
-    with pytest.raises(UsageError, match="take a list"):
+    with pytest.raises(UsageError, match="must be lists"):
         parse("red", like="abc")
 
 

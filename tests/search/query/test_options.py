@@ -117,7 +117,7 @@ def test_numpys_numbers_are_numbers() -> None:
     for weight in (np.float32(2), np.int64(2)):
         assert [Text("dog", weight).weight, Not("cat", weight).weight] == [2, 2]
     for weight in (np.float32("nan"), np.int64(0), np.bool_(True)):
-        with pytest.raises(UsageError, match="a weight is above 0"):
+        with pytest.raises(UsageError, match="a weight must be above 0"):
             Text("dog", weight)
 
 
