@@ -249,9 +249,7 @@ def test_a_query_without_hits_among_several_has_a_line(
 
 def test_nothing_found_is_said(corpus: Corpus, run: Run) -> None:
     done = run("search", "a red thing", *corpus.options, "--where", "width > 9000")
-    assert done.out == (
-        "a red thing → images: nothing found that matches --where\n"
-    )
+    assert done.out == "a red thing → images: nothing found that matches --where\n"
     done = run("search", "a red thing", *corpus.options, "--min-relevance", "1", "--min-score", "1")
     assert "nothing found that matches --min-relevance and --min-score\n" in done.out
     assert "nothing found\n" in run("search", "zebra", *corpus.options, "--mode", "text").out
