@@ -11,6 +11,7 @@ from pathlib import Path
 from urllib.parse import unquote, urlsplit
 
 from twinlens.search.errors import UsageError
+from twinlens.search.paths import expand_home
 
 #: What one pattern may stand for.
 MAX_PATHS = 1_000_000
@@ -27,7 +28,7 @@ def is_address(text: str) -> bool:
 def name_of(place: str | os.PathLike[str]) -> str:
     """The name for good of what was typed: an absolute path, or the address."""
     text = _local(os.fspath(place))
-    return text.rstrip("/") if is_address(text) else os.path.abspath(os.path.expanduser(text))
+    return text.rstrip("/") if is_address(text) else os.path.abspath(expand_home(text))
 
 
 def expand(place: str | os.PathLike[str]) -> list[Path | str]:
@@ -43,7 +44,7 @@ def expand(place: str | os.PathLike[str]) -> list[Path | str]:
     if is_address(text):
         return list(_spelled_out(text, place))
     # "../photos" and "/home/me/photos" must give the same names for good.
-    path = Path(os.path.abspath(os.path.expanduser(text)))
+    path = Path(os.path.abspath(expand_home(text)))
     if path.exists():
         return [path]
     paths: list[Path | str] = []

@@ -24,6 +24,7 @@ from twinlens.search.errors import (
     UsageError,
     first_line,
 )
+from twinlens.search.paths import expand_home
 
 if TYPE_CHECKING:
     from pymilvus import MilvusClient
@@ -102,7 +103,7 @@ class Address:
             raise UsageError("a certificate of one's own is given as cert and key, with a ca")
         for name in _FILES:
             file = getattr(self, name)
-            if file and not os.path.isfile(os.path.expanduser(file)):
+            if file and not os.path.isfile(expand_home(file)):
                 raise UsageError(f"{name}: there is no file {file}")
 
     @property
@@ -115,7 +116,7 @@ class Address:
         options: dict[str, Any] = {"uri": self.uri, "token": token, "db_name": self.database}
         if self.name:
             options["server_name"] = self.name
-        files = {name: os.path.expanduser(getattr(self, name)) for name in _FILES}
+        files = {name: str(expand_home(getattr(self, name))) for name in _FILES}
         if self.cert:
             options |= {"ca_pem_path": files["ca"], "client_pem_path": files["cert"]}
             options["client_key_path"] = files["key"]
@@ -134,11 +135,11 @@ def is_server(uri: str) -> bool:
 
 def is_there(uri: str) -> bool:
     """Whether a Milvus Lite path holds something; of a server, opening it shows."""
-    return is_server(uri) or os.path.exists(os.path.expanduser(uri))
+    return is_server(uri) or os.path.exists(expand_home(uri))
 
 
 def _lite_path(uri: str) -> Path:
-    path = Path(os.path.expanduser(uri))
+    path = expand_home(uri)
     if path.suffix != ".db":
         raise UsageError(
             f"{uri}: the name of a Milvus Lite file ends in .db "

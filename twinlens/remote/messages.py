@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import fields
 from pathlib import Path
@@ -16,6 +15,7 @@ from twinlens.search.images.formats import sniff
 from twinlens.search.milvus.collection import CollectionInfo
 from twinlens.search.milvus.connection import is_server
 from twinlens.search.models.fingerprint import Fingerprint
+from twinlens.search.paths import expand_home
 from twinlens.search.query.hits import Hit, Hits
 from twinlens.search.query.parts import Id, Not, Part, Text, Vector, read_image
 from twinlens.search.query.stored import StoredItem
@@ -136,7 +136,7 @@ def server_name(name: str) -> str:
     """An id as it is, a path as an absolute one: the server has another current folder."""
     if is_id(name) or is_server(name):
         return name
-    path = Path(os.path.expanduser(name))
+    path = expand_home(name)
     try:
         return str(path.absolute()) if path.exists() else name
     except (OSError, ValueError):  # a name that no file can have
