@@ -45,8 +45,8 @@ class Fingerprint:
         """The model's name, for messages."""
         return ModelSpec(self.architecture, self.weights, self.source).label
 
-    def goes_by(self, name: str) -> bool:
-        """Whether a name, from the catalogue or as in ``label``, means this model."""
+    def is_named(self, name: str) -> bool:
+        """Whether a name, of the catalogue or as in ``label``, is that of this model."""
         specs = {entry.name: entry.spec for entry in CATALOGUE}
         names = {self.label, self.source, self.architecture}
         return name in names or specs.get(name) in names
