@@ -506,7 +506,6 @@ def test_a_bad_caption_file_names_its_line(run: Run, tmp_path: Path) -> None:
         (["search", ""], "the query is empty"),
         (["search"], "give words or a picture to search for"),
         (["search", "red", "--in", "videos"], "target must be images or texts, not 'videos'"),
-        (["search", "red", "-n", "0"], "limit must be at least 1"),
         (["search", "--not", "red"], "a query needs something to find"),
         (["search", "--cursor", "nonsense"], "this is not a cursor"),
         (["search", "red@0"], "a weight must be above 0"),
@@ -520,10 +519,21 @@ def test_a_bad_caption_file_names_its_line(run: Run, tmp_path: Path) -> None:
         (["search", "--image", "/none.png"], "the picture /none.png does not exist"),
     ],
 )
-def test_a_search_that_makes_no_sense(run: Run, corpus: Corpus, args: list[str], says: str) -> None:
+def test_an_invalid_search_is_a_usage_error(
+    run: Run, corpus: Corpus, args: list[str], says: str
+) -> None:
     done = run(*args, *corpus.options)
     assert done.code == 2, done
     assert says in done.complaint
+
+
+@pytest.mark.parametrize("option", [["--limit", "0"], ["--offset", "-1"], ["--min-score", "2"]])
+def test_a_number_out_of_range_is_a_usage_error(
+    run: Run, corpus: Corpus, option: list[str]
+) -> None:
+    done = run("search", "red", *option, *corpus.options)
+    assert done.code == 2, done
+    assert f"Invalid value for '{option[0]}'" in done.err
 
 
 @pytest.mark.parametrize(
