@@ -21,7 +21,7 @@ from twinlens.ingest.report import IngestReport, Tally, open_report
 from twinlens.ingest.sample import Item
 from twinlens.ingest.sources.paths import name_of
 from twinlens.remote.client import PROBE_SECONDS, HttpClient, is_twinlens, path_segment
-from twinlens.remote.ingest import RemoteIngest, preview
+from twinlens.remote.ingest import RemoteIngest, UploadClient, preview
 from twinlens.remote.messages import (
     BATCH,
     BATCH_BYTES,
@@ -36,7 +36,6 @@ from twinlens.remote.messages import (
     server_name,
     vectors_from_json,
 )
-from twinlens.remote.uploads import UploadClient
 from twinlens.search.errors import (
     CollectionNotFoundError,
     ImageError,

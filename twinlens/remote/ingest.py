@@ -12,17 +12,26 @@ import time
 from collections import Counter, deque
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import replace
+from contextlib import suppress
+from dataclasses import asdict, replace
 from typing import Any, Unpack, cast
 
 from twinlens.ingest.ledger import Ledger
 from twinlens.ingest.preview import Preview
 from twinlens.ingest.report import IngestReport, Status, Tally
 from twinlens.ingest.sample import Failure, Item, Sample, failure_of
-from twinlens.ingest.upload import TooLargeError, Upload, Uploaded, WriteOptions
+from twinlens.ingest.upload import (
+    PutOptions,
+    Removed,
+    TooLargeError,
+    Upload,
+    Uploaded,
+    UploadedItem,
+    WriteOptions,
+)
+from twinlens.remote.client import HttpClient
 from twinlens.remote.messages import batches
-from twinlens.remote.uploads import UploadClient
-from twinlens.search.errors import ImageError, UnsupportedError
+from twinlens.search.errors import CollectionNotFoundError, ImageError, UnsupportedError
 
 #: The most items of one request, and bytes of their descriptions.
 CHUNK = 256
@@ -33,8 +42,84 @@ PART_BYTES = 16 << 20
 IN_FLIGHT = 3
 #: How often bytes are sent that the server asks for again.
 TRIES = 3
-#: The most missing paths in one request.
+#: The most missing paths in one request, and the most paths to remove.
 GONE = 256
+PATHS = 1_000
+
+
+class UploadClient:
+    """``twinlens.ingest.receiver.Receiver`` over HTTP; thread-safe.
+
+    Args:
+        client: connected to the server.
+        collection: its name; "" for the server's default.
+        model: for a new collection, a name as in ``twinlens models``; "" for the server's.
+    """
+
+    def __init__(self, client: HttpClient, collection: str = "", model: str = "") -> None:
+        self._client = client
+        self._collection = collection
+        self._model = model
+
+    def put(self, items: Sequence[Upload], **options: Unpack[PutOptions]) -> Uploaded:
+        """Store items; see ``twinlens.ingest.receiver.Receiver.put``.
+
+        Raises:
+            TooLargeError: the request is larger than the server accepts.
+        """
+        done = self._put(items, options)
+        return Uploaded(
+            items=_items_from_json(done),
+            wanted=tuple(done["wanted"]),
+            texts=done["texts"],
+            deleted=frozenset(done["removed"]),
+            encode_seconds=done["encode_seconds"],
+        )
+
+    def judge(self, items: Sequence[Upload]) -> list[UploadedItem]:
+        """Ask what ``put`` would do with each item, without doing it."""
+        return list(_items_from_json(self._put(items, {"dry_run": True})))
+
+    def paths(self, root: str) -> Iterator[list[str]]:
+        """List the stored paths below a root, page by page, sorted."""
+        with suppress(CollectionNotFoundError):
+            yield from self._client.pages(
+                "/v1/files", "paths", root=root, collection=self._collection
+            )
+
+    def remove(self, paths: Sequence[str]) -> int:
+        """Remove paths with all below them; return how many pictures and texts were deleted."""
+        deleted = 0
+        for start in range(0, len(paths), PATHS):
+            body = self._body(paths=list(paths[start : start + PATHS]))
+            deleted += self._client.post("/v1/items/delete", body, write=True)["deleted"]
+        return deleted
+
+    def remove_missing(self, paths: Sequence[str], *, prune: bool = False) -> Removed:
+        """Remove paths whose files are gone; see ``Receiver.remove_missing``."""
+        body = self._body(paths=list(paths), prune=prune)
+        done = self._client.post("/v1/items/gone", body, write=True)
+        return Removed(frozenset(done["removed"]), missing=done["missing"])
+
+    def _put(self, items: Sequence[Upload], options: Mapping[str, Any]) -> dict[str, Any]:
+        files: list[bytes] = []
+        listed = []
+        for item in items:
+            fields = asdict(item) | {"captions": list(item.captions), "file": None}
+            fields["metadata"] = dict(item.metadata)
+            data = fields.pop("data")
+            if data is not None:
+                fields["file"] = len(files)
+                files.append(data)
+            listed.append(fields)
+        body = self._body(items=listed, model=self._model, **options)
+        done: dict[str, Any] = self._client.post(
+            "/v1/items", body, field="items", files={"file": files}, write=True
+        )
+        return done
+
+    def _body(self, **values: Any) -> dict[str, Any]:
+        return {"collection": self._collection or None, **values}
 
 
 class RemoteIngest:
@@ -44,7 +129,7 @@ class RemoteIngest:
         uploads: writes the items; called from several threads.
         tally: counts the items.
         part_bytes: bytes of pictures in one request.
-        options: of the ingest.
+        options: see ``twinlens.ingest.upload.WriteOptions``.
     """
 
     def __init__(
@@ -175,6 +260,12 @@ class RemoteIngest:
                 self._tally.failure(failure, item.ms)
             else:
                 self._tally.item(item.uri, cast(Status, item.status), item.ms)
+
+
+def _items_from_json(done: Mapping[str, Any]) -> tuple[UploadedItem, ...]:
+    return tuple(
+        UploadedItem(one["uri"], one["status"], one["reason"], one["ms"]) for one in done["items"]
+    )
 
 
 def preview(uploads: UploadClient, items: Iterable[Item], roots: Iterable[str]) -> Preview:
