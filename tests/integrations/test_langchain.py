@@ -1,4 +1,4 @@
-"""The retriever of LangChain, with the real package: what documents hold, and what is passed on."""
+"""The LangChain retriever: the documents it returns, and the options it passes on."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ def filled(index: twinlens.Index, photos: Path) -> twinlens.Index:
     return index
 
 
-def test_pictures_come_as_their_captions(filled: twinlens.Index, photos: Path) -> None:
+def test_a_pictures_content_is_its_captions(filled: twinlens.Index, photos: Path) -> None:
     (document,) = twinlens.TwinlensRetriever(index=filled, limit=1).invoke("red")
     (hit,) = filled.search("red", limit=1)
     assert document.page_content == "a red picture"
@@ -37,7 +37,7 @@ def test_pictures_come_as_their_captions(filled: twinlens.Index, photos: Path) -
     assert (document.metadata["width"], document.metadata["height"]) == (40, 30)
 
 
-def test_texts_come_as_they_are(filled: twinlens.Index) -> None:
+def test_a_texts_content_is_itself(filled: twinlens.Index) -> None:
     (document,) = twinlens.TwinlensRetriever(index=filled, target="texts", limit=1).invoke("blue")
     assert document.page_content == "a blue picture"
     assert document.metadata["target"] == "texts"
@@ -45,7 +45,7 @@ def test_texts_come_as_they_are(filled: twinlens.Index) -> None:
     assert filled.item(document.metadata["image_id"]).captions == ("a blue picture",)
 
 
-def test_a_picture_without_captions_comes_as_its_path(
+def test_the_content_without_captions_is_the_path(
     index: twinlens.Index, paint: Callable[..., Path]
 ) -> None:
     index.ingest(paint("red", "bare/red.png"))
@@ -53,7 +53,7 @@ def test_a_picture_without_captions_comes_as_its_path(
     assert document.page_content == document.metadata["path"] == str(paint("red", "bare/red.png"))
 
 
-def test_asynchronous_calls_find_the_same(filled: twinlens.Index) -> None:
+def test_asynchronous_calls_return_the_same(filled: twinlens.Index) -> None:
     retriever = twinlens.TwinlensRetriever(index=filled, limit=3)
 
     async def both() -> list[list[Document]]:
@@ -79,7 +79,7 @@ def test_every_option_is_passed_on(filled: twinlens.Index) -> None:
     assert found(mode="text") == ["red"]
 
 
-def test_nothing_close_can_be_nothing(
+def test_results_that_are_not_close_can_be_left_out(
     filled: twinlens.Index, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     eager = twinlens.TwinlensRetriever(index=filled)
@@ -92,7 +92,7 @@ def test_nothing_close_can_be_nothing(
     assert strict.invoke("red") == []
 
 
-def test_columns_of_a_corpus_do_not_hide_the_hit(
+def test_metadata_does_not_overwrite_the_hits_fields(
     index: twinlens.Index, tmp_path: Path, photos: Path
 ) -> None:
     (tmp_path / "rows.jsonl").write_text(
@@ -104,7 +104,7 @@ def test_columns_of_a_corpus_do_not_hide_the_hit(
     assert document.metadata["place"] == "Rome"
 
 
-def test_it_is_a_runnable_among_others(filled: twinlens.Index) -> None:
+def test_the_retriever_works_in_a_chain(filled: twinlens.Index) -> None:
     def said(documents: list[Document]) -> str:
         return " / ".join(document.page_content for document in documents)
 
@@ -112,7 +112,7 @@ def test_it_is_a_runnable_among_others(filled: twinlens.Index) -> None:
     assert chain.invoke("red").startswith("a red picture / ")
 
 
-def test_mistakes_are_told(filled: twinlens.Index) -> None:
+def test_invalid_options_are_errors(filled: twinlens.Index) -> None:
     with pytest.raises(twinlens.FilterError, match="yera"):
         twinlens.TwinlensRetriever(index=filled, where="yera > 2020").invoke("red")
     with pytest.raises(twinlens.UsageError, match="the query is empty"):
@@ -122,7 +122,7 @@ def test_mistakes_are_told(filled: twinlens.Index) -> None:
             twinlens.TwinlensRetriever(index=filled, **wrong)
 
 
-def test_without_the_package_one_line_says_so() -> None:
+def test_a_missing_package_is_one_line() -> None:
     ended = subprocess.run(
         [
             sys.executable,

@@ -1,4 +1,4 @@
-"""The MCP server, with the real package: the tools in this process, and ``twinlens mcp`` as run."""
+"""The MCP server: its tools in this process, and the ``twinlens mcp`` command."""
 
 from __future__ import annotations
 
@@ -60,7 +60,7 @@ def _library(db: Path, default: str = "twinlens") -> Iterator[Library]:
 
 
 def _fill(folder: Path) -> Path:
-    """A database: eight pictures in the default collection, one of them in another, too."""
+    """A database: eight pictures in the default collection, one of them in another collection."""
     photos = _paint(folder)
     with twinlens.open(folder / "mcp.db", model=ColourEncoder()) as index:
         index.ingest(photos)
@@ -84,32 +84,32 @@ def home(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def library(home: Path) -> Iterator[Library]:
-    """For tests that change nothing."""
+    """A library for tests that only read."""
     with _library(_fill(home)) as library:
         yield library
 
 
 @pytest.fixture
 def call(library: Library) -> Call:
-    """Calls a tool: ``call("search", words="red")``."""
+    """Call a tool: ``call("search", words="red")``."""
     return partial(_call, library)
 
 
 @pytest.fixture
 def own(tmp_path: Path) -> Iterator[Library]:
-    """For tests that change something below ``tmp_path``."""
+    """A library for tests that change the database or its files."""
     with _library(_fill(tmp_path)) as library:
         yield library
 
 
 def _found(answer: CallToolResult) -> list[str]:
-    """The pictures that were found, by their colours."""
+    """The colours of the pictures that were found."""
     assert not answer.is_error, answer.content
     return [Path(hit["path"]).stem for hit in answer.structured_content["hits"]]
 
 
 def _complaint(answer: CallToolResult) -> str:
-    """The one line that a wrong call is answered with."""
+    """The one-line error of a call."""
     assert answer.is_error
     (content,) = answer.content
     assert isinstance(content, TextContent)
@@ -141,14 +141,14 @@ def test_words_find_pictures(call: Call, home: Path) -> None:
     assert answer.structured_content["nothing_close"] is False
 
 
-def test_clients_without_structure_read_the_same(call: Call) -> None:
+def test_the_text_equals_the_structured_content(call: Call) -> None:
     answer = call("search", words="red")
     (content,) = answer.content
     assert isinstance(content, TextContent)
     assert json.loads(content.text) == answer.structured_content
 
 
-def test_ids_of_hits_are_queries(call: Call) -> None:
+def test_ids_of_hits_can_be_queries(call: Call) -> None:
     ids = {
         Path(hit["path"]).stem: hit["id"]
         for hit in call("search", words="red").structured_content["hits"]
@@ -179,7 +179,7 @@ def test_texts_are_found(call: Call) -> None:
     assert picture.getpixel((5, 5)) == pytest.approx(COLOURS["green"], abs=6)
 
 
-def test_pictures_come_when_asked_for(call: Call) -> None:
+def test_thumbnails_are_returned_on_request(call: Call) -> None:
     answer = call("search", words="red", limit=3, thumbnails=2)
     red, second = _pictures(answer)
     assert red.getpixel((5, 5)) == pytest.approx(COLOURS["red"], abs=6)
@@ -188,7 +188,7 @@ def test_pictures_come_when_asked_for(call: Call) -> None:
     assert named == [f"hit {hit['id']}:" for hit in answer.structured_content["hits"][:2]]
 
 
-def test_pictures_are_small(own: Library, tmp_path: Path) -> None:
+def test_thumbnails_are_small(own: Library, tmp_path: Path) -> None:
     Image.new("RGB", (3_000, 900), "white").save(tmp_path / "large.png")
     own.index("bare").ingest(tmp_path / "large.png")  # type: ignore[attr-defined]
     answer = _call(own, "search", words="white", collection="bare", limit=1, thumbnails=1)
@@ -197,7 +197,7 @@ def test_pictures_are_small(own: Library, tmp_path: Path) -> None:
     assert picture.format == "JPEG"
 
 
-def test_a_picture_that_is_gone_is_told(own: Library, tmp_path: Path) -> None:
+def test_a_missing_file_has_no_thumbnail(own: Library, tmp_path: Path) -> None:
     (tmp_path / "photos" / "red.png").unlink()
     Image.new("RGB", (50, 50), "green").save(tmp_path / "photos" / "orange.png")
     answer = _call(own, "search", words="red", limit=2, thumbnails=2)
@@ -208,7 +208,7 @@ def test_a_picture_that_is_gone_is_told(own: Library, tmp_path: Path) -> None:
     assert "has no thumbnail: the image cannot be shown: its file has changed" in another
 
 
-def test_long_captions_are_cut(own: Library, tmp_path: Path) -> None:
+def test_long_captions_are_shortened(own: Library, tmp_path: Path) -> None:
     (tmp_path / "photos" / "red.txt").write_text("red " * 2_000)
     own.index("twinlens").ingest(tmp_path / "photos")  # type: ignore[attr-defined]
     (hit,) = _call(own, "search", words="red", limit=1).structured_content["hits"]
@@ -239,7 +239,7 @@ def test_an_id_is_described(call: Call, home: Path) -> None:
     assert len(_pictures(described)) == 1
 
 
-def test_collections_say_what_can_be_asked(call: Call, library: Library) -> None:
+def test_collections_list_modes_and_fields(call: Call, library: Library) -> None:
     said = call("collections").structured_content
     assert said["default"] == "twinlens"
     assert said["backend"] == library.backend
@@ -252,7 +252,7 @@ def test_collections_say_what_can_be_asked(call: Call, library: Library) -> None
     assert full["fields"]["texts"]["text"] == "text"
 
 
-def test_a_tenant_sees_what_is_its_own(tmp_path: Path) -> None:
+def test_a_tenant_sees_only_its_own_rows(tmp_path: Path) -> None:
     photos, db, encoder = _paint(tmp_path), tmp_path / "tenants.db", ColourEncoder()
     for tenant, colour in (("ann", "red"), ("bob", "blue")):
         with twinlens.open(db, "shared", model=encoder, tenant=tenant) as index:
@@ -306,13 +306,13 @@ def test_a_tenant_sees_what_is_its_own(tmp_path: Path) -> None:
         ("delete", {}, "Unknown tool: delete"),
     ],
 )
-def test_a_mistake_is_one_line(
+def test_an_error_is_one_line(
     call: Call, tool: str, arguments: dict[str, object], said: str
 ) -> None:
     assert said in _complaint(call(tool, **arguments))
 
 
-def test_what_nobody_expected_is_not_shown(
+def test_unexpected_errors_are_not_shown(
     call: Call, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     def broken(*_: object, **__: object) -> None:
@@ -328,7 +328,7 @@ def test_what_nobody_expected_is_not_shown(
 
 @pytest.fixture(scope="module")
 def stored(tmp_path_factory: pytest.TempPathFactory, tiny_model: Path) -> Path:
-    """A database of a model that the command can load."""
+    """A database whose model the command can load."""
     folder = tmp_path_factory.mktemp("command")
     photos = _paint(folder)
     with twinlens.open(folder / "test.db", model=f"local-dir:{tiny_model}", device="cpu") as index:
@@ -422,7 +422,7 @@ def _ended(*arguments: str, before: str = "") -> subprocess.CompletedProcess[str
     )
 
 
-def test_standard_output_is_the_protocol_alone(stored: Path) -> None:
+def test_standard_output_has_the_protocol_only(stored: Path) -> None:
     hello = {
         "protocolVersion": "2025-06-18",
         "capabilities": {},
@@ -476,7 +476,7 @@ def test_a_database_that_cannot_be_opened_is_one_line(stored: Path, tmp_path: Pa
     assert len(wrong.stderr.splitlines()) == 1
 
 
-def test_without_the_package_one_line_says_so(stored: Path) -> None:
+def test_a_missing_package_is_one_line(stored: Path) -> None:
     ended = _ended("--db", str(stored), before="import sys; sys.modules['mcp'] = None\n")
     assert ended.returncode == 2
     assert ended.stderr == (

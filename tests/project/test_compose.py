@@ -1,4 +1,4 @@
-"""Dockerfile and docker-compose.yml: what can be checked of them without a Docker engine."""
+"""Check Dockerfile and docker-compose.yml as far as possible without a Docker engine."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ def compose() -> dict[str, Any]:
 
 @pytest.fixture(scope="module")
 def dockerfile() -> list[tuple[str, str]]:
-    """The instructions, each with what follows it; continued lines are joined."""
+    """The instructions with their arguments; continued lines are joined."""
     text = (ROOT / "Dockerfile").read_text()
     text = re.sub(r"^#.*\n", "", text, flags=re.MULTILINE)
     lines = re.sub(r"\\\n\s*", "", text).splitlines()
@@ -52,7 +52,7 @@ def _all(dockerfile: list[tuple[str, str]], instruction: str) -> list[str]:
 # ---- docker-compose.yml
 
 
-def test_every_service_is_watched_and_started_again(compose: dict[str, Any]) -> None:
+def test_every_service_has_a_health_check_and_restarts(compose: dict[str, Any]) -> None:
     assert set(compose["services"]) == {"etcd", "minio", "milvus", *OURS}
     for name, service in compose["services"].items():
         assert service["healthcheck"]["test"][0] == "CMD", name
@@ -65,7 +65,7 @@ def test_every_image_is_pinned(compose: dict[str, Any]) -> None:
         assert re.search(r"\d+[.-]\d+", tag), service["image"]
 
 
-def test_our_images_carry_our_version(compose: dict[str, Any]) -> None:
+def test_our_images_have_our_version(compose: dict[str, Any]) -> None:
     tags = [compose["services"][name]["image"] for name in OURS]
     assert tags == [f"twinlens:{twinlens.__version__}", f"twinlens:{twinlens.__version__}-gpu"]
 
@@ -77,7 +77,7 @@ def test_ports_are_on_the_loopback_only(compose: dict[str, Any]) -> None:
 
 
 @pytest.mark.parametrize("name", OURS)
-def test_our_services_can_do_little(compose: dict[str, Any], name: str) -> None:
+def test_our_services_have_few_privileges(compose: dict[str, Any], name: str) -> None:
     service = compose["services"][name]
     assert service["read_only"] is True
     assert service["cap_drop"] == ["ALL"]
@@ -101,7 +101,7 @@ def test_named_volumes_are_declared(compose: dict[str, Any]) -> None:
     assert used == set(compose["volumes"])
 
 
-def test_the_graphics_card_is_for_its_profile_only(compose: dict[str, Any]) -> None:
+def test_the_gpu_is_for_its_profile_only(compose: dict[str, Any]) -> None:
     gpu = compose["services"]["twinlens-gpu"]
     assert gpu["profiles"] == ["gpu"]
     assert gpu["environment"]["TWINLENS_DEVICE"] == "cuda"
@@ -113,7 +113,7 @@ def test_the_graphics_card_is_for_its_profile_only(compose: dict[str, Any]) -> N
 
 
 def _answers(command: list[str]) -> bool:
-    """Whether there is such a Compose; a Docker client may come without one."""
+    """Whether Compose is installed; a Docker client may come without it."""
     if shutil.which(command[0]) is None:
         return False
     return subprocess.run([*command, "version"], check=False, capture_output=True).returncode == 0
@@ -124,7 +124,7 @@ Config = Callable[..., subprocess.CompletedProcess[str]]
 
 @pytest.fixture
 def config(tmp_path: Path) -> Config:
-    """What Compose itself makes of the file; it needs no engine for that."""
+    """The file as Compose itself reads it, which needs no engine."""
     command = next(filter(_answers, (["docker", "compose"], ["docker-compose"])), None)
     if command is None:
         pytest.skip("Docker Compose is not installed")
@@ -144,7 +144,7 @@ def config(tmp_path: Path) -> Config:
     return run
 
 
-def test_compose_takes_the_file(config: Config) -> None:
+def test_compose_accepts_the_file(config: Config) -> None:
     plain = config(TWINLENS_KEYS=KEYS)
     assert plain.returncode == 0, plain.stderr
     assert yaml.safe_load(plain.stdout)["services"]["twinlens"]["environment"] == {
@@ -158,7 +158,7 @@ def test_compose_takes_the_file(config: Config) -> None:
     assert "9000" in json.dumps(gpu["ports"])
 
 
-def test_without_keys_compose_says_what_is_missing(config: Config) -> None:
+def test_compose_names_the_missing_keys(config: Config) -> None:
     refused = config()
     assert refused.returncode != 0
     assert "set it to NAME:SCOPE:KEY in a file .env" in refused.stderr
@@ -200,7 +200,7 @@ def test_torch_and_torchvision_are_installed_together_and_first(
     assert "--constraint /opt/torch.txt" in installs[1]
 
 
-def test_what_is_installed_is_there(
+def test_files_that_the_image_copies_exist(
     dockerfile: list[tuple[str, str]], project: dict[str, Any]
 ) -> None:
     (extras,) = [one for one in _all(dockerfile, "ARG") if one.startswith("EXTRAS=")]
@@ -223,14 +223,14 @@ def test_what_is_installed_is_there(
     assert kept == copied
 
 
-def test_the_image_starts_a_command_that_there_is(dockerfile: list[tuple[str, str]]) -> None:
+def test_the_image_starts_an_existing_command(dockerfile: list[tuple[str, str]]) -> None:
     assert json.loads(_all(dockerfile, "ENTRYPOINT")[0]) == ["twinlens"]
     name, *options = json.loads(_all(dockerfile, "CMD")[0])
     command = typer.main.get_command(twinlens_cli.app).commands[name]  # type: ignore[attr-defined]
     assert command.make_context(name, options).params["host"] == "0.0.0.0"
 
 
-def test_the_health_check_asks_the_port_that_is_served(dockerfile: list[tuple[str, str]]) -> None:
+def test_the_health_check_uses_the_default_port(dockerfile: list[tuple[str, str]]) -> None:
     assert _all(dockerfile, "EXPOSE") == [str(DEFAULT_PORT)]
     (check,) = _all(dockerfile, "HEALTHCHECK")
     command = json.loads(check.partition("CMD ")[2])

@@ -1,4 +1,4 @@
-"""The documents name every command and every option that there is, and none that there is not."""
+"""The documents name every command and option, and no others."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ TEXT = "\n".join(path.read_text(encoding="utf-8") for path in DOCUMENTS)
 
 
 def commands(group: Any, name: str) -> Iterator[tuple[str, Any]]:
-    """Every command with its name; of a group, those in it, too."""
+    """Every command by name, including those of groups."""
     for own, command in group.commands.items():
         yield f"{name} {own}", command
         if hasattr(command, "commands"):
@@ -37,7 +37,7 @@ def test_every_command_and_option_is_in_a_document(name: str) -> None:
         for option in (*parameter.opts, *parameter.secondary_opts)
         if option.startswith("--")
     ]
-    # A switch that is on by itself is named by what turns it off, and the other way round.
+    # Of a pair --x/--no-x it is enough to name one.
     missing = [one for one in options if not named(one) and not named(opposite(one))]
     assert not missing
 
@@ -50,7 +50,7 @@ def opposite(option: str) -> str:
     return f"--{option[5:]}" if option.startswith("--no-") else f"--no-{option[2:]}"
 
 
-def test_a_command_line_in_a_document_is_one_that_there_is() -> None:
+def test_options_in_command_lines_exist() -> None:
     """Each ``twinlens COMMAND --option`` in a block or between backticks."""
     for line in re.findall(r"(?:^|[`$ ])(twinlens [a-z].*)", TEXT, re.MULTILINE):
         said = re.split(r"[`#|;]|&&", line)[0].split()

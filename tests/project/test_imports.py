@@ -1,4 +1,4 @@
-"""The dependency line that docs/design.md draws: no import goes up, and there are no cycles."""
+"""Imports follow the layers of docs/design.md, without cycles."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The sample corpus with the starter: what `make demo` shows, found both ways."""
+"""Retrieval quality on the sample corpus, with the starter model."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ def captions() -> dict[str, list[str]]:
     return {row["image"]: row["captions"] for row in map(json.loads, lines)}
 
 
-def test_everything_is_stored(index: twinlens.Index, captions: dict[str, list[str]]) -> None:
+def test_every_sample_is_stored(index: twinlens.Index, captions: dict[str, list[str]]) -> None:
     held = index.info()
     assert (held.images, held.texts) == (len(captions), sum(map(len, captions.values())))
 
@@ -72,13 +72,13 @@ def test_pictures_find_their_captions(
         ("a pyramid in the desert", "places/pyramid-01.jpg"),
     ],
 )
-def test_plain_words_find_what_a_person_would(
+def test_everyday_words_find_the_right_pictures(
     index: twinlens.Index, words: str, picture: str
 ) -> None:
     assert index.search(words, limit=1)[0].path == str(SAMPLES / "photos" / picture)
 
 
-def test_a_picture_finds_itself_and_then_its_like(index: twinlens.Index) -> None:
+def test_a_picture_finds_itself_and_similar_ones(index: twinlens.Index) -> None:
     first, second = index.search(image=SAMPLES / "photos/animals/cat-01.jpg", limit=2)
     assert first.path.endswith("cat-01.jpg")
     assert first.score > 0.98

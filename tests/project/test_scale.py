@@ -1,4 +1,4 @@
-"""``benchmarks/scale.py``: what it prints, keeps and refuses; not what it measures."""
+"""``benchmarks/scale.py``: its output, saved results and errors; not its measurements."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ def _table(printed: str) -> dict[str, list[str]]:
     return {line[0]: line for line in cells[1:]}
 
 
-def test_a_run_that_is_gone_on_with(
+def test_a_run_is_resumed(
     scale: ModuleType, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     db, keep = str(tmp_path / "scale.db"), str(tmp_path / "scale.jsonl")
@@ -57,7 +57,7 @@ def test_a_run_that_is_gone_on_with(
     assert _table(capsys.readouterr().out)["10,000"][1] == "kept"
 
 
-def test_a_chunk_that_broke_off_is_written_again(
+def test_an_incomplete_chunk_is_written_again(
     scale: ModuleType, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     from twinlens.search.milvus.database import Database
@@ -86,7 +86,7 @@ def test_a_chunk_that_broke_off_is_written_again(
         (["--index", "nosuch", "--sizes", "5k"], 1, "there is no index 'nosuch'"),
     ],
 )
-def test_what_cannot_be_is_one_line(
+def test_invalid_options_are_one_line(
     scale: ModuleType,
     arguments: list[str],
     code: int,
@@ -100,7 +100,7 @@ def test_what_cannot_be_is_one_line(
     assert ended.value.code == code or isinstance(ended.value.code, str)
 
 
-def test_memory_of_another_machine_is_not_given_as_none_at_all(scale: ModuleType) -> None:
+def test_unknown_memory_is_not_printed_as_zero(scale: ModuleType) -> None:
     assert scale.resident("http://milvus.example:19530") is None
     assert scale.resident("here.db") > 10 << 20
     line = scale.Line("", 1, 1.0, 1.0, True, 1.0, 1.0, 1.0, None, 1.0)

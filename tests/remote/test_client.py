@@ -1,4 +1,4 @@
-"""``twinlens.connect``: what can be done here can be done over HTTP, with the same results."""
+"""``twinlens.connect``: the same operations over HTTP give the same results."""
 
 from __future__ import annotations
 
@@ -69,7 +69,7 @@ def address(photos: Path) -> Iterator[str]:
 
 @pytest.fixture(scope="module")
 def there(address: str, photos: Path) -> Iterator[RemoteIndex]:
-    """The same collection, filled and asked over HTTP."""
+    """The same collection, filled and searched over HTTP."""
     with twinlens.connect(address) as index:
         index.ingest(photos)
         yield index
@@ -77,7 +77,7 @@ def there(address: str, photos: Path) -> Iterator[RemoteIndex]:
 
 @pytest.fixture
 def own(tmp_path: Path) -> Iterator[RemoteIndex]:
-    """A server with nothing in it."""
+    """An empty server."""
     with served(tmp_path / "own.db") as url, twinlens.connect(url, "mine") as index:
         yield index
 
@@ -149,7 +149,7 @@ def test_the_same_search_finds_the_same(
     assert bool(found.cursor) == bool(expected.cursor)
 
 
-def test_hits_are_those_of_an_index(there: RemoteIndex) -> None:
+def test_hits_have_the_same_types(there: RemoteIndex) -> None:
     hit = there.search("red")[0]
     assert isinstance(hit, twinlens.Hit)
     assert isinstance(hit.captions, tuple)
@@ -167,7 +167,9 @@ def test_many_searches_at_once(here: twinlens.Index, there: RemoteIndex, photos:
     assert there.search_many([]) == []
 
 
-def test_what_there_is(here: twinlens.Index, there: RemoteIndex, photos: Path) -> None:
+def test_metadata_of_collections_and_items(
+    here: twinlens.Index, there: RemoteIndex, photos: Path
+) -> None:
     assert there.info() == here.info()
     assert there.collections() == [here.info()]
     assert there.backend == here.backend
@@ -181,14 +183,16 @@ def test_what_there_is(here: twinlens.Index, there: RemoteIndex, photos: Path) -
     assert there.item(text) == here.item(text)
 
 
-def test_what_is_no_picture_is_named_and_not_sent(there: RemoteIndex, tmp_path: Path) -> None:
+def test_a_file_that_is_no_picture_is_not_sent(there: RemoteIndex, tmp_path: Path) -> None:
     secret = tmp_path / "secret"
     secret.write_text("nobody's business")
     with pytest.raises(ImageError, match=f"^{secret}: not an image"):
         there.search([twinlens.Text("all red"), twinlens.Image(secret)])
 
 
-def test_pictures(there: RemoteIndex, here: twinlens.Index, photos: Path) -> None:
+def test_stored_pictures_and_thumbnails(
+    there: RemoteIndex, here: twinlens.Index, photos: Path
+) -> None:
     key = id_of(photos, "red")
     assert there.image(key) == (photos / "red.png").read_bytes()
     assert there.thumbnail(key) == here.thumbnail(key)
@@ -261,7 +265,7 @@ def test_classification(here: twinlens.Index, there: RemoteIndex, photos: Path) 
         (lambda index: index.ingest(), UsageError),
     ],
 )
-def test_the_same_mistake_is_the_same_error(
+def test_errors_are_the_same(
     here: twinlens.Index,
     there: RemoteIndex,
     wrong: Callable[[Any], object],
@@ -277,7 +281,7 @@ def test_the_same_mistake_is_the_same_error(
 
 
 @pytest.mark.parametrize("name", ["evaluate", "reindex", "export", "rollback", "engine"])
-def test_what_takes_the_whole_database_is_not_done_from_here(there: RemoteIndex, name: str) -> None:
+def test_methods_that_need_the_database_are_refused(there: RemoteIndex, name: str) -> None:
     with pytest.raises(UnsupportedError, match="run it where http://"):
         getattr(there, name)
     assert not hasattr(RemoteIndex, name)
@@ -288,7 +292,7 @@ def test_what_takes_the_whole_database_is_not_done_from_here(there: RemoteIndex,
 # ---- writing
 
 
-def test_an_ingest_is_that_of_an_index(
+def test_an_ingest_gives_the_same_report_and_rows(
     own: RemoteIndex, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(remote, "CHUNK", 3)
@@ -321,7 +325,7 @@ def test_an_ingest_is_that_of_an_index(
         assert own.info() == local.info()
 
 
-def test_progress_is_told_of_every_item(own: RemoteIndex, photos: Path) -> None:
+def test_progress_counts_every_item(own: RemoteIndex, photos: Path) -> None:
     class Bar:
         done = 0.0
 
@@ -336,7 +340,7 @@ def test_progress_is_told_of_every_item(own: RemoteIndex, photos: Path) -> None:
     assert bar.done == len(COLOURS) + 1
 
 
-def test_a_new_collection_and_its_end(own: RemoteIndex, photos: Path) -> None:
+def test_creating_and_dropping_a_collection(own: RemoteIndex, photos: Path) -> None:
     with pytest.raises(CollectionNotFoundError):
         own.info()
     with pytest.raises(CollectionNotFoundError):
@@ -350,7 +354,7 @@ def test_a_new_collection_and_its_end(own: RemoteIndex, photos: Path) -> None:
         twinlens.connect(own.url, "mine", model="clip-b32")
     with pytest.raises(ModelMismatchError):
         RemoteIndex(HttpClient(own.url), "mine", model="clip-b32").ingest(photos)
-    with pytest.raises(UsageError, match="a model for a new collection"):
+    with pytest.raises(UsageError, match="the model of a new collection must be one of"):
         twinlens.connect(own.url, "new", model="local-dir:/etc").ingest(photos)
     with pytest.raises(UnsupportedError, match="layout of a new collection"):
         own.ingest(photos, index="HNSW")
@@ -364,12 +368,12 @@ def test_a_new_collection_and_its_end(own: RemoteIndex, photos: Path) -> None:
         own.search("red")
 
 
-def test_what_was_sent_is_shown_when_the_file_is_gone(own: RemoteIndex, tmp_path: Path) -> None:
+def test_an_uploaded_picture_is_kept_without_its_file(own: RemoteIndex, tmp_path: Path) -> None:
     photos = paint(tmp_path / "elsewhere")
     data = (photos / "red.png").read_bytes()
 
     class Away(type(own._uploads)):  # type: ignore[misc]
-        """As from another machine: the server has no such paths."""
+        """Uploads under paths that the server does not have, as from another machine."""
 
         def put(self, items: Sequence[Any], **options: Any) -> Any:
             moved = [
@@ -391,7 +395,7 @@ def remote_items(path: Path) -> list[Any]:
     return list(open_items([path]))
 
 
-def test_a_body_that_is_too_large_goes_in_parts(tmp_path: Path) -> None:
+def test_a_request_that_is_too_large_is_split(tmp_path: Path) -> None:
     photos = tmp_path / "photos"
     photos.mkdir()
     rng = np.random.default_rng(0)
@@ -421,7 +425,7 @@ twinlens.serve({db!r}, port={port}, model=conftest.ColourEncoder(), media={media
 
 @contextmanager
 def process(db: Path, port: int = 0) -> Iterator[tuple[subprocess.Popen[str], str]]:
-    """A server in a process of its own, and its address."""
+    """A server in its own process, and its address."""
     tests = TESTS
     script = SCRIPT.format(tests=str(tests), root=str(tests.parent), db=str(db), port=port,
                            media=str(db.with_suffix(".media")))  # fmt: skip
@@ -436,10 +440,10 @@ def process(db: Path, port: int = 0) -> Iterator[tuple[subprocess.Popen[str], st
         started.communicate()
 
 
-def test_a_server_that_is_killed_and_comes_back_in_the_middle(
+def test_an_ingest_survives_a_restart_of_the_server(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Whoever ingests waits for it, and everything is there in the end."""
+    """The client waits and retries, and nothing is lost."""
     monkeypatch.setattr(remote, "CHUNK", 4)
     photos = tmp_path / "photos"
     photos.mkdir()
@@ -481,10 +485,10 @@ def test_a_server_that_is_killed_and_comes_back_in_the_middle(
         assert left.info().images == left.info().files == 40
 
 
-# ---- keys, and what is on the other side
+# ---- keys, and servers of all kinds
 
 
-def test_keys(tmp_path: Path, photos: Path) -> None:
+def test_api_keys(tmp_path: Path, photos: Path) -> None:
     read, write = (entry.split(":")[2] for entry in (READ, WRITE))
     with served(tmp_path / "keys.db", keys=(READ, WRITE)) as url:
         for key in ("", "x" * 20):
@@ -506,7 +510,7 @@ Reply = tuple[int, dict[str, str], bytes]
 
 @contextmanager
 def answering(replies: list[Reply]) -> Iterator[tuple[str, list[str]]]:
-    """A server that gives these answers one after the other, then the last for ever."""
+    """A server that gives these responses in order, and repeats the last."""
     asked: list[str] = []
 
     class Handler(BaseHTTPRequestHandler):
@@ -554,7 +558,7 @@ OK: Reply = (200, {"Content-Type": "application/json"}, b'{"ok": 1}')
 
 
 @pytest.mark.parametrize(
-    "passing",
+    "temporary",
     [
         problem(429, "busy", **{"Retry-After": "0"}),
         problem(429, "rate"),
@@ -563,13 +567,13 @@ OK: Reply = (200, {"Content-Type": "application/json"}, b'{"ok": 1}')
         (0, {}, b""),
     ],
 )
-def test_what_passes_is_tried_again(passing: Reply) -> None:
-    with answering([passing, passing, OK]) as (url, asked):
+def test_temporary_problems_are_retried(temporary: Reply) -> None:
+    with answering([temporary, temporary, OK]) as (url, asked):
         assert HttpClient(url, first_pause=0.001).post("/v1/search", {}) == {"ok": 1}
     assert asked == ["POST /v1/search"] * 3
 
 
-def test_a_server_is_given_the_time_it_asks_for() -> None:
+def test_a_retry_waits_as_long_as_the_server_asks() -> None:
     paused: list[float] = []
     with answering([problem(429, "rate", **{"Retry-After": "3"}), OK]) as (url, _):
         HttpClient(url, sleep=paused.append).get("/v1/collections")
@@ -605,7 +609,7 @@ def test_a_server_is_given_the_time_it_asks_for() -> None:
         ((400, {"Content-Type": "application/problem+json"}, b"\xff"), StoreError),
     ],
 )
-def test_problems_become_errors_at_once(reply: Reply, kind: type[Exception]) -> None:
+def test_other_problems_are_raised_at_once(reply: Reply, kind: type[Exception]) -> None:
     with answering([reply]) as (url, asked), pytest.raises(kind) as raised:
         HttpClient(url).get("/v1/collections")
     assert len(asked) == 1
@@ -613,7 +617,7 @@ def test_problems_become_errors_at_once(reply: Reply, kind: type[Exception]) -> 
     assert len(str(raised.value).splitlines()) == 1
 
 
-def test_an_answer_without_end_is_cut_off(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_oversized_response_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(client, "MAX_RESPONSE", 1_000)
     reply = (200, {"Content-Type": "application/json"}, b" " * 5_000)
     with answering([reply]) as (url, _), pytest.raises(StoreError, match="more than 1,000 bytes"):
@@ -625,17 +629,17 @@ def test_an_answer_without_end_is_cut_off(monkeypatch: pytest.MonkeyPatch) -> No
     ["", "photos.db", "ftp://host", "http://", "http://user:key@host", "http://host/?a=b",
      "http://host/#a", "http://ho st:1:2"],
 )  # fmt: skip
-def test_what_is_no_address(url: str) -> None:
+def test_invalid_addresses(url: str) -> None:
     with pytest.raises(UsageError):
         twinlens.connect(url)
 
 
-def test_addresses() -> None:
+def test_addresses_are_normalized() -> None:
     assert checked_url("http://host:8640/") == "http://host:8640"
     assert checked_url("https://host/search/") == "https://host/search"
 
 
-def test_who_answers(address: str, tmp_path: Path) -> None:
+def test_what_kind_of_server_answers(address: str, tmp_path: Path) -> None:
     assert is_twinlens(address)
     with pytest.raises(UsageError, match=r"open it with twinlens\.connect"):
         twinlens.open(address)
@@ -649,7 +653,7 @@ def test_who_answers(address: str, tmp_path: Path) -> None:
         twinlens.connect(url)
 
 
-def test_a_server_that_is_gone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_server_that_was_stopped(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(client, "RETRY_SECONDS", 0.0)
     with served(tmp_path / "gone.db") as url:
         index = twinlens.connect(url)
@@ -671,7 +675,7 @@ def command(*arguments: object, **environment: str) -> subprocess.CompletedProce
     )
 
 
-def test_commands_go_through_the_server_that_holds_the_file(
+def test_commands_work_through_a_server(
     tmp_path: Path,
 ) -> None:
     photos = paint(tmp_path / "photos")
@@ -704,7 +708,7 @@ def test_commands_go_through_the_server_that_holds_the_file(
         assert "deleted twinlens: 7 images" in all_gone.stdout, all_gone.stderr
 
 
-def test_a_connection_that_was_closed_says_so(address: str) -> None:
+def test_a_closed_index_says_so(address: str) -> None:
     with twinlens.connect(address) as index:
         index.info()
     with pytest.raises(StoreError, match="this index is closed: connect to http"):
