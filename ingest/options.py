@@ -79,6 +79,7 @@ SOURCE_OPTIONS = options_of(SourceOptions)
 RUN_OPTIONS = options_of(RunOptions)
 _SOURCE = {name: option.kind for name, option in SOURCE_OPTIONS.items()}
 _RUN = {name: option.kind for name, option in RUN_OPTIONS.items()}
+_LAYOUT = {name: option.kind for name, option in layout.OPTIONS.items()}
 
 
 def split_options(options: IngestOptions) -> tuple[Layout, SourceOptions, RunOptions]:
@@ -87,9 +88,9 @@ def split_options(options: IngestOptions) -> tuple[Layout, SourceOptions, RunOpt
     Raises:
         UsageError: there is no such option, or its value is invalid.
     """
-    check_options(options, {**_SOURCE, **_RUN, **layout.OPTIONS}, unset=True)
+    check_options(options, {**_SOURCE, **_RUN, **_LAYOUT}, unset=True)
     given = {name: value for name, value in options.items() if says_something(value)}
-    asked = {name: value for name, value in given.items() if name in layout.OPTIONS}
+    asked = {name: value for name, value in given.items() if name in _LAYOUT}
     source = {name: value for name, value in given.items() if name in _SOURCE}
     run = {name: value for name, value in given.items() if name in _RUN}
     return (

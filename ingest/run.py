@@ -76,6 +76,8 @@ def ingest(
                     tally,
                     **write_options(run),
                 )
+            if report.images or report.texts:
+                session.model.export()
     finally:
         session.reset_engine()  # and so is what it cached meanwhile
     if not report.found_anything:
@@ -86,7 +88,7 @@ def ingest(
 def _executor(session: Session, collection: Collection, cluster: Cluster | None) -> Executor:
     model, fingerprint = session.model, collection.fingerprint
     if cluster is None:
-        return ThreadExecutor(partial(model.load, fingerprint))
+        return ThreadExecutor(partial(model.load, fingerprint, bulk=True))
     return cluster.executor(
         partial(model.source, fingerprint),
         fingerprint,
@@ -107,5 +109,5 @@ def _create(
     if first is None:
         raise SourceError(nothing_found(paths))
     session.database.check_layout(layout)
-    fingerprint = declared or session.model.load().fingerprint
+    fingerprint = declared or session.model.load(bulk=True).fingerprint
     return chain([first], items), session.create(fingerprint, layout)

@@ -1,1 +1,1 @@
-"""Bulk import: write Parquet to object storage and let a Milvus server load it."""
+"""Bulk import: write Parquet files to storage that a Milvus server imports from."""

@@ -1,4 +1,4 @@
-"""Storage that both we and a Milvus server read: a folder, or a bucket that speaks S3."""
+"""``Storage``: files that this process writes and a Milvus server reads, in a folder or on S3."""
 
 from __future__ import annotations
 
@@ -16,39 +16,39 @@ from twinlens.search.paths import expand_home
 
 
 class Storage(Protocol):
-    """A place for files, by name."""
+    """Named files."""
 
     def put(self, name: str, path: Path) -> None:
         """Store a file."""
 
     def write(self, name: str, data: bytes) -> None:
-        """Store bytes, in place of what had the name."""
+        """Store bytes, replacing a file of the same name."""
 
     def read(self, name: str) -> bytes | None:
-        """The bytes of that name; None where there are none."""
+        """The bytes of a file; None where there is no such file."""
 
     @contextmanager
     def open(self, name: str) -> Iterator[IO[bytes]]:
-        """A stored file, to be read anywhere in it."""
+        """Open a stored file for reading, with random access."""
 
     def delete(self, name: str) -> None:
-        """Delete a file; one that is not there is no error."""
+        """Delete a file, if it exists."""
 
     def address(self, name: str) -> str:
-        """What the server calls it."""
+        """The path or key by which the server reads the file."""
 
 
 def open_storage(uri: str) -> Storage:
-    """The storage at ``s3://bucket/prefix``, or in a folder, its path or ``file://`` address.
+    """Open the storage at ``s3://bucket/prefix``, at a path, or at a ``file://`` address.
 
     Raises:
-        UsageError: it is none, or a package is missing for it.
+        UsageError: the address is invalid, or boto3 is not installed.
         SourceError: it cannot be reached.
     """
     split = urlsplit(uri)
     if split.scheme == "s3":
         if not split.netloc or not split.path.strip("/"):
-            raise UsageError(f"{uri} names no place in a bucket: s3://bucket/prefix would")
+            raise UsageError(f"{uri} names no folder of a bucket: give it as s3://bucket/prefix")
         return Bucket(split.netloc, split.path.strip("/"))
     if split.scheme not in ("", "file") or split.netloc or not split.path:
         raise UsageError(f"{uri} is neither s3://bucket/prefix nor a folder")
@@ -56,38 +56,38 @@ def open_storage(uri: str) -> Storage:
 
 
 class Folder:
-    """A folder that the server has under the same path."""
+    """A folder that the server can read under the same path."""
 
     def __init__(self, folder: Path) -> None:
         self._folder = expand_home(folder).absolute()
-        with self._plainly():
+        with self._errors():
             self._folder.mkdir(parents=True, exist_ok=True)
 
     def __str__(self) -> str:
         return str(self._folder)
 
     def put(self, name: str, path: Path) -> None:
-        with self._plainly():
+        with self._errors():
             shutil.copyfile(path, self._partial(name))
             self._partial(name).replace(self._folder / name)
 
     def write(self, name: str, data: bytes) -> None:
-        with self._plainly():
+        with self._errors():
             self._partial(name).write_bytes(data)
             self._partial(name).replace(self._folder / name)
 
     def read(self, name: str) -> bytes | None:
-        with self._plainly():
+        with self._errors():
             path = self._folder / name
             return path.read_bytes() if path.exists() else None
 
     @contextmanager
     def open(self, name: str) -> Iterator[IO[bytes]]:
-        with self._plainly(), (self._folder / name).open("rb") as file:
+        with self._errors(), (self._folder / name).open("rb") as file:
             yield file
 
     def delete(self, name: str) -> None:
-        with self._plainly():
+        with self._errors():
             (self._folder / name).unlink(missing_ok=True)
 
     def address(self, name: str) -> str:
@@ -97,7 +97,8 @@ class Folder:
         return self._folder / f".{name}.partial"
 
     @contextmanager
-    def _plainly(self) -> Iterator[None]:
+    def _errors(self) -> Iterator[None]:
+        """Translate ``OSError`` into ``SourceError``."""
         try:
             yield
         except OSError as error:
@@ -105,9 +106,9 @@ class Folder:
 
 
 class Bucket:
-    """A place in a bucket, which must be the one that the server keeps its own data in.
+    """A prefix in an S3 bucket, which must be the bucket that the server stores its own data in.
 
-    Credentials, region and endpoint come from where boto3 finds them: ``AWS_ACCESS_KEY_ID``,
+    boto3 finds credentials, region and endpoint as usual: ``AWS_ACCESS_KEY_ID``,
     ``AWS_ENDPOINT_URL_S3`` and so on.
     """
 
@@ -119,22 +120,22 @@ class Bucket:
                 "buckets need boto3: install the extra, pip install 'twinlens[bulk]'"
             ) from error
         self._bucket, self._prefix = bucket, prefix
-        with self._plainly():
+        with self._errors():
             self._client: Any = boto3.client("s3")
 
     def __str__(self) -> str:
         return f"s3://{self._bucket}/{self._prefix}"
 
     def put(self, name: str, path: Path) -> None:
-        with self._plainly():
+        with self._errors():
             self._client.upload_file(os.fspath(path), self._bucket, self.address(name))
 
     def write(self, name: str, data: bytes) -> None:
-        with self._plainly():
+        with self._errors():
             self._client.put_object(Bucket=self._bucket, Key=self.address(name), Body=data)
 
     def read(self, name: str) -> bytes | None:
-        with self._plainly():
+        with self._errors():
             try:
                 found = self._client.get_object(Bucket=self._bucket, Key=self.address(name))
             except self._client.exceptions.NoSuchKey:
@@ -145,20 +146,21 @@ class Bucket:
     @contextmanager
     def open(self, name: str) -> Iterator[IO[bytes]]:
         with tempfile.TemporaryFile() as file:
-            with self._plainly():
+            with self._errors():
                 self._client.download_fileobj(self._bucket, self.address(name), file)
             file.seek(0)
             yield file
 
     def delete(self, name: str) -> None:
-        with self._plainly():
+        with self._errors():
             self._client.delete_object(Bucket=self._bucket, Key=self.address(name))
 
     def address(self, name: str) -> str:
         return f"{self._prefix}/{name}"
 
     @contextmanager
-    def _plainly(self) -> Iterator[None]:
+    def _errors(self) -> Iterator[None]:
+        """Translate errors of boto3 into ``SourceError``."""
         from boto3.exceptions import Boto3Error
         from botocore.exceptions import BotoCoreError, ClientError
 

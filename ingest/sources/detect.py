@@ -18,7 +18,7 @@ from twinlens.ingest.sources.captions import CaptionFile
 from twinlens.ingest.sources.folder import EVERY_FILE, FileFilter, walk
 from twinlens.ingest.sources.tar import is_tar, read_tar
 from twinlens.ingest.sources.urls import Fetch, is_url_list, no_fetch, read_urls
-from twinlens.ingest.sources.zips import is_zip, read_zip
+from twinlens.ingest.sources.zip import is_zip, read_zip
 from twinlens.search.errors import SourceError
 from twinlens.search.images.formats import is_image_name
 from twinlens.search.models.fingerprint import Fingerprint
@@ -73,7 +73,7 @@ def open_path(path: Path, options: Options) -> Items | CaptionFile:
     return lambda: walk(path, options.files, lambda inner, root: _below(inner, root, options))
 
 
-def is_bare(path: Path) -> bool:
+def has_no_pictures(path: Path) -> bool:
     """Whether a path is a folder that holds nothing to ingest, as where a disk is not mounted."""
     if not path.is_dir():
         return False

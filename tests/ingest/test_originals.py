@@ -85,10 +85,10 @@ def test_a_container_is_gone_through_once(
     assert len(opened) == 2
 
 
-def test_a_container_of_more_members_than_are_remembered(
+def test_a_container_with_more_members_than_the_cache(
     photos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(originals, "REMEMBERED", 2)
+    monkeypatch.setattr(originals, "MAX_MEMBERS", 2)
     shard = pack(photos, tmp_path / "shard.tar")
     read = Originals()
     pictures = sorted(photos.glob("*.png"))
@@ -101,7 +101,7 @@ def test_only_so_many_containers_are_kept_open(photos: Path, tmp_path: Path) -> 
     for number in range(6):
         shard = pack(photos, tmp_path / f"{number}.tar")
         assert read(f"{shard}!in/red.png")
-    assert len(read._open) == originals.OPEN
+    assert len(read._containers) == originals.MAX_CONTAINERS
 
 
 def test_a_file_with_an_exclamation_mark(paint: Callable[..., Path]) -> None:

@@ -405,7 +405,7 @@ def test_pictures_are_taken_out_by_id_with_their_texts(index: twinlens.Index, ph
     assert (done.images, done.count) == ({red}, 1)
     assert (index.info().images, index.info().texts, index.info().files) == (7, 7, 7)
     caption = index.search("blue", target="texts", limit=1)[0].id
-    with pytest.raises(UsageError, match="is a caption of the picture"):
+    with pytest.raises(UsageError, match="is a caption of the image"):
         index.intake().remove(ids=[caption])
     assert index.intake().remove([str(photos)]).count == 7
 

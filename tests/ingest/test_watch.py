@@ -176,7 +176,7 @@ def test_another_disk_in_a_folders_place_costs_nothing(
     assert reports.get(timeout=30).images == 8
     plain = os.stat
     monkeypatch.setattr(
-        "twinlens.ingest.watch._place", lambda path: (plain(path).st_dev + 1, plain(path).st_ino)
+        "twinlens.ingest.watch._identity", lambda path: (plain(path).st_dev + 1, plain(path).st_ino)
     )
     (photos / "blue.png").unlink()
     assert "is on another disk than it was, so nothing is removed" in warnings.get(timeout=30)

@@ -19,7 +19,7 @@ from twinlens.ingest.executor import ThreadExecutor
 from twinlens.ingest.options import open_items
 from twinlens.ingest.report import Tally
 from twinlens.search.errors import SourceError, StoreError, UnsupportedError, UsageError
-from twinlens.search.milvus.bulk_import import Imports
+from twinlens.search.milvus.bulk_import import BulkImports
 
 
 @pytest.fixture
@@ -81,8 +81,8 @@ def test_one_that_broke_off_is_gone_on_with(
     """Wherever it ended, nothing is stored twice, and only what was not written is encoded."""
     method: dict[str, tuple[Any, str]] = {
         "upload": (BulkImporter, "_write_manifest"),
-        "import": (Imports, "start"),
-        "wait": (Imports, "state"),
+        "import": (BulkImports, "start"),
+        "wait": (BulkImports, "state"),
         "ledger": (BulkImporter, "_write_ledger"),
     }
     owner, name = method[step]
