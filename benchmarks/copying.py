@@ -88,7 +88,7 @@ def main() -> None:
             began = time.perf_counter()
             for chunk in rows(options.rows, options.dim):
                 collection.upsert("images", chunk)
-            collection.settle()
+            collection.flush()
             print(f"made in {time.perf_counter() - began:.0f} s", flush=True)
             try:
                 seconds = loop(source, target, plain)

@@ -48,7 +48,7 @@ def fill(collection: Collection, rows: np.ndarray) -> None:
     for start in range(0, len(rows), 5_000):
         batch = enumerate(rows[start : start + 5_000], start)
         collection.upsert("images", [blank_row(number, row) for number, row in batch])
-    collection.settle()
+    collection.flush()
 
 
 def timed(call: Callable[[], object]) -> float:

@@ -234,11 +234,11 @@ def measure(
     """Grow the collection to a size, and ask it."""
     inserted = fill(collection, vectors, size)
     began = time.perf_counter()
-    collection.settle()
+    collection.flush()
     built = wait(database, collection, size, options.patience)
     building = time.perf_counter() - began
     if inserted is not None and not collection.capabilities.lite:
-        time.sleep(options.settle)  # it goes over to what it has built
+        time.sleep(options.flush)  # it goes over to what it has built
     best, single = exact(vectors, size, queries)
     times, recall = ask(collection, queries, best)
     return Line(

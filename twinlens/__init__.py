@@ -312,7 +312,7 @@ def compare(
             tempfile.TemporaryDirectory() as folder,
             open(os.path.join(folder, "compare.db"), model=model, device=device) as index,
         ):
-            index._load_encoder()  # not part of the measured time
+            index._load_encoder(bulk=True)  # not part of the measured time
             report = index.ingest(*paths)
             rate = report.images / report.seconds if report.seconds else 0.0
             evaluation = index.evaluate(max_queries=max_queries, seed=seed)

@@ -249,7 +249,7 @@ class Index:
             raise UsageError("a filter selects stored pictures: leave out the paths or the filter")
         if not paths:
             self._require_collection()
-        encoder = self._load_encoder()
+        encoder = self._load_encoder(bulk=bool(paths))
         classifier = Classifier(encoder, labels, templates or TEMPLATES)
         if not paths:
             expression = self._compile_filter(where)
@@ -437,10 +437,10 @@ class Index:
         return self._session.require_collection()
 
     def _create_collection(self) -> Collection:
-        return self._session.create(self._model.load().fingerprint)
+        return self._session.create(self._model.load(bulk=True).fingerprint)
 
-    def _load_encoder(self) -> Encoder:
-        return self._session.load_encoder()
+    def _load_encoder(self, *, bulk: bool = False) -> Encoder:
+        return self._session.load_encoder(bulk=bulk)
 
     def _refuse_tenant(self, action: str) -> None:
         if self.tenant:

@@ -20,7 +20,7 @@ import numpy as np
 
 from twinlens.ingest.report import Progress
 from twinlens.ingest.transfer.diff import FIELDS, KEYS, ORDER, clear, compare
-from twinlens.ingest.writer import Writer
+from twinlens.ingest.writer import WriterThread
 from twinlens.search.errors import ModelMismatchError, StoreError, UnsupportedError, UsageError
 from twinlens.search.milvus.capabilities import MAX_LIMIT
 from twinlens.search.milvus.collection import Collection
@@ -121,8 +121,8 @@ def copy(
         _compare(part, beside, kind, sample) for part, beside in carried.parts for kind in _SEARCHED
     )
     if not new.generation.complete:
-        new.mark(complete=True)
-    new.settle()
+        new.set_state(complete=True)
+    new.flush()
     if not target.exists(to) or target.collection(to).generation.number != new.generation.number:
         target.switch(to, new.generation.number)
     for generation in target.generations(to):
@@ -186,8 +186,7 @@ class _Copy:
         self._pair(ours)
         for part, beside in self.parts:
             for kind in ORDER:
-                if kind != "files":
-                    beside.learn(kind, part.learned(kind))
+                beside.copy_fields(kind, part)
                 if ours and again:
                     clear(part, beside, kind)
                 self._fill(part, beside, kind, again)
@@ -205,14 +204,15 @@ class _Copy:
 
     def _pair(self, ours: bool) -> None:
         """Find the tenants; of one that is gone from the source, a copy of ours has nothing."""
-        parts = self._old.parts()
+        parts = self._old.per_tenant()
         self.parts = [
-            (part, self._new.of(part.tenant) if part.tenant else self._new) for part in parts
+            (part, self._new.for_tenant(part.tenant) if part.tenant else self._new)
+            for part in parts
         ]
         known = {part.tenant for part in parts}
-        for beside in self._new.parts() if ours else ():
+        for beside in self._new.per_tenant() if ours else ():
             if beside.tenant not in known:
-                beside.clear()
+                beside.delete_all()
 
     def _fill(self, part: Collection, beside: Collection, kind: Kind, again: bool) -> None:
         """Write what is missing, or other than it was; a thread reads on meanwhile."""
@@ -233,11 +233,9 @@ class _Copy:
                 self._progress.update(len(chunk.rows))
 
         page = LITE_PAGE if part.capabilities.lite else PAGE
-        with Writer(write) as writer:
+        with WriterThread(write) as writer:
             for rows in part.scan(kind, fields, batch=page, strong=again):
-                if kind == "files":
-                    rows = [row | {"vector": np.zeros(2, dtype=np.float32)} for row in rows]
-                else:
+                if kind != "files":
                     # Lists of Python's numbers take eight times the memory until they are written.
                     for row in rows:
                         row["vector"] = np.asarray(row["vector"], dtype=np.float32)
@@ -253,7 +251,7 @@ class _Chunk:
 
 
 def _rows(collection: Collection) -> int:
-    return sum(part.count(kind) for part in collection.parts() for kind in ORDER)
+    return sum(part.count(kind) for part in collection.per_tenant() for kind in ORDER)
 
 
 def _compare(part: Collection, beside: Collection, kind: Target, sample: int) -> int:
@@ -287,10 +285,10 @@ def _drawn(collection: Collection, kind: Target, sample: int) -> list[Row]:
     fields = [*FIELDS[kind], "vector"]
     count = collection.count(kind)
     if count <= sample:
-        return collection.where(kind, f'{KEYS[kind]} != ""', fields, max(1, sample))
+        return collection.query(kind, f'{KEYS[kind]} != ""', fields, max(1, sample))
     whole = 16**8
     width = min(whole, int(1.1 * sample / count * whole) + 1)
     start = random.randrange(whole - width + 1)  # noqa: S311 - nothing is kept secret by it
     since = f"id >= {quote(f'{start:08x}')}"
     until = f"id < {quote(f'{start + width:08x}'[:ID_LENGTH])}" if start + width < whole else since
-    return collection.where(kind, f"{since} and {until}", fields, sample)
+    return collection.query(kind, f"{since} and {until}", fields, sample)

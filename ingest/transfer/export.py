@@ -41,6 +41,7 @@ from twinlens.ingest.sources.export_manifest import (
 from twinlens.search.errors import SourceError, UsageError, first_line
 from twinlens.search.milvus.collection import Collection
 from twinlens.search.models.base import Rows
+from twinlens.search.paths import expand_home
 from twinlens.search.records import (
     FILE_FIELDS,
     ID_LENGTH,
@@ -109,7 +110,7 @@ def export_collection(
         UsageError: the folder is there and not empty.
         SourceError: it cannot be written.
     """
-    folder = Path(os.path.expanduser(folder)).absolute()
+    folder = expand_home(folder).absolute()
     if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
         raise UsageError(f"{folder} is not empty: export to a folder of its own")
     partial = folder.with_name(f".{folder.name}.{os.getpid()}.partial")
@@ -160,7 +161,7 @@ def import_collection(collection: Collection, folder: Path, manifest: Manifest) 
         while both := [line.strip() for line in islice(known, BATCH)]:
             reconcile(collection, both)
     collection.check_open()
-    collection.settle()
+    collection.flush()
     return Exchanged.of(folder, manifest)
 
 
@@ -263,10 +264,7 @@ def _import(shard: Shard, folder: Path, dim: int) -> Iterator[list[Row]]:
             _check_table(table, shard)
             for batch in table.iter_batches(BATCH):
                 rows = [_row(flat, shard.kind) for flat in batch.to_pylist()]
-                if vectors is None:
-                    for row in rows:
-                        row["vector"] = np.zeros(2, dtype=np.float32)
-                else:
+                if vectors is not None:
                     part = np.array(vectors[done : done + len(rows)])
                     if not np.allclose(np.linalg.norm(part, axis=1), 1, atol=1e-3):
                         raise ValueError("a vector is not of length 1")

@@ -11,7 +11,7 @@ from twinlens.search.errors import UsageError
 from twinlens.search.milvus import indexes as ann
 from twinlens.search.milvus.generations import Generation
 from twinlens.search.milvus.layout import LayoutOptions
-from twinlens.search.models.encoder import Encoder
+from twinlens.search.models.base import Encoder
 from twinlens.search.query.session import Session
 
 
@@ -25,16 +25,18 @@ def reindex(
     layout: LayoutOptions,
 ) -> ReindexReport:
     """What ``twinlens.Index.reindex`` does, with the same arguments."""
-    database, models = session.database, session.models
-    old = session.served() or session.existing()
+    database = session.database
+    old = session.refresh() or session.require_collection()
     if layout.get("index") == ann.AUTO and memory:
         rows = sum(
-            collection.count(kind) for collection in old.parts() for kind in ("images", "texts")
+            collection.count(kind)
+            for collection in old.per_tenant()
+            for kind in ("images", "texts")
         )
         kinds = database.capabilities.index_types
         layout["index"] = ann.recommend(kinds, rows, old.fingerprint.dim, memory * 2**30)
     wanted = database.check_layout(old.generation.layout.changed(**layout))
-    encoder = models.open(model) if model else None
+    encoder = session.model.open(model) if model else None
     fingerprint = encoder.fingerprint if encoder is not None else old.fingerprint
     new = database.begin(session.name, fingerprint, wanted)
     if new.generation.number == old.generation.number:
@@ -46,15 +48,15 @@ def reindex(
         database,
         old,
         new,
-        (lambda: encoder) if encoder is not None else partial(models.load, old.fingerprint),
+        (lambda: encoder) if encoder is not None else partial(session.model.load, old.fingerprint),
         drop_unreadable=drop_unreadable,
         progress=progress,
     )
     if report.switched and encoder is not None:
         if not isinstance(model, str):
-            models.bring(encoder)
-        models.follow(encoder)
-    session.served()
+            session.model.register(encoder)
+        session.model.reset(encoder)
+    session.refresh()
     return report
 
 
@@ -71,8 +73,8 @@ def rollback(session: Session) -> Generation:
     if not earlier:
         raise UsageError(f"the collection {name!r} has no earlier generation")
     collection = database.switch(name, earlier[-1])
-    session.models.follow()
-    session.served()
+    session.model.reset()
+    session.refresh()
     return collection.generation
 
 
@@ -84,5 +86,5 @@ def drop_old(session: Session) -> list[int]:
     for number in old:
         database.drop_generation(name, number)
     if served.generation.frozen:
-        served.mark(frozen=False)
+        served.set_state(frozen=False)
     return old

@@ -28,7 +28,7 @@ from twinlens.search.errors import ImageError, TwinlensError, reason_of
 from twinlens.search.images.fetch import Fetcher
 from twinlens.search.milvus.collection import Collection
 from twinlens.search.milvus.database import Database
-from twinlens.search.milvus.expressions import quote
+from twinlens.search.milvus.expressions import is_in
 from twinlens.search.models.base import Encoder, Pixels, Rows
 from twinlens.search.records import Kind, Row, image_id
 
@@ -85,14 +85,14 @@ def reindex(
     """
     began = time.perf_counter()
     if old.generation.frozen:
-        old.mark(frozen=False)
+        old.set_state(frozen=False)
     with ThreadPoolExecutor(min(32, (os.cpu_count() or 2) + 1)) as pool:
         copies: dict[str, _Copy] = {}
 
         def go_round(last: bool = False) -> int:
-            for part in old.parts():  # a tenant may be new
+            for part in old.per_tenant():  # a tenant may be new
                 if part.tenant not in copies:
-                    beside = new.of(part.tenant) if part.tenant else new
+                    beside = new.for_tenant(part.tenant) if part.tenant else new
                     copies[part.tenant] = _Copy(part, beside, encoder, pool, progress)
             return sum(copy.round(last=last) for copy in copies.values())
 
@@ -101,15 +101,15 @@ def reindex(
                 break
         switched = drop_unreadable or not any(copy.failed for copy in copies.values())
         if switched:
-            old.mark(frozen=True)
+            old.set_state(frozen=True)
             try:
                 go_round(last=True)
-                new.mark(complete=True)
-                new.settle()
+                new.set_state(complete=True)
+                new.flush()
                 database.switch(old.name, new.generation.number)
             except BaseException:
                 with suppress(TwinlensError):
-                    old.mark(frozen=False)
+                    old.set_state(frozen=False)
                 raise
     failed = [failure for copy in copies.values() for failure in copy.failed.values()]
     return ReindexReport(
@@ -159,8 +159,7 @@ class _Copy:
             kept = [row for row in rows if not self._is_lost(kind, row)]
             missing, changed = compare(self._new, kind, kept)
             if kind == "files":
-                zero = np.zeros(2, dtype=np.float32)
-                self._new.upsert(kind, [row | {"vector": zero} for row in missing + changed])
+                self._new.upsert(kind, missing + changed)
             else:
                 self._copy_vectors(kind, changed, self._new)
                 if self._same_model:
@@ -257,7 +256,7 @@ class _Copy:
     def _ledger(self, ids: Sequence[str]) -> Iterable[Row]:
         if not ids:
             return
-        of_these = f'image_id in [{", ".join(map(quote, ids))}] and status == "ok"'
+        of_these = f'{is_in("image_id", ids)} and status == "ok"'
         for rows in self._old.scan("files", ["path", "image_id", "root"], of_these):
             yield from rows
 

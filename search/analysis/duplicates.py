@@ -1,4 +1,4 @@
-"""Groups of pictures that are the same, or nearly: stored once under several paths, or alike."""
+"""Find groups of duplicate and near-duplicate images."""
 
 from __future__ import annotations
 
@@ -12,29 +12,30 @@ import numpy.typing as npt
 
 from twinlens.search.errors import UsageError
 from twinlens.search.milvus.collection import Collection
-from twinlens.search.milvus.expressions import quote
+from twinlens.search.milvus.expressions import is_in
 from twinlens.search.models.base import Rows
 from twinlens.search.options import is_number
 from twinlens.search.records import Row
 
 Numbers = npt.NDArray[np.int64]
-#: Cosine from which two pictures count as nearly the same.
+#: The least cosine of two near-duplicates.
 THRESHOLD = 0.95
 #: Rows and columns of one block of cosines: 32 MB.
-_ROWS, _COLUMNS = 1_024, 8_192
+BLOCK = 1_024, 8_192
 _FIELDS = ("id", "path", "relative_path", "width", "height", "bytes")
 _BATCH = 256
 
 
 @dataclass(frozen=True, slots=True)
 class Copy:
-    """One picture of a group.
+    """One image of a group.
 
     Attributes:
-        id: its id; equal bytes have equal ids.
-        path: where it is; ``paths`` are all its paths, more than one where files are identical.
-        width, height, bytes: its size, 0 where nobody knows it.
-        similarity: cosine of its embedding with that of the group's first picture.
+        id: its id; files with the same bytes have the same id.
+        path, relative_path: of one of its files, absolute and below the ingested folder.
+        paths: of all its files; several if there are exact duplicates.
+        width, height, bytes: its size; 0 if unknown.
+        similarity: cosine of its embedding with that of the group's first image.
     """
 
     id: str
@@ -49,17 +50,17 @@ class Copy:
 
 @dataclass(frozen=True, slots=True)
 class Group:
-    """Pictures that are nearly the same, the largest first: the one to keep."""
+    """A group of near-duplicate images, the largest first, which is the one to keep."""
 
     copies: tuple[Copy, ...]
 
     @property
     def files(self) -> int:
-        """How many files there are of them."""
+        """How many files the group has."""
         return sum(len(copy.paths) for copy in self.copies)
 
     def to_dict(self) -> dict[str, Any]:
-        """The group as plain types, for JSON."""
+        """Convert to plain types, for JSON."""
         copies = [asdict(copy) | {"paths": list(copy.paths)} for copy in self.copies]
         return {"files": self.files, "pictures": copies}
 
@@ -67,22 +68,23 @@ class Group:
 def duplicates(
     collection: Collection, threshold: float = THRESHOLD, expression: str = ""
 ) -> list[Group]:
-    """Groups of nearly the same pictures, those of the most files first.
+    """Group near-duplicate images, groups with the most files first.
 
-    Every cosine is computed, whatever the backend, so nothing is missed; vectors pass through a
-    temporary file, and memory holds two blocks of them. The work grows with the square of the
-    pictures. Groups are what is connected: if A is like B and B like C, all three are one group.
+    All pairs are compared, whatever the backend, so none is missed. Vectors pass through a
+    temporary file, and memory holds two blocks of them; the time grows with the square of the
+    number of images. Groups are connected components: if A is similar to B and B to C, all three
+    are one group.
 
     Args:
-        corpus: where the pictures are.
-        threshold: the cosine from which two pictures count as the same, above 0, at most 1.
-        expression: a Milvus expression that pictures must satisfy.
+        collection: where the images are.
+        threshold: the least cosine of two near-duplicates, above 0 and at most 1.
+        expression: a Milvus expression that images must match.
 
     Raises:
         UsageError: the threshold is out of range.
     """
     if not is_number(threshold) or not 0 < threshold <= 1:
-        raise UsageError(f"the threshold is above 0 and at most 1, not {threshold!r}")
+        raise UsageError(f"the threshold must be above 0 and at most 1, not {threshold!r}")
     dim = collection.fingerprint.dim
     with tempfile.TemporaryFile() as file:
         ids: list[str] = []
@@ -103,29 +105,31 @@ def duplicates(
         groups = [
             Group(copies)
             for start in range(0, len(members), _BATCH)
-            for copies in _described(collection, ids, members[start : start + _BATCH], vectors)
+            for copies in _describe(collection, ids, members[start : start + _BATCH], vectors)
         ]
-        del vectors  # the map must go before the file
+        del vectors  # unmap before the file is closed
     return sorted(groups, key=lambda group: (-group.files, group.copies[0].path))
 
 
-def connected(vectors: Rows, threshold: float) -> list[Numbers]:
-    """Which rows hang together by inner products of at least ``threshold``.
+def connected(vectors: Rows, threshold: float, block: tuple[int, int] = BLOCK) -> list[Numbers]:
+    """Find the connected components of the graph of near-duplicates.
 
     Args:
-        vectors: float32 unit rows ``[n, dim]``; it may be a memory map.
-        threshold: from which two rows are neighbours.
+        vectors: float32 unit rows ``[n, dim]``; may be a memory map.
+        threshold: the least inner product of two connected rows.
+        block: rows and columns that are compared at once.
 
     Returns:
-        The numbers of the rows of each group, ascending; a row without neighbours is a group.
+        The row numbers of each component, ascending; a row without neighbours is one, too.
     """
+    height, width = block
     parent = np.arange(len(vectors), dtype=np.int64)
-    # Equal rows must meet a threshold of 1, whatever float32 makes of their product.
+    # Equal rows must meet a threshold of 1 despite rounding in float32.
     bar = np.float32(min(threshold, 1 - 1e-5))
-    for first in range(0, len(vectors), _ROWS):
-        block = np.asarray(vectors[first : first + _ROWS])
-        for start in range(first, len(vectors), _COLUMNS):
-            near = block @ vectors[start : start + _COLUMNS].T >= bar
+    for first in range(0, len(vectors), height):
+        rows = np.asarray(vectors[first : first + height])
+        for start in range(first, len(vectors), width):
+            near = rows @ vectors[start : start + width].T >= bar
             # Each row is its own neighbour in the first block.
             for row in np.flatnonzero(near.sum(axis=1) > (start == first)):
                 _unite(parent, np.append(np.flatnonzero(near[row]) + start, first + row))
@@ -136,6 +140,7 @@ def connected(vectors: Rows, threshold: float) -> list[Numbers]:
 
 
 def _unite(parent: Numbers, rows: Numbers) -> None:
+    """Merge the components of rows in the union-find forest ``parent``."""
     roots = _roots(parent, rows)
     parent[roots] = roots.min()
     parent[rows] = roots.min()
@@ -148,13 +153,13 @@ def _roots(parent: Numbers, rows: Numbers) -> Numbers:
     return found
 
 
-def _described(
+def _describe(
     collection: Collection, ids: Sequence[str], members: Sequence[Numbers], vectors: Rows
 ) -> Iterator[tuple[Copy, ...]]:
-    """Each group's pictures, the largest first."""
-    wanted = [ids[number] for numbers in members for number in numbers]
-    rows = {row["id"]: row for row in collection.get("images", wanted, _FIELDS)}
-    paths = _paths(collection, wanted)
+    """Read the images of each group, the largest first."""
+    needed = [ids[number] for numbers in members for number in numbers]
+    rows = {row["id"]: row for row in collection.get("images", needed, _FIELDS)}
+    paths = _paths(collection, needed)
     for numbers in members:
         ordered = sorted(
             (number for number in numbers if ids[number] in rows),
@@ -172,18 +177,18 @@ def _largest_first(row: Row) -> tuple[int, int, str]:
 
 
 def _copy(row: Row, paths: dict[str, list[str]], similarity: float) -> Copy:
-    known = tuple(sorted(paths.get(row["id"], []))) or (row["path"],)
+    all_paths = tuple(sorted(paths.get(row["id"], []))) or (row["path"],)
     return Copy(
-        **{name: row[name] for name in _FIELDS}, paths=known, similarity=min(similarity, 1.0)
+        **{name: row[name] for name in _FIELDS}, paths=all_paths, similarity=min(similarity, 1.0)
     )
 
 
 def _paths(collection: Collection, ids: Sequence[str]) -> dict[str, list[str]]:
-    """All paths of pictures; their own rows carry only the first."""
+    """All paths of images by id; an image's own row has only the first ones."""
     found: dict[str, list[str]] = {}
     for start in range(0, len(ids), _BATCH):
-        quoted = ", ".join(map(quote, ids[start : start + _BATCH]))
-        wanted = f'status == "ok" and image_id in [{quoted}]'
+        batch = ids[start : start + _BATCH]
+        wanted = f'status == "ok" and {is_in("image_id", batch)}'
         for rows in collection.scan("files", ["path", "image_id"], wanted):
             for row in rows:
                 found.setdefault(row["image_id"], []).append(row["path"])

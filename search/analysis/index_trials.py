@@ -1,4 +1,4 @@
-"""Index types side by side on a server: what each finds of the exact answer, and its costs."""
+"""Compare index types on a Milvus server: recall, time of a query, and bytes per vector."""
 
 from __future__ import annotations
 
@@ -14,32 +14,33 @@ import numpy as np
 
 from twinlens.search.analysis.evaluate import ANN_K
 from twinlens.search.analysis.metrics import TIE, nearest
-from twinlens.search.errors import StoreError, UnsupportedError, UsageError
+from twinlens.search.errors import StoreError, UnsupportedError, UsageError, first_line
 from twinlens.search.milvus import indexes as ann
-from twinlens.search.milvus.batches import MAX_MESSAGE_BYTES
 from twinlens.search.milvus.collection import Collection
 from twinlens.search.milvus.database import Database
+from twinlens.search.milvus.pymilvus_calls import MAX_MESSAGE_BYTES
 from twinlens.search.models.base import Rows
 
 if TYPE_CHECKING:
     from pymilvus import MilvusClient
 
-#: What is compared where nothing else is asked for: quick to build, on any server.
+#: Compared by default: quick to build, on any server.
 INDEX_TYPES = ("FLAT", "HNSW", "IVF_FLAT", "IVF_SQ8")
 _PREFIX = "twinlens_compare_"
-#: Seconds to wait for an index.
-_PATIENCE = 600.0
+#: Seconds to wait for an index to be built.
+_BUILD_SECONDS = 600.0
 
 
 @dataclass(frozen=True, slots=True)
 class IndexTrial:
-    """What was measured of one index type.
+    """The measurements of one index type.
 
     Attributes:
-        index_type: Milvus' name, and ``parameters`` what it was built and searched with.
-        ann_recall: the share of the exact 10 nearest that it returned.
-        milliseconds: of one query alone, the median, the way to the server included.
-        bytes_per_vector: computed from the layout, not measured: Milvus does not tell.
+        index_type: its name in Milvus.
+        parameters: what it was built and searched with.
+        ann_recall: the share of the exact 10 nearest rows that it returned.
+        milliseconds: median time of a single query, network included.
+        bytes_per_vector: computed from the layout, since Milvus does not report it.
     """
 
     index_type: str
@@ -52,23 +53,25 @@ class IndexTrial:
 def compare_indexes(
     database: Database, collection: Collection, index_types: Sequence[str] = (), queries: int = 200
 ) -> Iterator[IndexTrial]:
-    """Copy a corpus' pictures into temporary collections, one for each index type, and ask them.
+    """Copy a collection's images into a temporary collection per index type, and search them.
 
-    Queries are the first texts of the corpus, or its pictures where it has too few. The copies
-    are deleted again. Milvus does not index segments of fewer than 1,024 rows.
+    Queries are the first texts of the collection, or its images if it has too few. The copies are
+    deleted afterwards. Milvus does not index segments of fewer than 1,024 rows.
 
     Raises:
-        UsageError: there is no such index type, or an empty corpus.
-        UnsupportedError: the server does not have it; Milvus Lite has one index only.
+        UsageError: an unknown index type, or an empty collection.
+        UnsupportedError: the server does not have the index type; Milvus Lite has only one.
     """
     if collection.capabilities.lite:
         raise UnsupportedError(
-            "Milvus Lite searches every row whatever the index: compare indexes on a server"
+            "Milvus Lite compares every row whatever the index: compare indexes on a server"
         )
-    can = collection.capabilities
-    asked_for = [ann.resolve(one, can.index_types, can.label) for one in index_types or INDEX_TYPES]
+    server = collection.capabilities
+    resolved = [
+        ann.resolve(one, server.index_types, server.label) for one in index_types or INDEX_TYPES
+    ]
     dim = collection.fingerprint.dim
-    asked = collection.where("texts", 'id != ""', ["vector"], queries)
+    texts = collection.query("texts", 'id != ""', ["vector"], queries)
     with tempfile.TemporaryDirectory() as folder:
         path, count = Path(folder) / "images", 0
         with path.open("wb") as file:
@@ -79,17 +82,18 @@ def compare_indexes(
         if not count:
             raise UsageError("the collection holds no pictures to index")
         vectors: Rows = np.memmap(path, dtype=np.float32, mode="r", shape=(count, dim))
-        asking = np.array([row["vector"] for row in asked], dtype=np.float32)
-        if len(asking) < queries:
-            asking = np.asarray(vectors[:queries])
-        _, exact = nearest(asking, vectors, ANN_K)
-        for index_type in dict.fromkeys(asked_for):
-            yield _try(database.client, index_type, vectors, asking, exact[:, -1])
+        query_rows = np.array([row["vector"] for row in texts], dtype=np.float32)
+        if len(query_rows) < queries:
+            query_rows = np.asarray(vectors[:queries])
+        _, exact = nearest(query_rows, vectors, ANN_K)
+        for index_type in dict.fromkeys(resolved):
+            yield _measure(database.client, index_type, vectors, query_rows, exact[:, -1])
 
 
-def _try(
+def _measure(
     client: MilvusClient, index_type: str, vectors: Rows, queries: Rows, bars: Rows
 ) -> IndexTrial:
+    """Build one index, search it, and delete it; ``bars`` are the products of the 10th nearest."""
     from pymilvus import DataType
     from pymilvus.exceptions import MilvusException
 
@@ -113,33 +117,35 @@ def _try(
         client.create_index(name, index)
         _wait(client, name)
         client.load_collection(name)
-        kept, times = 0, []
+        found_count, times = 0, []
         limit = min(ANN_K, len(vectors))
         for query, bar in zip(queries, bars, strict=True):
-            began = time.perf_counter()
+            start_time = time.perf_counter()
             hits = client.search(
                 name, [query], limit=limit, search_params={"metric_type": "IP", "params": search}
             )[0]
-            times.append(1e3 * (time.perf_counter() - began))
+            times.append(1e3 * (time.perf_counter() - start_time))
             found = vectors[[int(hit["id"]) for hit in hits]]
-            kept += int((found @ query >= bar - TIE).sum())
+            found_count += int((found @ query >= bar - TIE).sum())
     except MilvusException as error:
-        raise StoreError(f"Milvus could not try {index_type}: {error.message}") from error
+        raise StoreError(
+            f"Milvus could not build or search {index_type}: {first_line(error)}"
+        ) from error
     finally:
         with suppress(Exception):
             client.drop_collection(name)
-    said = ", ".join(f"{key} {value}" for key, value in {**build, **search}.items())
+    parameters = ", ".join(f"{key} {value}" for key, value in {**build, **search}.items())
     return IndexTrial(
         index_type,
-        said,
-        kept / (limit * len(queries)),
+        parameters,
+        found_count / (limit * len(queries)),
         float(np.median(times)),
         ann.bytes_per_vector(index_type, dim),
     )
 
 
 def _wait(client: MilvusClient, name: str) -> None:
-    until = time.monotonic() + _PATIENCE
+    until = time.monotonic() + _BUILD_SECONDS
     while time.monotonic() < until:
         state = client.describe_index(name, "vector") or {}
         if int(state.get("pending_index_rows", 0)) == 0 and state.get("state", "Finished") in (
@@ -147,4 +153,4 @@ def _wait(client: MilvusClient, name: str) -> None:
         ):  # fmt: skip
             return
         time.sleep(0.2)
-    raise StoreError(f"Milvus has not finished an index in {_PATIENCE:.0f} s")
+    raise StoreError(f"Milvus did not finish building an index within {_BUILD_SECONDS:.0f} s")

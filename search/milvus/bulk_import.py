@@ -1,50 +1,49 @@
-"""``Imports``: files that a server reads from its own storage into a corpus."""
+"""``BulkImports``: let a server import Parquet files from its own storage."""
 
 from __future__ import annotations
 
 from typing import Any
 
-from twinlens.search.milvus.errors import milvus_errors
-from twinlens.search.milvus.physical import Physical
-from twinlens.search.records import Kind, Target
+from twinlens.search.milvus.pymilvus_calls import milvus_errors
+from twinlens.search.milvus.reader import SEARCHED, CollectionReader
+from twinlens.search.records import Kind
 
-SEARCHED: tuple[Target, ...] = ("images", "texts")
-#: Imports that are looked through for one that was begun before.
+#: How many jobs are listed to find one that was started before.
 MAX_JOBS = 1_000
 
 
-class Imports:
-    """The imports of one corpus.
+class BulkImports:
+    """Starts and watches the import jobs of a collection.
 
     Args:
-        physical: its collections.
+        reader: the collection.
     """
 
-    def __init__(self, physical: Physical) -> None:
-        self._physical = physical
+    def __init__(self, reader: CollectionReader) -> None:
+        self._reader = reader
 
     def columns(self, kind: Kind) -> dict[str, str]:
-        """What a file to import has: fields, and ``$meta`` for all others, with Milvus' types."""
-        described = self._physical.described(kind)
-        made = {
+        """The columns that a file needs, with Milvus' types; ``$meta`` is for all other fields."""
+        described = self._reader.describe(kind)
+        computed = {
             name for one in described.get("functions", ()) for name in one["output_field_names"]
         }
         columns = {
             field["name"]: field["type"].name
             for field in described["fields"]
-            if field["name"] not in made
+            if field["name"] not in computed
         }
         return columns | {"$meta": "JSON"}
 
     def start(self, kind: Kind, address: str) -> int:
-        """Have the server read a Parquet file from its storage; the number of the job.
+        """Start the import of a Parquet file; returns the number of the job.
 
-        Rows of keys that are stored would be there twice.
+        An import does not replace rows: rows whose keys are stored would be duplicated.
         """
         with milvus_errors(f"import {address}"):
             # MilvusClient has no method for it.
             job: int = self._handler.do_bulk_insert(
-                self._physical.own(kind), "", [address], context=self._context()
+                self._reader.physical(kind), "", [address], context=self._context()
             )
         return job
 
@@ -52,7 +51,7 @@ class Imports:
         """The jobs that did not fail, by the address of their file."""
         with milvus_errors("list the imports"):
             jobs = self._handler.list_bulk_insert_tasks(
-                MAX_JOBS, self._physical.own(kind), context=self._context()
+                MAX_JOBS, self._reader.physical(kind), context=self._context()
             )
         return {
             address: job.task_id
@@ -62,22 +61,23 @@ class Imports:
         }
 
     def state(self, job: int) -> tuple[bool, str]:
-        """Whether a job is done, and why it failed, "" where it did not."""
-        with milvus_errors("ask for an import"):
+        """Whether a job is completed, and the reason if it failed, else ""."""
+        with milvus_errors("read the state of an import"):
             state = self._handler.get_bulk_insert_state(job, context=self._context())
         if "Fail" in state.state_name:
-            return False, str(state.failed_reason).strip().splitlines()[0][:300] or "no reason said"
+            reason = str(state.failed_reason).strip()
+            return False, reason.splitlines()[0][:300] if reason else "no reason given"
         return state.state_name == "Completed", ""
 
-    def show(self) -> None:
-        """Make what was imported be found."""
-        with milvus_errors("load what was imported"):
+    def refresh(self) -> None:
+        """Load imported rows, so that searches find them."""
+        with milvus_errors("load imported rows"):
             for kind in SEARCHED:
-                self._physical.client.refresh_load(self._physical.of(kind))
+                self._reader.client.refresh_load(self._reader.loaded(kind))
 
     @property
     def _handler(self) -> Any:
-        return self._physical.client._get_connection()
+        return self._reader.client._get_connection()
 
     def _context(self) -> Any:
-        return self._physical.client._generate_call_context()
+        return self._reader.client._generate_call_context()

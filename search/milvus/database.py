@@ -1,12 +1,13 @@
-"""``Database``: a Milvus database, and the corpora in it: made, opened, switched, dropped."""
+"""``Database``: create, open, switch and drop the collections of a Milvus database."""
 
 from __future__ import annotations
 
 import re
 import secrets
+from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import replace
-from typing import TYPE_CHECKING
+from typing import Any
 
 from twinlens.search.errors import (
     CollectionNotFoundError,
@@ -17,19 +18,16 @@ from twinlens.search.errors import (
 from twinlens.search.milvus.capabilities import Capabilities
 from twinlens.search.milvus.collection import Collection
 from twinlens.search.milvus.connection import Address, connect, disconnect, is_there
-from twinlens.search.milvus.errors import milvus_errors
 from twinlens.search.milvus.generations import KINDS, PHYSICAL, Generation, is_ours
 from twinlens.search.milvus.layout import Layout
+from twinlens.search.milvus.pymilvus_calls import describe_or_none, milvus_errors
 from twinlens.search.milvus.schema import create_collection, create_indexes
 from twinlens.search.milvus.tenants import check_tenant
 from twinlens.search.models.fingerprint import Fingerprint
 
-if TYPE_CHECKING:
-    from pymilvus import MilvusClient
-
 SCHEMA_VERSION = "2"
 _SCHEMA = "twinlens.schema"
-#: Milvus' name for the query nodes that are not set apart.
+#: Milvus' name for the resource group that query nodes belong to by default.
 _ALL_NODES = "__default_resource_group"
 _NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]{0,127}")
 
@@ -39,12 +37,16 @@ class Database:
 
     Args:
         uri: a path ending in ``.db``, or an address: see ``twinlens.search.milvus.connection``.
-        token: ``user:password`` or an API key, for a server that wants one.
+        token: ``user:password`` or an API key, for a server that requires one.
         timeout: seconds to wait for a server to answer.
-        create: whether a file that is not there may be made.
+        create: whether to create a file that does not exist.
+
+    Attributes:
+        client: the connection, for what has no method here.
+        capabilities: what the backend supports.
 
     Raises:
-        UsageError: that is no database, or there is none and none may be made.
+        UsageError: the URI is not valid, or there is no such file and ``create`` is false.
         StoreLockedError: another process has the file open.
         StoreUnreachableError: no server answers at the URI.
     """
@@ -54,13 +56,15 @@ class Database:
     ) -> None:
         self._address = Address.parse(uri)
         if not create and not is_there(self._address.uri):
-            raise UsageError(f"there is no database {uri}: `twinlens ingest` makes one")
+            raise UsageError(f"there is no database {uri}: `twinlens ingest` creates one")
         self.uri = self._address.label
-        self._client = connect(self._address, token, timeout)
+        self.client = connect(self._address, token, timeout)
         self._closed = False
+        # Collections whose aliases this process has checked, with the generation they point to.
+        self._checked_aliases: dict[str, str] = {}
         try:
             with milvus_errors("ask the server for its version"):
-                self.capabilities = Capabilities.of(str(self._client.get_server_version()))
+                self.capabilities = Capabilities.of(str(self.client.get_server_version()))
         except BaseException:
             self.close()
             raise
@@ -72,27 +76,22 @@ class Database:
         self.close()
 
     def close(self) -> None:
-        """Let go of the connection, and of the Milvus Lite file so that others may open it."""
+        """Close the connection, and release a Milvus Lite file for other processes."""
         if not self._closed:
             self._closed = True
-            disconnect(self._client, self._address)
-
-    @property
-    def client(self) -> MilvusClient:
-        """The connection itself, for what has no method here."""
-        return self._client
+            disconnect(self.client, self._address)
 
     def names(self) -> list[str]:
-        """The corpora in this database, sorted."""
+        """The collections in this database, sorted."""
         with milvus_errors("list collections"):
-            found = map(PHYSICAL.fullmatch, self._client.list_collections())
+            found = map(PHYSICAL.fullmatch, self.client.list_collections())
             names = {match["name"] for match in found if match and match["kind"] == "images"}
             return sorted(name for name in names if self.exists(name))
 
     def exists(self, name: str) -> bool:
-        """Whether the corpus is there and complete: its images' alias is made last."""
-        with milvus_errors("look a collection up"):
-            return bool(self._client.has_collection(f"{name}_images"))
+        """Whether a collection exists and is complete: the alias of its images is created last."""
+        with milvus_errors("look up a collection"):
+            return bool(self.client.has_collection(f"{name}_images"))
 
     def create(
         self,
@@ -102,17 +101,17 @@ class Database:
         *,
         tenant: str = "",
     ) -> Collection:
-        """Make the collections of a corpus, or complete them where an earlier try broke off.
+        """Create a collection, or complete it if an earlier try was interrupted.
 
         Args:
-            name: of the corpus; one that exists is opened as it is.
+            name: of the collection; one that exists is opened unchanged.
             fingerprint: its model.
-            layout: how it is laid out.
-            tenant: whose rows to read and write; a corpus that is made with one has tenants.
+            layout: how to store it.
+            tenant: whose rows to read and write; a new collection is then divided among tenants.
 
         Raises:
-            UsageError: the name is none, or there is no such index.
-            UnsupportedError: the backend lacks something of the layout. Nothing is made.
+            UsageError: the name is not valid, or there is no such index type.
+            UnsupportedError: the backend does not support the layout. Nothing is created.
             StoreError: a copy of that name is unfinished.
         """
         check_name(name)
@@ -123,56 +122,70 @@ class Database:
         if not self.exists(name):
             if any(not one.complete for one in self.generations(name)):
                 raise StoreError(
-                    f"the collection {name!r} is a copy that is not finished: run `twinlens copy` "
-                    "once more, or drop it"
+                    f"the collection {name!r} is an unfinished copy: run `twinlens copy` once "
+                    "more, or drop it"
                 )
             self._make(name, wanted, serve=True)
+            self._checked_aliases[name] = wanted.identity
         return self.collection(name, tenant)
 
     def collection(self, name: str, tenant: str = "") -> Collection:
-        """Open a corpus, for a tenant where it has any.
+        """Open the served generation of a collection, for one tenant if it has tenants.
 
         Raises:
-            UsageError: a tenant was named, and the corpus has none.
+            UsageError: a tenant was named, and the collection has none.
             CollectionNotFoundError: there is none of that name; the message lists those there are.
         """
         check_name(name)
-        if not self.exists(name):
-            there = ", ".join(self.names())
+        found = self.find(name, tenant)
+        if found is None:
+            existing = ", ".join(self.names())
             raise CollectionNotFoundError(
                 f"there is no collection {name!r} in {self.uri}"
-                + (f"; it holds: {there}" if there else ": it is empty. Ingest something first")
+                + (f"; it holds: {existing}" if existing else ": it is empty. Ingest something first")
             )
+        return found
+
+    def find(self, name: str, tenant: str = "") -> Collection | None:
+        """Like ``collection``, but None if there is none: one call once its aliases are checked."""
         with milvus_errors(f"describe the collection {name}"):
             served = self._served(name)
-            for kind in KINDS:
-                # Where a switch broke off, the images' alias says what is served.
-                self._point(f"{name}_{kind}", served.physical(name, kind))
+            if served is None:
+                return None
+            if self._checked_aliases.get(name) != served.identity:
+                # If a switch was interrupted, the alias of the images decides what is served.
+                for kind in KINDS[:-1]:
+                    self._point(f"{name}_{kind}", served.physical(name, kind))
+                self._checked_aliases[name] = served.identity
         collection = self._opened(name, served)
-        return collection.of(tenant) if tenant else collection
+        return collection.for_tenant(tenant) if tenant else collection
 
     def generations(self, name: str) -> list[Generation]:
-        """What there is of a corpus, the one that is served among them, by number."""
+        """All generations of a collection, by number, including unfinished ones."""
         with milvus_errors(f"describe the collection {name}"):
-            served = self._served(name).number if self.exists(name) else 0
-            found = map(PHYSICAL.fullmatch, self._client.list_collections())
+            served = self._served(name)
+            number = 0 if served is None else served.number
+            found = map(PHYSICAL.fullmatch, self.client.list_collections())
             images = [m for m in found if m and m["name"] == name and m["kind"] == "images"]
-            read = [Generation.read(m[0], self._properties(m[0]), served) for m in images]
+            read = [
+                Generation.read(m[0], _properties(self.client.describe_collection(m[0])), number)
+                for m in images
+            ]
         return sorted(read, key=lambda generation: generation.number)
 
     def begin(self, name: str, fingerprint: Fingerprint, layout: Layout) -> Collection:
-        """A generation, of a corpus that exists or will, which is not served yet.
+        """Create a generation that is not served yet, also for a collection that does not exist.
 
-        One that was begun before, or served before, is gone on with.
+        One with the same model and layout that exists already is resumed instead.
 
         Raises:
             UnsupportedError: see ``create``.
         """
         check_name(name)
-        there = self.generations(name)
-        wanted = self._plan(there[-1].number + 1 if there else 1, fingerprint, layout)
+        existing = self.generations(name)
+        wanted = self._plan(existing[-1].number + 1 if existing else 1, fingerprint, layout)
         wanted = replace(wanted, complete=False)
-        for generation in there:
+        for generation in existing:
             if generation.is_like(wanted):
                 wanted = replace(
                     wanted,
@@ -184,94 +197,98 @@ class Database:
         return self._opened(name, wanted)
 
     def switch(self, name: str, number: int) -> Collection:
-        """Serve another generation, which must be complete; it takes rows again."""
+        """Serve another generation, which must be complete; it accepts rows again."""
         chosen = next((one for one in self.generations(name) if one.number == number), None)
         if chosen is None or not chosen.complete:
             raise UsageError(f"{name} has no complete generation {number} to serve")
-        self._opened(name, chosen).mark(frozen=False)
+        self._opened(name, chosen).set_state(frozen=False)
+        self._checked_aliases.pop(name, None)
         with milvus_errors(f"serve generation {number} of {name}"):
             for kind in KINDS:
                 self._point(f"{name}_{kind}", chosen.physical(name, kind))
         return self.collection(name)
 
     def drop_generation(self, name: str, number: int) -> None:
-        """Delete a generation that is not served."""
+        """Delete a generation, which must not be served."""
         chosen = next((one for one in self.generations(name) if one.number == number), None)
         if chosen is None or chosen.served:
             raise UsageError(f"{name} has no generation {number} that is not served")
         with milvus_errors(f"delete generation {number} of {name}"):
             for kind in KINDS:
-                self._client.drop_collection(chosen.physical(name, kind))
+                self.client.drop_collection(chosen.physical(name, kind))
 
     def check_layout(self, layout: Layout) -> Layout:
-        """The layout with its index by name.
+        """Resolve a layout's index, and check that the backend supports the layout.
 
         Raises:
-            UsageError, UnsupportedError: the backend does not have something of it.
+            UsageError: there is no such index.
+            UnsupportedError: the backend does not support it.
         """
         resolved = layout.resolved(self.capabilities)
         if resolved.replicas > 1:
-            with milvus_errors("ask for the query nodes"):
-                nodes = self._client.describe_resource_group(_ALL_NODES).num_available_node
+            with milvus_errors("count the query nodes"):
+                nodes = self.client.describe_resource_group(_ALL_NODES).num_available_node
             if resolved.replicas > nodes:
                 raise UnsupportedError(
-                    f"{resolved.replicas} replicas need as many query nodes: "
+                    f"{resolved.replicas} replicas need as many query nodes, and "
                     f"{self.capabilities.label} has {nodes}"
                 )
         return resolved
 
     def replicate(self, name: str, replicas: int) -> None:
-        """Hold another number of copies of what is served in memory; searches wait meanwhile.
+        """Change how many replicas of a collection are in memory; searches wait meanwhile.
 
         Raises:
             UnsupportedError: see ``check_layout``.
         """
         served = self.collection(name).generation
         layout = self.check_layout(replace(served.layout, replicas=replicas))
-        with milvus_errors(f"hold {replicas} replicas"):
+        with milvus_errors(f"load {replicas} replicas"):
             for kind in KINDS:
                 physical = served.physical(name, kind)
-                self._client.release_collection(physical)
-                self._client.alter_collection_properties(physical, layout.properties())
-                self._client.load_collection(physical, replica_number=replicas)
+                self.client.release_collection(physical)
+                self.client.alter_collection_properties(physical, layout.properties())
+                self.client.load_collection(physical, replica_number=replicas)
 
     def _opened(self, name: str, generation: Generation) -> Collection:
         reading = self._address.consistency.title()
-        return Collection(self._client, name, generation, self.capabilities, consistency=reading)
+        return Collection(self.client, name, generation, self.capabilities, consistency=reading)
 
     def _plan(self, number: int, fingerprint: Fingerprint, layout: Layout) -> Generation:
         token = secrets.token_hex(8)
         return Generation(number, fingerprint, self.check_layout(layout), token=token)
 
     def _make(self, name: str, wanted: Generation, *, serve: bool) -> None:
-        """Make the collections of a generation, as far as they are not made."""
+        """Create the Milvus collections of a generation that do not exist yet."""
         with milvus_errors(f"create the collection {name}"):
             for kind in KINDS:
                 physical = wanted.physical(name, kind)
-                if self._client.has_collection(physical):
-                    made = Generation.read(physical, self._properties(physical))
-                    if not made.is_like(wanted):  # what an earlier try left of something else
-                        self._client.drop_collection(physical)
-                if not self._client.has_collection(physical):
+                found = describe_or_none(self.client, physical)
+                if found and not Generation.read(physical, _properties(found)).is_like(wanted):
+                    self.client.drop_collection(physical)  # left by an interrupted try
+                    found = None
+                if found is None:
                     properties = wanted.properties() | {_SCHEMA: _schema_of(wanted.layout)}
                     create_collection(
-                        self._client, physical, kind, wanted, properties, self.capabilities
+                        self.client, physical, kind, wanted, properties, self.capabilities
                     )
                 try:
-                    create_indexes(self._client, physical, kind, wanted)
+                    create_indexes(self.client, physical, kind, wanted)
                 except Exception:
-                    # A server may lack what its version has, a GPU for one.
+                    # A server may lack what its version supports, such as a GPU.
                     with suppress(Exception):
-                        self._client.drop_collection(physical)
+                        self.client.drop_collection(physical)
                     raise
                 if serve:
                     self._point(f"{name}_{kind}", physical)
 
-    def _served(self, name: str) -> Generation:
-        described = self._client.describe_collection(f"{name}_images")
-        properties = described.get("properties") or {}
+    def _served(self, name: str) -> Generation | None:
+        described = describe_or_none(self.client, f"{name}_images")
+        if described is None:
+            return None
+        properties = _properties(described)
         if not is_ours(properties):
-            raise StoreError(f"the collection {name}_images was not made by twinlens")
+            raise StoreError(f"the collection {name}_images was not created by twinlens")
         if properties.get(_SCHEMA) != _schema_of(Layout.read(properties)):
             raise StoreError(
                 f"the collection {name!r} was written by another version of twinlens "
@@ -282,38 +299,42 @@ class Database:
         number = int(physical.rpartition("_g")[2])
         return Generation.read(physical, properties, number)
 
-    def _properties(self, physical: str) -> dict[str, str]:
-        return dict(self._client.describe_collection(physical).get("properties") or {})
-
     def drop(self, name: str) -> None:
-        """Delete a corpus: its collections in all generations, and their aliases."""
+        """Delete a collection: all its generations, and their aliases."""
         check_name(name)
+        self._checked_aliases.pop(name, None)
         with milvus_errors(f"delete the collection {name}"):
             for kind in reversed(KINDS):
                 with suppress(Exception):
-                    self._client.drop_alias(f"{name}_{kind}")
-            for physical in self._client.list_collections():
+                    self.client.drop_alias(f"{name}_{kind}")
+            for physical in self.client.list_collections():
                 match = PHYSICAL.fullmatch(physical)
                 if match and match["name"] == name:
-                    self._client.drop_collection(physical)
+                    self.client.drop_collection(physical)
 
     def _point(self, alias: str, physical: str) -> None:
-        if not self._client.has_collection(alias):
-            # An older server keeps the alias of a collection that is gone; it must go first.
+        """Create or move an alias, unless it points there already."""
+        described = describe_or_none(self.client, alias)
+        if described is None:
+            # An older server keeps the alias of a dropped collection; it must be deleted first.
             with suppress(Exception):
-                self._client.drop_alias(alias)
-            self._client.create_alias(physical, alias)
-        elif self._client.describe_collection(alias)["collection_name"] != physical:
-            self._client.alter_alias(physical, alias)
+                self.client.drop_alias(alias)
+            self.client.create_alias(physical, alias)
+        elif described["collection_name"] != physical:
+            self.client.alter_alias(physical, alias)
+
+
+def _properties(described: Mapping[str, Any]) -> dict[str, str]:
+    return dict(described.get("properties") or {})
 
 
 def _schema_of(layout: Layout) -> str:
-    """Collections of tenants have columns that a version without tenants would not heed."""
+    """The schema version; versions of twinlens without tenants refuse collections with them."""
     return f"{SCHEMA_VERSION}-tenants" if layout.tenants else SCHEMA_VERSION
 
 
 def check_name(name: str) -> None:
-    """Raise ``UsageError`` unless Milvus takes this as a collection's name."""
+    """Raise ``UsageError`` if a name is not valid for a collection in Milvus."""
     if not _NAME.fullmatch(name):
         raise UsageError(
             f"{name!r} cannot name a collection: use letters, digits and underscores, "

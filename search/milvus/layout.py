@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
-from typing import TypedDict, Unpack
+from typing import Annotated, TypedDict, Unpack
 
 from twinlens.search.errors import UnsupportedError, UsageError
 from twinlens.search.milvus import indexes as ann
 from twinlens.search.milvus.capabilities import Capabilities
-from twinlens.search.options import check_options, says_something
+from twinlens.search.options import Option, check_options, options_of, says_something
 
 #: How vectors can be stored. bfloat16 is not among them: as large as float16, and of unit vectors'
 #: numbers it keeps three bits less. For 8 bits a number there are indexes: IVF_SQ8, HNSW_SQ.
@@ -18,31 +18,31 @@ _PREFIX = "twinlens."
 
 
 class LayoutOptions(TypedDict, total=False):
-    """What can be asked for; what is left out stays as it is, or is the default.
+    """The options of a layout; unset ones keep the present value, or the default.
 
-    Attributes:
-        index: the kind of index, "auto" for what is best: see ``twinlens.search.milvus.indexes``.
-        vectors: how they are stored, "float32" or "float16".
-        shards: how many parts are written beside one another.
-        replicas: how many copies are held in memory, for more queries at once.
-        mmap: whether the server leaves rows on disk and maps them into memory.
+    An option is declared here and nowhere else: the command line derives its flags from
+    ``OPTIONS``.
     """
 
-    index: str
-    vectors: str
-    shards: int
-    replicas: int
-    mmap: bool
+    index: Annotated[
+        str,
+        Option(
+            None, "Index type: auto, FLAT, HNSW, IVF_SQ8, ...; see docs/operations/backends.md."
+        ),
+    ]
+    vectors: Annotated[str, Option(None, "Precision of stored vectors: float32 or float16.")]
+    shards: Annotated[
+        int, Option(None, "Number of shards on a server, which are written in parallel.", ge=1)
+    ]
+    replicas: Annotated[
+        int, Option(None, "Number of copies in memory, each on its own query nodes.", ge=1)
+    ]
+    mmap: Annotated[bool, Option(None, "Keep rows on the server's disk, mapped into memory.")]
 
 
-#: Of what kind each is.
-OPTIONS: Mapping[str, type] = {
-    "index": str,
-    "vectors": str,
-    "shards": int,
-    "replicas": int,
-    "mmap": bool,
-}
+#: Every option by name.
+OPTIONS = options_of(LayoutOptions)
+_KINDS = {name: option.kind for name, option in OPTIONS.items()}
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,7 +85,7 @@ class Layout:
             UsageError: there is no such option, or it cannot be that.
         """
         given = {name: value for name, value in options.items() if says_something(value)}
-        check_options(options, OPTIONS, unset=True)
+        check_options(options, _KINDS, unset=True)
         # "auto" asks for what is best, whatever that is.
         asked = {name for name in given if (name, given[name]) != ("index", ann.AUTO)}
         return replace(self, **given, asked=self.asked | asked)  # type: ignore[arg-type]

@@ -1,9 +1,11 @@
-"""The columns of each collection, and the indexes over them."""
+"""Create the Milvus collections of a generation: their columns and indexes."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
+
+import numpy as np
 
 from twinlens.search.milvus import indexes as ann
 from twinlens.search.milvus.capabilities import Capabilities
@@ -25,6 +27,10 @@ from twinlens.search.records import (
 if TYPE_CHECKING:
     from pymilvus import MilvusClient
 
+#: Milvus requires a vector in every collection; rows of the ledger get this dummy.
+LEDGER_VECTOR = np.zeros(2, dtype=np.float32)
+LEDGER_VECTOR.flags.writeable = False
+
 
 def create_collection(
     client: MilvusClient,
@@ -34,7 +40,16 @@ def create_collection(
     properties: Mapping[str, str],
     can: Capabilities,
 ) -> None:
-    """Make an empty collection of a corpus, without its indexes."""
+    """Create an empty Milvus collection, without its indexes.
+
+    Args:
+        client: the connection.
+        physical: its name.
+        kind: which columns it has.
+        generation: the model and layout.
+        properties: to store with it.
+        can: what the backend supports.
+    """
     from pymilvus import DataType, Function, FunctionType
 
     schema = client.create_schema(auto_id=False, enable_dynamic_field=True)
@@ -56,7 +71,6 @@ def create_collection(
         text(KEY, MAX_TENANT + 1 + MAX_PATH_BYTES, is_primary=True)
         text(TENANT, MAX_TENANT, is_partition_key=can.partition_key)
     if kind == "files":
-        # Milvus wants a vector in every collection; the ledger has no use for its own.
         text("path", MAX_PATH_BYTES, is_primary=not layout.tenants)
         text("image_id", ID_LENGTH)
         texts("texts", ID_LENGTH, MAX_CAPTIONS)
@@ -66,7 +80,7 @@ def create_collection(
         text("status", 16)
         text("reason", MAX_SHOWN_BYTES)
         text("root", MAX_PATH_BYTES)
-        schema.add_field("vector", DataType.FLOAT_VECTOR, dim=2)
+        schema.add_field("vector", DataType.FLOAT_VECTOR, dim=len(LEDGER_VECTOR))
     else:
         text("id", ID_LENGTH, is_primary=not layout.tenants)
         vector = DataType.FLOAT16_VECTOR if layout.half else DataType.FLOAT_VECTOR
@@ -84,7 +98,7 @@ def create_collection(
         text("text", MAX_TEXT_BYTES + 500)
         text("image_id", ID_LENGTH)
     if can.hybrid and kind != "files":
-        # Milvus Lite knows no other tokeniser for texts in any language, and no stemmer.
+        # The only tokenizer of Milvus Lite for all languages; it has no stemmer.
         analyzer = {"tokenizer": "standard", "filter": ["lowercase"]}
         text("words", MAX_WORDS_BYTES, enable_analyzer=True, analyzer_params=analyzer)
         schema.add_field("sparse", DataType.SPARSE_FLOAT_VECTOR)
@@ -94,23 +108,23 @@ def create_collection(
         physical,
         schema=schema,
         properties=dict(properties) | ({"mmap.enabled": "true"} if layout.mmap else {}),
-        # Session: whoever writes reads their own writes at once, without the cost of Strong.
+        # Session consistency: a writer reads its own writes, without the cost of Strong.
         consistency_level="Session",
         **options,
     )
 
 
 def create_indexes(client: MilvusClient, physical: str, kind: Kind, generation: Generation) -> None:
-    """Index an empty collection's vectors, and its words, unless they are."""
-    there = {field["name"] for field in client.describe_collection(physical)["fields"]}
+    """Create the indexes of vectors and words that an empty collection does not have yet."""
+    columns = {field["name"] for field in client.describe_collection(physical)["fields"]}
     vectors = ann.EXACT if kind == "files" else generation.layout.index
     for field, index_type, metric, params in (
         ("vector", vectors, "IP", ann.build_params(vectors, generation.fingerprint.dim)),
         ("sparse", "SPARSE_INVERTED_INDEX", "BM25", {}),
     ):
-        if field not in there or client.list_indexes(physical, field_name=field):
+        if field not in columns or client.list_indexes(physical, field_name=field):
             continue
         index = client.prepare_index_params()
         index.add_index(field, index_type=index_type, metric_type=metric, params=params)
-        # With sync, pymilvus sleeps for half a second before it looks whether it is done.
+        # With sync, pymilvus sleeps for half a second before it checks whether the index is built.
         client.create_index(physical, index, sync=False)

@@ -1,8 +1,8 @@
-"""Tenants of one collection: every key and every expression says whose rows are meant.
+"""Keep the tenants of one collection apart: ``Scope`` limits keys and expressions to one tenant.
 
-A row's key in Milvus is ``TENANT/ID`` (of a file ``TENANT/PATH``), so that the same picture of two
-tenants is two rows; beside it stand the id as everybody else knows it and the tenant. The first
-"/" ends the tenant, whose name has none. What comes back is checked by its key once more.
+A row's key in Milvus is ``TENANT/ID`` (in the ledger ``TENANT/PATH``), so that the same image of
+two tenants is two rows. Separate columns hold the plain id and the tenant. The first "/" ends the
+tenant's name, which cannot contain one. Rows that are read are checked by their key once more.
 """
 
 from __future__ import annotations
@@ -13,23 +13,23 @@ from dataclasses import dataclass
 from typing import Any
 
 from twinlens.search.errors import StoreError, UsageError
-from twinlens.search.milvus.expressions import quote
+from twinlens.search.milvus.expressions import is_in, quote
 from twinlens.search.records import KEY, TENANT, Kind, Row
 
 MAX_TENANT = 64
-#: Rows of the ledger that are no files: a tenant there is, a field that its rows brought.
-OF_TENANT = "tenant"
-OF_FIELD = "field"
+#: Values of ``status`` of ledger rows that are not files: a tenant, and a field of its rows.
+TENANT_STATUS = "tenant"
+FIELD_STATUS = "field"
 _NAME = re.compile(rf"[A-Za-z0-9][A-Za-z0-9_.@-]{{0,{MAX_TENANT - 1}}}")
 
 
 def is_tenant(name: str) -> bool:
-    """Whether this can name a tenant."""
+    """Whether a name is valid for a tenant."""
     return _NAME.fullmatch(name) is not None
 
 
 def check_tenant(name: str) -> None:
-    """Raise ``UsageError`` unless this can name a tenant."""
+    """Raise ``UsageError`` if a name is not valid for a tenant."""
     if not is_tenant(name):
         raise UsageError(
             f"{name[:80]!r} cannot name a tenant: use letters, digits and any of _ . @ -, at most "
@@ -39,12 +39,12 @@ def check_tenant(name: str) -> None:
 
 @dataclass(frozen=True, slots=True)
 class Scope:
-    """Whose rows a corpus reads and writes.
+    """Which rows of a collection are read and written.
 
     Attributes:
-        collection: its name, for people.
-        divided: whether it is divided among tenants at all.
-        tenant: the one whose rows are meant; "" for none, who has no rows.
+        collection: its name, for messages.
+        divided: whether the collection has tenants.
+        tenant: the tenant whose rows are read and written; "" for none.
     """
 
     collection: str
@@ -52,88 +52,91 @@ class Scope:
     tenant: str = ""
 
     def primary(self, kind: Kind) -> str:
-        """The column that is the key."""
+        """The column of the primary key."""
         return KEY if self.divided else "path" if kind == "files" else "id"
 
     def where(self, kind: Kind, expression: str = "") -> str:
-        """An expression that holds for rows of ours only, and where the given one does.
+        """An expression for the tenant's rows that satisfy the given one.
 
         Raises:
-            UsageError: see ``named``.
+            UsageError: see ``required_tenant``.
         """
         if not self.divided:
             return expression
-        return _both(expression, f"{TENANT} == {quote(self.named())}", _of_files(kind))
+        own = f"{TENANT} == {quote(self.required_tenant())}"
+        return _all_of(expression, own, _is_file(kind))
 
-    def everywhere(self, kind: Kind, expression: str = "") -> str:
-        """The same for rows of all tenants, where none is named: to count them, and no more."""
+    def where_any(self, kind: Kind, expression: str = "") -> str:
+        """Like ``where``, but for the rows of all tenants if none is named; only for counting."""
         if not self.divided or self.tenant:
             return self.where(kind, expression)
-        return _both(expression, _of_files(kind))
+        return _all_of(expression, _is_file(kind))
 
-    def keys(self, kind: Kind, ids: Sequence[str]) -> str:
-        """An expression for rows by ids. pymilvus would make one, but breaks at quotes."""
-        wanted = map(self.key, ids) if self.divided else ids
-        return f"{self.primary(kind)} in [{', '.join(map(quote, wanted))}]"
+    def where_ids(self, kind: Kind, ids: Sequence[str]) -> str:
+        """An expression for rows by id (in the ledger: by path)."""
+        return is_in(self.primary(kind), map(self.key_of, ids) if self.divided else ids)
 
-    def key(self, of: str) -> str:
-        """The key of a row by its id, or path."""
-        return f"{self.named()}/{of}"
+    def key_of(self, row_id: str) -> str:
+        """The key of a row, from its id or path."""
+        return f"{self.required_tenant()}/{row_id}"
 
-    def registry(self) -> str:
-        """What the keys of rows begin with that say something about the tenant itself."""
-        return f"/{self.named()}/"
-
-    def fields(self, fields: Sequence[str]) -> list[str]:
-        """What to ask for, so that what comes can be checked."""
-        return [*fields, KEY] if self.divided and "*" not in fields else list(fields)
-
-    def outgoing(self, kind: Kind, row: Row) -> Row:
-        """A row as it is stored."""
-        if not self.divided:
-            return row
-        own = row["path" if kind == "files" else "id"]
-        return row | {KEY: self.key(own), TENANT: self.tenant}
-
-    def incoming(self, row: Mapping[str, Any]) -> Row:
-        """A stored row as it was written.
+    def id_of(self, key: str) -> str:
+        """The id or path of a row, from its key.
 
         Raises:
-            StoreError: it is another tenant's, which no expression of ours lets through.
+            StoreError: the row belongs to another tenant.
+        """
+        tenant, _, row_id = key.partition("/")
+        if tenant != self.required_tenant():
+            raise StoreError(f"Milvus returned a row of another tenant than {self.tenant}")
+        return row_id
+
+    def registry_prefix(self) -> str:
+        """The beginning of the keys of ledger rows that describe the tenant itself."""
+        return f"/{self.required_tenant()}/"
+
+    def output_fields(self, fields: Sequence[str]) -> list[str]:
+        """The columns to request: also the key, so that ``decode`` can check it."""
+        return [*fields, KEY] if self.divided and "*" not in fields else list(fields)
+
+    def encode(self, kind: Kind, row: Row) -> Row:
+        """A row with the columns for tenants added, if the collection has any."""
+        if not self.divided:
+            return row
+        row_id = row["path" if kind == "files" else "id"]
+        return row | {KEY: self.key_of(row_id), TENANT: self.tenant}
+
+    def decode(self, row: Mapping[str, Any]) -> Row:
+        """A stored row without the columns for tenants.
+
+        Raises:
+            StoreError: the row belongs to another tenant, although every expression excludes those.
         """
         plain = dict(row)
         if self.divided and "count(*)" not in plain:
-            self.own(plain.pop(KEY, ""))
+            self.id_of(plain.pop(KEY, ""))
             plain.pop(TENANT, None)
         return plain
 
-    def own(self, key: str) -> str:
-        """The id that a key of ours is of."""
-        tenant, _, of = key.partition("/")
-        if tenant != self.named():
-            raise StoreError(f"a row of another tenant than {self.tenant} came back")
-        return of
-
-    def named(self) -> str:
+    def required_tenant(self) -> str:
         """The tenant.
 
         Raises:
-            UsageError: the rows are tenants', and none is named.
+            UsageError: the collection has tenants, and none is named.
         """
         if not self.tenant:
             raise UsageError(
-                f"the collection {self.collection!r} is divided among tenants: say whose rows are "
-                "meant, with a tenant"
+                f"the collection {self.collection!r} is divided among tenants: name a tenant"
             )
         return self.tenant
 
 
-def _of_files(kind: Kind) -> str:
-    """What holds for a row that is no tenant's entry in the ledger."""
-    return f'status not in ["{OF_TENANT}", "{OF_FIELD}"]' if kind == "files" else ""
+def _is_file(kind: Kind) -> str:
+    """An expression that excludes ledger rows that are not files."""
+    return f'status not in ["{TENANT_STATUS}", "{FIELD_STATUS}"]' if kind == "files" else ""
 
 
-def _both(expression: str, *others: str) -> str:
-    """What holds where all of these hold; "" holds always."""
-    held = [f"({expression})"] if expression else []
-    return " and ".join([*held, *filter(None, others)])
+def _all_of(expression: str, *others: str) -> str:
+    """Join expressions by "and"; "" is always true."""
+    given = [f"({expression})"] if expression else []
+    return " and ".join([*given, *filter(None, others)])

@@ -115,9 +115,13 @@ class Session:
         self.require_collection()
         return call(self.engine())
 
-    def load_encoder(self) -> Encoder:
-        """Load the encoder of the collection, or the one for a new collection."""
-        return self.model.load(self.fingerprint)
+    def load_encoder(self, *, bulk: bool = False) -> Encoder:
+        """Load the encoder of the collection, or the one for a new collection.
+
+        Args:
+            bulk: for many images or texts rather than for queries.
+        """
+        return self.model.load(self.fingerprint, bulk=bulk)
 
     @property
     def fingerprint(self) -> Fingerprint | None:

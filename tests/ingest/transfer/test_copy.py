@@ -147,7 +147,7 @@ def test_one_that_broke_off_is_gone_on_with(
         assert not database.exists(name)
         with pytest.raises(CollectionNotFoundError):
             database.collection(name)
-        with pytest.raises(StoreError, match="a copy that is not finished"):
+        with pytest.raises(StoreError, match="an unfinished copy"):
             database.create(name, database.generations(name)[0].fingerprint)
     # Meanwhile something else is written where nothing should be.
     with Database(db) as database:

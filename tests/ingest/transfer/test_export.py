@@ -122,11 +122,11 @@ def test_an_import_ends_as_an_ingest_does(
 ) -> None:
     """Nobody is told that it is done while a reindexing leaves it out; and it is settled."""
     settled: list[str] = []
-    monkeypatch.setattr(Collection, "settle", lambda collection: settled.append(collection.name))
+    monkeypatch.setattr(Collection, "flush", lambda collection: settled.append(collection.name))
     with twinlens.open(tmp_path / "other.db") as other:
         other.import_(exported)
         assert settled == ["twinlens"]
-        other.engine.collection.mark(frozen=True)
+        other.engine.collection.set_state(frozen=True)
         with pytest.raises(StoreError, match="is being reindexed"):
             other.import_(exported)
         assert settled == ["twinlens"]

@@ -133,7 +133,7 @@ def _built(index: twinlens.Index) -> str:
     """The index that Milvus says it has built, or is building."""
     collection = index.engine.collection
     physical = collection.generation.physical(collection.name, "images")
-    return str(collection._client.describe_index(physical, "vector")["index_type"])
+    return str(collection.client.describe_index(physical, "vector")["index_type"])
 
 
 def test_an_interrupted_one_is_gone_on_with(
@@ -227,7 +227,7 @@ def test_a_frozen_generation_takes_nothing(
     index: twinlens.Index, photos: Path, paint: Callable[..., Path]
 ) -> None:
     index.ingest(photos)
-    index._existing().mark(frozen=True)
+    index._require_collection().set_state(frozen=True)
     paint("red", "photos/new.png", (50, 50))
     with pytest.raises(StoreError, match="is being reindexed"):
         index.ingest(photos)

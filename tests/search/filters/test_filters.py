@@ -215,7 +215,7 @@ def test_milvus_lite_is_not_asked_for_escapes_where_it_takes_none() -> None:
         "camera in ('x')",
     ):
         assert compile_filter(f"path contains 'ab' and {text}", FIELDS, LITE)
-        with pytest.raises(UnsupportedError, match='Milvus Lite cannot look for "_"'):
+        with pytest.raises(UnsupportedError, match='Milvus Lite cannot search for "_"'):
             compile_filter(f"path contains 'a_b' and {text}", FIELDS, LITE)
 
 
@@ -355,7 +355,7 @@ ROWS = _rows()
 
 
 def _found(collection: Collection, expression: str) -> set[str]:
-    rows = collection.where("images", expression, ["id"], 1_000)
+    rows = collection.query("images", expression, ["id"], 1_000)
     return {row["id"] for row in rows}
 
 
@@ -533,7 +533,7 @@ def test_a_selective_filter_on_a_graph_index_still_returns_k(server: str) -> Non
     query = vectors[0]
     order = np.argsort(vectors @ query)
     with Database(server) as database:
-        client = database._client
+        client = database.client
         schema = client.create_schema(enable_dynamic_field=True)
         schema.add_field("id", DataType.VARCHAR, max_length=32, is_primary=True)
         schema.add_field("vector", DataType.FLOAT_VECTOR, dim=16)
@@ -593,7 +593,7 @@ def test_fields_are_learned_from_rows_and_kept(collection: Collection) -> None:
     assert {name: fields[name] for name in SCHEMA} == SCHEMA
     assert collection.fields("texts").keys() == {"id", "text", "image_id", "path", "relative_path"}
     again = Collection(
-        collection._client, collection.name, collection.generation, collection.capabilities
+        collection.client, collection.name, collection.generation, collection.capabilities
     )
     assert again.fields("images") == fields
 
@@ -602,9 +602,9 @@ def test_writers_add_to_one_another(tmp_path: Path) -> None:
     with Database(str(tmp_path / "two.db")) as database:
         first = database.create("corpus", ColourEncoder().fingerprint)
         second = database.collection("corpus")
-        first.learn_fields("texts", [{"a": 1}])
-        second.learn_fields("texts", [{"b": "x", "a": 2.5}])
-        first.learn_fields("texts", [{"c": True, "b": 3, "vector": [1.0], "width": 4, "d": None}])
+        first.register_fields("texts", [{"a": 1}])
+        second.register_fields("texts", [{"b": "x", "a": 2.5}])
+        first.register_fields("texts", [{"c": True, "b": 3, "vector": [1.0], "width": 4, "d": None}])
         learned = {"a": "number", "b": "mixed", "c": "boolean"}
         for collection in (first, second):
             fields = collection.fields("texts")
@@ -616,15 +616,14 @@ def test_only_news_is_written(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -
     with Database(str(tmp_path / "news.db")) as database:
         collection = database.create("corpus", ColourEncoder().fingerprint)
         monkeypatch.setattr(twinlens.search.milvus.fields, "MAX_FIELDS", 3)
-        collection.learn_fields("images", [{"a": 1, "b": 1}, {"a": 2}])
+        collection.register_fields("images", [{"a": 1, "b": 1}, {"a": 2}])
         # Without a connection, what is known already must still do.
-        physical = collection._physical
-        client, physical.client = physical.client, None
-        collection.learn_fields("images", [{"a": 5}, {"b": 7, "vector": np.zeros(2)}])
+        client, collection.client = collection.client, None
+        collection.register_fields("images", [{"a": 5}, {"b": 7, "vector": np.zeros(2)}])
         with pytest.raises(AttributeError):
-            collection.learn_fields("images", [{"c": 1}])
-        physical.client = client
-        collection.learn_fields("images", [{"c": 1, "d": 1}])
+            collection.register_fields("images", [{"c": 1}])
+        collection.client = client
+        collection.register_fields("images", [{"c": 1, "d": 1}])
         assert {"a", "b", "c"} <= collection.fields("images").keys()
         assert "d" not in collection.fields("images")
 

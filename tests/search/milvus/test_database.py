@@ -20,12 +20,12 @@ from twinlens.search.errors import (
     StoreUnreachableError,
     UsageError,
 )
-from twinlens.search.milvus.batches import _row_bytes, cut_by_bytes
 from twinlens.search.milvus.capabilities import Capabilities
 from twinlens.search.milvus.collection import Collection
 from twinlens.search.milvus.connection import is_server
 from twinlens.search.milvus.database import Database, check_name
 from twinlens.search.milvus.expressions import begins, quote
+from twinlens.search.milvus.pymilvus_calls import _row_bytes, split_rows
 from twinlens.search.models.fingerprint import Fingerprint
 from twinlens.search.records import MAX_PATH_BYTES, Row
 
@@ -82,7 +82,7 @@ def in_another_process(code: str, db: str) -> subprocess.Popen[str]:
         [
             sys.executable,
             "-c",
-            f"from twinlens.search.milvus.database import Store\ndb = {db!r}\n{code}",
+            f"from twinlens.search.milvus.database import Database\ndb = {db!r}\n{code}",
         ],
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
@@ -119,9 +119,9 @@ def test_making_it_again_changes_nothing(database: Database, collection: Collect
 
 
 def test_the_names_are_aliases(database: Database, collection: Collection) -> None:
-    physical = set(database._client.list_collections())
+    physical = set(database.client.list_collections())
     assert {"photos_images_g1", "photos_texts_g1", "photos_files_g1"} == physical
-    described = database._client.describe_collection("photos_images")
+    described = database.client.describe_collection("photos_images")
     assert described["collection_name"] == "photos_images_g1"
 
 
@@ -144,7 +144,7 @@ def test_one_that_was_half_made_is_completed(
 
     with monkeypatch.context() as patch:
         for name in ("create_collection", "create_index", "create_alias"):
-            patch.setattr(database._client, name, counted(getattr(database._client, name)))
+            patch.setattr(database.client, name, counted(getattr(database.client, name)))
         with pytest.raises(KeyboardInterrupt):
             database.create("photos", FINGERPRINT)
     assert not database.exists("photos")
@@ -162,7 +162,7 @@ def test_a_dropped_corpus_leaves_nothing(database: Database, collection: Collect
     database.drop("photos")
     assert not database.exists("photos")
     assert database.names() == ["photos_images"]
-    assert all(name.startswith("photos_images_") for name in database._client.list_collections())
+    assert all(name.startswith("photos_images_") for name in database.client.list_collections())
     with pytest.raises(CollectionNotFoundError):
         database.collection("photos")
     assert database.create("photos", FINGERPRINT).count("texts") == 0
@@ -177,8 +177,8 @@ def test_another_model_may_have_the_name_of_a_dropped_one(
 
 
 def test_a_collection_of_somebody_else_is_refused(database: Database) -> None:
-    database._client.create_collection("mine_images", dimension=4)
-    with pytest.raises(StoreError, match="mine_images was not made by twinlens"):
+    database.client.create_collection("mine_images", dimension=4)
+    with pytest.raises(StoreError, match="mine_images was not created by twinlens"):
         database.collection("mine")
 
 
@@ -273,21 +273,21 @@ def test_rows_can_be_deleted_while_they_are_scanned(collection: Collection) -> N
 
 def test_rows_for_which_something_holds(collection: Collection) -> None:
     collection.upsert("texts", [text(str(i), str(i % 2)) for i in range(10)])
-    assert len(collection.where("texts", 'text == "0"', ["id"], limit=3)) == 3
-    assert len(collection.where("texts", 'text == "0"', ["id"], limit=30)) == 5
+    assert len(collection.query("texts", 'text == "0"', ["id"], limit=3)) == 3
+    assert len(collection.query("texts", 'text == "0"', ["id"], limit=30)) == 5
 
 
 def test_what_is_beside_the_columns_goes_along(collection: Collection) -> None:
     collection.upsert("texts", [text("1") | {"year": 2020, "who": "Zoë", "big": 2**60, "ok": True}])
     (row,) = collection.get("texts", ["1"])
     assert (row["year"], row["who"], row["big"], row["ok"]) == (2020, "Zoë", 2**60, True)
-    assert collection.where("texts", "year >= 2020", ["id"], limit=1)
-    assert not collection.where("texts", "year > 2020", ["id"], limit=1)
+    assert collection.query("texts", "year >= 2020", ["id"], limit=1)
+    assert not collection.query("texts", "year > 2020", ["id"], limit=1)
 
 
 def test_an_expression_that_is_none_is_one_line(collection: Collection) -> None:
     with pytest.raises(StoreError, match="Milvus could not read rows") as refused:
-        collection.where("texts", "text ===", ["id"], limit=1)
+        collection.query("texts", "text ===", ["id"], limit=1)
     assert "\n" not in str(refused.value)
 
 
@@ -320,7 +320,7 @@ def test_the_nearest_rows(collection: Collection) -> None:
 def test_a_row_larger_than_a_message_is_written(collection: Collection) -> None:
     """More rows than one message holds, with texts as long as they may be."""
     rows = [text(str(i), "犬" * 21_000) for i in range(90)]
-    assert len(list(cut_by_bytes(rows, 1 << 20))) > 1
+    assert len(list(split_rows(rows, 1 << 20))) > 1
     collection.upsert("texts", rows)
     assert collection.count("texts") == 90
 
@@ -337,9 +337,9 @@ AWKWARD = st.text(st.sampled_from("ab%_\\\"'/\n\r\t\0{}é犬🐕\U0010ffff\ud7ff
 def test_a_quoted_text_means_itself(lasting: Collection, value: str) -> None:
     value = f"={value}"  # a key may not be empty
     lasting.upsert("files", [file(value)])
-    found = lasting.where("files", f"path == {quote(value)}", ["path"], limit=10)
+    found = lasting.query("files", f"path == {quote(value)}", ["path"], limit=10)
     assert [row["path"] for row in found] == [value]
-    listed = lasting.where("files", f"path in [{quote(value)}]", ["path"], limit=10)
+    listed = lasting.query("files", f"path in [{quote(value)}]", ["path"], limit=10)
     assert [row["path"] for row in listed] == [value]
     lasting.delete("files", [value])
     assert lasting.get("files", [value]) == []
@@ -348,10 +348,10 @@ def test_a_quoted_text_means_itself(lasting: Collection, value: str) -> None:
 @settings(max_examples=60, deadline=None)
 @given(prefix=TEXTS | AWKWARD, others=st.lists(TEXTS | AWKWARD, max_size=8))
 def test_a_prefix_means_itself(lasting: Collection, prefix: str, others: list[str]) -> None:
-    lasting.delete("files", [row["path"] for row in lasting.where("files", "", ["path"], 1_000)])
+    lasting.delete("files", [row["path"] for row in lasting.query("files", "", ["path"], 1_000)])
     paths = {f"={value}" for value in [*others, prefix, *(prefix + other for other in others)]}
     lasting.upsert("files", [file(path) for path in paths])
-    found = lasting.where("files", begins("path", f"={prefix}"), ["path"], limit=100)
+    found = lasting.query("files", begins("path", f"={prefix}"), ["path"], limit=100)
     assert {row["path"] for row in found} == {p for p in paths if p.startswith(f"={prefix}")}
 
 
@@ -371,7 +371,7 @@ ROWS = st.lists(
 def test_batches_hold_all_rows_in_order_within_the_limits(
     rows: list[Row], max_bytes: int, max_rows: int
 ) -> None:
-    batches = list(cut_by_bytes(rows, max_bytes, max_rows))
+    batches = list(split_rows(rows, max_bytes, max_rows))
     assert [id(row) for batch in batches for row in batch] == [id(row) for row in rows]
     for batch in batches:
         assert 1 <= len(batch) <= max_rows
@@ -388,7 +388,7 @@ def test_a_text_is_never_larger_than_it_is_counted(value: str) -> None:
 
 def test_a_file_in_use_by_another_process_is_named(tmp_path: Path) -> None:
     db = str(tmp_path / "test.db")
-    child = in_another_process("with Store(db): print('held', flush=True); input()", db)
+    child = in_another_process("with Database(db): print('held', flush=True); input()", db)
     with child:
         assert child.stdout
         assert child.stdout.readline() == "held\n"
@@ -406,13 +406,13 @@ def test_a_closed_file_is_free_for_another_process(tmp_path: Path) -> None:
         database.create("photos", FINGERPRINT)
         again.close()
         assert database.names() == ["photos"]
-    child = in_another_process("with Store(db) as store: print(store.names())", db)
+    child = in_another_process("with Database(db) as store: print(store.names())", db)
     assert child.communicate()[0] == "['photos']\n"
 
 
 def test_the_end_of_a_process_frees_the_file(tmp_path: Path) -> None:
     db = str(tmp_path / "test.db")
-    child = in_another_process("import os; Store(db); os._exit(9)", db)
+    child = in_another_process("import os; Database(db); os._exit(9)", db)
     assert child.wait() == 9
     with child, Database(db) as database:
         assert database.names() == []

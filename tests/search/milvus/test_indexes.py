@@ -16,7 +16,7 @@ from twinlens.search.milvus.capabilities import MAX_LIMIT, Capabilities
 from twinlens.search.milvus.collection import Collection
 from twinlens.search.milvus.database import Database
 from twinlens.search.milvus.layout import Layout
-from twinlens.search.milvus.workarounds import plain
+from twinlens.search.milvus.pymilvus_calls import decode_vector
 from twinlens.search.models.fingerprint import Fingerprint
 
 MODERN = Capabilities.of("v2.6.2").index_types
@@ -100,8 +100,9 @@ def test_what_a_backend_lacks_is_refused_before_anything_is_made(
 def test_half_precision_vectors_are_read_as_they_were_written() -> None:
     row = np.array([0.6, -0.8, 0], dtype=np.float16)
     for raw in (row.tobytes(), [row.tobytes()]):
-        assert plain({"id": "1", "vector": raw})["vector"] == row.astype(np.float32).tolist()
-    assert plain({"vector": [0.5, 0.25]})["vector"] == [0.5, 0.25]
+        decoded = decode_vector({"id": "1", "vector": raw})
+        assert decoded["vector"] == row.astype(np.float32).tolist()
+    assert decode_vector({"vector": [0.5, 0.25]})["vector"] == [0.5, 0.25]
 
 
 def test_a_server_is_asked_with_a_graph(server: str) -> None:
@@ -115,7 +116,7 @@ def test_a_server_is_asked_with_a_graph(server: str) -> None:
             assert collection.generation.index == "HNSW"
             assert _index_of(database, collection)["index_type"] == "HNSW"
             _fill(collection, rows)
-            collection.settle()
+            collection.flush()
             assert database.collection(name).generation.index == "HNSW"
             assert _recall(collection, rows, "", len(rows)) >= 0.98
             for matching in (5, 200, 1_000):

@@ -17,7 +17,7 @@ from support.colours import ColourEncoder
 from support.relay import Relay
 
 import twinlens
-from twinlens.remote.client import Wire
+from twinlens.remote.client import HttpClient
 from twinlens.search.errors import StoreUnreachableError, UnsupportedError, UsageError
 from twinlens.search.milvus.capabilities import Capabilities
 from twinlens.search.milvus.connection import Address
@@ -25,7 +25,7 @@ from twinlens.search.milvus.database import Database
 from twinlens.search.milvus.generations import Generation
 from twinlens.search.milvus.layout import VECTORS, Layout
 from twinlens.search.milvus.schema import create_collection
-from twinlens.search.models.catalogue import Fingerprint
+from twinlens.search.models.fingerprint import Fingerprint
 
 LITE = Capabilities.of("milvus_lite-3.2.2")
 OLD = Capabilities.of("v2.3.5")
@@ -130,8 +130,8 @@ def test_what_is_as_by_default_is_asked_for_all_the_same(
 
 def test_how_a_collection_is_laid_out_is_not_said_over_http(photos: Path) -> None:
     with (
-        twinlens.RemoteIndex(Wire("http://127.0.0.1:9"), "photos") as elsewhere,
-        pytest.raises(UnsupportedError, match="how a collection is laid out is said where"),
+        twinlens.RemoteIndex(HttpClient("http://127.0.0.1:9"), "photos") as elsewhere,
+        pytest.raises(UnsupportedError, match="the layout of a new collection cannot be set over HTTP"),
     ):
         elsewhere.ingest(photos, shards=1)
 
@@ -176,8 +176,8 @@ def test_a_servers_collection_keeps_its_layout(
                 index.ingest(photos, replicas=9)
             assert index._database.client.list_collections() == []
             index.ingest(photos, shards=2, index="FLAT")
-            assert index._collection is not None
-            assert index._collection._reading == {"consistency_level": "Strong"}
+            assert index._session.collection is not None
+            assert index._session.collection._reading == {"consistency_level": "Strong"}
             assert index.search("red", limit=1)[0].captions == ("a red picture",)
             assert _shards(index) == {2}
             assert index.reindex(index="IVF_FLAT").generation == 2

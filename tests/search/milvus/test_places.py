@@ -38,7 +38,7 @@ def test_a_command_that_only_reads_makes_no_database(tmp_path: Path, command: li
     typo = tmp_path / "deep" / "typo.db"
     done = _run(*command, "--db", str(typo))
     assert (done.returncode, done.stdout) == (2, "")
-    assert f"there is no database {typo}: `twinlens ingest` makes one" in done.stderr
+    assert f"there is no database {typo}: `twinlens ingest` creates one" in done.stderr
     assert not typo.parent.exists()
 
 
@@ -79,7 +79,7 @@ def test_a_connection_that_is_no_good_is_closed(
         patch.setattr(Capabilities, "of", strange)
         with pytest.raises(StoreError, match="could not ask the server for its version"):
             Database(db)
-    code = f"from twinlens.search.milvus.database import Store; print(Store({db!r}).names())"
+    code = f"from twinlens.search.milvus.database import Database; print(Database({db!r}).names())"
     child = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
     assert child.stdout == "[]\n", child.stderr
 

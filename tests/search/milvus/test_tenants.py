@@ -96,10 +96,10 @@ def test_the_whole_says_whose_rows_there_are(shared: twinlens.Index, tmp_path: P
     assert held.tenants == ("alice", "bob")
     assert shared.for_tenant("bob").info().tenants is None, "which is not bob's business"
     assert shared.for_tenant("bob").info().failed == 0
-    fields = shared._existing().fields("images", everyones=True)
+    fields = shared._require_collection().fields("images", all_tenants=True)
     assert {"secret_of_alice", "secret_of_bob"} <= fields.keys()
     its = shared.for_tenant("bob").engine.collection
-    assert its.fields("images", everyones=True) == its.fields("images")
+    assert its.fields("images", all_tenants=True) == its.fields("images")
 
 
 def test_taking_out_of_one_leaves_the_other(shared: twinlens.Index, tmp_path: Path) -> None:
@@ -132,12 +132,12 @@ def test_who_is_no_tenant(tmp_path: Path, encoder: ColourEncoder, tenant: str) -
             assert database.client.list_collections() == []
         collection = database.create("photos", encoder.fingerprint, tenant="alice")
         with pytest.raises(UsageError, match="cannot name a tenant"):
-            collection.of(tenant)
+            collection.for_tenant(tenant)
 
 
 def test_nobodys_rows(shared: twinlens.Index, tmp_path: Path) -> None:
     """Without a tenant nothing is found, nothing written; a tenant's index is for no other."""
-    collection = shared._existing()
+    collection = shared._require_collection()
     row = {"id": "0" * 32, "text": "", "image_id": "", "path": "", "relative_path": ""}
     row["vector"] = np.ones(16, dtype=np.float32) / 4
     for attempt in (
@@ -146,22 +146,22 @@ def test_nobodys_rows(shared: twinlens.Index, tmp_path: Path) -> None:
         lambda: shared.fields(),
         lambda: collection.count("images"),
         lambda: collection.get("images", ["1"]),
-        lambda: collection.where("images", "", ["id"], 1),
+        lambda: collection.query("images", "", ["id"], 1),
         lambda: list(collection.scan("files", ["path"])),
         lambda: collection.search("images", row["vector"][None], 1),
         lambda: collection.upsert("texts", [row]),
         lambda: collection.insert("texts", [row]),
         lambda: collection.delete("texts", ["1"]),
-        lambda: collection.clear(),
+        lambda: collection.delete_all(),
     ):
         with pytest.raises(UsageError, match="divided among tenants"):
             attempt()
     alice = shared.for_tenant("alice")
     assert shared.for_tenant("alice") is alice
-    with pytest.raises(UsageError, match="for the tenant alice, and for no other"):
+    with pytest.raises(UsageError, match="for the tenant alice only"):
         alice.for_tenant("bob")
     for whole in (alice.reindex, alice.rollback, alice.drop_old, alice.tenants):
-        with pytest.raises(UsageError, match="with all its tenants"):
+        with pytest.raises(UsageError, match="only for the whole collection"):
             whole()
 
 
@@ -197,7 +197,7 @@ def test_rows_cannot_say_whose_they_are(shared: twinlens.Index) -> None:
     assert not bob.engine.collection.get("texts", ["1", "0", "bob/1"])
     mallory.delete("texts", [hit.id for hit in bob.search("red", target="texts", limit=9)])
     assert bob.info().texts == 2
-    mallory.clear()
+    mallory.delete_all()
     assert bob.info().texts == 2
     assert shared.tenants() == ["alice", "bob"]
 
@@ -282,7 +282,7 @@ def _reads(collection: Collection, expression: str) -> list[Callable[[], list[Ro
     fields = ["id", "text"]
     vector = np.ones((1, 16), dtype=np.float32) / 4
     return [
-        lambda: collection.where("texts", expression, fields, 100),
+        lambda: collection.query("texts", expression, fields, 100),
         lambda: [row for page in collection.scan("texts", fields, expression) for row in page],
         lambda: [
             row
@@ -327,9 +327,9 @@ def test_a_copy_has_the_same_tenants(shared: twinlens.Index, tmp_path: Path) -> 
         report = copy(shared._database, target, shared.collection, "copied")
         assert (report.images, report.texts, report.files) == (4, 4, 4)
         assert copy(shared._database, target, shared.collection, "copied").written == 0
-        old, new = shared._existing(), target.collection("copied")
+        old, new = shared._require_collection(), target.collection("copied")
         assert new.tenants() == ["alice", "bob"]
-        for part, beside in zip(old.parts(), new.parts(), strict=True):
+        for part, beside in zip(old.per_tenant(), new.per_tenant(), strict=True):
             for kind in ORDER:
                 assert _all(part, kind) == _all(beside, kind)
                 assert part.fields(kind) == beside.fields(kind)
@@ -343,14 +343,14 @@ def _all(collection: Collection, kind: Any) -> list[Row]:
 def test_the_command_takes_a_tenant(
     tmp_path: Path, photos: Path, monkeypatch: pytest.MonkeyPatch, encoder: ColourEncoder
 ) -> None:
-    from twinlens.cli.options import Collection
+    from twinlens.cli.options import CollectionOptions
 
-    place = Collection(db=str(tmp_path / "a.db"), collection="photos", tenant="alice")
+    place = CollectionOptions(db=str(tmp_path / "a.db"), collection="photos", tenant="alice")
     with twinlens.open(place.db, "photos", model=encoder, tenant=place.tenant) as index:
         index.ingest(photos)
     with place.open() as index:
         assert index.info().images == 8
-    with Collection(db=place.db, collection="photos", tenant="bob").open() as index:
+    with CollectionOptions(db=place.db, collection="photos", tenant="bob").open() as index:
         assert index.info().images == 0
 
 
@@ -379,8 +379,8 @@ def test_many_tenants_are_not_all_named(
         database.create("whole", encoder.fingerprint)
         collection = database.create("photos", encoder.fingerprint, tenant="t00")
         for number in range(23):
-            collection.of(f"t{number:02}").upsert("files", [])
-            collection.of(f"t{number:02}")._known.enter()
+            collection.for_tenant(f"t{number:02}").upsert("files", [])
+            collection.for_tenant(f"t{number:02}")._registry.add_tenant()
     shown = run("info", "--db", db)
     assert "photos: 23 tenants: t00, " in shown
     assert shown.endswith("t19 and 3 more\n")

@@ -1,0 +1,145 @@
+"""Help with calls to pymilvus: translate its errors, split large writes, work around its bugs."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from twinlens.search.errors import StoreError, StoreUnreachableError, UnsupportedError, first_line
+from twinlens.search.milvus.expressions import NO_ESCAPES, ROW_WISE, quote
+from twinlens.search.records import Row
+
+if TYPE_CHECKING:
+    from pymilvus import MilvusClient
+
+#: Parts of messages of untyped pymilvus errors that mean: the server does not answer, it does not
+#: answer in time, or the connection is being replaced.
+_UNREACHABLE = ("fail connecting", "unavailable", "deadline", "closed channel", "channel closed")
+_CLOSED = "should create connection first"
+#: gRPC messages are capped at 64 MB; a quarter of that leaves room for encoding overhead.
+MAX_MESSAGE_BYTES = 16 << 20
+MAX_MESSAGE_ROWS = 5_000
+
+
+@contextmanager
+def milvus_errors(doing: str) -> Iterator[None]:
+    """Translate pymilvus errors into ``StoreError``, with a message of one line.
+
+    Args:
+        doing: what the call does, for the message: "could not {doing}".
+
+    Raises:
+        StoreUnreachableError: the server does not answer.
+        UnsupportedError: Milvus Lite cannot evaluate the filter.
+        StoreError: any other failure.
+    """
+    from grpc import RpcError
+    from pymilvus.exceptions import ConnectError, MilvusException, MilvusUnavailableException
+
+    try:
+        yield
+    except (MilvusUnavailableException, ConnectError, RpcError) as error:
+        raise _unreachable(doing, error) from error
+    except (MilvusException, ValueError, TypeError) as error:
+        message = (getattr(error, "message", "") or str(error)).lower()
+        if _CLOSED in message:
+            raise StoreError(f"this index is closed: open it again to {doing}") from error
+        if ROW_WISE in message:
+            raise UnsupportedError(NO_ESCAPES) from error
+        if any(part in message for part in _UNREACHABLE):
+            raise _unreachable(doing, error) from error
+        raise StoreError(f"Milvus could not {doing}: {first_line(error)}") from error
+
+
+def _unreachable(doing: str, error: Exception) -> StoreUnreachableError:
+    return StoreUnreachableError(f"Milvus went away while trying to {doing}: {first_line(error)}")
+
+
+def describe_or_none(client: MilvusClient, name: str) -> dict[str, Any] | None:
+    """Milvus' description of a collection or an alias; None if there is none.
+
+    One call where the collection exists; pymilvus has no typed error for one that does not.
+    """
+    from pymilvus.exceptions import MilvusException
+
+    try:
+        described: dict[str, Any] = client.describe_collection(name)
+    except MilvusException:
+        if client.has_collection(name):
+            raise
+        return None
+    return described
+
+
+# ---- Large writes
+
+
+def split_rows(
+    rows: Sequence[Row], max_bytes: int = MAX_MESSAGE_BYTES, max_rows: int = MAX_MESSAGE_ROWS
+) -> Iterator[list[Row]]:
+    """Split rows, in order, into batches of at most ``max_bytes``; a larger row goes alone."""
+    batch: list[Row] = []
+    size = 0
+    for row in rows:
+        row_size = _row_bytes(row)
+        if batch and (size + row_size > max_bytes or len(batch) >= max_rows):
+            yield batch
+            batch, size = [], 0
+        batch.append(row)
+        size += row_size
+    if batch:
+        yield batch
+
+
+def _row_bytes(value: Any) -> int:
+    if isinstance(value, np.ndarray):
+        return value.nbytes
+    if isinstance(value, str):
+        return 4 * len(value) + 8
+    if isinstance(value, Mapping):
+        return sum(len(key) + _row_bytes(item) for key, item in value.items())
+    if isinstance(value, list | tuple):
+        if value and isinstance(value[0], float):
+            return 4 * len(value)
+        return sum(map(_row_bytes, value))
+    return 16
+
+
+# ---- Workarounds for pymilvus 3.0
+
+
+class _QuotedKey(str):
+    """A key that escapes itself when it is formatted into an expression."""
+
+    __slots__ = ()
+
+    def __format__(self, spec: str) -> str:
+        return quote(str(self))[1:-1]
+
+
+def quote_cursor(iterator: Any) -> None:
+    """Escape the last key of a query iterator before it asks for its next page.
+
+    Workaround: pymilvus 3.0 writes ``f'path > "{last}"'``, which fails for a path that contains a
+    quote or a backslash.
+    """
+    last = getattr(iterator, "_next_id", None)
+    if isinstance(last, str):
+        iterator._next_id = _QuotedKey(last)
+
+
+def decode_vector(row: Mapping[str, Any]) -> Row:
+    """A copy of a row, with its vector as a list of floats.
+
+    Workaround: pymilvus returns a float16 vector as its bytes, alone or in a list.
+    """
+    decoded = dict(row)
+    vector = decoded.get("vector")
+    if isinstance(vector, list) and len(vector) == 1 and isinstance(vector[0], bytes):
+        vector = vector[0]
+    if isinstance(vector, bytes):
+        decoded["vector"] = np.frombuffer(vector, dtype="<f2").astype(np.float32).tolist()
+    return decoded
