@@ -12,7 +12,7 @@ from support.colours import ColourEncoder
 from support.serving import READ, WRITE, bearer, paint, serving
 
 import twinlens
-from twinlens.remote.client import Wire
+from twinlens.remote.client import HttpClient
 from twinlens.search.errors import UsageError
 from twinlens.search.milvus.tenants import check_tenant
 from twinlens.search.records import image_id
@@ -159,16 +159,16 @@ def test_a_cookie_of_a_key_for_writing_reads() -> None:
     ("entry", "says"),
     [
         ("", "NAME:SCOPE:KEY"),
-        ("name", "for read or for write"),
+        ("name", "is read or write"),
         ("na me:read:0123456789abcdef", "NAME:SCOPE:KEY"),
-        ("name:admin:0123456789abcdef", "for read or for write"),
+        ("name:admin:0123456789abcdef", "is read or write"),
         ("name:read:short", "16 to 512"),
         ("name:read:" + "x" * 513, "16 to 512"),
-        ("name:read:0123456789 abcdef", "no spaces"),
+        ("name:read:0123456789 abcdef", "without spaces"),
         ("name:read:0123456789abcdé", "ASCII"),
         ("name:read:0123456789abcdef:no tenant", "tenant"),
-        ("name:read:0123456789abcdef:_acme", "beginning with a letter"),
-        ("name:read:a-key-with-a-colon:0123456789/x", r"letters, digits and any of _ \. @ -"),
+        ("name:read:0123456789abcdef:_acme", "begin with a letter"),
+        ("name:read:a-key-with-a-colon:0123456789/x", r"letters, digits and _ \. @ -"),
     ],
 )
 def test_entries_that_are_none(entry: str, says: str) -> None:
@@ -196,7 +196,7 @@ def test_keys_come_from_a_file_and_the_environment(
 
 
 def test_a_file_of_keys_that_cannot_be_read(tmp_path: Path) -> None:
-    with pytest.raises(UsageError, match="cannot be read"):
+    with pytest.raises(UsageError, match="cannot read the keys"):
         read_keys(tmp_path / "none")
     (tmp_path / "bytes").write_bytes(b"\xff\xfe")
     with pytest.raises(UsageError, match="UTF-8"):
@@ -262,8 +262,8 @@ def test_the_operator_sees_a_collection_of_tenants(photos: Path, tmp_path: Path)
         assert (its["images"], its["tenants"]) == (1, None)
         assert "of_bolt" not in its["fields"]["images"]
         assert "bolt" not in str(its)
-        with twinlens.RemoteIndex(Wire("http://127.0.0.1:9")) as far:
-            far._wire.get = lambda path: {"collections": [one]}  # type: ignore[method-assign,assignment]
+        with twinlens.RemoteIndex(HttpClient("http://127.0.0.1:9")) as far:
+            far._client.get = lambda path: {"collections": [one]}  # type: ignore[method-assign,assignment]
             assert far.collections()[0].tenants == ("acme", "bolt")
 
 
@@ -283,7 +283,7 @@ def test_a_tenant_does_not_learn_what_else_there_is(photos: Path, tmp_path: Path
             assert answer.status_code == 404, answer.text
             assert "secret" not in answer.text
         told = client.get("/v1/collections/none", headers=bearer(READ)).json()["detail"]
-        assert "there are: secret" in told
+        assert "the database has: secret" in told
 
 
 def test_a_tenant_is_refused_the_metrics_wherever_the_server_listens(

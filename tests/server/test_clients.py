@@ -142,7 +142,7 @@ def test_addresses_of_pictures_are_fetched_where_that_is_allowed(db: Path) -> No
     with _web(answers) as (here, asked):
         with serving(db) as client:
             status, said = ask(client, f"{here}/red.png")
-            assert (status, "takes no addresses" in said) == (400, True)
+            assert (status, "does not fetch images from URLs" in said) == (400, True)
         with serving(db, allow_urls=True) as client:
             status, said = ask(client, f"{here}/red.png")
             assert (status, "not a public host" in said) == (422, True)

@@ -19,7 +19,7 @@ import twinlens
 from twinlens.ingest.receiver import Receiver
 from twinlens.search.records import image_id
 from twinlens.server.batching import QueueFullError
-from twinlens.server.writing import WAITING, WriteQueue
+from twinlens.server.writes import MAX_WAITING, WriteQueue
 
 
 @pytest.fixture(scope="module")
@@ -152,26 +152,26 @@ def test_a_write_that_begins_while_a_deletion_looks_is_seen(
 ) -> None:
     send(client, photos, "red", collection="other")
     red = id_of(photos, "red")
-    writer = client.app.state.context.kept  # type: ignore[attr-defined]
-    held = writer._held
+    uploads = client.app.state.context.uploads  # type: ignore[attr-defined]
+    in_use = uploads._in_use
 
     def slowly(ids: set[str]) -> set[str]:
-        found: set[str] = held(ids)
+        found: set[str] = in_use(ids)
         if not found:
             send(client, photos, "red")  # from its beginning to its end, after the look
         return found
 
-    monkeypatch.setattr(writer, "_held", slowly)
+    monkeypatch.setattr(uploads, "_in_use", slowly)
     assert client.delete(f"/v1/items/{red}?collection=other").json() == {"deleted": 1}
     assert kept(tmp_path) == {red}
-    assert not writer._spared
-    assert not writer._under_way
+    assert not uploads._protected
+    assert not uploads._writing
 
 
 def test_a_dropped_collection_takes_its_uploads_along(
-    client: TestClient, photos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    client: TestClient, photos: Path, tmp_path: Path
 ) -> None:
-    monkeypatch.setattr("twinlens.server.writing._DROPPED", 2)
+    client.app.state.context.uploads.batch = 2  # type: ignore[attr-defined]
     send(client, photos, *COLOURS)
     send(client, photos, "red", "blue", collection="other")
     assert client.delete("/v1/collections/twinlens").status_code == 204
@@ -498,33 +498,31 @@ def test_writes_come_one_after_the_other_and_readers_do_not_wait(
 
 def test_only_so_many_writes_wait() -> None:
     async def work() -> None:
-        turns = WriteQueue()
-        async with turns.of("a"):
+        queue = WriteQueue()
+        async with queue.turn("a"):
             entered: list[int] = []
 
             async def one(number: int) -> None:
-                async with turns.of("a"):
+                async with queue.turn("a"):
                     entered.append(number)
 
-            waiting = [asyncio.create_task(one(number)) for number in range(WAITING)]
+            waiting = [asyncio.create_task(one(number)) for number in range(MAX_WAITING)]
             await asyncio.sleep(0)
             with pytest.raises(QueueFullError):
                 await one(-1)
-            async with turns.of("b"):  # another collection's turn
+            async with queue.turn("b"):  # another collection's turn
                 pass
         await asyncio.gather(*waiting)
-        assert entered == list(range(WAITING))
-        async with turns.of("a"):
+        assert entered == list(range(MAX_WAITING))
+        async with queue.turn("a"):
             pass
-        assert not turns._locks
+        assert not queue._locks
 
     asyncio.run(work())
 
 
-def test_what_waits_in_vain_is_answered_429(
-    client: TestClient, photos: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr("twinlens.server.writing.WAITING", -1)
+def test_what_waits_in_vain_is_answered_429(client: TestClient, photos: Path) -> None:
+    client.app.state.context.writes.max_waiting = -1  # type: ignore[attr-defined]
     answer = client.post("/v1/items", json={"items": [item("red")]})
     assert answer.status_code == 429
     assert int(answer.headers["Retry-After"]) >= 1

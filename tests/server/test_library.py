@@ -155,7 +155,7 @@ def test_an_encoder_of_ones_own_must_be_brought(tmp_path: Path, photos: Path) ->
 
 
 def test_what_is_not_there(library: Library) -> None:
-    with pytest.raises(CollectionNotFoundError, match="there are: first, second"):
+    with pytest.raises(CollectionNotFoundError, match="the database has: first, second"):
         library.index("third")
     with pytest.raises(CollectionNotFoundError):
         library.index()
@@ -172,10 +172,8 @@ def test_a_new_collection_can_be_filled(library: Library, opened: list[str], pho
     assert library.index("third").info().images == 1
 
 
-def test_another_generation_is_served_once_it_is(
-    library: Library, opened: list[str], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(module, "FRESH", 0.0)
+def test_another_generation_is_served_once_it_is(library: Library, opened: list[str]) -> None:
+    library.recheck_seconds = 0.0
     before = library.index("first")
     assert library.index("first") is before
     other = twinlens.Index(library.database, "first", model=Named())
@@ -185,14 +183,12 @@ def test_another_generation_is_served_once_it_is(
     assert after.engine.collection.fingerprint.dim == 24
 
 
-def test_what_was_dropped_is_not_there(
-    library: Library, opened: list[str], monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_what_was_dropped_is_not_there(library: Library, opened: list[str]) -> None:
     index = library.index("first")
     assert isinstance(index, twinlens.Index)
     index.drop()
-    library.forget("first")
-    with pytest.raises(CollectionNotFoundError, match="there are: second"):
+    library.reopen("first")
+    with pytest.raises(CollectionNotFoundError, match="the database has: second"):
         library.index("first")
 
 
@@ -295,7 +291,7 @@ def test_a_server_is_ready_once_its_model_is_loaded(two: Path, gated: Gated) -> 
 def test_a_server_whose_model_cannot_be_loaded_says_so_and_tries_again(
     two: Path, gated: Gated, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(app_module, "WARM_AGAIN", 0.2)
+    monkeypatch.setattr(app_module, "RETRY_SECONDS", 0.2)
     gated.gate.set()
     gated.fails = [ModelError("not now"), RuntimeError("out of memory"), ModelError("not now")]
     with served(two, collection="first") as client:
@@ -312,7 +308,7 @@ def test_a_server_stops_while_its_model_is_loading(two: Path, gated: Gated) -> N
 def test_a_database_that_hangs_is_none(
     two: Path, gated: Gated, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(health_routes, "PATIENCE", 0.2)
+    monkeypatch.setattr(health_routes, "TIMEOUT", 0.2)
     hangs = threading.Event()
     looks: list[str] = []
     with served(two, collection="second", warm=False) as client:
@@ -345,7 +341,7 @@ def test_one_collection_that_hangs_holds_up_no_other(
         return there(name)
 
     before = library.index("first")
-    monkeypatch.setattr(module, "FRESH", 0.0)
+    library.recheck_seconds = 0.0
     monkeypatch.setattr(library.database, "exists", exists)
     with ThreadPoolExecutor(1) as pool:
         looking = pool.submit(library.index, "first")
@@ -354,16 +350,15 @@ def test_one_collection_that_hangs_holds_up_no_other(
         assert library.index("first") is before, "what it was, until it is known to be another"
         hangs.set()
         assert looking.result(10) is before
-    assert not library._turns
+    assert not library._name_locks
 
 
-def test_models_that_were_not_used_for_long_are_let_go(
-    library: Library, opened: list[str], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(module, "MAX_MODELS", 1)
+def test_the_least_recently_used_model_is_released(db: Path, opened: list[str]) -> None:
+    library = library_of(db, None, max_models=1)
     before = library.index("first")
     library.encoder(Named("local-dir:another").fingerprint)
     assert library.index("first") is not before
+    library.close()
 
 
 def until(met: Callable[[], bool], seconds: float = 20.0) -> None:

@@ -15,7 +15,7 @@ from support.serving import READ, bearer, paint, serving
 import twinlens
 from twinlens.server.auth import Keys
 from twinlens.server.middleware import limits
-from twinlens.server.middleware.limits import Buckets, Limits
+from twinlens.server.middleware.limits import Limits, TokenBuckets
 from twinlens.server.problems import Problem
 from twinlens.server.settings import Settings
 
@@ -177,7 +177,7 @@ def test_headers_and_addresses_are_bounded(client: TestClient) -> None:
 
 def test_a_bucket_empties_and_fills() -> None:
     now = 0.0
-    buckets = Buckets(per_minute=60, burst=3, clock=lambda: now)
+    buckets = TokenBuckets(per_minute=60, burst=3, clock=lambda: now)
     assert [buckets.take("a") for _ in range(3)] == [0, 0, 0]
     assert buckets.take("a") == pytest.approx(1)
     assert buckets.take("b") == 0
@@ -192,14 +192,13 @@ def test_a_bucket_empties_and_fills() -> None:
 
 
 def test_a_rate_of_nothing_is_no_limit() -> None:
-    buckets = Buckets(per_minute=0, burst=1)
+    buckets = TokenBuckets(per_minute=0, burst=1)
     assert {buckets.take("a") for _ in range(100)} == {0.0}
     assert len(buckets) == 0
 
 
-def test_what_is_remembered_of_clients_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(limits, "MAX_CLIENTS", 10)
-    buckets = Buckets(per_minute=60, burst=3)
+def test_the_rate_limit_tracks_a_bounded_number_of_clients() -> None:
+    buckets = TokenBuckets(per_minute=60, burst=3, max_clients=10)
     for number in range(100):
         buckets.take(str(number))
     assert len(buckets) == 10

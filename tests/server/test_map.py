@@ -21,14 +21,14 @@ from support.colours import COLOURS, ColourEncoder
 
 import twinlens
 from twinlens.search.analysis import projection
-from twinlens.search.analysis.projection import Moments, Sample, Scale, project
+from twinlens.search.analysis.projection import HashSample, MapScale, RunningCovariance, project
 from twinlens.search.errors import UsageError
 from twinlens.search.models.base import Rows
 from twinlens.search.records import image_id
 from twinlens.server import maps
 from twinlens.server.app import create_app
 from twinlens.server.library import Library
-from twinlens.server.routes import map_points as map_routes
+from twinlens.server.routes import map as map_routes
 from twinlens.server.settings import Settings
 
 
@@ -49,13 +49,8 @@ def index(
 
 @pytest.fixture
 def app(index: twinlens.Index, encoder: ColourEncoder, tmp_path: Path) -> Iterator[FastAPI]:
-    database = index._database
-
-    def opener(name: str, model: Any) -> twinlens.Index:
-        return twinlens.Index(database, name, model=model)
-
     settings = Settings(media=tmp_path / "media")
-    made = create_app(Library(database, opener, model=encoder), settings)
+    made = create_app(Library(index._database, model=encoder), settings)
     yield made
     made.state.context.media.close()
 
@@ -86,7 +81,7 @@ def unpack(body: bytes) -> tuple[dict[str, Any], np.ndarray, list[str]]:
 def test_the_axes_are_those_of_the_svd() -> None:
     dice = np.random.default_rng(3)
     rows = unit(dice.normal(size=(500, 12)) * np.linspace(3, 0.2, 12) + 1)
-    moments = Moments(12)
+    moments = RunningCovariance(12)
     for start in range(0, 500, 77):
         moments.add(rows[start : start + 77])
     mean, axes = moments.axes()
@@ -97,7 +92,7 @@ def test_the_axes_are_those_of_the_svd() -> None:
 
 
 def test_fewer_dimensions_than_axes() -> None:
-    moments = Moments(1)
+    moments = RunningCovariance(1)
     moments.add(np.ones((3, 1), dtype=np.float32))
     assert moments.axes()[1].shape == (1, 2)
 
@@ -108,7 +103,7 @@ def test_a_sample_is_even_and_the_same_whatever_the_order() -> None:
     rows = unit(dice.normal(size=(5_000, 4)))
     chosen = []
     for order in (np.arange(5_000), dice.permutation(5_000)):
-        sample = Sample(4, 300)
+        sample = HashSample(4, 300)
         for start in range(0, 5_000, 64):
             part = order[start : start + 64]
             sample.add([ids[n] for n in part], rows[part])
@@ -125,7 +120,7 @@ def test_a_sample_is_even_and_the_same_whatever_the_order() -> None:
 def test_points_far_out_do_not_squeeze_the_others() -> None:
     points = np.random.default_rng(2).normal(size=(1_000, 2))
     points[0] = [1e6, -1e6]
-    fitted = Scale(points).apply(points)
+    fitted = MapScale(points).apply(points)
     assert np.abs(fitted).max() <= 1
     assert np.quantile(np.abs(fitted), 0.5, axis=0).min() > 0.2
     order = np.argsort(points[:, 0])
@@ -134,7 +129,7 @@ def test_points_far_out_do_not_squeeze_the_others() -> None:
 
 @pytest.mark.parametrize("rows", [0, 1, 2, 5])
 def test_hardly_any_points_or_all_the_same(rows: int) -> None:
-    fitted = Scale(np.ones((rows, 2))).apply(np.ones((rows, 2)))
+    fitted = MapScale(np.ones((rows, 2))).apply(np.ones((rows, 2)))
     assert fitted.shape == (rows, 2)
     assert (fitted == 0).all()
 
@@ -230,14 +225,14 @@ def test_a_map_is_drawn_once_and_told_of_while_it_is(
             drawn.set()
 
     monkeypatch.setattr(maps, "project", slow)
-    monkeypatch.setattr(map_routes, "WAIT", 0.0)
+    monkeypatch.setattr(map_routes, "TIMEOUT", 0.0)
     for _ in range(3):
         answer = client.get("/v1/map")
         assert (answer.status_code, answer.headers["retry-after"]) == (202, "1")
         assert client.post("/v1/map/pictures", json={"ids": []}).status_code == 202
     may_go.set()
     assert drawn.wait(30)
-    monkeypatch.setattr(map_routes, "WAIT", 30.0)
+    monkeypatch.setattr(map_routes, "TIMEOUT", 30.0)
     assert client.get("/v1/map").status_code == 200
     assert len(drawing) == 1
 
@@ -390,7 +385,7 @@ def find(page: Any, colour: str) -> tuple[float, float]:
     """Light a colour's pictures up, and say where one of them is."""
     page.locator("#words").fill(colour)
     page.keyboard.press("Enter")
-    page.locator("#status", has_text=f"lit up for “{colour}”").wait_for()
+    page.locator("#status", has_text=f"highlighted for “{colour}”").wait_for()
     before: list[tuple[float, float]] = []
     for _ in range(100):
         places = seen(page, colour)
@@ -425,18 +420,18 @@ def test_a_query_lights_its_neighbours_up(address: str, open_page: Callable[...,
     page.keyboard.press("/")
     page.keyboard.type("a red picture")
     page.keyboard.press("Enter")
-    page.locator("#status", has_text="lit up for").wait_for()
+    page.locator("#status", has_text="highlighted for").wait_for()
     assert page.url.endswith("/map?q=a+red+picture")
-    lit = page.locator("#list li.lit")
+    lit = page.locator("#list li.highlighted")
     lit.first.wait_for()
-    page.locator("#list li.lit", has_text="a red picture, number").first.wait_for()
+    page.locator("#list li.highlighted", has_text="a red picture, number").first.wait_for()
     page.locator(DRAWN).wait_for()
     page.locator("#words").fill("")
     page.keyboard.press("Enter")
-    page.locator("#status").filter(has_not_text="lit up").wait_for()
+    page.locator("#status").filter(has_not_text="highlighted").wait_for()
     assert lit.count() == 0
     page.goto(f"{address}/map?q=blue")
-    page.locator("#status", has_text="lit up for “blue”").wait_for()
+    page.locator("#status", has_text="highlighted for “blue”").wait_for()
 
 
 def test_pointing_shows_a_picture_and_clicking_opens_it(
@@ -485,7 +480,7 @@ def test_nothing_serious_stands_in_anybodys_way(
 ) -> None:
     axe = pytest.importorskip("axe_playwright_python.sync_playwright", reason="no axe here")
     page = open_page(address, color_scheme=theme, bypass_csp=True)
-    page.locator("#list img.there").first.wait_for()
+    page.locator("#list img.loaded").first.wait_for()
     found = axe.Axe().run(page).response["violations"]
     serious = [one["id"] for one in found if one["impact"] in ("serious", "critical")]
     assert serious == []
@@ -513,5 +508,5 @@ def test_a_caption_is_no_markup(
     path.with_suffix(".txt").write_text(hostile)
     index.ingest(path.parent)
     page.goto(f"{address}/map?q=red")
-    page.locator("#list li.lit", has_text=hostile).wait_for()
+    page.locator("#list li.highlighted", has_text=hostile).wait_for()
     assert page.locator("#list script, #list img[onerror]").count() == 0

@@ -18,16 +18,15 @@ from support.colours import COLOURS, ColourEncoder
 
 import twinlens
 from twinlens.search.errors import ImageError
-from twinlens.search.images import originals, thumbnails
+from twinlens.search.images import originals
 from twinlens.search.images.originals import GoneError, read_file, read_original
 from twinlens.search.records import Row, image_id
 from twinlens.server import media as media_module
 from twinlens.server.app import create_app
 from twinlens.server.batching import QueueFullError
-from twinlens.server.disk_cache import FolderCache
+from twinlens.server.disk_cache import DiskCache
 from twinlens.server.library import Library
-from twinlens.server.lookup import Lookup
-from twinlens.server.media import Media
+from twinlens.server.media import Media, PictureLookup
 from twinlens.server.settings import Settings
 
 WEBP = {"Accept": "image/avif,image/webp,image/*,*/*;q=0.8"}
@@ -42,13 +41,8 @@ def index(tmp_path: Path, encoder: ColourEncoder, photos: Path) -> Iterator[twin
 
 @pytest.fixture
 def app(index: twinlens.Index, encoder: ColourEncoder, tmp_path: Path) -> Iterator[FastAPI]:
-    database = index._database
-
-    def opener(name: str, model: Any) -> twinlens.Index:
-        return twinlens.Index(database, name, model=model)
-
     settings = Settings(media=tmp_path / "media")
-    made = create_app(Library(database, opener, model=encoder), settings)
+    made = create_app(Library(index._database, model=encoder), settings)
     yield made
     made.state.context.media.close()
 
@@ -138,7 +132,7 @@ def test_a_thumbnail_is_upright_srgb_and_says_nothing(tmp_path: Path) -> None:
     buffer = io.BytesIO()
     picture.save(buffer, "JPEG", exif=exif, icc_profile=profile, comment=b"private")
     for encoding in ("JPEG", "WEBP"):
-        small = opened(thumbnails.thumbnail(buffer.getvalue(), 150, encoding))  # type: ignore[arg-type]
+        small = opened(originals.thumbnail(buffer.getvalue(), 150, encoding))  # type: ignore[arg-type]
         assert small.size == (100, 150)
         assert not set(small.info) & {"exif", "icc_profile", "comment"}
 
@@ -191,7 +185,7 @@ def test_a_file_that_is_gone(client: TestClient, photos: Path) -> None:
     (photos / "red.png").unlink()
     problem = client.get(f"/v1/items/{key}/image").json()
     assert (problem["status"], problem["type"]) == (404, "/problems/changed")
-    assert "not there" in problem["detail"]
+    assert "no longer there" in problem["detail"]
     assert str(photos) not in problem["detail"]
 
 
@@ -303,15 +297,13 @@ def test_what_they_do_not_becomes_an_upright_jpeg(media: Media, tmp_path: Path) 
         media.original({"id": "0" * 32, "path": str(path), "paths": []}).result()
 
 
-def test_a_large_original_is_stood_in_for(
-    media: Media, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(media_module, "MAX_SERVED", 1_000)
-    monkeypatch.setattr(media_module, "STAND_IN", 100)
+def test_a_large_original_is_replaced_by_a_jpeg(tmp_path: Path) -> None:
+    media = Media(tmp_path / "media", max_original=1_000, replacement_side=100)
     path = tmp_path / "noise.png"
     Image.effect_noise((400, 200), 100).save(path)
     made = media.original(row_of(path, width=400, height=200)).result()
     assert (made.type, opened(made.data).size) == ("image/jpeg", (100, 50))
+    media.close()
 
 
 def test_a_broken_picture_is_a_problem(media: Media, tmp_path: Path) -> None:
@@ -324,7 +316,7 @@ def test_a_broken_picture_is_a_problem(media: Media, tmp_path: Path) -> None:
 
 def test_a_picture_of_too_many_pixels(tmp_path: Path, paint: Callable[..., Path]) -> None:
     made = Media(tmp_path / "media", max_pixels=100)
-    with pytest.raises(ImageError, match="over the cap"):
+    with pytest.raises(ImageError, match="over the limit"):
         made.thumbnail(row_of(paint("red")), 160, "WEBP").result()
     made.close()
 
@@ -332,12 +324,12 @@ def test_a_picture_of_too_many_pixels(tmp_path: Path, paint: Callable[..., Path]
 # Uploads
 
 
-def test_an_upload_is_kept_and_forgotten(
+def test_an_upload_is_stored_and_deleted(
     media: Media, paint: Callable[..., Path], tmp_path: Path
 ) -> None:
     data = paint("red").read_bytes()
-    key = media.keep(data)
-    assert key == media.keep(data) == image_id(data)
+    key = media.store(data)
+    assert key == media.store(data) == image_id(data)
     row = {"id": key, "path": "/elsewhere/red.png", "paths": ["/elsewhere/red.png"]}
     assert media.original(row).result().data == data
     stored = [path for path in (tmp_path / "media").rglob("*") if path.is_file()]
@@ -345,9 +337,9 @@ def test_an_upload_is_kept_and_forgotten(
     stored[0].write_bytes(b"somebody else's")
     with pytest.raises(GoneError):
         media.original(row).result()
-    media.forget(key)
-    media.forget(key)
-    media.forget("../../etc/passwd")
+    media.delete(key)
+    media.delete(key)
+    media.delete("../../etc/passwd")
     assert not stored[0].exists()
 
 
@@ -359,7 +351,7 @@ def test_uploads_are_shown_wherever_their_folder_was_named_from(
     monkeypatch.setenv("HOME", str(tmp_path))
     made = Media(Path(home))
     data = paint("red").read_bytes()
-    row = {"id": made.keep(data), "path": "upload:red.png", "paths": [], "width": 40, "height": 30}
+    row = {"id": made.store(data), "path": "upload:red.png", "paths": [], "width": 40, "height": 30}
     monkeypatch.chdir("/")  # a server may be told to go elsewhere meanwhile
     assert made.original(row).result().data == data
     assert opened(made.thumbnail(row, 160, "JPEG").result().data).size == (40, 30)
@@ -371,7 +363,7 @@ def test_uploads_are_shown_wherever_their_folder_was_named_from(
 
 
 def test_the_least_recently_used_go(tmp_path: Path) -> None:
-    cache = FolderCache(tmp_path, 1_000)
+    cache = DiskCache(tmp_path, 1_000)
     for number in range(10):
         cache.put(f"{number:02}-a", bytes([65 + number]) * 100)
         os.utime(tmp_path / f"{number:02}" / f"{number:02}-a", (number, number))
@@ -382,7 +374,7 @@ def test_the_least_recently_used_go(tmp_path: Path) -> None:
 
 
 def test_two_processes_share_a_cache(tmp_path: Path) -> None:
-    mine, theirs = FolderCache(tmp_path, 1_000), FolderCache(tmp_path, 1_000)
+    mine, theirs = DiskCache(tmp_path, 1_000), DiskCache(tmp_path, 1_000)
     for number in range(100):
         (mine, theirs)[number % 2].put(f"{number:02}-a", b"x" * 100)
     files = [path for path in tmp_path.rglob("*") if path.is_file()]
@@ -391,7 +383,7 @@ def test_two_processes_share_a_cache(tmp_path: Path) -> None:
 
 
 def test_what_a_crash_left_is_cleared_and_made_anew(tmp_path: Path) -> None:
-    cache = FolderCache(tmp_path, 1_000)
+    cache = DiskCache(tmp_path, 1_000)
     cache.put("aa-1", b"data")
     (tmp_path / "aa" / "aa-1").write_bytes(b"")
     half = tmp_path / "aa" / ".half"
@@ -459,7 +451,7 @@ def test_many_thumbnails_are_looked_up_together(
 
     monkeypatch.setattr(type(collection), "get", counted)
     keys = [key_of(path) for path in photos.glob("*.png")]
-    lookup = Lookup()
+    lookup = PictureLookup()
     futures = [lookup.find(collection, keys[0])]
     assert reading.wait(30)
     futures += [lookup.find(collection, key) for key in keys[1:] for _ in range(3)]
@@ -476,7 +468,7 @@ def test_more_than_may_wait_are_refused(tmp_path: Path, paint: Callable[..., Pat
         may_go.wait(30)
         return data
 
-    made = Media(tmp_path / "media", read=read, queue=2)
+    made = Media(tmp_path / "media", read=read, max_pending=2)
     row = {"id": image_id(data), "path": "a", "paths": []}
     waiting = [made.thumbnail(row, side, "WEBP") for side in (160, 320, 160)]
     with pytest.raises(QueueFullError):

@@ -18,7 +18,7 @@ from support.serving import paint, serving
 import twinlens
 from twinlens.index import Index
 from twinlens.search.records import image_id
-from twinlens.server import counts
+from twinlens.server.routes import collections
 
 
 @pytest.fixture(scope="module")
@@ -64,7 +64,7 @@ def test_health(client: TestClient) -> None:
 
 
 def test_a_server_that_is_stopping_is_not_ready(own: TestClient) -> None:
-    own.app.state.context.state.leaving = True  # type: ignore[attr-defined]
+    own.app.state.context.state.stopping = True  # type: ignore[attr-defined]
     answer = own.get("/readyz")
     assert (answer.status_code, answer.json()["status"]) == (503, "stopping")
     assert answer.headers["connection"] == "close"
@@ -97,7 +97,7 @@ def test_collections_are_counted_side_by_side_and_remembered(
         return info(self)
 
     monkeypatch.setattr(Index, "info", slowly)
-    monkeypatch.setattr(counts, "FRESH", 60.0)
+    monkeypatch.setattr(collections, "CACHE_SECONDS", 60.0)
     first = own.get("/v1/collections").json()
     assert sorted(counted) == ["other", "twinlens"]
     assert own.get("/v1/collections").json() == first
@@ -105,7 +105,7 @@ def test_collections_are_counted_side_by_side_and_remembered(
     own.delete(f"/v1/items/{id_of(photos, 'red')}?collection=other")
     after = {one["name"]: one["images"] for one in own.get("/v1/collections").json()["collections"]}
     assert after == {"other": len(COLOURS) - 1, "twinlens": len(COLOURS)}
-    monkeypatch.setattr(counts, "FRESH", 0.0)
+    monkeypatch.setattr(collections, "CACHE_SECONDS", 0.0)
     before = len(counted)
     own.get("/v1/collections")
     assert len(counted) == before + 2
@@ -316,7 +316,7 @@ def test_what_an_address_does_not_know_is_refused(client: TestClient, path: str,
     assert (answer.status_code, answer.json()["type"]) == (422, "/problems/validation")
     (problem,) = answer.json()["errors"]
     assert problem["at"] == f"query.{name}"
-    assert problem["problem"].startswith("there is no such field")
+    assert problem["problem"].startswith("unknown parameter")
 
 
 def test_pages_take_what_they_like(client: TestClient) -> None:

@@ -1,4 +1,4 @@
-"""A server's application over a real database, to test against without a network."""
+"""Serve a real database to tests, with or without a network."""
 
 from __future__ import annotations
 
@@ -12,7 +12,6 @@ from PIL import Image
 from starlette.testclient import TestClient
 from support.colours import COLOURS, ColourEncoder
 
-import twinlens
 from twinlens.search.milvus.database import Database
 from twinlens.search.models.base import Encoder
 from twinlens.server.app import create_app
@@ -24,12 +23,12 @@ WRITE = "writer:write:write-key-0123456789"
 
 
 def bearer(entry: str) -> dict[str, str]:
-    """The header of a key, from its entry."""
+    """The header with a key, from its entry."""
     return {"Authorization": f"Bearer {entry.split(':')[2]}"}
 
 
 def paint(folder: Path) -> Path:
-    """A folder with one picture of each colour, each with a sidecar caption."""
+    """Make a folder with one picture of each colour, each with a caption file."""
     folder.mkdir(parents=True)
     for colour, pixel in COLOURS.items():
         Image.new("RGB", (40, 30), pixel).save(folder / f"{colour}.png")
@@ -37,19 +36,14 @@ def paint(folder: Path) -> Path:
     return folder
 
 
-def library_of(db: Path, encoder: Encoder | None) -> Library:
-    """The collections of a database; without an encoder they load their own."""
-    database = Database(str(db))
-
-    def opened(name: str, one: Encoder) -> twinlens.Index:
-        return twinlens.Index(database, name, model=one)
-
-    return Library(database, opened, model=encoder or "auto")
+def library_of(db: Path, encoder: Encoder | None, **options: Any) -> Library:
+    """The collections of a database; without an encoder, they load their own."""
+    return Library(Database(str(db)), model=encoder or "auto", **options)
 
 
 @contextmanager
 def serving(db: Path, encoder: Encoder | None = None, **settings: Any) -> Iterator[TestClient]:
-    """A client of an application; errors inside it are answers, as they are outside of tests."""
+    """A client of an application in this thread; unexpected errors are 500 responses."""
     library = library_of(db, encoder or ColourEncoder())
     try:
         chosen = Settings.of(**{"media": db.with_suffix(".media"), "warm": False} | settings)
@@ -64,7 +58,7 @@ def serving(db: Path, encoder: Encoder | None = None, **settings: Any) -> Iterat
 def served(
     db: Path, port: int = 0, encoder: Encoder | None = None, **settings: Any
 ) -> Iterator[str]:
-    """The address of a server in a thread of this process."""
+    """Run a server in a thread; yields its address."""
     import uvicorn
 
     library = library_of(db, encoder or ColourEncoder())

@@ -1,4 +1,4 @@
-"""``create_app``: the whole server as an ASGI application."""
+"""Build the whole server as an ASGI application."""
 
 from __future__ import annotations
 
@@ -9,40 +9,40 @@ from contextlib import asynccontextmanager, suppress
 from importlib.metadata import PackageNotFoundError, version
 
 from anyio import CapacityLimiter
-from fastapi import Depends, FastAPI
+from fastapi import Depends, FastAPI, Security
+from fastapi.security import APIKeyCookie, HTTPBearer
 from starlette.middleware import Middleware
 from starlette.middleware.cors import CORSMiddleware
 
+from twinlens.ingest.originals import Originals
 from twinlens.search.errors import first_line
-from twinlens.search.images.originals import Read, read_file
+from twinlens.search.images.fetch import Fetcher, FetchLimits
 from twinlens.server import openapi, problems
-from twinlens.server.auth import Keys
+from twinlens.server.auth import COOKIE, Keys
 from twinlens.server.batching import Batcher
 from twinlens.server.context import Context, State
+from twinlens.server.inputs import refuse_unknown_parameters
 from twinlens.server.library import Library
-from twinlens.server.lookup import Lookup
 from twinlens.server.maps import Maps
-from twinlens.server.media import Media
+from twinlens.server.media import Media, PictureLookup
 from twinlens.server.metrics import Metrics
 from twinlens.server.middleware.limits import Limits
-from twinlens.server.middleware.security_headers import Neighbours, Outermost
-from twinlens.server.openapi import BodyDocs
+from twinlens.server.middleware.security import OriginCheck, OuterMiddleware
 from twinlens.server.routes import (
     classify,
     collections,
     embed,
     health,
+    images,
     items,
-    map_points,
-    media,
     page,
     search,
     session,
-    writing,
+    upload,
 )
-from twinlens.server.routes.parameters import known_fields
+from twinlens.server.routes import map as map_routes
 from twinlens.server.settings import Settings
-from twinlens.server.writing import Kept, Turns
+from twinlens.server.writes import UploadedPictures, WriteQueue
 
 log = logging.getLogger("twinlens.server")
 
@@ -53,31 +53,32 @@ _ROUTES = (
     search,
     embed,
     classify,
-    writing,
+    upload,
     items,
-    media,
-    map_points,
+    images,
+    map_routes,
     page,
 )
-#: Turns for work that keeps the model busy for long: the rest of its time is for searches.
-HEAVY = 1
-#: Seconds after which loading the model is tried again.
-WARM_AGAIN = 30.0
+#: How many calls may occupy the model for long at once; the rest of its time is for searches.
+HEAVY_CALLS = 1
+#: Seconds before loading the model is tried again.
+RETRY_SECONDS = 30.0
 
 
-def create_app(library: Library, settings: Settings, *, read: Read = read_file) -> FastAPI:
-    """An application that answers from a library; it does not close it.
+def create_app(library: Library, settings: Settings) -> FastAPI:
+    """Make an application that serves a library; it does not close the library.
 
     Args:
         library: the collections.
         settings: how to run.
-        read: gets the bytes behind a stored path, to show pictures.
 
     Raises:
-        UsageError: the keys cannot be read.
+        UsageError: a key is not valid.
     """
     metrics = Metrics()
-    media = Media(settings.media, read=read)
+    keys = Keys(settings.keys)
+    # One try: a client that waits for a page of thumbnails may ask again.
+    media = Media(settings.media, read=Originals(Fetcher(FetchLimits(tries=1)).fetch))
     ctx = Context(
         settings=settings,
         library=library,
@@ -88,17 +89,16 @@ def create_app(library: Library, settings: Settings, *, read: Read = read_file) 
             observe=metrics.observe,
         ),
         media=media,
-        lookup=Lookup(),
+        lookup=PictureLookup(),
         maps=Maps(),
         metrics=metrics,
-        keys=Keys(settings.keys),
+        keys=keys,
         state=State(),
         version=_version(),
-        docs=BodyDocs(),
         limiter=CapacityLimiter(settings.threads),
-        heavy=CapacityLimiter(HEAVY),
-        turns=Turns(),
-        kept=Kept(media, library),
+        heavy=CapacityLimiter(HEAVY_CALLS),
+        writes=WriteQueue(),
+        uploads=UploadedPictures(media, library),
     )
     metrics.queue(lambda: ctx.batcher.waiting)
 
@@ -115,27 +115,35 @@ def create_app(library: Library, settings: Settings, *, read: Read = read_file) 
         for part in (ctx.maps, ctx.lookup, ctx.media):
             await ctx.run(part.close)
 
+    dependencies = [Depends(refuse_unknown_parameters)]
+    if keys:  # for the OpenAPI document only: ``Limits`` reads the keys, ``ctx.need`` checks them
+        dependencies += [
+            Security(HTTPBearer(scheme_name="key", auto_error=False)),
+            Security(APIKeyCookie(name=COOKIE, scheme_name="session", auto_error=False)),
+        ]
     app = FastAPI(
         title="twinlens",
+        description=openapi.DESCRIPTION,
         version=ctx.version,
         lifespan=lifespan,
         docs_url=None,
         redoc_url=None,
         middleware=_middleware(ctx),
         redirect_slashes=False,
-        dependencies=[Depends(known_fields)],
+        dependencies=dependencies,
+        responses=openapi.common_problems(bool(keys)),
     )
     app.state.context = ctx
     problems.install(app)
     for module in _ROUTES:
         app.include_router(module.router(ctx))
-    openapi.describe(app, ctx)
+    openapi.add_schemas(app)
     return app
 
 
 def _middleware(ctx: Context) -> list[Middleware]:
     settings = ctx.settings
-    shared = Middleware(
+    cors = Middleware(
         CORSMiddleware,
         allow_origins=settings.cors,
         allow_methods=["GET", "POST", "DELETE"],
@@ -144,33 +152,33 @@ def _middleware(ctx: Context) -> list[Middleware]:
         max_age=600,
     )
     return [
-        Middleware(Outermost, ctx.metrics, ctx.state, shared=bool(settings.cors)),
-        Middleware(Neighbours, settings),
-        *([shared] if settings.cors else []),
+        Middleware(OuterMiddleware, ctx.metrics, ctx.state, shared=bool(settings.cors)),
+        Middleware(OriginCheck, settings),
+        *([cors] if settings.cors else []),
         Middleware(Limits, settings, ctx.keys),
     ]
 
 
 async def _warm(ctx: Context) -> None:
-    """Load the model before the first query needs it, until it is loaded; tell why it is not."""
-    told = ""
+    """Load the model before the first query needs it; log why it fails, and try again."""
+    logged = ""
     while ctx.state.warming:
         try:
             loading = await ctx.run(ctx.library.warm)
             if loading is not None:
                 await asyncio.shield(asyncio.wrap_future(loading))
             ctx.state.warming = ""
-        except Exception as error:  # noqa: BLE001 - torch has many, of a full device for one
-            said = first_line(error)
-            if said != told:
-                told = said
-                log.warning("%s", said)
+        except Exception as error:  # noqa: BLE001 - torch raises many kinds, such as a full device
+            reason = first_line(error)
+            if reason != logged:
+                logged = reason
+                log.warning("%s", reason)
             ctx.state.warming = "cannot be loaded"
-            await asyncio.sleep(WARM_AGAIN)
+            await asyncio.sleep(RETRY_SECONDS)
 
 
 def _version() -> str:
     try:
         return version("twinlens")
-    except PackageNotFoundError:  # run from a folder
+    except PackageNotFoundError:  # run from a checkout
         return "0"

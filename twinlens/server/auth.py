@@ -1,4 +1,4 @@
-"""Keys: who may read and who may write, and the cookie that stands for a key in a browser."""
+"""Check keys: who may read and who may write; sign the cookie that replaces a key in a browser."""
 
 from __future__ import annotations
 
@@ -9,7 +9,6 @@ import re
 import time
 from collections.abc import Awaitable, Callable, Iterable
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Literal, cast
 
 from fastapi import Request
@@ -17,12 +16,13 @@ from starlette.datastructures import Headers
 
 from twinlens.search.errors import UsageError
 from twinlens.search.milvus.tenants import MAX_TENANT, is_tenant
+from twinlens.search.paths import expand_home
 from twinlens.server.problems import Problem
 
 Scope = Literal["read", "write"]
 COOKIE = "twinlens_key"
 ENVIRONMENT = "TWINLENS_KEYS"
-#: Characters; shorter ones can be guessed.
+#: Characters; shorter keys can be guessed.
 MIN_KEY = 16
 MAX_KEY = 512
 #: Seconds that a browser stays signed in.
@@ -32,13 +32,13 @@ _NAME = re.compile(r"[A-Za-z0-9_-]{1,64}")
 
 @dataclass(frozen=True, slots=True)
 class Key:
-    """One key; only its hash is kept.
+    """A key, without its secret.
 
     Attributes:
         name: for logs and limits.
         scope: "read", or "write", which includes reading.
-        digest: SHA-256 of the key.
-        tenant: whose it is; "" where that does not matter.
+        digest: SHA-256 of the secret.
+        tenant: whose rows the key may use; "" for all.
     """
 
     name: str
@@ -48,38 +48,39 @@ class Key:
 
     @classmethod
     def parse(cls, entry: str) -> Key:
-        """``NAME:SCOPE:KEY`` or ``NAME:SCOPE:KEY:TENANT``.
+        """Parse ``NAME:SCOPE:KEY`` or ``NAME:SCOPE:KEY:TENANT``.
 
         Raises:
-            UsageError: it is none of these; the message does not repeat the key.
+            UsageError: the entry has another form; the message does not repeat the secret.
         """
         name, _, rest = entry.strip().partition(":")
         scope, _, rest = rest.partition(":")
         secret, _, tenant = rest.partition(":")
         if not _NAME.fullmatch(name):
-            raise UsageError("a key's entry is NAME:SCOPE:KEY, its name of letters and digits")
+            raise UsageError("write a key as NAME:SCOPE:KEY, with letters and digits in the name")
         if scope not in ("read", "write"):
-            raise UsageError(f"the key {name} is for read or for write, not {scope[:20]!r}")
+            raise UsageError(f"the scope of the key {name} is read or write, not {scope[:20]!r}")
         if not MIN_KEY <= len(secret) <= MAX_KEY or not secret.isascii() or " " in secret:
             raise UsageError(
-                f"the key {name} must have {MIN_KEY} to {MAX_KEY} characters of ASCII, no spaces"
+                f"the key {name} must have {MIN_KEY} to {MAX_KEY} ASCII characters without spaces"
             )
-        if tenant and not is_tenant(tenant):  # which is not repeated: it may be part of the key
+        if tenant and not is_tenant(tenant):
+            # The message does not repeat the tenant, which may be part of the secret.
             raise UsageError(
-                f"the tenant of the key {name} cannot be one: use letters, digits and any of "
-                f"_ . @ -, at most {MAX_TENANT}, beginning with a letter or a digit"
+                f"the tenant of the key {name} is not valid: use at most {MAX_TENANT} letters, "
+                "digits and _ . @ -, and begin with a letter or a digit"
             )
         return cls(name, cast(Scope, scope), _digest(secret), tenant)
 
 
 class Keys:
-    """All keys of a server; empty where none is asked for.
+    """All keys of a server; without any, everybody may read and write.
 
     Args:
         entries: see ``Key.parse``.
 
     Raises:
-        UsageError: one cannot be read, or a name comes twice.
+        UsageError: an entry cannot be parsed, or two keys have the same name.
     """
 
     def __init__(self, entries: Iterable[str] = ()) -> None:
@@ -92,7 +93,7 @@ class Keys:
         return bool(self._keys)
 
     def find(self, secret: str) -> Key | None:
-        """The key that is this one. Takes as long for a wrong key as for a right one."""
+        """Find the key with this secret, in constant time."""
         digest = _digest(secret)
         found = None
         for key in self._keys:
@@ -101,14 +102,14 @@ class Keys:
         return found
 
     def of(self, headers: Headers, cookies: dict[str, str]) -> Key | None:
-        """Who asks, as the headers say. A cookie may read only."""
+        """Find the key of a request by its headers. A cookie only allows reading."""
         scheme, _, secret = headers.get("authorization", "").partition(" ")
         if scheme.lower() == "bearer":
             return self.find(secret.strip())
         return self._of_session(cookies.get(COOKIE, ""))
 
     def session(self, key: Key, now: float | None = None) -> str:
-        """A cookie's value: it stands for the key until it is old, and does not give it away."""
+        """Make a cookie's value: valid for ``SESSION_SECONDS``, signed, without the secret."""
         until = int((time.time() if now is None else now) + SESSION_SECONDS)
         return f"{key.name}.{until}.{_sign(key, until)}"
 
@@ -128,7 +129,7 @@ class Keys:
 
 
 def read_keys(path: str | os.PathLike[str] | None = None) -> tuple[str, ...]:
-    """The entries of a file, one a line, and of ``TWINLENS_KEYS``, between semicolons.
+    """Read the entries of a file, one a line, and of ``TWINLENS_KEYS``, separated by semicolons.
 
     Raises:
         UsageError: the file cannot be read.
@@ -136,31 +137,34 @@ def read_keys(path: str | os.PathLike[str] | None = None) -> tuple[str, ...]:
     entries = os.environ.get(ENVIRONMENT, "").split(";")
     if path is not None:
         try:
-            entries += Path(os.path.expanduser(path)).read_text(encoding="utf-8").splitlines()
+            entries += expand_home(path).read_text(encoding="utf-8").splitlines()
         except (OSError, ValueError) as error:
             reason = getattr(error, "strerror", None) or "it is not UTF-8"
-            raise UsageError(f"the keys in {path} cannot be read: {reason}") from error
+            raise UsageError(f"cannot read the keys in {path}: {reason}") from error
     stripped = (entry.strip() for entry in entries)
     return tuple(entry for entry in stripped if entry and not entry.startswith("#"))
 
 
 def key_of(request: Request) -> Key | None:
-    """Who asks: the middleware in ``twinlens.server.middleware.limits`` has found out."""
+    """The key of a request, which ``twinlens.server.middleware.limits`` has found."""
     key: Key | None = getattr(request.state, "key", None)
     return key
+
+
+def tenant_of(request: Request) -> str:
+    """The tenant of a request's key; "" without one."""
+    key = key_of(request)
+    return key.tenant if key is not None else ""
 
 
 def need(
     keys: Keys, scope: Scope, *, tenants: bool = False, keyless: bool = False
 ) -> Callable[[Request], Awaitable[None]]:
-    """A dependency that lets through who has the right, or anybody where there are no keys.
+    """A dependency that refuses requests without the required key.
 
     Args:
-        keys: of the server.
-        scope: the right.
-        tenants: whether the route keeps to the rows of the key's tenant; if it does not, a
-            tenant's key may not use it.
-        keyless: whether it may be used without any key.
+        keys: of the server; if empty, nothing is refused.
+        scope, tenants, keyless: see ``twinlens.server.context.Context.need``.
     """
 
     async def check(request: Request) -> None:
@@ -173,13 +177,17 @@ def need(
             raise Problem(
                 401,
                 "key",
-                "send a key of this server: Authorization: Bearer KEY",
+                "this server requires a key: send the header Authorization: Bearer KEY",
                 {"WWW-Authenticate": "Bearer"},
             )
         if scope == "write" and key.scope != "write":
-            raise Problem(403, "scope", "this takes a key for writing, in the Authorization header")
+            raise Problem(
+                403,
+                "scope",
+                "this requires a key with the scope write, in the Authorization header",
+            )
         if key.tenant and not tenants:
-            raise Problem(403, "scope", "a tenant's key is not for this")
+            raise Problem(403, "scope", "a tenant's key does not allow this")
 
     return check
 
@@ -189,5 +197,5 @@ def _digest(secret: str) -> bytes:
 
 
 def _sign(key: Key, until: int) -> str:
-    said = f"twinlens session {key.name} {until}".encode()
-    return hmac.new(key.digest, said, hashlib.sha256).hexdigest()
+    message = f"twinlens session {key.name} {until}".encode()
+    return hmac.new(key.digest, message, hashlib.sha256).hexdigest()

@@ -92,9 +92,9 @@ class Batcher:
             finally:
                 lane.coming -= 1
                 lane.wake.set()
-            for material in prepared.materials:
-                if material.key:  # a text or an image, which the encoder may have to encode
-                    self._observe("cached" if material.row is not None else "new", 1)
+            for part in prepared.parts:
+                if part.key:  # a text or an image, which the encoder may have to encode
+                    self._observe("cached" if part.row is not None else "new", 1)
             answer = asyncio.get_running_loop().create_future()
             lane.waiting.append((prepared, answer))
             lane.wake.set()

@@ -1,4 +1,4 @@
-"""``Context``: what every route of a server works with."""
+"""Hold what all routes of a server share."""
 
 from __future__ import annotations
 
@@ -8,23 +8,22 @@ from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar
 
+from anyio.to_thread import run_sync
 from fastapi import Depends, Request
 
-from twinlens.server.auth import Keys, Scope, key_of, need
-from twinlens.server.batching import QueueFullError
-from twinlens.server.library import Library, Served
-from twinlens.server.metrics import Metrics
-from twinlens.server.openapi import BodyDocs
-from twinlens.server.settings import Settings
-from twinlens.server.writing import Kept, Turns
+from twinlens.server.auth import Keys, Scope, need, tenant_of
+from twinlens.server.batching import Batcher, QueueFullError
 
 if TYPE_CHECKING:
     from anyio import CapacityLimiter
 
-    from twinlens.server.batching import Batcher
-    from twinlens.server.lookup import Lookup
+    from twinlens.index import Index
+    from twinlens.server.library import Library
     from twinlens.server.maps import Maps
-    from twinlens.server.media import Media
+    from twinlens.server.media import Media, PictureLookup
+    from twinlens.server.metrics import Metrics
+    from twinlens.server.settings import Settings
+    from twinlens.server.writes import UploadedPictures, WriteQueue
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -32,99 +31,89 @@ T = TypeVar("T")
 
 @dataclass(slots=True)
 class State:
-    """What changes in a server's life.
+    """The state of a server that changes while it runs.
 
     Attributes:
-        leaving: whether it was told to stop, and asks its clients to go.
-        warming: what the default collection's model is, from the start until it is loaded:
-            "loading", or "cannot be loaded" while it is tried again; "" from then on.
+        stopping: whether the server was told to stop, and asks its clients to disconnect.
+        warming: of the default collection's model: "loading", "cannot be loaded" while loading is
+            retried, or "" once it is loaded or if it is not loaded at the start.
     """
 
-    leaving: bool = False
+    stopping: bool = False
     warming: str = ""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Context:
-    """Made once for an app, and handed to every ``router(ctx)``.
+    """What all routes of a server share; every ``router(ctx)`` gets it.
 
     Attributes:
-        settings: how the server is to run.
+        settings: how the server runs.
         library: its collections.
-        batcher: answers searches, many together.
-        media: thumbnails and pictures.
-        lookup: finds the rows of pictures, many together.
-        maps: of collections.
-        metrics: what is measured.
-        keys: who may what.
+        batcher: answers searches in batches.
+        media: thumbnails and originals.
+        lookup: finds the rows of pictures, many in one query.
+        maps: the maps of collections.
+        metrics: for Prometheus.
+        keys: who may read and write.
         state: what changes.
-        version: of this software.
-        docs: what is said of bodies in the OpenAPI document.
-        limiter: threads for work that takes time.
-        heavy: turns for work that keeps the model busy for long.
-        turns: of those who write.
-        kept: the uploaded pictures.
+        version: of twinlens.
+        limiter: the threads for slow work.
+        heavy: the slots for work that occupies the model for long.
+        writes: the queue of writes.
+        uploads: the uploaded pictures.
     """
 
     settings: Settings
     library: Library
     batcher: Batcher
     media: Media
-    lookup: Lookup
+    lookup: PictureLookup
     maps: Maps
     metrics: Metrics
     keys: Keys
     state: State
     version: str
-    docs: BodyDocs
     limiter: CapacityLimiter
     heavy: CapacityLimiter
-    turns: Turns
-    kept: Kept
+    writes: WriteQueue
+    uploads: UploadedPictures
 
     def need(self, scope: Scope, *, tenants: bool = False, keyless: bool = False) -> Any:
-        """For a route's ``dependencies=[ctx.need("read")]``: who may call it.
+        """A dependency for a route, ``dependencies=[ctx.need("read")]``: who may call it.
 
         Args:
-            scope: the right it takes.
-            tenants: whether the route keeps to the rows of the key's tenant, as ``index`` gives
-                them; if it does not, a tenant's key may not use it.
-            keyless: whether it may be used without any key.
+            scope: the required right.
+            tenants: whether the route uses only the rows of the key's tenant, by ``index``. If not,
+                a tenant's key may not call it.
+            keyless: whether the route may be called without a key.
         """
         return Depends(need(self.keys, scope, tenants=tenants, keyless=keyless))
 
-    async def index(
-        self, request: Request, name: str | None = None, *, create: bool = False
-    ) -> Served:
-        """A collection as whoever asks may see it; see ``Library.index``."""
-        key = key_of(request)
-        tenant = key.tenant if key is not None else ""
-        return await self.run(self.library.index, name, tenant, create=create)
+    async def index(self, request: Request, name: str | None = None) -> Index:
+        """Open a collection, only the tenant's rows for a tenant's key; see ``Library.index``."""
+        return await self.run(self.library.index, name, tenant_of(request))
 
-    async def loaded(self, index: Served) -> None:
-        """Wait until a collection's model is loaded, in no thread that other collections need.
+    async def loaded(self, index: Index) -> None:
+        """Wait until a collection's model is loaded, without occupying a thread.
 
         Raises:
-            ModelError, ModelMismatchError: it cannot be.
+            ModelError, ModelMismatchError: the model cannot be loaded.
         """
         loading = self.library.loading(index.engine.collection.fingerprint)
         if loading is not None:
             await asyncio.shield(asyncio.wrap_future(loading))
 
     async def run(self, work: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
-        """Do what takes time, decoding or asking Milvus, in one of a bounded number of threads."""
-        from anyio.to_thread import run_sync
-
+        """Run slow work, such as decoding or a call of Milvus, in one of ``threads`` threads."""
         return await run_sync(partial(work, *args, **kwargs), limiter=self.limiter)
 
     async def run_heavy(self, work: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
-        """The same for what keeps the model busy for long: one after the other, with a queue.
+        """Run work that occupies the model for long, one call after the other.
 
         Raises:
-            QueueFullError: too many wait already.
+            QueueFullError: too many calls are waiting.
         """
-        from anyio.to_thread import run_sync
-
         waiting = self.heavy.statistics().tasks_waiting
         if waiting >= self.settings.queue:
             raise QueueFullError(waiting)

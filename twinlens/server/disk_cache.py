@@ -1,7 +1,7 @@
-"""A folder of small files that may go at any time: the least recently used go when it is full.
+"""Cache small files in a folder, and delete the least recently used ones when it is full (LRU).
 
-Several processes may share it. A file appears whole or not at all, and one that somebody has open
-stays readable when it goes.
+Several processes may share the folder. Files are written atomically, and an open file stays
+readable after it is deleted.
 """
 
 from __future__ import annotations
@@ -17,32 +17,34 @@ from pathlib import Path
 
 log = logging.getLogger("twinlens.server")
 
-#: Seconds for which a file's time of use is taken to be recent: looking often writes seldom.
-RECENT = 3_600.0
-#: Of the limit: so much is written by one process before it looks again how much there is.
+#: Seconds after which a read updates a file's modification time, which serves as its time of use.
+TOUCH_SECONDS = 3_600.0
+#: The share of the limit that a process writes before it measures the folder again.
 SLACK = 1 / 16
-#: Of the limit: so much is left when it was exceeded.
-KEPT = 0.9
+#: The share of the limit that remains after files were deleted.
+SHRINK_TO = 0.9
 
 
-class FolderCache:
-    """Bytes by name, at most about ``limit`` of them in all; from any thread.
+class DiskCache:
+    """Store bytes by name, at most about ``limit`` bytes in all; thread-safe.
+
+    If the folder cannot be written, nothing is cached, and a warning is logged once.
 
     Args:
-        folder: where; made when the first file is written. What cannot be written is not kept.
+        folder: the first write creates it.
         limit: bytes.
     """
 
     def __init__(self, folder: Path, limit: int) -> None:
         self._folder = folder
         self._limit = limit
-        self._written = limit  # so that the first write looks what earlier runs left
-        self._guard = threading.Lock()
+        self._written = limit  # so that the first write measures what earlier runs left
+        self._lock = threading.Lock()
         self._sweeping = threading.Lock()
-        self._told = False
+        self._warned = False
 
     def get(self, name: str) -> bytes | None:
-        """What was put under the name, or None."""
+        """Read the bytes stored under a name, or ``None``."""
         path = self._path(name)
         try:
             with path.open("rb") as file:
@@ -50,21 +52,21 @@ class FolderCache:
                 used = os.fstat(file.fileno()).st_mtime
         except OSError:
             return None
-        if time.time() - used > RECENT:
+        if time.time() - used > TOUCH_SECONDS:
             with suppress(OSError):
                 os.utime(path)
-        return data or None  # empty is what a crash of the machine leaves
+        return data or None  # a crash of the machine may leave an empty file
 
     def put(self, name: str, data: bytes) -> None:
-        """Keep the bytes, as long as there is room for them."""
+        """Store bytes under a name."""
         try:
-            write_whole(self._path(name), data)
+            write_atomically(self._path(name), data)
         except OSError as error:
-            if not self._told:
-                self._told = True
-                log.warning("thumbnails are not kept in %s: %s", self._folder, error.strerror)
+            if not self._warned:
+                self._warned = True
+                log.warning("cannot cache thumbnails in %s: %s", self._folder, error.strerror)
             return
-        with self._guard:
+        with self._lock:
             self._written += len(data)
             due = self._written >= self._limit * SLACK
             if due:
@@ -76,20 +78,20 @@ class FolderCache:
                 self._sweeping.release()
 
     def sweep(self) -> None:
-        """Delete what was not used for longest, where there is more than the limit."""
+        """Delete the least recently used files if there are more bytes than the limit."""
         files = sorted(self._files())
         total = sum(size for _, size, _ in files)
         if total <= self._limit:
             return
         for _, size, path in files:
-            if total <= self._limit * KEPT:
+            if total <= self._limit * SHRINK_TO:
                 break
             with suppress(OSError):
                 os.unlink(path)
             total -= size
 
     def _files(self) -> Iterator[tuple[float, int, str]]:
-        """Time of last use, bytes and path of every file; what broken-off writes left goes."""
+        """Time of use, bytes and path of each file; delete what interrupted writes left behind."""
         with suppress(OSError), os.scandir(self._folder) as folders:
             for folder in folders:
                 with suppress(OSError), os.scandir(folder) as entries:
@@ -105,13 +107,13 @@ class FolderCache:
         return self._folder / name[:2] / name
 
 
-def write_whole(path: Path, data: bytes, *, durable: bool = False) -> None:
-    """Write a file so that nobody ever sees a part of it; only its owner may read it.
+def write_atomically(path: Path, data: bytes, *, durable: bool = False) -> None:
+    """Write a file atomically, readable by its owner only.
 
     Args:
-        path: its folder is made where it is missing.
-        data: all of it.
-        durable: whether it must survive a crash of the machine once this returns.
+        path: its folder is created if it is missing.
+        data: the whole file.
+        durable: whether the file must survive a crash of the machine once this returns.
 
     Raises:
         OSError: it cannot be written.

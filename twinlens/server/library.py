@@ -1,4 +1,4 @@
-"""``Library``: the collections of one database by name, and the models that they share."""
+"""Open the collections of one database by name, and share loaded models between them."""
 
 from __future__ import annotations
 
@@ -8,53 +8,40 @@ from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any
 
+from cachetools import LRUCache
+
+from twinlens.index import Index
 from twinlens.search.errors import CollectionNotFoundError, ModelError, ModelMismatchError
 from twinlens.search.milvus.database import Database, check_name
-from twinlens.search.models.catalogue import Fingerprint
-from twinlens.search.models.encoder import Encoder, Pixels, Rows, open_encoders
-from twinlens.search.models.lazy import Models
+from twinlens.search.models.base import Encoder, Pixels, Precision, Rows
+from twinlens.search.models.collection_model import CollectionModel
+from twinlens.search.models.fingerprint import Fingerprint
+from twinlens.search.models.load import has_accelerator, open_encoders, open_query_encoder
 
 if TYPE_CHECKING:
     from PIL import Image
 
-    from twinlens.search.query.engine import SearchEngine
-
-#: Seconds for which the generation that is served is taken to be the same.
-FRESH = 2.0
-#: Models that are kept in memory, the latest used ones.
+#: Seconds before the library checks again which generation of a collection is served.
+RECHECK_SECONDS = 2.0
+#: How many models stay in memory; the least recently used one is released first.
 MAX_MODELS = 4
 
 
-class Served(Protocol):
-    """What a server needs of an opened collection; ``twinlens.Index`` is one."""
-
-    collection: str
-
-    @property
-    def backend(self) -> str: ...
-    @property
-    def engine(self) -> SearchEngine: ...
-    def info(self) -> Any: ...
-    def delete(self, *paths: str) -> int: ...
-    def drop(self) -> None: ...
-    def for_tenant(self, tenant: str) -> Served: ...
-
-
 class SharedEncoder:
-    """An encoder that is loaded when it is first used, and used by every collection of its model.
+    """An encoder that loads on first use; all collections of one model share it.
 
     Args:
-        fingerprint: of the collections.
+        fingerprint: the model that the collections were made with.
         load: opens the model.
     """
 
     def __init__(self, fingerprint: Fingerprint, load: Callable[[], Encoder]) -> None:
         self._fingerprint = fingerprint
         self._load = load
-        self._made: Future[Encoder] | None = None
-        self._guard = threading.Lock()
+        self._future: Future[Encoder] | None = None
+        self._lock = threading.Lock()
 
     @property
     def fingerprint(self) -> Fingerprint:
@@ -63,32 +50,32 @@ class SharedEncoder:
     @property
     def state(self) -> str:
         """ "loaded", "loading" or "not needed yet"."""
-        made = self._made
-        if made is None:
+        future = self._future
+        if future is None:
             return "not needed yet"
-        return "loaded" if made.done() else "loading"
+        return "loaded" if future.done() else "loading"
 
     def begin(self) -> Future[Encoder]:
-        """Load it in a thread of its own, unless that is done already; what becomes the encoder.
+        """Start loading in a background thread, unless that has started already.
 
-        It fails with ``ModelError`` where it cannot be loaded, and with ``ModelMismatchError``
-        where it is not the collections' any more; asked again, it is tried again. It is shared: do
-        not cancel it.
+        The future is shared: do not cancel it. It fails with ``ModelError`` if the model cannot be
+        loaded, and with ``ModelMismatchError`` if the name now leads to another model. After a
+        failure the next call tries again.
         """
-        with self._guard:
-            made = self._made
-            if made is None:
-                made = self._made = Future()
-                # A daemon: a server that is told to stop does not wait for a download.
+        with self._lock:
+            future = self._future
+            if future is None:
+                future = self._future = Future()
+                # A daemon thread: a server that stops does not wait for a download.
                 threading.Thread(
-                    target=self._make, args=(made,), name="twinlens-model", daemon=True
+                    target=self._run, args=(future,), name="twinlens-model", daemon=True
                 ).start()
-            return made
+            return future
 
     def load(self) -> Encoder:
-        """The encoder itself; see ``begin`` for what it raises."""
-        made = self._made
-        return (made if made is not None else self.begin()).result()
+        """Wait for the encoder; see ``begin`` for what it raises."""
+        future = self._future
+        return (future if future is not None else self.begin()).result()
 
     @property
     def image_batch(self) -> int:
@@ -104,135 +91,129 @@ class SharedEncoder:
         return self.load().texts(texts)
 
     def __getattr__(self, name: str) -> Any:
-        """What only some models have: ``sigmoid``, ``logit_scale``."""
+        """Forward attributes that only some models have: ``sigmoid``, ``logit_scale``."""
         if name.startswith("_"):
             raise AttributeError(name)
         return getattr(self.load(), name)
 
-    def _make(self, made: Future[Encoder]) -> None:
+    def _run(self, future: Future[Encoder]) -> None:
         try:
             encoder = self._checked(self._load())
-        except BaseException as error:  # noqa: BLE001 - handed to those who wait
-            self._made = None
-            made.set_exception(error)
+        except BaseException as error:  # noqa: BLE001 - passed to the callers that wait
+            self._future = None
+            future.set_exception(error)
         else:
-            made.set_result(encoder)
+            future.set_result(encoder)
 
     def _checked(self, encoder: Encoder) -> Encoder:
         if encoder.fingerprint.digest != self._fingerprint.digest:
             raise ModelMismatchError(
-                f"{self._fingerprint.label} is another model now than the one that made the "
-                "collection: reindex it"
+                f"{self._fingerprint.label} is now another model than the one that made the "
+                "collection: reindex the collection"
             )
         return encoder
 
 
 @dataclass(frozen=True, slots=True)
-class _Held:
-    """An opened collection, its generation's identity, its encoder, and when it was seen."""
+class _OpenCollection:
+    """An open collection: its generation's identity, its encoder, and when it was last checked."""
 
-    index: Served
+    index: Index
     generation: str
     encoder: Encoder
-    since: float
-
-    @property
-    def fresh(self) -> bool:
-        return time.monotonic() - self.since < FRESH
+    checked: float
 
 
 @dataclass(slots=True)
-class _Turn:
-    """Whose turn it is to open a collection, and how many want it."""
+class _NameLock:
+    """The lock for opening one collection, and how many threads use it."""
 
     lock: threading.Lock = field(default_factory=threading.Lock)
-    wanted: int = 0
+    users: int = 0
 
 
 class Library:
-    """The collections of one database; from any thread.
+    """The collections of one database; thread-safe.
 
-    What takes time, asking Milvus and loading models, is done while nothing is held that the other
-    collections need.
+    A slow call for one collection (asking Milvus, loading a model) never blocks another.
 
     Args:
-        store: the database; ``close`` closes it.
-        opener: opens a collection by its name with an encoder.
-        default: the collection that is meant where none is named.
-        model: for collections that are made here, a name as in ``twinlens models`` or an encoder;
-            an encoder is also the one of the collections that it made. The others have their own.
+        database: the database; ``close`` closes it.
+        default: the collection to use where a request names none.
+        model: for new collections: a name as in ``twinlens models``, or an encoder. An encoder also
+            serves the existing collections that were made with it. The others use their own model.
         device, precision: see ``twinlens.open``.
+        recheck_seconds: how long an open collection counts as current.
+        max_models: how many models stay in memory.
     """
 
     def __init__(
         self,
         database: Database,
-        opener: Callable[[str, Encoder], Served],
         *,
         default: str = "twinlens",
         model: str | Encoder = "auto",
         device: str = "auto",
-        precision: Any = "auto",
+        precision: Precision = "auto",
+        recheck_seconds: float = RECHECK_SECONDS,
+        max_models: int = MAX_MODELS,
     ) -> None:
         check_name(default)
         self.database = database
         self.default = default
-        self._opener = opener
+        self.recheck_seconds = recheck_seconds
         self._model = model
         self._device = device
-        self._precision = precision
-        self._held: dict[str, _Held] = {}
-        self._turns: dict[str, _Turn] = {}
-        self._encoders: dict[str, SharedEncoder] = {}
-        #: Of the dictionaries, and of nothing that takes time.
-        self._guard = threading.Lock()
+        self._precision: Precision = precision
+        self._open: dict[str, _OpenCollection] = {}
+        self._name_locks: dict[str, _NameLock] = {}
+        self._encoders: LRUCache[str, SharedEncoder] = LRUCache(max_models)
+        #: Protects the dictionaries above; never held while something slow runs.
+        self._lock = threading.Lock()
 
     @property
     def backend(self) -> str:
-        """Which Milvus answers, for people."""
+        """The name and version of the Milvus behind it, for people."""
         return self.database.capabilities.label
 
     def names(self) -> list[str]:
-        """The collections there are, sorted."""
+        """The names of all collections, sorted."""
         return self.database.names()
 
     def index(
         self, name: str | None = None, tenant: str = "", *, create: bool = False, model: str = ""
-    ) -> Served:
-        """A collection; of another generation once that is served.
+    ) -> Index:
+        """Open a collection; follow it when another generation is served.
 
         Args:
             name: ``None`` or "" for the default.
             tenant: whose rows; "" for all.
-            create: whether it may be one that is not there yet, to be filled. Loads the model.
-            model: of one that is made, where it is not to be the library's.
+            create: whether the collection may be missing, to be filled. Loads the model then.
+            model: of a new collection, if not the library's.
 
         Raises:
-            CollectionNotFoundError: there is none of that name.
-            UsageError: that is no name, or the collection is not divided among tenants.
+            CollectionNotFoundError: there is no such collection.
+            UsageError: the name is not valid, or the collection has no tenants.
             ModelError: a new collection's model cannot be loaded.
         """
         name = name or self.default
         check_name(name)
-        index = self._opened(name, create, model)
+        index = self._current(name)
+        if index is None and create:
+            index = Index(self.database, name, model=self._new_model(model))
+        if index is None:
+            raise self._missing(name)
         return index.for_tenant(tenant) if tenant else index
 
     def encoder(self, fingerprint: Fingerprint) -> Encoder:
-        """The encoder of a model, shared; it is loaded when it is first used."""
+        """The shared encoder of a model; it loads on first use."""
         model = self._model
         if not isinstance(model, str) and model.fingerprint.digest == fingerprint.digest:
             return model
-        with self._guard:
-            shared = self._encoders.pop(fingerprint.digest, None)
-            if shared is None:
-                shared = SharedEncoder(fingerprint, lambda: self._open(fingerprint))
-            self._encoders[fingerprint.digest] = shared  # the latest used is the last
-            for digest in list(self._encoders)[:-MAX_MODELS]:
-                self._drop(self._encoders.pop(digest))
-            return shared
+        return self._shared(fingerprint, lambda: self._load(fingerprint))
 
     def loading(self, fingerprint: Fingerprint) -> Future[Encoder] | None:
-        """What becomes the encoder of a model that is not loaded yet; ``None`` where it is."""
+        """Start loading a model; the future of its encoder, or ``None`` if it is loaded already."""
         encoder = self.encoder(fingerprint)
         if not isinstance(encoder, SharedEncoder) or encoder.state == "loaded":
             return None
@@ -240,117 +221,131 @@ class Library:
 
     def model_state(self) -> str:
         """Of the default collection's model: "loaded", "loading" or "not needed yet"."""
-        held = self._held.get(self.default)
-        return "not needed yet" if held is None else str(getattr(held.encoder, "state", "loaded"))
+        current = self._open.get(self.default)
+        if current is None:
+            return "not needed yet"
+        return str(getattr(current.encoder, "state", "loaded"))
 
     def check_model(self) -> None:
-        """Raise ``ModelMismatchError`` unless the default collection is of the model asked for."""
+        """Raise ``ModelMismatchError`` if the default collection was made with another model."""
         if self.database.exists(self.default):
             stored = self.database.collection(self.default).fingerprint
-            Models(self.default, self._model).check(stored)
+            CollectionModel(self.default, self._model).check(stored)
 
     def warm(self) -> Future[Encoder] | None:
-        """Begin to load the default collection's model; ``None`` where there is none to load."""
+        """Start loading the default collection's model; ``None`` if there is nothing to load."""
         if not self.database.exists(self.default):
             return None
         return self.loading(self.index().engine.collection.fingerprint)
 
     def check(self) -> None:
-        """Raise ``StoreError`` where the database does not answer."""
+        """Raise ``StoreError`` if the database does not answer."""
         self.database.exists(self.default)
 
-    def forget(self, name: str) -> None:
-        """Open a collection anew when it is next asked for: it was changed, or dropped."""
-        with self._turn(name) as turn, turn.lock, self._guard:
-            self._held.pop(name, None)
+    def reopen(self, name: str) -> None:
+        """Open a collection anew on its next use, because it was changed or dropped."""
+        with self._locked(name) as name_lock, name_lock.lock, self._lock:
+            self._open.pop(name, None)
 
     def close(self) -> None:
-        """Let go of the database."""
-        with self._guard:
-            self._held.clear()
+        """Close the database."""
+        with self._lock:
+            self._open.clear()
         self.database.close()
 
-    def _opened(self, name: str, create: bool, model: str) -> Served:
-        held = self._held.get(name)
-        if held is not None and held.fresh:
-            return held.index
-        with self._turn(name) as turn:
-            # While somebody looks whether it is still the same, the others go on with what it was.
-            if not turn.lock.acquire(blocking=held is None):
-                assert held is not None
-                return held.index
+    def _current(self, name: str) -> Index | None:
+        """The open collection, checked if the last check is old; ``None`` if there is none."""
+        known = self._open.get(name)
+        if known is not None and self._is_recent(known):
+            return known.index
+        with self._locked(name) as name_lock:
+            # While one thread checks, the others keep using the collection that was open.
+            if not name_lock.lock.acquire(blocking=known is None):
+                assert known is not None
+                return known.index
             try:
-                index = self._looked_up(name)
+                return self._check(name)
             finally:
-                turn.lock.release()
-        if index is not None:
-            return index
-        if not create:
-            raise self._missing(name)
-        return self._opener(name, self._new_model(model))
+                name_lock.lock.release()
 
-    def _looked_up(self, name: str) -> Served | None:
-        """The collection as it is now; ``None`` where there is none. One thread at a time."""
-        held = self._held.get(name)
-        if held is not None and held.fresh:
-            return held.index
+    def _check(self, name: str) -> Index | None:
+        """Ask the database for the collection; called by one thread at a time."""
+        known = self._open.get(name)
+        if known is not None and self._is_recent(known):
+            return known.index
         found = None
         if self.database.exists(name):
             generation = self.database.collection(name).generation
             now = time.monotonic()
-            if held is not None and held.generation == generation.identity:
-                found = replace(held, since=now)
+            if known is not None and known.generation == generation.identity:
+                found = replace(known, checked=now)
             else:
                 encoder = self.encoder(generation.fingerprint)
-                found = _Held(self._opener(name, encoder), generation.identity, encoder, now)
-        with self._guard:
+                index = Index(self.database, name, model=encoder)
+                found = _OpenCollection(index, generation.identity, encoder, now)
+        with self._lock:
             if found is None:
-                self._held.pop(name, None)
+                self._open.pop(name, None)
             else:
-                self._held[name] = found
+                self._open[name] = found
         return found.index if found is not None else None
 
+    def _is_recent(self, known: _OpenCollection) -> bool:
+        return time.monotonic() - known.checked < self.recheck_seconds
+
     @contextmanager
-    def _turn(self, name: str) -> Iterator[_Turn]:
-        """The turn at a collection's name, which is there as long as somebody wants it."""
-        with self._guard:
-            turn = self._turns.setdefault(name, _Turn())
-            turn.wanted += 1
+    def _locked(self, name: str) -> Iterator[_NameLock]:
+        """The lock of one collection's name, which exists only while somebody uses it."""
+        with self._lock:
+            name_lock = self._name_locks.setdefault(name, _NameLock())
+            name_lock.users += 1
         try:
-            yield turn
+            yield name_lock
         finally:
-            with self._guard:
-                turn.wanted -= 1
-                if not turn.wanted:
-                    del self._turns[name]
+            with self._lock:
+                name_lock.users -= 1
+                if not name_lock.users:
+                    del self._name_locks[name]
 
-    def _drop(self, encoder: Encoder) -> None:
-        """Let go of the collections that hold an encoder, and so of the model; guarded."""
-        for name in [name for name, held in self._held.items() if held.encoder is encoder]:
-            del self._held[name]
+    def _shared(self, fingerprint: Fingerprint, load: Callable[[], Encoder]) -> SharedEncoder:
+        with self._lock:
+            shared = self._encoders.get(fingerprint.digest)
+            if shared is None:
+                while len(self._encoders) >= self._encoders.maxsize:
+                    self._release(self._encoders.popitem()[1])
+                shared = self._encoders[fingerprint.digest] = SharedEncoder(fingerprint, load)
+            return shared
 
-    def _open(self, fingerprint: Fingerprint) -> Encoder:
+    def _release(self, encoder: Encoder) -> None:
+        """Close the collections that use an encoder, to free its memory; under the lock."""
+        for name in [name for name, known in self._open.items() if known.encoder is encoder]:
+            del self._open[name]
+
+    def _load(self, fingerprint: Fingerprint) -> Encoder:
         if not fingerprint.source:
             raise ModelError(
-                f"the collection was made with an encoder of its maker's own, {fingerprint.label}: "
-                "serve it from Python, twinlens.serve(model=...)"
+                f"the collection was made with a custom encoder, {fingerprint.label}: serve it "
+                "from Python with twinlens.serve(model=...)"
             )
-        return open_encoders(fingerprint.source, device=self._device, precision=self._precision)
+        encoder = None
+        if not has_accelerator():
+            encoder = open_query_encoder(
+                fingerprint, device=self._device, precision=self._precision
+            )
+        return encoder or open_encoders(
+            fingerprint.source, device=self._device, precision=self._precision
+        )
 
     def _new_model(self, name: str) -> Encoder:
         model = name or self._model
         if not isinstance(model, str):
             return model
         opened = open_encoders(model, device=self._device, precision=self._precision)
-        fingerprint = opened.fingerprint
-        with self._guard:
-            return self._encoders.setdefault(
-                fingerprint.digest, SharedEncoder(fingerprint, lambda: opened)
-            )
+        return self._shared(opened.fingerprint, lambda: opened)
 
     def _missing(self, name: str) -> CollectionNotFoundError:
-        there = ", ".join(self.names())
+        names = ", ".join(self.names())
         return CollectionNotFoundError(
             f"there is no collection {name!r}"
-            + (f"; there are: {there}" if there else ": the database is empty")
+            + (f"; the database has: {names}" if names else ": the database is empty")
         )

@@ -1,7 +1,7 @@
-"""``Media``: pictures by id. Thumbnails are made once and kept; originals go out as they are.
+"""Serve pictures by id: make and cache thumbnails, and send originals as they are.
 
-An id is the hash of a picture's bytes. Whatever a stored path leads to by now, only bytes of that
-very hash are ever decoded or served.
+An id is the hash of a picture's bytes. Whatever a stored path leads to by now, only bytes with that
+hash are decoded or sent.
 """
 
 from __future__ import annotations
@@ -16,46 +16,59 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from twinlens.search.errors import ImageError
-from twinlens.search.images.decode import MAX_PIXELS, sniff
-from twinlens.search.images.originals import Read, read_file, read_original
-from twinlens.search.images.thumbnails import Encoding, thumbnail
+from twinlens.search.images.decode import MAX_PIXELS
+from twinlens.search.images.formats import sniff
+from twinlens.search.images.originals import (
+    Read,
+    ThumbnailFormat,
+    read_file,
+    read_original,
+    thumbnail,
+)
+from twinlens.search.milvus.collection import Collection
+from twinlens.search.paths import expand_home
 from twinlens.search.records import ID_LENGTH, Row, image_id
 from twinlens.server.batching import QueueFullError
-from twinlens.server.disk_cache import FolderCache, write_whole
+from twinlens.server.disk_cache import DiskCache, write_atomically
 
-#: Bytes of thumbnails that are kept.
+#: Bytes of thumbnails in the cache.
 CACHE_BYTES = 2 << 30
-#: What browsers show by themselves.
-SHOWN = {"JPEG": "image/jpeg", "PNG": "image/png", "WEBP": "image/webp", "GIF": "image/gif",
-         "AVIF": "image/avif"}  # fmt: skip
-#: Bytes; a larger original goes out as a JPEG made of it, since it is checked whole in memory.
-MAX_SERVED = 32 << 20
-#: Pixels of the longer side of a JPEG that stands for an original.
-STAND_IN = 4_096
-#: Pixels; of pictures with more only one is decoded at a time.
+#: The formats that browsers show, and their media types.
+BROWSER_TYPES = {"JPEG": "image/jpeg", "PNG": "image/png", "WEBP": "image/webp", "GIF": "image/gif",
+                 "AVIF": "image/avif"}  # fmt: skip
+#: Bytes; of a larger original a JPEG is sent, since the whole file is hashed in memory.
+MAX_ORIGINAL = 32 << 20
+#: Pixels of the longer side of the JPEG that replaces an original.
+REPLACEMENT_SIDE = 4_096
+#: Pixels; larger pictures are decoded one at a time.
 LARGE = 40_000_000
-#: Pictures that may wait to be made.
-QUEUE = 512
+#: How many pictures may wait to be made.
+MAX_PENDING = 512
+#: How many ids may wait to be looked up.
+MAX_LOOKUPS = 4_096
 _ID = re.compile(rf"[0-9a-f]{{{ID_LENGTH}}}")
+_ROW_FIELDS = ("id", "path", "paths", "width", "height")
 
 
 @dataclass(frozen=True, slots=True)
-class Blob:
-    """Encoded bytes, and their media type."""
+class EncodedPicture:
+    """A picture's encoded bytes and their media type."""
 
     data: bytes
     type: str
 
 
 class Media:
-    """Thumbnails and originals of stored pictures; from any thread.
+    """Thumbnails and originals of stored pictures; thread-safe.
 
     Args:
-        folder: ``thumbnails`` below it may be deleted at any time, ``originals`` not.
-        read: gets the bytes behind a stored path.
-        limit: bytes of thumbnails that are kept.
-        max_pixels: of a picture.
-        queue: pictures that may wait to be made; more raise ``QueueFullError``.
+        folder: ``thumbnails`` in it is a cache that may be deleted, ``originals`` is not.
+        read: reads the bytes behind a stored path.
+        cache_bytes: bytes of thumbnails in the cache.
+        max_pixels: the largest picture to decode.
+        max_pending: how many pictures may wait to be made; more raise ``QueueFullError``.
+        max_original: bytes of the largest original that is sent as it is.
+        replacement_side: pixels of the longer side of the JPEG that replaces an original.
     """
 
     def __init__(
@@ -63,53 +76,57 @@ class Media:
         folder: Path,
         *,
         read: Read = read_file,
-        limit: int = CACHE_BYTES,
+        cache_bytes: int = CACHE_BYTES,
         max_pixels: int = MAX_PIXELS,
-        queue: int = QUEUE,
+        max_pending: int = MAX_PENDING,
+        max_original: int = MAX_ORIGINAL,
+        replacement_side: int = REPLACEMENT_SIDE,
     ) -> None:
-        folder = Path(os.path.expanduser(folder)).absolute()  # ``read_file`` takes no other
-        self._cache = FolderCache(folder / "thumbnails", limit)
+        folder = expand_home(folder).absolute()  # ``read_file`` needs absolute paths
+        self._cache = DiskCache(folder / "thumbnails", cache_bytes)
         self._originals = folder / "originals"
         self._read = read
         self._max_pixels = max_pixels
-        self._queue = queue
+        self._max_pending = max_pending
+        self._max_original = max_original
+        self._replacement_side = replacement_side
         self._pool = ThreadPoolExecutor(min(4, os.cpu_count() or 1), "twinlens-media")
         self._large = threading.Lock()
-        self._making: dict[str, Future[Blob]] = {}
-        self._guard = threading.Lock()
+        self._pending: dict[str, Future[EncodedPicture]] = {}
+        self._lock = threading.Lock()
 
-    def cached(self, key: str, side: int, encoding: Encoding) -> bytes | None:
-        """A thumbnail that was made before, or None. Reads a small file."""
+    def cached(self, key: str, side: int, encoding: ThumbnailFormat) -> bytes | None:
+        """A thumbnail from the cache, or ``None``. Reads a small file."""
         return self._cache.get(_name(key, side, encoding)) if is_id(key) else None
 
-    def thumbnail(self, row: Row, side: int, encoding: Encoding) -> Future[Blob]:
-        """A stored picture, small; those who ask at once wait for the same one.
+    def thumbnail(self, row: Row, side: int, encoding: ThumbnailFormat) -> Future[EncodedPicture]:
+        """Make a thumbnail of a stored picture; concurrent calls for the same one share it.
 
         Args:
-            row: of the picture: its ``id``, ``path``, ``paths``, ``width`` and ``height``.
+            row: the picture's ``id``, ``path``, ``paths``, ``width`` and ``height``.
             side: pixels of its longer side.
-            encoding: what to encode it as.
+            encoding: of the thumbnail.
 
         Returns:
-            What becomes the picture, or fails with ``GoneError`` or ``ImageError``. It is shared:
-            do not cancel it.
+            A future, which fails with ``GoneError`` or ``ImageError``. It is shared: do not
+            cancel it.
 
         Raises:
-            QueueFullError: too many wait already.
+            QueueFullError: too many pictures are waiting.
         """
         return self._once(
-            _name(row["id"], side, encoding), lambda: self._small(row, side, encoding)
+            _name(row["id"], side, encoding), lambda: self._make_thumbnail(row, side, encoding)
         )
 
-    def original(self, row: Row) -> Future[Blob]:
-        """A stored picture as it is, where browsers show it; else an upright JPEG made of it.
+    def original(self, row: Row) -> Future[EncodedPicture]:
+        """A stored picture as it is if browsers show it, else an upright JPEG made of it.
 
         Args, Returns and Raises: see ``thumbnail``.
         """
-        return self._once(row["id"], lambda: self._whole(row))
+        return self._once(row["id"], lambda: self._read_original(row))
 
-    def keep(self, data: bytes) -> str:
-        """Store an uploaded picture for good; returns its id.
+    def store(self, data: bytes) -> str:
+        """Store an uploaded picture until ``delete``; returns its id.
 
         Raises:
             OSError: it cannot be written.
@@ -117,7 +134,7 @@ class Media:
         key = image_id(data)
         path = self._original(key)
         if not path.is_file():
-            write_whole(path, data, durable=True)
+            write_atomically(path, data, durable=True)
         return key
 
     def has(self, key: str) -> bool:
@@ -126,61 +143,59 @@ class Media:
 
     @property
     def is_empty(self) -> bool:
-        """Whether no picture was uploaded, or all were deleted."""
+        """Whether no uploaded picture is stored."""
         return next(self._originals.glob("??/*"), None) is None
 
-    def forget(self, key: str) -> None:
-        """Delete an uploaded picture, if it is one; no collection may refer to it any more."""
+    def delete(self, key: str) -> None:
+        """Delete an uploaded picture, if there is one; no collection may have it any more."""
         if is_id(key):
             with suppress(OSError):
                 self._original(key).unlink()
 
     def close(self) -> None:
-        """Finish what is being made; nothing more is begun."""
+        """Finish what is running; start nothing more."""
         self._pool.shutdown(cancel_futures=True)
 
-    def _once(self, name: str, make: Callable[[], Blob]) -> Future[Blob]:
-        with self._guard:
-            made = self._making.get(name)
-            if made is None:
-                if len(self._making) >= self._queue:
-                    raise QueueFullError(len(self._making))
-                made = self._making[name] = self._pool.submit(make)
-        # Called at once where it is done already, and then outside of the guard.
-        made.add_done_callback(lambda _: self._done(name, made))
-        return made
+    def _once(self, name: str, make: Callable[[], EncodedPicture]) -> Future[EncodedPicture]:
+        with self._lock:
+            future = self._pending.get(name)
+            if future is None:
+                if len(self._pending) >= self._max_pending:
+                    raise QueueFullError(len(self._pending))
+                future = self._pending[name] = self._pool.submit(make)
+        # Outside of the lock: the callback runs at once if the future is done already.
+        future.add_done_callback(lambda _: self._done(name, future))
+        return future
 
-    def _done(self, name: str, made: Future[Blob]) -> None:
-        with self._guard:
-            if self._making.get(name) is made:
-                del self._making[name]
+    def _done(self, name: str, future: Future[EncodedPicture]) -> None:
+        with self._lock:
+            if self._pending.get(name) is future:
+                del self._pending[name]
 
-    def _small(self, row: Row, side: int, encoding: Encoding) -> Blob:
+    def _make_thumbnail(self, row: Row, side: int, encoding: ThumbnailFormat) -> EncodedPicture:
         name = _name(row["id"], side, encoding)
-        kind = SHOWN[encoding]
-        kept = self._cache.get(name)
-        if kept is not None:
-            return Blob(kept, kind)
-        with self._turn(row):
-            made = thumbnail(self._bytes(row), side, encoding, max_pixels=self._max_pixels)
-        self._cache.put(name, made)
-        return Blob(made, kind)
+        data = self._cache.get(name)
+        if data is None:
+            with self._decoding(row):
+                data = thumbnail(self._bytes(row), side, encoding, max_pixels=self._max_pixels)
+            self._cache.put(name, data)
+        return EncodedPicture(data, BROWSER_TYPES[encoding])
 
-    def _whole(self, row: Row) -> Blob:
+    def _read_original(self, row: Row) -> EncodedPicture:
         data = self._bytes(row)
-        kind = SHOWN.get(sniff(data) or "")
-        if kind is not None and len(data) <= MAX_SERVED:
-            return Blob(data, kind)
+        kind = BROWSER_TYPES.get(sniff(data) or "")
+        if kind is not None and len(data) <= self._max_original:
+            return EncodedPicture(data, kind)
         del data
-        return self._small(row, STAND_IN, "JPEG")
+        return self._make_thumbnail(row, self._replacement_side, "JPEG")
 
-    def _turn(self, row: Row) -> AbstractContextManager[object]:
-        """Large pictures take turns, so that memory is bounded by one of them."""
+    def _decoding(self, row: Row) -> AbstractContextManager[object]:
+        """Decode large pictures one at a time, to bound memory."""
         large = int(row.get("width") or 0) * int(row.get("height") or 0) > LARGE
         return self._large if large else nullcontext()
 
     def _bytes(self, row: Row) -> bytes:
-        """A picture's bytes: as uploaded, or from one of its paths that still holds them."""
+        """A picture's bytes: as uploaded, or from one of its paths that still has them."""
         key = row["id"]
         if is_id(key):
             with suppress(OSError, ImageError):
@@ -193,11 +208,76 @@ class Media:
         return self._originals / key[:2] / key
 
 
+class PictureLookup:
+    """Find pictures' rows by id, many in one query; thread-safe.
+
+    A page of results asks for dozens of thumbnails at once, and each needs its picture's paths.
+    """
+
+    def __init__(self) -> None:
+        self._pool = ThreadPoolExecutor(1, "twinlens-lookup")
+        self._waiting: dict[Collection, dict[str, Future[Row | None]]] = {}
+        self._lock = threading.Lock()
+
+    def find(self, collection: Collection, key: str) -> Future[Row | None]:
+        """Find a picture's ``id``, ``path``, ``paths``, ``width`` and ``height``.
+
+        Args:
+            collection: where to look; only a tenant's rows if it is a tenant's.
+            key: the id of the picture, or of a text that describes it.
+
+        Returns:
+            A future of the row, or of ``None`` if there is no such picture. It is shared: do not
+            cancel it.
+
+        Raises:
+            QueueFullError: too many ids are waiting.
+        """
+        with self._lock:
+            waiting = self._waiting.setdefault(collection, {})
+            if key not in waiting:
+                if sum(map(len, self._waiting.values())) >= MAX_LOOKUPS:
+                    raise QueueFullError(MAX_LOOKUPS)
+                waiting[key] = Future()
+                if len(waiting) == 1:
+                    self._pool.submit(self._read, collection)
+            return waiting[key]
+
+    def close(self) -> None:
+        """Finish the running query; start no other."""
+        self._pool.shutdown(cancel_futures=True)
+
+    def _read(self, collection: Collection) -> None:
+        with self._lock:
+            waiting = self._waiting.pop(collection)
+        try:
+            found = _rows(collection, list(waiting))
+        except BaseException as error:  # noqa: BLE001 - passed to the callers that wait
+            for future in waiting.values():
+                future.set_exception(error)
+        else:
+            for key, future in waiting.items():
+                future.set_result(found.get(key))
+
+
 def is_id(text: str) -> bool:
-    """Whether it has the form of an id, and so can be a file's name."""
+    """Whether a text has the form of an id, and so is safe as a file name."""
     return _ID.fullmatch(text) is not None
 
 
-def _name(key: str, side: int, encoding: Encoding) -> str:
-    """What a thumbnail is kept under."""
+def _name(key: str, side: int, encoding: ThumbnailFormat) -> str:
+    """The name of a thumbnail in the cache."""
     return f"{key}-{side}.{'webp' if encoding == 'WEBP' else 'jpg'}"
+
+
+def _rows(collection: Collection, keys: list[str]) -> dict[str, Row]:
+    """The pictures' rows by the ids that were asked for, of pictures or of texts."""
+    found = {row["id"]: row for row in collection.get("images", keys, _ROW_FIELDS)}
+    others = [key for key in keys if key not in found]
+    if others:
+        texts = collection.get("texts", others, ["id", "image_id"])
+        described = {row["id"]: row["image_id"] for row in texts if row["image_id"]}
+        ids = sorted(set(described.values()))
+        rows = {row["id"]: row for row in collection.get("images", ids, _ROW_FIELDS)}
+        found |= {text: rows[key] for text, key in described.items() if key in rows}
+    return found

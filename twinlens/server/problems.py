@@ -1,4 +1,4 @@
-"""Errors as RFC 9457 problems: one JSON shape for all that can go wrong, and no internals."""
+"""Answer every error as a problem (RFC 9457): one JSON form, without internals."""
 
 from __future__ import annotations
 
@@ -29,12 +29,12 @@ if TYPE_CHECKING:
     from starlette.requests import Request
 
 MEDIA_TYPE = "application/problem+json"
-#: Seconds after which a client may try again.
+#: Seconds after which a client should try again.
 RETRY_AFTER = 5
-#: Complaints about one body that are listed.
-MAX_COMPLAINTS = 20
+#: How many errors of one body are listed.
+MAX_ERRORS = 20
 
-#: Class, status and slug, most special first.
+#: Class, status and slug; subclasses first.
 _BY_CLASS: tuple[tuple[type[TwinlensError], int, str], ...] = (
     (FilterError, 400, "filter"),
     (UsageError, 400, "usage"),
@@ -49,41 +49,41 @@ _BY_CLASS: tuple[tuple[type[TwinlensError], int, str], ...] = (
     (StoreError, 502, "store"),
 )
 _TITLES = {
-    "usage": "The request makes no sense as asked",
-    "filter": "The filter cannot be understood",
-    "image": "A picture cannot be decoded",
-    "source": "Something sent cannot be read",
-    "model-mismatch": "The collection holds embeddings of another model",
+    "usage": "The request makes no sense",
+    "filter": "The filter is not valid",
+    "image": "An image cannot be decoded",
+    "source": "Part of the request cannot be read",
+    "model-mismatch": "The collection was made with another model",
     "model": "The model cannot be loaded",
     "collection": "There is no such collection",
-    "unsupported": "The backend cannot do this",
+    "unsupported": "The backend does not support this",
     "store-locked": "The database is locked",
     "store-unreachable": "The database does not answer",
-    "store": "The database refused",
-    "validation": "The request is not of the form that is documented",
+    "store": "The database reported an error",
+    "validation": "The request does not match the documentation",
     "body": "The body cannot be read",
     "too-large": "The request is too large",
-    "media-type": "The body is of another type",
-    "key": "A key is needed",
+    "media-type": "The body has another media type",
+    "key": "A key is required",
     "scope": "The key does not allow this",
-    "origin": "Pages from elsewhere may not call this server",
-    "host": "The server does not go by this name",
-    "not-found": "There is no such thing",
-    "changed": "The picture is not what was indexed any more",
+    "origin": "Pages of this origin may not call the server",
+    "host": "The server does not have this host name",
+    "not-found": "Not found",
+    "changed": "The picture has changed or is gone",
     "rate": "Too many requests",
     "busy": "The server is busy",
-    "internal": "Something went wrong here",
+    "internal": "Internal error",
 }
 
 
 class Problem(HTTPException):
-    """An answer that is an error: status, slug and one line for people.
+    """An error response.
 
     Args:
-        status: of HTTP.
+        status: the HTTP status.
         slug: the end of the problem's type, ``/problems/SLUG``.
-        detail: one line that says what was wrong and what to do.
-        headers: to send along.
+        detail: one line that says what is wrong and what to do.
+        headers: of the response.
         extra: further members of the JSON object.
     """
 
@@ -101,7 +101,7 @@ class Problem(HTTPException):
 
     @classmethod
     def of(cls, error: TwinlensError) -> Problem:
-        """The problem that one of our own errors is."""
+        """The problem for one of our own errors."""
         for kind, status, slug in _BY_CLASS:
             if isinstance(error, kind):
                 headers = {"Retry-After": str(RETRY_AFTER)} if status == 503 else {}
@@ -109,7 +109,7 @@ class Problem(HTTPException):
         return cls(500, "internal", str(error))
 
     def response(self, instance: str) -> JSONResponse:
-        """As it goes out; ``instance`` is the path that was asked for."""
+        """The response; ``instance`` is the path of the request."""
         body = {
             "type": f"/problems/{self.slug}",
             "title": _TITLES.get(self.slug) or HTTPStatus(self.status_code).phrase,
@@ -122,9 +122,9 @@ class Problem(HTTPException):
 
 
 def install(app: FastAPI) -> None:
-    """Answer every error of an app as a problem, the framework's own among them.
+    """Answer every expected error of an app as a problem, including those of FastAPI.
 
-    But those that nobody expected: ``twinlens.server.middleware.security_headers.Outermost`` sees to them.
+    ``twinlens.server.middleware.security.OuterMiddleware`` answers unexpected errors.
     """
     from fastapi.exceptions import RequestValidationError
 
@@ -134,7 +134,7 @@ def install(app: FastAPI) -> None:
         assert isinstance(error, TwinlensError)
         key = getattr(request.state, "key", None)
         if isinstance(error, CollectionNotFoundError) and key is not None and key.tenant:
-            # The message lists what there is, which is not a tenant's business.
+            # The full message lists all collections, which a tenant must not see.
             error = CollectionNotFoundError("there is no such collection")
         return Problem.of(error).response(request.url.path)
 
@@ -145,7 +145,7 @@ def install(app: FastAPI) -> None:
     async def http(request: Request, error: Exception) -> JSONResponse:
         assert isinstance(error, HTTPException)
         if not isinstance(error, Problem):
-            error = _framework(error, request)
+            error = _from_framework(error, request)
         return error.response(request.url.path)
 
     async def invalid(request: Request, error: Exception) -> JSONResponse:
@@ -158,21 +158,21 @@ def install(app: FastAPI) -> None:
     app.add_exception_handler(RequestValidationError, invalid)
 
 
-def invalid_request(complaints: Any) -> Problem:
-    """Pydantic's complaints as a 422, without what was sent: it may be large, or not JSON."""
+def invalid_request(errors: Any) -> Problem:
+    """The errors of pydantic as a 422, without the input, which may be large or not JSON."""
     listed = [
         {
             "at": ".".join(str(step)[:64] for step in one["loc"]) or "body",
             "problem": str(one["msg"])[:200],
         }
-        for one in complaints[:MAX_COMPLAINTS]
+        for one in errors[:MAX_ERRORS]
     ]
     detail = f"{listed[0]['at']}: {listed[0]['problem']}" if listed else "the request is malformed"
     return Problem(422, "validation", detail, extra={"errors": listed})
 
 
-def _framework(error: HTTPException, request: Request) -> Problem:
-    """What Starlette and FastAPI raise by themselves: no such route, method, or a broken form."""
+def _from_framework(error: HTTPException, request: Request) -> Problem:
+    """Translate an error of Starlette or FastAPI: no such route or method, or a malformed form."""
     slug = {404: "not-found", 405: "method", 413: "too-large", 415: "media-type"}.get(
         error.status_code, "body" if error.status_code == 400 else "http"
     )
@@ -180,5 +180,5 @@ def _framework(error: HTTPException, request: Request) -> Problem:
     if error.status_code == 404:
         detail = f"there is nothing at {request.url.path[:200]}"
     elif error.status_code == 405:
-        detail = f"{request.method[:20]} cannot be asked of {request.url.path[:200]}"
+        detail = f"{request.method[:20]} is not allowed on {request.url.path[:200]}"
     return Problem(error.status_code, slug, detail, error.headers)

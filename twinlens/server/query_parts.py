@@ -1,4 +1,4 @@
-"""Pictures and parts of a request → what the engine takes. Never a path: that would be a leak."""
+"""Turn the query of a request into the engine's parts. A query cannot name a file of the server."""
 
 from __future__ import annotations
 
@@ -17,11 +17,11 @@ from twinlens.server.schemas import requests
 from twinlens.server.settings import Settings
 
 
-class Pictures:
-    """Gets at the bytes of pictures; from any thread.
+class ImageReader:
+    """Reads the images of requests; thread-safe.
 
     Args:
-        settings: say whether addresses are allowed, and how large a picture may be.
+        settings: whether URLs are allowed, and how large an image may be.
     """
 
     def __init__(self, settings: Settings) -> None:
@@ -42,50 +42,59 @@ class Pictures:
         )
 
     def read(self, source: requests.ImageSource, files: Sequence[bytes]) -> bytes:
-        """The encoded bytes of a picture.
+        """The encoded bytes of an image.
 
         Raises:
-            UsageError: no base64, no such file in the form, or addresses are not allowed.
-            ImageError: the address gives no picture.
+            UsageError: the base64 is not valid, the form has no such file, or URLs are not allowed.
+            ImageError: the image cannot be fetched.
         """
         if isinstance(source, requests.Base64Image):
             try:
                 return base64.b64decode(source.base64, validate=True)
             except (binascii.Error, ValueError):
-                raise UsageError("a picture's base64 is none") from None
+                raise UsageError("the image is not valid base64") from None
         if isinstance(source, requests.FileImage):
             if source.file >= len(files):
                 raise UsageError(f"the form has no file {source.file}: it has {len(files)}")
             return files[source.file]
         if not self._settings.allow_urls:
-            raise UsageError("this server takes no addresses of pictures: send the picture itself")
+            raise UsageError("this server does not fetch images from URLs: send the image itself")
         try:
             return self._fetcher.fetch(source.url)
         except OSError as error:
-            raise ImageError(f"the picture cannot be fetched: {error}") from None
+            raise ImageError(f"cannot fetch the image: {error}") from None
+
+    def read_all(
+        self, sources: Sequence[requests.ImageSource], files: Sequence[bytes]
+    ) -> list[bytes]:
+        """The images of the JSON, then the files that it does not name."""
+        images = [self.read(source, files) for source in sources]
+        named = {source.file for source in sources if isinstance(source, requests.FileImage)}
+        return images + [data for number, data in enumerate(files) if number not in named]
 
 
 @dataclass(frozen=True, slots=True)
-class Asking:
-    """A query as it came, with the form's files."""
+class QueryInput:
+    """A query as it was sent, with the files of the form."""
 
     query: requests.Query | None
     files: tuple[bytes, ...] = ()
 
     @property
     def quick(self) -> bool:
-        """Whether ``parts`` takes no time: nothing is to be decoded or fetched."""
-        return not any(_has_picture(one) for one in _listed(self.query))
+        """Whether ``parts`` is fast, with no image to read."""
+        return not any(_image_of(one) for one in _listed(self.query))
 
-    def parts(self, pictures: Pictures) -> list[Part] | None:
-        """The engine's parts; files that no part refers to are added. ``None`` for nothing.
+    def parts(self, images: ImageReader) -> list[Part] | None:
+        """The engine's parts, then the files that no part names. ``None`` for an empty query.
 
         Raises:
-            UsageError, ImageError: see ``Pictures.read``.
+            UsageError, ImageError: see ``ImageReader.read``.
         """
-        asked = _listed(self.query)
-        named = {source.file for one in asked if (source := _file_of(one)) is not None}
-        parts = [_part(one, self.files, pictures) for one in asked]
+        listed = _listed(self.query)
+        sources = map(_image_of, listed)
+        named = {source.file for source in sources if isinstance(source, requests.FileImage)}
+        parts = [_part(one, self.files, images) for one in listed]
         parts += [Image(data) for n, data in enumerate(self.files) if n not in named]
         return parts or None
 
@@ -96,35 +105,26 @@ def _listed(query: requests.Query | None) -> list[requests.PartOrWords]:
     return list(query) if isinstance(query, list) else [query]
 
 
-def _part(said: requests.PartOrWords, files: Sequence[bytes], pictures: Pictures) -> Part:
-    if isinstance(said, requests.NotPart):
-        inner = _part(said.not_, files, pictures)
+def _part(sent: requests.PartOrWords, files: Sequence[bytes], images: ImageReader) -> Part:
+    if isinstance(sent, requests.NotPart):
+        inner = _part(sent.not_, files, images)
         assert not isinstance(inner, Not)
-        return Not(inner, said.weight)
-    return _plain(said, files, pictures)
+        return Not(inner, sent.weight)
+    return _plain(sent, files, images)
 
 
-def _plain(said: str | requests.Plain, files: Sequence[bytes], pictures: Pictures) -> Plain:
-    if isinstance(said, str):
-        return Text(said)
-    if isinstance(said, requests.TextPart):
-        return Text(said.text, said.weight)
-    if isinstance(said, requests.ImagePart):
-        return Image(pictures.read(said.image, files), said.weight)
-    if isinstance(said, requests.IdPart):
-        return Id(said.id, said.weight)
-    return Vector(np.array(said.vector, dtype=np.float64), said.weight)
+def _plain(sent: str | requests.Plain, files: Sequence[bytes], images: ImageReader) -> Plain:
+    if isinstance(sent, str):
+        return Text(sent)
+    if isinstance(sent, requests.TextPart):
+        return Text(sent.text, sent.weight)
+    if isinstance(sent, requests.ImagePart):
+        return Image(images.read(sent.image, files), sent.weight)
+    if isinstance(sent, requests.IdPart):
+        return Id(sent.id, sent.weight)
+    return Vector(np.array(sent.vector, dtype=np.float64), sent.weight)
 
 
-def _image_of(said: requests.PartOrWords) -> requests.ImageSource | None:
-    inner = said.not_ if isinstance(said, requests.NotPart) else said
+def _image_of(sent: requests.PartOrWords) -> requests.ImageSource | None:
+    inner = sent.not_ if isinstance(sent, requests.NotPart) else sent
     return inner.image if isinstance(inner, requests.ImagePart) else None
-
-
-def _has_picture(said: requests.PartOrWords) -> bool:
-    return _image_of(said) is not None
-
-
-def _file_of(said: requests.PartOrWords) -> requests.FileImage | None:
-    source = _image_of(said)
-    return source if isinstance(source, requests.FileImage) else None

@@ -1,4 +1,4 @@
-"""Starts the server with uvicorn, and stops it so that no accepted request is lost."""
+"""Run the server with uvicorn, and stop it without losing accepted requests."""
 
 from __future__ import annotations
 
@@ -13,52 +13,45 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 from twinlens.search.errors import UsageError
-from twinlens.search.images.originals import Read, read_file
-from twinlens.server.middleware import access_log as access
 
 if TYPE_CHECKING:
     from fastapi import FastAPI
 
     from twinlens.search.milvus.database import Database
-    from twinlens.search.models.base import Encoder
-    from twinlens.server.library import Served
+    from twinlens.search.models.base import Encoder, Precision
     from twinlens.server.settings import Settings
 
 log = logging.getLogger("twinlens.server")
 
-#: Seconds in which a server that was told to stop still takes connections, and asks every client
-#: to close its own: so nobody sends what is not read any more.
-FAREWELL = 0.5
+#: Seconds for which a stopping server still accepts connections, and asks every client to close
+#: its own, so that no request is lost.
+DRAIN_SECONDS = 0.5
 #: Seconds that a request's headers may take.
 HEAD_SECONDS = 20.0
-#: Connections at once; more are closed.
+#: Concurrent connections; more are closed.
 MAX_CONNECTIONS = 2_000
 MAX_HEAD_BYTES = 32 << 10
 
 
 def serve(
     database: Database,
-    opener: Callable[[str, Encoder], Served],
     settings: Settings,
     *,
     model: str | Encoder = "auto",
     device: str = "auto",
-    precision: Any = "auto",
-    read: Read = read_file,
+    precision: Precision = "auto",
     started: Callable[[str], None] | None = None,
 ) -> None:
-    """Answer requests until told to stop: SIGTERM, or Ctrl-C. Closes the store.
+    """Run the server until SIGTERM or Ctrl-C, then close the database.
 
     Args:
-        store: the database.
-        opener: opens one of its collections by name, with an encoder.
+        database: the database.
         settings: how to run.
         model, device, precision: see ``twinlens.server.library.Library``.
-        read: gets the bytes behind a stored path, to show pictures.
-        started: called with the server's address once it answers.
+        started: called with the server's address once it accepts requests.
 
     Raises:
-        UsageError: it may not, or cannot, listen where it is told to, or the keys cannot be read.
+        UsageError: it must not or cannot listen on the address, or a key is not valid.
         ModelMismatchError: the default collection was made with another model.
     """
     from twinlens.server.library import Library
@@ -70,57 +63,58 @@ def serve(
         check_open(settings)
         library = Library(
             database,
-            opener,
             default=settings.collection,
             model=model,
             device=device,
             precision=precision,
         )
         library.check_model()
-        run(create_app(library, settings, read=read), settings, started)
+        run(create_app(library, settings), settings, started)
 
 
 def run(app: FastAPI, settings: Settings, started: Callable[[str], None] | None = None) -> None:
-    """Run an application of ``twinlens.server.app`` until told to stop."""
+    """Run an application of ``twinlens.server.app`` until SIGTERM or Ctrl-C."""
     if settings.access_log:
-        access.begin()
+        from twinlens.server.metrics import start_access_log
+
+        start_access_log()
     listening = listen(settings.host, settings.port)
     with listening:
         _server(app, settings, listening, started).run(sockets=[listening])
 
 
 def check_extra() -> None:
-    """Raise ``UsageError`` where a package that serving needs is not installed."""
+    """Raise ``UsageError`` if a package that the server needs is not installed."""
     from importlib.util import find_spec
 
     for name in ("fastapi", "uvicorn", "python_multipart", "prometheus_client"):
         if find_spec(name) is None:
-            raise UsageError("serving needs more packages: pip install 'twinlens[serve]'")
+            raise UsageError("the server needs more packages: pip install 'twinlens[serve]'")
 
 
 def check_open(settings: Settings) -> None:
-    """Raise ``UsageError`` where anybody could use the server, unless that is meant."""
+    """Raise ``UsageError`` if the server would be open to anybody without ``Settings.open``."""
     from twinlens.server.auth import Keys
 
     if not (settings.loopback or settings.open or Keys(settings.keys)):
         raise UsageError(
-            f"{settings.host} can be reached from elsewhere, and no key is asked for: give --keys "
-            "FILE, or say --no-auth if everybody may read and write"
+            f"other machines can reach {settings.host}, and there are no keys: use --keys FILE, "
+            "or --no-auth to let everybody read and write"
         )
 
 
 def listen(host: str, port: int) -> socket.socket:
-    """A socket bound to an address.
+    """Bind a socket to an address.
 
     Raises:
-        UsageError: the address is none, or not this machine's, or the port is taken.
+        UsageError: the address is not valid or not of this machine, or the port is in use.
     """
     try:
         found = socket.getaddrinfo(
             host.strip("[]"), port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
         )
     except (OSError, UnicodeError) as error:
-        raise UsageError(f"{host} is no address to listen on: {error}") from error
+        raise UsageError(f"{host} is not an address to listen on: {error}") from error
     family, kind, protocol, _, address = found[0]
     bound = socket.socket(family, kind, protocol)
     try:
@@ -134,7 +128,7 @@ def listen(host: str, port: int) -> socket.socket:
 
 
 def address_of(listening: socket.socket) -> str:
-    """The address of a server by its socket: ``http://127.0.0.1:8640``."""
+    """The address of a server's socket, such as ``http://127.0.0.1:8640``."""
     host, port = listening.getsockname()[:2]
     return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
 
@@ -145,7 +139,7 @@ def _server(
     listening: socket.socket,
     started: Callable[[str], None] | None,
 ) -> Any:
-    """uvicorn's server, with manners of our own at both ends of its life."""
+    """uvicorn's server, which reports its start and drains its connections before it stops."""
     import uvicorn
 
     state = app.state.context.state
@@ -170,13 +164,13 @@ def _server(
                 started(address_of(listening))
 
         async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
-            state.leaving = True
-            await asyncio.sleep(FAREWELL)
+            state.stopping = True
+            await asyncio.sleep(DRAIN_SECONDS)
             await super().shutdown(sockets)
 
         @contextmanager
         def capture_signals(self) -> Iterator[None]:
-            # uvicorn's own would raise the signal again, before the database is closed.
+            # uvicorn's own method raises the signal again before the database is closed.
             if threading.current_thread() is not threading.main_thread():
                 yield
                 return
@@ -192,7 +186,7 @@ def _server(
 
 
 def _protocol() -> type[asyncio.Protocol]:
-    """uvicorn's HTTP, with a limit on how long a client takes to ask, and on how many do."""
+    """uvicorn's HTTP protocol, with limits on connections and on the time for a request's head."""
     from uvicorn.protocols.http.h11_impl import H11Protocol
 
     class Protocol(H11Protocol):
@@ -215,7 +209,7 @@ def _protocol() -> type[asyncio.Protocol]:
                 self._late.cancel()
 
         def _unsupported_upgrade_warning(self) -> None:
-            """Nothing: that somebody asks for a WebSocket is no mistake of whoever runs this."""
+            """Log nothing: a client that requests a WebSocket is no mistake of the operator."""
 
         def send_400_response(self, msg: str) -> None:
             problem = {
@@ -234,12 +228,12 @@ def _protocol() -> type[asyncio.Protocol]:
             self.transport.close()
 
         def _watch(self) -> None:
-            """Count the time as long as a request's head is under way, or none at all."""
-            asking = self.cycle is None or self.cycle.response_complete
-            if not asking and self._late is not None:
+            """Start the timer while waiting for a request's head, and stop it afterwards."""
+            waiting = self.cycle is None or self.cycle.response_complete
+            if not waiting and self._late is not None:
                 self._late.cancel()
                 self._late = None
-            elif asking and self._late is None:
+            elif waiting and self._late is None:
                 self._late = self.loop.call_later(HEAD_SECONDS, self._hang_up)
 
         def _hang_up(self) -> None:

@@ -1,1 +1,1 @@
-"""The routes of the HTTP API, one file for each address."""
+"""The routes of the HTTP API, one module for each resource."""

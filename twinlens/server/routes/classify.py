@@ -1,4 +1,4 @@
-"""``/v1/classify``: which of some labels pictures are most likely of."""
+"""``/v1/classify``: find the labels that fit pictures best."""
 
 from __future__ import annotations
 
@@ -13,14 +13,13 @@ from starlette.responses import JSONResponse
 from twinlens.search.analysis.classify import TEMPLATES, Classifier, classify_pictures
 from twinlens.search.errors import UsageError
 from twinlens.search.milvus.collection import Collection
-from twinlens.search.models.encoder import Encoder
-from twinlens.server.bodies import read_body
+from twinlens.search.models.base import Encoder
 from twinlens.server.context import Context
+from twinlens.server.inputs import BodyReader
 from twinlens.server.openapi import problems
-from twinlens.server.query_parts import Pictures
-from twinlens.server.routes.embed import sent
-from twinlens.server.schemas import responses as answers
-from twinlens.server.schemas.requests import Bounded
+from twinlens.server.query_parts import ImageReader
+from twinlens.server.schemas.requests import BoundedModels
+from twinlens.server.schemas.responses import ClassifyOut
 
 _EXAMPLES = {
     "stored": {"labels": ["dog", "cat", "horse"], "ids": ["0f" * 16], "top": 1},
@@ -31,44 +30,38 @@ _EXAMPLES = {
 def router(ctx: Context) -> APIRouter:
     """The route of classification."""
     routes = APIRouter(tags=["models"], dependencies=[ctx.need("read", tenants=True)])
-    model = Bounded(ctx.settings).classify
-    pictures = Pictures(ctx.settings)
+    model, most = BoundedModels(ctx.settings).classify, ctx.settings.max_embed
+    reader = BodyReader(ctx, model, _EXAMPLES, "request", "image", most)
+    images = ImageReader(ctx.settings)
 
     @routes.post(
         "/v1/classify",
-        response_model=answers.Classified,
-        responses=problems(400, 404, 413, 415, 422, 429),
-        openapi_extra=ctx.docs.json(model, _EXAMPLES, field_name="request", file_name="image"),
+        response_model=ClassifyOut,
+        responses=problems(404, 415),
+        openapi_extra=reader.openapi(),
     )
     async def classify(request: Request) -> JSONResponse:
-        """The most likely labels of stored pictures (`ids`) and of pictures that are sent.
+        """The most likely labels of stored pictures (`ids`) and of images that are sent.
 
-        Every template with `{}` in it makes a sentence of each label.
+        Every template, a sentence with `{}`, is filled in with each label.
         """
-        body = await read_body(
-            ctx,
-            request,
-            model,
-            field_name="request",
-            file_name="image",
-            max_files=ctx.settings.max_embed,
-        )
-        said = body.said
-        if not (said.ids or said.images or body.files):
-            raise UsageError("send pictures to classify, or ids of stored ones")
-        templates = said.templates or TEMPLATES
-        if len(said.labels) * len(templates) > ctx.settings.max_labels:
-            raise UsageError(f"at most {ctx.settings.max_labels} labels times templates")
-        index = await ctx.index(request, said.collection)
+        body = await reader.read(request)
+        sent = body.data
+        if not (sent.ids or sent.images or body.files):
+            raise UsageError("send images to classify, or the ids of stored pictures")
+        templates = sent.templates or TEMPLATES
+        if len(sent.labels) * len(templates) > ctx.settings.max_labels:
+            raise UsageError(f"labels times templates must be at most {ctx.settings.max_labels}")
+        index = await ctx.index(request, sent.collection)
         await ctx.loaded(index)
         collection = index.engine.collection
 
         def work() -> list[dict[str, Any]]:
             encoder = ctx.library.encoder(collection.fingerprint)
-            classifier = Classifier(encoder, said.labels, templates)
-            found = _of_stored(classifier, collection, said.ids, said.top)
-            data = sent(pictures, said.images, body.files)
-            return found + _of_sent(classifier, encoder, data, said.top)
+            classifier = Classifier(encoder, sent.labels, templates)
+            results = _classify_stored(classifier, collection, sent.ids, sent.top)
+            data = images.read_all(sent.images, body.files)
+            return results + _classify_sent(classifier, encoder, data, sent.top)
 
         results = await ctx.run_heavy(work)
         return JSONResponse({"model": collection.fingerprint.label, "results": results})
@@ -76,7 +69,7 @@ def router(ctx: Context) -> APIRouter:
     return routes
 
 
-def _of_stored(
+def _classify_stored(
     classifier: Classifier, collection: Collection, ids: Sequence[str], top: int
 ) -> list[dict[str, Any]]:
     if not ids:
@@ -92,7 +85,7 @@ def _of_stored(
     ]
 
 
-def _of_sent(
+def _classify_sent(
     classifier: Classifier, encoder: Encoder, data: Sequence[bytes], top: int
 ) -> list[dict[str, Any]]:
     named = [(str(number), lambda one=one: one) for number, one in enumerate(data)]

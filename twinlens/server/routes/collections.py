@@ -1,56 +1,68 @@
-"""``/v1/collections``: what the database holds."""
+"""``/v1/collections``: describe and drop collections.
+
+A Milvus server counts by reading, which takes a second or two for each collection. So the list
+counts several collections at once, and caches the counts for some seconds.
+"""
 
 from __future__ import annotations
 
 import asyncio
+import time
+from collections.abc import Callable
 from contextlib import suppress
-from typing import Any
+from dataclasses import asdict, dataclass
+from typing import Any, get_args
 
+from anyio import CapacityLimiter
+from anyio.to_thread import run_sync
 from fastapi import APIRouter, Request, Response
 from starlette.responses import JSONResponse
 
+from twinlens.index import Index
 from twinlens.search.errors import StoreError, UsageError
-from twinlens.server.auth import key_of
+from twinlens.search.records import Target
+from twinlens.server.auth import tenant_of
 from twinlens.server.context import Context
-from twinlens.server.counts import Counts, describe
 from twinlens.server.openapi import problems
-from twinlens.server.schemas import responses as answers
+from twinlens.server.schemas.responses import CollectionOut, CollectionsOut
+
+#: Seconds for which counts are cached, unless this server wrote something.
+CACHE_SECONDS = 5.0
+#: How many collections are counted at once.
+CONCURRENT_COUNTS = 6
 
 
 def router(ctx: Context) -> APIRouter:
     """The routes of collections."""
     routes = APIRouter(prefix="/v1/collections", tags=["collections"])
-    counts = Counts(lambda: ctx.turns.written)
+    counts = CountCache(lambda: ctx.writes.written)
 
     async def described(request: Request, name: str) -> dict[str, Any] | None:
-        """A collection; ``None`` where it is none for who asks."""
-        key = key_of(request)
-        with suppress(UsageError):  # not divided among tenants: none for a tenant's key
+        """Describe a collection; ``None`` if it does not exist for the client."""
+        with suppress(UsageError):  # a collection without tenants, and a tenant's key
             try:
                 index = await ctx.index(request, name)
-                return await counts.of(index, key.tenant if key is not None else "")
-            except StoreError:  # dropped meanwhile
+                return await counts.get(index, tenant_of(request))
+            except StoreError:  # dropped in the meantime
                 if await ctx.run(ctx.library.database.exists, name):
                     raise
         return None
 
-    @routes.get(
-        "", response_model=answers.Collections, dependencies=[ctx.need("read", tenants=True)]
-    )
+    @routes.get("", response_model=CollectionsOut, dependencies=[ctx.need("read", tenants=True)])
     async def collections(request: Request) -> JSONResponse:
         """All collections of the database, with their counts and models.
 
-        With a tenant's key only those that are divided among tenants, as that tenant sees them.
+        A tenant's key sees only the collections with tenants, with the tenant's counts.
         """
         names = await ctx.run(ctx.library.names)
         found = await asyncio.gather(*(described(request, name) for name in names))
-        there = [one for one in found if one is not None]
-        return JSONResponse({"collections": there, "default": ctx.library.default})
+        listed = [one for one in found if one is not None]
+        return JSONResponse({"collections": listed, "default": ctx.library.default})
 
     @routes.get(
         "/{name}",
-        response_model=answers.Collection,
-        responses=problems(400, 404),
+        response_model=CollectionOut,
+        responses=problems(404),
         dependencies=[ctx.need("read", tenants=True)],
     )
     async def collection(request: Request, name: str) -> JSONResponse:
@@ -61,23 +73,93 @@ def router(ctx: Context) -> APIRouter:
         "/{name}",
         status_code=204,
         response_class=Response,
-        responses=problems(400, 404),
+        responses=problems(404),
         dependencies=[ctx.need("write", tenants=True)],
     )
     async def drop(request: Request, name: str) -> Response:
-        """Delete a collection; of a tenant's, the tenant's rows. Files are left alone."""
+        """Delete a collection; with a tenant's key, the tenant's rows. Files are not touched."""
         index = await ctx.index(request, name)
 
         def work() -> None:
-            kept = ctx.kept.of(index)
+            uploaded = ctx.uploads.of(index)
             try:
                 index.drop()
             finally:
-                ctx.library.forget(name)
-            ctx.kept.drop(kept)
+                ctx.library.reopen(name)
+            ctx.uploads.delete_unused(uploaded)
 
-        async with ctx.turns.of(name):
+        async with ctx.writes.turn(name):
             await ctx.run(work)
         return Response(status_code=204)
 
     return routes
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class _Count:
+    """A running or finished count of a collection."""
+
+    index: Index
+    written: int
+    started: float
+    task: asyncio.Task[dict[str, Any]]
+
+    @property
+    def has_failed(self) -> bool:
+        task = self.task
+        return task.done() and (task.cancelled() or task.exception() is not None)
+
+
+class CountCache:
+    """Descriptions of collections, cached for some seconds; use it from one event loop.
+
+    Args:
+        written: the number of writes so far; a write makes earlier counts stale.
+    """
+
+    def __init__(self, written: Callable[[], int]) -> None:
+        self._written = written
+        self._limiter = CapacityLimiter(CONCURRENT_COUNTS)
+        self._counts: dict[tuple[str, str], _Count] = {}
+
+    async def get(self, index: Index, tenant: str = "") -> dict[str, Any]:
+        """Describe a collection; concurrent calls share one count.
+
+        Args:
+            index: the collection; only a tenant's rows if it is a tenant's.
+            tenant: whose rows.
+        """
+        now, written = time.monotonic(), self._written()
+        self._counts = {
+            key: one for key, one in self._counts.items() if now - one.started < CACHE_SECONDS
+        }
+        key = index.collection, tenant
+        count = self._counts.get(key)
+        if (
+            count is None
+            or count.index is not index
+            or count.written != written
+            or count.has_failed
+        ):
+            task = asyncio.create_task(run_sync(describe, index, limiter=self._limiter))
+            task.add_done_callback(lambda done: done.cancelled() or done.exception())
+            count = self._counts[key] = _Count(index, written, now, task)
+        return await asyncio.shield(count.task)
+
+
+def describe(index: Index) -> dict[str, Any]:
+    """A collection as plain types, for JSON."""
+    info = asdict(index.info())
+    del info["fingerprint"]
+    collection = index.engine.collection
+    model = collection.fingerprint
+    fields = {
+        target: dict(sorted(collection.fields(target, all_tenants=True).items()))
+        for target in get_args(Target)
+    }
+    return info | {
+        "model": asdict(model) | {"label": model.label, "digest": model.digest},
+        "backend": index.backend,
+        "fields": fields,
+        "modes": list(index.modes),
+    }

@@ -1,107 +1,172 @@
-"""``/v1/items``: what is stored, listed, or one by one, to look at and to take out."""
+"""``/v1/items`` and ``/v1/files``: list, show and delete stored items."""
 
 from __future__ import annotations
 
-from typing import Annotated, Any, cast
+from collections.abc import Callable
+from typing import Annotated, Any
 
 from fastapi import APIRouter, Query, Request
 from starlette.responses import JSONResponse
 
+from twinlens.index import Index
+from twinlens.ingest.receiver import Receiver
+from twinlens.ingest.upload import Removed
 from twinlens.search.errors import UsageError
 from twinlens.search.filters import compile_filter
-from twinlens.search.query.stored import find_item
-from twinlens.search.query.stored import list_pictures
 from twinlens.search.query.parts import MAX_QUERY_TEXT
+from twinlens.search.query.stored import find_item, list_paths, list_images
+from twinlens.search.records import MAX_PATH_BYTES
 from twinlens.server.context import Context
-from twinlens.server.library import Served
+from twinlens.server.inputs import AfterParameter, BodyReader, CollectionParameter, IdParameter
 from twinlens.server.media import is_id
 from twinlens.server.openapi import problems
 from twinlens.server.problems import Problem
-from twinlens.server.routes.parameters import After, CollectionName, Id
-from twinlens.server.routes.search import addresses
-from twinlens.server.schemas import responses as answers
-from twinlens.server.writing import Writable
+from twinlens.server.routes.search import picture_paths
+from twinlens.server.schemas.requests import DeleteIn, MissingIn
+from twinlens.server.schemas.responses import (
+    DeletedOut,
+    ItemOut,
+    ItemsListed,
+    MissingOut,
+    PathsListed,
+)
+
+_DELETE = {
+    "a folder": {"paths": ["/photos/2019"]},
+    "a picture": {"ids": ["0e5751c026e543b2e8ab2eb06099daa1"]},
+}
+_MISSING = {"moved": {"paths": ["/photos/a.jpg"]}}
 
 
 def router(ctx: Context) -> APIRouter:
-    """The routes of what is stored."""
-    routes = APIRouter(prefix="/v1/items", tags=["items"])
+    """The routes of stored items."""
+    routes = APIRouter(prefix="/v1", tags=["items"])
+    reading = [ctx.need("read", tenants=True)]
+    writing = [ctx.need("write", tenants=True)]
+    deleting = BodyReader(ctx, DeleteIn, _DELETE)
+    missing = BodyReader(ctx, MissingIn, _MISSING)
 
-    @routes.get(
-        "",
-        response_model=answers.ItemsListed,
-        responses=problems(400, 404),
-        dependencies=[ctx.need("read", tenants=True)],
-    )
-    async def listed(
+    async def remove(
+        request: Request, name: str | None, work: Callable[[Index, Receiver], Removed]
+    ) -> Removed:
+        """Remove items when earlier writes are done, then uploaded pictures without an item."""
+
+        def run(index: Index) -> Removed:
+            removed = work(index, index.intake())
+            ctx.uploads.delete_unused(removed.images)
+            return removed
+
+        async with ctx.writes.turn(name or ctx.library.default):
+            return await ctx.run(run, await ctx.index(request, name))
+
+    @routes.get("/items", response_model=ItemsListed, responses=problems(404), dependencies=reading)
+    async def list_items(
         request: Request,
         where: Annotated[str, Query(max_length=MAX_QUERY_TEXT, description="A filter.")] = "",
-        after: After = "",
-        collection: CollectionName = "",
+        after: AfterParameter = "",
+        collection: CollectionParameter = "",
     ) -> JSONResponse:
-        """The stored pictures that satisfy a filter, in the order of their ids."""
+        """The stored pictures that match a filter, sorted by id."""
         index = await ctx.index(request, collection)
-        rows = await ctx.run(_pictures, index, where, after)
+        rows = await ctx.run(_matching, index, where, after)
         items = [{"id": row["id"], "path": row["path"]} for row in rows]
         return JSONResponse({"items": items, "next": items[-1]["id"] if items else ""})
 
     @routes.get(
-        "/{id}",
-        response_model=answers.Item,
-        responses=problems(400, 404),
-        dependencies=[ctx.need("read", tenants=True)],
+        "/items/{id}", response_model=ItemOut, responses=problems(404), dependencies=reading
     )
-    async def item(
-        request: Request, key: Id, collection: CollectionName = "", vector: bool = False
+    async def show_item(
+        request: Request,
+        key: IdParameter,
+        collection: CollectionParameter = "",
+        vector: bool = False,
     ) -> JSONResponse:
-        """Everything that is known of it; with `vector`, its embedding, too."""
+        """A stored picture or text with all its fields; with `vector`, its embedding, too."""
         index = await ctx.index(request, collection)
         return JSONResponse(await ctx.run(describe, index, key, vector=vector))
 
     @routes.delete(
-        "/{id}",
-        response_model=answers.Deleted,
-        responses=problems(400, 404),
-        dependencies=[ctx.need("write", tenants=True)],
+        "/items/{id}", response_model=DeletedOut, responses=problems(404), dependencies=writing
     )
-    async def delete(request: Request, key: Id, collection: CollectionName = "") -> JSONResponse:
-        """Take it out, with the texts of a picture. Files are left alone."""
+    async def delete_item(
+        request: Request, key: IdParameter, collection: CollectionParameter = ""
+    ) -> JSONResponse:
+        """Delete a picture with its texts, or a text. Files are not touched."""
 
-        def work(index: Served) -> int:
+        def work(index: Index, receiver: Receiver) -> Removed:
             describe(index, key)
-            done = cast(Writable, index).intake().remove(ids=[key])
-            ctx.uploads.drop(done.images)
-            return done.count
+            return receiver.remove(ids=[key])
 
-        async with ctx.writes.of(collection or ctx.library.default):
-            deleted = await ctx.run(work, await ctx.index(request, collection))
-        return JSONResponse({"deleted": deleted})
+        removed = await remove(request, collection, work)
+        return JSONResponse({"deleted": removed.count})
+
+    @routes.post(
+        "/items/delete",
+        response_model=DeletedOut,
+        responses=problems(404, 415),
+        dependencies=writing,
+        openapi_extra=deleting.openapi(),
+    )
+    async def delete_items(request: Request) -> JSONResponse:
+        """Delete paths with everything below them, or items by their ids. Files are not touched."""
+        sent = (await deleting.read(request)).data
+        if bool(sent.paths) == bool(sent.ids):
+            raise UsageError("send either paths or ids to delete")
+        removed = await remove(
+            request, sent.collection, lambda _, receiver: receiver.remove(sent.paths, sent.ids)
+        )
+        return JSONResponse({"deleted": removed.count})
+
+    @routes.post(
+        "/items/gone",
+        response_model=MissingOut,
+        responses=problems(404, 415),
+        dependencies=writing,
+        openapi_extra=missing.openapi(),
+    )
+    async def remove_missing(request: Request) -> JSONResponse:
+        """Remove paths that no longer exist on the client's disk.
+
+        A picture without another path is kept, unless `prune` is set.
+        """
+        sent = (await missing.read(request)).data
+        removed = await remove(
+            request,
+            sent.collection,
+            lambda _, receiver: receiver.remove_missing(sent.paths, prune=sent.prune),
+        )
+        return JSONResponse({"removed": sorted(removed.images), "missing": removed.missing})
+
+    @routes.get("/files", response_model=PathsListed, responses=problems(404), dependencies=writing)
+    async def list_files(
+        request: Request,
+        root: Annotated[str, Query(max_length=MAX_PATH_BYTES, description="An ingested path.")],
+        after: AfterParameter = "",
+        collection: CollectionParameter = "",
+    ) -> JSONResponse:
+        """The stored paths below a root, sorted, so that a client can find missing files."""
+        index = await ctx.index(request, collection)
+        paths = await ctx.run(list_paths, index.engine.collection, root, after)
+        return JSONResponse({"paths": paths, "next": paths[-1] if paths else ""})
 
     return routes
 
 
-def describe(index: Served, key: str, *, vector: bool = False) -> dict[str, Any]:
-    """An item as plain types, for JSON.
+def describe(index: Index, key: str, *, vector: bool = False) -> dict[str, Any]:
+    """A stored item as plain types, for JSON.
 
     Raises:
-        Problem: 404, there is none.
+        Problem: 404, there is no such item.
     """
     if not is_id(key):
-        raise _unknown(key)
+        raise _not_stored(key)
     collection = index.engine.collection
     try:
         item = find_item(collection, key)
     except UsageError:
-        raise _unknown(key) from None
-    plain: dict[str, Any] = {
-        "id": item.id,
-        "target": item.target,
-        "path": item.path,
-        "relative_path": item.relative_path,
-        "paths": list(item.paths),
-        "captions": list(item.captions),
-        "text": item.text,
-        "image_id": item.image_id,
+        raise _not_stored(key) from None
+    plain = {name: getattr(item, name) for name in item.__dataclass_fields__}
+    plain |= {
         "metadata": dict(item.metadata),
         "texts": [{"id": of, "text": text} for of, text in item.texts],
         "collection": index.collection,
@@ -109,14 +174,14 @@ def describe(index: Served, key: str, *, vector: bool = False) -> dict[str, Any]
     if vector:
         (row,) = collection.get(item.target, [item.id], ["vector"])
         plain["vector"] = [float(value) for value in row["vector"]]
-    return plain | addresses(item.image_id, index.collection)
+    return plain | picture_paths(item.image_id, index.collection)
 
 
-def _pictures(index: Served, where: str, after: str) -> list[dict[str, Any]]:
+def _matching(index: Index, where: str, after: str) -> list[dict[str, Any]]:
     collection = index.engine.collection
     expression = compile_filter(where, collection.fields("images"), collection.capabilities)
-    return list_pictures(collection, expression, after)
+    return list_images(collection, expression, after)
 
 
-def _unknown(key: str) -> Problem:
+def _not_stored(key: str) -> Problem:
     return Problem(404, "not-found", f"nothing with the id {key[:64]!r} is stored")

@@ -1,12 +1,12 @@
-"""``/v1/session``: a key as a cookie, for people in a browser."""
+"""``/v1/session``: exchange a key for a cookie, for people in a browser."""
 
 from __future__ import annotations
 
 from fastapi import APIRouter, Request, Response
 
 from twinlens.server.auth import COOKIE, SESSION_SECONDS
-from twinlens.server.bodies import read_body
 from twinlens.server.context import Context
+from twinlens.server.inputs import BodyReader
 from twinlens.server.openapi import problems
 from twinlens.server.problems import Problem
 from twinlens.server.schemas.requests import SignIn
@@ -15,23 +15,24 @@ from twinlens.server.schemas.requests import SignIn
 def router(ctx: Context) -> APIRouter:
     """The routes of signing in and out."""
     routes = APIRouter(prefix="/v1/session", tags=["session"])
+    reader = BodyReader(ctx, SignIn, {"a key": {"key": "0123456789abcdef"}})
 
     @routes.post(
         "",
         status_code=204,
         response_class=Response,
-        responses=problems(401, 415, 422),
-        openapi_extra=ctx.docs.json(SignIn, {"a key": {"key": "0123456789abcdef"}}),
+        responses=problems(401, 415),
+        openapi_extra=reader.openapi(),
     )
     async def sign_in(request: Request) -> Response:
-        """Turn a key into a cookie that may read."""
-        said = (await read_body(ctx, request, SignIn)).said
+        """Exchange a key for a cookie that allows reading."""
+        sent = (await reader.read(request)).data
         response = Response(status_code=204)
-        if not ctx.keys:  # nobody needs one here
+        if not ctx.keys:  # the server requires no key
             return response
-        key = ctx.keys.find(said.key)
+        key = ctx.keys.find(sent.key)
         if key is None:
-            detail = "that is no key of this server"
+            detail = "the key is not one of this server's"
             raise Problem(401, "key", detail, {"WWW-Authenticate": "Bearer"})
         response.set_cookie(
             COOKIE,
@@ -45,7 +46,7 @@ def router(ctx: Context) -> APIRouter:
 
     @routes.delete("", status_code=204, response_class=Response)
     async def sign_out() -> Response:
-        """Forget the cookie."""
+        """Delete the cookie."""
         response = Response(status_code=204)
         response.delete_cookie(COOKIE, httponly=True, samesite="strict")
         return response

@@ -1,36 +1,45 @@
-"""What the API takes, as pydantic models: nothing unknown, everything bounded."""
+"""Pydantic models of request bodies: they forbid unknown fields and bound all sizes."""
 
 from __future__ import annotations
 
 from typing import Annotated, Any, cast
 
-from pydantic import BaseModel, ConfigDict, Discriminator, Field, Tag, create_model
+from pydantic import BaseModel, ConfigDict, Discriminator, Field, JsonValue, Tag, create_model
 
+from twinlens.ingest.upload import PutOptions, UploadKind
+from twinlens.search.analysis.projection import Method
 from twinlens.search.milvus.capabilities import MAX_LIMIT
+from twinlens.search.options import options_of
 from twinlens.search.query.parts import MAX_PARTS, MAX_QUERY_TEXT, MAX_WEIGHT
 from twinlens.search.query.request import OPTIONS, SHARED, SearchOptions
+from twinlens.search.records import ID_LENGTH, MAX_CAPTIONS, MAX_PATH_BYTES, MAX_TEXT_BYTES
 from twinlens.server.settings import Settings
 
-#: Characters of an address.
+#: Characters of a URL.
 MAX_URL = 2_048
 #: Numbers in a vector.
 MAX_DIM = 32_768
-#: Characters of a cursor: it holds the query's embedding and what was shown.
+#: Characters of a cursor, which contains the query's embedding and the hits shown so far.
 MAX_CURSOR = 1 << 20
 #: Characters of an option, where the server takes fewer than the library.
 _LENGTHS = {"where": {"max_length": MAX_QUERY_TEXT}, "cursor": {"max_length": MAX_CURSOR}}
-#: Labels' templates in one request.
+#: Templates of labels in one request.
 MAX_TEMPLATES = 32
+#: Paths or ids in one deletion.
+MAX_DELETED = 1_000
+#: Pictures in one request for points of the map.
+MAX_POINTS = 1_000
+_INT64 = 2**63 - 1
 
 
 class RequestModel(BaseModel):
-    """What clients send: of exactly these types, with nothing else in it."""
+    """The base of all request models: strict types, no unknown fields."""
 
     model_config = ConfigDict(extra="forbid", strict=True, allow_inf_nan=False, frozen=True)
 
 
 def _tag_of(*known: str) -> Any:
-    """Chooses a union's member by the one key that says what it is."""
+    """Choose the member of a union by its one telling key."""
 
     def tag(value: Any) -> str | None:
         if isinstance(value, str):
@@ -44,7 +53,7 @@ def _tag_of(*known: str) -> Any:
     return Discriminator(
         tag,
         custom_error_type="part",
-        custom_error_message=f"should be one with a key of: {listed}",
+        custom_error_message=f"should be an object with one of the keys: {listed}",
     )
 
 
@@ -53,22 +62,25 @@ Words = Annotated[str, Field(min_length=1, max_length=MAX_QUERY_TEXT)]
 Name = Annotated[str, Field(min_length=1, max_length=MAX_QUERY_TEXT)]
 Names = Annotated[list[Name], Field(max_length=MAX_PARTS)]
 CollectionName = Annotated[str, Field(max_length=128)] | None
+ItemPath = Annotated[str, Field(max_length=MAX_PATH_BYTES)]
+Caption = Annotated[str, Field(max_length=2 * MAX_TEXT_BYTES)]
+_PUT_OPTIONS = options_of(PutOptions)
 
 
 class Base64Image(RequestModel):
-    """A picture's bytes, in base64."""
+    """An encoded image in base64."""
 
     base64: Annotated[str, Field(min_length=4)]
 
 
 class FileImage(RequestModel):
-    """One of the form's files, counted from 0."""
+    """A file of the form, by its number from 0."""
 
     file: Annotated[int, Field(ge=0, le=1_000)]
 
 
 class UrlImage(RequestModel):
-    """A picture at an address; only where the server was started with ``--allow-urls``."""
+    """An image at a URL; only if the server was started with ``--allow-urls``."""
 
     url: Annotated[str, Field(min_length=1, max_length=MAX_URL)]
 
@@ -82,28 +94,28 @@ ImageSource = Annotated[
 
 
 class TextPart(RequestModel):
-    """Words to look for."""
+    """Text to search for."""
 
     text: Words
     weight: Weight = 1.0
 
 
 class ImagePart(RequestModel):
-    """A picture to look for."""
+    """An image to search for."""
 
     image: ImageSource
     weight: Weight = 1.0
 
 
 class IdPart(RequestModel):
-    """More like something stored: an id, or a stored picture's path."""
+    """A stored item to search for similar ones: its id, or the path of a picture."""
 
     id: Name
     weight: Weight = 1.0
 
 
 class VectorPart(RequestModel):
-    """An embedding made with the collection's model."""
+    """An embedding of the collection's model."""
 
     vector: Annotated[list[float], Field(min_length=1, max_length=MAX_DIM)]
     weight: Weight = 1.0
@@ -118,7 +130,7 @@ Plain = (
 
 
 class NotPart(RequestModel):
-    """What hits should be unlike."""
+    """What hits should not resemble."""
 
     not_: Annotated[
         Annotated[Words, Tag("words")] | Plain, _tag_of("text", "image", "id", "vector")
@@ -162,7 +174,7 @@ class SearchMany(Searching):
 
 
 class Embed(RequestModel):
-    """Texts or pictures to embed."""
+    """Texts or images to embed."""
 
     texts: list[Annotated[str, Field(max_length=MAX_QUERY_TEXT)]] = []
     images: list[ImageSource] = []
@@ -170,7 +182,7 @@ class Embed(RequestModel):
 
 
 class Classify(RequestModel):
-    """Labels to choose from, and pictures or ids of stored ones."""
+    """Labels, and images or the ids of stored pictures to classify."""
 
     labels: list[Annotated[str, Field(min_length=1, max_length=1_000)]]
     images: list[ImageSource] = []
@@ -183,13 +195,69 @@ class Classify(RequestModel):
 
 
 class SignIn(RequestModel):
-    """A key, to be kept as a cookie."""
+    """A key, to exchange for a cookie."""
 
     key: Annotated[str, Field(min_length=1, max_length=1_024)]
 
 
+class ItemIn(RequestModel):
+    """An item; see ``twinlens.ingest.upload.Upload``. ``file`` is the number of its file."""
+
+    uri: Annotated[str, Field(min_length=1, max_length=MAX_PATH_BYTES)]
+    root: ItemPath = ""
+    relative: ItemPath = ""
+    kind: UploadKind = "image"
+    captions: Annotated[list[Caption], Field(max_length=MAX_CAPTIONS)] = []
+    metadata: dict[str, JsonValue] = {}
+    size: Annotated[int, Field(ge=-1, le=_INT64)] = -1
+    mtime_ns: Annotated[int, Field(ge=-1, le=_INT64)] = -1
+    fixed: bool = False
+    file: Annotated[int, Field(ge=0, le=100_000)] | None = None
+    failed: Annotated[str, Field(max_length=10_000)] = ""
+
+
+class ItemsIn(RequestModel):
+    """Items to store; ``BoundedModels`` adds the options of ``PutOptions``."""
+
+    items: list[ItemIn] = []
+    collection: CollectionName = None
+    model: Annotated[str, Field(max_length=200)] = ""
+    dry_run: bool = False
+
+    def options(self) -> PutOptions:
+        """The options of storing, defaults included."""
+        return cast("PutOptions", self.model_dump(include=set(_PUT_OPTIONS)))
+
+
+class DeleteIn(RequestModel):
+    """Paths, with everything below them, or ids to delete."""
+
+    paths: Annotated[list[ItemPath], Field(max_length=MAX_DELETED)] = []
+    ids: Annotated[list[Name], Field(max_length=MAX_DELETED)] = []
+    collection: CollectionName = None
+
+
+class MissingIn(RequestModel):
+    """Paths that no longer exist on the client's disk."""
+
+    paths: Annotated[list[ItemPath], Field(max_length=MAX_DELETED)]
+    prune: bool = False
+    collection: CollectionName = None
+
+
+class PointsIn(RequestModel):
+    """Pictures whose points on the map are wanted."""
+
+    ids: Annotated[
+        list[Annotated[str, Field(pattern=rf"^[0-9a-f]{{{ID_LENGTH}}}$")]],
+        Field(max_length=MAX_POINTS),
+    ]
+    collection: CollectionName = None
+    method: Method = "pca"
+
+
 class BoundedModels:
-    """The models with the bounds that a server's settings say."""
+    """The request models with the limits of a server's settings."""
 
     def __init__(self, settings: Settings) -> None:
         most = settings.max_limit
@@ -225,3 +293,6 @@ class BoundedModels:
             images=(pictures, []),
             ids=(Annotated[list[Name], Field(max_length=settings.max_embed)], []),
         )
+        fields = {name: (one.pydantic_type(), one.default) for name, one in _PUT_OPTIONS.items()}
+        fields["items"] = Annotated[list[ItemIn], Field(max_length=settings.max_items)], []
+        self.items: type[ItemsIn] = create_model("ItemsBody", __base__=ItemsIn, **fields)

@@ -1,20 +1,33 @@
-"""What the API gives, as pydantic models: they document it, answers are made without them."""
+"""Models of responses, for the OpenAPI document; routes build their JSON without them.
+
+Where a response is a dataclass of the engine, its schema is derived from that dataclass.
+"""
 
 from __future__ import annotations
 
-from typing import Any, Literal
+from dataclasses import dataclass
+from typing import Any
 
 from pydantic import BaseModel, ConfigDict
 
+from twinlens.ingest.upload import UploadedItem
+from twinlens.search.analysis.classify import Guess
+from twinlens.search.models.fingerprint import Fingerprint
+from twinlens.search.query.hits import Hit
+from twinlens.search.records import Target
 
-class Given(BaseModel):
-    """What clients get."""
+#: Of dataclasses: fields with a default are always sent, too.
+_ALL_SENT = ConfigDict(extra="allow", json_schema_serialization_defaults_required=True)
+
+
+class ResponseModel(BaseModel):
+    """The base of all response models."""
 
     model_config = ConfigDict(extra="allow")
 
 
-class Problem(Given):
-    """RFC 9457: what went wrong."""
+class ProblemOut(ResponseModel):
+    """An error, as in RFC 9457."""
 
     type: str
     title: str
@@ -23,72 +36,56 @@ class Problem(Given):
     instance: str
 
 
-class Hit(Given):
-    """A result; ``thumbnail`` and ``image`` are addresses on this server."""
+@dataclass(frozen=True)
+class HitOut(Hit):
+    """A hit; ``thumbnail`` and ``image`` are paths on this server."""
 
-    target: Literal["images", "texts"]
-    id: str
-    score: float
-    relevance: float
-    path: str
-    text: str
-    captions: list[str]
-    image_id: str
-    metadata: dict[str, Any]
-    duplicates: int
-    thumbnail: str | None
-    image: str | None
+    __pydantic_config__ = _ALL_SENT
+    thumbnail: str | None = None
+    image: str | None = None
 
 
-class Found(Given):
-    """What one query finds."""
+class SearchOut(ResponseModel):
+    """The hits of one of several queries."""
 
-    hits: list[Hit]
-    nothing_close: bool
-    cursor: str
-    took_ms: float
-    collection: str
-
-
-class Result(Given):
-    """What one of many queries finds."""
-
-    hits: list[Hit]
+    hits: list[HitOut]
     nothing_close: bool
     cursor: str
 
 
-class FoundMany(Given):
-    """What several queries find, in order."""
+class SingleSearchOut(SearchOut):
+    """The hits of a query."""
 
-    results: list[Result]
     took_ms: float
     collection: str
 
 
-class Model(Given):
-    """A collection's model."""
+class SearchManyOut(ResponseModel):
+    """The hits of several queries, in order."""
 
-    label: str
-    source: str
-    dim: int
-    digest: str
-    architecture: str
-    weights: str
-    image_size: int
-    preprocess: str
-    normalized: bool
+    results: list[SearchOut]
+    took_ms: float
+    collection: str
 
 
-class Collection(Given):
-    """What a collection holds."""
+@dataclass(frozen=True)
+class ModelOut(Fingerprint):
+    """The model of a collection."""
+
+    __pydantic_config__ = _ALL_SENT
+    label: str = ""
+    digest: str = ""
+
+
+class CollectionOut(ResponseModel):
+    """What a collection contains."""
 
     name: str
     images: int
     texts: int
     files: int
     failed: int
-    model: Model
+    model: ModelOut
     index: str
     vectors: str
     generation: int
@@ -99,25 +96,25 @@ class Collection(Given):
     modes: list[str]
 
 
-class Collections(Given):
+class CollectionsOut(ResponseModel):
     """All collections of the database."""
 
-    collections: list[Collection]
+    collections: list[CollectionOut]
     default: str
 
 
-class TextOfItem(Given):
-    """A picture's text."""
+class TextOut(ResponseModel):
+    """A text that describes a picture."""
 
     id: str
     text: str
 
 
-class Item(Given):
-    """One stored picture or text."""
+class ItemOut(ResponseModel):
+    """A stored picture or text; ``vector`` only on request."""
 
     id: str
-    target: Literal["images", "texts"]
+    target: Target
     path: str
     relative_path: str
     paths: list[str]
@@ -125,34 +122,62 @@ class Item(Given):
     text: str
     image_id: str
     metadata: dict[str, Any]
-    texts: list[TextOfItem]
+    texts: list[TextOut]
     thumbnail: str | None
     image: str | None
     collection: str
     vector: list[float] | None = None
 
 
-class Listed(Given):
-    """A picture by its id and one of its paths."""
+class ItemListed(ResponseModel):
+    """The id and a path of a picture."""
 
     id: str
     path: str
 
 
-class ItemsListed(Given):
-    """A page of pictures, in the order of their ids; ``next`` is "" on the last."""
+class ItemsListed(ResponseModel):
+    """A page of pictures, sorted by id; ``next`` is "" on the last page."""
 
-    items: list[Listed]
+    items: list[ItemListed]
     next: str
 
 
-class Deleted(Given):
+class PathsListed(ResponseModel):
+    """A page of paths, sorted; ``next`` is "" on the last page."""
+
+    paths: list[str]
+    next: str
+
+
+class DeletedOut(ResponseModel):
     """How many pictures and texts were deleted."""
 
     deleted: int
 
 
-class Embedded(Given):
+class ItemsOut(ResponseModel):
+    """The result of storing items.
+
+    ``wanted`` are the positions of the items to send again with their images, ``removed`` the ids
+    of deleted pictures, which no file contains any more.
+    """
+
+    items: list[UploadedItem]
+    wanted: list[int]
+    texts: int
+    removed: list[str]
+    encode_seconds: float
+
+
+class MissingOut(ResponseModel):
+    """The ids of the deleted pictures, and how many missing paths were kept."""
+
+    removed: list[str]
+    missing: int
+
+
+class EmbedOut(ResponseModel):
     """Float32 unit vectors."""
 
     model: str
@@ -160,30 +185,37 @@ class Embedded(Given):
     vectors: list[list[float]]
 
 
-class Label(Given):
-    """A label and how likely it is, from 0 to 1."""
-
-    label: str
-    probability: float
-
-
-class ClassifiedItem(Given):
-    """One picture's labels, best first; or the reason why it has none."""
+class ClassifiedOut(ResponseModel):
+    """The labels of one picture, best first, or an error."""
 
     index: int | None = None
     id: str | None = None
-    labels: list[Label] = []
+    labels: list[Guess] = []
     error: str | None = None
 
 
-class Classified(Given):
-    """The labels of every picture, stored ones first."""
+class ClassifyOut(ResponseModel):
+    """The labels of all pictures, stored ones first."""
 
     model: str
-    results: list[ClassifiedItem]
+    results: list[ClassifiedOut]
 
 
-class Health(Given):
+class PointOut(ResponseModel):
+    """A picture on the map: x and y from -1 to 1, and its caption or file name."""
+
+    x: float
+    y: float
+    title: str
+
+
+class PointsOut(ResponseModel):
+    """Points by the ids of pictures; ids that are not stored are left out."""
+
+    pictures: dict[str, PointOut]
+
+
+class HealthOut(ResponseModel):
     """The server runs."""
 
     service: str
@@ -191,10 +223,10 @@ class Health(Given):
     status: str
 
 
-class Ready(Given):
-    """Whether searches would be answered: "ok", or why not.
+class ReadyOut(ResponseModel):
+    """Whether the server can answer searches: "ok", or the reason why not.
 
-    That is "loading", "no model", "no database" or "stopping".
+    The reasons are "loading", "no model", "no database" and "stopping".
     """
 
     status: str

@@ -16,7 +16,7 @@ from support.serving import paint, serving
 import twinlens
 from twinlens.search import errors
 from twinlens.server.batching import QueueFullError
-from twinlens.server.middleware.security_headers import CONTENT_SECURITY_POLICY
+from twinlens.server.middleware.security import CONTENT_SECURITY_POLICY
 from twinlens.server.problems import Problem, install
 
 HERE = "http://127.0.0.1"

@@ -1,37 +1,35 @@
-"""``/v1/items/{id}/thumbnail`` and ``/image``: pictures by id."""
+"""``/v1/items/{id}/thumbnail`` and ``/image``: send stored pictures."""
 
 from __future__ import annotations
 
 import asyncio
 from concurrent.futures import Future
 from enum import IntEnum
-from typing import TypeVar
+from typing import Any, TypeVar
 
 from fastapi import APIRouter, Request, Response
 
-from twinlens.search.images.originals import GoneError
-from twinlens.search.images.thumbnails import Encoding
+from twinlens.search.images.originals import GoneError, ThumbnailFormat
 from twinlens.search.records import Row
 from twinlens.server.context import Context
-from twinlens.server.media import SHOWN, Blob, is_id
+from twinlens.server.inputs import CollectionParameter, IdParameter
+from twinlens.server.media import BROWSER_TYPES, EncodedPicture, is_id
 from twinlens.server.openapi import problems
 from twinlens.server.problems import Problem
-from twinlens.server.routes.parameters import CollectionName, Id
 
 T = TypeVar("T")
-#: A picture's bytes never change, its id being their hash.
-FOREVER = "private, max-age=31536000, immutable"
-#: An original may be taken out or go: it is asked for again, and answered 304 while it is there.
-REVALIDATED = "private, no-cache"
-#: Even where it is opened by itself, a picture runs nothing and is nothing else.
+#: The bytes behind an id never change: it is their hash.
+CACHE_FOREVER = "private, max-age=31536000, immutable"
+#: An original may be deleted: the browser asks again, and gets a 304 while it is there.
+REVALIDATE = "private, no-cache"
+#: A picture that is opened by itself must not run scripts.
 _HEADERS = {
     "Content-Security-Policy": "default-src 'none'; style-src 'unsafe-inline'; sandbox",
 }
-_PICTURES = {kind: {"schema": {"type": "string", "format": "binary"}} for kind in SHOWN.values()}
 
 
 class Side(IntEnum):
-    """Pixels of a thumbnail's longer side, at most."""
+    """Pixels of the longer side of a thumbnail, at most."""
 
     SMALL = 160
     MIDDLE = 320
@@ -53,27 +51,26 @@ def router(ctx: Context) -> APIRouter:
 
     @routes.get(
         "/{id}/thumbnail",
-        summary="A picture, small",
+        summary="A small version of a picture",
         response_class=Response,
-        responses={
-            200: {"content": {k: _PICTURES[k] for k in ("image/jpeg", "image/webp")}},
-            304: {"description": "It is the one that you have."},
-            **problems(404, 422, 429),
-        },
+        responses=_responses("image/jpeg", "image/webp"),
     )
     async def thumbnail(
-        request: Request, key: Id, size: Side = Side.MIDDLE, collection: CollectionName = ""
+        request: Request,
+        key: IdParameter,
+        size: Side = Side.MIDDLE,
+        collection: CollectionParameter = "",
     ) -> Response:
-        """Upright, in sRGB, without metadata; WebP where the request accepts it by name."""
-        encoding: Encoding = "WEBP" if _takes_webp(request) else "JPEG"
+        """Upright, in sRGB, without metadata; WebP if the request accepts `image/webp`."""
+        encoding: ThumbnailFormat = "WEBP" if _accepts_webp(request) else "JPEG"
         row = await find(request, collection, key)
         tag = f'"{row["id"]}-{size}-{encoding.lower()}"'
-        headers = {"ETag": tag, "Cache-Control": FOREVER, "Vary": "Accept", **_HEADERS}
-        if _has(request, tag):
+        headers = {"ETag": tag, "Cache-Control": CACHE_FOREVER, "Vary": "Accept", **_HEADERS}
+        if _is_cached(request, tag):
             return Response(status_code=304, headers=headers)
-        kept = await ctx.run(ctx.media.cached, row["id"], size, encoding)
-        if kept is not None:
-            return Response(kept, headers=headers, media_type=SHOWN[encoding])
+        cached = await ctx.run(ctx.media.cached, row["id"], size, encoding)
+        if cached is not None:
+            return Response(cached, headers=headers, media_type=BROWSER_TYPES[encoding])
         made = await _made(ctx.media.thumbnail(row, size, encoding))
         return Response(made.data, headers=headers, media_type=made.type)
 
@@ -81,18 +78,16 @@ def router(ctx: Context) -> APIRouter:
         "/{id}/image",
         summary="A picture as it is",
         response_class=Response,
-        responses={
-            200: {"content": _PICTURES},
-            304: {"description": "It is the one that you have."},
-            **problems(404, 422, 429),
-        },
+        responses=_responses(*BROWSER_TYPES.values()),
     )
-    async def image(request: Request, key: Id, collection: CollectionName = "") -> Response:
-        """The original bytes where browsers show them, else an upright JPEG made of them."""
+    async def image(
+        request: Request, key: IdParameter, collection: CollectionParameter = ""
+    ) -> Response:
+        """The original bytes if browsers show the format, else an upright JPEG made of them."""
         row = await find(request, collection, key)
         tag = f'"{row["id"]}"'
-        headers = {"ETag": tag, "Cache-Control": REVALIDATED, **_HEADERS}
-        if _has(request, tag):
+        headers = {"ETag": tag, "Cache-Control": REVALIDATE, **_HEADERS}
+        if _is_cached(request, tag):
             return Response(status_code=304, headers=headers)
         made = await _made(ctx.media.original(row))
         return Response(made.data, headers=headers, media_type=made.type)
@@ -100,7 +95,16 @@ def router(ctx: Context) -> APIRouter:
     return routes
 
 
-async def _made(future: Future[Blob]) -> Blob:
+def _responses(*types: str) -> dict[int | str, dict[str, Any]]:
+    schema = {"schema": {"type": "string", "format": "binary"}}
+    return {
+        200: {"content": dict.fromkeys(types, schema)},
+        304: {"description": "The client's copy is current."},
+        **problems(404),
+    }
+
+
+async def _made(future: Future[EncodedPicture]) -> EncodedPicture:
     try:
         return await _wait(future)
     except GoneError as error:
@@ -108,18 +112,18 @@ async def _made(future: Future[Blob]) -> Blob:
 
 
 async def _wait(future: Future[T]) -> T:
-    """Wait for what others may be waiting for, too: giving up must not cancel it."""
+    """Wait for a shared future, which must not be cancelled when this client disconnects."""
     return await asyncio.shield(asyncio.wrap_future(future))
 
 
-def _takes_webp(request: Request) -> bool:
-    """Whether WebP is accepted by name; programs that say ``*/*`` get what all can read."""
+def _accepts_webp(request: Request) -> bool:
+    """Whether the request accepts WebP by name; programs that send ``*/*`` get JPEG."""
     accepted = request.headers.get("accept", "").lower().replace(" ", "").split(",")
     return any(
         kind.partition(";")[0] == "image/webp" and not kind.endswith(";q=0") for kind in accepted
     )
 
 
-def _has(request: Request, tag: str) -> bool:
+def _is_cached(request: Request, tag: str) -> bool:
     known = request.headers.get("if-none-match", "").split(",")
     return any(one.strip().removeprefix("W/") in (tag, "*") for one in known)

@@ -1,4 +1,4 @@
-"""What every answer carries for a browser's safety, and which browsers' requests are taken."""
+"""Add security headers to responses, and refuse requests of other sites' pages (CSRF)."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from urllib.parse import urlsplit
 from starlette.datastructures import Headers, MutableHeaders
 from starlette.requests import ClientDisconnect
 
-from twinlens.server.middleware import access_log as access
+from twinlens.server.metrics import log_request
 from twinlens.server.problems import Problem
 
 if TYPE_CHECKING:
@@ -27,23 +27,22 @@ CONTENT_SECURITY_POLICY = (
     "default-src 'self'; img-src 'self' blob: data:; object-src 'none'; base-uri 'none'; "
     "frame-ancestors 'none'; form-action 'self'"
 )
-_ALWAYS = {
+_HEADERS = {
     "Content-Security-Policy": CONTENT_SECURITY_POLICY,
     "X-Content-Type-Options": "nosniff",
     "Referrer-Policy": "no-referrer",
     "Cross-Origin-Resource-Policy": "same-origin",
 }
 _SAFE = frozenset({"GET", "HEAD"})
-#: Methods that have a name of their own in the metrics.
+#: Methods with their own label in the metrics.
 _METHODS = frozenset({"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"})
 
 
-class Outermost:
-    """Adds the headers, measures, and turns what nobody expected into a problem.
+class OuterMiddleware:
+    """The outermost middleware: add headers, record metrics, and answer unexpected errors with 500.
 
-    An answer's own header of the same name is left alone: a picture has a stricter policy. A
-    server that is about to stop asks its clients to close their connections, so that none of them
-    sends a request that nobody reads any more.
+    A header that a response already has is kept: pictures have a stricter policy. A server that is
+    stopping asks its clients to close their connections, so that no further request is lost.
     """
 
     def __init__(self, app: ASGIApp, metrics: Metrics, state: State, *, shared: bool) -> None:
@@ -52,7 +51,7 @@ class Outermost:
         self._state = state
         self._headers = {
             name: value
-            for name, value in _ALWAYS.items()
+            for name, value in _HEADERS.items()
             if not (shared and name == "Cross-Origin-Resource-Policy")
         }
 
@@ -72,7 +71,7 @@ class Outermost:
                     headers.setdefault(name, value)
                 if scope["path"].startswith("/v1/"):
                     headers.setdefault("Cache-Control", "no-store")
-                if self._state.leaving:
+                if self._state.stopping:
                     headers["Connection"] = "close"
             await send(message)
 
@@ -80,12 +79,12 @@ class Outermost:
         try:
             await self._app(scope, receive, outgoing)
         except ClientDisconnect:
-            pass  # nobody is there to be answered
+            pass  # nobody to answer
         except Exception:
             log.exception("%s %r failed", scope["method"], scope["path"])
-            if status:  # half of an answer has gone out: only cutting it off tells
+            if status:  # part of the response was sent: only closing the connection tells
                 raise
-            detail = "an unexpected error: the server's log has it"
+            detail = "unexpected error: see the server's log"
             answer = Problem(500, "internal", detail).response(scope["path"])
             await answer(scope, receive, outgoing)
         finally:
@@ -94,24 +93,24 @@ class Outermost:
             route = getattr(scope.get("route"), "path", "other")
             took = time.perf_counter() - began
             self._metrics.request(method, route, status or 499, took)
-            access.note(scope, status or 499, took)
+            log_request(scope, status or 499, took)
 
 
-class Neighbours:
-    """Refuses what a page from elsewhere makes a browser send.
+class OriginCheck:
+    """Refuse requests that a page of another site makes a browser send.
 
-    Without keys, whoever reaches the server may use it, and a browser on this machine reaches it
-    for every page that it shows. So a page's origin must be the server's own, or be listed, unless
-    it only reads, which the browser keeps from it; and on the loopback the server must not be
-    called by a name that somebody else may have pointed here (DNS rebinding). Addresses and names
-    without a dot cannot be somebody else's.
+    Without keys, anybody who reaches the server may use it, and a browser on this machine reaches
+    it on behalf of any page. So the origin of a write must be the server's own or a listed one; the
+    browser itself keeps the responses of reads from other pages. On the loopback, the host name
+    must be known, too, or another site could point its own name here (DNS rebinding). Addresses and
+    names without a dot are always accepted, since no other site can own them.
     """
 
     def __init__(self, app: ASGIApp, settings: Settings) -> None:
         self._app = app
         self._origins = {origin.lower() for origin in settings.cors}
         self._hosts = {host.lower() for host in (*settings.hosts, settings.host)}
-        self._checked = settings.loopback or bool(settings.hosts)
+        self._check_host = settings.loopback or bool(settings.hosts)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] == "http":
@@ -127,10 +126,12 @@ class Neighbours:
 
     def _of_host(self, host: str) -> Problem | None:
         name = _host_name(host)
-        known = not self._checked or name in self._hosts or "." not in name or _is_address(name)
+        known = not self._check_host or name in self._hosts or "." not in name or _is_address(name)
         if known or name.endswith(".localhost"):
             return None
-        return Problem(421, "host", "the server does not go by this name: see its --name option")
+        return Problem(
+            421, "host", "the server does not have this host name: see its --name option"
+        )
 
     def _of_origin(self, method: str, origin: str, host: str) -> Problem | None:
         if not origin or method in _SAFE or origin in self._origins:
