@@ -773,8 +773,8 @@ def test_every_command_and_option_has_help() -> None:
 
 def test_eval_checks_its_options_before_it_starts(run: Run, photos: Path) -> None:
     for wrong, says in (
-        (["--plot", "ev.xyz"], "it ends in .png, .svg, .pdf"),
-        (["--plot", "/nowhere/ev.png"], "there is no folder /nowhere"),
+        (["--plot", "ev.xyz"], "its name must end in .png, .svg, .pdf"),
+        (["--plot", "/nowhere/ev.png"], "the folder /nowhere"),
         ([photos, "--compare", "starter", "--compare", "nosuch"], "no model called 'nosuch'"),
         (["--compare-index", photos], "indexes are compared on the stored pictures"),
         (["--index", "FLAT", "--compare", "starter"], "indexes are compared on the stored"),

@@ -5,21 +5,21 @@ from __future__ import annotations
 import json
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, Unpack
 
 import typer
 
 import twinlens
 from twinlens.cli.options import (
     LAYOUT,
+    LAYOUT_FLAGS,
     MODEL,
     AsJson,
     CollectionOptions,
     DatabaseOptions,
     Device,
-    LayoutFlags,
     Quiet,
-    names_of,
+    with_options,
 )
 from twinlens.cli.output import (
     ITEMS_FAILED,
@@ -30,6 +30,8 @@ from twinlens.cli.output import (
     show,
 )
 from twinlens.search.errors import StoreError, TwinlensError, UsageError
+from twinlens.search.milvus.layout import OPTIONS, LayoutOptions
+from twinlens.search.options import says_something
 
 if TYPE_CHECKING:
     from twinlens.search.milvus.collection import CollectionInfo
@@ -166,9 +168,9 @@ def import_(
     print(f"imported {contents(done.images, done.texts, done.files)} into {place.collection}")
 
 
+@with_options(OPTIONS, before="memory", panel=LAYOUT, flags=LAYOUT_FLAGS)
 def reindex(
     place: CollectionOptions,
-    layout: LayoutFlags,
     memory: Annotated[
         float,
         typer.Option(
@@ -208,13 +210,14 @@ def reindex(
     ] = "",
     device: Device = "auto",
     quiet: Quiet = False,
+    **layout: Unpack[LayoutOptions],
 ) -> None:
     """Rebuild a collection for another model or index, then switch to it."""
-    building = bool(model or layout.options)
-    changes = ", ".join(["--model", *names_of(LayoutFlags)])
+    building = bool(model) or any(map(says_something, layout.values()))
+    changes = ", ".join(["--model", *(f"--{name}" for name in OPTIONS)])
     if rollback and building:
         raise UsageError(f"--rollback rebuilds nothing: leave out {changes}")
-    if memory and layout.options.get("index") != "auto":
+    if memory and layout["index"] != "auto":
         raise UsageError("--memory works with --index auto only: add it")
     if drop_unreadable and not building:
         raise UsageError(f"--drop-unreadable works with a rebuild only: add {changes}")
@@ -229,7 +232,7 @@ def reindex(
             with tqdm(unit=" rows", disable=True if quiet else None, file=sys.stderr) as bar:
                 outcome = index.reindex(
                     model,
-                    **layout.options,
+                    **layout,
                     memory=memory,
                     drop_unreadable=drop_unreadable,
                     progress=bar,

@@ -4,20 +4,21 @@ from __future__ import annotations
 
 import sys
 from contextlib import ExitStack
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Unpack
 
 import typer
 
 import twinlens
-from twinlens.cli.options import LayoutFlags, Quiet
+from twinlens.cli.options import LAYOUT, LAYOUT_FLAGS, Quiet, with_options
 from twinlens.cli.output import contents, counted
+from twinlens.search.milvus.layout import OPTIONS, LayoutOptions
 
 if TYPE_CHECKING:
     from twinlens.ingest.report import Progress
 
 
+@with_options(OPTIONS, before="quiet", panel=LAYOUT, flags=LAYOUT_FLAGS)
 def copy(
-    layout: LayoutFlags,
     source: Annotated[str, typer.Argument(help="The database to copy from.", metavar="SRC")],
     target: Annotated[str, typer.Argument(help="The database to copy to.", metavar="DST")],
     collection: Annotated[
@@ -49,6 +50,7 @@ def copy(
         ),
     ] = "",
     quiet: Quiet = False,
+    **layout: Unpack[LayoutOptions],
 ) -> None:
     """Copy a collection to another database; if interrupted, run it again to resume."""
     from tqdm import tqdm
@@ -69,7 +71,7 @@ def copy(
             target_token=target_token,
             sample=sample,
             progress=bar,
-            **layout.options,
+            **layout,
         )
     if not quiet:
         copied = contents(outcome.images, outcome.texts, outcome.files)

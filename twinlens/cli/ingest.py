@@ -10,10 +10,11 @@ from typing import TYPE_CHECKING, Annotated, Any, Unpack
 import typer
 
 import twinlens
-from twinlens.cli.options import OUTPUT, LayoutFlags, ModelOptions, Quiet, with_options
+from twinlens.cli.options import LAYOUT, LAYOUT_FLAGS, OUTPUT, ModelOptions, Quiet, with_options
 from twinlens.cli.output import ITEMS_FAILED, counted, print_failures, print_preview
 from twinlens.ingest.options import RUN_OPTIONS, SOURCE_OPTIONS, IngestOptions
 from twinlens.search.errors import UsageError
+from twinlens.search.milvus.layout import OPTIONS as LAYOUT_OPTIONS
 from twinlens.search.paths import expand_home
 
 if TYPE_CHECKING:
@@ -22,16 +23,20 @@ if TYPE_CHECKING:
     from twinlens.ingest.report import IngestReport
 
 
+OPTIONS = {**SOURCE_OPTIONS, **RUN_OPTIONS, **LAYOUT_OPTIONS}
+
+
 @with_options(
-    {name: one for name, one in {**SOURCE_OPTIONS, **RUN_OPTIONS}.items() if name != "progress"},
+    {name: one for name, one in OPTIONS.items() if name != "progress"},
     before="watch",
     panel="Source",
     panels={
         **dict.fromkeys(("refresh", "allow_networks"), "Fetching"),
         **dict.fromkeys(RUN_OPTIONS, "Run"),
         "report": OUTPUT,
+        **dict.fromkeys(LAYOUT_OPTIONS, LAYOUT),
     },
-    flags={"allow_networks": ["--allow-network"]},
+    flags={"allow_networks": ["--allow-network"], **LAYOUT_FLAGS},
     help={
         "include": "Take only files of folders that match this glob; repeatable.",
         "exclude": "Skip files of folders that match this glob; repeatable.",
@@ -42,7 +47,6 @@ if TYPE_CHECKING:
 )
 def ingest(
     place: ModelOptions,
-    layout: LayoutFlags,
     paths: Annotated[
         list[str],
         typer.Argument(
@@ -74,7 +78,6 @@ def ingest(
         raise UsageError("--dry-run runs once: leave out --watch")
     if dry_run and options["report"] is not None:
         raise UsageError("--dry-run processes no items to report: leave out --report")
-    options = {**options, **layout.options}
     with place.reach(place.model, create=True) as index:
         if dry_run:
             source = {name: options[name] for name in SOURCE_OPTIONS}  # type: ignore[literal-required]

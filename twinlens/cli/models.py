@@ -17,14 +17,17 @@ app = typer.Typer(help="List the recommended embedding models, or download one."
 def pull(
     name: Annotated[str, typer.Argument(help="A model's name, as in `twinlens models`.")],
 ) -> None:
-    """Download a model's weights now, so that a later ingest needs no network."""
+    """Download a model and prepare it for quick queries, so that later runs need no network."""
     from twinlens.search.models.catalogue import resolve
+    from twinlens.search.models.config import fingerprint_from_config
+    from twinlens.search.models.load import export_for_queries
     from twinlens.search.models.weights import fetch, is_cached
 
     spec = resolve(name)
     was_cached = is_cached(spec)
     fetch(spec)
     print(f"{spec.label} {'was already downloaded' if was_cached else 'is downloaded'}")
+    export_for_queries(fingerprint_from_config(name))
 
 
 @app.callback(invoke_without_command=True)

@@ -9,7 +9,7 @@ from functools import wraps
 from inspect import Parameter
 from pathlib import Path
 from types import MappingProxyType
-from typing import TYPE_CHECKING, Annotated, Any, cast, get_type_hints
+from typing import TYPE_CHECKING, Annotated, Any, get_type_hints
 
 import typer
 
@@ -18,7 +18,6 @@ from twinlens.search.errors import UsageError
 from twinlens.search.paths import expand_home
 
 if TYPE_CHECKING:
-    from twinlens.search.milvus.layout import LayoutOptions
     from twinlens.search.options import Option
 
 #: Panels of --help.
@@ -26,6 +25,8 @@ COLLECTION = "Collection"
 MODEL = "Model"
 LAYOUT = "Layout"
 OUTPUT = "Output"
+#: Flags of the layout options that are not called ``--name``.
+LAYOUT_FLAGS = {"mmap": ["--mmap/--no-mmap"]}
 
 Device = Annotated[
     str,
@@ -169,77 +170,6 @@ class ModelOptions(CollectionOptions):
             tenant=self.tenant,
             create=create,
         )
-
-
-@dataclass(frozen=True)
-class LayoutFlags:
-    """The layout of a collection; unset options keep the present value, or the default."""
-
-    index_kind: Annotated[
-        str,
-        typer.Option(
-            "--index",
-            help="Index type: auto, FLAT, HNSW, IVF_SQ8, ...; see docs/operations/backends.md.",
-            show_default=False,
-            rich_help_panel=LAYOUT,
-        ),
-    ] = ""
-    vectors: Annotated[
-        str,
-        typer.Option(
-            help="Precision of stored vectors: float32 or float16.",
-            show_default=False,
-            rich_help_panel=LAYOUT,
-        ),
-    ] = ""
-    shards: Annotated[
-        int | None,
-        typer.Option(
-            help="Number of shards on a server, which are written in parallel.",
-            min=1,
-            rich_help_panel=LAYOUT,
-        ),
-    ] = None
-    replicas: Annotated[
-        int | None,
-        typer.Option(
-            help="Number of copies in memory, each on its own query nodes.",
-            min=1,
-            rich_help_panel=LAYOUT,
-        ),
-    ] = None
-    mmap: Annotated[
-        bool | None,
-        typer.Option(
-            "--mmap/--no-mmap",
-            help="Keep rows on the server's disk, mapped into memory.",
-            rich_help_panel=LAYOUT,
-        ),
-    ] = None
-
-    @property
-    def options(self) -> LayoutOptions:
-        """The options that were given."""
-        flags = {
-            "index": self.index_kind,
-            "vectors": self.vectors,
-            "shards": self.shards,
-            "replicas": self.replicas,
-            "mmap": self.mmap,
-        }
-        given = {name: value for name, value in flags.items() if value not in ("", None)}
-        return cast("LayoutOptions", given)
-
-
-def names_of(group: type[Any]) -> list[str]:
-    """The flags of a group's options, such as ``--index``."""
-    names = []
-    for name, kind in get_type_hints(group, include_extras=True).items():
-        (option,) = kind.__metadata__
-        # In an annotation typer stores the first flag as the default.
-        flags = [one for one in (option.default, *(option.param_decls or ())) if one is not ...]
-        names.append((flags or [f"--{name.replace('_', '-')}"])[0].partition("/")[0])
-    return names
 
 
 def flat(command: Callable[..., None]) -> Callable[..., None]:
