@@ -53,7 +53,7 @@ def main(db: str) -> None:
         for name, where, options in SHOTS:
             page = browser.new_context(**options).new_page()
             page.goto(address + where)
-            page.wait_for_selector(".tile img.there")
+            page.wait_for_selector(".tile img.loaded")
             page.wait_for_load_state("networkidle")
             save(page.screenshot(animations="disabled"), DOCS / name)
         browser.close()

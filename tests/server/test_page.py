@@ -167,7 +167,7 @@ def test_words_find_pictures(visit: Callable[..., Page]) -> None:
     expect(page).to_have_title("“yellow” · twinlens")
     expect(page.get_by_role("status").first).to_contain_text("for “yellow”")
     image = tiles(page).first.locator("img")
-    expect(image).to_have_class("there")
+    expect(image).to_have_class("loaded")
     assert image.evaluate("image => image.naturalWidth") >= 320
     assert not re.search(r"0\.\d\d", page.locator("main").inner_text()), "a raw cosine is shown"
 
@@ -202,7 +202,7 @@ def test_minus_terms_become_parts(visit: Callable[..., Page]) -> None:
     page.get_by_role("button", name="Remove: without pur").click()
     assert asked(page) == {"q": ["red"], "not": ["dark green"]}
     box(page).fill("")
-    expect(page.get_by_text("And what should be there?")).to_be_visible()
+    expect(page.get_by_text("What should be in the picture?")).to_be_visible()
     box(page).press("Backspace")
     expect(page).to_have_url(re.compile("/$"))
 
@@ -342,7 +342,7 @@ def test_filters_are_offered_and_applied(visit: Callable[..., Page]) -> None:
     page.get_by_role("button", name="Filter").click()
     field = page.get_by_role("combobox", name="Filter")
     expect(field).to_be_focused()
-    offers = page.get_by_role("listbox", name="What can come next").get_by_role("option")
+    offers = page.get_by_role("listbox", name="Suggestions").get_by_role("option")
     expect(offers.filter(has_text="height")).to_be_visible()
     field.press_sequentially("wi")
     expect(offers).to_have_count(1)
@@ -360,8 +360,8 @@ def test_filters_are_offered_and_applied(visit: Callable[..., Page]) -> None:
     assert asked(page)["where"] == ['(width >= 400 and path endswith "png") and format == "PNG"']
     field.fill("width < 0")
     field.press("Enter")
-    expect(page.get_by_text("No picture satisfies the filter.")).to_be_visible()
-    page.get_by_role("button", name="Leave the filter out").click()
+    expect(page.get_by_text("No picture matches the filter.")).to_be_visible()
+    page.get_by_role("button", name="Remove the filter").click()
     expect(tiles(page).first).to_have_accessible_name(re.compile("red"))
 
 
@@ -450,7 +450,7 @@ def test_results_load_on_and_nothing_moves(visit: Callable[..., Page]) -> None:
     before = page.evaluate(boxes)
     assert tiles(page).count() == 60
     page.mouse.wheel(0, 30_000)
-    expect(page.get_by_text("That is all: 72 pictures.")).to_be_attached()
+    expect(page.get_by_text("End of results: 72 pictures.")).to_be_attached()
     assert tiles(page).count() == 72
     assert len(set(names(page))) > 60
     assert page.evaluate(boxes) == before
@@ -469,7 +469,7 @@ def test_ranking_by_words_loads_on_too(visit: Callable[..., Page]) -> None:
     expect(page).to_have_url(re.compile("mode=hybrid"))
     expect(tiles(page).first).to_have_attribute("href", re.compile("mode=hybrid"))
     page.mouse.wheel(0, 30_000)
-    expect(page.get_by_text("That is all:")).to_be_attached()
+    expect(page.get_by_text("End of results:")).to_be_attached()
 
 
 def test_what_was_asked_before_does_not_come_after(visit: Callable[..., Page]) -> None:
@@ -487,7 +487,7 @@ def test_what_was_asked_before_does_not_come_after(visit: Callable[..., Page]) -
     with page.expect_event("requestfailed", lambda one: searching.search(one.url)) as failed:
         box(page).fill("red")
         box(page).press("Enter")
-        expect(page.locator(".ghost").first).to_be_attached()
+        expect(page.locator(".placeholder").first).to_be_attached()
         box(page).fill("blue")
         box(page).press("Enter")
     assert '"red"' in failed.value.post_data
@@ -527,9 +527,9 @@ def test_what_is_not_close_stands_below_the_line_even_where_nothing_is_above(
     page = visit()
     weaken(page, 0.2)
     box(page).fill("red")
-    line = page.get_by_text("Nothing close enough: these are further away")
+    line = page.get_by_text("No close matches: these are further away")
     expect(line).to_be_visible()
-    expect(page.locator("#said")).to_have_text(re.compile("^Only some further away"))
+    expect(page.locator("#summary")).to_have_text(re.compile("^Only results further away"))
     assert line.bounding_box()["y"] < tiles(page).first.bounding_box()["y"]
     expect(page.locator(".tile.far")).to_have_count(60)
     page.get_by_role("radio", name="Captions").check(force=True)
@@ -666,7 +666,7 @@ def test_errors_are_shown_and_tried_again(visit: Callable[..., Page]) -> None:
 def test_a_server_with_keys_asks_for_one(visit: Callable[..., Page], db: Path) -> None:
     with listening(db, keys=(READ,)) as locked:
         page = visit("/?q=green", at=locked)
-        dialog = page.get_by_role("dialog", name="A key, please")
+        dialog = page.get_by_role("dialog", name="API key required")
         key = dialog.get_by_label("Key", exact=True)
         expect(key).to_be_focused()
         key.fill("a key that is wrong")
@@ -675,13 +675,13 @@ def test_a_server_with_keys_asks_for_one(visit: Callable[..., Page], db: Path) -
         key.fill(READ.split(":")[2])
         key.press("Enter")
         expect(tiles(page).first).to_have_accessible_name(re.compile("green"))
-        expect(tiles(page).first.locator("img")).to_have_class("there")
+        expect(tiles(page).first.locator("img")).to_have_class("loaded")
 
 
 def test_the_map_asks_for_a_key_too(visit: Callable[..., Page], db: Path) -> None:
     with listening(db, keys=(READ,)) as locked:
         page = visit("/map?q=green", at=locked)
-        dialog = page.get_by_role("dialog", name="A key, please")
+        dialog = page.get_by_role("dialog", name="API key required")
         key = dialog.get_by_label("Key", exact=True)
         expect(key).to_be_focused()
         style = dialog.evaluate(
@@ -695,13 +695,13 @@ def test_the_map_asks_for_a_key_too(visit: Callable[..., Page], db: Path) -> Non
         key.fill(READ.split(":")[2])
         key.press("Enter")
         expect(dialog).to_be_hidden()
-        expect(page.locator("#status")).to_contain_text("lit up for “green”")
-        words = page.get_by_role("searchbox", name="Light up pictures on the map")
+        expect(page.locator("#status")).to_contain_text("highlighted for “green”")
+        words = page.get_by_role("searchbox", name="Highlight pictures on the map")
         page.get_by_role("button", name="Clear the search").click()
         expect(words).to_have_value("")
         expect(words).to_be_focused()
         expect(page.get_by_role("button", name="Clear the search")).to_be_hidden()
-        expect(page.locator("#status")).not_to_contain_text("lit up")
+        expect(page.locator("#status")).not_to_contain_text("highlighted")
         assert asked(page) == {}
 
 
@@ -732,7 +732,7 @@ def test_light_and_dark(visit: Callable[..., Page]) -> None:
     page = visit(color_scheme="dark")
     colour = "getComputedStyle(document.body).backgroundColor"
     dark = page.evaluate(colour)
-    page.get_by_role("button", name="Light or dark").click()
+    page.get_by_role("button", name="Switch between light and dark").click()
     light = page.evaluate(colour)
     assert light != dark
     page.reload()
@@ -759,7 +759,7 @@ def test_axe_finds_nothing_serious(visit: Callable[..., Page], scheme: str) -> N
     expect(page.get_by_role("alert")).to_be_visible()
     check(page)
     page.goto(page.url.replace("&where=yera", ""))
-    expect(tiles(page).first.locator("img")).to_have_class("there")
+    expect(tiles(page).first.locator("img")).to_have_class("loaded")
     check(page)
     tiles(page).first.click()
     expect(page.get_by_role("dialog")).to_be_visible()

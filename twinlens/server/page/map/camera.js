@@ -1,29 +1,30 @@
-// Where on the map one looks, and from how near. Pure computing.
+// The map's camera: compute the visible part, conversions between map and window, and animations.
 
-const NEAREST = 400_000;
+const MAX_SCALE = 400_000;
+/** Pixels around the map when all of it is shown. */
 const MARGIN = 36;
-const WIDEST = 2;
-/** Half the pixels between neighbours of an even map, seen from as near as one flies. */
+const MAX_ASPECT_RATIO = 2;
+/** How near to fly: half the pixels between neighbours if points were spread evenly. */
 const SPACING = 80;
 
 export class Camera {
   x = 0;
   y = 0;
-  /** Pixels for 1 on the map. */
+  /** Pixels per map unit. */
   scale = 100;
   width = 1;
   height = 1;
-  /** How far the map reaches from its middle; the longer side of the window has more of it. */
+  /** The map's extent from its middle, per axis: more along the longer side of the window. */
   reach = [1, 1];
   #flight = null;
 
-  /** The window onto the map has this size, in pixels. */
+  /** Set the size of the window onto the map, in pixels. */
   resize(width, height) {
     this.width = Math.max(1, width);
     this.height = Math.max(1, height);
-    const ratio = Math.max(1 / WIDEST, Math.min(WIDEST, this.width / this.height));
+    const ratio = Math.max(1 / MAX_ASPECT_RATIO, Math.min(MAX_ASPECT_RATIO, this.width / this.height));
     this.reach = [Math.max(1, ratio), Math.max(1, 1 / ratio)];
-    this.scale = Math.max(this.scale, this.farthest);
+    this.scale = Math.max(this.scale, this.minScale);
   }
 
   /** The scale at which all of the map is in view. */
@@ -33,7 +34,7 @@ export class Camera {
     return Math.max(20, Math.min(across, down));
   }
 
-  get farthest() {
+  get minScale() {
     return this.whole * 0.7;
   }
 
@@ -51,7 +52,7 @@ export class Camera {
     this.#look(this.x - across / this.scale, this.y + down / this.scale, this.scale);
   }
 
-  /** Come nearer by a factor; what is at this place of the window stays there. */
+  /** Zoom by a factor around a place in the window. */
   zoom(factor, left = this.width / 2, top = this.height / 2) {
     this.#flight = null;
     const [x, y] = this.toMap(left, top);
@@ -59,16 +60,16 @@ export class Camera {
     this.#look(x - (left - this.width / 2) / scale, y + (top - this.height / 2) / scale, scale);
   }
 
-  /** Where one looks, or is about to, where one flies. */
-  get aim() {
+  /** The current view, or the one that the camera is flying to. */
+  get target() {
     const { x, y, scale } = this.#flight?.to ?? this;
     return { x, y, scale };
   }
 
-  /** Begin to fly somewhere; at once where nothing is to move. */
-  fly({ x, y, scale }, now, moving) {
+  /** Start to fly to a view; jump there if not `animated`. */
+  fly({ x, y, scale }, now, animated) {
     const to = { x, y, scale: this.#clamp(scale) };
-    if (!moving) {
+    if (!animated) {
       this.#flight = null;
       this.#look(to.x, to.y, to.scale);
       return;
@@ -78,14 +79,14 @@ export class Camera {
     this.#flight = { from: { x: this.x, y: this.y, scale: this.scale }, to, began: now, span };
   }
 
-  /** Go on with a flight. @returns {boolean} whether it is not over */
+  /** Advance the flight. @returns {boolean} whether it goes on */
   step(now) {
     if (!this.#flight) return false;
     const { from, to, began, span } = this.#flight;
     const part = Math.min(1, (now - began) / span);
     const eased = part < 0.5 ? 4 * part ** 3 : 1 - (2 - 2 * part) ** 3 / 2;
     const scale = from.scale * (to.scale / from.scale) ** eased;
-    // On the straight line as the eye sees it: sideways steps count by how near one is.
+    // A straight line on the screen: the nearer the camera, the smaller the steps sideways.
     const along = from.scale === to.scale ? eased : (1 / from.scale - 1 / scale) / (1 / from.scale - 1 / to.scale);
     this.#look(from.x + (to.x - from.x) * along, from.y + (to.y - from.y) * along, scale);
     if (part === 1) this.#flight = null;
@@ -93,9 +94,9 @@ export class Camera {
   }
 
   /**
-   * The view that has all of these points in it, and some of what is around them.
+   * The view that contains all of these points, with some space around them.
    * @param {[number, number][]} points
-   * @param {number} count  how many there are on the whole map
+   * @param {number} count  the number of points on the whole map
    */
   around(points, count) {
     const nearest = Math.max(this.whole, Math.min(4_000, SPACING * Math.sqrt(count)));
@@ -112,7 +113,7 @@ export class Camera {
   }
 
   #clamp(scale) {
-    return Math.max(this.farthest, Math.min(NEAREST, scale));
+    return Math.max(this.minScale, Math.min(MAX_SCALE, scale));
   }
 
   #look(x, y, scale) {

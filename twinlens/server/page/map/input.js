@@ -1,20 +1,20 @@
-// What moves the map: wheel, mouse, fingers, keys.
+// Handle input on the map's canvas: wheel, mouse, touch and keyboard.
 
-/** Pixels that a finger or a mouse may slip in a click. */
-const SLIP = 6;
-const WHEEL = 0.0016;
-/** A pinch on a touchpad comes as a wheel with Ctrl, in small steps. */
-const PINCH = 6;
+/** Pixels that the pointer may move during a click. */
+const CLICK_TOLERANCE = 6;
+const WHEEL_SPEED = 0.0016;
+/** Browsers report a pinch on a touchpad as a wheel with Ctrl, in small steps: multiply them. */
+const PINCH_SPEED = 6;
 
 /**
- * Listen to a canvas.
+ * Listen to a canvas and move the camera.
  * @param {HTMLCanvasElement} canvas
- * @param {import("./camera.js").Camera} camera  is moved
- * @param {object} on  `move()`: the camera was moved; `pan(across, down)`, `zoom(factor)`,
- *   `reset()`: fly there;
- *   `point(event)`: the mouse is there, null for nowhere; `press(event)`: it was clicked or tapped
+ * @param {import("./camera.js").Camera} camera
+ * @param {object} on  `move()`: the camera has moved; `pan(across, down)`, `zoom(factor)` and
+ *   `reset()`: a key asks for that move; `point(event)`: the mouse hovers, null: not any more;
+ *   `press(event)`: a click or tap
  */
-export function attachHands(canvas, camera, on) {
+export function attachInput(canvas, camera, on) {
   const pointers = new Map();
   let moved = 0;
 
@@ -22,13 +22,13 @@ export function attachHands(canvas, camera, on) {
     const apart = (place) => Math.max(8, Math.hypot(place[0] - other[0], place[1] - other[1]));
     camera.move((now[0] - before[0]) / 2, (now[1] - before[1]) / 2);
     camera.zoom(apart(now) / apart(before), (now[0] + other[0]) / 2, (now[1] + other[1]) / 2);
-    moved = SLIP + 1;
+    moved = CLICK_TOLERANCE + 1;
   };
 
   canvas.addEventListener("wheel", (event) => {
     event.preventDefault();
     const lines = event.deltaMode === 1 ? 16 : event.deltaMode === 2 ? 400 : 1;
-    const speed = WHEEL * lines * (event.ctrlKey ? PINCH : 1);
+    const speed = WHEEL_SPEED * lines * (event.ctrlKey ? PINCH_SPEED : 1);
     camera.zoom(Math.exp(-Math.max(-300, Math.min(300, event.deltaY)) * speed), event.offsetX, event.offsetY);
     on.point(null);
     on.move();
@@ -39,7 +39,7 @@ export function attachHands(canvas, camera, on) {
     canvas.setPointerCapture(event.pointerId);
     if (!pointers.size) moved = 0;
     pointers.set(event.pointerId, [event.offsetX, event.offsetY]);
-    canvas.classList.add("held");
+    canvas.classList.add("dragging");
   });
 
   canvas.addEventListener("pointermove", (event) => {
@@ -54,15 +54,15 @@ export function attachHands(canvas, camera, on) {
     moved += Math.hypot(now[0] - before[0], now[1] - before[1]);
     if (other) pinch(before, now, other);
     else camera.move(now[0] - before[0], now[1] - before[1]);
-    if (moved > SLIP) on.point(null);
+    if (moved > CLICK_TOLERANCE) on.point(null);
     on.move();
   });
 
   const end = (event) => {
-    const held = pointers.delete(event.pointerId);
+    const pressed = pointers.delete(event.pointerId);
     if (pointers.size) return;
-    canvas.classList.remove("held");
-    if (held && event.type === "pointerup" && moved <= SLIP) on.press(event);
+    canvas.classList.remove("dragging");
+    if (pressed && event.type === "pointerup" && moved <= CLICK_TOLERANCE) on.press(event);
   };
   canvas.addEventListener("pointerup", end);
   canvas.addEventListener("pointercancel", end);

@@ -1,98 +1,80 @@
-// The map's page: loads the points, lights up what is searched for, lists what is in view.
+// Run the map page: load the points, highlight what a search finds, list the pictures in view.
 
-import { ApiError, collections, isAbort, onLocked, search } from "../shared/api.js";
-import { createCard } from "./preview-card.js";
+import { isAbort, mapPictures, mapPoints, onLocked, search, thumbnailOf } from "../shared/api.js";
+import { createSignIn } from "../shared/dialogs.js";
+import { $, count, fadingImage, h, isTyping } from "../shared/dom.js";
+import { titleOf } from "../shared/hits.js";
+import { EMPTY, describe, fromAddress, isAsking, readTyped, toAddress, toBody, toTyped } from "../shared/query.js";
 import { unpack } from "./points.js";
+import { createPreviewCard } from "./preview-card.js";
 import { Thumbnails } from "./thumbnails.js";
 import { MapView } from "./view.js";
-import { createSignIn } from "../shared/dialogs.js";
-import { count, h, isTyping } from "../shared/dom.js";
-import { titleOf } from "../search/tiles.js";
-import { EMPTY, describe, fromAddress, isAsking, readTyped, toAddress, toBody } from "../shared/query.js";
 
-/** Hits that are lit up at most; those much weaker than the best are not. */
-const LIT = 120;
-const LEAST = 0.2;
+/** Hits that are highlighted at most; those much less relevant than the best are not. */
+const MAX_HIGHLIGHTED = 120;
+const MIN_RELEVANCE = 0.2;
 /** Pictures in the list. */
-const LISTED = 48;
-/** Milliseconds before a picture that the pointer rests on is asked about. */
-const REST = 120;
-const TYPING = 350;
-/** Milliseconds in which titles are gathered before they are asked for. */
-const TOGETHER = 40;
+const MAX_LISTED = 48;
+/** Milliseconds that the pointer must rest on a picture before its card is shown. */
+const HOVER_DELAY = 120;
+/** Milliseconds after the last key press before a search starts. */
+const TYPING_PAUSE = 350;
+/** Milliseconds in which requests for titles are collected into one. */
+const TITLE_BATCH_DELAY = 40;
 
-const $ = (id) => document.getElementById(id);
 const stage = $("stage");
 let query = EMPTY;
 let method = "pca";
 let map = { ids: [], total: 0, collection: "" };
 let numbers = new Map();
 let hits = new Map();
-let under = new AbortController();
-let asked = 0;
+let pending = new AbortController();
+let hoverTimer = 0;
 let opening = 0;
 const titles = new Map();
 
-const pathOf = (id, what, size) => {
-  const where = new URLSearchParams({ ...(size ? { size } : {}), collection: map.collection });
-  return `/v1/items/${encodeURIComponent(id)}/${what}?${where}`;
-};
-const scope = () => ({ ...EMPTY, collection: query.collection });
-const addressOf = (id) => toAddress({ ...scope(), ids: [id] }, { open: id });
-const moreOf = (id) => toAddress({ ...scope(), ids: [id] });
+const thumbnail = (id, size) => thumbnailOf(id, map.collection, size);
+const emptyQuery = () => ({ ...EMPTY, collection: query.collection });
+const addressOf = (id) => toAddress({ ...emptyQuery(), ids: [id] }, { open: id });
+const moreOf = (id) => toAddress({ ...emptyQuery(), ids: [id] });
 
 const view = new MapView($("canvas"), $("mini"), {
   point: (point) => hover(point),
   press: (point, event) => press(point, event),
-  settle: () => list(),
+  settle: () => updateList(),
 });
-const card = createCard($("card"), {
+const card = createPreviewCard($("card"), {
   addressOf,
   moreOf,
-  imageOf: (id) => pathOf(id, "thumbnail", 320),
-  onClose: () => close(),
+  imageOf: (id) => thumbnail(id, 320),
+  onClose: () => closeCard(),
 });
 onLocked(createSignIn());
 
-/**
- * What the server says of pictures: where they belong, and what they are called.
- * @returns {Promise<Object<string, {x: number, y: number, title: string}>>}
- */
-async function tell(ids, signal) {
-  const response = await fetch("/v1/map/pictures", {
-    method: "POST",
-    headers: { "Content-Type": "application/json" },
-    body: JSON.stringify({ ids, collection: map.collection, method }),
-    signal,
-  });
-  return response.status === 200 ? (await response.json()).pictures : {};
-}
+let batch = null;
 
-let together = null;
-
-/** A picture's title, asked for once, with those that are wanted at the same time. */
+/** A picture's title. It is requested once, in a batch with others. */
 function titleFor(id) {
   if (hits.has(id)) return Promise.resolve(titleOf(hits.get(id)));
   if (!titles.has(id)) {
-    if (!together) {
+    if (!batch) {
       const ids = [];
-      together = { ids };
-      together.told = new Promise((resolve) => setTimeout(resolve, TOGETHER)).then(() => {
-        together = null;
-        return tell(ids);
+      batch = { ids };
+      batch.answer = new Promise((resolve) => setTimeout(resolve, TITLE_BATCH_DELAY)).then(() => {
+        batch = null;
+        return mapPictures(ids, method, map.collection);
       }).catch(() => ({}));
     }
-    together.ids.push(id);
-    titles.set(id, together.told.then((told) => told[id]?.title ?? ""));
+    batch.ids.push(id);
+    titles.set(id, batch.answer.then((pictures) => pictures[id]?.title ?? ""));
     if (titles.size > 5_000) titles.delete(titles.keys().next().value);
   }
   return titles.get(id);
 }
 
 function hover(point) {
-  clearTimeout(asked);
-  const card_ = $("card");
-  if (!card_.hidden && card_.classList.contains("pinned")) return;
+  clearTimeout(hoverTimer);
+  if (card.isPinned) return;
   view.focus(point);
   if (point < 0) {
     card.hide();
@@ -100,10 +82,10 @@ function hover(point) {
   }
   const id = map.ids[point];
   if (card.id !== id) card.hide();
-  asked = setTimeout(() => near(point, false), REST);
+  hoverTimer = setTimeout(() => showCard(point, false), HOVER_DELAY);
 }
 
-async function near(point, pinned) {
+async function showCard(point, pinned) {
   const id = map.ids[point];
   view.focus(point);
   const relevance = hits.get(id)?.relevance;
@@ -113,42 +95,41 @@ async function near(point, pinned) {
 }
 
 function press(point, event) {
-  clearTimeout(asked);
-  if (point < 0) close();
+  clearTimeout(hoverTimer);
+  if (point < 0) closeCard();
   else if (event.pointerType === "mouse") location.assign(addressOf(map.ids[point]));
-  else near(point, true);
+  else showCard(point, true);
 }
 
-function close() {
+function closeCard() {
   card.hide();
   view.focus(-1);
 }
 
-// The list of what is in view: the same pictures for those who do not use the map by hand.
-function list() {
-  const { count: all, points } = view.inView(LISTED);
-  say(all);
-  const place = $("list");
-  const had = document.activeElement?.dataset?.id;
-  const there = new Map([...place.children].map((one) => [one.dataset.id, one]));
-  const wanted = points.map((point) => map.ids[point]);
-  // What somebody reads is not taken away under them.
-  if (had && !wanted.includes(had)) wanted.unshift(had);
-  place.replaceChildren(...wanted.map((id) => there.get(id) ?? entry(id)));
-  for (const [id, element] of there) if (!wanted.includes(id)) seen.unobserve(element);
-  if (had) place.querySelector(`a[data-id="${had}"]`)?.focus({ preventScroll: true });
-  for (const one of place.children) one.classList.toggle("lit", hits.has(one.dataset.id));
+/** List the pictures in view, for people who cannot use the canvas. */
+function updateList() {
+  const { count: all, points } = view.inView(MAX_LISTED);
+  showCounts(all);
+  const list = $("list");
+  const focused = document.activeElement?.dataset?.id;
+  const entries = new Map([...list.children].map((one) => [one.dataset.id, one]));
+  const ids = points.map((point) => map.ids[point]);
+  // Keep the focused entry, even if its picture left the view.
+  if (focused && !ids.includes(focused)) ids.unshift(focused);
+  list.replaceChildren(...ids.map((id) => entries.get(id) ?? createEntry(id)));
+  for (const [id, element] of entries) if (!ids.includes(id)) visible.unobserve(element);
+  if (focused) list.querySelector(`a[data-id="${focused}"]`)?.focus({ preventScroll: true });
+  for (const one of list.children) one.classList.toggle("highlighted", hits.has(one.dataset.id));
 }
 
-const seen = new IntersectionObserver((entries) => {
+/** Load an entry's thumbnail and title when it scrolls into view. */
+const visible = new IntersectionObserver((entries) => {
   for (const { isIntersecting, target } of entries) {
     if (!isIntersecting) continue;
-    seen.unobserve(target);
+    visible.unobserve(target);
     const link = target.firstChild;
     const { id } = target.dataset;
-    const image = h("img", { alt: "", decoding: "async", src: pathOf(id, "thumbnail", 160) });
-    image.addEventListener("load", () => image.classList.add("there"), { once: true });
-    link.querySelector(".map-list-picture").append(image);
+    link.querySelector(".map-list-picture").append(fadingImage(thumbnail(id, 160), { alt: "" }));
     titleFor(id).then((title) => {
       link.classList.remove("waiting");
       if (title) link.querySelector(".map-list-title").textContent = title;
@@ -156,35 +137,35 @@ const seen = new IntersectionObserver((entries) => {
   }
 });
 
-function entry(id) {
+function createEntry(id) {
   const link = h(
     "a",
     {
       class: "waiting", href: addressOf(id), data: { id },
       on: {
-        focus: () => link.matches(":focus-visible") && point(id),
-        blur: () => card.id === id && close(),
+        focus: () => link.matches(":focus-visible") && showCardOf(id),
+        blur: () => card.id === id && closeCard(),
         pointerenter: () => view.focus(numbers.get(id) ?? -1),
         pointerleave: () => view.focus(-1),
       },
     },
     h("span", { class: "map-list-picture" }),
-    h("span", { class: "map-list-title" }, "A picture"),
+    h("span", { class: "map-list-title clamp" }, "A picture"),
   );
   const element = h("li", { data: { id } }, link);
-  seen.observe(element);
+  visible.observe(element);
   return element;
 }
 
-function point(id) {
+function showCardOf(id) {
   const number = numbers.get(id);
-  if (number !== undefined) near(number, false);
+  if (number !== undefined) showCard(number, false);
 }
 
-function say(inView) {
+function showCounts(inView) {
   const of = map.ids.length < map.total ? ` of ${count(map.total, "picture")}, a sample on the map` : "";
-  const lit = hits.size ? ` · ${hits.size.toLocaleString("en")} lit up for ${describe(query)}` : "";
-  $("status").textContent = map.ids.length ? `${count(inView, "picture")} in view${of}${lit}` : "";
+  const highlighted = hits.size ? ` · ${hits.size.toLocaleString("en")} highlighted for ${describe(query)}` : "";
+  $("status").textContent = map.ids.length ? `${count(inView, "picture")} in view${of}${highlighted}` : "";
   $("side-title").textContent = `In view: ${inView.toLocaleString("en")}`;
 }
 
@@ -193,20 +174,14 @@ function message(title, text) {
   $("message").hidden = !title;
 }
 
-/** Get the points; while the server draws them it is asked again. */
+/** Get the points; poll while the server computes them. */
 async function load() {
-  const where = new URLSearchParams({ method });
-  if (query.collection) where.set("collection", query.collection);
   for (;;) {
-    const response = await fetch(`/v1/map?${where}`);
+    const response = await mapPoints(method, query.collection);
     if (response.status === 202) {
       $("status").textContent = "Drawing the map…";
       await new Promise((resolve) => setTimeout(resolve, 1_000 * (Number(response.headers.get("Retry-After")) || 1)));
       continue;
-    }
-    if (!response.ok) {
-      const said = await response.json().catch(() => ({}));
-      throw new ApiError({ title: `The server answered ${response.status}`, detail: "", ...said });
     }
     const methods = (response.headers.get("X-Map-Methods") ?? "pca").split(",");
     $("method").hidden = methods.length < 2;
@@ -219,10 +194,8 @@ async function open() {
   const mine = opening;
   message("", "");
   try {
-    // Asks for a key where one is needed, which the map itself cannot.
-    await collections();
     const loaded = await load();
-    if (mine !== opening) return; // another one was chosen meanwhile
+    if (mine !== opening) return; // the user chose another method meanwhile
     map = loaded;
   } catch (error) {
     if (mine !== opening) return;
@@ -232,49 +205,53 @@ async function open() {
   }
   numbers = new Map(map.ids.map((id, number) => [id, number]));
   titles.clear();
-  view.thumbnails = new Thumbnails((id, large) => pathOf(id, "thumbnail", large ? 320 : 160), () => view.draw());
+  view.thumbnails = new Thumbnails((id, large) => thumbnail(id, large ? 320 : 160), () => view.draw());
   view.show(map.ids, map.xy);
-  if (!map.ids.length) message("There is nothing to show yet.", "Ingest some pictures, and they will stand here.");
-  if (isAsking(query)) await light();
+  if (!map.ids.length) message("There is nothing to show yet.", "Ingest some pictures to see them here.");
+  if (isAsking(query)) await highlight();
 }
 
-/** Light up what the query finds, and fly there. */
-async function light() {
-  under.abort();
-  under = new AbortController();
-  const { signal } = under;
-  close();
+/** Highlight what the query finds, and fly there. */
+async function highlight() {
+  pending.abort();
+  pending = new AbortController();
+  const { signal } = pending;
+  closeCard();
   document.title = isAsking(query) ? `${describe(query)} · Map · twinlens` : "Map · twinlens";
   $("results").href = toAddress(query);
   if (!isAsking(query)) {
     hits = new Map();
-    view.light([]);
-    list();
+    view.highlight([]);
+    updateList();
     return;
   }
   try {
-    const found = await search({ ...toBody(query), target: "images", limit: LIT, collection: map.collection }, [], signal);
+    const found = await search({ ...toBody(query), target: "images", limit: MAX_HIGHLIGHTED, collection: map.collection }, [], signal);
     const best = found.hits[0]?.relevance ?? 0;
-    const near = found.hits.filter((hit) => hit.relevance >= Math.max(LEAST, best / 3));
+    const near = found.hits.filter((hit) => hit.relevance >= Math.max(MIN_RELEVANCE, best / 3));
     const chosen = near.length ? near : found.hits.slice(0, 12);
-    await bring(chosen.map((hit) => hit.id), signal);
+    await addMissing(chosen.map((hit) => hit.id), signal);
     hits = new Map(chosen.filter((hit) => numbers.has(hit.id)).map((hit) => [hit.id, hit]));
     const points = [...hits.keys()].map((id) => numbers.get(id));
-    view.light(points);
+    view.highlight(points);
     view.flyTo(points.slice(0, 24));
-    list();
+    updateList();
     if (!points.length) $("status").textContent = `Nothing on the map for ${describe(query)}`;
-    else if (!near.length) $("status").textContent = `Nothing close to ${describe(query)}: the nearest are lit up`;
+    else if (!near.length) $("status").textContent = `Nothing close to ${describe(query)}: the nearest are highlighted`;
   } catch (error) {
     if (!isAbort(error)) $("status").textContent = error.message;
   }
 }
 
-/** Put pictures on the map that are not on it, where it shows a sample only. */
-async function bring(ids, signal) {
+/** Add pictures to a map that shows only a sample. */
+async function addMissing(ids, signal) {
   const missing = ids.filter((id) => !numbers.has(id));
   if (!missing.length || map.ids.length >= map.total) return;
-  const placed = Object.entries(await tell(missing, signal));
+  const found = await mapPictures(missing, method, map.collection, signal).catch((error) => {
+    if (isAbort(error)) throw error;
+    return {};
+  });
+  const placed = Object.entries(found);
   for (const [id] of placed) {
     numbers.set(id, map.ids.length);
     map.ids.push(id);
@@ -288,32 +265,32 @@ async function bring(ids, signal) {
 
 function ask(typed, done) {
   const { words, nots } = readTyped(typed, done);
-  const next = { ...scope(), text: words, nots };
+  const next = { ...emptyQuery(), text: words, nots };
   const address = toAddress(next);
   if (address === toAddress(query)) return;
   query = next;
   history.replaceState(null, "", `/map${address.slice(1)}`);
-  light();
+  highlight();
 }
 
-let typing = 0;
-const clearable = () => {
+let typingTimer = 0;
+const updateClearButton = () => {
   $("clear").hidden = !$("words").value;
 };
 $("words").addEventListener("input", (event) => {
-  clearable();
-  clearTimeout(typing);
-  typing = setTimeout(() => ask(event.target.value, false), TYPING);
+  updateClearButton();
+  clearTimeout(typingTimer);
+  typingTimer = setTimeout(() => ask(event.target.value, false), TYPING_PAUSE);
 });
 $("search").addEventListener("submit", (event) => {
   event.preventDefault();
-  clearTimeout(typing);
+  clearTimeout(typingTimer);
   ask($("words").value, true);
 });
 $("clear").addEventListener("click", () => {
-  clearTimeout(typing);
+  clearTimeout(typingTimer);
   $("words").value = "";
-  clearable();
+  updateClearButton();
   ask("", true);
   $("words").focus();
 });
@@ -325,11 +302,11 @@ $("how").addEventListener("change", (event) => {
   open();
 });
 $("fold").addEventListener("click", () => {
-  const open_ = $("side").classList.toggle("folded");
-  $("fold").setAttribute("aria-expanded", String(!open_));
+  const folded = $("side").classList.toggle("folded");
+  $("fold").setAttribute("aria-expanded", String(!folded));
 });
 document.addEventListener("keydown", (event) => {
-  if (event.key === "Escape" && card.id) close();
+  if (event.key === "Escape" && card.id) closeCard();
   else if (event.key === "/" && !isTyping(event.target)) {
     event.preventDefault();
     $("words").focus();
@@ -337,10 +314,10 @@ document.addEventListener("keydown", (event) => {
 });
 
 query = { ...fromAddress(location.search).query, target: "images", mode: "dense" };
-$("words").value = [query.text, ...query.nots.map((one) => (/\s/.test(one) ? `-"${one}"` : `-${one}`))].filter(Boolean).join(" ");
-clearable();
+$("words").value = toTyped(query);
+updateClearButton();
 $("results").href = toAddress(query);
-// Where there is little room the map comes first.
+// On small screens, start with the list folded.
 if (matchMedia("(max-width: 760px)").matches) $("fold").click();
 stage.classList.add("ready");
 open();

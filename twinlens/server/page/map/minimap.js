@@ -1,16 +1,16 @@
-// The small map of the whole, with a frame around what is in view.
+// Draw the minimap: the whole map, small, with a frame around the visible part.
 
 /** Points that are drawn at most. */
-const MOST = 3_000;
+const MAX_POINTS = 3_000;
 const MARGIN = 1.08;
 
-export class Mini {
+export class Minimap {
   #canvas;
   #scale = 1;
 
   /**
    * @param {HTMLCanvasElement} canvas
-   * @param {(x: number, y: number) => void} onPress  a place of the map was pressed
+   * @param {(x: number, y: number) => void} onPress  a point of the map was clicked
    */
   constructor(canvas, onPress) {
     this.#canvas = canvas;
@@ -24,10 +24,10 @@ export class Mini {
   /**
    * @param {import("./camera.js").Camera} camera
    * @param {Float32Array} xy
-   * @param {Iterable<number>} lit  points that were found
-   * @param {object} colours  by the name of their property
+   * @param {Iterable<number>} highlighted  points
+   * @param {object} colours  by the name of the CSS property
    */
-  paint(camera, xy, lit, colours) {
+  paint(camera, xy, highlighted, colours) {
     const canvas = this.#canvas;
     const context = canvas.getContext("2d");
     const { clientWidth: width, clientHeight: height } = canvas;
@@ -46,10 +46,10 @@ export class Mini {
     const count = xy.length / 2;
     context.fillStyle = colours["--map-dot"];
     context.globalAlpha = count > 5_000 ? 0.35 : 0.6;
-    for (let point = 0; point < count; point += Math.max(1, Math.floor(count / MOST))) dot(point, 1.5);
+    for (let point = 0; point < count; point += Math.max(1, Math.floor(count / MAX_POINTS))) dot(point, 1.5);
     context.globalAlpha = 1;
-    context.fillStyle = colours["--map-lit"];
-    for (const point of lit) dot(point, 3);
+    context.fillStyle = colours["--map-highlight"];
+    for (const point of highlighted) dot(point, 3);
     const [left, top] = at(...camera.toMap(0, 0)).map((side) => Math.max(1, side));
     const [right, bottom] = at(...camera.toMap(camera.width, camera.height));
     context.strokeStyle = colours["--map-focus"];

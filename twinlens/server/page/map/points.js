@@ -1,96 +1,97 @@
-// The points of a map as they come, and which of their pictures fit at a zoom. Pure computing.
+// Unpack the points of a map, and choose which pictures to show at each zoom level. Only computes.
 
 /** Pixels between two pictures. */
 export const GAP = 6;
-/** Zoom levels are half an octave apart, counted from this many pixels for 1 on the map. */
+/** Level 0 is this scale, in pixels per map unit; each level multiplies it by STEP. */
 const BASE = 100;
 const STEP = Math.SQRT2;
-const LAST = 26;
+const LAST_LEVEL = 26;
+/** The level of points that no level shows yet. */
+const NONE = 255;
 
-/** Level of a scale, in pixels for 1 on the map. */
+/** The zoom level of a scale. A scale is in pixels per map unit. */
 export const levelOf = (scale) =>
-  Math.max(0, Math.min(LAST, Math.floor(Math.log(scale / BASE) / Math.log(STEP) + 1e-6)));
+  Math.max(0, Math.min(LAST_LEVEL, Math.floor(Math.log(scale / BASE) / Math.log(STEP) + 1e-6)));
 
 /**
- * How large pictures are at a scale, in pixels: they grow slowly as one comes nearer.
- * @param {number} few  from 1, how much larger because there are few
+ * The size of pictures at a scale, in pixels: it grows slowly with the zoom.
+ * @param {number} enlargement  from `enlargementOf`
  */
-export const sizeAt = (scale, few) => Math.min(220, few * 38 * (Math.max(scale, BASE) / BASE) ** 0.24);
+export const sizeAt = (scale, enlargement) => Math.min(220, enlargement * 38 * (Math.max(scale, BASE) / BASE) ** 0.24);
 
-/** How much larger the pictures of a small collection are. */
-export const fewOf = (count) => Math.max(1, Math.min(1.9, (1_500 / Math.max(1, count)) ** 0.3));
+/** The factor by which pictures of a small collection are larger, from 1. */
+export const enlargementOf = (count) => Math.max(1, Math.min(1.9, (1_500 / Math.max(1, count)) ** 0.3));
 
 /**
- * Read a map.
- * @param {ArrayBuffer} buffer  see GET /v1/map in the API's description
+ * Unpack a map.
+ * @param {ArrayBuffer} buffer  as GET /v1/map sends it
  * @returns {{collection: string, method: string, total: number, ids: string[], xy: Float32Array}}
  *   xy: x and y of each point, from -1 to 1, x to the right and y upwards
  */
 export function unpack(buffer) {
   const length = new DataView(buffer).getUint32(0, true);
-  const said = JSON.parse(new TextDecoder().decode(new Uint8Array(buffer, 4, length)));
-  const xy = new Float32Array(buffer, 4 + length, 2 * said.points);
-  const raw = new Uint8Array(buffer, 4 + length + 8 * said.points);
+  const header = JSON.parse(new TextDecoder().decode(new Uint8Array(buffer, 4, length)));
+  const xy = new Float32Array(buffer, 4 + length, 2 * header.points);
+  const raw = new Uint8Array(buffer, 4 + length + 8 * header.points);
   const hex = Array.from({ length: 256 }, (_, value) => value.toString(16).padStart(2, "0"));
-  const ids = Array.from({ length: said.points }, (_, point) => {
+  const ids = Array.from({ length: header.points }, (_, point) => {
     let id = "";
     for (let at = 16 * point; at < 16 * point + 16; at += 1) id += hex[raw[at]];
     return id;
   });
-  return { ...said, ids, xy };
+  return { ...header, ids, xy };
 }
 
 /**
- * Which points show their picture at which zoom, so that no two overlap.
+ * The first zoom level that shows each point's picture, chosen so that no two pictures overlap.
  *
- * A picture that is shown at one level is shown at all further ones, so that coming nearer only
- * adds pictures, and moving sideways changes nothing. Earlier points go first; they come in an
- * order that has nothing to do with where they are.
+ * A picture that one level shows, all further levels show: zooming in only adds pictures, and
+ * panning changes none. Earlier points take precedence; their order does not depend on position.
  */
 export class Levels {
   #xy;
-  #of;
-  #made = -1;
-  #left;
+  #first;
+  #computed = -1;
+  #hiddenPoints;
   #reach;
-  #few;
+  #enlargement;
 
   /**
    * @param {Float32Array} xy
-   * @param {number} reach  no point is farther from the middle, along either axis
+   * @param {number} reach  the largest distance of a point from the middle, along either axis
    */
   constructor(xy, reach) {
     this.#xy = xy;
-    this.#few = fewOf(xy.length / 2);
+    this.#enlargement = enlargementOf(xy.length / 2);
     this.#reach = reach + 0.1;
-    this.#of = new Uint8Array(xy.length / 2).fill(255);
-    this.#left = Array.from(this.#of.keys());
+    this.#first = new Uint8Array(xy.length / 2).fill(NONE);
+    this.#hiddenPoints = Array.from(this.#first.keys());
   }
 
-  /** @returns {Uint8Array} of each point the first level that shows it, 255 for none so far */
+  /** @returns {Uint8Array}  the first level that shows each point, computed up to `level`; 255: none */
   upTo(level) {
-    while (this.#made < level && this.#left.length) {
-      this.#made += 1;
-      this.#add(this.#made);
+    while (this.#computed < level && this.#hiddenPoints.length) {
+      this.#computed += 1;
+      this.#add(this.#computed);
     }
-    return this.#of;
+    return this.#first;
   }
 
   #add(level) {
     const scale = BASE * STEP ** level;
-    const apart = (sizeAt(scale, this.#few) + GAP) / scale;
+    const apart = (sizeAt(scale, this.#enlargement) + GAP) / scale;
     const columns = Math.ceil((2 * this.#reach) / apart) + 3;
     const cells = new Map();
     const column = (value) => Math.floor((value + this.#reach) / apart) + 1;
     const put = (point) => {
       const cell = column(this.#xy[2 * point]) * columns + column(this.#xy[2 * point + 1]);
-      const there = cells.get(cell);
-      if (there) there.push(point);
+      const others = cells.get(cell);
+      if (others) others.push(point);
       else cells.set(cell, [point]);
     };
-    for (let point = 0; point < this.#of.length; point += 1) if (this.#of[point] < level) put(point);
-    const left = [];
-    for (const point of this.#left) {
+    for (let point = 0; point < this.#first.length; point += 1) if (this.#first[point] < level) put(point);
+    const remaining = [];
+    for (const point of this.#hiddenPoints) {
       const x = this.#xy[2 * point];
       const y = this.#xy[2 * point + 1];
       let free = true;
@@ -105,12 +106,12 @@ export class Levels {
         }
       }
       if (free) {
-        this.#of[point] = level;
+        this.#first[point] = level;
         put(point);
       } else {
-        left.push(point);
+        remaining.push(point);
       }
     }
-    this.#left = left;
+    this.#hiddenPoints = remaining;
   }
 }

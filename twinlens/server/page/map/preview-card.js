@@ -1,24 +1,26 @@
-// A picture of the map, near: on hovering, on focus in the list, and after a tap.
+// Show a card with a larger picture of the map: on hover, on focus in the list, and after a tap.
 
-import { h, icon, hidden } from "../shared/dom.js";
-import { sign } from "../shared/hits.js";
+import { h, hidden, icon } from "../shared/dom.js";
+import { relevanceBadge } from "../shared/hits.js";
 
-const AWAY = 14;
+/** Pixels between the card and its picture on the map. */
+const DISTANCE = 14;
 
 /**
  * @param {HTMLElement} element
  * @param {{addressOf: (id: string) => string, imageOf: (id: string) => string,
- *   moreOf: (id: string) => string, onClose: () => void}} options  where links lead
+ *   moreOf: (id: string) => string, onClose: () => void}} options  the addresses of the links, the
+ *   URL of the picture
  */
-export function createCard(element, { addressOf, imageOf, moreOf, onClose }) {
+export function createPreviewCard(element, { addressOf, imageOf, moreOf, onClose }) {
   let shown = "";
   const fill = (id, { title, relevance }, pinned) => {
     element.replaceChildren(...[
       h("img", { src: imageOf(id), alt: title, decoding: "async" }),
       h(
         "div", { class: "map-card-text" },
-        relevance !== undefined && sign(relevance),
-        h("p", { class: "map-card-title" }, title),
+        relevance !== undefined && relevanceBadge(relevance),
+        h("p", { class: "map-card-title clamp" }, title),
       ),
       pinned && h(
         "div", { class: "map-card-links" },
@@ -35,24 +37,27 @@ export function createCard(element, { addressOf, imageOf, moreOf, onClose }) {
     get id() {
       return shown;
     },
+    get isPinned() {
+      return !element.hidden && element.classList.contains("pinned");
+    },
     /**
      * Show a picture.
      * @param {string} id
-     * @param {{title: string, relevance: number|undefined}} said  what is known of it
-     * @param {{place: object, pinned: boolean}} how  place: where it is on the map;
-     *   pinned: with links, at the bottom, until it is closed
+     * @param {{title: string, relevance: number|undefined}} details
+     * @param {{place: object, pinned: boolean}} position  place: the picture's place in the window
+     *   and its size; pinned: show the card at the bottom, with links, until it is closed
      */
-    show(id, said, { place, pinned }) {
+    show(id, details, { place, pinned }) {
       shown = id;
       element.hidden = false;
       element.classList.toggle("pinned", pinned);
-      fill(id, said, pinned);
+      fill(id, details, pinned);
       if (pinned) {
         element.style.transform = "";
         return;
       }
       const stage = element.parentElement;
-      const half = place.size / 2 + AWAY;
+      const half = place.size / 2 + DISTANCE;
       const { offsetWidth: width, offsetHeight: height } = element;
       const right = place.left + half;
       const left = right + width > stage.clientWidth - 8 ? place.left - half - width : right;

@@ -1,62 +1,65 @@
-// Thumbnails for the map: a few are loaded at a time, those wanted last first, the oldest go.
+// Load and cache thumbnails for the map: a few at a time, for the latest frame, in an LRU cache.
 
-const AT_ONCE = 8;
-const KEPT = 700;
+import { thumbnailSize } from "../shared/api.js";
+
+const MAX_LOADING = 8;
+const CACHE_SIZE = 700;
 
 export class Thumbnails {
   #address;
   #ready;
   #images = new Map();
-  #wanted = new Map();
+  #missing = new Map();
   #loading = 0;
 
   /**
-   * @param {(id: string, large: boolean) => string} address  where a picture's thumbnail is
-   * @param {() => void} ready  told when one has come
+   * @param {(id: string, large: boolean) => string} address  the URL of a picture's thumbnail
+   * @param {() => void} ready  called when a thumbnail has loaded
    */
   constructor(address, ready) {
     this.#address = address;
     this.#ready = ready;
   }
 
-  /** Begin a frame: what is asked for from now on is wanted more than what was asked before. */
+  /** Begin a frame: forget which thumbnails earlier frames still wanted. */
   begin() {
-    this.#wanted = new Map();
+    this.#missing = new Map();
   }
 
   /**
-   * A thumbnail for so many of the window's pixels; while it is loaded, a smaller one if there is one.
-   * @returns {{image: HTMLImageElement, since: number}|null}  since: when it came
+   * A thumbnail for a picture of so many CSS pixels; until it has loaded, one of another size, if any.
+   * @returns {{image: HTMLImageElement, since: number}|null}  since: when it
+   *   had loaded
    */
   get(id, side) {
-    const large = side * Math.min(2, devicePixelRatio || 1) > 176;
+    const large = thumbnailSize(side) > 160;
     const name = large ? `${id}+` : id;
-    const known = this.#images.get(name);
-    if (known) {
-      this.#images.delete(name); // the latest used is the last
-      this.#images.set(name, known);
-      if (known.since) return known;
+    const cached = this.#images.get(name);
+    if (cached) {
+      this.#images.delete(name); // the last is the most recently used
+      this.#images.set(name, cached);
+      if (cached.since) return cached;
     } else {
-      this.#wanted.set(name, { id, large });
+      this.#missing.set(name, { id, large });
     }
     const other = this.#images.get(large ? id : `${id}+`);
     return other?.since ? other : null;
   }
 
-  /** Whether there is one, of whatever size. */
+  /** Whether a thumbnail of any size has loaded. */
   has(id) {
     return Boolean(this.#images.get(id)?.since || this.#images.get(`${id}+`)?.since);
   }
 
-  /** End a frame: load what is missing. */
+  /** End a frame: load the missing thumbnails. */
   end() {
     this.#load();
   }
 
   #load() {
-    for (const [name, { id, large }] of this.#wanted) {
-      if (this.#loading >= AT_ONCE) break;
-      this.#wanted.delete(name);
+    for (const [name, { id, large }] of this.#missing) {
+      if (this.#loading >= MAX_LOADING) break;
+      this.#missing.delete(name);
       if (this.#images.has(name)) continue;
       const entry = { image: new Image(), since: 0 };
       this.#images.set(name, entry);
@@ -69,14 +72,14 @@ export class Thumbnails {
         }
         this.#load();
       };
-      // One that cannot be had stays a dot, and is not asked for again.
+      // A thumbnail that fails is not requested again; its picture stays a dot.
       entry.image.onload = done;
       entry.image.onerror = done;
       entry.image.decoding = "async";
       entry.image.src = this.#address(id, large);
     }
     for (const [name, entry] of this.#images) {
-      if (this.#images.size <= KEPT) break;
+      if (this.#images.size <= CACHE_SIZE) break;
       if (entry.since) this.#images.delete(name);
     }
   }

@@ -1,57 +1,55 @@
-// The map itself: points and pictures on a canvas.
+// Draw the map on a canvas: dots, pictures, highlights; and find the point under the pointer.
 
 import { Camera } from "./camera.js";
-import { attachHands } from "./input.js";
-import { Mini } from "./minimap.js";
-import { GAP, Levels, fewOf, levelOf, sizeAt } from "./points.js";
+import { attachInput } from "./input.js";
+import { Minimap } from "./minimap.js";
+import { GAP, Levels, enlargementOf, levelOf, sizeAt } from "./points.js";
 
-/** Milliseconds in which a picture appears. */
+/** Milliseconds in which a picture fades in. */
 const FADE = 220;
-/** Pixels within which a dot is meant. */
-const NEAR = 14;
-const NEAR_TOUCH = 26;
-/** Pictures that are drawn at most, and found ones that are drawn as pictures. */
-const MOST = 420;
-const MOST_LIT = 60;
+/** A click counts for a dot within this many pixels. */
+const MOUSE_RADIUS = 14;
+const TOUCH_RADIUS = 26;
+/** Drawn pictures at most, and how many of them may be highlighted. */
+const MAX_PICTURES = 420;
+const MAX_HIGHLIGHTED = 60;
 
 export class MapView {
   camera = new Camera();
   #canvas;
-  #mini;
+  #minimap;
   #thumbnails;
   #on;
   #ids = [];
-  #given = new Float32Array(0);
+  #original = new Float32Array(0);
   #xy = new Float32Array(0);
   #levels = new Levels(new Float32Array(0), 1);
-  /** What was found: place in the ranking by point. */
-  #lit = new Map();
+  /** Highlighted points, and their rank. */
+  #highlighted = new Map();
   #focus = -1;
   #boxes = [];
   #frame = 0;
   #settled = 0;
-  #still = matchMedia("(prefers-reduced-motion: reduce)");
+  #reducedMotion = matchMedia("(prefers-reduced-motion: reduce)");
   #colours = {};
 
   /**
    * @param {HTMLCanvasElement} canvas
-   * @param {HTMLCanvasElement} mini  the small one that shows all
+   * @param {HTMLCanvasElement} minimap
    * @param {object} on  `point(point)`: the mouse is over a point, -1 for none;
-   *   `press(point, event)`: it was clicked; `settle()`: the view has come to rest
+   *   `press(point, event)`: a point was clicked; `settle()`: the view stopped moving
    */
-  constructor(canvas, mini, on) {
+  constructor(canvas, minimap, on) {
     this.#canvas = canvas;
-    this.#mini = new Mini(mini, (x, y) => this.#fly({ x, y, scale: this.camera.aim.scale }, true));
+    this.#minimap = new Minimap(minimap, (x, y) => this.#fly({ x, y, scale: this.camera.target.scale }, true));
     this.#on = on;
     new ResizeObserver(() => this.#resize()).observe(canvas);
     this.#listen();
-    const restyle = () => this.#restyle();
-    new MutationObserver(restyle).observe(document.documentElement, { attributeFilter: ["data-theme"] });
-    matchMedia("(prefers-color-scheme: dark)").addEventListener("change", restyle);
+    new MutationObserver(() => this.#restyle()).observe(document.documentElement, { attributeFilter: ["data-theme"] });
     this.#restyle();
   }
 
-  /** Where thumbnails come from: see map-thumbnails.js. */
+  /** @param {import("./thumbnails.js").Thumbnails} value */
   set thumbnails(value) {
     this.#thumbnails = value;
   }
@@ -59,28 +57,28 @@ export class MapView {
   /** Show these points; x and y from -1 to 1. */
   show(ids, xy) {
     this.#ids = ids;
-    this.#given = xy;
-    this.#lit = new Map();
+    this.#original = xy;
+    this.#highlighted = new Map();
     this.#focus = -1;
     this.#stretch();
     this.reset(false);
   }
 
-  /** Show further points behind those that are shown, without moving. */
+  /** Replace the points by a longer list, without moving the camera. */
   add(ids, xy) {
     this.#ids = ids;
-    this.#given = xy;
+    this.#original = xy;
     this.#stretch();
     this.draw();
   }
 
-  /** Light points up, the best first; none puts the light out. */
-  light(points) {
-    this.#lit = new Map(points.map((point, place) => [point, place]));
+  /** Highlight points, the best first; an empty list removes all highlights. */
+  highlight(points) {
+    this.#highlighted = new Map(points.map((point, place) => [point, place]));
     this.draw();
   }
 
-  /** The point that a list or a card speaks of, -1 for none. */
+  /** Mark the point of the list entry or card in focus, -1 for none. */
   focus(point) {
     if (this.#focus === point) return;
     this.#focus = point;
@@ -88,18 +86,18 @@ export class MapView {
   }
 
   /** Show all of the map. */
-  reset(moving = true) {
-    this.#fly({ x: 0, y: 0, scale: this.camera.whole }, moving);
+  reset(animated = true) {
+    this.#fly({ x: 0, y: 0, scale: this.camera.whole }, animated);
   }
 
   zoom(factor) {
-    const { x, y, scale } = this.camera.aim;
+    const { x, y, scale } = this.camera.target;
     this.#fly({ x, y, scale: scale * factor }, true);
   }
 
   /** Move by so many pixels. */
   pan(across, down) {
-    const { x, y, scale } = this.camera.aim;
+    const { x, y, scale } = this.camera.target;
     this.#fly({ x: x - across / scale, y: y + down / scale, scale }, true);
   }
 
@@ -108,29 +106,29 @@ export class MapView {
     if (points.length) this.#fly(this.camera.around(this.#core(points), this.#ids.length), true);
   }
 
-  /** Where a point is in the window, and how large its picture. */
+  /** A point's place in the window, and the size of its picture. */
   place(point) {
     const [left, top] = this.camera.toScreen(this.#xy[2 * point], this.#xy[2 * point + 1]);
     const box = this.#boxes.find((one) => one.point === point);
     return { left, top, size: box ? box.size : 10 };
   }
 
-  /** The points in view, nearest the middle first. */
+  /** The points in view: highlighted ones by rank, then those nearest to the middle. */
   inView(limit) {
     const { width, height } = this.camera;
     const found = [];
     for (let point = 0; point < this.#ids.length; point += 1) {
       const [left, top] = this.camera.toScreen(this.#xy[2 * point], this.#xy[2 * point + 1]);
       if (left < 0 || top < 0 || left > width || top > height) continue;
-      const lit = this.#lit.get(point);
+      const rank = this.#highlighted.get(point);
       const far = Math.hypot(left - width / 2, top - height / 2);
-      found.push([lit === undefined ? 1e6 + far : lit, point]);
+      found.push([rank === undefined ? 1e6 + far : rank, point]);
     }
     found.sort((one, other) => one[0] - other[0]);
     return { count: found.length, points: found.slice(0, limit).map(([, point]) => point) };
   }
 
-  /** Draw with the next frame. */
+  /** Draw in the next frame. */
   draw() {
     this.#frame ||= requestAnimationFrame((now) => {
       this.#frame = 0;
@@ -138,13 +136,13 @@ export class MapView {
     });
   }
 
-  #fly(view, moving) {
-    this.camera.fly(view, performance.now(), moving && !this.#still.matches);
+  #fly(view, animated) {
+    this.camera.fly(view, performance.now(), animated && !this.#reducedMotion.matches);
     this.draw();
     this.#settle();
   }
 
-  /** Without those far from the others, so that one stray does not show all of the map. */
+  /** The 60 % of the points nearest to their median: an outlier must not zoom out the view. */
   #core(points) {
     const places = points.map((point) => [this.#xy[2 * point], this.#xy[2 * point + 1]]);
     const middle = (axis) => places.map((one) => one[axis]).sort((a, b) => a - b)[places.length >> 1];
@@ -155,7 +153,7 @@ export class MapView {
 
   #stretch() {
     const [across, up] = this.camera.reach;
-    this.#xy = this.#given.map((value, at) => value * (at % 2 ? up : across));
+    this.#xy = this.#original.map((value, at) => value * (at % 2 ? up : across));
     this.#levels = new Levels(this.#xy, Math.max(across, up));
   }
 
@@ -179,7 +177,7 @@ export class MapView {
 
   #restyle() {
     const style = getComputedStyle(this.#canvas);
-    for (const name of ["--map-dot", "--map-lit", "--map-halo", "--map-frame", "--map-focus"]) {
+    for (const name of ["--map-dot", "--map-highlight", "--map-halo", "--map-frame", "--map-focus"]) {
       this.#colours[name] = style.getPropertyValue(name).trim() || "gray";
     }
     this.draw();
@@ -195,57 +193,57 @@ export class MapView {
     this.#choose();
     this.#paintDots(context);
     const fading = this.#paintPictures(context, now);
-    this.#mini.paint(this.camera, this.#xy, this.#lit.keys(), this.#colours);
+    this.#minimap.paint(this.camera, this.#xy, this.#highlighted.keys(), this.#colours);
     if (flying || fading) this.draw();
   }
 
-  /** Decide what is shown as a picture, and where. */
+  /** Choose the points that are drawn as pictures, and their boxes. */
   #choose() {
     const { camera } = this;
-    const size = sizeAt(camera.scale, fewOf(this.#ids.length));
+    const size = sizeAt(camera.scale, enlargementOf(this.#ids.length));
     const level = levelOf(camera.scale);
     const first = this.#levels.upTo(level);
     const boxes = [];
     const within = (left, top) =>
       left > -size && top > -size && left < camera.width + size && top < camera.height + size;
-    // What was found comes first, and larger; the others take the room that is left.
-    const best = [...this.#lit.keys()].slice(0, MOST_LIT);
+    // Highlighted pictures come first, and are larger; others fill the remaining space.
+    const best = [...this.#highlighted.keys()].slice(0, MAX_HIGHLIGHTED);
     for (const point of best) {
       const [left, top] = camera.toScreen(this.#xy[2 * point], this.#xy[2 * point + 1]);
       const large = size * 1.25;
       if (!within(left, top) || boxes.some((box) => overlap(box, left, top, large))) continue;
-      boxes.push({ point, left, top, size: large, lit: true });
+      boxes.push({ point, left, top, size: large, highlighted: true });
     }
     const found = boxes.length;
-    for (let point = 0; point < first.length && boxes.length < MOST; point += 1) {
-      if (first[point] > level || this.#lit.has(point)) continue;
+    for (let point = 0; point < first.length && boxes.length < MAX_PICTURES; point += 1) {
+      if (first[point] > level || this.#highlighted.has(point)) continue;
       const [left, top] = camera.toScreen(this.#xy[2 * point], this.#xy[2 * point + 1]);
       if (!within(left, top)) continue;
       let free = true;
       for (let at = 0; free && at < found; at += 1) free = !overlap(boxes[at], left, top, size);
-      if (free) boxes.push({ point, left, top, size, lit: false });
+      if (free) boxes.push({ point, left, top, size, highlighted: false });
     }
     this.#boxes = boxes;
   }
 
   #paintDots(context) {
     const { camera } = this;
-    const drawn = new Set(this.#boxes.filter((box) => this.#ready(box)).map((box) => box.point));
+    const drawn = new Set(this.#boxes.filter((box) => this.#isLoaded(box)).map((box) => box.point));
     this.#canvas.dataset.pictures = drawn.size;
     const radius = Math.min(4, 1.5 + 0.35 * Math.log2(camera.scale / camera.whole + 1));
     const dot = this.#dot(this.#colours["--map-dot"], radius);
-    context.globalAlpha = this.#lit.size ? 0.35 : 0.8;
+    context.globalAlpha = this.#highlighted.size ? 0.35 : 0.8;
     for (let point = 0; point < this.#ids.length; point += 1) {
-      if (drawn.has(point) || this.#lit.has(point)) continue;
+      if (drawn.has(point) || this.#highlighted.has(point)) continue;
       const [left, top] = camera.toScreen(this.#xy[2 * point], this.#xy[2 * point + 1]);
       if (left < -9 || top < -9 || left > camera.width + 9 || top > camera.height + 9) continue;
       context.drawImage(dot.canvas, left - dot.side / 2, top - dot.side / 2, dot.side, dot.side);
     }
     context.globalAlpha = 1;
-    context.fillStyle = this.#colours["--map-lit"];
+    context.fillStyle = this.#colours["--map-highlight"];
     context.strokeStyle = this.#colours["--map-halo"];
     context.lineWidth = 1.5;
-    for (const point of this.#lit.keys()) {
+    for (const point of this.#highlighted.keys()) {
       if (drawn.has(point)) continue;
       const [left, top] = camera.toScreen(this.#xy[2 * point], this.#xy[2 * point + 1]);
       context.beginPath();
@@ -255,7 +253,7 @@ export class MapView {
     }
   }
 
-  #ready(box) {
+  #isLoaded(box) {
     return this.#thumbnails?.has(this.#ids[box.point]);
   }
 
@@ -276,7 +274,7 @@ export class MapView {
     return this.#colours.dot;
   }
 
-  /** @returns {boolean} whether a picture is still appearing */
+  /** @returns {boolean} whether a picture is still fading in */
   #paintPictures(context, now) {
     if (!this.#thumbnails) return false;
     this.#thumbnails.begin();
@@ -284,13 +282,13 @@ export class MapView {
     const paint = (box) => {
       const got = this.#thumbnails.get(this.#ids[box.point], box.size);
       if (!got) return;
-      const age = this.#still.matches ? 1 : Math.min(1, (now - got.since) / FADE);
+      const age = this.#reducedMotion.matches ? 1 : Math.min(1, (now - got.since) / FADE);
       fading ||= age < 1;
-      const dim = this.#lit.size && !box.lit && box.point !== this.#focus ? 0.3 : 1;
+      const dim = this.#highlighted.size && !box.highlighted && box.point !== this.#focus ? 0.3 : 1;
       context.globalAlpha = Math.max(0.02, age) * dim;
       this.#paintPicture(context, box, got.image);
     };
-    // The best is painted last, on top, and so loaded last: ask for it first.
+    // Request thumbnails best first. Paint in reverse order, so that the best is on top.
     for (const box of this.#boxes) this.#thumbnails.get(this.#ids[box.point], box.size);
     for (let at = this.#boxes.length - 1; at >= 0; at -= 1) paint(this.#boxes[at]);
     context.globalAlpha = 1;
@@ -314,8 +312,8 @@ export class MapView {
     context.restore();
     context.beginPath();
     context.roundRect(left, top, width, height, round);
-    context.strokeStyle = this.#colours[box.lit ? "--map-lit" : "--map-frame"];
-    context.lineWidth = box.lit ? 2.5 : 1;
+    context.strokeStyle = this.#colours[box.highlighted ? "--map-highlight" : "--map-frame"];
+    context.lineWidth = box.highlighted ? 2.5 : 1;
     context.stroke();
   }
 
@@ -339,18 +337,18 @@ export class MapView {
     context.stroke();
   }
 
-  /** The point at a place of the window, -1 for none. */
-  #at(left, top, near) {
+  /** The point at a place in the window, -1 for none. */
+  #pointAt(left, top, radius) {
     for (const box of this.#boxes) {
       const width = (box.width ?? 0) / 2;
       const height = (box.height ?? 0) / 2;
-      if (this.#ready(box) && Math.abs(box.left - left) <= width && Math.abs(box.top - top) <= height) return box.point;
+      if (this.#isLoaded(box) && Math.abs(box.left - left) <= width && Math.abs(box.top - top) <= height) return box.point;
     }
     let best = -1;
-    let least = near;
+    let least = radius;
     for (let point = 0; point < this.#ids.length; point += 1) {
       const [x, y] = this.camera.toScreen(this.#xy[2 * point], this.#xy[2 * point + 1]);
-      const far = Math.hypot(x - left, y - top) - (this.#lit.has(point) ? 4 : 0);
+      const far = Math.hypot(x - left, y - top) - (this.#highlighted.has(point) ? 4 : 0);
       if (far < least) [best, least] = [point, far];
     }
     return best;
@@ -361,14 +359,14 @@ export class MapView {
     this.#settled = setTimeout(() => this.#on.settle(), 160);
   }
 
-  /** The point that an event of the pointer means, -1 for none. */
-  #meant(event) {
+  /** The point under a pointer event, -1 for none. */
+  #pointOf(event) {
     if (!event) return -1;
-    return this.#at(event.offsetX, event.offsetY, event.pointerType === "mouse" ? NEAR : NEAR_TOUCH);
+    return this.#pointAt(event.offsetX, event.offsetY, event.pointerType === "mouse" ? MOUSE_RADIUS : TOUCH_RADIUS);
   }
 
   #listen() {
-    attachHands(this.#canvas, this.camera, {
+    attachInput(this.#canvas, this.camera, {
       move: () => {
         this.draw();
         this.#settle();
@@ -377,11 +375,11 @@ export class MapView {
       zoom: (factor) => this.zoom(factor),
       reset: () => this.reset(),
       point: (event) => {
-        const point = this.#meant(event);
+        const point = this.#pointOf(event);
         this.#canvas.classList.toggle("over", point >= 0);
         this.#on.point(point);
       },
-      press: (event) => this.#on.press(this.#meant(event), event),
+      press: (event) => this.#on.press(this.#pointOf(event), event),
     });
   }
 }

@@ -1,5 +1,6 @@
-// BLAKE2b-128 (RFC 7693) of a picture's bytes: its id, should the collection hold it.
-// 64-bit words are pairs of 32-bit halves, low one first, since BigInt is some fifty times slower.
+// Hash a picture's bytes with BLAKE2b-128 (RFC 7693), which gives the id it has if it is stored. The
+// server cannot do this: large pictures are sent scaled down, and no answer contains their id.
+// 64-bit words are pairs of 32-bit halves, low half first: BigInt is about fifty times slower.
 
 const IV = new Uint32Array([
   0xf3bcc908, 0x6a09e667, 0x84caa73b, 0xbb67ae85, 0xfe94f82b, 0x3c6ef372, 0x5f1d36f1, 0xa54ff53a,

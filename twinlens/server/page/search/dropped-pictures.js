@@ -1,13 +1,13 @@
-// Pictures that were dropped, pasted or picked. They stay in this tab, under short tokens.
+// Keep pictures that were dropped, pasted or chosen. They stay in this tab, under short tokens.
 
 import { blake2b } from "./blake2b.js";
 
-/** Bytes; larger pictures are sent scaled down, where the browser can decode them. */
-const LARGE = 6 << 20;
-/** Pixels of the longer side of what is sent then: models look at far fewer. */
-const SIDE = 1600;
+/** Larger files, in bytes, are sent scaled down if the browser can decode them. */
+const MAX_BYTES = 6 << 20;
+/** Longer side of scaled pictures, in pixels: models see far fewer. */
+const MAX_SIDE = 1600;
 
-const held = new Map();
+const kept = new Map();
 
 /**
  * Keep a picture.
@@ -17,24 +17,24 @@ const held = new Map();
 export async function keep(file) {
   const id = blake2b(new Uint8Array(await file.arrayBuffer()));
   const token = id.slice(0, 8);
-  if (!held.has(token)) {
-    held.set(token, { id, blob: await smaller(file), url: URL.createObjectURL(file), name: file.name ?? "" });
+  if (!kept.has(token)) {
+    kept.set(token, { id, blob: await shrink(file), url: URL.createObjectURL(file), name: file.name ?? "" });
   }
   return token;
 }
 
 /** @returns {{id: string, blob: Blob, url: string, name: string}|undefined} */
-export const picture = (token) => held.get(token);
+export const picture = (token) => kept.get(token);
 
-/** Whether a dropped file can be a picture; what it really is the server finds out. */
+/** Whether a file may be a picture, by its type or name. The server checks the content. */
 export const mayBePicture = (file) =>
   file.type ? file.type.startsWith("image/") : /\.(heic|heif|avif|jxl|tiff?|dng|cr2|nef|arw)$/i.test(file.name);
 
-async function smaller(file) {
-  if (file.size <= LARGE) return file;
+async function shrink(file) {
+  if (file.size <= MAX_BYTES) return file;
   try {
     const bitmap = await createImageBitmap(file);
-    const scale = Math.min(1, SIDE / Math.max(bitmap.width, bitmap.height));
+    const scale = Math.min(1, MAX_SIDE / Math.max(bitmap.width, bitmap.height));
     const canvas = new OffscreenCanvas(
       Math.max(1, Math.round(bitmap.width * scale)),
       Math.max(1, Math.round(bitmap.height * scale)),

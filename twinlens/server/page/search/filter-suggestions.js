@@ -1,4 +1,4 @@
-// What can come next in a filter, from its beginning and the fields that there are. Pure.
+// Suggest how a filter can continue, from its beginning and the collection's fields.
 
 const WORD = /[^\s()=!<>,"'`]*$/u;
 const TOKEN = /"(?:[^"]|"")*"|'(?:[^']|'')*'|`[^`]*`|[()=!<>,]+|[^\s()=!<>,"'`]+/gu;
@@ -18,18 +18,19 @@ const MEANINGS = {
   text: "text", path: "path", list: "list of texts", boolean: "true or false", integer: "number",
   number: "number", date: "date", mixed: "text or number",
 };
-/** Words after which a value comes, as far as suggestions go. */
+/** Operators that a value follows. */
 const BEFORE_VALUE = new Set([
   "=", "==", "!=", ">=", "<=", ">", "<", "startswith", "endswith", "contains", "between", "in",
 ]);
-const KNOWN = ["is known", "is unknown"];
-const MOST = 12;
+const NULL_CHECKS = ["is known", "is unknown"];
+const MAX_SUGGESTIONS = 12;
 
 /**
+ * Suggest words for the caret's position.
  * @param {string} text  the filter up to the caret
  * @param {Record<string, string>} fields  types by name
- * @returns {{from: number, options: {text: string, hint: string}[]}}  what may replace the word
- *   that begins at `from`
+ * @returns {{from: number, options: {text: string, hint: string}[]}}  options: what may replace the
+ *   word that begins at `from`
  */
 export function suggest(text, fields) {
   const word = (text.match(WORD) ?? [""])[0];
@@ -39,7 +40,7 @@ export function suggest(text, fields) {
   const tokens = text.slice(0, from).match(TOKEN) ?? [];
   const fits = (option) => option.text.toLowerCase().startsWith(word.toLowerCase()) && option.text.trim() !== word;
   const options = optionsAfter(tokens, fields).filter(fits);
-  return { from, options: options.slice(0, MOST) };
+  return { from, options: options.slice(0, MAX_SUGGESTIONS) };
 }
 
 function optionsAfter(tokens, fields) {
@@ -51,8 +52,8 @@ function optionsAfter(tokens, fields) {
     return Object.entries(fields).map(([name, type]) => ({ text: `${name} `, hint: MEANINGS[type] ?? type }));
   }
   if (isField(tokens.at(-1)) && !BEFORE_VALUE.has(before)) {
-    const known = OPERATORS[fields[tokens.at(-1).replaceAll("`", "")]] ?? TEXTS;
-    return [...known, ...KNOWN].map((operator) => ({ text: operator.endsWith("(") ? operator : `${operator} `, hint: "" }));
+    const operators = OPERATORS[fields[tokens.at(-1).replaceAll("`", "")]] ?? TEXTS;
+    return [...operators, ...NULL_CHECKS].map((operator) => ({ text: operator.endsWith("(") ? operator : `${operator} `, hint: "" }));
   }
   if (BEFORE_VALUE.has(last)) {
     const type = fields[before?.replaceAll("`", "")] ?? fields[tokens.at(-2)];
@@ -63,7 +64,7 @@ function optionsAfter(tokens, fields) {
   return valued || closed ? [{ text: "and ", hint: "" }, { text: "or ", hint: "" }] : [];
 }
 
-/** A value as a filter has it. */
+/** Write a value as a literal of the filter language. */
 export function literal(value) {
   return typeof value === "string" ? `"${value.replaceAll('"', '""')}"` : String(value);
 }

@@ -1,41 +1,42 @@
-// The justified grid: rows of one height each that fill the width. Pure computing, no elements.
+// Lay out pictures in a justified grid: each row has one height and fills the width. Only computes.
 
+/** Pixels between pictures. */
+export const GAP = 6;
 const NARROWEST = 0.5;
 const WIDEST = 3.2;
-/** How many times the usual height a row may have to fill the width; more where it is the only one. */
-const FULL = 1.4;
-const ALONE = 1.7;
-/** What a last row costs that is nearly empty; a full one costs the square of its logarithm. */
-const EMPTY = 0.5;
+/** A row that fills the width may be this many times the target height; a single row, more. */
+const MAX_STRETCH = 1.4;
+const MAX_STRETCH_ALONE = 1.7;
+/** Cost of a nearly empty last row. Other rows cost the squared logarithm of their stretch. */
+const EMPTY_COST = 0.5;
 
-/** Width by height of a picture as the grid shows it; very long ones are cropped. */
+/** A picture's aspect ratio (width / height) in the grid; very long pictures are cropped. */
 export function ratioOf(metadata) {
   const ratio = Number(metadata?.width) / Number(metadata?.height);
   return Number.isFinite(ratio) && ratio > 0 ? Math.min(WIDEST, Math.max(NARROWEST, ratio)) : 4 / 3;
 }
 
-/** How high rows should be in a container of this width, in pixels. */
+/** The target height of rows in a container of this width, in pixels. */
 export function rowHeight(width) {
   if (width < 520) return 148;
   return width < 1000 ? 196 : 232;
 }
 
 /**
- * Places for pictures.
- * @param {number[]} ratios  of the pictures, in their order
+ * Compute a box for each picture.
+ * @param {number[]} ratios  aspect ratios of the pictures, in order
  * @param {{width: number, target: number, gap: number, complete: boolean, balance?: boolean,
  *   alone?: boolean}} options
- *   width, target, gap: pixels; complete: nothing comes after these, so a last row that is not
- *   full is shown as it is; balance: look at all of them before the first row is made, so that the
- *   last one is full where that can be; alone: there are no other rows beside these, so that a
- *   single one may be higher
+ *   width, target (height of a row), gap: pixels; complete: no pictures follow, so show the last
+ *   row even if it is not full; balance: optimise all rows together, so that the last one is full
+ *   if possible; alone: the page shows no other rows, so a single one may be higher
  * @returns {{boxes: {x: number, y: number, width: number, height: number, row: number}[],
- *   height: number}}  a box for each picture; fewer where the last row waits for what comes
+ *   height: number}}  one box per picture, except for a last row that waits for more
  */
 export function justify(ratios, options) {
   const { width, target, gap, complete, balance = false, alone = true } = options;
   if (!ratios.length) return { boxes: [], height: 0 };
-  /** How high a row of the pictures from `begin` to before `end` is where it fills the width. */
+  /** The height at which pictures `begin` to `end` (exclusive) fill the width. */
   const heightOf = (begin, end) => {
     let sum = 0;
     for (let at = begin; at < end; at += 1) sum += ratios[at];
@@ -50,9 +51,9 @@ export function justify(ratios, options) {
   let begin = 0;
   ends.forEach((end, row) => {
     const only = alone && ends.length === 1;
-    const most = only ? target * ALONE : target * FULL;
+    const most = only ? target * MAX_STRETCH_ALONE : target * MAX_STRETCH;
     const full = heightOf(begin, end);
-    // A row that would have to be too high for filling the width does not fill it.
+    // A row that would be too high if it filled the width does not fill it.
     const height = full <= most ? full : Math.min(full, only ? most : target);
     let x = 0;
     for (let at = begin; at < end; at += 1) {
@@ -66,13 +67,13 @@ export function justify(ratios, options) {
   return { boxes, height: Math.max(0, y - gap) };
 }
 
-/** Where rows end that are made one after the other, each as near to the height as can be. */
+/** The ends of rows, chosen one row at a time, each as near to the target height as possible. */
 function greedy(many, heightOf, target) {
   const ends = [];
   let begin = 0;
   for (let end = 1; end <= many; end += 1) {
     if (heightOf(begin, end) > target) continue;
-    // One picture less makes the row higher: take whichever is nearer to what it should be.
+    // Without the last picture the row is higher: take whichever is nearer to the target.
     const without = end - begin > 1 ? heightOf(begin, end - 1) : Infinity;
     if (without / target < target / heightOf(begin, end)) {
       begin = end - 1;
@@ -85,7 +86,7 @@ function greedy(many, heightOf, target) {
   return ends;
 }
 
-/** Where rows end so that all of them together are as near to the height as can be. */
+/** The ends of rows with the least total cost (dynamic programming). */
 function balanced(many, heightOf, target) {
   const best = [{ cost: 0, from: 0 }];
   for (let end = 1; end <= many; end += 1) {
@@ -102,10 +103,11 @@ function balanced(many, heightOf, target) {
   return ends;
 }
 
-/** How bad a row is that fills the width at so many times the height it should have. */
-function costOf(times, last) {
-  // Low rows are worse than high ones: pictures are there to be seen.
-  const off = Math.log(times) ** 2 * (times < 0.75 ? 2 : 1);
-  // The last one need not fill it; the less it does, the worse it looks.
-  return last && times > FULL ? EMPTY * (1 - 1 / times) + EMPTY / 4 : off * (times > FULL ? 4 : 1);
+/** The cost of a row that fills the width at `stretch` times the target height. */
+function costOf(stretch, last) {
+  // Low rows are worse than high ones: small pictures are hard to see.
+  const cost = Math.log(stretch) ** 2 * (stretch < 0.75 ? 2 : 1);
+  // The last row need not be full, but costs more the emptier it is.
+  if (last && stretch > MAX_STRETCH) return EMPTY_COST * (1 - 1 / stretch) + EMPTY_COST / 4;
+  return cost * (stretch > MAX_STRETCH ? 4 : 1);
 }

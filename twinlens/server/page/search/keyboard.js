@@ -1,27 +1,53 @@
-// Arrow keys in a collection of links: one of them takes part in the Tab order, the arrows move it.
+// Move among results with the arrow keys (roving tabindex), and list the keyboard shortcuts.
+
+import { createDialog } from "../shared/dialogs.js";
+import { h } from "../shared/dom.js";
+
+const SHORTCUTS = [
+  [["/"], "go to the search box"],
+  [["↓"], "go from the box to the results"],
+  [["←", "→", "↑", "↓"], "move among the results"],
+  [["Enter"], "open a result"],
+  [["m"], "more like it"],
+  [["n"], "not like it"],
+  [["←", "→"], "show the previous or next result while one is open"],
+  [["Esc"], "close"],
+  [["?"], "show these shortcuts"],
+];
+
+/** @returns {() => void}  shows the dialog with the shortcuts */
+export function createShortcutsDialog() {
+  const dialog = createDialog(
+    "Keyboard", "shortcuts-title",
+    h(
+      "dl", { class: "shortcuts" },
+      ...SHORTCUTS.flatMap(([keys, words]) => [
+        h("dt", {}, ...keys.map((key) => h("kbd", {}, key))),
+        h("dd", {}, words),
+      ]),
+    ),
+  );
+  return () => {
+    if (!document.querySelector("dialog[open]")) dialog.showModal();
+  };
+}
 
 /**
+ * Let the arrow keys move the focus among links. Only one link at a time is in the Tab order.
  * @param {HTMLElement} container
  * @param {string} selector  of the links in it
- * @param {() => void} leave  called where the up arrow leads out
- * @returns {{reset: () => void, hold: (link: HTMLElement) => void}}
+ * @param {() => void} onLeave  called when the up arrow leads out of the container
+ * @returns {() => void}  call it after links were added: puts the first link in the Tab order if
+ *   none is
  */
-export function roving(container, selector, leave) {
+export function moveWithArrowKeys(container, selector, onLeave) {
   const links = () => [...container.querySelectorAll(selector)].filter((link) => link.offsetParent !== null);
-
-  function hold(link) {
-    for (const other of container.querySelectorAll(`${selector}[tabindex="0"]`)) other.tabIndex = -1;
-    link.tabIndex = 0;
-  }
-
-  function reset() {
-    const first = container.querySelector(selector);
-    if (first && !container.querySelector(`${selector}[tabindex="0"]`)) first.tabIndex = 0;
-  }
 
   container.addEventListener("focusin", (event) => {
     const link = event.target.closest(selector);
-    if (link) hold(link);
+    if (!link) return;
+    for (const other of container.querySelectorAll(`${selector}[tabindex="0"]`)) other.tabIndex = -1;
+    link.tabIndex = 0;
   });
   container.addEventListener("keydown", (event) => {
     const link = event.target.closest(selector);
@@ -43,13 +69,16 @@ export function roving(container, selector, leave) {
       to.focus({ preventScroll: true });
       to.scrollIntoView({ block: "nearest" });
     } else if (event.key === "ArrowUp") {
-      leave();
+      onLeave();
     }
   });
-  return { reset, hold };
+  return () => {
+    const first = container.querySelector(selector);
+    if (first && !container.querySelector(`${selector}[tabindex="0"]`)) first.tabIndex = 0;
+  };
 }
 
-/** The link in the next row, or the one before, whose middle is nearest. */
+/** The link in the next row (direction 1) or the previous one (-1) whose middle is nearest. */
 function nearest(all, link, direction) {
   const from = link.getBoundingClientRect();
   const middle = (from.left + from.right) / 2;

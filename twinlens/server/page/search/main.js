@@ -1,57 +1,56 @@
-// The page: what is asked is one value, and everything shown follows from it and from the address.
+// Run the search page. Its state is one query, kept in the address; everything shown follows from it.
 
 import { collections, isAbort, item, onLocked } from "../shared/api.js";
-import { createBox } from "./search-box.js";
-import { createHelp, createSignIn } from "../shared/dialogs.js";
-import { h, icon, isTyping, toast } from "../shared/dom.js";
-import { createTools } from "./toolbar.js";
-import { createGrid } from "./result-grid.js";
-import { ending, failure, noHits, nothingClose, sayMore } from "./messages.js";
-import { picture } from "./dropped-pictures.js";
-import { EMPTY, describe, fromAddress, isAsking, isBlank, toAddress, withOne, without } from "../shared/query.js";
+import { createSignIn } from "../shared/dialogs.js";
+import { $, h, icon, isTyping, toast } from "../shared/dom.js";
 import { summary } from "../shared/hits.js";
+import { EMPTY, describe, fromAddress, isAsking, isBlank, toAddress, withOne, without } from "../shared/query.js";
+import { picture } from "./dropped-pictures.js";
+import { createShortcutsDialog } from "./keyboard.js";
+import { ending, failure, noHits, nothingClose, sayMore } from "./messages.js";
+import { createGrid } from "./result-grid.js";
 import { Results } from "./results.js";
+import { createSearchBox } from "./search-box.js";
 import { showNothingStored, showStart } from "./start-screen.js";
+import { createToolbar } from "./toolbar.js";
 import { createViewer } from "./viewer.js";
 
-/** Results that going back finds again without asking. */
-const REMEMBERED = 12;
-/** Pixels below the window where more is fetched. */
-const AHEAD = 1400;
-/** Milliseconds that old results may stay before something else shows that new ones are coming. */
-const PATIENCE = 160;
+/** Number of earlier queries whose results are cached for going back. */
+const CACHE_SIZE = 12;
+/** Load the next page when the end of the results is this many pixels below the window. */
+const PRELOAD_MARGIN = 1400;
+/** Milliseconds before placeholders are shown while results load. */
+const PLACEHOLDER_DELAY = 160;
 
-const $ = (id) => document.getElementById(id);
 const status = $("status");
-const place = $("results");
 
 let query = EMPTY;
 let results = null;
-let served = null;
+let collection = null; // as the API describes it
 let listed = { collections: [], default: "" };
-let under = new AbortController();
+let pending = new AbortController();
 let loading = false;
 let typing = false;
-let opened = "";
-let looked = null;
-let lost = false;
+let opened = ""; // the id of the hit in the viewer
+let itemRequest = null;
+let pictureMissing = false; // the address names a dropped picture that this tab does not have
 let ready = false;
-const remembered = new Map();
+const cache = new Map();
 
-// What stands in the place of results, from top to bottom.
+// The parts of the results area, from top to bottom.
 const start = h("div", { class: "start" });
 const note = h("p", { class: "note", hidden: true });
 const above = h("div", { class: "above" });
 const shown = h("div", { class: "shown" });
 const below = h("div", { class: "below" });
 const end = h("div", { class: "end", "aria-hidden": "true" });
-place.append(start, note, above, shown, below, end);
+$("results").append(start, note, above, shown, below, end);
 
-const box = createBox($("search"), {
+const box = createSearchBox($("search"), {
   onChange: (next, done) => go(next, { live: !done }),
   onDown: () => grid.focus(),
 });
-const tools = createTools($("tools"), { onChange: (changes) => go({ ...query, ...changes }) });
+const toolbar = createToolbar($("tools"), { onChange: (changes) => go({ ...query, ...changes }) });
 const handlers = {
   addressOf: (hit) => toAddress(query, { open: hit.id }),
   onOpen: (hit) => open(hit.id),
@@ -77,91 +76,91 @@ const viewer = createViewer({
     go({ ...query, where: query.where ? `(${query.where}) and ${filter}` : filter });
   },
 });
-const help = createHelp();
+const showShortcuts = createShortcutsDialog();
 onLocked(createSignIn());
 
-/** Ask something else. `live`: somebody is typing, and further queries take this one's place. */
+/** Search for another query. `live`: the user is typing, so the next query replaces this history entry. */
 function go(next, { live = false } = {}) {
   const address = toAddress(next);
   const same = address === toAddress(query);
   keepScroll();
   query = next;
   if (!same) {
-    lost = false;
+    pictureMissing = false;
     if (live && typing) history.replaceState(null, "", address);
     else history.pushState(null, "", address);
   }
   typing = live;
-  if (same && results && !results.failed) box.show(query, served?.name ?? "");
+  if (same && results && !results.failed) box.show(query, collection?.name ?? "");
   else render();
 }
 
-/** Show the query: the box, the tools, and its results, remembered or new. */
+/** Show the query: the box, the toolbar, and its results, from the cache or the server. */
 function render() {
-  served = listed.collections.find((one) => one.name === (query.collection || listed.default));
-  box.show(query, served?.name ?? query.collection);
-  if (!ready) return;  // `begin` asks what was typed by then
-  tools.show(query, served, listed.collections.map((one) => one.name), listed.default);
+  collection = listed.collections.find((one) => one.name === (query.collection || listed.default));
+  box.show(query, collection?.name ?? query.collection);
+  if (!ready) return;  // `begin` renders again when the collections are known
+  toolbar.show(query, collection, listed.collections.map((one) => one.name), listed.default);
   document.title = isAsking(query) ? `${describe(query)} · twinlens` : "twinlens";
   const map = new URLSearchParams(query.collection ? { collection: query.collection } : {});
   $("map").href = `/map${map.size ? `?${map}` : ""}`;
-  under.abort();
-  under = new AbortController();
+  pending.abort();
+  pending = new AbortController();
   const key = toAddress(query);
-  results = remembered.get(key) ?? new Results(query);
+  results = cache.get(key) ?? new Results(query);
   loading = false;
-  if (results.begun) {
+  if (results.loaded) {
     show(true);
     scrollTo(0, results.scroll);
     return;
   }
   if (!isAsking(query)) {
-    showUnasked();
+    showWithoutQuery();
     return;
   }
   scrollTo(0, 0);
-  const had = shown.childElementCount > 0 && grid.links() > 0;
+  const had = !grid.isEmpty();
   shown.classList.toggle("waiting", had);
   const mine = results;
-  if (!had) setTimeout(() => mine === results && !results.begun && !results.failed && skeleton(), PATIENCE);
+  if (!had) setTimeout(() => mine === results && !results.loaded && !results.failed && showPlaceholders(), PLACEHOLDER_DELAY);
   load(true);
 }
 
-function skeleton() {
+function showPlaceholders() {
   start.replaceChildren();
   above.replaceChildren();
   below.replaceChildren();
-  grid.skeleton(query.target);
+  grid.showPlaceholders(query.target);
 }
 
-function showUnasked() {
-  settle();
+function showWithoutQuery() {
+  markCurrent();
   for (const part of [above, below, start]) part.replaceChildren();
   showNote();
   grid.clear();
-  tools.say("");
-  tools.wrong("");
-  const unknown = Boolean(query.collection) && !served;
+  toolbar.summarise("");
+  toolbar.showFilterError("");
+  const unknown = Boolean(query.collection) && !collection;
   document.body.classList.toggle("starting", isBlank(query) && !query.where && !unknown);
   if (unknown) {
     const title = `There is no collection ${query.collection}`;
     above.append(failure({ title, detail: "It may have been dropped, or the link is wrong." }, begin, others()));
-  } else if (!served?.images && !served?.texts) showNothingStored(start);
+  } else if (!collection?.images && !collection?.texts) showNothingStored(start);
   else if (isBlank(query) && !query.where) {
-    showStart(start, served, listed.collections.length > 1, (words) => {
+    showStart(start, collection, listed.collections.length > 1, (words) => {
       go({ ...EMPTY, collection: query.collection, text: words });
-    }, under.signal);
+    }, pending.signal);
   } else above.append(sayMore(query));
 }
 
 /** Fetch the first page, or the next. */
 async function load(first = false) {
-  if (loading || (!first && (!results.begun || results.complete))) return;
+  if (loading || (!first && (!results.loaded || results.complete))) return;
   const mine = results;
   loading = true;
   if (!first) below.replaceChildren(h("p", { class: "ending" }, "Loading more …"));
   try {
-    await mine.more(under.signal);
+    await mine.more(pending.signal);
     mine.failed = null;
   } catch (error) {
     if (mine !== results || isAbort(error)) return;
@@ -173,24 +172,24 @@ async function load(first = false) {
     fail(mine.failed, first);
     return;
   }
-  remember(mine);
-  if (first) adopt();
+  addToCache(mine);
+  if (first) useStoredIds();
   show(first);
   if (opened) showOpened();
 }
 
-/** What is shown is what was asked for, and can be used. */
-function settle() {
+/** Mark the shown results as those of the query, so that they can be used. */
+function markCurrent() {
   shown.classList.remove("waiting", "stale");
   shown.inert = false;
 }
 
-/** Results as they are now. `fresh`: others than before. */
+/** Show the results so far. `fresh`: they belong to another query than those shown. */
 function show(fresh = false) {
-  settle();
+  markCurrent();
   document.body.classList.remove("starting");
   start.replaceChildren();
-  tools.wrong("");
+  toolbar.showFilterError("");
   showNote();
   grid.show(results, fresh);
   if (fresh) {
@@ -202,30 +201,30 @@ function show(fresh = false) {
         onOther: () => go({ ...query, target: query.target === "images" ? "texts" : "images" }),
       }));
     } else if (results.nothingClose) above.append(nothingClose(query));
-    say();
+    showSummary();
   }
   below.replaceChildren();
   if (results.complete && results.hits.length) below.append(ending(results.hits.length, query));
   watchEnd();
 }
 
-function say() {
+function showSummary() {
   const { hits, nothingClose: none, took } = results;
-  const words = !hits.length ? "No results" : none ? "Nothing close" : summary(hits);
-  tools.say(hits.length && took ? `${words} · ${duration(took)}` : words);
+  const words = !hits.length ? "No results" : none ? "No close matches" : summary(hits);
+  toolbar.summarise(hits.length && took ? `${words} · ${duration(took)}` : words);
   status.textContent = `${words} for ${describe(query)}`;
 }
 
 const duration = (took) =>
   (took < 1000 ? `${took < 10 ? took.toFixed(1) : Math.round(took)} ms` : `${(took / 1000).toFixed(1)} s`);
 
-/** Collections that there are, to look into instead. */
+/** Buttons that search in an existing collection. */
 const others = () => listed.collections.map(({ name }) => ({
   words: `Search in ${name}`,
   run: () => go({ ...query, collection: name === listed.default ? "" : name }),
 }));
 
-/** What may help more than asking the same again. */
+/** Buttons that may help where trying again cannot. */
 function waysOut(error) {
   if (error.slug === "collection") return others();
   if (error.slug !== "image") return [];
@@ -235,33 +234,33 @@ function waysOut(error) {
   }));
 }
 
-/** An error in words that name what was dropped here: the server does not know its name. */
-function named(error) {
+/** The error, with the dropped picture's name in its title: the server does not know the name. */
+function withPictureName(error) {
   if (error.slug !== "image" || query.pictures.length !== 1) return error;
   const name = picture(query.pictures[0])?.name;
   return name ? { ...error, title: `${name} cannot be read` } : error;
 }
 
 function fail(error, first) {
-  const had = grid.links() > 0;
-  settle();
+  const had = !grid.isEmpty();
+  markCurrent();
   document.body.classList.remove("starting");
-  const ofFilter = query.where && (/^the filter/i.test(error.detail ?? "") || error.slug === "filter");
+  const isFilterError = query.where && (/^the filter/i.test(error.detail ?? "") || error.slug === "filter");
   if (first) {
     start.replaceChildren();
     below.replaceChildren();
-    tools.say("");
-    if (ofFilter) {
-      tools.wrong(error.detail);
+    toolbar.summarise("");
+    if (isFilterError) {
+      toolbar.showFilterError(error.detail);
       above.replaceChildren();
-      // What was there stays to be seen while the filter is put right.
+      // Keep the old results visible while the user corrects the filter.
       if (had) {
         shown.classList.add("stale");
         shown.inert = true;
       } else grid.clear();
     } else {
       grid.clear();
-      above.replaceChildren(failure(named(error), () => load(true), waysOut(error)));
+      above.replaceChildren(failure(withPictureName(error), () => load(true), waysOut(error)));
     }
   } else {
     below.replaceChildren(failure(error, () => load()));
@@ -269,8 +268,8 @@ function fail(error, first) {
   status.textContent = error.detail || error.title || "";
 }
 
-/** A picture that was dropped and is stored goes by its id from now on: its link can be shared. */
-function adopt() {
+/** If a dropped picture is stored, put its id in the query, so that the link can be shared. */
+function useStoredIds() {
   const ids = new Set(results.hits.map((hit) => hit.image_id));
   let next = query;
   for (const token of query.pictures) {
@@ -281,51 +280,51 @@ function adopt() {
   query = next;
   results.query = next;
   history.replaceState(null, "", toAddress(next));
-  box.show(query, served?.name ?? "");
-  remember(results);
+  box.show(query, collection?.name ?? "");
+  addToCache(results);
 }
 
 function showNote() {
-  note.hidden = !lost && !query.pictures.length;
-  note.replaceChildren(icon("info"), lost
-    ? "The picture of this link stayed in the tab where it was dropped. Drop it again."
-    : "Your picture is not in the collection: it stays in this tab, and links do not carry it.");
+  note.hidden = !pictureMissing && !query.pictures.length;
+  note.replaceChildren(icon("info"), pictureMissing
+    ? "This link needs a picture that was dropped in another tab. Drop it again."
+    : "Your picture is not in the collection: it stays in this tab, and links do not include it.");
 }
 
-/** What the address asks for, without pictures that another tab, or this one before, had. */
+/** The address's query, without dropped pictures that this tab does not have. */
 function readAddress() {
   const asked = fromAddress(location.search);
-  const there = asked.query.pictures.filter((token) => picture(token));
-  lost = there.length < asked.query.pictures.length;
-  asked.query = { ...asked.query, pictures: there };
-  if (lost) history.replaceState(history.state, "", toAddress(asked.query, { open: asked.open }));
+  const available = asked.query.pictures.filter((token) => picture(token));
+  pictureMissing = available.length < asked.query.pictures.length;
+  asked.query = { ...asked.query, pictures: available };
+  if (pictureMissing) history.replaceState(history.state, "", toAddress(asked.query, { open: asked.open }));
   return asked;
 }
 
-function remember(one) {
-  const key = toAddress(one.query);
-  remembered.delete(key);
-  remembered.set(key, one);
-  for (const old of [...remembered.keys()].slice(0, -REMEMBERED)) remembered.delete(old);
+function addToCache(entry) {
+  const key = toAddress(entry.query);
+  cache.delete(key);
+  cache.set(key, entry);
+  for (const old of [...cache.keys()].slice(0, -CACHE_SIZE)) cache.delete(old);
 }
 
 function keepScroll() {
-  if (results?.begun) results.scroll = scrollY;
+  if (results?.loaded) results.scroll = scrollY;
 }
 
-// Loading on.
+// Load more when the end comes near.
 
 const watcher = new IntersectionObserver((entries) => {
   if (entries.some((entry) => entry.isIntersecting)) load();
-}, { rootMargin: `0px 0px ${AHEAD}px 0px` });
+}, { rootMargin: `0px 0px ${PRELOAD_MARGIN}px 0px` });
 
-/** Look at the end anew: what is already in sight is told once only. */
+/** Observe the end again: the observer reports an end that stays in view only once. */
 function watchEnd() {
   watcher.unobserve(end);
-  if (results.begun && !results.complete) watcher.observe(end);
+  if (results.loaded && !results.complete) watcher.observe(end);
 }
 
-// One hit, large. The address has its id, so that going back closes it.
+// The viewer. The address has the open hit's id, so that going back closes it.
 
 function open(id) {
   history.pushState({ opened: true }, "", toAddress(query, { open: id }));
@@ -339,24 +338,24 @@ async function showOpened() {
     return;
   }
   const id = opened;
-  looked?.abort();
+  itemRequest?.abort();
   const at = results?.hits.findIndex((hit) => hit.id === id) ?? -1;
   if (at >= 0) {
     const { hits, complete } = results;
     viewer.show(hits[at], {
       first: at === 0, last: at === hits.length - 1 && complete,
-      place: `${at + 1} of ${complete ? hits.length : `${hits.length}+`}`,
+      position: `${at + 1} of ${complete ? hits.length : `${hits.length}+`}`,
       link: toAddress(query, { open: id }), neighbours: [hits[at - 1], hits[at + 1]],
     });
     if (at > hits.length - 8) load();
     return;
   }
-  looked = new AbortController();
+  itemRequest = new AbortController();
   try {
-    const found = await item(id, query.collection || listed.default, looked.signal);
+    const found = await item(id, query.collection || listed.default, itemRequest.signal);
     if (opened !== id) return;
     viewer.show(found, {
-      first: true, last: true, place: "", link: toAddress(query, { open: id }), neighbours: [],
+      first: true, last: true, position: "", link: toAddress(query, { open: id }), neighbours: [],
     });
   } catch (error) {
     if (isAbort(error) || opened !== id) return;
@@ -375,7 +374,7 @@ function move(by) {
   showOpened();
 }
 
-/** The dialog was closed: by its button, by Escape, or because somebody went back. */
+/** After the dialog was closed: by its button, Escape or the browser's back button. */
 function closed() {
   const was = opened;
   if (!was) return;
@@ -385,7 +384,7 @@ function closed() {
   grid.focus(was);
 }
 
-/** Close without going back: something else takes the address. */
+/** Close the viewer without going back, because the address is about to change. */
 function leaveViewer() {
   if (!opened) return;
   opened = "";
@@ -415,10 +414,10 @@ document.addEventListener("keydown", (event) => {
     event.preventDefault();
     box.focus();
   } else if (event.key === "?") {
-    help();
+    showShortcuts();
   }
 });
-$("keys").addEventListener("click", help);
+$("keys").addEventListener("click", showShortcuts);
 $("home").addEventListener("click", (event) => {
   if (event.ctrlKey || event.metaKey || event.shiftKey) return;
   event.preventDefault();

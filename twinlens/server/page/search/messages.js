@@ -1,16 +1,15 @@
-// What is said where results would be: errors, nothing close, nothing at all.
+// Create the messages shown above, below or instead of results: errors, no results, no close match.
 
-import { h, icon } from "../shared/dom.js";
+import { count, h, icon } from "../shared/dom.js";
 import { describe } from "../shared/query.js";
 
 const button = (words, run) => h("button", { class: "plain", type: "button", on: { click: run } }, words);
 
 /**
- * An error, with a button to try again, or with what helps where that cannot; a busy server is
- * asked again by itself.
+ * An error, with a button to try again. If the server was busy, this retries by itself.
  * @param {object} error
  * @param {() => void} onRetry
- * @param {{words: string, run: () => void}[]} ways  out of it, in place of another try
+ * @param {{words: string, run: () => void}[]} ways  buttons to show instead, if trying again cannot help
  */
 export function failure(error, onRetry, ways = []) {
   const again = button("Try again", onRetry);
@@ -38,44 +37,44 @@ export function failure(error, onRetry, ways = []) {
   return element;
 }
 
-/** Nothing is near to what was asked. */
+/** No result is a close match. */
 export function nothingClose(query) {
   const images = query.target === "images";
   return h(
     "div", { class: "message wide" },
     h("h2", {}, `Nothing here comes close to ${describe(query)}.`),
-    h("p", {}, `These are the nearest ${images ? "pictures" : "captions"} there are, but they are as near as chance would have it. `
-      + "Other words, or a picture of what you mean, may do better."),
+    h("p", {}, `These are the nearest ${images ? "pictures" : "captions"}, but they are no nearer than chance would give. `
+      + "Try other words, or search with a picture."),
   );
 }
 
-/** The filter, or something else, leaves nothing at all. */
+/** There are no results, because of the filter or because the collection has none of the kind. */
 export function noHits(query, handlers) {
   const images = query.target === "images";
   return h(
     "div", { class: "message" },
-    h("h2", {}, query.where ? `No ${images ? "picture" : "caption"} satisfies the filter.` : `There are no ${images ? "pictures" : "captions"} to find.`),
-    h("p", {}, query.where || "Try the other kind of results."),
+    h("h2", {}, query.where ? `No ${images ? "picture" : "caption"} matches the filter.` : `There are no ${images ? "pictures" : "captions"} to find.`),
+    h("p", {}, query.where || "Search for the other kind instead."),
     query.where
-      ? button("Leave the filter out", handlers.onNoFilter)
+      ? button("Remove the filter", handlers.onNoFilter)
       : button(images ? "Find captions" : "Find pictures", handlers.onOther),
   );
 }
 
-/** Something is in the box, but nothing to look for. */
+/** The query has a filter or exclusions, but nothing to look for. */
 export function sayMore(query) {
   const only = query.nots.length > 0 || query.unlikes.length > 0;
   return h(
     "div", { class: "message" },
-    h("h2", {}, only ? "And what should be there?" : "What are you looking for?"),
+    h("h2", {}, only ? "What should be in the picture?" : "What are you looking for?"),
     h("p", {}, only
-      ? "So far the search only says what should not be in the picture. Add words, or a picture."
-      : "The filter is ready. Add words, or a picture, for it to be applied to."),
+      ? "So far the search only excludes things. Add words or a picture to look for."
+      : "The filter is ready. Add words or a picture to look for."),
   );
 }
 
-/** What stands below the last result. */
+/** The line below the last result. */
 export function ending(number, query) {
   const noun = query.target === "images" ? "picture" : "caption";
-  return h("p", { class: "ending" }, `That is all: ${number.toLocaleString("en")} ${noun}${number === 1 ? "" : "s"}.`);
+  return h("p", { class: "ending" }, `End of results: ${count(number, noun)}.`);
 }

@@ -1,28 +1,28 @@
-// The search box: words, and chips for pictures and for what should not be there.
+// Create the search box: words, and chips for pictures and exclusions.
 
 import { thumbnailOf } from "../shared/api.js";
 import { h, hidden, icon, toast } from "../shared/dom.js";
 import { keep, mayBePicture, picture } from "./dropped-pictures.js";
 import { isBlank, readTyped, withOne, without } from "../shared/query.js";
 
-/** Milliseconds without a key before what is typed is looked for. */
-const PAUSE = 280;
-/** The type under which a result that is dragged says which picture it is. */
-export const DRAGGED = "application/x-twinlens-id";
+/** Milliseconds after the last key press before a search starts. */
+const TYPING_PAUSE = 280;
+/** The data type of the picture id that a dragged result carries. */
+export const DRAGGED_ID = "application/x-twinlens-id";
 
 /**
- * @param {HTMLElement} place
+ * @param {HTMLElement} container
  * @param {{onChange: (query: object, done: boolean) => void, onDown: () => void}} handlers
- *   onChange: the query is another; done: typing is over. onDown: the down arrow was pressed.
+ *   onChange: the query changed; done: the user has finished typing. onDown: ↓ was pressed.
  * @returns {{show: (query: object, collection: string) => void, focus: () => void}}
  */
-export function createBox(place, { onChange, onDown }) {
+export function createSearchBox(container, { onChange, onDown }) {
   let query = null;
   let collection = "";
   let pause = 0;
 
   const wanted = h("ul", { class: "chips", "aria-label": "Pictures to look for" });
-  const unwanted = h("ul", { class: "chips", "aria-label": "What should not be there" });
+  const unwanted = h("ul", { class: "chips", "aria-label": "What to exclude" });
   const input = h("input", {
     class: "words", id: "words", type: "text", name: "q", autocomplete: "off", spellcheck: "false",
     enterkeyhint: "search", maxlength: 2000, "aria-label": "Words to look for",
@@ -41,7 +41,7 @@ export function createBox(place, { onChange, onDown }) {
     "form", { class: "box", role: "search" },
     icon("search"), h("div", { class: "parts" }, wanted, input, unwanted), clear, pick, files,
   );
-  place.append(form);
+  container.append(form);
 
   function change(next, done) {
     query = next;
@@ -64,21 +64,21 @@ export function createBox(place, { onChange, onDown }) {
   }
 
   function draw() {
-    const sign = (list, value) => () => {
+    const remover = (list, value) => () => {
       change(without(query, list, value), true);
       input.focus();
     };
     wanted.replaceChildren(
       ...query.pictures.map((token) => {
         const shown = picture(token);
-        return chip(shown?.url, shown?.name || "your picture", "", sign("pictures", token));
+        return chip(shown?.url, shown?.name || "your picture", "", remover("pictures", token));
       }),
-      ...query.ids.map((id) => chip(thumbnailOf(id, collection, 40), "like this", "", sign("ids", id))),
+      ...query.ids.map((id) => chip(thumbnailOf(id, collection, 160), "like this", "", remover("ids", id))),
     );
     unwanted.replaceChildren(
       ...query.unlikes.map((id) =>
-        chip(thumbnailOf(id, collection, 40), "not like this", "not", sign("unlikes", id))),
-      ...query.nots.map((words) => chip(null, words, "not", sign("nots", words))),
+        chip(thumbnailOf(id, collection, 160), "not like this", "not", remover("unlikes", id))),
+      ...query.nots.map((words) => chip(null, words, "not", remover("nots", words))),
     );
     wanted.hidden = !wanted.children.length;
     unwanted.hidden = !unwanted.children.length;
@@ -89,7 +89,7 @@ export function createBox(place, { onChange, onDown }) {
   async function add(list) {
     const pictures = [...list].filter(mayBePicture);
     if (!pictures.length) {
-      toast(list.length ? `${list[0].name} is not a picture` : "That is no picture: drop its file, or copy and paste it");
+      toast(list.length ? `${list[0].name} is not a picture` : "That is not a picture. Drop a picture file, or copy and paste a picture");
       return;
     }
     let next = query;
@@ -106,7 +106,7 @@ export function createBox(place, { onChange, onDown }) {
   input.addEventListener("input", (event) => {
     clear.hidden = isBlank(query) && !input.value;
     stop();
-    if (!event.isComposing) pause = setTimeout(read, PAUSE, false);
+    if (!event.isComposing) pause = setTimeout(read, TYPING_PAUSE, false);
   });
   input.addEventListener("keydown", (event) => {
     if (event.key === "ArrowDown") {
@@ -140,16 +140,16 @@ export function createBox(place, { onChange, onDown }) {
     event.preventDefault();
     add(pasted);
   });
-  takeDrops(form, add, (id) => change(withOne(query, "ids", id), true));
+  acceptDrops(form, add, (id) => change(withOne(query, "ids", id), true));
 
   return {
-    show(next, served) {
-      collection = served;
-      // Somebody began to type before the page was complete.
+    show(next, name) {
+      collection = name;
+      // The user may have begun to type before the page had loaded.
       const ahead = pause && next === query;
       if (!ahead) stop();
       query = next;
-      // While somebody types, what stands there is theirs.
+      // Do not change the text while the user types.
       if (!ahead && readTyped(input.value, true).words !== next.text) input.value = next.text;
       draw();
     },
@@ -161,40 +161,40 @@ export function createBox(place, { onChange, onDown }) {
 }
 
 function chip(image, words, kind, remove) {
-  const seen = image && h("img", { src: image, alt: "", width: 28, height: 28 });
-  seen?.addEventListener("error", () => seen.replaceWith(icon("picture")), { once: true });
-  const said = kind === "not" && !image ? `Remove: without ${words}` : `Remove: ${words}`;
+  const thumbnail = image && h("img", { src: image, alt: "", width: 28, height: 28 });
+  thumbnail?.addEventListener("error", () => thumbnail.replaceWith(icon("picture")), { once: true });
+  const label = kind === "not" && !image ? `Remove: without ${words}` : `Remove: ${words}`;
   return h(
     "li", {},
     h(
-      "button", { class: `chip ${kind}`, type: "button", title: "Remove", "aria-label": said, on: { click: remove } },
-      kind === "not" && icon("minus"), seen, h("span", { class: "chip-text" }, words), icon("close"),
+      "button", { class: `chip ${kind}`, type: "button", title: "Remove", "aria-label": label, on: { click: remove } },
+      kind === "not" && icon("minus"), thumbnail, h("span", { class: "chip-text" }, words), icon("close"),
     ),
   );
 }
 
-/** Let pictures be dropped anywhere on the page. */
-function takeDrops(form, onFiles, onId) {
+/** Accept pictures that are dropped anywhere on the page. */
+function acceptDrops(form, onFiles, onId) {
   let within = 0;
   const show = () => document.body.classList.toggle("dropping", within > 0);
-  const takes = (event) => {
+  const accepts = (event) => {
     const types = event.dataTransfer?.types ?? [];
     return !document.querySelector("dialog[open]")
-      && (types.includes("Files") || types.includes(DRAGGED) || types.includes("text/uri-list"));
+      && (types.includes("Files") || types.includes(DRAGGED_ID) || types.includes("text/uri-list"));
   };
   window.addEventListener("dragenter", (event) => {
-    if (!takes(event)) return;
+    if (!accepts(event)) return;
     event.preventDefault();
     within += 1;
     show();
   });
   window.addEventListener("dragleave", (event) => {
-    if (!takes(event)) return;
+    if (!accepts(event)) return;
     within = Math.max(0, within - 1);
     show();
   });
   window.addEventListener("dragover", (event) => {
-    if (takes(event)) event.preventDefault();
+    if (accepts(event)) event.preventDefault();
   });
   window.addEventListener("dragend", () => {
     within = 0;
@@ -203,11 +203,11 @@ function takeDrops(form, onFiles, onId) {
   window.addEventListener("drop", (event) => {
     within = 0;
     show();
-    if (!takes(event)) return;
+    if (!accepts(event)) return;
     event.preventDefault();
-    const id = event.dataTransfer.getData(DRAGGED);
+    const id = event.dataTransfer.getData(DRAGGED_ID);
     if (!id) onFiles(event.dataTransfer.files);
-    // A result that is let go where it was picked up means nothing.
+    // Results count only when dropped on the search box.
     else if (form.contains(event.target)) onId(id);
   });
 }

@@ -1,11 +1,11 @@
-// Before anything is asked: what the collection holds, and questions that it can answer.
+// Show the start screen: what the collection contains, and example searches that find something.
 
 import { searchMany, thumbnail } from "../shared/api.js";
-import { count, h } from "../shared/dom.js";
-import { ghosts, setOut } from "./tiles.js";
-import { justify, ratioOf, rowHeight } from "./justified-layout.js";
+import { count, fadingImage, h } from "../shared/dom.js";
+import { GAP, justify, ratioOf, rowHeight } from "./justified-layout.js";
+import { setBox, showPlaceholders } from "./tiles.js";
 
-/** What people ask of collections of every kind; those that find nothing here are not shown. */
+/** Searches for collections of every kind; those that find nothing are not shown. */
 const EXAMPLES = [
   "a castle on a hill", "a cat looking at the camera", "a dog running on the grass", "the sea at sunset",
   "an animal in the snow", "people playing music", "a colourful bird", "snow-covered mountains",
@@ -14,65 +14,65 @@ const EXAMPLES = [
   "an insect on a flower", "a waterfall", "an aeroplane in the sky", "a football player", "a cup of coffee",
   "something under water",
 ];
-/** Hits of each that are looked at: two questions with one answer show two pictures. */
+/** Hits per example: two examples with the same first hit still show two pictures. */
 const DEPTH = 3;
-const LEAST = 0.4;
-const MOST = 14;
-const ENOUGH = 3;
-const GAP = 6;
+const MIN_RELEVANCE = 0.4;
+const MAX_EXAMPLES = 14;
+/** With fewer examples than this, show plain buttons. */
+const MIN_EXAMPLES = 3;
 
 /**
- * Show the start.
- * @param {HTMLElement} place
- * @param {object} served  the collection, as the API describes it
+ * Show the start screen.
+ * @param {HTMLElement} container
+ * @param {object} collection  as the API describes it
  * @param {boolean} several  whether there are other collections
  * @param {(words: string) => void} onExample
  * @param {AbortSignal} signal
  */
-export async function showStart(place, served, several, onExample, signal) {
-  const counts = [count(served.images, "picture")];
-  if (served.texts) counts.push(count(served.texts, "caption"));
+export async function showStart(container, collection, several, onExample, signal) {
+  const counts = [count(collection.images, "picture")];
+  if (collection.texts) counts.push(count(collection.texts, "caption"));
   const wall = h("ul", { class: "grid examples", role: "list", "aria-label": "Examples" });
-  place.replaceChildren(
+  container.replaceChildren(
     h(
       "div", { class: "hero" },
-      h("h2", {}, "Say what you remember of a picture."),
-      h("p", {}, "Or drop one here to find others like it. Add ", h("code", {}, "-people"), " for what should not be in it."),
-      h("p", { class: "counts" }, `${counts.join(" and ")}${several ? ` in ${served.name}` : ""}`),
+      h("h2", {}, "Describe the picture you are looking for."),
+      h("p", {}, "Or drop a picture here to find similar ones. Add ", h("code", {}, "-people"), " to exclude something."),
+      h("p", { class: "counts" }, `${counts.join(" and ")}${several ? ` in ${collection.name}` : ""}`),
     ),
     wall,
   );
-  ghosts(wall);
+  showPlaceholders(wall);
   let found = [];
   try {
     const { results } = await searchMany(
-      { queries: EXAMPLES, limit: DEPTH, target: "images", collection: served.name }, signal,
+      { queries: EXAMPLES, limit: DEPTH, target: "images", collection: collection.name }, signal,
     );
     found = choose(results);
   } catch {
-    // The questions are shown without pictures then; asking one tells what is wrong.
+    // Show the examples without pictures; searching for one shows the error.
   }
   if (signal.aborted) return;
-  if (found.length < ENOUGH) wall.replaceWith(plain(onExample));
-  else paint(wall, found, onExample);
+  if (found.length < MIN_EXAMPLES) wall.replaceWith(plainExamples(onExample));
+  else showPictures(wall, found, onExample);
 }
 
-/** One picture for each question that is answered well, no picture twice; the surest first. */
+/** One picture for each example with good hits, no picture twice; the most relevant first. */
 function choose(results) {
   const used = new Set();
   return results
     .map((result, at) => ({ words: EXAMPLES[at], hits: result.nothing_close ? [] : result.hits }))
-    .filter(({ hits }) => hits[0]?.relevance >= LEAST)
+    .filter(({ hits }) => hits[0]?.relevance >= MIN_RELEVANCE)
     .sort((one, other) => other.hits[0].relevance - one.hits[0].relevance)
     .flatMap(({ words, hits }) => {
-      const hit = hits.find((one) => !used.has(one.id) && one.thumbnail && one.relevance >= LEAST);
+      const hit = hits.find((one) => !used.has(one.id) && one.thumbnail && one.relevance >= MIN_RELEVANCE);
       if (hit) used.add(hit.id);
       return hit ? [{ words, hit }] : [];
     })
-    .slice(0, MOST);
+    .slice(0, MAX_EXAMPLES);
 }
 
-function paint(wall, found, onExample) {
+function showPictures(wall, found, onExample) {
   const tiles = found.map(({ words, hit }) =>
     h(
       "li", { class: "tile example" },
@@ -86,19 +86,17 @@ function paint(wall, found, onExample) {
     if (!width) return;
     const ratios = found.map(({ hit }) => ratioOf(hit.metadata));
     const target = rowHeight(width) * (width < 520 ? 1 : 1.05);
-    // Only rows that are full: an odd picture below them looks forgotten.
+    // Only full rows, unless there is no full row.
     let { boxes, height } = justify(ratios, { width, target, gap: GAP, complete: false });
     if (!boxes.length) ({ boxes, height } = justify(ratios, { width, target, gap: GAP, complete: true }));
     tiles.forEach((tile, at) => {
       const box = boxes[at];
       tile.hidden = !box;
       if (!box) return;
-      setOut(tile, box, 0);
+      setBox(tile, box, 0);
       if (tile.querySelector("img")) return;
-      const image = h("img", { alt: "", decoding: "async" });
-      image.addEventListener("load", () => image.classList.add("there"), { once: true });
-      image.src = thumbnail(found[at].hit.thumbnail, Math.max(box.width, box.height));
-      tile.firstChild.prepend(image);
+      const source = thumbnail(found[at].hit.thumbnail, Math.max(box.width, box.height));
+      tile.firstChild.prepend(fadingImage(source, { alt: "" }));
     });
     wall.style.height = `${height}px`;
   };
@@ -107,7 +105,7 @@ function paint(wall, found, onExample) {
   arrange();
 }
 
-function plain(onExample) {
+function plainExamples(onExample) {
   return h(
     "ul", { class: "plain-examples", role: "list", "aria-label": "Examples" },
     ...EXAMPLES.slice(0, 8).map((words) =>
@@ -115,13 +113,13 @@ function plain(onExample) {
   );
 }
 
-/** Show that there is nothing to search yet. */
-export function showNothingStored(place) {
-  place.replaceChildren(
+/** Show how to add pictures to an empty database. */
+export function showNothingStored(container) {
+  container.replaceChildren(
     h(
       "div", { class: "message" },
       h("h2", {}, "There are no pictures here yet."),
-      h("p", {}, "Put some in, and this page can find them:"),
+      h("p", {}, "Add some with this command:"),
       h("pre", {}, h("code", {}, `twinlens ingest ~/Pictures --db ${location.origin}`)),
     ),
   );

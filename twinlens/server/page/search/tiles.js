@@ -1,32 +1,31 @@
-// Hits as people see them: a picture's tile, and a caption's card.
+// Create the tile of a picture hit, the card of a caption hit, and placeholder tiles.
 
 import { thumbnail } from "../shared/api.js";
-import { DRAGGED } from "./search-box.js";
-import { h, hidden, icon } from "../shared/dom.js";
-import { justify, rowHeight } from "./justified-layout.js";
-import { inWords, sign } from "../shared/hits.js";
+import { fadingImage, h, hidden, icon } from "../shared/dom.js";
+import { nameOf, relevanceBadge, relevanceText, titleOf } from "../shared/hits.js";
+import { GAP, justify, rowHeight } from "./justified-layout.js";
+import { DRAGGED_ID } from "./search-box.js";
 
-/** Widths by heights as photographs have them, for what is not there yet. */
-const USUAL = [1.5, 0.75, 1.33, 1.5, 1.33, 0.67, 1.78, 1.5, 1, 1.33, 1.5, 0.75, 1.5, 1.33, 1.78, 0.8, 1.5, 1.33];
-
-/** The last part of a path. */
-export const nameOf = (path) => String(path ?? "").split(/[\\/]/).filter(Boolean).pop() ?? "";
-
-/** What a picture shows, in words: its caption, or its name. */
-export const titleOf = (hit) => hit.captions?.[0] || nameOf(hit.path) || "A picture";
+/** Common aspect ratios of photographs, for placeholders. */
+const RATIOS = [1.5, 0.75, 1.33, 1.5, 1.33, 0.67, 1.78, 1.5, 1, 1.33, 1.5, 0.75, 1.5, 1.33, 1.78, 0.8, 1.5, 1.33];
 
 /**
  * @typedef {object} Handlers
- * @property {(hit: object) => string} addressOf  a link that opens the hit
+ * @property {(hit: object) => string} addressOf  the address that opens the hit
  * @property {(hit: object) => void} onOpen
  * @property {(hit: object) => void} onMore
  * @property {(hit: object) => void} onNot
  */
 
-/** @param {Handlers} handlers */
-export function tile(hit, handlers) {
+/**
+ * The tile of a picture.
+ * @param {Handlers} handlers
+ * @returns {{element: HTMLElement, place: (box: object|null, top: number, far: boolean) => void}}
+ *   place: moves it to a box, `top` pixels down; null hides it
+ */
+export function createTile(hit, handlers) {
   const title = titleOf(hit);
-  const link = opener(hit, handlers, { class: "tile-link", "aria-label": `${title}, ${inWords(hit.relevance)}` });
+  const link = hitLink(hit, handlers, { class: "tile-link", "aria-label": `${title}, ${relevanceText(hit.relevance)}` });
   const more = h(
     "button",
     {
@@ -39,59 +38,62 @@ export function tile(hit, handlers) {
   link.append(
     h(
       "span", { class: "tile-foot", "aria-hidden": "true" },
-      sign(hit.relevance, { spoken: false }), h("span", { class: "tile-title" }, title),
+      relevanceBadge(hit.relevance, { spoken: false }), h("span", { class: "tile-title" }, title),
     ),
   );
   if (hit.duplicates) link.append(h("span", { class: "tile-count" }, `+${hit.duplicates}`));
-  /** Show it in a box of so many pixels. */
-  const put = (box, top, far) => {
+  const place = (box, top, far) => {
     element.hidden = !box;
     element.classList.toggle("far", Boolean(far));
     if (!box) return;
-    setOut(element, box, top);
+    setBox(element, box, top);
     if (!link.querySelector("img, .tile-none")) {
-      link.prepend(seen(hit, Math.max(box.width, box.height), titleOf(hit)));
+      link.prepend(hitImage(hit, Math.max(box.width, box.height), title));
     }
   };
-  return { element, put };
+  return { element, place };
 }
 
-/** @param {Handlers} handlers */
-export function card(hit, handlers) {
+/**
+ * The card of a caption.
+ * @param {Handlers} handlers
+ */
+export function createCard(hit, handlers) {
   const words = hit.text || titleOf(hit);
-  const link = opener(
+  const link = hitLink(
     hit, handlers, { class: "card-link" },
-    hit.thumbnail && h("span", { class: "card-picture" }, seen(hit, 112, "")),
+    hit.thumbnail && h("span", { class: "card-picture" }, hitImage(hit, 112, "")),
     h(
       "span", { class: "card-text" },
-      h("span", { class: "card-words" }, words),
-      h("span", { class: "card-foot" }, sign(hit.relevance), h("span", { class: "card-path" }, nameOf(hit.path))),
+      h("span", { class: "card-words clamp" }, words),
+      h("span", { class: "card-foot" }, relevanceBadge(hit.relevance), h("span", { class: "card-path" }, nameOf(hit.path))),
     ),
   );
   return h("li", { class: "card" }, link);
 }
 
-/** Fill a grid with tiles for what is not there yet. */
-export function ghosts(list) {
-  const { boxes, height } = justify(USUAL, {
-    width: list.clientWidth, target: rowHeight(list.clientWidth), gap: 6, complete: false,
+/** Fill a grid with placeholder tiles. */
+export function showPlaceholders(list) {
+  const { boxes, height } = justify(RATIOS, {
+    width: list.clientWidth, target: rowHeight(list.clientWidth), gap: GAP, complete: false,
   });
   list.replaceChildren(...boxes.map((box) => {
-    const ghost = h("li", { class: "tile ghost" });
-    setOut(ghost, box, 0);
-    return ghost;
+    const placeholder = h("li", { class: "tile placeholder" });
+    setBox(placeholder, box, 0);
+    return placeholder;
   }));
   list.style.height = `${height}px`;
 }
 
-/** Put an element in its box, so many pixels below the top. */
-export function setOut(element, box, top) {
+/** Move an element to its box, `top` pixels down. */
+export function setBox(element, box, top) {
   Object.assign(element.style, {
     left: `${box.x}px`, top: `${box.y + top}px`, width: `${box.width}px`, height: `${box.height}px`,
   });
 }
 
-function opener(hit, handlers, options, ...children) {
+/** A link that opens a hit. It can be dragged into the search box. */
+function hitLink(hit, handlers, options, ...children) {
   return h(
     "a",
     {
@@ -99,7 +101,7 @@ function opener(hit, handlers, options, ...children) {
       href: handlers.addressOf(hit), tabindex: -1, data: { id: hit.id },
       on: {
         click: (event) => {
-          // A new tab or window is the browser's business.
+          // Let the browser open new tabs and windows.
           if (event.ctrlKey || event.metaKey || event.shiftKey || event.button) return;
           event.preventDefault();
           handlers.onOpen(hit);
@@ -110,7 +112,7 @@ function opener(hit, handlers, options, ...children) {
           else if (event.key === "n") handlers.onNot(hit);
         },
         dragstart: (event) => {
-          if (hit.image_id) event.dataTransfer.setData(DRAGGED, hit.image_id);
+          if (hit.image_id) event.dataTransfer.setData(DRAGGED_ID, hit.image_id);
           event.dataTransfer.effectAllowed = "copyLink";
         },
       },
@@ -119,13 +121,12 @@ function opener(hit, handlers, options, ...children) {
   );
 }
 
-/** A hit's picture, or its name where there is none to show. */
-function seen(hit, side, alt) {
+/** A hit's thumbnail, or its file name if there is none. */
+function hitImage(hit, side, alt) {
   const none = () => h("span", { class: "tile-none" }, icon("picture"), h("span", {}, nameOf(hit.path) || "no picture"));
   const source = thumbnail(hit.thumbnail, side);
   if (!source) return none();
-  const image = h("img", { src: source, alt, loading: "lazy", decoding: "async" });
-  image.addEventListener("load", () => image.classList.add("there"), { once: true });
+  const image = fadingImage(source, { alt, loading: "lazy" });
   image.addEventListener("error", () => image.replaceWith(none()), { once: true });
   return image;
 }

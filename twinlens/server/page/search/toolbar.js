@@ -1,4 +1,4 @@
-// The row under the box: what to find, how to rank, where, and the filter.
+// Create the toolbar below the search box: target, ranking, collection, filter, summary.
 
 import { h, hidden, icon } from "../shared/dom.js";
 import { suggest } from "./filter-suggestions.js";
@@ -6,27 +6,27 @@ import { suggest } from "./filter-suggestions.js";
 const MODES = { dense: "By meaning", text: "By words", hybrid: "By both" };
 
 /**
- * @param {HTMLElement} place
- * @param {{onChange: (changes: object) => void}} handlers  parts of the query that are others now
+ * @param {HTMLElement} container
+ * @param {{onChange: (changes: object) => void}} handlers  onChange: gets the query's changed parts
  */
-export function createTools(place, { onChange }) {
+export function createToolbar(container, { onChange }) {
   let fields = {};
   let shown = false;
 
   const target = choice("Find", { images: "Pictures", texts: "Captions" }, (value) => onChange({ target: value }));
   const mode = select("Rank", (value) => onChange({ mode: value }));
-  const collection = select("Collection", (value) => onChange({ collection: value, where: "" }));
+  const collections = select("Collection", (value) => onChange({ collection: value, where: "" }));
   mode.element.hidden = true;
-  collection.element.hidden = true;
+  collections.element.hidden = true;
   const toggle = h(
     "button", { class: "quiet", type: "button", "aria-expanded": "false", "aria-controls": "filter-row" },
     icon("filter"), h("span", {}, "Filter"),
   );
-  const said = h("p", { class: "said", id: "said" });
-  const field = createField((where) => onChange({ where }), () => fields);
+  const summary = h("p", { class: "summary", id: "summary" });
+  const field = createFilterField((where) => onChange({ where }), () => fields);
   const row = h("div", { class: "filter-row", id: "filter-row", hidden: true }, field.element);
-  place.append(
-    h("div", { class: "tools-row" }, target.element, mode.element, collection.element, toggle, said),
+  container.append(
+    h("div", { class: "tools-row" }, target.element, mode.element, collections.element, toggle, summary),
     row,
   );
 
@@ -42,30 +42,30 @@ export function createTools(place, { onChange }) {
   });
 
   return {
-    /** Show a query: what is chosen, and what there is to choose. */
-    show(query, served, names, fallback) {
-      const unknown = !Object.keys(fields).length;
-      fields = served?.fields?.[query.target] ?? {};
-      if (unknown) field.offer();
+    /** Show a query's choices; `collection` is as the API describes it, `names` are all of them. */
+    show(query, collection, names, fallback) {
+      const first = !Object.keys(fields).length;
+      fields = collection?.fields?.[query.target] ?? {};
+      if (first) field.update();
       target.set(query.target);
-      target.element.hidden = served?.texts === 0 && query.target === "images";
-      const modes = served?.modes ?? ["dense"];
+      target.element.hidden = collection?.texts === 0 && query.target === "images";
+      const modes = collection?.modes ?? ["dense"];
       mode.set(Object.fromEntries(modes.map((name) => [name, MODES[name] ?? name])), query.mode);
       mode.element.hidden = modes.length < 2;
-      collection.set(Object.fromEntries(names.map((name) => [name, name])), query.collection || fallback);
-      collection.element.hidden = names.length < 2;
+      collections.set(Object.fromEntries(names.map((name) => [name, name])), query.collection || fallback);
+      collections.element.hidden = names.length < 2;
       toggle.classList.toggle("on", Boolean(query.where));
       if (query.where && !shown) open(true);
       field.set(query.where);
     },
-    /** Say in a few words what came out. */
-    say(text) {
-      said.textContent = text;
+    /** Summarise the results in a few words. */
+    summarise(text) {
+      summary.textContent = text;
     },
-    /** Show what is wrong with the filter; "" for nothing. */
-    wrong(reason) {
+    /** Show an error in the filter; "" for none. */
+    showFilterError(reason) {
       if (reason) open(true);
-      field.wrong(reason);
+      field.showError(reason);
     },
   };
 }
@@ -93,28 +93,28 @@ function select(label, onChange) {
   return {
     element,
     set(options, value) {
-      const known = Object.hasOwn(options, value) ? options : { ...options, [value]: MODES[value] ?? value };
-      list.replaceChildren(...Object.entries(known).map(([name, words]) => h("option", { value: name }, words)));
+      const all = Object.hasOwn(options, value) ? options : { ...options, [value]: MODES[value] ?? value };
+      list.replaceChildren(...Object.entries(all).map(([name, words]) => h("option", { value: name }, words)));
       list.value = value;
     },
   };
 }
 
-/** The field for a filter: a combobox that offers fields, operators and joining words. */
-function createField(onFilter, fieldsOf) {
+/** The filter's text field: a combobox that suggests fields, operators, "and" and "or". */
+function createFilterField(onFilter, fieldsOf) {
   let applied = "";
-  let offered = { from: 0, options: [] };
+  let suggested = { from: 0, options: [] };
   let at = -1;
 
-  const list = h("ul", { class: "offers", id: "offers", role: "listbox", "aria-label": "What can come next", hidden: true });
+  const list = h("ul", { class: "suggestions", id: "suggestions", role: "listbox", "aria-label": "Suggestions", hidden: true });
   const input = h("input", {
-    class: "filter", id: "filter", type: "text", autocomplete: "off", autocapitalize: "off", spellcheck: "false",
-    role: "combobox", "aria-expanded": "false", "aria-controls": "offers", "aria-autocomplete": "list",
-    "aria-describedby": "filter-wrong filter-help", "aria-label": "Filter", maxlength: 4000,
+    class: "filter field", id: "filter", type: "text", autocomplete: "off", autocapitalize: "off", spellcheck: "false",
+    role: "combobox", "aria-expanded": "false", "aria-controls": "suggestions", "aria-autocomplete": "list",
+    "aria-describedby": "filter-error filter-help", "aria-label": "Filter", maxlength: 4000,
     placeholder: 'width >= 1200 and path startswith "trips/"',
   });
-  const error = h("p", { class: "wrong", id: "filter-wrong", role: "alert" });
-  const help = h("p", { class: "help", id: "filter-help" }, "Only what satisfies this is found. Enter applies it.");
+  const error = h("p", { class: "error", id: "filter-error", role: "alert" });
+  const help = h("p", { class: "help", id: "filter-help" }, "Results must match this filter. Press Enter to apply it.");
   const apply = h("button", { class: "plain", type: "button" }, "Apply");
   const clear = h("button", { class: "plain", type: "button" }, "Clear");
   const element = h(
@@ -123,34 +123,34 @@ function createField(onFilter, fieldsOf) {
     error, help,
   );
 
-  function offer() {
-    offered = suggest(input.value.slice(0, input.selectionStart ?? input.value.length), fieldsOf());
+  function update() {
+    suggested = suggest(input.value.slice(0, input.selectionStart ?? input.value.length), fieldsOf());
     at = -1;
     draw();
   }
 
   function hide() {
-    offered = { from: 0, options: [] };
+    suggested = { from: 0, options: [] };
     draw();
   }
 
   function draw() {
     list.replaceChildren(
-      ...offered.options.map((option, number) =>
+      ...suggested.options.map((option, number) =>
         h(
           "li",
           {
-            id: `offer-${number}`, role: "option", "aria-selected": String(number === at),
-            // Before the field loses the focus.
+            id: `suggestion-${number}`, role: "option", "aria-selected": String(number === at),
+            // On mousedown: a click would come after the field lost the focus and hid the list.
             on: { mousedown: (event) => { event.preventDefault(); take(option); } },
           },
           h("span", {}, option.text.trim()), option.hint && h("span", { class: "hint" }, option.hint),
         )),
     );
-    list.hidden = !offered.options.length;
+    list.hidden = !suggested.options.length;
     input.setAttribute("aria-expanded", String(!list.hidden));
     if (at >= 0) {
-      input.setAttribute("aria-activedescendant", `offer-${at}`);
+      input.setAttribute("aria-activedescendant", `suggestion-${at}`);
       list.children[at].scrollIntoView({ block: "nearest" });
     } else {
       input.removeAttribute("aria-activedescendant");
@@ -159,9 +159,9 @@ function createField(onFilter, fieldsOf) {
 
   function take(option) {
     const caret = input.selectionStart ?? input.value.length;
-    input.setRangeText(option.text, offered.from, caret, "end");
+    input.setRangeText(option.text, suggested.from, caret, "end");
     input.focus();
-    offer();
+    update();
   }
 
   function submit() {
@@ -170,24 +170,24 @@ function createField(onFilter, fieldsOf) {
     if (where !== applied || !error.hidden) onFilter(where);
   }
 
-  input.addEventListener("input", offer);
-  input.addEventListener("click", offer);
+  input.addEventListener("input", update);
+  input.addEventListener("click", update);
   input.addEventListener("blur", hide);
   input.addEventListener("keydown", (event) => {
-    const many = offered.options.length;
+    const many = suggested.options.length;
     if (many && (event.key === "ArrowDown" || event.key === "ArrowUp")) {
       event.preventDefault();
       at = event.key === "ArrowDown" ? (at + 1) % many : (at <= 0 ? many : at) - 1;
       draw();
     } else if (!many && event.key === "ArrowDown") {
-      offer();
+      update();
     } else if (event.key === "Enter") {
       event.preventDefault();
-      if (at >= 0) take(offered.options[at]);
+      if (at >= 0) take(suggested.options[at]);
       else submit();
     } else if (event.key === "Tab" && at >= 0) {
       event.preventDefault();
-      take(offered.options[at]);
+      take(suggested.options[at]);
     } else if (event.key === "Escape" && many) {
       event.stopPropagation();
       hide();
@@ -204,17 +204,17 @@ function createField(onFilter, fieldsOf) {
     element,
     focus() {
       input.focus();
-      offer();
+      update();
     },
-    /** Offer what is known by now, should somebody wait for it. */
-    offer() {
-      if (document.activeElement === input) offer();
+    /** Update the suggestions if the field has the focus. */
+    update() {
+      if (document.activeElement === input) update();
     },
     set(where) {
       if (where !== applied) input.value = where;
       applied = where;
     },
-    wrong(reason) {
+    showError(reason) {
       error.textContent = reason;
       error.hidden = !reason;
       help.hidden = Boolean(reason);
@@ -223,6 +223,6 @@ function createField(onFilter, fieldsOf) {
       if (column && document.activeElement === input) input.setSelectionRange(column - 1, input.value.length);
     },
   };
-  field.wrong("");
+  field.showError("");
   return field;
 }

@@ -1,14 +1,14 @@
-// A picture, large, with everything that is known about it.
+// Show a hit in a dialog: the large picture, its captions, metadata and paths.
 
 import { thumbnail } from "../shared/api.js";
+import { trapFocus } from "../shared/dialogs.js";
 import { copy, h, hidden, icon, toast } from "../shared/dom.js";
-import { titleOf } from "./tiles.js";
-import { sign } from "../shared/hits.js";
+import { relevanceBadge, titleOf } from "../shared/hits.js";
 import { literal } from "./filter-suggestions.js";
 
-/** Shown in a way of their own, or of no interest to people. */
-const APART = new Set(["relative_path", "width", "height", "bytes", "mtime", "latitude", "longitude"]);
-/** Pixels that a finger must move. */
+/** Metadata that is shown in a special form, or not at all. */
+const SPECIAL = new Set(["relative_path", "width", "height", "bytes", "mtime", "latitude", "longitude"]);
+/** Pixels that a finger must move for a swipe. */
 const SWIPE = 60;
 
 /**
@@ -18,15 +18,15 @@ const SWIPE = 60;
 export function createViewer(handlers) {
   const image = h("img", { class: "large", alt: "" });
   const none = h("p", { class: "stage-none", hidden: true });
-  const back = step("left", "The one before", -1);
-  const on = step("right", "The next", 1);
+  const previous = step("left", "Previous result", -1);
+  const next = step("right", "Next result", 1);
   const counter = h("p", { class: "counter", "aria-live": "polite" });
   const close = h("button", { class: "icon-button close", type: "button", title: "Close (Esc)" }, icon("close"), hidden("Close"));
-  const stage = h("div", { class: "stage" }, image, none, back, on, counter);
+  const stage = h("div", { class: "stage" }, image, none, previous, next, counter);
   const facts = h("div", { class: "facts" });
   const dialog = h(
     "dialog", { class: "viewer", "aria-labelledby": "viewer-title" },
-    stage, h("div", { class: "panel", tabindex: 0, role: "region", "aria-label": "About this" }, close, facts),
+    stage, h("div", { class: "panel", tabindex: 0, role: "region", "aria-label": "Details" }, close, facts),
   );
   document.body.append(dialog);
 
@@ -51,23 +51,23 @@ export function createViewer(handlers) {
       event.preventDefault();
       handlers.onMove(event.key === "ArrowLeft" ? -1 : 1);
     } else if (event.key === "Tab") {
-      trap(dialog, event);
+      trapFocus(dialog, event);
     }
   });
-  swipes(stage, handlers.onMove);
+  onSwipe(stage, handlers.onMove);
 
   return {
     /**
      * Show a hit.
      * @param {object} hit
-     * @param {{first: boolean, last: boolean, place: string, link: string, neighbours: object[]}} where
+     * @param {{first: boolean, last: boolean, position: string, link: string, neighbours: object[]}} where
      */
     show(hit, where) {
-      back.disabled = where.first;
-      on.disabled = where.last;
-      counter.textContent = where.place;
+      previous.disabled = where.first;
+      next.disabled = where.last;
+      counter.textContent = where.position;
       showPicture(image, none, hit);
-      const held = facts.contains(document.activeElement) ? document.activeElement.textContent : null;
+      const focused = facts.contains(document.activeElement) ? document.activeElement.textContent : null;
       facts.replaceChildren(...about(hit, where.link, handlers));
       facts.parentElement.scrollTop = 0;
       for (const neighbour of where.neighbours) {
@@ -75,13 +75,13 @@ export function createViewer(handlers) {
       }
       const was = dialog.open;
       if (!was) dialog.showModal();
-      // How long a text is shows only now.
+      // Texts have a size only now that the dialog is open.
       for (const fold of facts.querySelectorAll(".unfold")) {
         fold.hidden = fold.previousSibling.scrollHeight <= fold.previousSibling.clientHeight + 1;
       }
-      if (was && held === null && !document.activeElement.disabled) return;
-      // Whatever had the focus is not there any more, or cannot have it.
-      const again = [...facts.querySelectorAll("button, a")].find((one) => one.textContent === held);
+      if (was && focused === null && !document.activeElement.disabled) return;
+      // The element that had the focus is gone or disabled: focus its successor.
+      const again = [...facts.querySelectorAll("button, a")].find((one) => one.textContent === focused);
       (again ?? close).focus();
     },
     close() {
@@ -96,9 +96,9 @@ function showPicture(image, none, hit) {
   const address = hit.image;
   image.hidden = !address;
   none.hidden = Boolean(address);
-  none.textContent = hit.image_id ? "" : "This caption describes no picture.";
+  none.textContent = hit.image_id ? "" : "This caption has no picture.";
   if (!address) return;
-  // The thumbnail is there at once; the picture takes its place when it has come.
+  // Show the thumbnail until the picture has loaded.
   image.alt = titleOf(hit);
   image.style.setProperty("--ratio", Number(width) > 0 && Number(height) > 0 ? String(width / height) : "auto");
   image.style.setProperty("--most", Number(width) > 0 ? `${Math.max(320, width * 2)}px` : "100%");
@@ -112,7 +112,7 @@ function showPicture(image, none, hit) {
     if (image.dataset.of !== address) return;
     image.hidden = true;
     none.hidden = false;
-    none.textContent = "The picture is not where it was, or cannot be shown.";
+    none.textContent = "The picture file is missing, or the browser cannot show it.";
   };
   large.src = address;
 }
@@ -125,7 +125,7 @@ function about(hit, link, handlers) {
     h("button", { class: kind, type: "button", on: { click: run } }, icon(name), h("span", {}, words));
   return [
     ...folding("h2", { class: "viewer-title", id: "viewer-title" }, title),
-    hit.relevance !== undefined && h("p", { class: "viewer-sign" }, sign(hit.relevance)),
+    hit.relevance !== undefined && h("p", { class: "viewer-relevance" }, relevanceBadge(hit.relevance)),
     captions.length > 0 && h("ul", { class: "captions", "aria-label": "Captions" }, ...captions.map((caption) => h("li", {}, ...folding("p", {}, caption)))),
     h(
       "div", { class: "actions" },
@@ -133,7 +133,7 @@ function about(hit, link, handlers) {
       act("unlike", "Not like this", () => handlers.onNot(hit)),
       act("link", "Copy link", async () => {
         const address = new URL(link, location.href).href;
-        toast((await copy(address)) ? "The link is on the clipboard" : address);
+        toast((await copy(address)) ? "Link copied" : address);
       }),
       hit.image && h("a", { class: "action", href: hit.image, target: "_blank", rel: "noopener" }, icon("out"), h("span", {}, "Open original")),
     ),
@@ -141,14 +141,14 @@ function about(hit, link, handlers) {
   ].filter(Boolean);
 }
 
-/** A text of which four lines are shown, and a button that shows the rest or takes it away. */
+/** A text cut after four lines, and a button that shows or hides the rest. */
 function folding(tag, options, words) {
-  const text = h(tag, { ...options, class: `${options.class ?? ""} folded` }, words);
+  const text = h(tag, { ...options, class: `${options.class ?? ""} clamp` }, words);
   const fold = h("button", {
     class: "unfold", type: "button", "aria-expanded": "false", hidden: true,
     on: {
       click: () => {
-        const folded = text.classList.toggle("folded");
+        const folded = text.classList.toggle("clamp");
         fold.textContent = folded ? "more" : "less";
         fold.setAttribute("aria-expanded", String(!folded));
       },
@@ -167,8 +167,8 @@ function table(hit, handlers) {
     rows.push(["Place", `${data.latitude.toFixed(4)}, ${data.longitude.toFixed(4)}`]);
   }
   for (const [name, value] of Object.entries(data)) {
-    if (APART.has(name) || value === "" || value === null) continue;
-    rows.push([spoken(name), String(value), `${name} == ${literal(value)}`]);
+    if (SPECIAL.has(name) || value === "" || value === null) continue;
+    rows.push([readable(name), String(value), `${name} == ${literal(value)}`]);
   }
   for (const path of new Set([hit.path, ...(hit.paths ?? [])].filter(Boolean))) rows.push(["Path", path]);
   return h(
@@ -178,20 +178,21 @@ function table(hit, handlers) {
       h(
         "dd", { class: name === "Path" ? "path" : "" },
         filter
-          ? h("button", { class: "value", type: "button", title: `Only where ${filter}`, on: { click: () => handlers.onFilter(filter) } }, value)
+          ? h("button", { class: "value", type: "button", title: `Filter by ${filter}`, on: { click: () => handlers.onFilter(filter) } }, value)
           : name === "Path" ? breakable(value) : value,
       ),
     ]),
   );
 }
 
-/** A path that may go on in the next line after each of its parts. */
+/** A path with possible line breaks after each of its parts. */
 function breakable(path) {
   const parts = path.split(/(?<=[\\/])/);
   return h("span", {}, ...parts.flatMap((part) => [part, h("wbr")]));
 }
 
-const spoken = (name) => {
+/** A field's name as a label: "camera_model" becomes "Camera model". */
+const readable = (name) => {
   const words = name.replaceAll("_", " ").trim();
   return words.charAt(0).toUpperCase() + words.slice(1);
 };
@@ -201,19 +202,8 @@ function bytes(number) {
   return number < 1e6 ? `${Math.round(number / 1000)} kB` : `${(number / 1e6).toFixed(1)} MB`;
 }
 
-/** Keep Tab within a dialog: browsers let it go on to their own buttons. */
-export function trap(dialog, event) {
-  const stops = [...dialog.querySelectorAll("button, a[href], input, [tabindex='0']")].filter(
-    (one) => !one.disabled && one.offsetParent !== null,
-  );
-  const edge = event.shiftKey ? stops[0] : stops.at(-1);
-  if (document.activeElement === edge) {
-    event.preventDefault();
-    (event.shiftKey ? stops.at(-1) : stops[0]).focus();
-  }
-}
-
-function swipes(stage, onMove) {
+/** Call `onMove` with 1 for a swipe to the left, -1 for one to the right. */
+function onSwipe(stage, onMove) {
   let from = null;
   stage.addEventListener("touchstart", (event) => {
     from = event.touches.length === 1 ? event.touches[0].clientX : null;

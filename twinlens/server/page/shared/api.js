@@ -1,7 +1,7 @@
-// The HTTP API. Every failure is an `ApiError` that can be shown.
+// Call the HTTP API. Every failure is an `ApiError` whose text can be shown.
 
-/** Seconds after which a busy server is asked again, where it does not say. */
-const RETRY = 3;
+/** Seconds before a retry if a busy server names none. */
+const RETRY_SECONDS = 3;
 
 export class ApiError extends Error {
   /** @param {{status: number, slug: string, title: string, detail: string, retry: number}} problem */
@@ -11,18 +11,19 @@ export class ApiError extends Error {
   }
 }
 
-let ask = null;
+let askForKey = null;
 let asking = null;
 
-/** How to get a key from whoever sits there: a function that resolves to whether there is one now. */
+/** Set the function that asks the user for a key. It resolves to whether there is one now. */
 export function onLocked(asker) {
-  ask = asker;
+  askForKey = asker;
 }
 
-/** Whether an error only says that something newer is under way. */
+/** Whether an error only means that a newer request replaced this one. */
 export const isAbort = (error) => error instanceof DOMException && error.name === "AbortError";
 
-async function request(path, options = {}) {
+/** @returns {Promise<Response>}  a successful response; after a 401 the user is asked for a key */
+async function send(path, options = {}) {
   let response;
   try {
     response = await fetch(path, { headers: { Accept: "application/json" }, ...options });
@@ -32,36 +33,41 @@ async function request(path, options = {}) {
       status: 0,
       slug: "offline",
       title: "The server does not answer",
-      detail: "It may have been stopped, or the network is away.",
+      detail: "It may have stopped, or the network is down.",
       retry: 0,
     });
   }
-  if (response.ok) return response.status === 204 ? null : response.json();
+  if (response.ok) return response;
   const problem = await problemOf(response);
-  if (response.status === 401 && ask && path !== "/v1/session") {
-    asking ??= ask().finally(() => {
+  if (response.status === 401 && askForKey && path !== "/v1/session") {
+    asking ??= askForKey().finally(() => {
       asking = null;
     });
-    if (await asking) return request(path, options);
+    if (await asking) return send(path, options);
   }
   throw new ApiError(problem);
 }
 
+async function request(path, options) {
+  const response = await send(path, options);
+  return response.status === 204 ? null : response.json();
+}
+
 async function problemOf(response) {
-  let said = {};
+  let body = {};
   try {
-    said = await response.json();
+    body = await response.json();
   } catch {
-    // Something between us and the server answered: a proxy's own page.
+    // Not JSON: a proxy's error page, for example.
   }
   const busy = response.status === 429 || response.status === 503;
   const after = Number(response.headers.get("Retry-After"));
   return {
     status: response.status,
-    slug: String(said.type ?? "").split("/").pop(),
-    title: said.title ?? `The server answered ${response.status}`,
-    detail: said.detail ?? "",
-    retry: busy ? Math.min(60, Math.max(1, after || RETRY)) : 0,
+    slug: String(body.type ?? "").split("/").pop(),
+    title: body.title ?? `The server answered ${response.status}`,
+    detail: body.detail ?? "",
+    retry: busy ? Math.min(60, Math.max(1, after || RETRY_SECONDS)) : 0,
   };
 }
 
@@ -77,8 +83,8 @@ export const collections = () => request("/v1/collections");
 
 /** A picture or text by its id, with everything that is stored about it. */
 export function item(id, collection, signal) {
-  const where = new URLSearchParams({ collection });
-  return request(`/v1/items/${encodeURIComponent(id)}?${where}`, { signal });
+  const parameters = new URLSearchParams({ collection });
+  return request(`/v1/items/${encodeURIComponent(id)}?${parameters}`, { signal });
 }
 
 /**
@@ -99,16 +105,33 @@ export const searchMany = (body, signal) => request("/v1/search/many", json(body
 /** Sign in: the server answers with a cookie. */
 export const signIn = (key) => request("/v1/session", json({ key }));
 
-/** Where a picture's thumbnail is, large enough for so many pixels of its longer side. */
-export function thumbnail(address, side) {
-  if (!address) return null;
-  const wanted = side * Math.min(2, window.devicePixelRatio || 1);
-  const size = wanted <= 176 ? 160 : wanted <= 360 ? 320 : 640;
-  return `${address}${address.includes("?") ? "&" : "?"}size=${size}`;
+/** @returns {Promise<Response>}  the map's points; status 202 while the server computes them */
+export const mapPoints = (method, collection) =>
+  send(`/v1/map?${new URLSearchParams({ method, ...(collection ? { collection } : {}) })}`);
+
+/**
+ * Titles of pictures and their points on the map.
+ * @returns {Promise<Object<string, {x: number, y: number, title: string}>>}  by id; empty while the
+ *   server computes the map
+ */
+export async function mapPictures(ids, method, collection, signal) {
+  const { pictures } = await request("/v1/map/pictures", json({ ids, method, collection }, signal));
+  return pictures ?? {};
 }
 
-/** The thumbnail of a stored picture whose hit is not at hand. */
-export function thumbnailOf(id, collection, side) {
-  const where = new URLSearchParams({ collection });
-  return thumbnail(`/v1/items/${encodeURIComponent(id)}/thumbnail?${where}`, side);
+/** The smallest thumbnail size for a longer side of so many CSS pixels. */
+export function thumbnailSize(side) {
+  const pixels = side * Math.min(2, window.devicePixelRatio || 1);
+  return pixels <= 176 ? 160 : pixels <= 360 ? 320 : 640;
+}
+
+/** The URL of a hit's thumbnail, from the URL that the hit has; null if it has none. */
+export function thumbnail(url, side) {
+  return url ? `${url}${url.includes("?") ? "&" : "?"}size=${thumbnailSize(side)}` : null;
+}
+
+/** The URL of a stored picture's thumbnail, from its id. */
+export function thumbnailOf(id, collection, size) {
+  const parameters = new URLSearchParams({ size, collection });
+  return `/v1/items/${encodeURIComponent(id)}/thumbnail?${parameters}`;
 }

@@ -1,22 +1,10 @@
-// Two small dialogs: the keys of the keyboard, and the key of the server.
+// Create dialogs, keep the keyboard focus in them, and ask for the server's API key.
 
 import { signIn } from "./api.js";
 import { h, hidden, icon } from "./dom.js";
-import { trap } from "../search/viewer.js";
 
-const KEYS = [
-  [["/"], "go to the search box"],
-  [["↓"], "from the box to the results"],
-  [["←", "→", "↑", "↓"], "move among the results"],
-  [["Enter"], "open a result"],
-  [["m"], "more like it"],
-  [["n"], "not like it"],
-  [["←", "→"], "the one before or after, while one is open"],
-  [["Esc"], "close"],
-  [["?"], "show these keys"],
-];
-
-function dialog(title, id, ...children) {
+/** A small dialog with a title and a button that closes it. */
+export function createDialog(title, id, ...children) {
   const close = h("button", { class: "icon-button close", type: "button" }, icon("close"), hidden("Close"));
   const element = h(
     "dialog", { class: "small", "aria-labelledby": id },
@@ -27,60 +15,55 @@ function dialog(title, id, ...children) {
     if (event.target === element) element.close();
   });
   element.addEventListener("keydown", (event) => {
-    if (event.key === "Tab") trap(element, event);
+    if (event.key === "Tab") trapFocus(element, event);
   });
   document.body.append(element);
   return element;
 }
 
-/** @returns {() => void}  shows the keys */
-export function createHelp() {
-  const help = dialog(
-    "Keyboard", "keys-title",
-    h(
-      "dl", { class: "keys" },
-      ...KEYS.flatMap(([keys, words]) => [
-        h("dt", {}, ...keys.map((key) => h("kbd", {}, key))),
-        h("dd", {}, words),
-      ]),
-    ),
+/** Keep Tab within a dialog: without this, it moves on to the browser's own buttons. */
+export function trapFocus(dialog, event) {
+  const stops = [...dialog.querySelectorAll("button, a[href], input, [tabindex='0']")].filter(
+    (one) => !one.disabled && one.offsetParent !== null,
   );
-  return () => {
-    if (!document.querySelector("dialog[open]")) help.showModal();
-  };
+  const edge = event.shiftKey ? stops[0] : stops.at(-1);
+  if (document.activeElement === edge) {
+    event.preventDefault();
+    (event.shiftKey ? stops.at(-1) : stops[0]).focus();
+  }
 }
 
-/** @returns {() => Promise<boolean>}  asks for the server's key; whether one was taken */
+/** @returns {() => Promise<boolean>}  asks for the API key; resolves to whether the user signed in */
 export function createSignIn() {
   const input = h("input", {
-    class: "key", id: "key", type: "password", autocomplete: "current-password", required: true,
-    "aria-describedby": "key-wrong",
+    class: "key field", id: "key", type: "password", autocomplete: "current-password", required: true,
+    "aria-describedby": "key-error",
   });
-  const wrong = h("p", { class: "wrong", id: "key-wrong", role: "alert" });
+  const failed = h("p", { class: "error", id: "key-error", role: "alert" });
   const form = h(
     "form", { class: "key-form" },
-    h("p", {}, "This server takes requests with a key only. It is kept as a cookie that this page cannot read."),
-    h("label", { for: "key" }, "Key"), input, wrong, h("button", { class: "action first", type: "submit" }, "Sign in"),
+    h("p", {}, "This server requires an API key. The key is stored in a cookie that this page cannot read."),
+    h("label", { for: "key" }, "Key"), input, failed, h("button", { class: "action first", type: "submit" }, "Sign in"),
   );
-  const element = dialog("A key, please", "key-title", form);
+  const element = createDialog("API key required", "key-title", form);
   return () =>
     new Promise((resolve) => {
-      let signed = false;
+      let signedIn = false;
       form.onsubmit = async (event) => {
         event.preventDefault();
-        wrong.textContent = "";
+        failed.textContent = "";
         try {
           await signIn(input.value);
-          signed = true;
+          signedIn = true;
           element.close();
         } catch (error) {
-          wrong.textContent = error.status === 401 ? "The server does not know this key." : error.message;
+          failed.textContent = error.status === 401 ? "The server does not know this key." : error.message;
           input.select();
         }
       };
       element.addEventListener("close", () => {
         input.value = "";
-        resolve(signed);
+        resolve(signedIn);
       }, { once: true });
       for (const open of document.querySelectorAll("dialog[open]")) open.close();
       element.showModal();

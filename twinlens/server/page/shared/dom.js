@@ -1,12 +1,14 @@
-// Making elements. Text is only ever set as text, so that no caption can become markup.
+// Create elements and show messages. Text is only set as text, so no caption can become markup.
 
 const SVG = "http://www.w3.org/2000/svg";
 
+export const $ = (id) => document.getElementById(id);
+
 /**
- * An element.
+ * Create an element.
  * @param {string} tag
- * @param {object} options  attributes by name; `on` has listeners by event, `data` the dataset,
- *   `value` and `checked` are set as properties; null, undefined and false leave an attribute out.
+ * @param {object} options  attributes by name; `on` has listeners by event; `data` sets the dataset;
+ *   `value` and `checked` are set as properties; null, undefined and false omit an attribute
  * @param {...(Node|string|null|undefined|false)} children
  */
 export function h(tag, options = {}, ...children) {
@@ -27,25 +29,34 @@ export function h(tag, options = {}, ...children) {
   return element;
 }
 
-/** One of the drawings in icons.svg, in the colour of the text. */
+/** An icon of icons.svg, in the colour of the text. */
 export function icon(name) {
-  const drawing = document.createElementNS(SVG, "svg");
-  drawing.setAttribute("class", "icon");
-  drawing.setAttribute("aria-hidden", "true");
+  const element = document.createElementNS(SVG, "svg");
+  element.setAttribute("class", "icon");
+  element.setAttribute("aria-hidden", "true");
   const use = document.createElementNS(SVG, "use");
   use.setAttribute("href", `/static/shared/icons.svg#${name}`);
-  drawing.append(use);
-  return drawing;
+  element.append(use);
+  return element;
 }
 
-/** Text for screen readers alone. */
+/** Text for screen readers only. */
 export const hidden = (text) => h("span", { class: "hidden" }, text);
+
+/** An image that fades in when it has loaded. */
+export function fadingImage(src, options = {}) {
+  const image = h("img", { class: "loading", decoding: "async", ...options, src });
+  image.addEventListener("load", () => {
+    image.className = "loaded";
+  }, { once: true });
+  return image;
+}
 
 /** A count with its noun: "1 picture", "1,204 pictures". */
 export const count = (number, noun) =>
   `${number.toLocaleString("en")} ${noun}${number === 1 ? "" : "s"}`;
 
-/** Whether the keys that somebody presses are text. */
+/** Whether key presses on this element type text. */
 export function isTyping(target) {
   return target instanceof HTMLElement
     && (target.isContentEditable || target.matches("textarea, select, input:not([type=file]):not([type=radio])"));
@@ -53,22 +64,22 @@ export function isTyping(target) {
 
 let fading = 0;
 
-/** Say something at the bottom of the window for some seconds. */
+/** Show a message at the bottom of the window for five seconds. */
 export function toast(text) {
-  const place = document.getElementById("toast");
+  const place = $("toast");
   place.textContent = text;
   place.classList.add("shown");
   clearTimeout(fading);
   fading = setTimeout(() => place.classList.remove("shown"), 5000);
 }
 
-/** Put text on the clipboard; where the browser lets pages do so in the background, without a trace. */
+/** Copy text to the clipboard. @returns {Promise<boolean>} whether that worked */
 export async function copy(text) {
   try {
     await navigator.clipboard.writeText(text);
     return true;
   } catch {
-    // Only pages over HTTPS, or on this machine, have a clipboard.
+    // Pages have a clipboard only over HTTPS or on localhost.
     return false;
   }
 }

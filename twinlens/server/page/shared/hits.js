@@ -1,38 +1,44 @@
-// Relevance as people read it: a word, and three bars as on a telephone.
+// Describe a hit: its title, and its relevance as a word and three bars.
 
 import { h, hidden } from "./dom.js";
 
 /** From here on a hit is right more often than not. */
 const LIKELY = 0.5;
 const STRONG = 0.75;
-/** Below this hits are mostly chance. */
+/** Below this, most hits are chance. */
 export const CLOSE = 0.25;
 
+/** The last part of a path. */
+export const nameOf = (path) => String(path ?? "").split(/[\\/]/).filter(Boolean).pop() ?? "";
+
+/** A picture's title: its first caption, or its file name. */
+export const titleOf = (hit) => hit.captions?.[0] || nameOf(hit.path) || "A picture";
+
 /** "strong", "likely" or "weak". */
-export function level(relevance) {
+function level(relevance) {
   if (relevance >= STRONG) return "strong";
   return relevance >= LIKELY ? "likely" : "weak";
 }
 
-export const percent = (relevance) => (relevance < 0.01 ? "under 1%" : `${Math.round(relevance * 100)}%`);
+const percent = (relevance) => (relevance < 0.01 ? "under 1%" : `${Math.round(relevance * 100)}%`);
 
 /** "strong match, 94%". */
-export const inWords = (relevance) => `${level(relevance)} match, ${percent(relevance)}`;
+export const relevanceText = (relevance) => `${level(relevance)} match, ${percent(relevance)}`;
 
-/** The sign; `spoken` where nothing beside it says the same. */
-export function sign(relevance, { spoken = true } = {}) {
+/** Three bars and a word. `spoken`: also for screen readers, unless text beside it says the same. */
+export function relevanceBadge(relevance, { spoken = true } = {}) {
   const word = level(relevance);
   const title = `${word[0].toUpperCase()}${word.slice(1)} match: ${percent(relevance)} relevant`;
   return h(
     "span",
-    { class: "sign", data: { level: word }, title },
+    { class: "relevance", data: { level: word }, title },
     h("span", { class: "bars", "aria-hidden": "true" }, h("i"), h("i"), h("i")),
-    h("span", { class: "sign-text", "aria-hidden": "true" }, `${word} · ${percent(relevance)}`),
-    spoken && hidden(inWords(relevance)),
+    h("span", { class: "relevance-text", "aria-hidden": "true" }, `${word} · ${percent(relevance)}`),
+    spoken && hidden(relevanceText(relevance)),
   );
 }
 
-/** What a page of results holds: "2 strong and 5 likely matches". */
+/** Summarise a page of results: "2 strong and 5 likely matches". */
 export function summary(hits) {
   const strong = hits.filter((hit) => hit.relevance >= STRONG).length;
   const likely = hits.filter((hit) => hit.relevance >= LIKELY).length - strong;
@@ -40,6 +46,5 @@ export function summary(hits) {
   if (strong && likely) return `${strong} strong and ${likely} likely ${matches(likely)}`;
   if (strong) return `${strong} strong ${matches(strong)}`;
   if (likely) return `${likely} likely ${matches(likely)}`;
-  // Below the line, where there is none above it.
-  return hits.some((hit) => hit.relevance >= CLOSE) ? "Weak matches only" : "Only some further away";
+  return hits.some((hit) => hit.relevance >= CLOSE) ? "Weak matches only" : "Only results further away";
 }

@@ -1,16 +1,16 @@
-// What is asked: how it is read from the box, kept in the address, and sent. Pure, no elements.
+// Read a query from typed text or from the address, and write it to the address or an API request.
 
 /**
  * @typedef {object} Query  never changed, only replaced
  * @property {string} text  words to look for
- * @property {string[]} nots  words for what should not be there
- * @property {string[]} ids  stored pictures to look for
- * @property {string[]} pictures  dropped pictures to look for, by their token
- * @property {string[]} unlikes  stored pictures that were wrong answers
+ * @property {string[]} nots  words to exclude
+ * @property {string[]} ids  ids of stored pictures to look for
+ * @property {string[]} pictures  tokens of dropped pictures to look for
+ * @property {string[]} unlikes  ids of stored pictures to move away from
  * @property {"images"|"texts"} target
  * @property {"dense"|"text"|"hybrid"} mode
  * @property {string} where  a filter
- * @property {string} collection  "" for the server's default
+ * @property {string} collection  "" means the server's default
  */
 
 /** @type {Query} */
@@ -18,25 +18,25 @@ export const EMPTY = Object.freeze({
   text: "", nots: [], ids: [], pictures: [], unlikes: [],
   target: "images", mode: "dense", where: "", collection: "",
 });
-/** Parts that are not words; the server takes 64, and 8 files. */
+/** Entries of each list; the server accepts 64 parts and 8 files. */
 const MAX_PARTS = 48;
 const MAX_PICTURES = 8;
 
 const LISTS = { nots: "not", ids: "id", pictures: "picture", unlikes: "unlike" };
-// "-people" and -"blue sky", at the beginning or after a space; "-5" is no such term.
-const TERM = /(^|\s)-(?:"([^"]+)"|(\p{L}[^\s"]*))(?=\s|$)/gu;
+// -people and -"blue sky", at the beginning or after a space. -5 does not count.
+const MINUS_TERM = /(^|\s)-(?:"([^"]+)"|(\p{L}[^\s"]*))(?=\s|$)/gu;
 
 /**
- * Take the minus-terms out of what was typed.
+ * Split typed text into words and minus-terms.
  * @param {string} typed
- * @param {boolean} done  whether typing is over; until then a term at the very end may go on
+ * @param {boolean} done  whether the user has finished; until then, a term at the very end may be incomplete
  * @returns {{words: string, nots: string[], rest: string}}  words: what to look for; rest: what
- *   stays in the box
+ *   stays in the text field
  */
 export function readTyped(typed, done) {
   const nots = [];
   let open = "";
-  const rest = typed.replace(TERM, (whole, before, quoted, bare, at) => {
+  const rest = typed.replace(MINUS_TERM, (whole, before, quoted, bare, at) => {
     if (bare && !done && at + whole.length === typed.length) {
       open = whole;
       return whole;
@@ -45,7 +45,7 @@ export function readTyped(typed, done) {
     return before ? " " : "";
   });
   let words = open ? rest.slice(0, rest.length - open.length) : rest;
-  // A quoted term that is not closed yet says nothing.
+  // Ignore a quoted term that is not closed yet.
   words = words.replace(/(^|\s)-"[^"]*$/u, "").replace(/(^|\s)-$/u, "");
   return {
     words: words.replace(/\s+/gu, " ").trim(),
@@ -54,27 +54,32 @@ export function readTyped(typed, done) {
   };
 }
 
+/** The inverse of `readTyped`: the words and minus-terms as text. */
+export const toTyped = (query) =>
+  [query.text, ...query.nots.map((term) => (/\s/.test(term) ? `-"${term}"` : `-${term}`))].filter(Boolean).join(" ");
+
 /** Whether there is something to look for. */
 export const isAsking = (query) =>
   Boolean(query.text || query.ids.length || query.pictures.length);
 
-/** Whether there is anything in the box at all. */
+/** Whether the search box is empty. */
 export const isBlank = (query) => !isAsking(query) && !query.nots.length && !query.unlikes.length;
 
-/** The query with one more in one of its lists. */
+/** The query with a value added to one of its lists. */
 export function withOne(query, list, value) {
   const limit = list === "pictures" ? MAX_PICTURES : MAX_PARTS;
   const kept = query[list].filter((one) => one !== value);
   return { ...query, [list]: [...kept, value].slice(-limit) };
 }
 
+/** The query with a value removed from one of its lists. */
 export const without = (query, list, value) =>
   ({ ...query, [list]: query[list].filter((one) => one !== value) });
 
-/** The mode that can be asked: without words there are none to look for. */
+/** The mode to search in: a query without words can only be dense. */
 export const modeOf = (query) => (query.text ? query.mode : "dense");
 
-/** The query as the address has it: "?q=a+dog&not=people". */
+/** The query as an address: "/?q=a+dog&not=people". */
 export function toAddress(query, { open = "" } = {}) {
   const fields = new URLSearchParams();
   if (query.text) fields.set("q", query.text);
@@ -90,14 +95,14 @@ export function toAddress(query, { open = "" } = {}) {
   return written ? `/?${written}` : "/";
 }
 
-/** What an address asks for; what makes no sense in it is left out. */
+/** The query of an address, without its invalid parts. */
 export function fromAddress(search) {
   const fields = new URLSearchParams(search);
   const lists = Object.fromEntries(
     Object.entries(LISTS).map(([list, name]) => [list, [...new Set(fields.getAll(name))].slice(0, MAX_PARTS)]),
   );
   const mode = fields.get("mode");
-  // People write links by hand: minus-terms may stand in the words, too.
+  // A link written by hand may have minus-terms in its words.
   const { words, nots } = readTyped(fields.get("q") ?? "", true);
   return {
     query: {
@@ -114,7 +119,7 @@ export function fromAddress(search) {
   };
 }
 
-/** The query as the API takes it, without the page that is wanted. */
+/** The query as the body of an API request, without limit and offset. */
 export function toBody(query) {
   const parts = [
     query.text,
@@ -125,7 +130,7 @@ export function toBody(query) {
   return { query: parts.filter(Boolean), unlike: query.unlikes, mode: modeOf(query), ...scope(query) };
 }
 
-/** What every page of a query's results must be asked with. */
+/** The part of the body that requests for further pages need, too. */
 export function scope(query) {
   return {
     target: query.target,
@@ -134,11 +139,11 @@ export function scope(query) {
   };
 }
 
-/** The query in a few words, for the window's title and messages. */
+/** Describe the query in a few words, for the window's title and messages. */
 export function describe(query) {
   const pictures = query.ids.length + query.pictures.length;
   const parts = [query.text && `“${query.text}”`];
   if (pictures) parts.push(pictures === 1 ? "this picture" : `these ${pictures} pictures`);
-  const wanted = parts.filter(Boolean).join(" with ");
-  return query.nots.length ? `${wanted} without ${query.nots.join(", ")}` : wanted;
+  const described = parts.filter(Boolean).join(" with ");
+  return query.nots.length ? `${described} without ${query.nots.join(", ")}` : described;
 }

@@ -1,19 +1,20 @@
-// Light or dark: what the system says, until somebody chooses. Loaded before the page is painted.
+// Apply the light or dark theme: the user's choice, else the system's. Runs before the first paint.
 (() => {
   "use strict";
   const NAME = "twinlens-theme";
   const root = document.documentElement;
   const dark = matchMedia("(prefers-color-scheme: dark)");
+  const system = () => (dark.matches ? "dark" : "light");
 
-  // Storage may be forbidden; the choice then lasts as long as the page.
-  const remembered = () => {
+  // The browser may forbid storage; the choice then lasts until the page is left.
+  const load = () => {
     try {
       return localStorage.getItem(NAME);
     } catch {
       return null;
     }
   };
-  const remember = (theme) => {
+  const save = (theme) => {
     try {
       localStorage.setItem(NAME, theme);
     } catch {
@@ -21,13 +22,16 @@
     }
   };
 
-  const chosen = remembered();
-  if (chosen === "light" || chosen === "dark") root.dataset.theme = chosen;
+  let chosen = ["light", "dark"].find((theme) => theme === load());
+  root.dataset.theme = chosen ?? system();
+  dark.addEventListener("change", () => {
+    if (!chosen) root.dataset.theme = system();
+  });
   document.addEventListener("DOMContentLoaded", () => {
     document.getElementById("theme")?.addEventListener("click", () => {
-      const now = root.dataset.theme ?? (dark.matches ? "dark" : "light");
-      root.dataset.theme = now === "dark" ? "light" : "dark";
-      remember(root.dataset.theme);
+      chosen = root.dataset.theme === "dark" ? "light" : "dark";
+      root.dataset.theme = chosen;
+      save(chosen);
     });
   });
 })();
