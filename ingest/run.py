@@ -44,6 +44,7 @@ def ingest(
     )
     if collection is not None:
         collection.generation.layout.check_matches(layout, session.name)
+        collection.check_not_frozen()
     read = partial(open_items, paths, declared, **source)
     items = read()
     session.reset_engine()  # what the engine has cached is outdated from now on

@@ -39,7 +39,7 @@ from PIL import Image
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
-from twinlens.search.models import starter
+from twinlens.search.models import starter, starter_weights
 from twinlens.search.models.load import has_native_bf16
 from twinlens.search.models.starter import ImageHead, TextHead
 
@@ -183,12 +183,8 @@ class Features:
     ) -> None:
         cache.mkdir(parents=True, exist_ok=True)
         self._cache = cache
-        text_folder = starter._package_file(starter.TEXT_PACKAGE, "model/tokenizer.json").parent
-        self._text = starter.TextTower(text_folder / "model.safetensors").eval()
-        self._tokenizer = starter.Tokenizer(text_folder / "tokenizer.json")
-        self._image = starter.ImageTower(
-            starter._package_file(starter.IMAGE_PACKAGE, "models/*.pth")
-        )
+        model, self._tokenizer = starter.load_starter()
+        self._text, self._image = model.text, model.visual
         dtype = torch.bfloat16 if has_native_bf16() else torch.float32
         self._image.eval().to(dtype).to(memory_format=torch.channels_last)
         paths = [photo.path for photo in photos] + [sample.path for sample in samples]
@@ -518,7 +514,7 @@ def save(out: Path, heads: Heads, settings: Settings, figures: dict[str, float])
     """Half precision: the rounding is far below what training leaves to chance."""
     state = {name: tensor.half().contiguous() for name, tensor in heads.state_dict().items()}
     header = {
-        "architecture": f"{starter.IMAGE_PACKAGE} + {starter.TEXT_PACKAGE}, heads of {starter.DIM}",
+        "architecture": f"{starter_weights.IMAGE_PACKAGE} + {starter_weights.TEXT_PACKAGE}, heads of {starter.DIM}",
         "trained": datetime.datetime.now(datetime.UTC).date().isoformat(),
         "settings": json.dumps(asdict(settings)),
         "figures": json.dumps(figures),

@@ -17,6 +17,15 @@ from support.milvus_server import NoServerError, running_server
 import twinlens
 
 
+@pytest.fixture(scope="session", autouse=True)
+def model_cache(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A cache of exported models for all tests, also those of other workers and processes."""
+    base = tmp_path_factory.getbasetemp()
+    folder = (base.parent if os.environ.get("PYTEST_XDIST_WORKER") else base) / "model-cache"
+    os.environ["TWINLENS_CACHE"] = str(folder)
+    return folder
+
+
 @pytest.fixture
 def encoder() -> ColourEncoder:
     return ColourEncoder()

@@ -107,7 +107,7 @@ def resolve(name: str) -> ModelSpec:
     """
     name = name.strip()
     if name == STARTER:
-        from twinlens.search.models.starter import weights_digest
+        from twinlens.search.models.starter_weights import weights_digest
 
         return ModelSpec(STARTER, f"sha256:{weights_digest()[:16]}", STARTER)
     for entry in CATALOGUE:

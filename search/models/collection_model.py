@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import logging
 import threading
 
 from twinlens.search.errors import ModelError, ModelMismatchError
 from twinlens.search.models.base import Encoder, Precision, check_device, check_precision
 from twinlens.search.models.catalogue import resolve
 from twinlens.search.models.fingerprint import Fingerprint
-from twinlens.search.models.load import open_encoders
+from twinlens.search.models.load import export_for_queries, open_encoders, open_query_encoder
+
+_log = logging.getLogger("twinlens")
 
 
 class CollectionModel:
@@ -39,6 +42,8 @@ class CollectionModel:
         self._collection = collection
         self._model = model
         self._loaded: Encoder | None = None
+        #: Whether the loaded encoder is one for queries only.
+        self._for_queries = False
         #: By digest: encoders that the caller passed as objects, which no name can load again.
         self._registered: dict[str, Encoder] = {}
         self._lock = threading.RLock()
@@ -50,11 +55,13 @@ class CollectionModel:
         """The encoder, or ``None`` if it has not been loaded yet."""
         return self._loaded
 
-    def load(self, stored: Fingerprint | None = None) -> Encoder:
+    def load(self, stored: Fingerprint | None = None, *, bulk: bool = False) -> Encoder:
         """Load the encoder; one thread loads it, others wait.
 
         Args:
             stored: the collection's fingerprint; ``None`` for a new collection.
+            bulk: for an ingest rather than for queries, which do without torch if they can. Once
+                an encoder for bulk work is loaded, queries use it as well.
 
         Raises:
             ModelError: it cannot be loaded.
@@ -62,11 +69,16 @@ class CollectionModel:
         """
         with self._lock:
             loaded = self._loaded
-            if loaded is not None and (
-                stored is None or stored.digest == loaded.fingerprint.digest
-            ):
-                return loaded
-            encoder = self.open(self.source(stored))
+            usable = loaded is not None and not (bulk and self._for_queries)
+            if loaded is not None and usable:
+                if stored is None or stored.digest == loaded.fingerprint.digest:
+                    return loaded
+            source = self.source(stored)
+            encoder = None
+            if stored is not None and not bulk and isinstance(source, str):
+                encoder = open_query_encoder(stored, device=self.device, precision=self.precision)
+            self._for_queries = encoder is not None
+            encoder = encoder or self.open(source)
             if stored is not None:
                 self._compare(stored, encoder.fingerprint)
             self._loaded = encoder
@@ -90,6 +102,16 @@ class CollectionModel:
             )
         return name
 
+    def export(self) -> None:
+        """Export the loaded encoder once for queries without torch; a failure is only logged."""
+        with self._lock:
+            encoder, for_queries = self._loaded, self._for_queries
+        if isinstance(self._model, str) and encoder is not None and not for_queries:
+            try:
+                export_for_queries(encoder.fingerprint)
+            except ModelError as error:
+                _log.warning("the model is not exported for quick queries: %s", error)
+
     def open(self, model: str | Encoder) -> Encoder:
         """Load another model on the same device."""
         if not isinstance(model, str):
@@ -104,7 +126,7 @@ class CollectionModel:
     def reset(self, encoder: Encoder | None = None) -> None:
         """Accept whatever model the collection has from now on, because it was given another."""
         with self._lock:
-            self._model, self._loaded = "auto", encoder
+            self._model, self._loaded, self._for_queries = "auto", encoder, False
 
     def check(self, stored: Fingerprint) -> None:
         """Compare the collection's fingerprint with the requested model, without loading it.
@@ -116,7 +138,7 @@ class CollectionModel:
             model = self._model
         if not isinstance(model, str):
             self._compare(stored, model.fingerprint)
-        elif model != "auto":
+        elif model not in ("auto", stored.source, stored.label):
             spec = resolve(model)
             if (spec.architecture, spec.weights) != (stored.architecture, stored.weights):
                 raise ModelMismatchError(self._mismatch(stored, spec.label))

@@ -11,6 +11,9 @@ from typing import TYPE_CHECKING, Any
 from twinlens.search.errors import ModelError, first_line
 from twinlens.search.models.catalogue import DIR_PREFIX, HUB_PREFIX, STARTER, ModelSpec, resolve
 from twinlens.search.models.fingerprint import Fingerprint, preprocess_digest
+from twinlens.search.models.preprocess import preparation
+from twinlens.search.models.starter_export import starter_fingerprint
+from twinlens.search.models.starter_weights import PREPROCESS
 
 if TYPE_CHECKING:
     from PIL import Image
@@ -29,10 +32,7 @@ def fingerprint_from_config(name: str) -> Fingerprint:
     """
     spec = resolve(name)
     if spec.architecture == STARTER:
-        # Loading it is cheap: it is small and needs no download.
-        from twinlens.search.models.load import open_encoder
-
-        return open_encoder(spec, device="cpu").fingerprint
+        return starter_fingerprint()
     model, preprocess = _configuration(spec)
     try:
         side = model["vision_cfg"].get("image_size", _DEFAULT_SIDE)
@@ -54,12 +54,9 @@ def prepare_from_config(name: str) -> Callable[[Image.Image], Pixels]:
     Raises:
         ModelError: as for ``fingerprint_from_config``.
     """
-    from twinlens.search.models.load import open_encoder
-    from twinlens.search.models.openclip import preparation
-
     spec = resolve(name)
     if spec.architecture == STARTER:
-        return open_encoder(spec, device="cpu").prepare
+        return preparation(PREPROCESS)
     config = _merged(_configuration(spec)[1])
     return preparation({**config, "size": fingerprint_from_config(name).image_size})
 

@@ -1,23 +1,81 @@
-"""Choose a model, a device and a precision, and load the encoder."""
+"""Choose a model, an engine, a device and a precision, and load the encoder.
+
+On a CPU queries run on ONNX Runtime, from towers that were exported once; torch is not imported.
+Ingest uses torch where there is an accelerator or native bfloat16, else ONNX Runtime as well.
+"""
 
 from __future__ import annotations
 
+import ctypes.util
 import logging
+import platform
+import sys
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from twinlens.search.errors import ModelError
 from twinlens.search.models.base import OPENVINO, Encoder, Precision, check_precision
 from twinlens.search.models.catalogue import RECOMMENDED, STARTER, ModelSpec, resolve
 from twinlens.search.models.fingerprint import Fingerprint, preprocess_digest
+from twinlens.search.models.onnx import find_export, open_export
 from twinlens.search.models.openclip import OpenClipEncoder, load_openclip
 from twinlens.search.models.openvino import OpenVinoTower
 from twinlens.search.models.replicas import ReplicatedEncoder
+from twinlens.search.models.starter_export import build_starter, starter_fingerprint
 from twinlens.search.models.weights import LOADING, hub_obstacle, is_cached
 
 if TYPE_CHECKING:
     import torch
 
 _log = logging.getLogger("twinlens")
+#: What the drivers of NVIDIA, AMD, WSL, Intel and Habana devices create on Linux.
+_DRIVERS = ("/dev/nvidiactl", "/dev/kfd", "/dev/dxg", "/dev/accel", "/dev/hl0")
+
+
+def open_query_encoder(
+    fingerprint: Fingerprint, *, device: str = "auto", precision: Precision = "auto"
+) -> Encoder | None:
+    """Open a model for queries, from its exported towers on the CPU, without importing torch.
+
+    Returns:
+        The encoder; ``None`` if another device or precision is asked for, or there is no export.
+
+    Raises:
+        ModelError: it is ``starter``, and its packages are not installed.
+    """
+    if device.strip() not in ("auto", "cpu", "") or precision not in ("auto", "fp32"):
+        return None
+    if fingerprint.architecture == STARTER and find_export(fingerprint) is None:
+        build_starter(fingerprint)
+    return open_export(fingerprint)
+
+
+def has_accelerator() -> bool:
+    """Whether this machine may have a device that torch computes faster on than on the CPU.
+
+    It looks for drivers and does not import torch.
+    """
+    if sys.platform == "darwin":
+        return platform.machine() == "arm64"
+    if sys.platform == "win32":
+        return ctypes.util.find_library("nvcuda") is not None
+    return any(Path(driver).exists() for driver in _DRIVERS)
+
+
+def export_for_queries(fingerprint: Fingerprint) -> None:
+    """Export a model's towers, unless they are exported already or have no name to load them by.
+
+    Raises:
+        ModelError: the model cannot be loaded.
+    """
+    if not fingerprint.source or find_export(fingerprint) is not None:
+        return
+    from twinlens.search.models.export import export_model
+
+    with LOADING:
+        encoder = open_encoder(fingerprint.source, device="cpu", precision="fp32")
+        if encoder.fingerprint.digest == fingerprint.digest:
+            export_model(encoder)
 
 
 def open_encoders(
@@ -25,11 +83,19 @@ def open_encoders(
 ) -> Encoder:
     """Load one copy of a model on each device of a list: "cuda:0,cuda:1", or "cuda:all".
 
+    ``starter`` runs on ONNX Runtime where there is no accelerator: it is as fast as torch there.
+
     Raises:
         UsageError: there is no such precision.
         ModelError: see ``open_encoder``.
     """
     check_precision(precision)
+    if isinstance(name, str):
+        name = choose_model() if name == "auto" else resolve(name)
+    if name.architecture == STARTER and (device == "cpu" or not has_accelerator()):
+        encoder = open_query_encoder(starter_fingerprint(), device=device, precision=precision)
+        if encoder is not None:
+            return encoder
     import torch
 
     if device == "cuda:all":

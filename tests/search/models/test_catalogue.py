@@ -1,4 +1,4 @@
-"""What ``--model`` says, and what makes embeddings comparable."""
+"""Resolve the names of models, and tell by fingerprint which embeddings are comparable."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ FINGERPRINT = Fingerprint(
 
 
 def test_the_digest_is_stable() -> None:
-    # Stored in every collection: a change here locks people out of what they have ingested.
+    # Stored in every collection: if it changed, existing collections could not be opened.
     assert FINGERPRINT.digest == "1afd53797987"
 
 
@@ -37,7 +37,7 @@ def test_every_part_counts_in_the_digest(change: dict[str, object]) -> None:
     assert replace(FINGERPRINT, **change).digest != FINGERPRINT.digest
 
 
-def test_where_a_model_came_from_does_not_count() -> None:
+def test_the_source_does_not_count_in_the_digest() -> None:
     assert replace(FINGERPRINT, source="ViT-B-32:/elsewhere").digest == FINGERPRINT.digest
 
 
@@ -50,7 +50,7 @@ def test_a_fingerprint_of_a_later_version_can_be_read() -> None:
     assert Fingerprint.from_json(later) == FINGERPRINT
 
 
-def test_preprocessing_is_told_apart_whatever_the_order() -> None:
+def test_preprocess_digest_does_not_depend_on_order() -> None:
     one = {"mean": (0.5, 0.5), "interpolation": "bicubic", "size": 224}
     assert preprocess_digest(one) == preprocess_digest(dict(reversed(one.items())))
     assert preprocess_digest(one) == preprocess_digest(one | {"mean": [0.5, 0.5]})
@@ -78,7 +78,7 @@ def test_names_in_the_catalogue_are_unique() -> None:
     assert len({entry.name for entry in CATALOGUE}) == len(CATALOGUE)
 
 
-def test_an_architecture_and_its_tag() -> None:
+def test_resolves_architecture_and_tag() -> None:
     assert resolve("ViT-B-32:openai") == ModelSpec("ViT-B-32", "openai", "ViT-B-32:openai")
     assert resolve("  ViT-B/32:openai ").source == "ViT-B-32:openai"
 
@@ -87,13 +87,13 @@ def test_an_architecture_alone_gets_the_weights_we_recommend() -> None:
     assert resolve("ViT-B-32").label == "ViT-B-32:laion2b_s34b_b79k"
 
 
-def test_a_hub_name_is_taken_as_it_is() -> None:
+def test_a_hub_name_resolves_to_itself() -> None:
     spec = resolve("hf-hub:someone/model")
     assert spec == ModelSpec("hf-hub:someone/model", "hub", "hf-hub:someone/model")
     assert spec.label == "hf-hub:someone/model"
 
 
-def test_a_checkpoint_is_known_by_its_content(tmp_path: Path) -> None:
+def test_a_checkpoint_is_identified_by_its_content(tmp_path: Path) -> None:
     one = tmp_path / "weights.pt"
     one.write_bytes(b"numbers")
     moved = tmp_path / "elsewhere" / "renamed.pt"
@@ -107,7 +107,7 @@ def test_a_checkpoint_is_known_by_its_content(tmp_path: Path) -> None:
     assert resolve(f"ViT-B-32:{moved}").weights != first.weights
 
 
-def test_a_folder_is_known_by_its_content(tiny_model: Path, tmp_path: Path) -> None:
+def test_a_folder_is_identified_by_its_content(tiny_model: Path, tmp_path: Path) -> None:
     moved = shutil.copytree(tiny_model, tmp_path / "another name")
     first, second = resolve(f"local-dir:{tiny_model}"), resolve(str(moved))
     assert (first.architecture, first.weights) == (second.architecture, second.weights)
@@ -124,30 +124,30 @@ def test_every_source_resolves_to_itself(tiny_model: Path) -> None:
         assert resolve(spec.source) == spec
 
 
-def test_an_unknown_model_is_told_what_there_is() -> None:
+def test_an_unknown_model_lists_the_choices() -> None:
     with pytest.raises(ModelError, match=r"no model called 'vit-x'.*siglip2-b32.*models --all"):
         resolve("vit-x")
 
 
 @pytest.mark.parametrize("nothing", ["", " ", ":", ":openai"])
-def test_no_name_is_no_model(nothing: str) -> None:
+def test_an_empty_name_is_rejected(nothing: str) -> None:
     with pytest.raises(ModelError, match="there is no model called ''"):
         resolve(nothing)
 
 
-def test_an_unknown_tag_is_told_which_there_are() -> None:
+def test_an_unknown_tag_lists_the_published_ones() -> None:
     with pytest.raises(ModelError, match=r"no weights 'nonsense'.*published weights: .*openai"):
         resolve("ViT-B-32:nonsense")
 
 
-def test_a_checkpoint_wants_its_architecture(tmp_path: Path) -> None:
+def test_a_checkpoint_needs_an_architecture(tmp_path: Path) -> None:
     path = tmp_path / "weights.pt"
     path.write_bytes(b"numbers")
     with pytest.raises(ModelError, match=f"Write it as ARCHITECTURE:{path}"):
         resolve(str(path))
 
 
-def test_a_folder_without_a_configuration_is_no_model(tmp_path: Path) -> None:
+def test_a_folder_without_a_configuration_is_rejected(tmp_path: Path) -> None:
     for name in (str(tmp_path), f"local-dir:{tmp_path}", f"local-dir:{tmp_path}/none"):
         with pytest.raises(ModelError, match=r"contains no open_clip_config\.json"):
             resolve(name)

@@ -1,4 +1,4 @@
-"""OpenCLIP's towers: the same numbers as OpenCLIP gives, as unit rows, from any place."""
+"""Encode with OpenCLIP models: the same vectors as OpenCLIP's, normalised, on any device."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ def encoder(tiny_model: Path) -> OpenClipEncoder:
 
 @pytest.fixture(scope="module")
 def pictures() -> list[Image.Image]:
-    """Noise of many shapes, larger and smaller than what the model sees."""
+    """Noise of many shapes, larger and smaller than the model's images."""
     dice = np.random.default_rng(3)
     sides = [(32, 32), (100, 40), (31, 77), (300, 200), (5, 9)]
     return [Image.fromarray(dice.integers(0, 256, (h, w, 3), dtype=np.uint8)) for w, h in sides]
@@ -39,7 +39,7 @@ def pictures() -> list[Image.Image]:
 
 @pytest.fixture
 def architecture(tmp_path: Path) -> Iterator[str]:
-    """OpenCLIP's registry with the tiny architecture in it."""
+    """Register the tiny architecture with OpenCLIP."""
     (tmp_path / "Tiny.json").write_text(json.dumps(TINY))
     open_clip.add_model_config(tmp_path / "Tiny.json")
     yield "Tiny"
@@ -76,7 +76,7 @@ def test_a_picture_is_prepared_as_openclip_does(
         np.testing.assert_array_equal(encoder.transform()(picture), transform(picture))
 
 
-def test_embeddings_are_openclips(
+def test_embeddings_equal_openclips(
     tiny_model: Path, encoder: OpenClipEncoder, pictures: list[Image.Image]
 ) -> None:
     model, transform = open_clip.create_model_from_pretrained(f"local-dir:{tiny_model}")
@@ -102,7 +102,7 @@ def test_a_row_does_not_depend_on_its_batch(
         np.testing.assert_allclose(encoder.texts([text])[0], texts[i], atol=1e-5)
 
 
-def test_hostile_texts_are_cut_before_they_are_read(encoder: OpenClipEncoder) -> None:
+def test_long_texts_are_cut_before_tokenizing(encoder: OpenClipEncoder) -> None:
     long = "ab" * MAX_TEXT
     np.testing.assert_array_equal(encoder.texts([long]), encoder.texts([long[:MAX_TEXT]]))
 
@@ -111,7 +111,7 @@ def test_a_greyscale_picture_has_three_channels(encoder: OpenClipEncoder) -> Non
     assert encoder.prepare(Image.new("L", (50, 40))).shape == (32, 32, 3)
 
 
-def test_the_fingerprint_says_what_the_model_is(tiny_model: Path, encoder: OpenClipEncoder) -> None:
+def test_the_fingerprint_describes_the_model(tiny_model: Path, encoder: OpenClipEncoder) -> None:
     print_ = encoder.fingerprint
     assert (print_.dim, print_.image_size) == (16, 32)
     assert print_.source == f"local-dir:{tiny_model}"
@@ -147,14 +147,14 @@ def test_a_checkpoint_of_a_known_architecture(
     assert third.fingerprint.digest != first.fingerprint.digest
 
 
-def test_a_checkpoint_of_another_architecture_is_refused(tiny_model: Path) -> None:
+def test_a_checkpoint_of_another_architecture_is_rejected(tiny_model: Path) -> None:
     weights = tiny_model / "open_clip_model.safetensors"
     with pytest.raises(ModelError, match="does not load as ViT-B-32") as refused:
         open_encoder(f"ViT-B-32:{weights}", device="cpu")
     assert "\n" not in str(refused.value)
 
 
-def test_a_file_that_is_no_checkpoint_is_refused(architecture: str, tmp_path: Path) -> None:
+def test_a_file_that_is_not_a_checkpoint_is_rejected(architecture: str, tmp_path: Path) -> None:
     weights = tmp_path / "weights.safetensors"
     weights.write_bytes(b"these are no weights")
     with pytest.raises(ModelError, match="does not load as Tiny") as refused:
@@ -162,13 +162,13 @@ def test_a_file_that_is_no_checkpoint_is_refused(architecture: str, tmp_path: Pa
     assert "\n" not in str(refused.value)
 
 
-def test_a_folder_without_weights_is_refused(tiny_model: Path, tmp_path: Path) -> None:
+def test_a_folder_without_weights_is_rejected(tiny_model: Path, tmp_path: Path) -> None:
     shutil.copy(tiny_model / "open_clip_config.json", tmp_path)
     with pytest.raises(ModelError, match="does not load"):
         open_encoder(str(tmp_path), device="cpu")
 
 
-def test_weights_that_cannot_be_fetched_name_the_ways_out(
+def test_weights_that_cannot_be_fetched_say_what_to_do(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
@@ -179,16 +179,16 @@ def test_weights_that_cannot_be_fetched_name_the_ways_out(
 
 
 @pytest.mark.parametrize("device", ["cuda:99", "nonsense", "cpu,nonsense", "meta"])
-def test_a_device_that_is_not_there_is_refused(tiny_model: Path, device: str) -> None:
+def test_a_missing_device_is_rejected(tiny_model: Path, device: str) -> None:
     with pytest.raises(ModelError, match=r"no device .* here: use --device auto or cpu"):
         open_encoders(str(tiny_model), device=device)
 
 
-def test_auto_is_a_device_that_is_there() -> None:
+def test_auto_is_a_present_device() -> None:
     assert torch.empty(1, device=pick_device("auto")).numel() == 1
 
 
-def test_several_devices_make_one_encoder(tiny_model: Path, encoder: OpenClipEncoder) -> None:
+def test_several_devices_are_one_encoder(tiny_model: Path, encoder: OpenClipEncoder) -> None:
     both = open_encoders(str(tiny_model), device="cpu, cpu")
     assert isinstance(both, ReplicatedEncoder)
     assert both.fingerprint == encoder.fingerprint
@@ -210,7 +210,7 @@ def test_half_precision_gives_nearly_the_same_unit_rows(
         assert (rows * exact).sum(axis=1).min() > 0.99
 
 
-def test_by_itself_it_is_as_exact_as_the_ranking_needs(
+def test_the_default_precision_keeps_the_ranking(
     tiny_model: Path, encoder: OpenClipEncoder, pictures: list[Image.Image]
 ) -> None:
     """On a processor with bfloat16 the image tower computes in it, the text tower does not."""
@@ -230,11 +230,11 @@ def test_openvino_gives_nearly_the_same_rows_in_bulk_and_the_same_alone(
     rows = quick.images(pixels)
     assert rows.shape == (20, encoder.fingerprint.dim)
     assert (rows * encoder.images(pixels)).sum(axis=1).min() > 0.99
-    assert not np.array_equal(rows, encoder.images(pixels))  # it was not torch that answered
+    assert not np.array_equal(rows, encoder.images(pixels))  # OpenVINO encoded them, not torch
     np.testing.assert_array_equal(quick.images(pixels[:2]), encoder.images(pixels[:2]))
 
 
-def test_any_thread_may_ask(encoder: OpenClipEncoder) -> None:
+def test_any_thread_may_encode(encoder: OpenClipEncoder) -> None:
     from concurrent.futures import ThreadPoolExecutor
 
     expected = encoder.texts(["a dog"])

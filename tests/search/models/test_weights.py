@@ -1,4 +1,4 @@
-"""Weights from a hub: fetched once, then loaded without asking; out of reach is noticed at once."""
+"""Fetch weights from a hub once, load them from the cache, and report an unreachable hub fast."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ print("shape", rows.shape)
 
 
 def run(code: str, *args: str, **environment: str) -> subprocess.CompletedProcess[str]:
-    """In a process of its own, because the hub's address is read when its library is imported."""
+    """Run in a new process, because huggingface_hub reads the hub's address on import."""
     return subprocess.run(
         [sys.executable, "-c", code, *args],
         env=os.environ | {"HF_HUB_DISABLE_TELEMETRY": "1"} | environment,
@@ -53,7 +53,7 @@ def test_a_hub_model_is_fetched_once_and_then_loaded_without_the_hub(tmp_path: P
 PULL = "import twinlens; twinlens.main()"
 
 
-def test_pull_fetches_ahead(tmp_path: Path) -> None:
+def test_pull_downloads_ahead(tmp_path: Path) -> None:
     make_tiny_model(tmp_path / "hub" / "someone" / "tiny")
     home = str(tmp_path / "home")
     with local_hub(tmp_path / "hub") as (address, _):
@@ -64,7 +64,7 @@ def test_pull_fetches_ahead(tmp_path: Path) -> None:
         assert "was already downloaded" in second.stdout, second.stderr
 
 
-def test_a_model_the_hub_does_not_have_is_one_line(tmp_path: Path) -> None:
+def test_a_model_missing_on_the_hub_is_a_one_line_error(tmp_path: Path) -> None:
     with local_hub(tmp_path) as (address, _):
         failed = run(PULL, "models", "pull", "hf-hub:no/such", HF_ENDPOINT=address,
                      HF_HOME=str(tmp_path / "home"))  # fmt: skip
@@ -73,7 +73,7 @@ def test_a_model_the_hub_does_not_have_is_one_line(tmp_path: Path) -> None:
     assert "hf-hub:no/such cannot be fetched" in line
 
 
-def test_a_hub_out_of_reach_names_the_two_ways_out(tmp_path: Path) -> None:
+def test_an_unreachable_hub_says_what_to_do(tmp_path: Path) -> None:
     # Nothing listens on port 9 of this machine.
     failed = run(PULL, "models", "pull", "siglip2-b32", HF_ENDPOINT="http://127.0.0.1:9",
                  HF_HOME=str(tmp_path))  # fmt: skip
@@ -84,7 +84,7 @@ def test_a_hub_out_of_reach_names_the_two_ways_out(tmp_path: Path) -> None:
     assert "/path/to/weights" in line
 
 
-def test_offline_is_honoured(tmp_path: Path) -> None:
+def test_offline_mode_is_respected(tmp_path: Path) -> None:
     with local_hub(tmp_path) as (address, asked):
         failed = run(PULL, "models", "pull", "siglip2-b32", HF_ENDPOINT=address, HF_HUB_OFFLINE="1",
                      HF_HOME=str(tmp_path / "home"))  # fmt: skip

@@ -1,0 +1,345 @@
+"""Export a model's towers and tokenizer once, so that queries need neither torch nor OpenCLIP.
+
+An export is written for ``twinlens.search.models.onnx``, checked against torch on probe texts and
+images, and kept in the user's cache under the model's fingerprint.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import warnings
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import asdict
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from twinlens.search.errors import first_line
+from twinlens.search.models import onnx
+from twinlens.search.models.base import Pixels, Rows
+from twinlens.search.models.tokenizer import ExportedTokenizer, TokenizerSpec
+
+if TYPE_CHECKING:
+    import torch
+
+    from twinlens.search.models.openclip import OpenClipEncoder
+
+_log = logging.getLogger("twinlens")
+
+#: The lowest cosine of an exported tower's row with torch's at which the export is used.
+MIN_COSINE = 0.9999
+#: Bytes of weights beyond which they go into a file beside the graph: protobuf ends at 2 GB.
+_LARGE = 1_500_000_000
+#: Texts to compare tokenizers and text towers on: plain, long, empty, in many scripts, hostile.
+PROBE_TEXTS = (
+    "a dog", "two dogs in the snow at night", "A White Castle; towers & trees", "", " ", "!", "a",
+    "don't, I'll, we've: it's o'clock", "IMG_2041.JPG 35mm f/2.8", "x" * 300, "word " * 200,
+    "ein Hund läuft über die Straße", "un été à la plage, ça va", "чёрная кошка на окне",
+    "夕焼けの海と灯台", "雪地里的两只狗", "눈 속의 개", "كلبان في الثلج", "कुत्ता", "σκύλος",
+    "👩‍👩‍👧 at the 🏖️ beach", "ﬁne ﬂower Ⅷ ½ İstanbul ß", "e\u0301 \u200d \u200b \ufeff \u00a0 end",
+    "&lt;b&gt;bold&lt;/b&gt; &amp;amp; &eacute;", "<start_of_text> a <end_of_text> b",
+    "</s> <pad> [SEP]",
+    "line one\nline two\ttab", "schÃ¶n â€œquotedâ€", "\x00\x01\x1b[31mred", "a_b-c.d,e:f;g",
+)  # fmt: skip
+
+
+class UnsupportedModelError(Exception):
+    """A tower or tokenizer cannot be exported; the message says why."""
+
+
+def export_model(encoder: OpenClipEncoder) -> onnx.Export | None:
+    """Export a model unless it is exported already; failures are logged, and noted in the export.
+
+    Args:
+        encoder: the model, in float32 on the CPU.
+
+    Returns:
+        The export, usable if its ``problem`` is ""; ``None`` if it could not be written.
+    """
+    fingerprint, model, tokenizer = encoder.fingerprint, encoder.model, encoder.tokenizer
+    found = onnx.find_export(fingerprint)
+    if found is not None:
+        return found
+    _log.info("exporting %s for quick queries; this is done once", fingerprint.label)
+
+    def write(folder: Path) -> dict[str, Any]:
+        fields: dict[str, Any] = {
+            "preprocess": dict(model.visual.preprocess_cfg),
+            "sigmoid": encoder.sigmoid,
+            "logit_scale": encoder.logit_scale,
+            "image_deviation": 0.0,
+            "text_deviation": 0.0,
+            "problem": "",
+        }
+        try:
+            fields["text_deviation"] = _export_text(folder, model, tokenizer)
+            fields["image_deviation"] = _export_image(folder, model)
+        except OSError:
+            raise
+        except Exception as error:  # noqa: BLE001 - whatever torch or ONNX Runtime raises
+            fields["problem"] = first_line(error)
+            for file in folder.iterdir():
+                file.unlink()
+        return fields
+
+    export = onnx.save_export(fingerprint, write)
+    if export is not None and export.problem:
+        _log.warning(
+            "%s cannot run without torch (%s): queries will load torch",
+            fingerprint.label, export.problem,
+        )  # fmt: skip
+    return export
+
+
+def _export_text(folder: Path, model: Any, tokenizer: Any) -> float:
+    import torch
+
+    spec = describe_tokenizer(tokenizer)
+    probes = list(PROBE_TEXTS)
+    tokens = ExportedTokenizer(spec)
+    for text in probes:
+        if not np.array_equal(tokens([text]), tokenizer([text]).numpy()):
+            raise UnsupportedModelError(f"its tokenizer reads {text[:20]!r} otherwise")
+    (folder / onnx.TOKENIZER).write_text(json.dumps(asdict(spec)), "utf-8")
+    short, long = tokenizer(["a dog"]), tokenizer(["two dogs in the snow at night " * 3])
+    free = {0: "batch"} if short.shape[1] == long.shape[1] else {0: "batch", 1: "length"}
+    tower = text_tower(model)
+    export_tower(tower, torch.cat([long, long]), "tokens", free, folder / onnx.TEXT)
+    session = onnx.open_session(folder / onnx.TEXT)
+
+    def mine(texts: Sequence[str]) -> Rows:
+        rows: Rows = session.run(None, {"tokens": tokens(texts)})[0]
+        return rows
+
+    def theirs(texts: Sequence[str]) -> Rows:
+        with torch.inference_mode():
+            rows: Rows = tower(tokenizer(list(texts))).numpy()
+            return rows
+
+    return _compare(mine, theirs, [[text] for text in probes] + [probes])
+
+
+def _export_image(folder: Path, model: Any) -> float:
+    import torch
+
+    size = model.visual.preprocess_cfg["size"]
+    height, width = (size, size) if isinstance(size, int) else (size[0], size[-1])
+    probes = probe_images(height, width)
+    tower = image_tower(model)
+    export_tower(tower, torch.from_numpy(probes[:2]), "pixels", {0: "batch"}, folder / onnx.IMAGE)
+    session = onnx.open_session(folder / onnx.IMAGE)
+
+    def mine(pixels: Pixels) -> Rows:
+        rows: Rows = session.run(None, {"pixels": pixels})[0]
+        return rows
+
+    def theirs(pixels: Pixels) -> Rows:
+        with torch.inference_mode():
+            rows: Rows = tower(torch.from_numpy(pixels)).numpy()
+            return rows
+
+    return _compare(mine, theirs, [probes[:1], probes])
+
+
+def probe_images(height: int, width: int) -> Pixels:
+    """Images to compare image towers on: noise, gradients, flat colours; uint8 ``[8, h, w, 3]``."""
+    random = np.random.default_rng(0)
+    rows, columns = np.mgrid[0:height, 0:width]
+    gradient = np.stack([rows * 255 // height, columns * 255 // width, (rows + columns) % 256], -1)
+    coarse = random.integers(0, 256, (4, 4, 3)).repeat(-(-height // 4), 0).repeat(-(-width // 4), 1)
+    images = [
+        random.integers(0, 256, (height, width, 3)),
+        random.integers(0, 256, (height, width, 3)) // 3 + 100,
+        gradient,
+        255 - gradient,
+        coarse[:height, :width],
+        np.zeros((height, width, 3)),
+        np.full((height, width, 3), 255),
+        np.full((height, width, 3), (220, 30, 30)),
+    ]
+    return np.stack(images).astype(np.uint8)
+
+
+def _compare(
+    mine: Callable[..., Rows], theirs: Callable[..., Rows], batches: Sequence[Any]
+) -> float:
+    """1 minus the lowest cosine between both sides' rows.
+
+    Raises:
+        UnsupportedModelError: it is below ``MIN_COSINE``.
+    """
+    cosines = [(mine(batch) * theirs(batch)).sum(axis=1) for batch in batches]
+    lowest = float(np.concatenate(cosines).min())
+    if not lowest >= MIN_COSINE:
+        raise UnsupportedModelError(f"the exported model deviates: lowest cosine {lowest:.6f}")
+    return max(0.0, 1.0 - lowest)
+
+
+def text_tower(model: Any) -> Any:
+    """A module from int64 tokens ``[n, length]`` to float32 unit rows ``[n, dim]``."""
+    import torch
+
+    class TextTower(torch.nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.model = model
+
+        def forward(self, tokens: torch.Tensor) -> torch.Tensor:
+            return torch.nn.functional.normalize(self.model.encode_text(tokens).float(), dim=-1)
+
+    return TextTower().eval()
+
+
+def image_tower(model: Any) -> Any:
+    """A module from uint8 pixels ``[n, height, width, 3]`` to float32 unit rows ``[n, dim]``."""
+    import torch
+
+    config = model.visual.preprocess_cfg
+    mean = torch.tensor(config["mean"]).view(1, 3, 1, 1) * 255.0
+    std = torch.tensor(config["std"]).view(1, 3, 1, 1) * 255.0
+
+    class ImageTower(torch.nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.model = model
+
+        def forward(self, pixels: torch.Tensor) -> torch.Tensor:
+            images = (pixels.permute(0, 3, 1, 2).float() - mean) / std
+            return torch.nn.functional.normalize(self.model.encode_image(images).float(), dim=-1)
+
+    return ImageTower().eval()
+
+
+def export_tower(tower: Any, example: Any, name: str, free: dict[int, str], path: Path) -> None:
+    """Write a tower as ONNX.
+
+    Args:
+        tower: the module.
+        example: an input of it.
+        name: of the input.
+        free: axes of the input of any length, with their names.
+        path: the file to write.
+
+    Raises:
+        UnsupportedModelError: torch cannot export it.
+    """
+    import torch
+
+    with _quiet(), torch.no_grad():
+        program = torch.onnx.export(
+            tower,
+            (example,),
+            dynamo=True,
+            dynamic_shapes=(free,),
+            input_names=[name],
+            output_names=["rows"],
+            verbose=False,
+        )
+    if program is None:
+        raise UnsupportedModelError("torch could not export it")
+    weights = sum(one.const_value.nbytes for one in program.model.graph.initializers.values()
+                  if one.const_value is not None)  # fmt: skip
+    program.save(path, external_data=weights > _LARGE)
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """Export without torch's warnings, and without its fused attention, which has no ONNX form."""
+    import torch
+
+    fused = torch.backends.mha.get_fastpath_enabled()
+    disabled = logging.root.manager.disable
+    torch.backends.mha.set_fastpath_enabled(False)
+    logging.disable(logging.ERROR)
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            yield
+    finally:
+        logging.disable(disabled)
+        torch.backends.mha.set_fastpath_enabled(fused)
+
+
+# ---- Tokenizers
+
+
+def describe_tokenizer(tokenizer: Any) -> TokenizerSpec:
+    """Describe a tokenizer of OpenCLIP, or of ``starter``, as data.
+
+    Raises:
+        UnsupportedModelError: it works in a way that ``ExportedTokenizer`` does not know.
+    """
+    kind = type(tokenizer).__name__
+    if kind == "SimpleTokenizer":
+        return _describe_bpe(tokenizer)
+    if kind in ("HFTokenizer", "SigLipTokenizer"):
+        return _describe_transformers(tokenizer)
+    pieces = getattr(tokenizer, "pieces", None)
+    if pieces is None:
+        raise UnsupportedModelError(f"its tokenizer is a {kind}")
+    return TokenizerSpec(pieces=pieces.to_str())
+
+
+def _describe_bpe(tokenizer: Any) -> TokenizerSpec:
+    """CLIP's byte-pair encoding, as OpenCLIP's ``SimpleTokenizer``."""
+    from tokenizers import Tokenizer as Pieces
+    from tokenizers import models, pre_tokenizers
+
+    if tokenizer.reduction_fn is not None:
+        raise UnsupportedModelError("its tokenizer shortens texts at random")
+    merges = sorted(tokenizer.bpe_ranks, key=tokenizer.bpe_ranks.get)
+    pieces = Pieces(
+        models.BPE(
+            vocab=dict(tokenizer.encoder),
+            merges=[pair for pair in merges if len(pair) == 2],
+            end_of_word_suffix="</w>",
+        )
+    )
+    pieces.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False)
+    names = [tokenizer.decoder[number] for number in tokenizer.all_special_ids]
+    return TokenizerSpec(
+        pieces=pieces.to_str(),
+        clean=_cleaning(tokenizer),
+        pattern=tokenizer.pat.pattern,
+        special={name: tokenizer.encoder[name] for name in names},
+        length=int(tokenizer.context_length),
+        start=int(tokenizer.sot_token_id),
+        end=int(tokenizer.eot_token_id),
+    )
+
+
+def _describe_transformers(tokenizer: Any) -> TokenizerSpec:
+    """A tokenizer of transformers that stands on the ``tokenizers`` library."""
+    from tokenizers import Tokenizer as Pieces
+
+    inner = tokenizer.tokenizer
+    backend = getattr(inner, "backend_tokenizer", None)
+    if getattr(tokenizer, "tokenizer_mode", "") or not isinstance(backend, Pieces):
+        raise UnsupportedModelError(f"its tokenizer is a {type(inner).__name__}")
+    pieces = Pieces.from_str(backend.to_str())
+    length = int(tokenizer.context_length)
+    pieces.enable_truncation(length, direction=inner.truncation_side)
+    pieces.enable_padding(
+        direction=inner.padding_side,
+        pad_id=int(inner.pad_token_id),
+        pad_token=str(inner.pad_token),
+        length=length,
+    )
+    strip = getattr(tokenizer, "strip_sep_token", False)
+    siglip = type(tokenizer).__name__ == "SigLipTokenizer"
+    return TokenizerSpec(
+        pieces=pieces.to_str(),
+        clean="canonicalize" if siglip else _cleaning(tokenizer),
+        blank=int(inner.sep_token_id) if strip else -1,
+    )
+
+
+def _cleaning(tokenizer: Any) -> Any:
+    name = getattr(tokenizer.clean_fn, "__name__", "")
+    how = name.removeprefix("_clean_")
+    if how not in ("lower", "whitespace", "canonicalize"):
+        raise UnsupportedModelError(f"its tokenizer cleans texts by {name or 'a function'}")
+    return how

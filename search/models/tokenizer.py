@@ -1,0 +1,110 @@
+"""Tokenize texts exactly as a model's own tokenizer does, without torch, transformers, open_clip.
+
+An export of the model (``twinlens.search.models.export``) describes its tokenizer as data:
+``TokenizerSpec``. ``ExportedTokenizer`` runs that description on the ``tokenizers`` library.
+"""
+
+from __future__ import annotations
+
+import html
+import string
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+import numpy as np
+import numpy.typing as npt
+
+Tokens = npt.NDArray[np.int64]
+Cleaning = Literal["none", "lower", "whitespace", "canonicalize"]
+_PUNCTUATION = str.maketrans("", "", string.punctuation)
+
+
+@dataclass(frozen=True, slots=True)
+class TokenizerSpec:
+    """A tokenizer as data, for JSON.
+
+    Attributes:
+        pieces: the configuration of a ``tokenizers.Tokenizer``, as JSON; truncation and padding in
+            it apply.
+        clean: what is done to a text first; OpenCLIP's names.
+        pattern: a regular expression (of the package ``regex``, ignoring case) that splits a text
+            before ``pieces`` sees it, as CLIP's byte-pair encoding does; "" for none.
+        special: pieces of the pattern that are tokens as they are, with their ids.
+        length: ids per text, with ``pattern``: longer ones are truncated, shorter ones padded with
+            0. Without a pattern ``pieces`` decides.
+        start, end: ids before and after each text, with ``pattern``.
+        blank: an id that is replaced by 0 afterwards; -1 for none.
+    """
+
+    pieces: str
+    clean: Cleaning = "none"
+    pattern: str = ""
+    special: dict[str, int] = field(default_factory=dict)
+    length: int = 0
+    start: int = 0
+    end: int = 0
+    blank: int = -1
+
+
+class ExportedTokenizer:
+    """Texts → token ids."""
+
+    def __init__(self, spec: TokenizerSpec) -> None:
+        from tokenizers import Tokenizer as Pieces
+
+        self._spec = spec
+        self._pieces: Any = Pieces.from_str(spec.pieces)
+        self._pattern: Any = None
+        if spec.pattern:
+            import regex
+
+            self._pattern = regex.compile(spec.pattern, regex.IGNORECASE)
+
+    def __call__(self, texts: Sequence[str]) -> Tokens:
+        """``n`` texts → int64 ``[n, length]``."""
+        cleaned = [clean_text(text, self._spec.clean) for text in texts]
+        if self._pattern is not None:
+            return self._split(cleaned)
+        rows = [encoding.ids for encoding in self._pieces.encode_batch(cleaned)]
+        ids = np.array(rows, dtype=np.int64).reshape(len(rows), -1)
+        if self._spec.blank >= 0:
+            ids[ids == self._spec.blank] = 0
+        return ids
+
+    def _split(self, texts: Sequence[str]) -> Tokens:
+        spec = self._spec
+        ids = np.zeros((len(texts), spec.length), dtype=np.int64)
+        for row, text in zip(ids, texts, strict=True):
+            # A piece has a token at least, so more pieces than tokens fit cannot count.
+            pieces = [one.group() for one in self._pattern.finditer(text)][: spec.length]
+            encoded = self._pieces.encode_batch(pieces, add_special_tokens=False)
+            tokens = [spec.start]
+            for piece, encoding in zip(pieces, encoded, strict=True):
+                known = spec.special.get(piece)
+                tokens += encoding.ids if known is None else [known]
+            tokens.append(spec.end)
+            if len(tokens) > spec.length:
+                tokens[spec.length - 1] = spec.end
+            row[: len(tokens)] = tokens[: spec.length]
+        return ids
+
+
+def clean_text(text: str, how: Cleaning) -> str:
+    """A text as OpenCLIP's tokenizers clean it before they split it.
+
+    Args:
+        text: any text.
+        how: "none"; "whitespace": repair broken Unicode (ftfy), resolve HTML entities, collapse
+            white space; "lower": the same in lower case; "canonicalize": lower case, without
+            punctuation.
+    """
+    if how == "none":
+        return text
+    import ftfy
+
+    text = html.unescape(html.unescape(ftfy.fix_text(text))).strip()
+    if how == "canonicalize":
+        text = text.replace("_", " ").translate(_PUNCTUATION).lower()
+    collapsed = " ".join(text.split())
+    return collapsed.lower() if how == "lower" else collapsed
