@@ -36,8 +36,8 @@ MAX_PROFILE_BYTES = 4 << 20
 
 
 @dataclass(frozen=True, slots=True)
-class DecodedImage:
-    """A decoded image, with the metadata to store."""
+class DecodedFile:
+    """The image in a file, decoded, with the metadata to store."""
 
     image: Image
     """Mode RGB, upright, sRGB; possibly scaled down to what `target` needs."""
@@ -56,7 +56,7 @@ def decode(
     target: int | None = None,
     max_pixels: int = MAX_PIXELS,
     max_bytes: int = MAX_BYTES,
-) -> DecodedImage:
+) -> DecodedFile:
     """Decode the first frame of an image file to upright sRGB, with transparency on white.
 
     Args:
@@ -90,7 +90,7 @@ def decode(
         raise ImageError(_reason(name, error)) from error
 
 
-def _decode(name: str, data: bytes, target: int | None, max_pixels: int) -> DecodedImage:
+def _decode(name: str, data: bytes, target: int | None, max_pixels: int) -> DecodedFile:
     if name == "JXL":  # the plug-in decodes all pixels on opening
         _check_size(jxl_size(data), max_pixels)
     # The format's class, not Image.open, which has its own limit of pixels for the whole process.
@@ -115,7 +115,7 @@ def _decode(name: str, data: bytes, target: int | None, max_pixels: int) -> Deco
     if orientation in _TRANSPOSE:
         upright = upright.transpose(cast(Any, _TRANSPOSE[orientation]))
         size = size if orientation < 5 else size[::-1]
-    return DecodedImage(upright, *size, name, read_exif(exif) if exif else {})
+    return DecodedFile(upright, *size, name, read_exif(exif) if exif else {})
 
 
 def _check_size(size: tuple[int, int], max_pixels: int) -> None:
@@ -205,7 +205,7 @@ def _srgb_transform(profile: bytes, mode: str) -> ImageCmsTransform | None:
     return transform if max(change.tobytes()) > 2 else None
 
 
-def _decode_raw(data: bytes, target: int | None, max_pixels: int) -> DecodedImage:
+def _decode_raw(data: bytes, target: int | None, max_pixels: int) -> DecodedFile:
     """Use the preview that the camera embedded if it is large enough, else develop the raw file."""
     import PIL.Image
 
@@ -222,14 +222,14 @@ def _decode_raw(data: bytes, target: int | None, max_pixels: int) -> DecodedImag
             if preview.format == rawpy.ThumbFormat.JPEG:  # LibRaw adds missing EXIF
                 decoded = _decode("JPEG", preview.data, target, max_pixels)
                 if min(decoded.image.size) >= enough:
-                    return DecodedImage(decoded.image, *size, "RAW", decoded.exif)
+                    return DecodedFile(decoded.image, *size, "RAW", decoded.exif)
         half = target is not None and 4 * target <= min(size)
         pixels = raw.postprocess(use_camera_wb=True, half_size=half, output_bps=8)
     image = _to_rgb(PIL.Image.fromarray(pixels), 2 * target if target else None)
     exif = PIL.Image.Exif()
     with suppress(Exception):  # most raw files are TIFF inside
         exif.load(data)
-    return DecodedImage(image, *size, "RAW", read_exif(exif))
+    return DecodedFile(image, *size, "RAW", read_exif(exif))
 
 
 class _DecodingThread(threading.local):

@@ -1,4 +1,4 @@
-"""A hub of one's own: what of the Hugging Face hub's HTTP interface a download touches."""
+"""A local stand-in for the Hugging Face hub: as much of its HTTP API as downloads need."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ TINY = {
 
 
 def make_tiny_model(folder: Path, seed: int = 0) -> Path:
-    """A made-up OpenCLIP model as a folder: configuration and random weights."""
+    """Write a tiny OpenCLIP model to a folder: configuration and random weights."""
     import open_clip
     import torch
     from safetensors.torch import save_file
@@ -42,7 +42,7 @@ def make_tiny_model(folder: Path, seed: int = 0) -> Path:
 
 @contextmanager
 def local_hub(root: Path) -> Iterator[tuple[str, list[str]]]:
-    """Serve ``root/OWNER/REPO/FILE`` as a hub; yields its address and the paths asked for."""
+    """Serve ``root/OWNER/REPO/FILE`` as a hub; yields its URL and the requests it received."""
     asked: list[str] = []
 
     class Hub(BaseHTTPRequestHandler):

@@ -1,4 +1,4 @@
-"""What the decoder promises: upright sRGB on white, or one line that says why not."""
+"""Decode to upright sRGB on white, or raise one line that says why not."""
 
 import importlib.util
 import io
@@ -26,7 +26,7 @@ RED, GREEN, BLUE, WHITE = (255, 0, 0), (0, 255, 0), (0, 0, 255), (255, 255, 255)
 
 
 def scene(width: int = 60, height: int = 40) -> Image.Image:
-    """Red above, and a blue corner at the bottom left of the green: no turn leaves it as it was."""
+    """Red above green, with blue at the bottom left: every rotation and flip changes it."""
     image = Image.new("RGB", (width, height), GREEN)
     draw = ImageDraw.Draw(image)
     draw.rectangle((0, 0, width, height // 2 - 1), RED)
@@ -41,7 +41,7 @@ def encoded(image: Image.Image, kind: str = "PNG", **options: object) -> bytes:
 
 
 def corners(image: Image.Image) -> list[str]:
-    """The dominant colour in each corner: top left, top right, bottom left, bottom right."""
+    """Name the main colour of each corner: top left, top right, bottom left, bottom right."""
     right, bottom = image.width - 1, image.height - 1
     points = ((0, 0), (right, 0), (0, bottom), (right, bottom))
     return ["RGB"[int(np.argmax(image.getpixel(point)))] for point in points]
@@ -63,7 +63,7 @@ def png_header(width: int, height: int) -> bytes:
     return b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", header) + pixels + chunk(b"IEND", b"")
 
 
-# The usual case
+# Formats
 
 
 @pytest.mark.parametrize("kind", ["JPEG", "PNG", "WEBP", "GIF", "BMP", "TIFF", "PPM", "JPEG2000"])
@@ -80,7 +80,7 @@ def test_avif() -> None:
     assert (picture.format, corners(picture.image)) == ("AVIF", ["R", "R", "B", "G"])
 
 
-# Upright
+# Orientation
 
 
 @pytest.mark.parametrize("orientation", range(1, 9))
@@ -114,7 +114,7 @@ def test_unknown_orientation_is_ignored(orientation: int) -> None:
 
 
 @pytest.mark.parametrize("orientation", [1, 3, 6, 8])
-def test_heif_turns_itself(orientation: int) -> None:
+def test_heif_orientation_is_applied_once(orientation: int) -> None:
     pillow_heif = pytest.importorskip("pillow_heif")
     exif = Image.Exif()
     exif[ExifTags.Base.Orientation] = orientation
@@ -130,7 +130,7 @@ def test_heif_turns_itself(orientation: int) -> None:
     assert corners(picture.image) == corners(turned)
 
 
-def test_jpeg_xl_turns_itself_unless_it_carries_a_jpeg(tmp_path) -> None:
+def test_jpeg_xl_orientation_is_applied_once_with_or_without_a_jpeg_inside(tmp_path) -> None:
     pytest.importorskip("pillow_jxl")
     exif = Image.Exif()
     exif[ExifTags.Base.Orientation] = 6
@@ -172,9 +172,7 @@ def test_sixteen_bits_are_scaled_not_clipped(kind: str) -> None:
         ([7.0, 7.0, 7.0], [7, 7, 7]),
     ],
 )
-def test_float_samples_fill_the_range_that_holds_them(
-    samples: list[float], expected: list[int]
-) -> None:
+def test_float_samples_are_scaled_by_their_range(samples: list[float], expected: list[int]) -> None:
     row = Image.fromarray(np.array([samples], dtype=np.float32))
     image = decode(encoded(row, "TIFF")).image
     assert [image.getpixel((x, 0)) for x in range(3)] == [(v, v, v) for v in expected]
@@ -194,7 +192,7 @@ def test_bilevel_and_grey() -> None:
     ],
     ids=["RGBA", "LA", "P"],
 )
-def test_transparent_is_white(image: Image.Image) -> None:
+def test_transparent_pixels_become_white(image: Image.Image) -> None:
     options = {"transparency": 0} if image.mode == "P" else {}
     assert_colour(decode(encoded(image, **options)).image, WHITE)
 
@@ -205,7 +203,7 @@ def test_half_transparent_is_mixed_with_white() -> None:
     assert_colour(decode(encoded(veil), target=64).image, (255, 127, 127))
 
 
-def test_one_transparent_colour_of_a_palette_or_rgb() -> None:
+def test_a_single_transparent_colour_becomes_white() -> None:
     palette = scene().quantize(4)
     clear = palette.getpixel((0, 0))
     image = decode(encoded(palette, transparency=clear)).image
@@ -216,7 +214,7 @@ def test_one_transparent_colour_of_a_palette_or_rgb() -> None:
 
 
 def chromatic_profile(swap: bool) -> bytes:
-    """sRGB as a profile; with `swap`, its red and blue primaries change places."""
+    """An sRGB profile; `swap` exchanges its red and blue primaries."""
     data = bytearray(ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes())
     if swap:
         red, blue = data.index(b"rXYZ"), data.index(b"bXYZ")
@@ -225,7 +223,7 @@ def chromatic_profile(swap: bool) -> bytes:
 
 
 @pytest.mark.parametrize("kind", ["JPEG", "PNG", "WEBP", "TIFF", "AVIF"])
-def test_profile_leads_to_srgb(kind: str) -> None:
+def test_colour_profile_is_converted_to_srgb(kind: str) -> None:
     image = Image.new("RGB", (16, 16), RED)
     options = {} if kind in ("PNG", "TIFF") else {"quality": 95}
     plain = decode(encoded(image, kind, icc_profile=chromatic_profile(False), **options))
@@ -234,23 +232,23 @@ def test_profile_leads_to_srgb(kind: str) -> None:
     assert_colour(swapped.image, BLUE, within=6)
 
 
-def test_profile_applies_beneath_transparency() -> None:
+def test_colour_profile_applies_to_transparent_images() -> None:
     image = Image.new("RGBA", (16, 16), (*RED, 128))
     picture = decode(encoded(image, icc_profile=chromatic_profile(True)))
     assert_colour(picture.image, (127, 127, 255))
 
 
-def test_srgb_profile_costs_no_transform() -> None:
+def test_srgb_profile_needs_no_transform() -> None:
     assert images._srgb_transform(chromatic_profile(False), "RGB") is None
     assert images._srgb_transform(chromatic_profile(True), "RGB") is not None
 
 
 @pytest.mark.parametrize("profile", [b"garbage", b"\0" * 3000, chromatic_profile(True)[:200]])
-def test_broken_profile_is_ignored(profile: bytes) -> None:
+def test_damaged_profile_is_ignored(profile: bytes) -> None:
     assert_colour(decode(encoded(Image.new("RGB", (9, 9), RED), icc_profile=profile)).image, RED)
 
 
-def test_profile_for_another_kind_of_image_is_ignored() -> None:
+def test_profile_of_another_colour_mode_is_ignored() -> None:
     ink = Image.new("CMYK", (16, 16), (0, 255, 255, 0))
     assert_colour(decode(encoded(ink, "TIFF", icc_profile=chromatic_profile(True))).image, RED)
 
@@ -279,7 +277,7 @@ def test_first_frame(kind: str) -> None:
         ((20, 10), (20, 10)),  # never scaled up
     ],
 )
-def test_target_keeps_twice_the_side(
+def test_target_scales_to_no_less_than_twice_its_side(
     kind: str, size: tuple[int, int], decoded: tuple[int, int]
 ) -> None:
     picture = decode(encoded(scene(*size), kind), target=150 if size[0] > 1000 else 100)
@@ -288,7 +286,7 @@ def test_target_keeps_twice_the_side(
 
 
 @pytest.mark.parametrize("kind", ["JPEG", "PNG"])
-def test_scaled_picture_looks_the_same(kind: str) -> None:
+def test_scaled_image_looks_the_same(kind: str) -> None:
     noise = Image.effect_noise((16, 12), 80).resize((2000, 1500), Image.Resampling.BICUBIC)
     data = encoded(noise.convert("RGB"), kind)
     whole, scaled = (
@@ -301,7 +299,7 @@ def test_scaled_picture_looks_the_same(kind: str) -> None:
 
 @pytest.mark.parametrize("size", [(1, 20000), (20000, 1), (1, 1)])
 @pytest.mark.parametrize("kind", ["JPEG", "PNG"])
-def test_extreme_shapes_survive(kind: str, size: tuple[int, int]) -> None:
+def test_extreme_shapes_are_decoded(kind: str, size: tuple[int, int]) -> None:
     picture = decode(encoded(Image.new("RGB", size, RED), kind), target=224)
     assert picture.image.size == size
     assert_colour(picture.image, RED)
@@ -348,7 +346,7 @@ def test_camera(make: str, model: str, camera: str) -> None:
 @pytest.mark.parametrize(
     "date", ["0000:00:00 00:00:00", "2021:06:31 10:00:00", "1066:10:14 09:00:00", "    ", "soon"]
 )
-def test_absurd_dates_are_dropped(date: str) -> None:
+def test_implausible_dates_are_left_out(date: str) -> None:
     exif = Image.Exif()
     exif[ExifTags.Base.DateTime] = date
     assert decode(encoded(scene(), "JPEG", exif=exif)).exif == {}
@@ -358,7 +356,7 @@ def test_absurd_dates_are_dropped(date: str) -> None:
     ("side", "latitude"),
     [("N", (91.0, 0.0, 0.0)), ("", (45.0, 0.0, 0.0)), ("N", (IFDRational(0, 0), 0.0, 0.0))],
 )
-def test_impossible_places_are_dropped(side: str, latitude: tuple[object, ...]) -> None:
+def test_impossible_locations_are_left_out(side: str, latitude: tuple[object, ...]) -> None:
     exif = Image.Exif()
     gps = exif.get_ifd(ExifTags.IFD.GPSInfo)
     gps[ExifTags.GPS.GPSLatitudeRef], gps[ExifTags.GPS.GPSLatitude] = side, latitude
@@ -369,7 +367,7 @@ def test_impossible_places_are_dropped(side: str, latitude: tuple[object, ...]) 
 CORRUPT_EXIF = b"Exif\0\0MM\0*\0\0\0\x08\0\x09\x01\x0f\0\x02\0\0\xff\xff\0\0\xff\xff"
 
 
-def test_garbage_in_exif_costs_nothing_but_itself() -> None:
+def test_damaged_exif_does_not_prevent_decoding() -> None:
     data = encoded(scene(), "JPEG", exif=CORRUPT_EXIF)
     with pytest.warns(UserWarning, match=r"."), Image.open(io.BytesIO(data)) as image:
         image.getexif()
@@ -396,13 +394,13 @@ def test_warnings_are_silenced_in_the_decoding_thread_alone() -> None:
         thread.join()
         warnings.warn("not heard", UserWarning, stacklevel=1)
     assert heard.is_set()
-    warnings.simplefilter("error")  # put before ours: the next decoding takes the lead again
+    warnings.simplefilter("error")  # before our filter: the next decoding moves it first again
     decode(data)
     with pytest.raises(UserWarning):
         warnings.warn("heard again", UserWarning, stacklevel=1)
 
 
-# What is refused
+# Rejected files
 
 
 @pytest.mark.parametrize(
@@ -419,7 +417,7 @@ def test_warnings_are_silenced_in_the_decoding_thread_alone() -> None:
         (b"\0\0\0\x20ftypisom\0\0\0\0isommp41" + b"\0" * 20, "not an image in a format"),
     ],
 )
-def test_refused_with_a_reason(data: bytes, reason: str) -> None:
+def test_rejected_with_a_reason(data: bytes, reason: str) -> None:
     with pytest.raises(ImageError, match=reason) as caught:
         decode(data)
     assert "\n" not in str(caught.value)
@@ -427,12 +425,12 @@ def test_refused_with_a_reason(data: bytes, reason: str) -> None:
 
 
 @pytest.mark.parametrize("size", [(60000, 60000), (2**31 - 1, 2**31 - 1), (20000, 10001)])
-def test_bomb_is_refused_by_its_header(size: tuple[int, int]) -> None:
+def test_decompression_bomb_is_rejected_by_its_header(size: tuple[int, int]) -> None:
     with pytest.raises(ImageError, match=f"{size[0]}x{size[1]} pixels is over the limit of 200,"):
         decode(png_header(*size))
 
 
-def test_jpeg_of_endless_scans_is_refused() -> None:
+def test_jpeg_with_too_many_scans_is_rejected() -> None:
     data = encoded(scene(64, 64), "JPEG", progressive=True)
     last = data[data.rindex(b"\xff\xda") : -2]
     assert decode(data, max_pixels=64 * 64).width == 64
@@ -440,19 +438,19 @@ def test_jpeg_of_endless_scans_is_refused() -> None:
         decode(data[:-2] + last * 100 + data[-2:], max_pixels=64 * 64)
 
 
-def test_what_follows_a_jpeg_does_not_count() -> None:
+def test_data_after_the_jpeg_is_ignored() -> None:
     data = encoded(scene(64, 64), "JPEG") + b"a video \xff\xda" * 100
     assert decode(data, max_pixels=64 * 64).width == 64
 
 
-def test_cap_is_the_callers() -> None:
+def test_caller_sets_the_limit_of_pixels() -> None:
     data = encoded(scene())
     assert decode(data, max_pixels=60 * 40).width == 60
     with pytest.raises(ImageError, match="60x40 pixels is over the limit of 2,399"):
         decode(data, max_pixels=60 * 40 - 1)
 
 
-def test_pillows_own_cap_does_not_come_first(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_pillows_own_limit_does_not_apply(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 100)
     assert decode(encoded(scene())).width == 60
 
@@ -462,7 +460,7 @@ def test_too_many_bytes() -> None:
         decode(b"x" * 101, max_bytes=100)
 
 
-def test_jpeg_xl_bomb_is_refused_by_its_header() -> None:
+def test_jpeg_xl_decompression_bomb_is_rejected_by_its_header() -> None:
     pytest.importorskip("pillow_jxl")
     fields = ((0, 1), (3, 2), (99_999, 30), (0, 3), (3, 2), (59_999, 30))  # value, bits
     bits = place = 0
@@ -498,11 +496,11 @@ def test_missing_decoder_names_the_extra(
 # Raw files
 
 
-def test_raw_file_is_developed_where_its_preview_is_too_small() -> None:
+def test_raw_file_is_developed_if_its_preview_is_too_small() -> None:
     pytest.importorskip("rawpy")
     tifffile = pytest.importorskip("tifffile")
     colour_filter = np.full((480, 640), 400, np.uint16)
-    colour_filter[::2, ::2] = 12000  # red lets the light through
+    colour_filter[::2, ::2] = 12000  # the red filter is bright
     identity = (1, 1, 0, 1, 0, 1, 0, 1, 1, 1, 0, 1, 0, 1, 0, 1, 1, 1)
     about = [
         (50706, 1, 4, bytes((1, 4, 0, 0)), True),  # DNGVersion
@@ -540,7 +538,7 @@ def test_names() -> None:
     assert ".eps" not in supported_extensions()
 
 
-def test_names_follow_what_is_installed() -> None:
+def test_extensions_depend_on_installed_decoders() -> None:
     for module, extension in (("pillow_heif", ".heic"), ("pillow_jxl", ".jxl"), ("rawpy", ".dng")):
         installed = importlib.util.find_spec(module) is not None
         assert is_image_name("x" + extension) is installed
@@ -554,7 +552,7 @@ def test_importing_the_decoder_does_not_import_pillow() -> None:
     assert subprocess.run([sys.executable, "-c", check], check=False).returncode == 0
 
 
-# Hostile bytes
+# Mutated files
 
 SEEDS = [
     encoded(scene(24, 16), "JPEG", exif=CORRUPT_EXIF),
@@ -578,7 +576,7 @@ SEEDS = [
     keep=st.floats(0, 1) | st.just(1.0),
     target=st.sampled_from([None, 4, 224]),
 )
-def test_mutated_bytes_raise_nothing_but_image_error(
+def test_mutated_bytes_raise_only_image_error(
     seed: bytes, edits: list[tuple[float, bytes]], keep: float, target: int | None
 ) -> None:
     data = bytearray(seed)

@@ -1,4 +1,4 @@
-"""The decoder against real pictures: cameras', turned ones, new formats, and broken ones."""
+"""Decode real files: of cameras, rotated, in new formats, and damaged."""
 
 import os
 import time
@@ -34,7 +34,7 @@ def test_all_orientations_look_alike(name: str, orientation: int) -> None:
     assert np.abs(turned[::-1] - upright).mean() > 20  # so that the line above can fail
 
 
-def test_camera_files_are_scaled_and_described() -> None:
+def test_camera_files_are_scaled_and_have_exif() -> None:
     files = sorted((CORPORA / "camera").glob("*.jpg"))
     assert files
     for path in files:
@@ -45,10 +45,10 @@ def test_camera_files_are_scaled_and_described() -> None:
         assert np.abs(small(path) - small(path, target=None)).mean() < 1
 
 
-def test_new_formats_decode_where_there_is_a_decoder() -> None:
+def test_new_formats_decode_if_a_decoder_is_installed() -> None:
     decoded = set()
     for path in sorted((CORPORA / "odd/formats").iterdir()):
-        # libavif finds this one's boxes malformed
+        # libavif rejects this file: malformed boxes
         if not is_image_name(path.name) or path.name.startswith("plum-blossom"):
             with pytest.raises(ImageError, match=r"twinlens\[(formats|jxl)\]|damaged AVIF"):
                 decode(path.read_bytes())
@@ -59,7 +59,7 @@ def test_new_formats_decode_where_there_is_a_decoder() -> None:
     assert decoded >= {"AVIF", "PNG", "WEBP"}
 
 
-def test_broken_files_decode_or_say_why_and_quickly() -> None:
+def test_damaged_files_decode_or_fail_quickly_with_a_reason() -> None:
     decoded, reasons = 0, []
     for path in sorted((CORPORA / "odd/broken").iterdir()):
         start = time.perf_counter()
@@ -68,7 +68,7 @@ def test_broken_files_decode_or_say_why_and_quickly() -> None:
             decoded += 1
         except ImageError as error:
             reasons.append(str(error))
-        # A file that blows up takes minutes; a busy machine takes some seconds for any.
+        # A decompression bomb takes minutes; on a busy machine any file takes some seconds.
         assert time.perf_counter() - start < 60, path.name
     assert decoded
     assert reasons
