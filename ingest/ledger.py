@@ -23,8 +23,8 @@ from twinlens.ingest.sample import Failure, Item, Sample
 from twinlens.search.milvus.collection import Collection
 from twinlens.search.records import ID_LENGTH, MAX_PATH_BYTES, MAX_SHOWN_BYTES, Row, cut_bytes
 
-#: "changed": the file differs from the stored one. "met": this run has seen the path already.
-Verdict = Literal["new", "changed", "unchanged", "failed before", "captions changed", "met"]
+#: "changed": the file differs from the stored one. "seen": this run has judged the path already.
+Verdict = Literal["new", "changed", "unchanged", "failed before", "captions changed", "seen"]
 
 #: Prefix of the path of a tombstone: a row that remembers the image that a file held before.
 TOMBSTONE = "\x01was "
@@ -121,7 +121,7 @@ class Ledger:
                 continue
             roots.add(item.root)
             verdict, entry = self.judge(item)
-            if verdict != "met":
+            if verdict != "seen":
                 yield item, verdict, entry
 
     def judge(self, sample: Sample) -> tuple[Verdict, LedgerEntry | None]:
@@ -129,7 +129,7 @@ class Ledger:
         with self._lock:
             judged = self._judge(sample)
             self._table.execute(
-                "INSERT INTO file VALUES (?, '', -1, -1, '', 'met', '', 1)"
+                "INSERT INTO file VALUES (?, '', -1, -1, '', '', '', 1)"
                 " ON CONFLICT (uri) DO UPDATE SET seen = 1",
                 (sample.uri,),
             )
@@ -149,7 +149,7 @@ class Ledger:
             return "new", None
         *columns, seen = row
         if seen:
-            return "met", None
+            return "seen", None
         entry = LedgerEntry(*columns)
         same_file = (entry.size, entry.mtime_ns) == (sample.size, sample.mtime_ns)
         may_differ = not same_file or sample.mtime_ns < 0
@@ -195,6 +195,12 @@ class Ledger:
             (count,) = self._table.execute(f"SELECT count(*) {stored}").fetchone()
             rows = self._table.execute(f"SELECT image_id {stored} ORDER BY image_id")
             return np.fromiter((bytes.fromhex(row[0]) for row in rows), f"S{ID_LENGTH // 2}", count)
+
+    def has_tombstones(self) -> bool:
+        """Whether there were tombstones when the ledger was read."""
+        with self._lock:
+            found = self._table.execute("SELECT 1 FROM file WHERE status = 'gone' LIMIT 1")
+            return found.fetchone() is not None
 
     def claim(self, image_id: str) -> bool:
         """Reserve an image for this run; False when it is stored or claimed already."""

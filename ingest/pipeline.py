@@ -68,7 +68,8 @@ def ingest_items(
         pipeline = Pipeline(collection, ledger, executor, sink, tally, retry_failed=retry_failed)
         report = pipeline.run(items)
         ledger.find_missing({*roots, *pipeline.roots})
-        removed, missing = clean_up(collection, ledger, prune=prune)
+        replaced = sink.wrote_tombstones or ledger.has_tombstones()
+        removed, missing = clean_up(collection, ledger, prune=prune, replaced=replaced)
     wait_for_milvus(collection.check_writes)
     if report.images or report.texts:
         wait_for_milvus(collection.flush)

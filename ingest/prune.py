@@ -18,7 +18,9 @@ _BATCH = 256
 _FIELDS = ("path", "image_id", "texts", "status")
 
 
-def clean_up(collection: Collection, ledger: Ledger, *, prune: bool) -> tuple[int, int]:
+def clean_up(
+    collection: Collection, ledger: Ledger, *, prune: bool, replaced: bool = True
+) -> tuple[int, int]:
     """At the end of a run, remove what the corpus no longer contains.
 
     The former image of a changed file is deleted. The old path of a moved file is removed, since
@@ -27,10 +29,18 @@ def clean_up(collection: Collection, ledger: Ledger, *, prune: bool) -> tuple[in
 
     Each batch is retried while Milvus is unreachable, so that the counts stay right.
 
+    Args:
+        collection: where.
+        ledger: the paths, of which ``find_missing`` has found the missing ones.
+        prune: delete the images of paths that no longer exist.
+        replaced: whether there may be tombstones; otherwise they are not searched for.
+
     Returns:
         How many images were deleted, and how many missing paths were kept with their images.
     """
-    deleted, kept = len(wait_for_milvus(partial(delete_replaced, collection))), 0
+    deleted = kept = 0
+    if replaced:
+        deleted = len(wait_for_milvus(partial(delete_replaced, collection)))
     for paths in ledger.missing(_BATCH):
         remove = partial(remove_missing, collection, paths, ledger.is_missing, prune=prune)
         removed = wait_for_milvus(remove)

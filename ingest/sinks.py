@@ -66,9 +66,11 @@ class CollectionSink:
     Args:
         collection: where to write.
         prune: a path without captions removes the stored ones; otherwise they are kept.
+        keep_tombstones: collect the tombstone rows of the run.
 
     Attributes:
-        tombstones: the tombstone rows of this run by path, if ``keep_tombstones`` is set.
+        tombstones: those rows, by path.
+        wrote_tombstones: whether the run wrote any.
     """
 
     def __init__(
@@ -78,6 +80,7 @@ class CollectionSink:
         self._prune = prune
         self._keep_tombstones = keep_tombstones
         self.tombstones: dict[str, Row] = {}
+        self.wrote_tombstones = False
 
     def write(self, chunk: Chunk) -> None:
         self._collection.upsert("images", chunk.image_rows)
@@ -96,6 +99,7 @@ class CollectionSink:
         files = self._drop_lost(files, outcome.lost, chunk)
         tombstones = [tombstone_row(entry) for entry in chunk.replaced]
         self._collection.upsert("files", tombstones)
+        self.wrote_tombstones |= bool(tombstones)
         if self._keep_tombstones:
             self.tombstones |= {row["path"]: row for row in tombstones}
         self._collection.upsert("files", files)

@@ -1,6 +1,6 @@
-"""An ingest that is killed at random moments, and run again, ends like one that was not.
+"""Kill an ingest at random moments and run it again: it must end like an uninterrupted one.
 
-``TWINLENS_KILLS=20 pytest tests/test_kill.py`` kills it oftener.
+``TWINLENS_KILLS=20 pytest tests/ingest/test_kill.py`` kills it more often.
 """
 
 from __future__ import annotations
@@ -65,7 +65,7 @@ def contents(db: Path) -> dict[str, list[dict[str, Any]]]:
         }
 
 
-def test_killed_at_random_moments_it_ends_the_same(tmp_path: Path) -> None:
+def test_an_ingest_killed_at_random_ends_like_an_uninterrupted_one(tmp_path: Path) -> None:
     dice = random.Random(7)
     photos = tmp_path / "photos"
     photos.mkdir()

@@ -1,4 +1,4 @@
-"""The ledger's verdict on every path: new, unchanged, changed, failed before, gone."""
+"""The ledger's verdict on every path: new, changed, unchanged, failed before, missing."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ def sample(uri: str = "/photos/a.png", **fields: object) -> Sample:
 
 @pytest.fixture
 def collection(index: twinlens.Index, paint: Callable[..., Path]) -> Collection:
-    """A corpus whose ledger is empty."""
+    """A collection with an empty ledger."""
     path = paint("red", "other/seed.png")
     index.ingest(path)
     index.delete(path)
@@ -45,10 +45,10 @@ def test_without_a_collection_everything_is_new() -> None:
     assert not ledger.has_image("1")
 
 
-def test_a_path_that_comes_twice_is_met() -> None:
+def test_a_path_is_judged_once() -> None:
     ledger = Ledger(None)
     assert ledger.judge(sample())[0] == "new"
-    assert ledger.judge(sample())[0] == "met"
+    assert ledger.judge(sample())[0] == "seen"
 
 
 @pytest.mark.parametrize(
@@ -64,7 +64,9 @@ def test_a_path_that_comes_twice_is_met() -> None:
         ({"root": "/elsewhere", "relative": "b.png"}, "unchanged"),
     ],
 )
-def test_what_differs_decides(collection: Collection, now: dict[str, object], verdict: str) -> None:
+def test_the_verdict_depends_on_what_differs(
+    collection: Collection, now: dict[str, object], verdict: str
+) -> None:
     before = sample(captions=("one",), metadata={"year": 2020})
     collection.upsert("files", [file_row(before, "1" * 32, [])])
     found, known = Ledger(collection).judge(replace(before, **now))
@@ -72,7 +74,7 @@ def test_what_differs_decides(collection: Collection, now: dict[str, object], ve
     assert known == LedgerEntry(before.uri, "1" * 32, 10, 20, before.digest, "ok")
 
 
-def test_a_source_that_says_nothing_takes_nothing_away_unless_it_prunes(
+def test_a_source_without_captions_removes_none_unless_it_prunes(
     collection: Collection,
 ) -> None:
     before = sample(captions=("one",))
@@ -82,7 +84,7 @@ def test_a_source_that_says_nothing_takes_nothing_away_unless_it_prunes(
     assert Ledger(collection, prune=True).judge(silent)[0] == "captions changed"
 
 
-def test_what_failed_before_is_known_until_it_changes(collection: Collection) -> None:
+def test_a_failed_file_is_skipped_until_it_changes(collection: Collection) -> None:
     collection.upsert("files", [failed_row(Failure("/photos/a.png", "broken"), sample())])
     ledger = Ledger(collection)
     assert ledger.judge(sample())[0] == "failed before"
@@ -91,7 +93,7 @@ def test_what_failed_before_is_known_until_it_changes(collection: Collection) ->
     assert not ledger.has_image("")
 
 
-def test_a_picture_is_claimed_once(collection: Collection) -> None:
+def test_an_image_is_claimed_once(collection: Collection) -> None:
     collection.upsert("files", [file_row(sample(), "1" * 32, [])])
     ledger = Ledger(collection)
     assert ledger.has_image("1" * 32)
@@ -106,7 +108,7 @@ def gone(ledger: Ledger, *roots: str) -> list[str]:
     return [uri for batch in ledger.missing(2) for uri in batch]
 
 
-def test_paths_that_were_not_met_and_are_not_on_disk_are_gone(
+def test_unseen_paths_that_do_not_exist_are_missing(
     collection: Collection, tmp_path: Path, paint: Callable[..., Path]
 ) -> None:
     root = str(tmp_path / "photos")
@@ -124,7 +126,7 @@ def test_paths_that_were_not_met_and_are_not_on_disk_are_gone(
     assert not ledger.is_missing(there)
 
 
-def test_nothing_below_a_folder_that_was_met_is_gone(collection: Collection) -> None:
+def test_nothing_below_a_seen_folder_is_missing(collection: Collection) -> None:
     rows = [file_row(sample(uri), "1", []) for uri in ("/photos/a/b.png", "/photos/c.png",
                                                        "/photos/z.tar!d.png")]  # fmt: skip
     collection.upsert("files", rows)
@@ -134,7 +136,7 @@ def test_nothing_below_a_folder_that_was_met_is_gone(collection: Collection) -> 
     assert gone(ledger, "/photos") == ["/photos/c.png"]
 
 
-def test_what_holds_another_picture_now_is_remembered(collection: Collection) -> None:
+def test_a_tombstone_remembers_the_replaced_image(collection: Collection) -> None:
     known = LedgerEntry("/photos/" + "é" * 2_040, "1" * 32, 1, 1, "", "ok")
     row = tombstone_row(known)
     assert row["path"].startswith(f"{TOMBSTONE}{'1' * 32} /photos/")
@@ -145,14 +147,14 @@ def test_what_holds_another_picture_now_is_remembered(collection: Collection) ->
     assert gone(ledger, "", "/photos") == []
 
 
-def test_a_reason_is_cut_to_what_can_be_stored(collection: Collection) -> None:
+def test_a_reason_is_cut_to_the_maximum_length(collection: Collection) -> None:
     row = failed_row(Failure("/photos/a.png", "ö" * 5_000), None)
     assert len(row["reason"].encode()) <= MAX_SHOWN_BYTES
     collection.upsert("files", [row])
     assert collection.count("files") == 1
 
 
-def test_a_digest_tells_captions_from_metadata() -> None:
+def test_a_digest_distinguishes_captions_from_metadata() -> None:
     one = sample(captions=("a", "b"))
     assert one.digest == sample(captions=("a", "b")).digest
     digests = {one.digest, sample(captions=("b", "a")).digest, sample(captions=("a b",)).digest,
@@ -160,14 +162,14 @@ def test_a_digest_tells_captions_from_metadata() -> None:
     assert len(digests) == 5
 
 
-def test_a_ledger_lets_go_of_its_table() -> None:
+def test_a_ledger_closes_its_table() -> None:
     with Ledger(None) as ledger:
         ledger.judge(sample())
     with pytest.raises(sqlite3.ProgrammingError, match="closed"):
         ledger.judge(sample())
 
 
-def test_a_run_lets_go_of_its_ledger(
+def test_every_run_closes_its_ledger(
     index: twinlens.Index, photos: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     opened: list[Ledger] = []

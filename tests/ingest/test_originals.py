@@ -1,4 +1,4 @@
-"""Stored pictures by their paths, whatever kind of place they lie in."""
+"""Reading stored pictures again by their paths: files, archives, tables, URLs."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from twinlens.server.media import Media
 
 
 def pack(photos: Path, path: Path) -> Path:
-    """The folder's pictures in a container of the kind that the name says."""
+    """Pack the folder's pictures into a container; its name says which kind."""
     pictures = sorted(photos.glob("*.png"))
     if path.suffix == ".zip":
         with zipfile.ZipFile(path, "w") as archive:
@@ -58,7 +58,7 @@ def test_every_picture_of_a_container_is_read_again(
     media.close()
 
 
-def test_a_container_is_gone_through_once(
+def test_a_container_is_scanned_once(
     photos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     shard = pack(photos, tmp_path / "shard.tar")
@@ -96,7 +96,7 @@ def test_a_container_with_more_members_than_the_cache(
         assert read(f"{shard}!in/{one.name}") == one.read_bytes()
 
 
-def test_only_so_many_containers_are_kept_open(photos: Path, tmp_path: Path) -> None:
+def test_the_cache_of_containers_is_bounded(photos: Path, tmp_path: Path) -> None:
     read = Originals()
     for number in range(6):
         shard = pack(photos, tmp_path / f"{number}.tar")
@@ -109,7 +109,7 @@ def test_a_file_with_an_exclamation_mark(paint: Callable[..., Path]) -> None:
     assert Originals()(str(path)) == path.read_bytes()
 
 
-def test_addresses(tmp_path: Path) -> None:
+def test_urls(tmp_path: Path) -> None:
     assert (
         Originals(lambda url: url.encode())("http://example.org/a.png")
         == b"http://example.org/a.png"
@@ -124,6 +124,6 @@ def test_addresses(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     "path", ["", "a!b", "/nowhere.tar!a.png", "/dev/zero!a", "/etc/passwd!root", "/tmp!\0"]
 )
-def test_what_holds_nothing(path: str) -> None:
+def test_invalid_paths(path: str) -> None:
     with pytest.raises((ImageError, OSError)):
         Originals()(path)

@@ -1,4 +1,4 @@
-"""A Milvus that goes away, and comes back: told as what it is, and waited for."""
+"""Milvus goes away and comes back: writes are retried, searches fail with a clear error."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from twinlens.server.problems import Problem
 
 
 class Leaving:
-    """Progress that has Milvus go away for a while, once so many items are stored."""
+    """A progress bar that stops Milvus for a while once some items are stored."""
 
     def __init__(self, relay: Relay, after: int, seconds: float) -> None:
         self._relay = relay
@@ -38,7 +38,7 @@ class Leaving:
 
 
 def _shades(folder: Path, count: int) -> Path:
-    """Pictures that all differ, each twice: of the second only the texts are looked up."""
+    """Different pictures, each twice: for the second only the texts are looked up."""
     folder.mkdir()
     for number in range(count):
         for twin in ("a", "b"):
@@ -48,14 +48,14 @@ def _shades(folder: Path, count: int) -> Path:
 
 
 @pytest.mark.parametrize("after", [4, 16])
-def test_an_ingest_outlasts_a_milvus_that_goes_away(
+def test_an_ingest_retries_while_milvus_is_away(
     backend: str,
     encoder: ColourEncoder,
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
     after: int,
 ) -> None:
-    """In the middle of the writing, and at its end, when what is gone is tidied."""
+    """During the writing, and at the end, while missing files are cleaned up."""
     monkeypatch.setattr(sinks, "CHUNK", 4)
     folder = _shades(tmp_path / "shades", 8)
     name = f"test_{uuid.uuid4().hex[:12]}"
@@ -72,7 +72,7 @@ def test_an_ingest_outlasts_a_milvus_that_goes_away(
             index._database.drop(name)
 
 
-def test_a_question_to_a_milvus_that_is_away_says_so(
+def test_a_search_fails_while_milvus_is_away(
     backend: str, encoder: ColourEncoder, photos: Path
 ) -> None:
     name = f"test_{uuid.uuid4().hex[:12]}"
@@ -100,7 +100,7 @@ def test_a_closed_index_says_that_it_is_closed(index: twinlens.Index, photos: Pa
         assert not isinstance(refused.value, StoreUnreachableError)
 
 
-def test_what_pymilvus_says_of_a_milvus_that_is_away() -> None:
+def test_errors_of_pymilvus_for_an_unreachable_server() -> None:
     from pymilvus.exceptions import ConnectError, MilvusException
 
     for error in (

@@ -1,4 +1,4 @@
-"""Ingest: what is stored, what is not done twice, and what happens when it breaks off."""
+"""Ingest: what is stored, what is not repeated, failures, and resuming after an interruption."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ def contents(index: twinlens.Index) -> dict[str, list[dict[str, Any]]]:
 
 
 def captions_of(index: twinlens.Index, path: Path) -> tuple[str, ...]:
-    """The captions that a search shows with a picture."""
+    """The captions of a picture in search results."""
     hits = index.search(image=path, limit=100)
     return next(hit.captions for hit in hits if hit.path == str(path))
 
@@ -46,7 +46,7 @@ def texts(index: twinlens.Index) -> list[str]:
 
 
 def touch(path: Path) -> None:
-    """Make a file look changed, whatever the clock's resolution."""
+    """Change a file's time, independent of the clock's resolution."""
     status = path.stat()
     os.utime(path, ns=(status.st_atime_ns, status.st_mtime_ns + 1_000_000_000))
 
@@ -61,7 +61,7 @@ def shades(folder: Path, count: int) -> Path:
 
 
 class Interrupting:
-    """A progress object that ends the run after so many items."""
+    """A progress bar that interrupts the run after some items."""
 
     def __init__(self, after: int) -> None:
         self.left = after
@@ -90,7 +90,7 @@ def test_a_second_run_does_nothing(
     assert contents(index) == before
 
 
-def test_only_what_is_new_is_encoded(
+def test_only_new_files_are_encoded(
     index: twinlens.Index, photos: Path, encoder: ColourEncoder
 ) -> None:
     index.ingest(photos)
@@ -100,7 +100,7 @@ def test_only_what_is_new_is_encoded(
     assert encoder.images_seen == 9
 
 
-def test_a_file_that_was_only_touched_is_read_but_not_encoded(
+def test_a_touched_file_is_read_but_not_encoded(
     index: twinlens.Index, photos: Path, encoder: ColourEncoder
 ) -> None:
     index.ingest(photos)
@@ -108,7 +108,7 @@ def test_a_file_that_was_only_touched_is_read_but_not_encoded(
     report = index.ingest(photos)
     assert (report.images, report.unchanged) == (0, 8)
     assert encoder.images_seen == 8
-    # It is remembered, so that it is not read once more.
+    # The new time is stored, so that the file is not read again.
     (photos / "red.png").chmod(0o600)
     assert index.ingest(photos).unchanged == 8
 
@@ -140,7 +140,7 @@ def test_a_moved_folder_keeps_its_vectors(
     index.ingest(new)
     assert (encoder.images_seen, encoder.texts_seen) == (8, 8)
     assert index.search("red", limit=1)[0].path == str(photos / "red.png")
-    # The old folder was not looked into, so nobody knows that it is gone: its parent tells.
+    # The old folder was not listed; only an ingest of its parent finds that it is missing.
     report = index.ingest(photos.parent)
     assert report.unchanged == 8
     assert index.search("red", limit=1)[0].path == str(new / "red.png")
@@ -210,9 +210,7 @@ def test_a_changed_caption_is_encoded_without_the_picture(
     assert "a red picture" not in texts(index)
 
 
-def test_a_caption_that_comes_later(
-    index: twinlens.Index, paint: Paint, encoder: ColourEncoder
-) -> None:
+def test_a_caption_added_later(index: twinlens.Index, paint: Paint, encoder: ColourEncoder) -> None:
     path = paint("red")
     index.ingest(path.parent)
     path.with_suffix(".txt").write_text("a red thing")
@@ -231,7 +229,7 @@ def test_captions_keep_their_order(index: twinlens.Index, paint: Paint) -> None:
     assert captions_of(index, path) == ("three", "four", "one")
 
 
-def test_two_caption_files_say_something_of_one_picture(
+def test_two_caption_files_describe_one_picture(
     index: twinlens.Index, paint: Paint, tmp_path: Path
 ) -> None:
     path = paint("red")
@@ -264,7 +262,7 @@ def test_a_very_long_caption(index: twinlens.Index, paint: Paint) -> None:
     assert captions_of(index, path) == ("é" * 1_000,)
 
 
-def test_texts_alone_are_found_as_texts(index: twinlens.Index, tmp_path: Path) -> None:
+def test_texts_without_an_image_are_found(index: twinlens.Index, tmp_path: Path) -> None:
     path = tmp_path / "c.jsonl"
     path.write_text('{"text": "something red"}\n{"text": "something blue", "year": 2020}\n')
     report = index.ingest(path)
@@ -276,7 +274,7 @@ def test_texts_alone_are_found_as_texts(index: twinlens.Index, tmp_path: Path) -
     assert index.ingest(path).texts == 0
 
 
-# ---- columns beside the captions
+# ---- metadata columns
 
 
 AWKWARD = {
@@ -303,7 +301,7 @@ AWKWARD = {
 }
 
 
-def test_columns_of_any_name_and_value_are_no_trouble(
+def test_columns_of_any_name_and_value_are_stored(
     index: twinlens.Index, paint: Paint, tmp_path: Path
 ) -> None:
     paint("red", "a.png")
@@ -324,7 +322,7 @@ def test_columns_of_any_name_and_value_are_no_trouble(
 
 
 @pytest.mark.parametrize("column", ["id", "vector", "text", "width", "score", "sparse"])
-def test_a_csv_column_that_is_called_like_one_of_ours(
+def test_a_csv_column_named_like_a_built_in_one(
     index: twinlens.Index, paint: Paint, tmp_path: Path, column: str
 ) -> None:
     paint("red", "a.png")
@@ -350,10 +348,10 @@ def test_changed_columns_are_updated(
     assert encoder.images_seen == 1
 
 
-# ---- what fails
+# ---- failures
 
 
-def test_a_broken_picture_is_a_row_with_its_reason(index: twinlens.Index, photos: Path) -> None:
+def test_a_broken_picture_is_recorded_with_its_reason(index: twinlens.Index, photos: Path) -> None:
     broken = photos / "broken.jpg"
     broken.write_bytes(b"no picture at all")
     report = index.ingest(photos)
@@ -364,7 +362,7 @@ def test_a_broken_picture_is_a_row_with_its_reason(index: twinlens.Index, photos
     assert report.failed_count == index.info().failed == 1
 
 
-def test_a_broken_picture_is_not_tried_again_until_it_changes(
+def test_a_broken_picture_is_not_retried_until_it_changes(
     index: twinlens.Index, photos: Path
 ) -> None:
     broken = photos / "broken.png"
@@ -380,7 +378,9 @@ def test_a_broken_picture_is_not_tried_again_until_it_changes(
     assert index.info().failed == 0
 
 
-def test_a_picture_that_breaks_is_no_longer_found(index: twinlens.Index, photos: Path) -> None:
+def test_a_picture_that_becomes_broken_is_no_longer_found(
+    index: twinlens.Index, photos: Path
+) -> None:
     index.ingest(photos)
     (photos / "red.png").write_bytes(b"broken now")
     report = index.ingest(photos)
@@ -389,7 +389,7 @@ def test_a_picture_that_breaks_is_no_longer_found(index: twinlens.Index, photos:
     assert (info.images, info.texts, info.files, info.failed) == (7, 7, 8, 1)
 
 
-def test_an_error_of_the_disk_is_tried_again(
+def test_a_disk_error_is_retried_by_the_next_run(
     index: twinlens.Index, photos: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     index.ingest(photos)
@@ -409,13 +409,13 @@ def test_an_error_of_the_disk_is_tried_again(
     assert failure == Failure(
         str(photos / "red.png"), "cannot be read: Input/output error", str(photos), transient=True
     )
-    # What was known of it before is kept until it can be read.
+    # What was stored of it is kept until it can be read again.
     assert index.search("red", limit=1)[0].captions == ("a red picture",)
     assert index.info().failed == 0
     assert index.ingest(photos).images == 1
 
 
-def test_failures_are_counted_beyond_what_is_listed(
+def test_failures_are_counted_beyond_those_listed(
     index: twinlens.Index, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("twinlens.ingest.report.MAX_FAILURES", 3)
@@ -454,7 +454,7 @@ def test_every_item_is_in_the_report_file(
     assert all(row["reason"] for row in rows if row["status"] == "failed")
 
 
-def test_progress_is_told_of_every_item(index: twinlens.Index, photos: Path) -> None:
+def test_progress_is_updated_with_every_item(index: twinlens.Index, photos: Path) -> None:
     class Counting(Interrupting):
         pass
 
@@ -465,7 +465,7 @@ def test_progress_is_told_of_every_item(index: twinlens.Index, photos: Path) -> 
         assert progress.left == 1_000 - 9
 
 
-# ---- how much there is, and where it lies
+# ---- chunks and overlapping sources
 
 
 def test_more_than_a_chunk(
@@ -497,7 +497,9 @@ def test_duplicates_across_chunks(
     assert index.ingest(photos).unchanged == 20
 
 
-def test_captions_for_many(index: twinlens.Index, tmp_path: Path, encoder: ColourEncoder) -> None:
+def test_captions_of_many_pictures(
+    index: twinlens.Index, tmp_path: Path, encoder: ColourEncoder
+) -> None:
     photos = shades(tmp_path / "photos", 300)
     rows = [{"image": f"{i:04}.png", "captions": [f"a {i}", f"b {i}", "same"]} for i in range(300)]
     path = tmp_path / "c.jsonl"
@@ -544,7 +546,7 @@ def test_a_caption_file_may_name_a_picture_in_two_ways(
     assert captions_of(index, path) == ("one", "two")
 
 
-def test_a_folder_then_its_captions_later(
+def test_captions_ingested_after_their_folder(
     index: twinlens.Index, paint: Paint, tmp_path: Path, encoder: ColourEncoder
 ) -> None:
     path = paint("red")
@@ -553,17 +555,17 @@ def test_a_folder_then_its_captions_later(
     captions.write_text("image,caption\nred.png,a red thing\n")
     report = index.ingest(path.parent, captions=captions)
     assert (report.images, report.texts, report.updated) == (0, 1, 1)
-    # The folder alone says nothing of it, and takes nothing away.
+    # The folder has no captions, and removes none.
     assert index.ingest(path.parent).unchanged == 1
     assert encoder.images_seen == 1
     assert captions_of(index, path) == ("a red thing",)
 
 
-# ---- breaking off
+# ---- interruptions
 
 
 @pytest.mark.parametrize("after", [1, 5, 13, 29])
-def test_an_interrupted_run_ends_like_one_that_was_not(
+def test_a_resumed_run_ends_like_an_uninterrupted_one(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, after: int
 ) -> None:
     monkeypatch.setattr(sinks, "CHUNK", 4)
@@ -581,11 +583,11 @@ def test_an_interrupted_run_ends_like_one_that_was_not(
             index.ingest(photos, progress=Interrupting(after))
         index.ingest(photos)
         assert contents(index) == wanted
-    # What was written before is not encoded once more.
+    # What was written before is not encoded again.
     assert encoder.images_seen <= 28 + 3 * 4 + 4
 
 
-def test_a_milvus_that_is_away_is_waited_for(
+def test_writes_are_retried_while_milvus_is_away(
     index: twinlens.Index, photos: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(writer, "FIRST_PAUSE", 0.001)
@@ -604,7 +606,7 @@ def test_a_milvus_that_is_away_is_waited_for(
     assert index.info().files == 8
 
 
-def test_a_milvus_that_stays_away_ends_the_run_and_nothing_is_lost(
+def test_a_milvus_that_stays_away_ends_the_run_without_loss(
     index: twinlens.Index, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(writer, "FIRST_PAUSE", 0.001)

@@ -1,4 +1,4 @@
-"""What is gone: kept unless pruning, forgotten where it moved, taken out on demand."""
+"""Missing files: kept unless pruned, removed where they moved, deleted on demand."""
 
 from __future__ import annotations
 
@@ -23,12 +23,12 @@ Paint = Callable[..., Path]
 
 
 def found(index: twinlens.Index, target: str = "images") -> list[str]:
-    """The names of all pictures, or all texts, that can be found."""
+    """The names of all pictures, or all texts, that a search finds."""
     hits = index.search("red", target=target, limit=100)
     return sorted(hit.text or Path(hit.path).name for hit in hits)
 
 
-def test_a_picture_that_is_gone_is_kept(index: twinlens.Index, photos: Path) -> None:
+def test_a_missing_picture_is_kept(index: twinlens.Index, photos: Path) -> None:
     index.ingest(photos)
     (photos / "red.png").unlink()
     report = index.ingest(photos)
@@ -37,7 +37,7 @@ def test_a_picture_that_is_gone_is_kept(index: twinlens.Index, photos: Path) -> 
     assert index.ingest(photos).missing == 1
 
 
-def test_a_picture_that_is_gone_is_pruned_with_its_texts(
+def test_a_missing_picture_is_pruned_with_its_texts(
     index: twinlens.Index, photos: Path, encoder: ColourEncoder
 ) -> None:
     index.ingest(photos)
@@ -51,7 +51,7 @@ def test_a_picture_that_is_gone_is_pruned_with_its_texts(
     assert (info.images, info.texts, info.files) == (7, 7, 7)
 
 
-def test_a_folder_that_is_emptied_can_be_pruned(index: twinlens.Index, photos: Path) -> None:
+def test_an_emptied_folder_can_be_pruned(index: twinlens.Index, photos: Path) -> None:
     index.ingest(photos)
     for path in photos.iterdir():
         path.unlink()
@@ -60,7 +60,7 @@ def test_a_folder_that_is_emptied_can_be_pruned(index: twinlens.Index, photos: P
     assert index.info().images == 0
 
 
-def test_a_disk_that_is_not_there_costs_nothing(index: twinlens.Index, photos: Path) -> None:
+def test_an_unmounted_disk_deletes_nothing(index: twinlens.Index, photos: Path) -> None:
     index.ingest(photos)
     photos.rename(photos.with_name("away"))
     with pytest.raises(twinlens.UsageError, match="there is no"):
@@ -78,9 +78,7 @@ def test_other_folders_are_left_alone(index: twinlens.Index, paint: Paint) -> No
     assert found(index) == ["b.png", "c.png"]
 
 
-def test_a_picture_with_another_path_stays_when_one_is_gone(
-    index: twinlens.Index, paint: Paint
-) -> None:
+def test_a_picture_with_another_path_stays(index: twinlens.Index, paint: Paint) -> None:
     one = paint("red", "photos/one.png")
     two = paint("red", "photos/two.png")
     index.ingest(one.parent)
@@ -90,7 +88,7 @@ def test_a_picture_with_another_path_stays_when_one_is_gone(
     assert hit.path == str(two)
 
 
-def test_a_broken_link_is_not_gone(index: twinlens.Index, photos: Path) -> None:
+def test_a_broken_link_is_not_missing(index: twinlens.Index, photos: Path) -> None:
     link = photos / "link.png"
     link.symlink_to(photos.parent / "target.png")
     shutil.copy(photos / "red.png", photos.parent / "target.png")
@@ -101,7 +99,9 @@ def test_a_broken_link_is_not_gone(index: twinlens.Index, photos: Path) -> None:
     assert [failure.uri for failure in report.failed] == [str(link)]
 
 
-def test_texts_alone_are_pruned_with_their_lines(index: twinlens.Index, tmp_path: Path) -> None:
+def test_texts_without_an_image_are_pruned_with_their_lines(
+    index: twinlens.Index, tmp_path: Path
+) -> None:
     path = tmp_path / "c.jsonl"
     path.write_text('{"text": "one"}\n{"text": "two"}\n')
     assert index.ingest(path).texts == 2
@@ -114,7 +114,7 @@ def test_texts_alone_are_pruned_with_their_lines(index: twinlens.Index, tmp_path
     assert index.info().files == 1
 
 
-def test_a_caption_that_is_gone_from_its_file_is_gone(
+def test_a_caption_deleted_from_its_file_is_removed(
     index: twinlens.Index, paint: Paint, tmp_path: Path
 ) -> None:
     paint("red", "a.png")
@@ -133,7 +133,7 @@ def test_a_caption_that_is_gone_from_its_file_is_gone(
 @pytest.mark.parametrize(
     "folder", ["50%_off", "it's", 'a"b', "back\\slash", "ünï 犬", "[a]*?", "a\nb", "_", "%"]
 )
-def test_a_folder_of_any_name_is_taken_out_and_no_other(
+def test_deleting_a_folder_deletes_no_other(
     index: twinlens.Index, paint: Paint, tmp_path: Path, folder: str
 ) -> None:
     paint("red", f"{folder}/a.png").with_suffix(".txt").write_text("it's red")
@@ -160,7 +160,7 @@ def test_deleting_one_path_of_a_picture_keeps_it(index: twinlens.Index, paint: P
     assert index.info().images == 0
 
 
-def test_what_was_deleted_comes_back_with_the_next_ingest(
+def test_deleted_pictures_come_back_with_the_next_ingest(
     index: twinlens.Index, photos: Path
 ) -> None:
     index.ingest(photos)
@@ -176,7 +176,7 @@ def test_deleting_counts_pictures_not_failures(index: twinlens.Index, photos: Pa
     assert index.info().files == 0
 
 
-def test_a_caption_file_is_taken_out_with_its_texts(
+def test_deleting_a_caption_file_deletes_its_texts(
     index: twinlens.Index, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     (tmp_path / "c.jsonl").write_text('{"text": "one"}\n{"text": ["two", "three"]}\n')
@@ -186,7 +186,7 @@ def test_a_caption_file_is_taken_out_with_its_texts(
     assert (index.info().texts, index.info().files) == (0, 0)
 
 
-def test_relative_paths_with_dots_are_understood(
+def test_relative_paths_with_dots(
     index: twinlens.Index, photos: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(photos)
@@ -197,7 +197,7 @@ def test_relative_paths_with_dots_are_understood(
     assert index.ingest(".", prune=True).removed == 1
 
 
-def test_pictures_that_were_replaced_are_given_up_page_by_page(
+def test_replaced_pictures_are_deleted_in_batches(
     either: twinlens.Index, photos: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     either.ingest(photos)
@@ -219,7 +219,7 @@ def test_pictures_that_were_replaced_are_given_up_page_by_page(
     assert (info.images, info.files) == (8, 8)
 
 
-def test_what_was_pruned_before_milvus_went_away_is_counted(
+def test_pictures_pruned_before_an_outage_are_counted(
     index: twinlens.Index, photos: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     index.ingest(photos)
@@ -240,7 +240,7 @@ def test_what_was_pruned_before_milvus_went_away_is_counted(
     assert index.info().images == len(COLOURS) - 4
 
 
-def test_a_disk_that_fails_does_not_say_that_a_picture_is_gone(
+def test_a_disk_error_does_not_prune(
     index: twinlens.Index, photos: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     index.ingest(photos)

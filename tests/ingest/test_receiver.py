@@ -1,4 +1,4 @@
-"""Taking in what others read: the rows must be those of an ingest on the spot."""
+"""Uploading to a receiver: the rows must be those of a local ingest."""
 
 from __future__ import annotations
 
@@ -33,11 +33,11 @@ Paint = Callable[..., Path]
 
 
 class Here:
-    """An intake as a destination: what a server would do, without the wire."""
+    """A receiver in place of an upload client: what a server does, without HTTP."""
 
     def __init__(self, index: twinlens.Index, most: int = 256) -> None:
         self.index = index
-        self.intake: Receiver = index.intake()
+        self.receiver: Receiver = index.intake()
         self.most = most
         self.bytes_taken = 0
         self._lock = threading.Lock()
@@ -47,11 +47,11 @@ class Here:
             raise TooLargeError(f"more than {self.most}")
         with self._lock:
             self.bytes_taken += sum(len(item.data or b"") for item in items)
-            return self.intake.put(items, **options)
+            return self.receiver.put(items, **options)
 
     def judge(self, items: Sequence[Upload]) -> list[UploadedItem]:
         with self._lock:
-            return self.intake.judge(items)
+            return self.receiver.judge(items)
 
     def paths(self, root: str) -> Iterator[list[str]]:
         after = ""
@@ -64,10 +64,10 @@ class Here:
 
     def remove_missing(self, paths: Sequence[str], *, prune: bool = False) -> Removed:
         with self._lock:
-            return self.intake.remove_missing(paths, prune=prune)
+            return self.receiver.remove_missing(paths, prune=prune)
 
 
-def hand_over(
+def upload_all(
     index: twinlens.Index,
     *paths: Path,
     captions: Path | None = None,
@@ -75,7 +75,7 @@ def hand_over(
     part_bytes: int = remote.PART_BYTES,
     **options: bool,
 ) -> IngestReport:
-    """An ingest of what is here into an index that takes it in bit by bit."""
+    """Upload a corpus to the receiver of an index."""
     run = RemoteIngest(Here(index, most), part_bytes=part_bytes, **options)  # type: ignore[arg-type]
     return run.run(open_items(paths, captions=captions), [name_of(path) for path in paths])
 
@@ -93,7 +93,7 @@ def contents(index: twinlens.Index) -> dict[str, list[dict[str, Any]]]:
 
 
 def counts(report: IngestReport) -> dict[str, object]:
-    """A report without what two runs never have in common."""
+    """A report without times, with failures sorted."""
     skipped = ("seconds", "encode_seconds", "failed")
     plain = {name: getattr(report, name) for name in report.__dataclass_fields__}
     return {name: value for name, value in plain.items() if name not in skipped} | {
@@ -103,14 +103,14 @@ def counts(report: IngestReport) -> dict[str, object]:
 
 @pytest.fixture
 def plain(tmp_path: Path) -> Iterator[twinlens.Index]:
-    """Another empty collection, for the ingest on the spot."""
+    """Another empty collection, for the local ingest."""
     with twinlens.open(tmp_path / "plain.db", model=ColourEncoder()) as opened:
         yield opened
 
 
 @pytest.fixture
 def corpus_folder(tmp_path: Path, photos: Path) -> Path:
-    """Pictures with captions, columns, EXIF, a duplicate, a broken one, and a text file's worth."""
+    """Pictures with captions, metadata and EXIF, a duplicate, a broken one, and a deep folder."""
     shutil.copy(photos / "red.png", photos / "again.png")
     (photos / "broken.png").write_bytes(b"no picture")
     (photos / "blue.json").write_text(json.dumps({"caption": "the sea", "year": 2021}))
@@ -127,7 +127,7 @@ def corpus_folder(tmp_path: Path, photos: Path) -> Path:
 
 
 @pytest.mark.parametrize(("chunk", "part_bytes"), [(256, 16 << 20), (3, 1)])
-def test_the_rows_are_those_of_an_ingest_on_the_spot(
+def test_the_rows_are_those_of_a_local_ingest(
     index: twinlens.Index,
     plain: twinlens.Index,
     corpus_folder: Path,
@@ -136,7 +136,7 @@ def test_the_rows_are_those_of_an_ingest_on_the_spot(
     part_bytes: int,
 ) -> None:
     monkeypatch.setattr(remote, "CHUNK", chunk)
-    there = hand_over(index, corpus_folder, part_bytes=part_bytes)
+    there = upload_all(index, corpus_folder, part_bytes=part_bytes)
     here = plain.ingest(corpus_folder)
     assert counts(there) == counts(here)
     assert here.images == 10
@@ -144,7 +144,7 @@ def test_the_rows_are_those_of_an_ingest_on_the_spot(
     assert contents(index) == contents(plain)
 
 
-def test_captions_of_a_file_and_texts_alone_come_along(
+def test_captions_of_a_file_and_texts_without_an_image(
     index: twinlens.Index, plain: twinlens.Index, photos: Path, tmp_path: Path
 ) -> None:
     path = tmp_path / "c.jsonl"
@@ -155,7 +155,7 @@ def test_captions_of_a_file_and_texts_alone_come_along(
         {"image": "photos/red.png", "caption": "embers"},
     ]
     path.write_text("".join(json.dumps(line) + "\n" for line in lines))
-    there = hand_over(index, path)
+    there = upload_all(index, path)
     here = plain.ingest(path)
     assert counts(there) == counts(here)
     assert here.texts > 0
@@ -177,7 +177,7 @@ CHANGES: dict[str, Callable[[Path], object]] = {
 
 
 def swap(one: Path, two: Path) -> None:
-    """Let two files have each other's bytes, and look changed."""
+    """Swap the contents of two files, and change their times."""
     first, second = one.read_bytes(), two.read_bytes()
     one.write_bytes(second)
     two.write_bytes(first)
@@ -190,7 +190,7 @@ def swap(one: Path, two: Path) -> None:
     [*((change, False) for change in CHANGES), ("gone", True), ("moved over", True),
      ("no caption", True)],
 )  # fmt: skip
-def test_what_changed_comes_to_the_same_rows(
+def test_changes_lead_to_the_same_rows(
     index: twinlens.Index,
     plain: twinlens.Index,
     photos: Path,
@@ -199,15 +199,15 @@ def test_what_changed_comes_to_the_same_rows(
     prune: bool,
 ) -> None:
     monkeypatch.setattr(remote, "CHUNK", 3)
-    hand_over(index, photos)
+    upload_all(index, photos)
     plain.ingest(photos)
     CHANGES[change](photos)
-    assert counts(hand_over(index, photos, prune=prune)) == counts(
+    assert counts(upload_all(index, photos, prune=prune)) == counts(
         plain.ingest(photos, prune=prune)
     )
     assert contents(index) == contents(plain)
-    # And then there is nothing left to do.
-    again = hand_over(index, photos, prune=prune)
+    # A second run finds nothing to do.
+    again = upload_all(index, photos, prune=prune)
     assert (again.images, again.texts, again.updated, again.removed) == (0, 0, 0, 0)
     assert contents(index) == contents(plain)
 
@@ -216,17 +216,17 @@ def test_a_renamed_file_is_not_encoded_again(
     index: twinlens.Index, photos: Path, encoder: ColourEncoder, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(remote, "CHUNK", 2)
-    hand_over(index, photos)
+    upload_all(index, photos)
     (photos / "white.png").rename(photos / "aaa.png")
     (photos / "black.png").rename(photos / "zzz.png")
     Image.new("RGB", (9, 9), (5, 6, 7)).save(photos / "black.png")
-    report = hand_over(index, photos)
+    report = upload_all(index, photos)
     assert (report.images, report.duplicates) == (1, 2)
     assert encoder.images_seen == 9
 
 
-def test_only_what_is_wanted_is_read(index: twinlens.Index, photos: Path) -> None:
-    hand_over(index, photos)
+def test_only_requested_bytes_are_read(index: twinlens.Index, photos: Path) -> None:
+    upload_all(index, photos)
     (photos / "red.txt").write_text("crimson\n")
     Image.new("RGB", (9, 9), (5, 6, 7)).save(photos / "new.png")
     here = Here(index)
@@ -235,24 +235,24 @@ def test_only_what_is_wanted_is_read(index: twinlens.Index, photos: Path) -> Non
     assert here.bytes_taken == (photos / "new.png").stat().st_size
 
 
-def test_what_failed_is_not_tried_again_unless_asked(index: twinlens.Index, photos: Path) -> None:
+def test_failed_items_are_not_retried_by_default(index: twinlens.Index, photos: Path) -> None:
     (photos / "broken.png").write_bytes(b"no picture")
-    assert hand_over(index, photos).failed_count == 1
-    again = hand_over(index, photos)
+    assert upload_all(index, photos).failed_count == 1
+    again = upload_all(index, photos)
     assert (again.failed_count, again.failed_before) == (0, 1)
-    assert hand_over(index, photos, retry_failed=True).failed_count == 1
+    assert upload_all(index, photos, retry_failed=True).failed_count == 1
 
 
-def test_too_much_at_once_goes_in_halves(
+def test_a_request_that_is_too_large_is_halved(
     index: twinlens.Index, plain: twinlens.Index, photos: Path
 ) -> None:
-    report = hand_over(index, photos, most=2)
+    report = upload_all(index, photos, most=2)
     assert report.images == 8
     plain.ingest(photos)
     assert contents(index) == contents(plain)
 
 
-def test_one_that_is_too_large_by_itself_is_a_failure(index: twinlens.Index, photos: Path) -> None:
+def test_a_single_item_that_is_too_large_is_a_failure(index: twinlens.Index, photos: Path) -> None:
     class Small(Here):
         def put(self, items: Sequence[Upload], **options: Any) -> Uploaded:
             if sum(len(item.data or b"") for item in items) > 1_000:
@@ -268,15 +268,15 @@ def test_one_that_is_too_large_by_itself_is_a_failure(index: twinlens.Index, pho
     assert "at most 1,000 bytes" in failure.reason
 
 
-# ---- what breaks off
+# ---- interruptions
 
 
 class BrokenOffError(Exception):
-    """What ends a run in the middle."""
+    """Ends a run in the middle."""
 
 
 @pytest.mark.parametrize("step", range(1, 12, 2))
-def test_what_breaks_off_anywhere_is_made_good_by_repeating_it(
+def test_an_interrupted_run_can_be_repeated(
     index: twinlens.Index,
     plain: twinlens.Index,
     photos: Path,
@@ -284,7 +284,7 @@ def test_what_breaks_off_anywhere_is_made_good_by_repeating_it(
     step: int,
 ) -> None:
     monkeypatch.setattr(remote, "CHUNK", 4)
-    hand_over(index, photos)
+    upload_all(index, photos)
     plain.ingest(photos)
     CHANGES["swapped"](photos)
     (photos / "green.txt").write_text("grass\n")
@@ -308,17 +308,17 @@ def test_what_breaks_off_anywhere_is_made_good_by_repeating_it(
         patch.setattr(Collection, "upsert", failing(Collection.upsert))
         patch.setattr(Collection, "delete", failing(Collection.delete))
         try:
-            hand_over(index, photos)
+            upload_all(index, photos)
         except BrokenOffError:
             assert left <= 0
-    hand_over(index, photos)
+    upload_all(index, photos)
     assert contents(index) == contents(plain)
 
 
-def test_milvus_that_stays_away_is_an_error_and_what_was_stored_is_kept(
+def test_an_outage_raises_and_keeps_what_was_stored(
     index: twinlens.Index, photos: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    hand_over(index, photos)
+    upload_all(index, photos)
     Image.new("RGB", (9, 9), (5, 6, 7)).save(photos / "new.png")
     monkeypatch.setattr(writer, "PATIENCE", 0.0)
 
@@ -328,11 +328,11 @@ def test_milvus_that_stays_away_is_an_error_and_what_was_stored_is_kept(
     with monkeypatch.context() as patch:
         patch.setattr(Collection, "upsert", away)
         with pytest.raises(StoreUnreachableError):
-            hand_over(index, photos)
-    assert hand_over(index, photos).images == 1
+            upload_all(index, photos)
+    assert upload_all(index, photos).images == 1
 
 
-# ---- an intake by itself
+# ---- the receiver alone
 
 
 def upload(path: Path, *, data: bool = True, **fields: Any) -> Upload:
@@ -341,7 +341,7 @@ def upload(path: Path, *, data: bool = True, **fields: Any) -> Upload:
     return Upload(str(path), **(given | fields), data=bytes_ if data else None)
 
 
-def test_nothing_is_made_before_there_is_something_to_store(
+def test_no_collection_is_created_without_an_item_to_store(
     index: twinlens.Index, paint: Paint, encoder: ColourEncoder
 ) -> None:
     asked = index.intake().put([upload(paint("red"), data=False)])
@@ -355,10 +355,10 @@ def test_nothing_is_made_before_there_is_something_to_store(
     assert index.info().images == 1
 
 
-def test_a_call_costs_no_more_the_more_is_stored(
+def test_the_cost_of_a_request_does_not_grow_with_the_collection(
     index: twinlens.Index, photos: Path, paint: Paint, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    hand_over(index, photos)
+    upload_all(index, photos)
     rows_read = 0
     scan, get = Collection.scan, Collection.get
 
@@ -381,7 +381,7 @@ def test_a_call_costs_no_more_the_more_is_stored(
     assert rows_read == 0
 
 
-def test_a_replaced_picture_goes_at_once_unless_more_follows(
+def test_a_replaced_picture_is_deleted_unless_more_requests_follow(
     index: twinlens.Index, paint: Paint
 ) -> None:
     path = paint("red")
@@ -398,8 +398,8 @@ def test_a_replaced_picture_goes_at_once_unless_more_follows(
     assert (index.info().images, index.info().files) == (1, 1)
 
 
-def test_pictures_are_taken_out_by_id_with_their_texts(index: twinlens.Index, photos: Path) -> None:
-    hand_over(index, photos)
+def test_pictures_are_removed_by_id_with_their_texts(index: twinlens.Index, photos: Path) -> None:
+    upload_all(index, photos)
     red = image_id((photos / "red.png").read_bytes())
     done = index.intake().remove(ids=[red, "0" * 32])
     assert (done.images, done.count) == ({red}, 1)
@@ -410,10 +410,10 @@ def test_pictures_are_taken_out_by_id_with_their_texts(index: twinlens.Index, ph
     assert index.intake().remove([str(photos)]).count == 7
 
 
-def test_texts_alone_are_taken_out_by_id(index: twinlens.Index, tmp_path: Path) -> None:
+def test_texts_without_an_image_are_removed_by_id(index: twinlens.Index, tmp_path: Path) -> None:
     path = tmp_path / "c.jsonl"
     path.write_text('{"text": "one"}\n{"text": "two"}\n')
-    hand_over(index, path)
+    upload_all(index, path)
     one = next(hit.id for hit in index.search("one", target="texts") if hit.text == "one")
     assert index.intake().remove(ids=[one]).count == 1
     assert [hit.text for hit in index.search("one", target="texts")] == ["two"]
@@ -421,12 +421,12 @@ def test_texts_alone_are_taken_out_by_id(index: twinlens.Index, tmp_path: Path) 
 
 
 @pytest.mark.parametrize("name", ["", "\x01was 0 /a.png", "a\0b", "/" + "é" * 2_100, "\x01"])
-def test_a_name_that_is_none_is_refused(index: twinlens.Index, paint: Paint, name: str) -> None:
+def test_an_invalid_name_is_refused(index: twinlens.Index, paint: Paint, name: str) -> None:
     with pytest.raises(UsageError):
         index.intake().put([Upload(name, data=paint("red").read_bytes())])
 
 
-def test_what_is_said_is_cleaned(index: twinlens.Index, paint: Paint) -> None:
+def test_captions_and_metadata_are_cleaned(index: twinlens.Index, paint: Paint) -> None:
     data = paint("red").read_bytes()
     said = {"year": 2020, "id": "mine", "nested": {"a": 1}, "long": "x" * 5_000}
     index.intake().put(
@@ -440,7 +440,7 @@ def test_what_is_said_is_cleaned(index: twinlens.Index, paint: Paint) -> None:
     assert hit.metadata["relative_path"] == "a.png"
 
 
-def test_embeddings_do_not_travel(index: twinlens.Index, paint: Paint) -> None:
+def test_embeddings_cannot_be_uploaded(index: twinlens.Index, paint: Paint) -> None:
     sample = next(iter(open_items([paint("red")])))
     assert not isinstance(sample, remote.Failure)
     vector = np.ones(16, dtype=np.float32) / 4
@@ -448,7 +448,7 @@ def test_embeddings_do_not_travel(index: twinlens.Index, paint: Paint) -> None:
         RemoteIngest(Here(index)).run([remote.replace(sample, vector=vector)])
 
 
-def test_a_preview_is_that_of_an_ingest_on_the_spot(
+def test_a_preview_is_that_of_a_local_ingest(
     index: twinlens.Index, plain: twinlens.Index, corpus_folder: Path
 ) -> None:
     def both() -> None:
@@ -457,7 +457,7 @@ def test_a_preview_is_that_of_an_ingest_on_the_spot(
         assert there == plain.preview(*paths)
 
     both()
-    hand_over(index, corpus_folder)
+    upload_all(index, corpus_folder)
     plain.ingest(corpus_folder)
     both()
     CHANGES["renamed"](corpus_folder)
@@ -466,8 +466,8 @@ def test_a_preview_is_that_of_an_ingest_on_the_spot(
     both()
 
 
-def test_a_folder_that_cannot_be_read_is_not_gone(index: twinlens.Index, photos: Path) -> None:
-    hand_over(index, photos)
+def test_a_folder_that_cannot_be_read_is_not_missing(index: twinlens.Index, photos: Path) -> None:
+    upload_all(index, photos)
     failure = remote.Failure(str(photos), "the folder cannot be read", str(photos), transient=True)
     for path in photos.iterdir():
         path.rename(photos.parent / path.name)
@@ -476,7 +476,7 @@ def test_a_folder_that_cannot_be_read_is_not_gone(index: twinlens.Index, photos:
     assert index.info().images == 8
 
 
-# ---- listings
+# ---- listing stored paths and pictures
 
 
 def test_stored_paths_are_listed_below_a_root_in_order(
@@ -510,12 +510,12 @@ def test_stored_pictures_are_listed_by_a_filter_in_order(
     assert list_images(collection, 'path == "nowhere"') == []
 
 
-def test_a_collection_that_is_being_reindexed_takes_nothing(
+def test_a_collection_that_is_being_reindexed_refuses_writes(
     index: twinlens.Index, photos: Path, paint: Paint
 ) -> None:
-    hand_over(index, photos)
+    upload_all(index, photos)
     index.engine.collection.set_state(frozen=True)
     with pytest.raises(StoreError, match="reindexed"):
-        hand_over(index, photos)
+        upload_all(index, photos)
     with pytest.raises(StoreError, match="reindexed"):
         index.intake().remove([str(photos)])

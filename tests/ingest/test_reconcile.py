@@ -1,4 +1,4 @@
-"""Stored pictures agree with the ledger, also after it was broken off in the middle."""
+"""Reconciling stored pictures with the ledger, also after an interruption."""
 
 from __future__ import annotations
 
@@ -38,14 +38,14 @@ def test_nothing_to_do_changes_nothing(collection: Collection) -> None:
     assert image(collection) == before
 
 
-def test_paths_and_captions_are_mended_from_the_ledger(collection: Collection) -> None:
+def test_paths_and_captions_are_repaired_from_the_ledger(collection: Collection) -> None:
     right = image(collection)
     collection.upsert("images", [right | {"paths": ["/wrong"], "captions": [], "path": "/wrong"}])
     reconcile(collection, [str(right["id"])])
     assert image(collection) == right
 
 
-def test_a_path_that_goes_takes_its_caption(collection: Collection, tmp_path: Path) -> None:
+def test_removing_a_path_removes_its_caption(collection: Collection, tmp_path: Path) -> None:
     row = image(collection)
     gone = str(tmp_path / "photos" / "a.png")
     assert reconcile(collection, [str(row["id"])], removed=[gone]).deleted == frozenset()
@@ -55,16 +55,16 @@ def test_a_path_that_goes_takes_its_caption(collection: Collection, tmp_path: Pa
     assert (text["text"], text["path"]) == ("caption b", image(collection)["path"])
 
 
-def test_without_a_path_it_is_deleted(collection: Collection, tmp_path: Path) -> None:
+def test_a_picture_without_a_path_is_deleted(collection: Collection, tmp_path: Path) -> None:
     row = image(collection)
     gone = [str(tmp_path / "photos" / f"{name}.png") for name in "ab"]
     assert reconcile(collection, [str(row["id"])], removed=gone).deleted == {row["id"]}
     assert collection.count("images") == collection.count("texts") == 0
-    # The ledger's rows are not its business.
+    # The caller deletes the ledger rows.
     assert collection.count("files") == 2
 
 
-def test_a_picture_that_nobody_stores_is_lost(collection: Collection) -> None:
+def test_a_picture_in_the_ledger_that_is_not_stored_is_lost(collection: Collection) -> None:
     key = str(image(collection)["id"])
     delete_images(collection, [key])
     assert reconcile(collection, [key]).lost == {key}
@@ -102,11 +102,11 @@ def test_the_texts_of_a_picture(collection: Collection) -> None:
         ("https://example.org/a.png", "/list.urls", "https://example.org/a.png"),
     ],
 )
-def test_where_a_picture_is(path: str, root: str, relative: str) -> None:
+def test_paths_relative_to_their_root(path: str, root: str, relative: str) -> None:
     assert relative_path(path, root) == relative
 
 
-def test_what_is_shown_is_bounded() -> None:
+def test_captions_shown_are_bounded() -> None:
     shown = shown_captions(f"{i} " + "é" * 5_000 for i in range(100))
     assert len(shown) == 64
     assert all(len(text.encode()) <= 2_000 for text in shown)

@@ -1,4 +1,4 @@
-"""Watching: the collection follows its folder."""
+"""Watching: the collection follows changes of its folder."""
 
 from __future__ import annotations
 
@@ -59,7 +59,7 @@ def test_the_collection_follows_its_folder(
     assert index.info().images == 8
 
 
-def test_an_empty_folder_is_waited_for(index: twinlens.Index, tmp_path: Path) -> None:
+def test_an_empty_folder_can_be_watched(index: twinlens.Index, tmp_path: Path) -> None:
     stop = threading.Event()
     (tmp_path / "empty").mkdir()
     reports = watch([tmp_path / "empty"], ingest_into(index), refuse_to_warn, stop)
@@ -68,7 +68,7 @@ def test_an_empty_folder_is_waited_for(index: twinlens.Index, tmp_path: Path) ->
     assert list(reports) == []
 
 
-def test_the_command_writes_one_report_of_all_its_runs(
+def test_the_command_writes_one_report_for_all_runs(
     photos: Path, paint: Callable[..., Path], tiny_model: Path, tmp_path: Path
 ) -> None:
     report = tmp_path / "report.jsonl"
@@ -101,14 +101,16 @@ def wait_for(happened: Callable[[], bool]) -> None:
         time.sleep(0.1)
 
 
-def test_what_does_not_exist_cannot_be_watched(index: twinlens.Index, tmp_path: Path) -> None:
+def test_a_path_that_does_not_exist_cannot_be_watched(
+    index: twinlens.Index, tmp_path: Path
+) -> None:
     with pytest.raises(UsageError, match="there is no"):
         next(watch([tmp_path / "nowhere"], ingest_into(index), refuse_to_warn))
 
 
 @pytest.fixture
 def follow(index: twinlens.Index) -> Iterator[Callable[..., tuple[Queue, Queue]]]:
-    """Watches in a thread: gives the reports of its runs, and what it warned of."""
+    """Watch in a thread; queues of the reports and of the warnings."""
     stop = threading.Event()
     threads = []
 
@@ -131,7 +133,7 @@ def follow(index: twinlens.Index) -> Iterator[Callable[..., tuple[Queue, Queue]]
         assert not thread.is_alive()
 
 
-def test_a_folder_that_goes_away_costs_nothing(
+def test_a_folder_that_disappears_is_not_pruned(
     index: twinlens.Index, photos: Path, paint: Callable[..., Path], follow: Callable[..., Any]
 ) -> None:
     reports, warnings = follow(photos)
@@ -139,7 +141,7 @@ def test_a_folder_that_goes_away_costs_nothing(
     photos.rename(photos.with_name("elsewhere"))
     assert f"{photos} is not there any more, so nothing is removed" in warnings.get(timeout=30)
     assert index.info().images == 8
-    # It is followed again when it comes back.
+    # It is watched again when it comes back.
     photos.with_name("elsewhere").rename(photos)
     while reports.get(timeout=30).unchanged != 8:
         pass
@@ -149,7 +151,7 @@ def test_a_folder_that_goes_away_costs_nothing(
     assert index.info().images == 7
 
 
-def test_a_folder_without_a_picture_costs_nothing(
+def test_a_folder_without_a_picture_is_not_pruned(
     index: twinlens.Index, photos: Path, paint: Callable[..., Path], follow: Callable[..., Any]
 ) -> None:
     index.ingest(photos)
@@ -160,13 +162,13 @@ def test_a_folder_without_a_picture_costs_nothing(
     assert reports.get(timeout=30).missing == 8
     assert f"{photos} holds no pictures at all, so nothing is removed" in warnings.get(timeout=30)
     assert index.info().images == 8
-    # One picture is a folder's own again: what else was there is gone.
+    # With one picture the folder counts as mounted, and the others are pruned.
     paint("red", "photos/red.png")
     assert reports.get(timeout=30).removed == 7
     assert warnings.empty()
 
 
-def test_another_disk_in_a_folders_place_costs_nothing(
+def test_a_folder_on_another_disk_is_not_pruned(
     index: twinlens.Index,
     photos: Path,
     follow: Callable[..., Any],
@@ -183,7 +185,7 @@ def test_another_disk_in_a_folders_place_costs_nothing(
     assert index.info().images == 8
 
 
-def test_one_of_several_folders_may_be_away(
+def test_one_of_several_folders_may_disappear(
     index: twinlens.Index, photos: Path, paint: Callable[..., Path], follow: Callable[..., Any]
 ) -> None:
     other = paint("red", "other/large.png", size=(50, 50)).parent

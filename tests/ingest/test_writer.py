@@ -1,4 +1,4 @@
-"""The writing thread: everything in order, patient with a Milvus that is away for a while."""
+"""The writer thread: chunks in order, with retries while Milvus is unreachable."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ def test_everything_is_written_in_order() -> None:
     assert written == list(range(50))
 
 
-def test_writing_is_done_by_one_other_thread() -> None:
+def test_one_other_thread_writes() -> None:
     threads: set[int] = set()
     with WriterThread[int](lambda _: threads.add(threading.get_ident())) as writing:
         for number in range(5):
@@ -34,7 +34,7 @@ def test_writing_is_done_by_one_other_thread() -> None:
     assert threading.get_ident() not in threads
 
 
-def test_a_milvus_that_comes_back_is_waited_for() -> None:
+def test_writes_are_retried_until_milvus_is_back() -> None:
     written: list[int] = []
     away = 5
 
@@ -52,7 +52,7 @@ def test_a_milvus_that_comes_back_is_waited_for() -> None:
     assert away == 0
 
 
-def test_patience_ends() -> None:
+def test_retries_end() -> None:
     tries = 0
 
     def write(_: int) -> None:
@@ -65,7 +65,7 @@ def test_patience_ends() -> None:
     assert tries > 1
 
 
-def test_any_other_refusal_ends_it_at_once() -> None:
+def test_other_errors_are_not_retried() -> None:
     tried: list[int] = []
 
     def write(number: int) -> None:
@@ -82,7 +82,7 @@ def test_any_other_refusal_ends_it_at_once() -> None:
     assert tried == [0]
 
 
-def test_an_error_elsewhere_does_not_wait_for_milvus() -> None:
+def test_an_error_elsewhere_ends_the_retries() -> None:
     trying = threading.Event()
 
     def write(_: int) -> None:
@@ -99,8 +99,8 @@ def test_an_error_elsewhere_does_not_wait_for_milvus() -> None:
         give()
 
 
-def test_what_waits_is_bounded() -> None:
-    """Whoever reads and encodes is held up when Milvus is slow; memory is not filled."""
+def test_the_queue_is_bounded() -> None:
+    """A slow Milvus slows down reading and encoding, so that memory does not fill up."""
     may_write = threading.Event()
     given = 0
 

@@ -1,4 +1,4 @@
-"""A server's import of what is new, from a folder it reads; gone on with; what a bucket does."""
+"""Bulk import: on a server, resumed after an interruption, and its storage."""
 
 from __future__ import annotations
 
@@ -32,17 +32,17 @@ def on_server(server: str, encoder: ColourEncoder) -> Iterator[twinlens.Index]:
 
 @pytest.fixture
 def varied(tmp_path: Path, photos: Path) -> Path:
-    """Pictures with captions and fields, one of them twice, one broken, and a text alone."""
+    """Pictures with captions and metadata, one of them twice, one broken."""
     (photos / "again.png").write_bytes((photos / "red.png").read_bytes())
     (photos / "broken.png").write_bytes(b"\x89PNG\r\n\x1a\nnothing")
     (photos / "blue.json").write_text('{"year": 2020, "place": "the \\"sea\\""}')
     return photos
 
 
-def test_a_bulk_ingest_is_an_ingest(
+def test_a_bulk_ingest_stores_the_rows_of_an_ingest(
     on_server: twinlens.Index, varied: Path, tmp_path: Path, encoder: ColourEncoder
 ) -> None:
-    """The same rows as upserting makes; the same again is unchanged; small segments."""
+    """The rows are those of upserts, and a second run changes nothing."""
     index = on_server
     lines = tmp_path / "report.jsonl"
     report = index.ingest(varied, bulk=str(tmp_path / "bulk"), report=lines)
@@ -70,7 +70,7 @@ def test_a_bulk_ingest_is_an_ingest(
 
 @patient
 @pytest.mark.parametrize("step", ["upload", "import", "wait", "ledger"])
-def test_one_that_broke_off_is_gone_on_with(
+def test_an_interrupted_import_is_resumed(
     on_server: twinlens.Index,
     photos: Path,
     tmp_path: Path,
@@ -78,7 +78,7 @@ def test_one_that_broke_off_is_gone_on_with(
     step: str,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    """Wherever it ended, nothing is stored twice, and only what was not written is encoded."""
+    """Nothing is stored twice, and only what was not written is encoded again."""
     method: dict[str, tuple[Any, str]] = {
         "upload": (BulkImporter, "_write_manifest"),
         "import": (BulkImports, "start"),
@@ -154,7 +154,9 @@ def test_an_import_that_fails_says_why(
     assert on_server.info().images == 8
 
 
-def test_what_cannot_be_imported(index: twinlens.Index, photos: Path, tmp_path: Path) -> None:
+def test_backends_and_storage_that_cannot_import(
+    index: twinlens.Index, photos: Path, tmp_path: Path
+) -> None:
     with pytest.raises(UnsupportedError, match="no bulk import: it needs a server"):
         index.ingest(photos, bulk=str(tmp_path / "bulk"))
     assert index._database.client.list_collections() == []
@@ -170,7 +172,7 @@ def test_what_cannot_be_imported(index: twinlens.Index, photos: Path, tmp_path: 
 def storage(
     request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> Iterator[Storage]:
-    """A folder, and a bucket of a server that speaks S3 on this machine."""
+    """A folder, and a bucket of a local S3 server."""
     if request.param == "folder":
         yield open_storage((tmp_path / "a folder").as_uri())
         return
@@ -218,7 +220,7 @@ def test_storage(storage: Storage, tmp_path: Path) -> None:
     assert storage.read("images.parquet") is None
 
 
-def test_a_manifest_of_something_else(
+def test_a_manifest_of_another_collection(
     storage: Storage, on_server: twinlens.Index, encoder: ColourEncoder
 ) -> None:
     collection = on_server._database.create(on_server.collection, encoder.fingerprint)

@@ -1,4 +1,4 @@
-"""Ingest on Ray: the same collection as without, also where a worker dies in the middle."""
+"""Ingest on Ray: the same collection as without, also when a worker dies."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ PATIENCE = 60.0
 
 
 class Marking(ColourEncoder):
-    """Leaves a file for every process it works in, and waits until there are two."""
+    """Creates a file for every process it works in, and waits until there are two."""
 
     def __init__(self, folder: Path) -> None:
         super().__init__()
@@ -78,7 +78,7 @@ class Failing(ColourEncoder):
 
 @pytest.fixture(scope="module")
 def running() -> Iterator[None]:
-    """Ray in this process: two cores, and what it takes for an accelerator."""
+    """Ray in this process with two cores, and a core that it takes for an accelerator."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("PYTHONPATH", os.pathsep.join(filter(None, sys.path)))
         patch.setenv("RAY_USAGE_STATS_ENABLED", "0")
@@ -184,7 +184,7 @@ def test_every_item_is_in_the_report_file(tmp_path: Path) -> None:
 
 
 @pytest.mark.usefixtures("running", "batches_of_four")
-def test_two_workers_work(tmp_path: Path) -> None:
+def test_work_is_shared_by_two_workers(tmp_path: Path) -> None:
     (tmp_path / "pids").mkdir()
     photos = shades(tmp_path / "photos", 40)
     encoder = Marking(tmp_path / "pids")
@@ -211,7 +211,7 @@ def test_a_worker_that_is_killed_loses_nothing(tmp_path: Path) -> None:
 
 
 @pytest.mark.usefixtures("running", "batches_of_four")
-def test_a_run_that_is_interrupted_is_gone_on_with(tmp_path: Path) -> None:
+def test_an_interrupted_run_is_resumed(tmp_path: Path) -> None:
     class Interrupting:
         def __init__(self) -> None:
             self.seen = 0.0
@@ -271,11 +271,11 @@ def test_a_corpus_is_listed_no_further_than_needed(tmp_path: Path) -> None:
         executor = workers.executor(ColourEncoder, collection.fingerprint, device="cpu")
         tally = Tally(on_item=finished.append)
         assert ingest_items(collection, items(), [], executor, tally).images == 299
-    # What the workers have, the chunk that is filled, those that wait and the one that is written.
+    # Tasks of the workers, the chunk being filled, queued chunks, and the one being written.
     assert lag <= 4 * 8 + 5 * 8
 
 
-def test_an_encoder_that_cannot_travel_is_refused(tmp_path: Path, running: None) -> None:
+def test_an_encoder_that_cannot_be_pickled_is_refused(tmp_path: Path, running: None) -> None:
     encoder = ColourEncoder()
     encoder.lock = threading.Lock()  # type: ignore[attr-defined]
     photos = shades(tmp_path / "photos", 2)
@@ -286,7 +286,7 @@ def test_an_encoder_that_cannot_travel_is_refused(tmp_path: Path, running: None)
         index.ingest(photos, cluster="auto")
 
 
-def test_an_address_where_nobody_answers(index: twinlens.Index, photos: Path) -> None:
+def test_an_address_that_does_not_answer(index: twinlens.Index, photos: Path) -> None:
     with pytest.raises(ClusterError, match=r"no cluster answers at 127\.0\.0\.1:1: "):
         index.ingest(photos, cluster="127.0.0.1:1")
     assert index._session.collection is None
@@ -298,12 +298,12 @@ def test_ray_s_client_is_refused(index: twinlens.Index, photos: Path) -> None:
 
 
 @pytest.mark.parametrize("address", ["nonsense", "http://host:1", "host:port", "a b:1"])
-def test_what_is_no_address(index: twinlens.Index, photos: Path, address: str) -> None:
+def test_an_invalid_address(index: twinlens.Index, photos: Path, address: str) -> None:
     with pytest.raises(UsageError, match=r"say local, auto or HOST:6379"):
         index.ingest(photos, cluster=address)
 
 
-def test_without_ray_the_extra_is_named(
+def test_the_error_without_ray_names_the_extra(
     index: twinlens.Index, photos: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setitem(sys.modules, "ray", None)
@@ -312,7 +312,7 @@ def test_without_ray_the_extra_is_named(
         index.ingest(photos, cluster="local")
 
 
-def test_a_worker_refuses_another_model_than_the_collection_s() -> None:
+def test_a_worker_refuses_another_model() -> None:
     from twinlens.ingest.ray.actors import WorkerModel
 
     other = WorkerModel(
@@ -333,7 +333,7 @@ def test_ids_are_looked_up_exactly() -> None:
     assert find_sorted(stored, []) == set()
 
 
-def test_a_feed_begins_anew_for_a_reader_that_died() -> None:
+def test_a_feed_restarts_for_a_reader_that_died() -> None:
     import asyncio
 
     from twinlens.ingest.ray.actors import TaskFeed
@@ -387,7 +387,7 @@ def test_the_command_leaves_nothing_running(tmp_path: Path, tiny_model: Path) ->
 
 
 def processes_with(variable: str) -> list[str]:
-    """What runs with this in its environment."""
+    """Command lines of processes that have a variable in their environment."""
     found = []
     for folder in Path("/proc").glob("[0-9]*"):
         try:
