@@ -1,7 +1,7 @@
-"""Zero-shot classification: which of some labels a picture is most likely of, without training.
+"""Classify images by labels given in words, without training (zero-shot classification).
 
-As in CLIP (https://arxiv.org/abs/2103.00020, section 3.1.4): each label is put into several
-sentences, and the normalised mean of their embeddings stands for it.
+As in CLIP (https://arxiv.org/abs/2103.00020, section 3.1.4), a label is inserted into several
+sentences and represented by the normalised mean of their embeddings.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from twinlens.search.query.calibration import logistic
 
 Reals = npt.NDArray[np.float64]
 
-#: What a label is put into, one sentence for each.
+#: Sentences that a label is inserted into.
 TEMPLATES = (
     "a photo of a {}",
     "a photo of the {}",
@@ -33,7 +33,7 @@ TEMPLATES = (
     "a photo of a large {}",
     "a picture with a {} in it",
 )
-#: What CLIP's training ends at, for an encoder that does not say its own.
+#: The logit scale at the end of CLIP's training, for an encoder without one of its own.
 DEFAULT_SCALE = 100.0
 TOP = 5
 _TEXTS = 64
@@ -41,7 +41,7 @@ _TEXTS = 64
 
 @dataclass(frozen=True, slots=True)
 class Guess:
-    """A label and how likely it is, from 0 to 1."""
+    """A label with its probability, from 0 to 1."""
 
     label: str
     probability: float
@@ -49,14 +49,14 @@ class Guess:
 
 @dataclass(frozen=True, slots=True)
 class Classified:
-    """One picture with its most likely labels, best first; or the reason why it has none."""
+    """An image with its most likely labels, best first, or the error if it cannot be read."""
 
     path: str
     guesses: tuple[Guess, ...] = ()
     error: str = ""
 
     def to_dict(self) -> dict[str, Any]:
-        """The result as plain types, for JSON."""
+        """Convert to plain types, for JSON."""
         plain: dict[str, Any] = {"path": self.path}
         if self.error:
             return plain | {"error": self.error}
@@ -64,16 +64,16 @@ class Classified:
 
 
 class Classifier:
-    """Labels as a model sees them.
+    """Classify embeddings by labels.
 
-    Probabilities are a softmax over the labels at the temperature that the model was trained with.
-    A model that was trained with a sigmoid (SigLIP) judges each label by itself: there they do not
-    add up to 1, and a picture of none of the labels has low ones throughout.
+    Probabilities are a softmax over the labels at the model's training temperature. A model trained
+    with a sigmoid loss (SigLIP) judges each label by itself: its probabilities do not add up to 1,
+    and all are low for an image that matches no label.
 
     Args:
         encoder: the model.
-        labels: what there is to choose from; those said twice count once.
-        templates: sentences with ``{}`` where the label goes.
+        labels: at least two; repeated ones count once.
+        templates: sentences with ``{}`` in place of the label.
 
     Raises:
         UsageError: fewer than two labels, or a template without ``{}``.
@@ -84,18 +84,18 @@ class Classifier:
     ) -> None:
         self.labels = distinct(labels)
         if isinstance(templates, str):
-            raise UsageError(f"templates are a list, such as [{templates!r}]")
+            raise UsageError(f"templates must be a list, such as [{templates!r}]")
         for template in templates:
             if "{}" not in template:
-                raise UsageError(f"a template has {{}} where the label goes; {template!r} has not")
+                raise UsageError(f"the template {template!r} has no {{}} in place of the label")
         if not templates:
-            raise UsageError("there must be a template, if only {}")
+            raise UsageError("give at least one template, such as {}")
         self._rows = _label_rows(encoder, self.labels, templates)
         self._sigmoid: tuple[float, float] | None = getattr(encoder, "sigmoid", None)
         self._scale = float(getattr(encoder, "logit_scale", None) or DEFAULT_SCALE)
 
     def probabilities(self, vectors: Rows) -> Reals:
-        """Float32 unit rows ``[n, dim]`` → float64 ``[n, labels]``."""
+        """Probabilities float64 ``[n, labels]`` of float32 unit rows ``[n, dim]``."""
         cosines = (vectors @ self._rows.T).astype(np.float64)
         if self._sigmoid is not None:
             scale, bias = self._sigmoid
@@ -108,7 +108,7 @@ class Classifier:
     def guess(self, vectors: Rows, top: int = TOP) -> list[tuple[Guess, ...]]:
         """The ``top`` most likely labels of each row, best first."""
         if top < 1:
-            raise UsageError(f"ask for at least one label of each picture, not {top}")
+            raise UsageError(f"top must be at least 1, not {top}")
         found = self.probabilities(vectors)
         order = np.argsort(-found, axis=1, kind="stable")[:, :top]
         return [
@@ -118,23 +118,23 @@ class Classifier:
 
 
 def distinct(labels: Sequence[str]) -> list[str]:
-    """Labels without those that say nothing or come again.
+    """Remove empty and repeated labels.
 
     Raises:
         UsageError: there are fewer than two.
     """
     if isinstance(labels, str) or not all(isinstance(label, str) for label in labels):
-        raise UsageError("labels are a list of texts, such as ['cat', 'dog']")
+        raise UsageError("labels must be a list of texts, such as ['cat', 'dog']")
     found = list(dict.fromkeys(label.strip() for label in labels if label.strip()))
     if len(found) < 2:
-        raise UsageError("there must be two labels to choose from at least")
+        raise UsageError("give at least two labels to choose from")
     return found
 
 
 def classify_stored(
     classifier: Classifier, collection: Collection, *, top: int = TOP, expression: str = ""
 ) -> Iterator[Classified]:
-    """Every stored picture that satisfies a Milvus expression; memory is bounded."""
+    """Classify the stored images that match a Milvus expression; memory use is bounded."""
     for rows in collection.scan("images", ["path", "vector"], expression, batch=1_000):
         vectors = np.array([row["vector"] for row in rows], dtype=np.float32)
         for row, guesses in zip(rows, classifier.guess(vectors, top), strict=True):
@@ -144,20 +144,23 @@ def classify_stored(
 def classify_pictures(
     classifier: Classifier,
     encoder: Encoder,
-    pictures: Iterable[tuple[str, Callable[[], bytes]]],
+    images: Iterable[tuple[str, Callable[[], bytes]]],
     *,
     top: int = TOP,
 ) -> Iterator[Classified]:
-    """Pictures by name and what reads them, in order; one that cannot be read is a result, too."""
+    """Classify images, given as names and functions that read their bytes; results are in order.
 
-    def pixels(picture: tuple[str, Callable[[], bytes]]) -> Pixels | str:
+    An image that cannot be read gives a result with its error.
+    """
+
+    def pixels(image: tuple[str, Callable[[], bytes]]) -> Pixels | str:
         try:
-            decoded = decode(picture[1](), target=encoder.fingerprint.image_size)
+            decoded = decode(image[1](), target=encoder.fingerprint.image_size)
             return encoder.prepare(decoded.image)
         except (ImageError, OSError) as error:
             return reason_of(error)
 
-    source = iter(pictures)
+    source = iter(images)
     with ThreadPoolExecutor() as pool:
 
         def ahead() -> tuple[list[str], Iterator[Pixels | str]]:
@@ -167,7 +170,7 @@ def classify_pictures(
         names, reading = ahead()
         while names:
             read = list(reading)
-            # The next are decoded while these are encoded.
+            # Decode the next batch while this one is encoded.
             following = ahead()
             good = [one for one in read if not isinstance(one, str)]
             guesses = iter(classifier.guess(encoder.images(np.stack(good)), top) if good else [])
@@ -183,7 +186,7 @@ def _label_rows(encoder: Encoder, labels: Sequence[str], templates: Sequence[str
     """Float32 unit rows ``[labels, dim]``."""
     rows = np.zeros((len(labels), encoder.fingerprint.dim), dtype=np.float64)
     for template in templates:
-        # Not str.format: a label or a template may have braces of its own.
+        # Not str.format: labels and templates may contain other braces.
         texts = [template.replace("{}", label) for label in labels]
         for start in range(0, len(texts), _TEXTS):
             rows[start : start + _TEXTS] += encoder.texts(texts[start : start + _TEXTS])

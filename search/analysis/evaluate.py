@@ -1,10 +1,10 @@
-"""Retrieval quality: recall@k both ways with confidence intervals, and what the index loses of it.
+"""Measure retrieval quality: recall@k in both directions, and the recall of the index.
 
 Recall@k is what CLIP_benchmark's zero-shot retrieval reports
-(https://github.com/LAION-AI/CLIP_benchmark): text→image, the share of captions whose picture is
-among the k nearest pictures; image→text, the share of pictures any of whose captions is among the
-k nearest captions. Ranks are exact, by inner products with every row. A stranger as near as the
-right answer counts as nearer, so that a model that maps everything to one point finds nothing.
+(https://github.com/LAION-AI/CLIP_benchmark): text→image, the share of captions whose image is
+among the k nearest images; image→text, the share of images with a caption among the k nearest
+captions. Ranks are exact, by inner products with every row. A wrong answer as near as the right one
+ranks before it, so that a model that maps everything to one point finds nothing.
 """
 
 from __future__ import annotations
@@ -27,22 +27,22 @@ from twinlens.search.models.base import Encoder, Rows
 from twinlens.search.records import ID_LENGTH, Target
 
 Direction = Literal["text→image", "image→text"]
-#: The depth at which Milvus' answers are compared with exact ones.
+#: How many results of Milvus are compared with the exact ones.
 ANN_K = 10
-#: How many missing pictures are named; the count goes on.
+#: How many missing images are listed; all are counted.
 MAX_MISSING = 1_000
-#: Pairs that are looked up at once, and captions that are encoded at once.
+#: Pairs looked up, and captions encoded, in one batch.
 _BATCH = 64
 
 
 @dataclass(frozen=True, slots=True)
 class Pair:
-    """A picture and captions to ask with.
+    """An image and captions to search for it with.
 
     Attributes:
-        path: the picture's, as it was ingested.
-        captions: what should find it.
-        problem: why it cannot be read, which matters where it is not stored; "" for nothing.
+        path: of the image, as it was ingested.
+        captions: texts that should find it.
+        problem: why the image cannot be read, in case it is not stored; "" if it can.
     """
 
     path: str
@@ -52,15 +52,15 @@ class Pair:
 
 @dataclass(frozen=True, slots=True)
 class Quality:
-    """How well one direction finds.
+    """The retrieval quality of one direction.
 
     Attributes:
-        direction: who asks, and what is found.
-        queries: how many were asked, of ``gallery`` rows.
+        direction: what the queries are, and what is searched.
+        queries: number of queries, and of rows searched, ``gallery``.
         recall: recall@k, from 0 to 1, for every k of ``KS``.
-        median_rank: half of the queries have their answer at this rank or before it; 1 is best.
+        median_rank: half of the queries have their answer at this rank or better; 1 is best.
         ann_recall: the share of the exact 10 nearest rows that Milvus returns, over a sample of
-            the queries; 1 for an exact index, NaN where the captions asked for are not stored.
+            the queries; 1 for an exact index, NaN if the captions are not stored.
     """
 
     direction: Direction
@@ -73,12 +73,17 @@ class Quality:
 
 @dataclass(frozen=True, slots=True)
 class Evaluation:
-    """What was measured of one model on one corpus.
+    """The retrieval quality of one model on one collection.
 
-    ``images`` counts the pictures that have captions and those that have none: all of them can be
-    found. ``unpaired`` texts describe no stored picture and were left out. ``missing`` are pairs
-    whose picture is neither stored nor can be read, or has no captions for that reason, and in a
-    comparison what could not be stored: each a path and why, the first of ``missing_count``.
+    Attributes:
+        model: its label.
+        images: stored images, with and without captions, since all of them can be found.
+        texts: captions of stored images.
+        unpaired: texts that describe no stored image, and were left out.
+        dim: dimensions of an embedding.
+        directions: text→image and image→text.
+        missing: the first images that are not stored and could not be read, as "path: reason".
+        missing_count: the number of such images.
     """
 
     model: str
@@ -92,11 +97,11 @@ class Evaluation:
 
     @property
     def bytes_per_image(self) -> int:
-        """Of the vector, float32, as it is stored."""
+        """Bytes of one stored float32 vector."""
         return 4 * self.dim
 
     def to_dict(self) -> dict[str, Any]:
-        """Plain types, for JSON."""
+        """Convert to plain types, for JSON."""
 
         def plain(estimate: Estimate) -> dict[str, float]:
             return {"value": estimate.value, "low": estimate.low, "high": estimate.high}
@@ -131,57 +136,57 @@ def evaluate(
     draws: int = 1_000,
     seed: int = 0,
 ) -> Evaluation:
-    """Measure a corpus by its own captions, or by other ones.
+    """Measure retrieval in both directions, with the stored captions or with others.
 
-    Memory stays bounded whatever the corpus: vectors are read from Milvus once, in a stream, into
-    a temporary file. Time grows with ``max_queries`` times the rows.
+    Memory is bounded: vectors are streamed from Milvus into temporary files. Time grows with
+    ``max_queries`` times the number of rows.
 
     Args:
-        corpus: the pictures, and the captions where ``pairs`` gives none.
-        pairs: captions to ask instead of the stored ones.
-        encoder: the corpus' model, to encode those.
-        max_queries: ask at most so many each way, drawn at random; 0 for all.
-        ann_queries: on how many of them to compare Milvus' answers with exact ones.
+        collection: the images, and the captions unless ``pairs`` are given.
+        pairs: captions to use instead of the stored ones.
+        encoder: the collection's model, to encode those.
+        max_queries: the most queries in each direction, drawn at random; 0 for all.
+        ann_queries: for how many of them Milvus' results are compared with the exact ones.
         draws: resamples for the confidence intervals.
         seed: of everything random.
 
     Raises:
-        UsageError: there are no captions of stored pictures, or a number is out of range.
+        UsageError: there are no captions of stored images, or a number is out of range.
     """
     if seed < 0 or max_queries < 0:
-        raise UsageError("the seed and the number of queries are 0 or more")
-    asked = _Asked(collection)
+        raise UsageError("the seed and the number of queries must be 0 or more")
+    captions = _CaptionPairs(collection)
     dim = collection.fingerprint.dim
     with tempfile.TemporaryDirectory() as folder:
-        images = _Vectors(Path(folder) / "images", dim)
+        images = _VectorFile(Path(folder) / "images", dim)
         for rows in collection.scan("images", ["id", "vector"]):
             images.add([row["id"] for row in rows], [row["vector"] for row in rows])
-        texts = _Vectors(Path(folder) / "texts", dim)
+        texts = _VectorFile(Path(folder) / "texts", dim)
         if pairs is None:
             for rows in collection.scan("texts", ["image_id", "vector"]):
                 texts.add([row["image_id"] for row in rows], [row["vector"] for row in rows])
         else:
             if encoder is None:
-                raise UsageError("captions that are not stored need the encoder")
-            for owners, words in asked.resolve(pairs):
+                raise UsageError("captions that are not stored must be encoded: give the encoder")
+            for owners, words in captions.resolve(pairs):
                 texts.add(owners, encoder.texts(words))
         owner = images.find(texts.keys())
         paired = np.flatnonzero(owner >= 0)
         if not len(paired):
             raise UsageError(
-                "no caption of a stored picture to ask with: ingest captions too, or give a file "
-                "of pairs" + (f". Missing: {asked.missing[0]}" if asked.missing else "")
+                "there are no captions of stored pictures: ingest captions, too, or give a file of "
+                "pairs" + (f". Missing: {captions.missing[0]}" if captions.missing else "")
             )
-        dice = np.random.default_rng(seed)
-        asking = _some(paired, max_queries, dice)
-        with_captions = _some(np.unique(owner[paired]), max_queries, dice)
+        rng = np.random.default_rng(seed)
+        asking = _some(paired, max_queries, rng)
+        with_captions = _some(np.unique(owner[paired]), max_queries, rng)
         image_rows, text_rows = images.rows(), texts.rows()
         ann_to_image = _ann(
-            collection, "images", text_rows[_some(asking, ann_queries, dice)], image_rows
+            collection, "images", text_rows[_some(asking, ann_queries, rng)], image_rows
         )
         ann_to_text = float("nan")
         if pairs is None:
-            some = _some(with_captions, ann_queries, dice)
+            some = _some(with_captions, ann_queries, rng)
             ann_to_text = _ann(collection, "texts", image_rows[some], text_rows)
         to_image = _quality(
             "text→image",
@@ -211,13 +216,13 @@ def evaluate(
             unpaired=len(owner) - len(paired),
             dim=dim,
             directions=(to_image, to_text),
-            missing=tuple(asked.missing),
-            missing_count=asked.missing_count,
+            missing=tuple(captions.missing),
+            missing_count=captions.missing_count,
         )
 
 
-class _Vectors:
-    """Rows of one collection in a temporary file, under a key each: memory stays bounded."""
+class _VectorFile:
+    """Vectors in a temporary file, each with a key, so that memory is bounded."""
 
     def __init__(self, path: Path, dim: int) -> None:
         self._path = path
@@ -240,18 +245,18 @@ class _Vectors:
             return np.empty((0, self._dim), dtype=np.float32)
         return np.memmap(self._path, dtype=np.float32, mode="r", shape=(count, self._dim))
 
-    def find(self, wanted: npt.NDArray[np.bytes_]) -> Numbers:
-        """Where each of these keys is, -1 where it is not."""
-        mine = self.keys()
-        if not len(mine):
-            return np.full(len(wanted), -1, dtype=np.int64)
-        order = np.argsort(mine)
-        at = order[np.searchsorted(mine, wanted, sorter=order).clip(max=len(mine) - 1)]
-        return np.where(mine[at] == wanted, at, -1)
+    def find(self, keys: npt.NDArray[np.bytes_]) -> Numbers:
+        """The row number of each key, -1 if it is not there."""
+        stored = self.keys()
+        if not len(stored):
+            return np.full(len(keys), -1, dtype=np.int64)
+        order = np.argsort(stored)
+        at = order[np.searchsorted(stored, keys, sorter=order).clip(max=len(stored) - 1)]
+        return np.where(stored[at] == keys, at, -1)
 
 
-class _Asked:
-    """Captions to ask with: whose they are, and which pictures there are not."""
+class _CaptionPairs:
+    """Look up the images that captions belong to, and collect those that are missing."""
 
     def __init__(self, collection: Collection) -> None:
         self._collection = collection
@@ -259,13 +264,13 @@ class _Asked:
         self.missing_count = 0
 
     def resolve(self, pairs: Iterable[Pair]) -> Iterator[tuple[list[str], list[str]]]:
-        """The pictures' ids, "" for one that is not stored, and the words; never none of them."""
+        """Batches of captions with their images' ids, "" for an image that is not stored."""
         source = iter(pairs)
         while batch := list(islice(source, _BATCH)):
-            known = self._collection.get(
+            stored = self._collection.get(
                 "files", [pair.path for pair in batch], ["path", "image_id"]
             )
-            ids = {row["path"]: row["image_id"] for row in known}
+            ids = {row["path"]: row["image_id"] for row in stored}
             found = []
             for pair in batch:
                 owner = ids.get(pair.path, "")
@@ -282,10 +287,10 @@ class _Asked:
             self.missing.append(f"{pair.path}: {pair.problem}")
 
 
-def _some(numbers: Numbers, limit: int, dice: np.random.Generator) -> Numbers:
+def _some(numbers: Numbers, limit: int, rng: np.random.Generator) -> Numbers:
     if not 0 < limit < len(numbers):
         return numbers
-    return np.sort(dice.choice(numbers, limit, replace=False))
+    return np.sort(rng.choice(numbers, limit, replace=False))
 
 
 def _quality(
@@ -298,7 +303,7 @@ def _quality(
     ann_recall: float,
     resampling: tuple[int, int],
 ) -> Quality:
-    """``pairs`` and ``asking`` number the rows of the whole; ranks are of those that ask."""
+    """Measure one direction; ``asking`` and ``pairs`` number rows of ``rows`` and ``gallery``."""
     local = np.stack([np.searchsorted(asking, pairs[:, 0]), pairs[:, 1]], axis=1)
     found = ranks(rows[asking], gallery, local)
     recall, median = bootstrap(found, groups, KS, *resampling)
@@ -308,9 +313,9 @@ def _quality(
 
 
 def _ann(collection: Collection, target: Target, queries: Rows, gallery: Rows) -> float:
-    """The share of the exact nearest ``ANN_K`` that Milvus returns.
+    """The share of the exact ``ANN_K`` nearest rows that Milvus returns.
 
-    A hit counts when it is as near as the last of the exact ones, whichever of equals it is
+    A result counts if it is as near as the last of the exact ones, so that ties do not matter
     (https://arxiv.org/abs/1807.05614, section 2.1).
     """
     _, exact = nearest(queries, gallery, ANN_K)

@@ -1,4 +1,4 @@
-"""Ranks and nearest rows by every inner product, and recall with its confidence intervals."""
+"""Compute exact ranks and nearest neighbours, and recall@k with confidence intervals."""
 
 from __future__ import annotations
 
@@ -11,17 +11,17 @@ import numpy.typing as npt
 from twinlens.search.models.base import Rows
 
 Numbers = npt.NDArray[np.int64]
-#: Where recall is measured: the usual three, and more for the plot.
+#: The k of recall@k: the usual 1, 5 and 10, and more for the plot.
 KS = (1, 2, 3, 5, 10, 20, 50, 100)
-#: Inner products nearer than this are the same: float32 sums depend on their order.
+#: Inner products closer than this count as equal: float32 sums depend on their order.
 TIE = 1e-6
-#: Rows per side of one block of inner products: 4 MB of queries' scores at a time.
-_QUERIES, _GALLERY = 256, 4_096
+#: Queries and gallery rows of one block of inner products: 4 MB.
+BLOCK = 256, 4_096
 
 
 @dataclass(frozen=True, slots=True)
 class Estimate:
-    """A figure with its 95 % confidence interval."""
+    """A value with its 95 % confidence interval."""
 
     value: float
     low: float
@@ -31,80 +31,87 @@ class Estimate:
         return f"{self.value:.3f} [{self.low:.3f}, {self.high:.3f}]"
 
 
-def ranks(queries: Rows, gallery: Rows, pairs: Numbers) -> Numbers:
-    """The rank of each query's nearest right answer, from 1; exact, block by block.
+def ranks(queries: Rows, gallery: Rows, pairs: Numbers, block: tuple[int, int] = BLOCK) -> Numbers:
+    """Rank the nearest right answer of each query, from 1; exact, in blocks of inner products.
 
     Args:
         queries: float32 unit rows ``[n, dim]``.
-        gallery: float32 unit rows ``[m, dim]``; it may be a memory map.
-        pairs: int64 ``[p, 2]``: which row of the gallery answers which query. Every query has at
-            least one.
+        gallery: float32 unit rows ``[m, dim]``; may be a memory map.
+        pairs: int64 ``[p, 2]``: the numbers of a query and of a row that answers it. Every query
+            has at least one.
+        block: queries and gallery rows that are compared at once.
 
     Returns:
-        int64 ``[n]``: one more than the strangers that are as near as the nearest right answer.
+        int64 ``[n]``: one more than the wrong answers that are as near as the nearest right one.
     """
+    height, width = block
     pairs = pairs[np.lexsort((pairs[:, 1], pairs[:, 0]))]
     found = np.empty(len(queries), dtype=np.int64)
-    for first in range(0, len(queries), _QUERIES):
-        block = np.asarray(queries[first : first + _QUERIES])
-        begin, end = np.searchsorted(pairs[:, 0], [first, first + len(block)])
-        asks, answers = pairs[begin:end, 0] - first, pairs[begin:end, 1]
-        right = np.einsum("pd,pd->p", block[asks], gallery[answers])
-        best = np.full(len(block), -np.inf, dtype=np.float32)
-        np.maximum.at(best, asks, right)
+    for first in range(0, len(queries), height):
+        some = np.asarray(queries[first : first + height])
+        begin, end = np.searchsorted(pairs[:, 0], [first, first + len(some)])
+        asking, answers = pairs[begin:end, 0] - first, pairs[begin:end, 1]
+        right = np.einsum("pd,pd->p", some[asking], gallery[answers])
+        best = np.full(len(some), -np.inf, dtype=np.float32)
+        np.maximum.at(best, asking, right)
         bar = best[:, None] - np.float32(TIE)
-        ahead = np.ones(len(block), dtype=np.int64)
-        for start in range(0, len(gallery), _GALLERY):
-            near = block @ gallery[start : start + _GALLERY].T >= bar
+        rank = np.ones(len(some), dtype=np.int64)
+        for start in range(0, len(gallery), width):
+            near = some @ gallery[start : start + width].T >= bar
             here = (answers >= start) & (answers < start + near.shape[1])
-            near[asks[here], answers[here] - start] = False
-            ahead += near.sum(axis=1)
-        found[first : first + len(block)] = ahead
+            near[asking[here], answers[here] - start] = False
+            rank += near.sum(axis=1)
+        found[first : first + len(some)] = rank
     return found
 
 
-def nearest(queries: Rows, gallery: Rows, k: int) -> tuple[Numbers, Rows]:
-    """The exact ``k`` nearest rows of each query: int64 ``[n, k]`` and inner products, best first.
+def nearest(
+    queries: Rows, gallery: Rows, k: int, block: tuple[int, int] = BLOCK
+) -> tuple[Numbers, Rows]:
+    """Find the exact ``k`` nearest rows of each query; memory is bounded as in ``ranks``.
 
-    Fewer than ``k`` columns where the gallery has fewer rows. Memory is bounded as in ``ranks``.
+    Returns:
+        Their numbers, int64 ``[n, k]``, and inner products, float32 ``[n, k]``, best first; with
+        fewer columns if the gallery has fewer rows.
     """
+    height, width = block
     k = min(k, len(gallery))
     numbers = np.empty((len(queries), k), dtype=np.int64)
     scores = np.empty((len(queries), k), dtype=np.float32)
-    for first in range(0, len(queries), _QUERIES):
-        block = np.asarray(queries[first : first + _QUERIES])
-        held = np.empty((len(block), 0), dtype=np.float32)
-        which = np.empty((len(block), 0), dtype=np.int64)
-        for start in range(0, len(gallery), _GALLERY):
-            new = block @ gallery[start : start + _GALLERY].T
-            held = np.concatenate([held, new], axis=1)
+    for first in range(0, len(queries), height):
+        some = np.asarray(queries[first : first + height])
+        best = np.empty((len(some), 0), dtype=np.float32)
+        which = np.empty((len(some), 0), dtype=np.int64)
+        for start in range(0, len(gallery), width):
+            new = some @ gallery[start : start + width].T
+            best = np.concatenate([best, new], axis=1)
             rows = np.broadcast_to(np.arange(start, start + new.shape[1]), new.shape)
             which = np.concatenate([which, rows], axis=1)
-            order = np.argsort(-held, axis=1, kind="stable")[:, :k]
-            held = np.take_along_axis(held, order, axis=1)
+            order = np.argsort(-best, axis=1, kind="stable")[:, :k]
+            best = np.take_along_axis(best, order, axis=1)
             which = np.take_along_axis(which, order, axis=1)
-        numbers[first : first + len(block)] = which
-        scores[first : first + len(block)] = held
+        numbers[first : first + len(some)] = which
+        scores[first : first + len(some)] = best
     return numbers, scores
 
 
 def bootstrap(
     found: Numbers, groups: Numbers, ks: Sequence[int] = KS, draws: int = 1_000, seed: int = 0
 ) -> tuple[dict[int, Estimate], Estimate]:
-    """Recall@k and the median rank, with 95 % percentile intervals.
+    """Estimate recall@k and the median rank, with 95 % bootstrap percentile intervals.
 
-    Queries are drawn with replacement, those of one group together: the captions of one picture
-    succeed and fail together, and an interval that took them for independent would be too narrow
-    (the cluster bootstrap: Davison and Hinkley, Bootstrap Methods and their Application, 1997,
-    section 3.8). Where every query succeeds, the interval is that one point, which says only that
-    there were too few queries to see a failure.
+    Queries are resampled with replacement, those of one group together (the cluster bootstrap:
+    Davison and Hinkley, Bootstrap Methods and their Application, 1997, section 3.8): the captions
+    of one image tend to succeed or fail together, and treating them as independent would make the
+    intervals too narrow. If every query succeeds, the interval is a single point, which says only
+    that there were too few queries to see a failure.
 
     Args:
         found: int64 ``[n]``, ranks from 1.
-        groups: int64 ``[n]``: equal numbers are drawn together.
-        ks: where to measure recall.
-        draws: how many resamples.
-        seed: the same seed, the same interval.
+        groups: int64 ``[n]``: queries with equal numbers are drawn together.
+        ks: the k of recall@k.
+        draws: number of resamples.
+        seed: of the resampling.
 
     Returns:
         Recall by k, and the smallest rank that half of the queries reach.
@@ -113,7 +120,7 @@ def bootstrap(
     sorted_ranks = found[order]
     names, member = np.unique(groups[order], return_inverse=True)
     until = np.searchsorted(sorted_ranks, ks, side="right")
-    dice = np.random.default_rng(seed)
+    rng = np.random.default_rng(seed)
 
     def measure(weights: Numbers) -> Rows:
         reached = np.concatenate([[0], np.cumsum(weights)])
@@ -124,7 +131,7 @@ def bootstrap(
     drawn = np.stack(
         [
             measure(
-                np.bincount(dice.integers(0, len(names), len(names)), minlength=len(names))[member]
+                np.bincount(rng.integers(0, len(names), len(names)), minlength=len(names))[member]
             )
             for _ in range(draws)
         ]

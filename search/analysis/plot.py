@@ -1,4 +1,4 @@
-"""Plots of what was measured: recall@k of models, recall and time of indexes."""
+"""Plot measurements: recall@k of models, and recall and time of index types."""
 
 from __future__ import annotations
 
@@ -21,22 +21,22 @@ _COLOURS = ("#b4541a", "#2b6ca3", "#3d8b57", "#8a4f9e", "#7a6a3a", "#444444")
 
 
 def check_plot(path: Path) -> None:
-    """Raise what drawing to this file would raise, before hours of measuring.
+    """Check that a plot can be drawn to a file, before hours of measuring.
 
     Raises:
-        UsageError: another ending than .png, .svg or .pdf, or there is no such folder.
+        UsageError: a suffix other than .png, .svg or .pdf, or a folder that does not exist.
         TwinlensError: matplotlib is not installed.
     """
     if path.suffix.lower() not in ENDINGS:
-        raise UsageError(f"{path} is no name for a plot: it ends in {', '.join(ENDINGS)}")
+        raise UsageError(f"{path} is not a plot: its name must end in {', '.join(ENDINGS)}")
     if not path.absolute().parent.is_dir():
-        raise UsageError(f"there is no folder {path.parent}")
+        raise UsageError(f"the folder {path.parent} does not exist")
     if importlib.util.find_spec("matplotlib") is None:
-        raise TwinlensError("a plot needs matplotlib: pip install 'twinlens[plot]'")
+        raise TwinlensError("plots need matplotlib: pip install 'twinlens[plot]'")
 
 
 def plot_recall(path: Path, evaluations: Sequence[Evaluation]) -> None:
-    """Draw recall@k over k, both ways, with the intervals as bands.
+    """Plot recall@k over k, in both directions, with the confidence intervals as bands.
 
     Raises:
         UsageError, TwinlensError: see ``check_plot``; or the file cannot be written.
@@ -50,14 +50,14 @@ def plot_recall(path: Path, evaluations: Sequence[Evaluation]) -> None:
     if len(evaluations) > 1:
         left.legend(loc="lower right", frameon=False)
     shown = evaluations[0]
-    about = f"{shown.images:,} pictures, {shown.texts:,} captions; bands: 95 % intervals"
-    title = about if len(evaluations) > 1 else f"{shown.model}: {about}"
+    summary = f"{shown.images:,} pictures, {shown.texts:,} captions; bands: 95 % intervals"
+    title = summary if len(evaluations) > 1 else f"{shown.model}: {summary}"
     figure.suptitle(title, x=0.01, ha="left", fontsize=11)
     _save(figure, path)
 
 
 def plot_trials(path: Path, trials: Sequence[IndexTrial]) -> None:
-    """Draw what indexes find over the time of a query; the area is their bytes per vector.
+    """Plot the recall of index types over the time of a query; the area is bytes per vector.
 
     Raises:
         UsageError, TwinlensError: see ``check_plot``; or the file cannot be written.
@@ -83,9 +83,9 @@ def plot_trials(path: Path, trials: Sequence[IndexTrial]) -> None:
         )
     axes.margins(0.3)
     axes.set_xlim(left=0)
-    axes.set_xlabel("milliseconds of one query alone, the median")
+    axes.set_xlabel("milliseconds of a single query, median")
     axes.set_ylabel(f"share of the exact {ANN_K} nearest")
-    _tidy(axes)
+    _style(axes)
     figure.suptitle("indexes: the area is the bytes per vector", x=0.01, ha="left", fontsize=11)
     _save(figure, path)
 
@@ -107,7 +107,7 @@ def _save(figure: Figure, path: Path) -> None:
         raise TwinlensError(f"{path} cannot be written: {error}") from error
 
 
-def _tidy(axes: Axes) -> None:
+def _style(axes: Axes) -> None:
     axes.grid(color="#e4e1db", linewidth=0.7)
     axes.set_axisbelow(True)
     for edge in ("top", "right"):
@@ -146,4 +146,4 @@ def _draw(axes: Axes, sides: Sequence[Quality], names: Sequence[str]) -> None:
     axes.set_ylim(0, 102)
     axes.set_xlabel("k")
     axes.set_title(f"{sides[0].direction}, {sides[0].queries:,} queries", loc="left", fontsize=10)
-    _tidy(axes)
+    _style(axes)

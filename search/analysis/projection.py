@@ -1,4 +1,4 @@
-"""A map of a collection: its pictures' embeddings brought down to two dimensions."""
+"""Project the embeddings of a collection's images to two dimensions, for the map."""
 
 from __future__ import annotations
 
@@ -20,25 +20,25 @@ Points = npt.NDArray[np.float32]
 Doubles = npt.NDArray[np.float64]
 Method = Literal["pca", "umap"]
 METHODS: tuple[Method, ...] = get_args(Method)
-#: Pictures of a larger collection that stand on its map.
+#: The most images on a map; of a larger collection, a sample.
 MAX_POINTS = 20_000
-#: Share of the points that say how large the map is; those farther out are drawn in.
-INSIDE = 0.97
-#: How suddenly: the higher, the less is changed within, and the more crowded is the rim.
-BEND = 3.0
-#: Neighbours on the map that say where another picture belongs.
+#: The share of points, per axis, that sets the scale of the map; outliers are pulled in.
+CORE = 0.97
+#: How sharply: higher values change the middle less and crowd the edge more.
+SHARPNESS = 3.0
+#: Nearest images on the map that place an image outside the sample.
 NEIGHBOURS = 3
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Projection:
-    """A map.
+    """A map of a collection.
 
     Attributes:
         method: how it was made.
-        ids: the pictures that stand on it.
-        points: where, float32 ``[len(ids), 2]`` from -1 to 1.
-        total: how many pictures there are; more than ``ids`` where a sample stands for them.
+        ids: of the images on it.
+        points: their positions, float32 ``[len(ids), 2]`` from -1 to 1.
+        total: images in the collection; more than ``ids`` if they are a sample.
     """
 
     method: Method
@@ -48,7 +48,7 @@ class Projection:
     _place: Callable[[Rows], Points] = field(repr=False)
 
     def place(self, vectors: Rows) -> Points:
-        """Where pictures belong that are not on the map.
+        """Positions for images that are not on the map.
 
         Args:
             vectors: float32 unit rows ``[n, dim]``.
@@ -62,9 +62,9 @@ class Projection:
 
 
 def project(collection: Collection, method: Method = "pca", limit: int = MAX_POINTS) -> Projection:
-    """Read every picture's embedding once, and draw the map of at most ``limit`` of them.
+    """Read the embeddings of all images once, and project a sample of at most ``limit``.
 
-    Which ones, a hash of their ids decides: evenly, and the same ones each time. Memory holds two
+    The sample is chosen by a hash of the ids: uniform, and the same each time. Memory holds two
     batches, the sample, and for PCA a matrix ``[dim, dim]``.
 
     Raises:
@@ -73,21 +73,23 @@ def project(collection: Collection, method: Method = "pca", limit: int = MAX_POI
     if method == "umap" and not has_umap():
         raise UsageError("UMAP needs an extra package: pip install 'twinlens[map]'")
     dim = collection.fingerprint.dim
-    sample = Sample(dim, limit)
-    moments = Moments(dim)
+    sample = HashSample(dim, limit)
+    covariance = RunningCovariance(dim)
     for rows in collection.scan("images", ["id", "vector"]):
         vectors = np.array([row["vector"] for row in rows], dtype=np.float32).reshape(-1, dim)
         sample.add([row["id"] for row in rows], vectors)
         if method == "pca":
-            moments.add(vectors)
+            covariance.add(vectors)
     ids, vectors = sample.chosen()
     if method == "umap" and len(ids) > NEIGHBOURS:
         return _by_umap(ids, vectors, sample.seen)
-    return _by_pca(ids, vectors, sample.seen, moments if moments.count else _moments_of(vectors))
+    return _by_pca(
+        ids, vectors, sample.seen, covariance if covariance.count else _covariance_of(vectors)
+    )
 
 
 def methods() -> tuple[Method, ...]:
-    """The methods that can be used here."""
+    """The methods available in this installation."""
     return tuple(method for method in METHODS if method != "umap" or has_umap())
 
 
@@ -96,8 +98,8 @@ def has_umap() -> bool:
     return importlib.util.find_spec("umap") is not None
 
 
-class Moments:
-    """The mean and the covariance of rows that come batch by batch."""
+class RunningCovariance:
+    """Compute the mean and covariance of rows that arrive in batches."""
 
     def __init__(self, dim: int) -> None:
         self.count = 0
@@ -105,21 +107,21 @@ class Moments:
         self._products = np.zeros((dim, dim), dtype=np.float64)
 
     def add(self, rows: Rows) -> None:
-        """Take ``[n, dim]`` rows in."""
+        """Add rows ``[n, dim]``."""
         exact = rows.astype(np.float64)
         self.count += len(rows)
         self._sum += exact.sum(axis=0)
         self._products += exact.T @ exact
 
     def axes(self, number: int = 2) -> tuple[Doubles, Doubles]:
-        """The mean ``[dim]``, and the directions of most variance ``[dim, number]``, unit columns.
+        """The mean ``[dim]`` and the principal axes ``[dim, number]``, as unit columns.
 
-        The sign of each is such that its largest component is positive. Unit rows of up to a few
-        thousand dimensions lose nothing worth having by subtracting the mean's products last.
+        The largest component of each axis is positive. Subtracting the products of the mean last
+        costs no precision that matters for unit rows of a few thousand dimensions.
         """
         mean = self._sum / max(1, self.count)
-        covariance = self._products / max(1, self.count) - np.outer(mean, mean)
-        _, vectors = np.linalg.eigh(covariance)
+        spread = self._products / max(1, self.count) - np.outer(mean, mean)
+        _, vectors = np.linalg.eigh(spread)
         axes = vectors[:, ::-1][:, :number]
         if axes.shape[1] < number:
             axes = np.pad(axes, ((0, 0), (0, number - axes.shape[1])))
@@ -127,8 +129,8 @@ class Moments:
         return mean, axes * np.where(largest < 0, -1.0, 1.0)
 
 
-class Sample:
-    """At most ``limit`` rows of any number, chosen by a hash of their ids."""
+class HashSample:
+    """Sample at most ``limit`` rows of a stream, by the smallest hashes of their ids."""
 
     def __init__(self, dim: int, limit: int) -> None:
         self.seen = 0
@@ -136,48 +138,49 @@ class Sample:
         self._ids: list[str] = []
         self._hashes = np.empty(0, dtype=np.uint64)
         self._vectors: Rows = np.empty((0, dim), dtype=np.float32)
-        self._waiting: list[tuple[list[str], npt.NDArray[np.uint64], Rows]] = []
-        self._waiting_rows = 0
-        self._bar = np.uint64(2**64 - 1)
+        self._pending: list[tuple[list[str], npt.NDArray[np.uint64], Rows]] = []
+        self._pending_rows = 0
+        self._largest_hash = np.uint64(2**64 - 1)
 
     def add(self, ids: Sequence[str], vectors: Rows) -> None:
-        """Take rows ``[n, dim]`` in, as far as they are chosen."""
+        """Add rows ``[n, dim]``; those with too large a hash are dropped."""
         self.seen += len(ids)
         hashes = np.array([_hash(one) for one in ids], dtype=np.uint64)
-        near = np.flatnonzero(hashes <= self._bar)
+        near = np.flatnonzero(hashes <= self._largest_hash)
         if len(near):
             chosen = [ids[n] for n in near.tolist()]
-            self._waiting.append((chosen, hashes[near], vectors[near]))
-            self._waiting_rows += len(near)
-        if self._waiting_rows > max(4_096, self._limit // 4):
-            self._settle()
+            self._pending.append((chosen, hashes[near], vectors[near]))
+            self._pending_rows += len(near)
+        if self._pending_rows > max(4_096, self._limit // 4):
+            self._shrink()
 
     def chosen(self) -> tuple[tuple[str, ...], Rows]:
-        """The ids, in the order of their hashes, and their rows."""
-        self._settle()
+        """The sampled ids, in the order of their hashes, and their rows."""
+        self._shrink()
         order = np.argsort(self._hashes, kind="stable")
         return tuple(self._ids[n] for n in order), self._vectors[order]
 
-    def _settle(self) -> None:
-        ids = [*self._ids, *(one for some, _, _ in self._waiting for one in some)]
-        hashes = np.concatenate([self._hashes, *(some for _, some, _ in self._waiting)])
-        vectors = np.concatenate([self._vectors, *(some for _, _, some in self._waiting)])
-        self._waiting, self._waiting_rows = [], 0
+    def _shrink(self) -> None:
+        ids = [*self._ids, *(one for some, _, _ in self._pending for one in some)]
+        hashes = np.concatenate([self._hashes, *(some for _, some, _ in self._pending)])
+        vectors = np.concatenate([self._vectors, *(some for _, _, some in self._pending)])
+        self._pending, self._pending_rows = [], 0
         if len(ids) > self._limit:
             kept = np.argpartition(hashes, self._limit - 1)[: self._limit]
             ids, hashes, vectors = [ids[n] for n in kept.tolist()], hashes[kept], vectors[kept]
-            self._bar = hashes.max()
+            self._largest_hash = hashes.max()
         self._ids, self._hashes, self._vectors = ids, hashes, vectors
 
 
-class Scale:
-    """Fits points into the square from -1 to 1, whatever lies far out.
+class MapScale:
+    """Scale points to the square from -1 to 1, with outliers pulled in.
 
-    Each axis is bent smoothly, in order: nearly straight in the middle, ever flatter outside.
+    Each axis is compressed smoothly and keeps its order: nearly linear in the middle, flatter
+    outside.
     """
 
     def __init__(self, points: Doubles) -> None:
-        edge = (1 - INSIDE) / 2
+        edge = (1 - CORE) / 2
         low, high = np.zeros(2), np.zeros(2)
         if len(points):
             low, high = np.quantile(points, [edge, 1 - edge], axis=0)
@@ -186,15 +189,17 @@ class Scale:
         self._half = np.where(half > 1e-9, half, 1.0)
 
     def apply(self, points: Doubles) -> Points:
-        """``[n, 2]`` of any size → float32 ``[n, 2]`` from -1 to 1."""
+        """Scale points ``[n, 2]`` to float32 ``[n, 2]`` from -1 to 1."""
         scaled = (points - self._middle) / self._half
-        fitted = scaled / (1 + np.abs(scaled) ** BEND) ** (1 / BEND)
+        fitted = scaled / (1 + np.abs(scaled) ** SHARPNESS) ** (1 / SHARPNESS)
         return cast(Points, fitted.astype(np.float32))
 
 
-def _by_pca(ids: tuple[str, ...], vectors: Rows, total: int, moments: Moments) -> Projection:
-    mean, axes = moments.axes()
-    scale = Scale((vectors - mean) @ axes)
+def _by_pca(
+    ids: tuple[str, ...], vectors: Rows, total: int, covariance: RunningCovariance
+) -> Projection:
+    mean, axes = covariance.axes()
+    scale = MapScale((vectors - mean) @ axes)
 
     def place(rows: Rows) -> Points:
         return scale.apply((rows - mean) @ axes)
@@ -202,21 +207,21 @@ def _by_pca(ids: tuple[str, ...], vectors: Rows, total: int, moments: Moments) -
     return Projection("pca", ids, place(vectors), total, place)
 
 
-def _moments_of(vectors: Rows) -> Moments:
-    moments = Moments(vectors.shape[1])
-    moments.add(vectors)
-    return moments
+def _covariance_of(vectors: Rows) -> RunningCovariance:
+    covariance = RunningCovariance(vectors.shape[1])
+    covariance.add(vectors)
+    return covariance
 
 
 def _by_umap(ids: tuple[str, ...], vectors: Rows, total: int) -> Projection:
     raw = _umap(vectors)
-    points = Scale(raw).apply(raw)
-    # Half as large in memory; three neighbours are found all the same.
+    points = MapScale(raw).apply(raw)
+    # float16 halves the memory; the nearest three are the same.
     kept = vectors.astype(np.float16) if total > len(ids) else vectors[:0].astype(np.float16)
     known = points if len(kept) else points[:0]
 
     def place(rows: Rows) -> Points:
-        if not len(kept):  # everything is on the map
+        if not len(kept):  # all images are on the map
             return np.zeros((len(rows), 2), dtype=np.float32)
         cosines = rows @ kept.astype(np.float32).T
         near = np.argpartition(-cosines, NEIGHBOURS - 1, axis=1)[:, :NEIGHBOURS]
@@ -229,7 +234,7 @@ def _by_umap(ids: tuple[str, ...], vectors: Rows, total: int) -> Projection:
 
 
 def _umap(vectors: Rows) -> Doubles:
-    """UMAP (https://arxiv.org/abs/1802.03426) of unit rows, the same each time."""
+    """Project unit rows with UMAP (https://arxiv.org/abs/1802.03426), reproducibly."""
     umap: Any = importlib.import_module("umap")
     model = umap.UMAP(
         n_neighbors=min(15, len(vectors) - 1),
@@ -237,7 +242,7 @@ def _umap(vectors: Rows) -> Doubles:
         metric="cosine",
         init="pca" if len(vectors) < 50 else "spectral",
         random_state=0,
-        n_jobs=1,  # the same each time costs threads
+        n_jobs=1,  # reproducible only with a single thread
     )
     raw: Doubles = np.asarray(model.fit_transform(vectors), dtype=np.float64)
     return np.nan_to_num(raw)

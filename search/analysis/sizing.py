@@ -1,7 +1,7 @@
-"""How much machine a collection needs: memory, disk, hours of encoding; by plain arithmetic.
+"""Estimate what a collection needs: memory, disk, hours of encoding, and cost.
 
-Constants are measured in this repository or cited: ``docs/operations/scale.md`` says which, and which are
-estimates.
+The constants are measured in this repository, cited, or estimates: ``docs/operations/scale.md``
+says which.
 """
 
 from __future__ import annotations
@@ -18,28 +18,27 @@ from twinlens.search.milvus.layout import VECTORS
 from twinlens.search.models.catalogue import CATALOGUE, RECOMMENDED, STARTER
 
 GIB = 2**30
-#: Rows from which on a server is the better home than a local file: a search goes through all rows.
+#: The most rows recommended for Milvus Lite, where a search compares every row.
 LITE_ROWS = 100_000
-#: Bytes of a row beside its vector: id, paths, captions, metadata; of a picture, and of a text.
+#: Bytes of an image's row and of a text's row, without the vector: id, paths, captions, metadata.
 IMAGE_BYTES = 700
 TEXT_BYTES = 300
-#: Bytes of a path's row in the ledger, and of the two numbers that stand for its vector.
+#: Bytes of a path's row in the ledger, and of its dummy vector.
 FILE_BYTES = 200
 FILE_VECTOR = 8
-#: Memory over what vectors, links and columns come to, and of a server that holds nothing:
+#: Measured memory relative to that of vectors, links and columns, and GiB of an empty server:
 #: benchmarks/scale.py.
 OVERHEAD = 1.55
 SERVER_GIB = 0.4
-#: Query nodes of one replica that are taken to be affordable: the index that finds most on these.
+#: The most query nodes per replica for which the index of highest recall is recommended.
 NODES = 8
-#: Rows a second that one process wrote into one server: benchmarks/scale.py.
+#: Rows per second that one process wrote to one server: benchmarks/scale.py.
 UPSERTS = 5_000.0
-#: Pictures a second, each with a caption, that clip-retrieval encodes with ViT-B/32 on one RTX
-#: 3080: https://github.com/rom1504/clip-retrieval. Other models are taken to need time by their
-#: FLOPs.
+#: Images per second, each with a caption, that clip-retrieval encodes with ViT-B/32 on one RTX
+#: 3080: https://github.com/rom1504/clip-retrieval. Other models are scaled by their FLOPs.
 GPU_RATE = 1_500.0
-#: Layers, width and tokens of the image and the text towers in the catalogue. OpenCLIP fills texts
-#: up to the model's length; ``starter`` does not, and a caption of a dozen words has 16 tokens.
+#: Layers, width and tokens of the image and text towers in the catalogue. OpenCLIP pads texts to
+#: the model's length; ``starter`` does not, and a caption of a dozen words has 16 tokens.
 IMAGE_TOWERS: Mapping[str, tuple[int, int, int]] = {
     "siglip2-b32": (12, 768, 64),
     "siglip2-b16": (12, 768, 256),
@@ -57,16 +56,16 @@ TEXT_TOWERS: Mapping[str, tuple[int, int, int]] = {
     "pe-l14": (24, 1024, 32),
     STARTER: (6, 384, 16),
 }
-#: How much quicker than ViT-B/32 the image tower of ``starter`` is on a GPU. It needs a fifteenth
-#: of the operations, but those of EfficientNets keep a GPU waiting: timm's benchmark on one RTX
-#: 3090 has 4,293.9 pictures a second of 260 pixels for the one, 5,280.5 for the other
+#: Speed of ``starter``'s image tower relative to ViT-B/32 on a GPU. It needs a fifteenth of the
+#: operations, but EfficientNets use a GPU poorly: timm's benchmark on one RTX 3090 has 4,293.9
+#: images per second of 260 pixels for the one, 5,280.5 for the other
 #: (pytorch-image-models, results/benchmark-infer-amp-nhwc-pt113-cu117-rtx3090.csv).
 STARTER_SPEED = 4_293.9 / 5_280.5 * (260 / 224) ** 2
-#: Kinds that are compared, from the one that finds most, and needs most memory.
+#: Index types compared by default, from the highest recall, which needs most memory.
 KINDS = ("HNSW", "HNSW_SQ", "IVF_RABITQ", "IVF_SQ8", "DISKANN")
-#: Servers, oldest first, as far as they differ.
+#: Server versions that differ in their index types, oldest first.
 SERVERS = ("2.3", "2.4", "2.5", "2.6")
-#: Kinds that hold vectors in memory as they are stored.
+#: Index types that keep vectors in memory as they are stored.
 _AS_STORED = ("FLAT", "HNSW", "IVF_FLAT")
 _COUNT = re.compile(r"(\d[\d_]*(?:\.\d+)?(?:e\+?\d{1,2})?)([kmb]?)", re.IGNORECASE | re.ASCII)
 _SUFFIXES = {"": 1, "k": 10**3, "m": 10**6, "b": 10**9}
@@ -74,16 +73,16 @@ _SUFFIXES = {"": 1, "k": 10**3, "m": 10**6, "b": 10**9}
 
 @dataclass(frozen=True, slots=True)
 class IndexCost:
-    """What an index kind takes for the whole collection.
+    """What the whole collection needs with one index type.
 
     Attributes:
-        index: its name.
+        index: the index type.
         vectors: "float32" or "float16".
-        memory_gib: what the query nodes need in all, replicas included.
-        disk_gib: what object storage, or a local file, holds: vectors, columns and the index.
-        ssd_gib: what the query nodes' own SSDs hold in all, replicas included.
-        nodes: how many query nodes of the size asked for that is; 0 for Milvus Lite.
-        memory_per_million_gib: of a million pictures with their texts, in one replica.
+        memory_gib: memory of all query nodes, replicas included.
+        disk_gib: object storage, or a local file: vectors, columns and the index.
+        ssd_gib: SSDs of all query nodes, replicas included.
+        nodes: number of query nodes of the given size; 0 for Milvus Lite.
+        memory_per_million_gib: memory per million images with their texts, in one replica.
     """
 
     index: str
@@ -100,17 +99,16 @@ class Plan:
     """What a collection needs.
 
     Attributes:
-        images, texts: how many rows of each; the ledger has as many as there are images.
+        images, texts: number of rows; the ledger has as many as there are images.
         dim: dimensions of a vector.
         home: "Milvus Lite" or "a Milvus server".
-        recommended: the index to take.
-        indexes: what each kind takes.
-        rate: pictures a second, with their texts, that one GPU is taken to encode.
-        encode_hours: with the GPUs asked for; ``encode_hours_one_gpu`` with one.
-        upsert_hours: of writing the rows from one process.
-        bulk: whether writing takes longer than encoding, so that a bulk import is worth a try.
-        encode_cost, memory_cost_month, disk_cost_month, ssd_cost_month: at the prices asked for,
-            else ``None``.
+        recommended: the recommended index type.
+        indexes: the needs with each index type.
+        rate: images per second, with their texts, that one GPU encodes.
+        encode_hours: with all GPUs; ``encode_hours_one_gpu`` with one.
+        upsert_hours: to write the rows from one process.
+        bulk: whether a bulk import is worth trying, since writing takes longer than encoding.
+        encode_cost, memory_cost_month, disk_cost_month, ssd_cost_month: ``None`` without a price.
     """
 
     images: int
@@ -131,7 +129,7 @@ class Plan:
 
     @property
     def chosen(self) -> IndexCost:
-        """What the recommended index takes."""
+        """The needs with the recommended index type."""
         return next(one for one in self.indexes if one.index == self.recommended)
 
 
@@ -151,32 +149,33 @@ def plan(
     disk_month: float | None = None,
     ssd_month: float | None = None,
 ) -> Plan:
-    """What a collection of so many pictures needs.
+    """Estimate what a collection needs.
 
     Args:
-        images: how many pictures; a whole number.
-        model: a name of the catalogue.
-        captions: texts for each picture.
-        index: kinds to compare, of which one must be taken; default: those that make sense.
+        images: number of images; a whole number.
+        model: a name in the catalogue.
+        captions: texts per image.
+        index: index types to compare and choose from; default: ``KINDS``, or exact search in
+            Milvus Lite.
         vectors: how they are stored, "float32" or "float16".
-        node_memory: GiB of memory of one query node.
-        replicas: copies in memory, for more queries a second.
-        gpus: how many encode.
-        rate: pictures a second and GPU, with their texts; by default an estimate from FLOPs.
-        gpu_hour: the price of a GPU for an hour.
-        gib_month: the price of a GiB of memory for a month.
-        disk_month, ssd_month: of a GiB of object storage, and of a query node's SSD.
+        node_memory: GiB of memory per query node.
+        replicas: copies in memory, for more queries per second.
+        gpus: number of GPUs that encode.
+        rate: images per second and GPU, with their texts; default: an estimate from FLOPs.
+        gpu_hour: price of a GPU per hour.
+        gib_month: price of a GiB of memory per month.
+        disk_month, ssd_month: price of a GiB of object storage and of a query node's SSD per month.
 
     Raises:
-        UsageError: there is no such model or index, or a number makes no sense.
+        UsageError: an unknown model or index type, or a number out of range.
     """
     entry = next((one for one in CATALOGUE if one.name == model), None)
     if entry is None:
         names = ", ".join(one.name for one in CATALOGUE)
-        raise UsageError(f"there is no model {model!r} to plan with: take one of {names}")
+        raise UsageError(f"unknown model {model!r}: use one of {names}")
     _check("images", images, 1, 1e12)
     if images != round(images):
-        raise UsageError(f"images are counted: {images:g} is no whole number")
+        raise UsageError(f"images must be a whole number, not {images:g}")
     _check("captions", captions, 0, 1e4)
     _check("node memory", node_memory, 1, 1e5)
     _check("replicas", replicas, 1, 1_000)
@@ -189,17 +188,17 @@ def plan(
         if price is not None:
             _check(f"the price of a {name}", price, 0, 1e9)
     if vectors not in VECTORS:
-        raise UsageError(f"vectors are stored as {' or '.join(VECTORS)}, not {vectors!r}")
-    wished = (kind for kind in index if kind.strip().lower() != ann.AUTO)
-    asked = list(dict.fromkeys(ann.resolve(kind, ann.KINDS, "a server") for kind in wished))
-    asked.sort(key=lambda kind: -ann.bytes_per_vector(kind, entry.dim))
+        raise UsageError(f"vectors must be {' or '.join(VECTORS)}, not {vectors!r}")
+    named = (kind for kind in index if kind.strip().lower() != ann.AUTO)
+    kinds = list(dict.fromkeys(ann.resolve(kind, ann.KINDS, "a server") for kind in named))
+    kinds.sort(key=lambda kind: -ann.bytes_per_vector(kind, entry.dim))
     count = round(images)
     texts = round(count * captions)
     lite = (
         count + texts <= LITE_ROWS
         and replicas == 1
         and vectors == "float32"
-        and not set(asked) - {ann.EXACT}
+        and not set(kinds) - {ann.EXACT}
     )
     costs = tuple(
         cost(
@@ -212,9 +211,9 @@ def plan(
             replicas=replicas,
             lite=lite,
         )
-        for kind in (asked or ([ann.EXACT] if lite else KINDS))
+        for kind in (kinds or ([ann.EXACT] if lite else KINDS))
     )
-    # What fits on a handful of nodes, else what needs least.
+    # The highest recall that fits on a few nodes, else the least memory.
     affordable = [one for one in costs if one.nodes <= NODES * replicas]
     chosen = affordable[0] if affordable else min(costs, key=lambda one: one.memory_gib)
     per_gpu = rate if rate is not None else estimated_rate(model, captions)
@@ -252,10 +251,10 @@ def cost(
     replicas: int = 1,
     lite: bool = False,
 ) -> IndexCost:
-    """What one index kind takes; see ``plan`` for the arguments.
+    """Estimate the needs with one index type; see ``plan`` for the arguments.
 
     Args:
-        lite: in Milvus Lite, which keeps no index beside the vectors, and has no nodes.
+        lite: for Milvus Lite, which has no index beside the vectors, and no nodes.
     """
     half = vectors == "float16"
     rows = images + texts
@@ -265,8 +264,8 @@ def cost(
         indexed -= 2 * dim
     columns = images * (IMAGE_BYTES + FILE_BYTES + FILE_VECTOR) + texts * TEXT_BYTES
     ssd = ann.ssd_bytes_per_vector(kind, dim, half=half)
-    held = (rows * indexed + columns) * OVERHEAD / GIB
-    memory = held + (0 if lite else SERVER_GIB)
+    used = (rows * indexed + columns) * OVERHEAD / GIB
+    memory = used + (0 if lite else SERVER_GIB)
     files = 0 if lite else indexed + ssd
     return IndexCost(
         index=kind,
@@ -275,49 +274,49 @@ def cost(
         disk_gib=(rows * (stored + files) + columns) / GIB,
         ssd_gib=rows * ssd * replicas / GIB,
         nodes=0 if lite else replicas * math.ceil(memory / (ann.MEMORY_SHARE * node_memory)),
-        memory_per_million_gib=held * 1e6 / images,
+        memory_per_million_gib=used * 1e6 / images,
     )
 
 
 def since(kind: str) -> str:
-    """The first server that has an index kind."""
+    """The first server version that has an index type."""
     return next(one for one in SERVERS if kind in Capabilities.of(f"v{one}").index_types)
 
 
 def parse_count(text: str) -> int:
-    """How many: ``10000``, ``1e6``, ``10k``, ``2.5M``, ``1B``.
+    """Parse a count: ``10000``, ``1e6``, ``10k``, ``2.5M``, ``1B``.
 
     Raises:
-        UsageError: it is no such number, or no whole one.
+        UsageError: it is not a count, or not a whole number.
     """
     found = _COUNT.fullmatch(text.strip())
     if found is None:
-        raise UsageError(f"{text!r} is no number such as 10000, 1e6, 10k, 2.5M or 1B")
+        raise UsageError(f"{text!r} is not a number: write 10000, 1e6, 10k, 2.5M or 1B")
     number = float(found[1]) * _SUFFIXES[found[2].lower()]
     if number != round(number):
-        raise UsageError(f"{text!r} is no whole number")
+        raise UsageError(f"{text!r} is not a whole number")
     return round(number)
 
 
 def tower_flops(layers: int, width: int, tokens: int) -> float:
-    """Floating-point operations of a transformer for one picture, or one text.
+    """Floating-point operations of a transformer for one image or one text.
 
-    Two for each multiplication of the 12 · layers · width² weights with every token (Kaplan et al.,
-    https://arxiv.org/abs/2001.08361, table 1), and 4 · layers · tokens · width for a token's
-    attention. The table has half of that, since its text models look back only, at half of the
-    tokens; image towers have no such mask, and text towers mostly compute what theirs hides.
+    Two per multiplication of each of the 12 · layers · width² weights with every token (Kaplan et
+    al., https://arxiv.org/abs/2001.08361, table 1), and 4 · layers · tokens · width per token for
+    attention. The table has half of that, since its causal models attend to half of the tokens on
+    average; image towers have no such mask, and text towers mostly compute the masked half, too.
     """
     return 2.0 * tokens * (12 * layers * width**2 + 2 * layers * tokens * width)
 
 
 def estimated_rate(model: str, captions: float = 1.0) -> float:
-    """Pictures a second, each with its captions, that one RTX 3080 is taken to encode."""
-    known = tower_flops(*IMAGE_TOWERS["clip-b32"]) + tower_flops(*TEXT_TOWERS["clip-b32"])
+    """Estimated images per second, with their captions, that one RTX 3080 encodes."""
+    reference = tower_flops(*IMAGE_TOWERS["clip-b32"]) + tower_flops(*TEXT_TOWERS["clip-b32"])
     if model == STARTER:
         image = tower_flops(*IMAGE_TOWERS["clip-b32"]) / STARTER_SPEED
     else:
         image = tower_flops(*IMAGE_TOWERS[model])
-    return GPU_RATE * known / (image + captions * tower_flops(*TEXT_TOWERS[model]))
+    return GPU_RATE * reference / (image + captions * tower_flops(*TEXT_TOWERS[model]))
 
 
 def _price(price: float | None, amount: float) -> float | None:

@@ -774,7 +774,7 @@ def test_every_command_and_option_has_help() -> None:
 def test_eval_checks_its_options_before_it_starts(run: Run, photos: Path) -> None:
     for wrong, says in (
         (["--plot", "ev.xyz"], "its name must end in .png, .svg, .pdf"),
-        (["--plot", "/nowhere/ev.png"], "the folder /nowhere"),
+        (["--plot", "/nowhere/ev.png"], "the folder /nowhere does not exist"),
         ([photos, "--compare", "starter", "--compare", "nosuch"], "no model called 'nosuch'"),
         (["--compare-index", photos], "indexes are compared on the stored pictures"),
         (["--index", "FLAT", "--compare", "starter"], "indexes are compared on the stored"),

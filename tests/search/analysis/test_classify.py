@@ -106,11 +106,11 @@ def test_many_labels_and_braces_in_them(encoder: ColourEncoder) -> None:
     [
         ([], TEMPLATES, "two labels"),
         (["red", " red", ""], TEMPLATES, "two labels"),
-        (["red", "blue"], ["a photo"], "'a photo' has not"),
-        (["red", "blue"], [], "there must be a template"),
-        ("cat", TEMPLATES, "labels are a list of texts"),
-        (["red", 5], TEMPLATES, "labels are a list of texts"),
-        (["red", "blue"], "a photo of a {}", "templates are a list"),
+        (["red", "blue"], ["a photo"], "'a photo' has no {}"),
+        (["red", "blue"], [], "at least one template"),
+        ("cat", TEMPLATES, "labels must be a list of texts"),
+        (["red", 5], TEMPLATES, "labels must be a list of texts"),
+        (["red", "blue"], "a photo of a {}", "templates must be a list"),
     ],
 )
 def test_what_makes_no_sense(

@@ -104,9 +104,7 @@ def test_more_paths_than_a_row_shows(
 
 
 @pytest.mark.parametrize("threshold", [0.3, 0.6, 0.9, 1.0])
-def test_groups_are_those_of_all_pairs(threshold: float, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("twinlens.search.analysis.duplicates._ROWS", 7)
-    monkeypatch.setattr("twinlens.search.analysis.duplicates._COLUMNS", 11)
+def test_groups_are_those_of_all_pairs(threshold: float) -> None:
     dice = np.random.default_rng(5)
     rows = unit(dice.normal(size=(60, 6)))
     rows = rows[dice.integers(60, size=100)]  # some are equal
@@ -117,7 +115,7 @@ def test_groups_are_those_of_all_pairs(threshold: float, monkeypatch: pytest.Mon
                 old, new = expected[first], expected[second]
                 expected = [new if one == old else one for one in expected]
     groups = {tuple(np.flatnonzero(np.array(expected) == one)) for one in expected}
-    assert {tuple(group) for group in connected(rows, threshold)} == groups
+    assert {tuple(group) for group in connected(rows, threshold, block=(7, 11))} == groups
     assert len(groups) < 100
 
 

@@ -191,9 +191,9 @@ def test_every_recommended_model_can_be_planned_with(model: str) -> None:
     ("arguments", "what"),
     [
         ({"images": 0}, "images must be from 1"),
-        ({"images": 1.5}, "1.5 is no whole number"),
+        ({"images": 1.5}, "images must be a whole number, not 1.5"),
         ({"images": float("nan")}, "images must be from 1"),
-        ({"images": 10, "model": "none"}, "no model 'none' to plan with"),
+        ({"images": 10, "model": "none"}, "unknown model 'none': use one of"),
         ({"images": 10, "replicas": 0}, "replicas must be"),
         ({"images": 10, "rate": 0}, "rate must be"),
         ({"images": 10, "disk_month": -1}, "the price of a disk gib month must be"),
@@ -219,7 +219,7 @@ def test_counts(text: str, count: int) -> None:
     "text", ["", "1.5", "0.5", "1e", "k", "1kk", "-1", "1e999", "nan", "1.0001k"]
 )
 def test_counts_that_are_none(text: str) -> None:
-    with pytest.raises(UsageError, match=r"is no (such |whole )?number"):
+    with pytest.raises(UsageError, match=r"is not a (whole )?number"):
         parse_count(text)
 
 
