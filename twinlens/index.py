@@ -39,6 +39,7 @@ if TYPE_CHECKING:
     from twinlens.search.query.stored import StoredItem
     from twinlens.search.records import FieldType, Target
 
+AnyPath = str | os.PathLike[str]
 #: How many tenants' ``Index`` objects are cached.
 MAX_TENANTS = 256
 
@@ -113,11 +114,7 @@ class Index:
         """The name and version of the Milvus that holds the collection."""
         return self._database.capabilities.label
 
-    def ingest(
-        self,
-        *paths: str | os.PathLike[str],
-        **options: Unpack[IngestOptions],
-    ) -> IngestReport:
+    def ingest(self, *paths: AnyPath, **options: Unpack[IngestOptions]) -> IngestReport:
         """Store pictures and captions; what is stored already is not encoded again.
 
         Args:
@@ -145,7 +142,7 @@ class Index:
 
         return ingest(self._session, paths, options)
 
-    def preview(self, *paths: str | os.PathLike[str], **source: Unpack[SourceOptions]) -> Preview:
+    def preview(self, *paths: AnyPath, **source: Unpack[SourceOptions]) -> Preview:
         """Count what ``ingest`` would do with the same arguments, without reading pictures."""
         from twinlens.ingest.preview import preview
 
@@ -179,9 +176,7 @@ class Index:
         """The engine behind ``search``; replaced after each ingest."""
         return self._session.engine()
 
-    def evaluate(
-        self, *pairs: str | os.PathLike[str], max_queries: int = 10_000, seed: int = 0
-    ) -> Evaluation:
+    def evaluate(self, *pairs: AnyPath, max_queries: int = 10_000, seed: int = 0) -> Evaluation:
         """Measure retrieval in both directions; see ``twinlens.search.analysis.evaluate``.
 
         Args:
@@ -197,16 +192,16 @@ class Index:
         """
         from twinlens.search.analysis.evaluate import Pair, evaluate
 
-        if not pairs:
-            return evaluate(self._require_collection(), max_queries=max_queries, seed=seed)
+        collection = self._require_collection()
+        encoder = self._load_encoder() if pairs else None
         queries = (
             Pair(item.uri, item.captions, item.reason if isinstance(item, Failure) else "")
             for item in open_items(pairs)
         )
         return evaluate(
-            self._require_collection(),
-            pairs=queries,
-            encoder=self._load_encoder(),
+            collection,
+            pairs=queries if pairs else None,
+            encoder=encoder,
             max_queries=max_queries,
             seed=seed,
         )
@@ -220,7 +215,7 @@ class Index:
     def classify(
         self,
         labels: Sequence[str],
-        *paths: str | os.PathLike[str],
+        *paths: AnyPath,
         where: str = "",
         templates: Sequence[str] = (),
         top: int = 5,
@@ -247,13 +242,11 @@ class Index:
 
         if paths and where:
             raise UsageError("a filter selects stored pictures: leave out the paths or the filter")
-        if not paths:
-            self._require_collection()
-        encoder = self._load_encoder(bulk=bool(paths))
+        collection = None if paths else self._require_collection()
+        encoder = self._load_encoder()
         classifier = Classifier(encoder, labels, templates or TEMPLATES)
-        if not paths:
+        if collection is not None:
             expression = self._compile_filter(where)
-            collection = self._require_collection()
             return classify_stored(classifier, collection, top=top, expression=expression)
         pictures = ((item.uri, item.load) for item in open_items(paths) if item.load is not None)
         return classify_pictures(classifier, encoder, pictures, top=top)
@@ -264,13 +257,13 @@ class Index:
 
         return duplicates(self._require_collection(), threshold, self._compile_filter(where))
 
-    def export(self, folder: str | os.PathLike[str]) -> Exchanged:
+    def export(self, folder: AnyPath) -> Exchanged:
         """Write the collection to a new folder; see ``twinlens.ingest.transfer.export``."""
         from twinlens.ingest.transfer.export import export_collection
 
         return export_collection(self._require_collection(), Path(folder))
 
-    def import_(self, folder: str | os.PathLike[str]) -> Exchanged:
+    def import_(self, folder: AnyPath) -> Exchanged:
         """Import an export, row by row as it was; see ``twinlens.ingest.transfer.export``.
 
         Raises:
@@ -333,7 +326,7 @@ class Index:
         """
         return self._require_collection().info()
 
-    def delete(self, *paths: str | os.PathLike[str]) -> int:
+    def delete(self, *paths: AnyPath) -> int:
         """Remove pictures by path, folders with all below them; return how many were removed.
 
         The files stay. A picture that is also stored under another path stays, too.
@@ -444,7 +437,4 @@ class Index:
 
     def _refuse_tenant(self, action: str) -> None:
         if self.tenant:
-            raise UsageError(
-                f"cannot {action} for one tenant, only for the whole collection: leave the tenant "
-                "out"
-            )
+            raise UsageError(f"cannot {action} for one tenant: leave the tenant out")

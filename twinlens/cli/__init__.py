@@ -68,8 +68,8 @@ def _discard_output() -> None:
     os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
-def _version(asked: bool) -> None:
-    if asked:
+def _print_version(enabled: bool) -> None:
+    if enabled:
         print(f"twinlens {twinlens.__version__}")
         raise typer.Exit
 
@@ -77,7 +77,10 @@ def _version(asked: bool) -> None:
 @app.callback()
 def _main(
     version: Annotated[
-        bool, typer.Option("--version", callback=_version, is_eager=True, help="Print the version.")
+        bool,
+        typer.Option(
+            "--version", callback=_print_version, is_eager=True, help="Print the version."
+        ),
     ] = False,
 ) -> None:
     pass

@@ -19,6 +19,7 @@ from twinlens.cli.options import (
     DatabaseOptions,
     Device,
     Quiet,
+    refuse_tenant,
     with_options,
 )
 from twinlens.cli.output import (
@@ -90,8 +91,7 @@ def info(
 def _inspect(place: DatabaseOptions, tenant: str) -> tuple[str, str, str, list[CollectionInfo]]:
     """The database's address, backend, features and collections."""
     if place.is_twinlens:
-        if tenant:
-            raise UsageError("a twinlens server knows by the key whose rows are meant: no --tenant")
+        refuse_tenant(tenant)
         with place.connect() as server:
             return server.url, server.backend, ", over HTTP", server.collections()
     from twinlens.search.milvus.database import Database

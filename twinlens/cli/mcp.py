@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import twinlens
-from twinlens.cli.options import CollectionOptions, Device
+from twinlens.cli.options import CollectionOptions, Device, refuse_tenant
 from twinlens.search.errors import UsageError
 
 if TYPE_CHECKING:
@@ -85,10 +85,7 @@ def mcp(place: CollectionOptions, device: Device = "auto") -> None:
     # Log to standard error: standard output belongs to the protocol.
     logging.basicConfig(level=logging.WARNING, format="twinlens: %(message)s")
     if place.is_twinlens:
-        if place.tenant:
-            raise UsageError(
-                "with a twinlens server the API key selects the tenant: leave out --tenant"
-            )
+        refuse_tenant(place.tenant)
         build_server(RemoteCollections(place), twinlens.__version__).run("stdio")
         return
     database = Database(place.db or twinlens.default_db(), token=place.token, create=False)

@@ -135,10 +135,7 @@ class CollectionOptions(DatabaseOptions):
         """Open the collection, over HTTP if the address is a twinlens server."""
         if not self.is_twinlens:
             return self.open(create=create)
-        if self.tenant:
-            raise UsageError(
-                "with a twinlens server the API key selects the tenant: leave out --tenant"
-            )
+        refuse_tenant(self.tenant)
         return self.connect(self.collection, model)
 
 
@@ -266,6 +263,12 @@ def with_options(
         return command
 
     return decorate
+
+
+def refuse_tenant(tenant: str) -> None:
+    """Raise ``UsageError`` if a tenant is given to a twinlens server."""
+    if tenant:
+        raise UsageError("the API key of a twinlens server selects the tenant: leave out --tenant")
 
 
 def lines_of(path: Path) -> list[str]:

@@ -201,8 +201,8 @@ def print_hits(title: str, hits: Sequence[Hit]) -> None:
     table.title, table.title_justify = escape(title), "left"
     for rank, hit in enumerate(hits, 1):
         where = str(hit.metadata.get("relative_path", hit.path))
-        says = where if hit.text else " / ".join(hit.captions[:2])
-        table.add_row(str(rank), f"{hit.relevance:.0%}", escape(hit.text or where), escape(says))
+        detail = where if hit.text else " / ".join(hit.captions[:2])
+        table.add_row(str(rank), f"{hit.relevance:.0%}", escape(hit.text or where), escape(detail))
     if hits and hits[0].text:
         table.columns[3].header = "describes"
     show(table)

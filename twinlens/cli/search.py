@@ -31,7 +31,7 @@ _WEIGHTED = re.compile(r"(.+)@([0-9]+\.?[0-9]*|\.[0-9]+)", re.DOTALL)
 
 #: How the command line calls an option, where that is not ``--name``.
 FLAGS = {"target": ["--in"], "limit": ["--limit", "-n"]}
-#: What --help says of an option, where that differs from the declaration.
+#: The help of options, where it differs from the declaration.
 HELP = {
     "like": "More like this stored item: its id or path; repeatable.",
     "unlike": "Less like this stored item: its id or path; repeatable.",
@@ -117,27 +117,27 @@ def search(
             raise UsageError(
                 "--queries takes its queries from the file: leave out all other queries"
             )
-        asked = _queries(queries)
+        titles = _queries(queries)
         with place.reach(place.model) as index:
-            found = index.search_many(asked, **options)
+            found = index.search_many(titles, **options)
     else:
         parts = query_parts(texts, images, vector, unwanted, unwanted_image)
         shown = [*positive, *(f"like {one}" for one in like)]
         shown += [f"not {one}" for one in [*negative, *unlike]]
-        asked = [" + ".join(shown) or "next page"]
+        titles = [" + ".join(shown) or "next page"]
         with place.reach(place.model) as index:
             continued = options["cursor"] and not parts
             found = [index.search(None if continued else parts, **options)]
     # Arguments that are not UTF-8 hold surrogates, which cannot be printed.
-    asked = [one.encode("utf-8", "replace").decode() for one in asked]
+    titles = [one.encode("utf-8", "replace").decode() for one in titles]
     if html is not None:
-        _write_html(html, asked, found, target, _first_picture(parts))
+        _write_html(html, titles, found, target, _first_picture(parts))
     bounds = [name for name, set_ in (
         ("--where", options["where"].strip()),
         ("--min-relevance", options["min_relevance"] > 0),
         ("--min-score", options["min_score"] > -1),
     ) if set_]  # fmt: skip
-    for query, hits in zip(asked, found, strict=True):
+    for query, hits in zip(titles, found, strict=True):
         if as_json:
             _print_lines(hits, {"query": query} if queries is not None else {})
             continue
@@ -180,18 +180,18 @@ def _queries(path: Path) -> list[str]:
 
 
 def _write_html(
-    path: Path, asked: Sequence[str], found: Sequence[Hits], target: str, picture: Path | None
+    path: Path, titles: Sequence[str], found: Sequence[Hits], target: str, picture: Path | None
 ) -> None:
     from twinlens.search.query.contact_sheet import Section, write_sheet
 
     sections = [
         Section(query, target, hits, picture=picture)
-        for query, hits in zip(asked, found, strict=True)
+        for query, hits in zip(titles, found, strict=True)
     ]
     subtitle = counted(sum(map(len, found)), target.removesuffix("s"))
     if len(found) == 1 and found[0].nothing_close:
         subtitle += f"; {NOTHING_CLOSE}"
-    title = asked[0] if len(asked) == 1 else f"{len(asked):,} queries"
+    title = titles[0] if len(titles) == 1 else f"{len(titles):,} queries"
     write_sheet(path, sections, title=title, subtitle=subtitle)
 
 

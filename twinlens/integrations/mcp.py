@@ -296,7 +296,7 @@ class ToolServer(MCPServer[Any]):
     ) -> CallToolResult | InputRequiredResult:
         for tool in await self.list_tools():
             known = tool.input_schema["properties"]
-            unknown = [given for given in arguments if given not in known]
+            unknown = [argument for argument in arguments if argument not in known]
             if tool.name == name and unknown:
                 takes = ", ".join(known) or "none"
                 raise ToolError(f"{name} has no argument {unknown[0][:64]!r}; it takes {takes}")
