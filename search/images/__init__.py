@@ -1,1 +1,1 @@
-"""Pictures: fetch, decode, read EXIF, make thumbnails."""
+"""Fetch and decode images, read EXIF, make thumbnails."""

@@ -1,1 +1,1 @@
-"""Encoders: OpenCLIP models and the built-in starter model, their catalogue and weights."""
+"""Load encoders: OpenCLIP models and the built-in ``starter``, their catalogue and weights."""
