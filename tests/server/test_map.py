@@ -490,6 +490,7 @@ def test_an_empty_map_says_so(
     address: str, open_page: Callable[..., Any], index: twinlens.Index, tmp_path: Path
 ) -> None:
     page = open_page(address)
+    page.wait_for_load_state("networkidle")  # thumbnails of deleted pictures are a 404
     index.delete(tmp_path / "photos")
     page.reload()
     page.locator("#message", has_text="There is nothing to show yet").wait_for()
