@@ -69,7 +69,7 @@ class TaskResult:
         image: the decoded image, without pixels once it is encoded; ``None`` where it is stored
             already.
         vector: the image's embedding, float32 ``[dim]``; ``None`` until it is encoded.
-        texts: embeddings by text, as far as they are encoded.
+        texts: embeddings of texts that are encoded already.
         failure: why the task failed.
         ms: time to read and decode the image.
     """

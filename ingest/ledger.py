@@ -52,7 +52,7 @@ class Ledger:
     A context manager that deletes its temporary table at the end. Safe to use from several threads.
 
     Args:
-        collection: whose paths; ``None`` for an empty ledger.
+        collection: the collection to read; ``None`` for an empty ledger.
         prune: a source without captions removes the stored ones; otherwise they are kept.
         only: read only these paths, and look up stored images by their ids instead of from all
             paths.

@@ -11,10 +11,9 @@ from cachetools import LRUCache
 
 from twinlens.ingest.sample import Item, Sample
 from twinlens.ingest.sources import open_sources
+from twinlens.ingest.sources.detect import archive_reader
 from twinlens.ingest.sources.paths import is_address
-from twinlens.ingest.sources.tar import is_tar
 from twinlens.ingest.sources.urls import Fetch, is_url, no_fetch
-from twinlens.ingest.sources.zip import is_zip
 from twinlens.search.errors import ImageError, SourceError, UsageError
 from twinlens.search.images.originals import read_file
 
@@ -110,7 +109,7 @@ class _Container:
 def _is_archive_member(address: str) -> bool:
     """Whether a URL names a member of an archive, which cannot be downloaded by itself."""
     archive, _, member = address.partition("!")
-    return bool(member) and (is_tar(archive) or is_zip(archive))
+    return bool(member) and archive_reader(archive) is not None
 
 
 def _container_path(path: str) -> Path | None:

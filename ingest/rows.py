@@ -14,7 +14,7 @@ from twinlens.search.records import IMAGE_FIELDS, Row, clean_metadata, text_id
 
 @dataclass(slots=True)
 class PendingItem:
-    """A sample with what is known of it so far.
+    """A sample with its image and embeddings, as far as they are read and encoded.
 
     Attributes:
         sample: what to store.
@@ -23,7 +23,7 @@ class PendingItem:
         pixels: uint8 ``[side, side, 3]``, decoded but not encoded yet.
         vector: the image's embedding, float32 ``[dim]``. Neither pixels nor vector are set for an
             image that is stored already.
-        text_vectors: embeddings of its captions, as far as they are encoded.
+        text_vectors: embeddings of its captions that are encoded already.
         ms: time to read and decode it.
         columns: of the image's row.
     """

@@ -50,7 +50,7 @@ def watch(
     safety = _PruneSafety(paths, warn)
     stop = stop or Event()
     while not stop.is_set():
-        # Folders that were mounted, unmounted or replaced must be watched anew.
+        # Folders that were mounted, unmounted or replaced meanwhile need a new watch.
         identities = list(map(_identity, paths))
         existing = [p for p, one in zip(paths, identities, strict=True) if one is not None]
         # A timeout yields an empty set; the first one says that the watching has begun.

@@ -43,7 +43,7 @@ class SegmentWriter:
     ordinary ingest that follows.
 
     Args:
-        collection: whose rows.
+        collection: the collection that the rows are for.
         folder: for the files while they are written.
         segment_bytes: approximate size of a segment's largest file.
         finished: called with every segment; its files are deleted afterwards.
@@ -63,7 +63,7 @@ class SegmentWriter:
         self._open: dict[Kind, _ParquetTable] = {}
 
     def write(self, chunk: Chunk) -> None:
-        # Rows may be stored whose ledger rows are not, where an earlier run was interrupted.
+        # After an interrupted run, images may be stored without their ledger rows.
         stored = self._stored("images", [item.id for item in chunk.new])
         chunk.new = [item for item in chunk.new if item.entry is None and item.id not in stored]
         chunk.texts_only = [item for item in chunk.texts_only if item.entry is None]

@@ -18,7 +18,7 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from typing import TYPE_CHECKING, Any
 
-from twinlens.ingest.ray.pool import RayExecutor, Workers, last_line
+from twinlens.ingest.ray.executor import RayExecutor, Workers, last_line
 from twinlens.search.errors import ClusterError, UsageError
 from twinlens.search.models.base import Encoder, Precision
 from twinlens.search.models.fingerprint import Fingerprint

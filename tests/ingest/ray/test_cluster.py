@@ -24,7 +24,7 @@ import twinlens
 from twinlens.ingest import sinks
 from twinlens.ingest.options import open_items
 from twinlens.ingest.pipeline import ingest_items
-from twinlens.ingest.ray import pool
+from twinlens.ingest.ray import executor as ray_executor
 from twinlens.ingest.ray.cluster import connect
 from twinlens.ingest.report import ItemRow, Tally
 from twinlens.search.errors import ClusterError, ModelMismatchError, UsageError
@@ -90,7 +90,7 @@ def running() -> Iterator[None]:
 
 @pytest.fixture
 def batches_of_four(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(pool, "CORE_BATCH", 4)
+    monkeypatch.setattr(ray_executor, "CORE_BATCH", 4)
     monkeypatch.setattr(sinks, "CHUNK", 8)
 
 
