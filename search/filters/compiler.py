@@ -1,4 +1,4 @@
-"""A tree → an expression that means the same on every Milvus."""
+"""Compile a parsed filter to an expression that means the same on every version of Milvus."""
 
 from __future__ import annotations
 
@@ -12,19 +12,19 @@ from twinlens.search.filters.nodes import (
     MAX_INTEGER,
     Compare,
     Comparison,
+    HasField,
     In,
     Join,
-    Known,
     Match,
+    Negation,
     Node,
-    Not,
     literal,
 )
 from twinlens.search.milvus.capabilities import Capabilities
 from twinlens.search.milvus.expressions import NO_ESCAPES, NOT_ROW_WISE, begins, escape_like, quote
 from twinlens.search.records import FIXED_FIELDS, FieldType, Scalar
 
-#: What the expression language of Milvus Lite has as words of its own.
+#: Reserved words of Milvus Lite's expression language.
 _WORDS_OF_LITE = {"and", "or", "not", "in", "like", "is", "null", "exists", "true", "false",
                     "iso", "interval"}  # fmt: skip
 _OPERATORS: Mapping[Comparison, Callable[[float, float], bool]] = {
@@ -33,23 +33,32 @@ _OPERATORS: Mapping[Comparison, Callable[[float, float], bool]] = {
 _ALWAYS, _NEVER = 'id != ""', 'id == ""'
 
 
-class Writer:
-    """Writes a tree as a Milvus expression that means the same on every backend.
+class MilvusCompiler:
+    """Compiles a tree of nodes to a Milvus expression.
 
-    A row without the field satisfies no comparison with it. Milvus Lite has three-valued logic
-    ("not unknown" is unknown) and servers before 2.6 have two ("!=" holds where there is nothing),
-    so that "exists" is asked where they would differ.
+    A row without a field satisfies no comparison with it. Milvus Lite has three-valued logic ("not
+    unknown" is unknown), and servers before 2.6 have two-valued logic ("!=" is true of a missing
+    field), so "exists" is added where they would differ.
+
+    Args:
+        fields: the fields and their types.
+        can: what the backend supports; None for a current server.
     """
 
     def __init__(self, fields: Mapping[str, FieldType], can: Capabilities | None) -> None:
         self._fields = fields
         self._can = can
         self._lite = can is not None and can.lite
-        # Fields with an escaped "like", and what makes Milvus Lite look at rows one by one.
+        # Fields with an escaped "like", and reasons why Milvus Lite evaluates row by row.
         self._escaped: set[str] = set()
         self._row_wise: set[str] = set()
 
-    def write(self, node: Node) -> str:
+    def compile(self, node: Node) -> str:
+        """The expression of a tree.
+
+        Raises:
+            UnsupportedError: the backend cannot evaluate it.
+        """
         expression = self._node(node, within_not=False)
         if self._lite and any(self._row_wise - {field} for field in self._escaped):
             raise UnsupportedError(NO_ESCAPES)
@@ -59,19 +68,19 @@ class Writer:
         if isinstance(node, Join):
             parts = [self._node(part, within_not=within_not) for part in node.nodes]
             return f" {node.word} ".join(f"({part})" for part in parts)
-        if isinstance(node, Not):
+        if isinstance(node, Negation):
             return f"not ({self._node(node.node, within_not=True)})"
-        if isinstance(node, Known):
-            known = self._known(node.field)
-            return known if node.known else f"not ({known})"
+        if isinstance(node, HasField):
+            exists = self._exists(node.field)
+            return exists if node.known else f"not ({exists})"
         positive, negated = self._positive(node)
         guarded = node.field not in FIXED_FIELDS and (within_not or negated)
         if negated:
             positive = f"not ({positive})"
-        return f"({self._known(node.field)}) and ({positive})" if guarded else positive
+        return f"({self._exists(node.field)}) and ({positive})" if guarded else positive
 
     def _positive(self, node: Compare | In | Match) -> tuple[str, bool]:
-        """A comparison without its negation, and whether there was one."""
+        """A condition without its negation, and whether it is negated."""
         if isinstance(node, Match):
             return self._match(node), False
         if isinstance(node, In):
@@ -80,14 +89,14 @@ class Writer:
             return self._compare(node.field, "==", node.value), True
         return self._compare(node.field, node.op, node.value), False
 
-    def _known(self, field: str) -> str:
+    def _exists(self, field: str) -> str:
         if field not in FIXED_FIELDS:
             self._note_mixed(field)
             return f"exists {_ref(field)}"
         if self._fields[field] == "list":
             self._row_wise.add("a list")
             return f"not (array_length({field}) == 0)"
-        # A column always has a value; 0 and "" are stored where nobody knows.
+        # A column always has a value; 0 and "" stand for unknown.
         return f'{field} != ""' if self._fields[field] in ("text", "path") else f"{field} != 0"
 
     def _compare(self, field: str, op: Comparison, value: Scalar) -> str:
@@ -106,7 +115,7 @@ class Writer:
         self._note_mixed(field)
         if isinstance(value, str):
             return written if op == "==" else self._of_one_kind(field, written, text=True)
-        # Milvus Lite takes true for 1 and false for 0; so does everybody then.
+        # Milvus Lite treats true as 1 and false as 0, so all backends do.
         also = [f"{_ref(field)} {op} {int(value)}"] if isinstance(value, bool) else []
         also += [
             f"{_ref(field)} == {word}"
@@ -117,12 +126,12 @@ class Writer:
         return written if op == "==" else self._of_one_kind(field, written, text=False)
 
     def _note_mixed(self, field: str) -> None:
-        """A field of several types is no column to Milvus Lite, whatever is said of it."""
+        """Note that Milvus Lite evaluates any condition on a field of several types row by row."""
         if self._fields[field] == "mixed":
-            self._row_wise.add(field + " has several types")
+            self._row_wise.add(f"{field} has several types")
 
     def _of_one_kind(self, field: str, expression: str, *, text: bool) -> str:
-        """Whether a text is less than a number Milvus Lite does not know; here it is not."""
+        """Exclude values of the other kind: Milvus Lite cannot compare text with numbers."""
         if not self._lite:
             return expression
         is_text = f'{_ref(field)} like "%"'
@@ -135,12 +144,12 @@ class Writer:
         groups: dict[tuple[str, type], list[str]] = {}
         for value in values:
             if kind == "integer" and field in FIXED_FIELDS and isinstance(value, float):
-                continue  # A fraction, which no whole number is.
+                continue  # a fraction, which no integer equals
             bare = field if self._lite else _ref(field)
             where = _path(value) if kind == "path" and isinstance(value, str) else bare
             if kind == "number" and field in FIXED_FIELDS and isinstance(value, int):
                 if float(value) != value:
-                    continue  # A whole number that no number of 64 bits is.
+                    continue  # an integer that no 64-bit float equals
                 value = float(value)
             groups.setdefault((where, type(value)), []).append(_literal(value))
         if field not in FIXED_FIELDS and kind == "text":
@@ -160,13 +169,13 @@ class Writer:
             return self._of_one_kind(node.field, begun, text=True) if kind == "mixed" else begun
         if self._can is not None and not self._can.infix:
             raise UnsupportedError(
-                f"{self._can.label} cannot look for a text within another ({node.field} "
-                f"{node.how} …): use startswith, or a Milvus server 2.4 or later"
+                f"{self._can.label} cannot search within a text ({node.field} {node.how} …): use "
+                "startswith, or a Milvus server 2.4 or later"
             )
         if node.field not in FIXED_FIELDS:
             self._row_wise.add(node.field)
         after = "%" if node.how == "contains" else ""
-        # Milvus Lite asks Arrow, which takes backslashes as they are where a pattern is simple.
+        # Milvus Lite uses Arrow, which reads backslashes in simple patterns literally.
         special = set(node.value) & {"%", "_"} or (
             node.how == "contains" and node.value.endswith("\\")
         )
@@ -175,32 +184,32 @@ class Writer:
         escaped = f"{ref} like {quote('%' + escape_like(node.value) + after)}"
         if not self._lite:
             return escaped
-        # Going through rows one by one, it takes "\\_" for a backslash and any character. What the
-        # types tell is refused when all is written; what only values tell stops at such a row.
+        # Row by row it reads "\\_" as a backslash and any character. If the types show that it will
+        # go row by row, ``compile`` raises; otherwise the expression fails at such a row.
         self._escaped.add(node.field)
         stop = f"({NOT_ROW_WISE}) and ({escaped})"
-        return stop if node.field in FIXED_FIELDS else f"({self._known(node.field)}) and {stop}"
+        return stop if node.field in FIXED_FIELDS else f"({self._exists(node.field)}) and {stop}"
 
 
 def _ref(field: str) -> str:
-    """A field as Milvus knows it."""
+    """A field in a Milvus expression."""
     return field if field in FIXED_FIELDS else f"$meta[{quote(field)}]"
 
 
 def can_be_bare(field: str) -> bool:
-    """Whether Milvus Lite takes the name before "in", where it takes no ``$meta["name"]``."""
+    """Whether Milvus Lite accepts the bare name before "in", where it rejects ``$meta["name"]``."""
     safe = field.replace("_", "a").isalnum() and field.isascii() and field[0].isalpha()
     return field in FIXED_FIELDS or (safe and field.lower() not in _WORDS_OF_LITE)
 
 
 def _path(value: str) -> str:
-    """The column that holds paths of this kind."""
+    """The column to compare a path with: absolute or relative."""
     absolute = re.match(r"/|[A-Za-z]:[\\/]|[A-Za-z][A-Za-z0-9+.-]*://", value)
     return "path" if absolute else "relative_path"
 
 
 def _compare_date(ref: str, op: Comparison, value: str) -> str:
-    """A date that stands for all that it begins: "2020-05" is all of May."""
+    """Compare with a date that stands for a period: "2020-05" is all of May."""
     if op == "==":
         return begins(ref, value)
     after = value[:-1] + chr(ord(value[-1]) + 1)
@@ -209,7 +218,7 @@ def _compare_date(ref: str, op: Comparison, value: str) -> str:
 
 
 def _compare_whole(field: str, op: Comparison, value: float) -> str:
-    """A whole number compared with a fraction, which a server refuses."""
+    """Compare an integer column with a fraction, which a server rejects."""
     if op == "==":
         return _NEVER
     bound = math.floor(value) if op in ("<", "<=") else math.ceil(value)
@@ -219,7 +228,7 @@ def _compare_whole(field: str, op: Comparison, value: float) -> str:
 
 
 def _compare_fraction(field: str, op: Comparison, value: int) -> str:
-    """A column of 64-bit fractions compared with a whole number, which may lie between two."""
+    """Compare a float column with an integer, which may lie between two 64-bit floats."""
     near = float(value)
     if op == "==":
         return f"{field} == {_literal(near)}" if near == value else _NEVER

@@ -1,4 +1,4 @@
-"""A filter as a tree: what is said of a field, and how that is joined."""
+"""The nodes of a parsed filter: conditions on fields, negation, and joins by and/or."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from typing import Literal
 
 from twinlens.search.records import Scalar
 
-#: Milvus keeps 64-bit integers, and a server cannot read the smallest of them.
+#: Milvus stores 64-bit integers, and a server cannot parse the smallest one.
 MAX_INTEGER = 2**63 - 1
 
 Comparison = Literal["==", "!=", "<", "<=", ">", ">="]
@@ -16,7 +16,7 @@ Matching = Literal["startswith", "endswith", "contains"]
 
 @dataclass(frozen=True, slots=True)
 class Compare:
-    """``field == value`` and the like."""
+    """``field == value``, or another comparison."""
 
     field: str
     op: Comparison
@@ -34,7 +34,7 @@ class In:
 
 @dataclass(frozen=True, slots=True)
 class Match:
-    """``field startswith text`` and the like; for a list, whether it contains the text."""
+    """``field startswith text``, or another match; of a list field, whether it has the text."""
 
     field: str
     how: Matching
@@ -42,15 +42,15 @@ class Match:
 
 
 @dataclass(frozen=True, slots=True)
-class Known:
-    """``field is known``: whether the row has the field at all."""
+class HasField:
+    """``field is known``, or ``is unknown``: whether the row has the field."""
 
     field: str
     known: bool = True
 
 
 @dataclass(frozen=True, slots=True)
-class Not:
+class Negation:
     """``not node``."""
 
     node: Node
@@ -58,17 +58,17 @@ class Not:
 
 @dataclass(frozen=True, slots=True)
 class Join:
-    """Nodes joined by "and" or by "or"."""
+    """Two or more nodes joined by "and" or by "or"."""
 
     word: Literal["and", "or"]
     nodes: tuple[Node, ...]
 
 
-Node = Compare | In | Match | Known | Not | Join
+Node = Compare | In | Match | HasField | Negation | Join
 
 
 def literal(value: Scalar) -> str:
-    """A value as it must stand in a filter, for programs that put filters together."""
+    """Write a value as a literal of the filter language, for programs that generate filters."""
     if isinstance(value, bool):
         return "true" if value else "false"
     if isinstance(value, str):

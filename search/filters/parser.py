@@ -1,4 +1,4 @@
-"""What was typed → a tree, with its fields and types checked."""
+"""Parse a filter into a tree of nodes, and check its fields and types."""
 
 from __future__ import annotations
 
@@ -16,25 +16,25 @@ from twinlens.search.filters.nodes import (
     MAX_INTEGER,
     Compare,
     Comparison,
+    HasField,
     In,
     Join,
-    Known,
     Match,
     Matching,
+    Negation,
     Node,
-    Not,
 )
 from twinlens.search.records import FieldType, Scalar
 
-#: Characters of a filter.
+#: The most characters of a filter.
 MAX_LENGTH = 50_000
-#: Parentheses and "not" within each other; Milvus Lite parses by recursion.
+#: The most nested parentheses and "not"; Milvus Lite parses by recursion.
 MAX_DEPTH = 16
-#: Comparisons; a server takes some milliseconds for each.
+#: The most comparisons; each takes a server some milliseconds.
 MAX_TERMS = 200
-#: Values after "in".
+#: The most values after "in".
 MAX_LIST = 1_000
-#: Fields that a message lists.
+#: The most fields that an error message lists.
 MAX_LISTED = 50
 
 _TOKEN = re.compile(
@@ -52,7 +52,7 @@ _COMPARISONS: Mapping[str, Comparison] = {
 _MATCHINGS: Mapping[str, Matching] = {
     "startswith": "startswith", "endswith": "endswith", "contains": "contains",
 }  # fmt: skip
-_INSTEAD = {"&&": "and", "||": "or", "!": "not", "<>": "!=", "like": "startswith or contains",
+_REPLACEMENTS = {"&&": "and", "||": "or", "!": "not", "<>": "!=", "like": "startswith or contains",
             "matches": "contains", "has": "contains", "null": "known or unknown"}  # fmt: skip
 _KEYWORDS = {"and", "or", "not", "in", "between", "is", "known", "unknown", "true", "false",
              *_MATCHINGS}  # fmt: skip
@@ -79,18 +79,26 @@ class _Token:
 
     @property
     def word(self) -> str:
-        """The keyword this is, "" if it is none."""
+        """The keyword in lower case; "" if it is not one."""
         lower = self.text.lower() if self.kind == "word" else ""
         return lower if lower in _KEYWORDS else ""
 
 
 class Parser:
-    """Recursive descent, one method for each rule of the grammar."""
+    """A recursive descent parser with one method for each rule of the grammar.
+
+    Args:
+        text: the filter.
+        fields: the fields and their types.
+
+    Raises:
+        FilterError: the filter is too long, or contains something that is not a token.
+    """
 
     def __init__(self, text: str, fields: Mapping[str, FieldType]) -> None:
         if len(text) > MAX_LENGTH:
             raise FilterError(
-                f"the filter has {len(text):,} characters: at most {MAX_LENGTH:,} are taken"
+                f"the filter has {len(text):,} characters: at most {MAX_LENGTH:,} are allowed"
             )
         self._fields = fields
         self._tokens = _tokens(text)
@@ -99,14 +107,19 @@ class Parser:
         self._terms = 0
 
     def parse(self) -> Node:
-        node = self._either()
-        if meant := _INSTEAD.get(self._next.text):
+        """The root node.
+
+        Raises:
+            FilterError: the filter is not valid.
+        """
+        node = self._expression()
+        if meant := _REPLACEMENTS.get(self._next.text):
             raise self._wrong(f"write {meant} instead")
         if self._next.kind != "end":
             raise self._wrong('expected "and", "or" or the end here')
         return node
 
-    def _either(self) -> Node:
+    def _expression(self) -> Node:
         return self._join("or", lambda: self._join("and", self._negation))
 
     def _join(self, word: Literal["and", "or"], part: Callable[[], Node]) -> Node:
@@ -124,15 +137,15 @@ class Parser:
             raise self._wrong(f'parentheses and "not" go deeper than {MAX_DEPTH} levels')
         opened = self._take()
         if opened.word == "not":
-            node: Node = Not(self._negation())
+            node: Node = Negation(self._negation())
         else:
-            node = self._either()
+            node = self._expression()
             self._expect(")", f'the parenthesis of column {opened.column} is not closed: write ")"')
         self._depth -= 1
         return node
 
     def _term(self) -> Node:
-        """A field and what is said about it."""
+        """A field and a condition on it."""
         name = self._field()
         self._count(1)
         sign = self._take()
@@ -143,7 +156,7 @@ class Parser:
         if sign.word == "between":
             low = self._compare(name, ">=", sign)
             if self._next.word != "and":
-                raise self._wrong(f'"between" wants two values: write {name} between 1 and 2')
+                raise self._wrong(f'"between" needs two values: write {name} between 1 and 2')
             self._take()
             return Join("and", (low, self._compare(name, "<=", sign)))
         if sign.word == "not" and self._next.word == "in":
@@ -152,10 +165,10 @@ class Parser:
         if sign.word == "in":
             return self._in(name, negated=False)
         if sign.word == "is" and self._next.word in ("known", "unknown"):
-            return Known(name, self._take().word == "known")
+            return HasField(name, self._take().word == "known")
         if sign.word == "is":
             raise self._wrong(f"write {name} is known, or {name} is unknown")
-        if meant := _INSTEAD.get(sign.text.lower()):
+        if meant := _REPLACEMENTS.get(sign.text.lower()):
             raise self._wrong(f"write {meant} instead", sign)
         example = self._example(name)
         raise self._wrong(f"expected a comparison: write, for example, {example}", sign)
@@ -170,7 +183,7 @@ class Parser:
             raise self._wrong("the filter ends where a field was expected", token)
         elif token.kind in ("text", "number"):
             raise self._wrong("expected a field here: write the field first, then the value", token)
-        elif instead := _INSTEAD.get(token.text):
+        elif instead := _REPLACEMENTS.get(token.text):
             raise self._wrong(f"write {instead} instead", token)
         else:
             raise self._wrong("expected a field here", token)
@@ -211,14 +224,14 @@ class Parser:
             elif self._next.text != closing:
                 raise self._wrong('expected "," or the end of the list')
         if not values:
-            raise self._wrong("the list is empty, nothing could match: put a value in it", opened)
+            raise self._wrong("the list is empty and matches nothing: put a value in it", opened)
         self._take()
         if self._fields[name] == "mixed" or not can_be_bare(name):
             self._count(len(values) - 1)
         return In(name, tuple(dict.fromkeys(values)), negated)
 
     def _value(self, name: str) -> Scalar:
-        """A value that the field can be compared with."""
+        """A value of the field's type."""
         token, kind = self._next, self._fields[name]
         if token.kind == "text":
             text = _text(token)
@@ -246,7 +259,7 @@ class Parser:
         try:
             datetime.fromisoformat(text + "0001-01-01T00:00:00"[len(text) :])
         except ValueError:
-            raise self._wrong("there is no such date", token) from None
+            raise self._wrong("this is not a valid date", token) from None
         return text.replace(" ", "T")
 
     def _mistyped(self, name: str, token: _Token | None = None) -> FilterError:
@@ -295,7 +308,7 @@ def _tokens(text: str) -> list[_Token]:
             rest = _Token("", text[at:], at + 1)
             if text[at] in "\"'":
                 raise _wrong(f"the text is not closed: write {text[at]} at its end", rest)
-            raise _wrong("this cannot be understood; text stands in quotes", rest)
+            raise _wrong("this is not part of a filter; write text in quotes", rest)
         token = _Token(found.lastgroup or "", found[0], at + 1)
         if any("\ud800" <= character <= "\udfff" for character in token.text):
             raise _wrong("this is not valid Unicode", token)
@@ -304,7 +317,7 @@ def _tokens(text: str) -> list[_Token]:
 
 
 def _unknown(name: str, fields: Mapping[str, FieldType]) -> str:
-    """That there is no such field, which one was probably meant, and which there are."""
+    """The message for an unknown field: similar names, and the fields there are."""
     same = [field for field in fields if field.lower() == name.lower()]
     close = difflib.get_close_matches(name, fields, 3, 0.7)
     meant = " or ".join(dict.fromkeys([*same, *close]))
@@ -322,7 +335,7 @@ def _text(token: _Token) -> str:
 
 
 def _number(token: _Token) -> int | float:
-    """A number; one without a fraction as an integer."""
+    """Parse a number; one without a fraction as an integer."""
     value = float(token.text)
     if not math.isfinite(value):
         raise _wrong("the number is too large", token)

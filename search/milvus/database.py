@@ -142,7 +142,7 @@ class Database:
             existing = ", ".join(self.names())
             raise CollectionNotFoundError(
                 f"there is no collection {name!r} in {self.uri}"
-                + (f"; it holds: {existing}" if existing else ": it is empty. Ingest something first")
+                + (f"; it holds: {existing}" if existing else ": it is empty, so ingest first")
             )
         return found
 
