@@ -69,10 +69,12 @@ class CollectionModel:
         """
         with self._lock:
             loaded = self._loaded
-            usable = loaded is not None and not (bulk and self._for_queries)
-            if loaded is not None and usable:
-                if stored is None or stored.digest == loaded.fingerprint.digest:
-                    return loaded
+            if (
+                loaded is not None
+                and not (bulk and self._for_queries)
+                and (stored is None or stored.digest == loaded.fingerprint.digest)
+            ):
+                return loaded
             source = self.source(stored)
             encoder = None
             if stored is not None and not bulk and isinstance(source, str):
