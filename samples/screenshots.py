@@ -1,7 +1,7 @@
-"""Pictures of the search page for the README, taken in a real browser over the sample photographs.
+"""Take the README's screenshots of the search page.
 
-Usage: python samples/screenshots.py DB, with the database that ``make demo`` made. It takes
-Playwright and a Chromium, and writes docs/page.png and docs/page-phone.png.
+Usage: python samples/screenshots.py DB, with the database that ``make demo`` creates. Requires
+Playwright and Chromium; writes docs/page.png and docs/page-phone.png.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from playwright.sync_api import sync_playwright
 
 DOCS = Path(__file__).parents[1] / "docs"
 FLAGS = ["--headless", "--no-sandbox", "--disable-gpu", "--no-first-run"]
-#: Name, address, and how the browser is set up.
+#: File name, address, and options of the browser context.
 SHOTS: tuple[tuple[str, str, dict[str, Any]], ...] = (
     ("page.png", "/?q=mountains", {"viewport": {"width": 1200, "height": 760}}),
     (
@@ -39,14 +39,14 @@ SHOTS: tuple[tuple[str, str, dict[str, Any]], ...] = (
 
 
 def main(db: str) -> None:
-    """Start a server, take the pictures, stop it."""
+    """Start a server, take the screenshots, stop the server."""
     browsers = map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))
     path = next(filter(None, browsers), None)
     if path is None:
-        sys.exit("there is no Chromium on this machine")
+        sys.exit("Chromium is not installed")
     with serving(db) as address, sync_playwright() as playwright:
         browser = playwright.chromium.launch(executable_path=path, args=FLAGS)
-        # The first question waits for the model; it is not the one to show.
+        # The first search is slow, because it loads the model.
         first = browser.new_page()
         first.goto(f"{address}/?q=first")
         first.wait_for_selector(".tile-link", timeout=120_000)
@@ -61,7 +61,7 @@ def main(db: str) -> None:
 
 @contextmanager
 def serving(db: str) -> Iterator[str]:
-    """The address of ``twinlens serve``, while it runs."""
+    """Run ``twinlens serve``; yield its address."""
     with tempfile.TemporaryDirectory() as media:
         command = ["twinlens", "serve", "--db", db, "--port", "0", "--media", media]
         server = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
@@ -70,7 +70,7 @@ def serving(db: str) -> Iterator[str]:
             said = server.stdout.readline()
             found = re.search(r"http://\S+", said)
             if found is None:
-                sys.exit("the server does not start")
+                sys.exit("the server did not start")
             yield found[0]
         finally:
             server.terminate()
@@ -78,10 +78,10 @@ def serving(db: str) -> Iterator[str]:
 
 
 def save(screenshot: bytes, path: Path) -> None:
-    """As PNG with 256 colours: with all of them photographs take three times the bytes."""
+    """Save as PNG with 256 colours, which takes a third of the bytes."""
     with Image.open(BytesIO(screenshot)) as opened:
         image = opened.convert("RGB")
-    # The bar at the top has few colours, which those of the photographs would swallow.
+    # Reserve colours for the bar at the top: the photographs would use them all.
     top = image.crop((0, 0, image.width, 110)).quantize(24).getpalette()
     all_over = image.quantize(232, kmeans=2).getpalette()
     colours = Image.new("P", (1, 1))

@@ -1,4 +1,4 @@
-"""The map: the projection against numpy's own, the routes, and the page in a real browser."""
+"""Test the map: the projection, the routes, and the page in a real browser."""
 
 from __future__ import annotations
 
@@ -323,7 +323,7 @@ ARGUMENTS = [
 
 @pytest.fixture
 def address(app: FastAPI) -> Iterator[str]:
-    """Where the app is really served."""
+    """Run a server with the app; yield its address."""
     uvicorn = pytest.importorskip("uvicorn", reason="uvicorn is not installed")
     with socket.socket() as listening:
         listening.bind(("127.0.0.1", 0))
@@ -337,11 +337,11 @@ def address(app: FastAPI) -> Iterator[str]:
 
 @pytest.fixture
 def open_page() -> Iterator[Callable[..., Any]]:
-    """Opens an address in Chromium; whatever the page complains of fails the test."""
+    """Open an address in Chromium. Browser errors and warnings fail the test."""
     api = pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
     chromium = shutil.which("chromium")
     if chromium is None:
-        pytest.skip("there is no chromium")
+        pytest.skip("Chromium is not installed")
     complaints: list[str] = []
     with api.sync_playwright() as playwright:
         browser = playwright.chromium.launch(executable_path=chromium, args=ARGUMENTS)
@@ -365,12 +365,12 @@ def open_page() -> Iterator[Callable[..., Any]]:
     assert complaints == []
 
 
-#: The canvas once pictures are on it, not only dots.
+#: The canvas once it shows pictures, not only dots.
 DRAWN = '#canvas[data-pictures]:not([data-pictures="0"])'
 
 
 def seen(page: Any, colour: str) -> list[tuple[float, float]]:
-    """The places in the window where the map is of a colour."""
+    """The places in the window where the map has a colour."""
     shot = Image.open(io.BytesIO(page.locator("#canvas").screenshot())).convert("RGB")
     near = np.abs(np.asarray(shot, dtype=np.int16) - COLOURS[colour]).max(axis=2) < 24
     box = page.locator("#canvas").bounding_box()
@@ -382,14 +382,14 @@ def seen(page: Any, colour: str) -> list[tuple[float, float]]:
 
 
 def find(page: Any, colour: str) -> tuple[float, float]:
-    """Light a colour's pictures up, and say where one of them is."""
+    """Highlight a colour's pictures, and return the place of one of them."""
     page.locator("#words").fill(colour)
     page.keyboard.press("Enter")
     page.locator("#status", has_text=f"highlighted for “{colour}”").wait_for()
     before: list[tuple[float, float]] = []
     for _ in range(100):
         places = seen(page, colour)
-        if len(places) > 500 and places == before:  # it has come, and to rest
+        if len(places) > 500 and places == before:  # the map has stopped moving
             return places[len(places) // 2]
         before = places
         page.wait_for_timeout(100)

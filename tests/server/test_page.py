@@ -1,4 +1,4 @@
-"""The search page in a real browser, against a real server."""
+"""Test the search page in a real browser, against a real server."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ FLAGS = ["--headless", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-
          "--disable-sync"]  # fmt: skip
 NASTY = "<script>document.title = 'run'</script><img src=x onerror=alert(1)> red"
 PHONE = {"width": 390, "height": 844}
-#: What a browser says of answers that are errors, which some tests ask for.
+#: The browser logs this for error responses, which some tests cause on purpose.
 REFUSED = "Failed to load resource"
 
 
@@ -58,7 +58,7 @@ def db(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @contextmanager
 def listening(db: Path, **settings: Any) -> Iterator[str]:
-    """The address of a server in a thread."""
+    """Run a server in a thread; yield its address."""
     import uvicorn
 
     library = library_of(db, ColourEncoder())
@@ -86,7 +86,7 @@ def browser() -> Iterator[Any]:
     known = ("chromium", "chromium-browser", "google-chrome")
     path = next(filter(None, map(shutil.which, known)), None)
     if path is None:
-        pytest.skip("there is no Chromium to look at the page with")
+        pytest.skip("Chromium is not installed")
     with sync_api.sync_playwright() as playwright:
         opened = playwright.chromium.launch(executable_path=path, args=FLAGS)
         yield opened
@@ -95,7 +95,7 @@ def browser() -> Iterator[Any]:
 
 @pytest.fixture
 def visit(browser: Any, address: str) -> Iterator[Callable[..., Page]]:
-    """Opens the page: ``visit("/?q=red", phone=True)``. No complaint of the browser is let pass."""
+    """Open the page: ``visit("/?q=red", phone=True)``. Browser errors and warnings fail the test."""
     contexts: list[Any] = []
     complaints: list[str] = []
 
@@ -135,7 +135,7 @@ def names(page: Page) -> list[str]:
 
 
 def drop(page: Page, path: Path, kind: str = "image/png") -> None:
-    """Let go of a file over the page, as from a folder's window."""
+    """Drop a file on the page, as from a file manager."""
     files = page.evaluate_handle(
         """([bytes, name, type]) => {
             const data = new DataTransfer();
@@ -509,7 +509,7 @@ def test_nothing_close_is_said_kindly(visit: Callable[..., Page]) -> None:
 
 
 def weaken(page: Page, relevance: float) -> None:
-    """Let every hit that is found from now on be of little relevance."""
+    """Limit the relevance of all further hits."""
 
     def weak(route: Any) -> None:
         answer = route.fetch()
@@ -743,7 +743,7 @@ def test_light_and_dark(visit: Callable[..., Page]) -> None:
 def test_axe_finds_nothing_serious(visit: Callable[..., Page], scheme: str) -> None:
     axe = pytest.importorskip("axe_playwright_python.sync_playwright").Axe()
 
-    # What is said is the same in both.
+    # Both schemes have the same elements: check only the contrast of the second.
     only = {} if scheme == "light" else {"runOnly": {"type": "rule", "values": ["color-contrast"]}}
 
     def check(page: Page) -> None:
@@ -751,7 +751,7 @@ def test_axe_finds_nothing_serious(visit: Callable[..., Page], scheme: str) -> N
         bad = [one for one in found["violations"] if one["impact"] in ("serious", "critical")]
         assert not bad, [(one["id"], [node["html"] for node in one["nodes"]]) for one in bad]
 
-    # Axe takes what is fading in for what it is.
+    # Axe would measure elements that are still fading in.
     page = visit("/", color_scheme=scheme, reduced_motion="reduce")
     expect(page.locator(".hero")).to_be_visible()
     check(page)

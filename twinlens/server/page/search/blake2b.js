@@ -1,5 +1,5 @@
-// Hash a picture's bytes with BLAKE2b-128 (RFC 7693), which gives the id it has if it is stored. The
-// server cannot do this: large pictures are sent scaled down, and no answer contains their id.
+// Compute a picture's id (BLAKE2b-128, RFC 7693) from its bytes. The server cannot: large pictures
+// are sent scaled down, and no response contains their id.
 // 64-bit words are pairs of 32-bit halves, low half first: BigInt is about fifty times slower.
 
 const IV = new Uint32Array([

@@ -1,4 +1,4 @@
-// Run the search page. Its state is one query, kept in the address; everything shown follows from it.
+// Run the search page: everything shown follows from one query, which the address holds.
 
 import { collections, isAbort, item, onLocked } from "../shared/api.js";
 import { createSignIn } from "../shared/dialogs.js";
