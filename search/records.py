@@ -1,4 +1,4 @@
-"""What is stored: ids, the fields of a row, and how pictures and their texts are paired."""
+"""Define what is stored: ids, the fields of rows and their types, limits, and text cleaning."""
 
 from __future__ import annotations
 
@@ -12,31 +12,31 @@ Kind = Literal["images", "texts", "files"]
 Target = Literal["images", "texts"]
 Scalar = str | int | float | bool
 Row = dict[str, Any]
-#: What a filter may compare a field with; "mixed" is text in some rows and numbers in others.
+#: The type of a field in filters; "mixed" is text in some rows and numbers in others.
 FieldType = Literal["text", "path", "date", "integer", "number", "boolean", "list", "mixed"]
 
-#: Hex digits of an id: 128 bits, so that a billion pictures collide with probability 1e-21.
+#: Hex digits of an id: 128 bits, so that a billion images collide with probability 1e-21.
 ID_LENGTH = 32
-#: Bytes; Milvus caps a VARCHAR at 65,535.
+#: The most bytes of a text; Milvus limits a VARCHAR to 65,535.
 MAX_TEXT_BYTES = 65_000
 MAX_PATH_BYTES = 4_096
-#: How many of a picture's captions and paths its own row carries, for showing.
+#: The most captions and paths that an image's own row contains, for display.
 MAX_SHOWN = 64
-#: How many captions one picture may have.
+#: The most captions of an image.
 MAX_CAPTIONS = 4_096
-#: Bytes of one caption as the picture's own row carries it.
+#: The most bytes of a caption in the image's own row.
 MAX_SHOWN_BYTES = 2_000
-#: Bytes of the words that full-text search looks in.
+#: The most bytes of the words of a row for full-text search.
 MAX_WORDS_BYTES = 32_000
 
-#: Fields with a column of their own; everything else a row carries is a dynamic field.
+#: Fields with a column of their own; all other fields of a row are dynamic.
 IMAGE_FIELDS = ("id", "path", "relative_path", "paths", "captions", "width", "height", "bytes",
                 "mtime", "format")  # fmt: skip
 TEXT_FIELDS = ("id", "text", "image_id", "path", "relative_path")
 FILE_FIELDS = ("path", "image_id", "texts", "size", "mtime_ns", "digest", "status", "reason",
                "root")  # fmt: skip
 FIXED_FIELDS = frozenset({*IMAGE_FIELDS, *TEXT_FIELDS})
-#: In collections of tenants: the key of a row, and whose it is.
+#: In collections with tenants: the columns of a row's key and its tenant.
 KEY = "twinlens_key"
 TENANT = "twinlens_tenant"
 _RESERVED = {*FIXED_FIELDS, "vector", "sparse", "words", KEY, TENANT}
@@ -54,41 +54,41 @@ _PATH_WORDS = re.compile(r"[0-9]+|[^\W\d_A-Z]+|[A-Z]+(?![^\W\d_A-Z])|[A-Z][^\W\d
 
 
 def image_id(data: bytes) -> str:
-    """A picture's id: a hash of its bytes, so that the same picture is stored once."""
+    """The id of an image: a hash of its bytes, which deduplicates identical files."""
     return hashlib.blake2b(data, digest_size=ID_LENGTH // 2).hexdigest()
 
 
 def text_id(of_image: str, text: str) -> str:
-    """A text's id: a hash of the picture it describes ("" for none) and its words."""
+    """The id of a text: a hash of the image it describes ("" for none) and its words."""
     return hashlib.blake2b(f"{of_image}\0{text}".encode(), digest_size=ID_LENGTH // 2).hexdigest()
 
 
 def clean_text(text: str) -> str:
-    """A caption as it is stored: one line, no control characters, at most ``MAX_TEXT_BYTES``."""
-    # The zero-width joiner is not printable, but emoji are made with it.
+    """Clean a caption: one line, no control characters, at most ``MAX_TEXT_BYTES``."""
+    # The zero-width joiner is not printable, but emoji need it.
     visible = "".join(ch if ch.isprintable() or ch == "\u200d" else " " for ch in text)
     return cut_bytes(" ".join(visible.split()), MAX_TEXT_BYTES)
 
 
 def cut_bytes(text: str, limit: int) -> str:
-    """``text`` cut to at most ``limit`` bytes of UTF-8, never in the middle of a character."""
+    """Cut a text to at most ``limit`` bytes of UTF-8, never within a character."""
     encoded = text.encode("utf-8", "replace")
     return encoded[:limit].decode("utf-8", "ignore") if len(encoded) > limit else encoded.decode()
 
 
 def clean_metadata(metadata: Mapping[str, Any]) -> dict[str, Scalar]:
-    """The extra columns that can be stored and filtered on: scalars under identifier-like names.
+    """Keep the metadata that can be stored and filtered on: scalars with identifier-like names.
 
-    A name that a column of ours already has gets a trailing underscore; anything that is not a
-    letter, digit or underscore becomes an underscore.
+    Characters of a name other than letters, digits and underscores become underscores. A name of
+    one of our own columns gets an underscore at its end.
     """
     kept: dict[str, Scalar] = {}
     for name, value in metadata.items():
         if value is None or value == "" or not isinstance(value, str | int | float | bool):
             continue
-        if isinstance(value, float) and not math.isfinite(value):  # JSON has no such number
+        if isinstance(value, float) and not math.isfinite(value):  # not valid in JSON
             continue
-        if isinstance(value, int) and abs(value) > _MAX_INTEGER:  # Milvus has no such integer
+        if isinstance(value, int) and abs(value) > _MAX_INTEGER:  # too large for Milvus
             value = str(value)
         field = "".join(ch if ch.isascii() and (ch.isalnum() or ch == "_") else "_" for ch in name)
         if not field or field[0].isdigit():
@@ -100,7 +100,7 @@ def clean_metadata(metadata: Mapping[str, Any]) -> dict[str, Scalar]:
 
 
 def words_of(row: Row) -> str:
-    """What full-text search looks in: captions or the text, the path's words, other columns' texts.
+    """The words for full-text search: captions or the text, words of the path, text metadata.
 
     ``trips/SunsetBeach_2041.jpg`` has the words trips, Sunset, Beach and 2041.
     """
@@ -119,7 +119,7 @@ def fixed_types(kind: Kind) -> dict[str, FieldType]:
 
 
 def dynamic_types(rows: Iterable[Row]) -> set[tuple[str, FieldType]]:
-    """The fields without a column of their own that rows carry, with the type of each value."""
+    """The dynamic fields of rows, each with the type of each value."""
     return {
         (name, kind)
         for row in rows
@@ -129,7 +129,7 @@ def dynamic_types(rows: Iterable[Row]) -> set[tuple[str, FieldType]]:
 
 
 def join_types(first: FieldType, second: FieldType) -> FieldType:
-    """The type of a field that has values of two types."""
+    """The common type of a field with values of two types."""
     if first == second:
         return first
     return "number" if {first, second} == {"integer", "number"} else "mixed"

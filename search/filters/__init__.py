@@ -25,8 +25,8 @@ from twinlens.search.filters.parser import MAX_DEPTH, MAX_LENGTH, MAX_LIST, MAX_
 from twinlens.search.milvus.capabilities import Capabilities
 from twinlens.search.records import FieldType
 
-__all__ = ["MAX_DEPTH", "MAX_LENGTH", "MAX_LIST", "MAX_TERMS", "Compare", "HasField", "In",
-           "Join", "Match", "Negation", "Node", "compile_filter", "literal", "parse_filter"]  # fmt: skip
+__all__ = ["MAX_DEPTH", "MAX_LENGTH", "MAX_LIST", "MAX_TERMS", "Compare", "HasField", "In", "Join",
+           "Match", "Negation", "Node", "compile_filter", "literal", "parse_filter"]  # fmt: skip
 
 
 def compile_filter(

@@ -1,4 +1,4 @@
-"""What the connected Milvus can do, read off its version."""
+"""``Capabilities``: what a version of Milvus supports."""
 
 from __future__ import annotations
 
@@ -7,23 +7,23 @@ from dataclasses import dataclass
 
 from twinlens.search.errors import UsageError
 
-#: Milvus returns at most this many hits, offset included.
+#: The most hits that Milvus returns, including skipped ones.
 MAX_LIMIT = 16_384
 
 
 @dataclass(frozen=True, slots=True)
 class Capabilities:
-    """What the connected Milvus can do.
+    """What the connected Milvus supports.
 
     Attributes:
-        version: as it says itself.
+        version: as Milvus reports it.
         lite: whether it is Milvus Lite.
         hybrid: whether it has full-text search.
-        half_precision: whether it stores vectors in 16 bits.
-        index_types: the kinds of index it has.
-        mmap: whether a collection can be left on disk and mapped into memory.
-        shards: how many parts may be written beside one another.
-        partition_key: whether rows of one tenant can be kept together.
+        half_precision: whether it stores float16 vectors.
+        index_types: the index types it has.
+        mmap: whether it can map a collection on disk into memory.
+        shards: the most shards of a collection, which are written in parallel.
+        partition_key: whether it can store the rows of a tenant together.
     """
 
     version: str
@@ -37,7 +37,7 @@ class Capabilities:
 
     @classmethod
     def of(cls, version: str) -> Capabilities:
-        """Read off the version: Milvus has no call that lists what it can do."""
+        """Derive the capabilities from the version: Milvus has no call that lists them."""
         if "milvus_lite" in version or not re.search(r"\d", version):
             return cls(version, lite=True, hybrid=True, half_precision=False, index_types=("FLAT",))
         numbers = [int(part) for part in re.findall(r"\d+", version)[:2]]
@@ -61,27 +61,28 @@ class Capabilities:
             half_precision=numbers >= [2, 4],
             index_types=types,
             mmap=numbers >= [2, 4],
-            # What a server allows unless it is told otherwise.
+            # The default limit of a server.
             shards=16,
-            # Before, upserts put rows where their tenant's searches do not look:
+            # Earlier versions upsert rows into the wrong partition, where searches miss them:
             # https://github.com/milvus-io/milvus/issues/30607
             partition_key=modern,
         )
 
     @property
     def infix(self) -> bool:
-        """Whether ``like`` finds a text within another, not only at its beginning."""
+        """Whether ``like`` can search within a text, not only at its beginning."""
         return self.lite or [int(part) for part in re.findall(r"\d+", self.version)[:2]] >= [2, 4]
 
     @property
     def label(self) -> str:
+        """The backend's name and version, for messages."""
         number = re.sub(r"^(milvus_lite-|v)", "", self.version)
         return f"Milvus Lite {number}" if self.lite else f"Milvus server {number}"
 
 
 def check_range(limit: int, offset: int) -> None:
-    """Raise ``UsageError`` unless Milvus can return so many."""
+    """Raise ``UsageError`` if Milvus cannot return that many hits."""
     if offset < 0:
-        raise UsageError(f"the offset must be from 0, not {offset}")
+        raise UsageError(f"the offset must be at least 0, not {offset}")
     if not 1 <= limit <= MAX_LIMIT - offset:
         raise UsageError(f"limit plus offset must be from 1 to {MAX_LIMIT}, not {limit + offset}")

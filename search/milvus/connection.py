@@ -1,4 +1,4 @@
-"""Where a database is, and the connection to it: a Milvus Lite file, or a server by its address.
+"""Parse the address of a database, and connect to it: a Milvus Lite file or a server.
 
 photos.db
 http://host:19530
@@ -29,7 +29,7 @@ from twinlens.search.paths import expand_home
 if TYPE_CHECKING:
     from pymilvus import MilvusClient
 
-#: How up to date a read is, by Milvus' names (https://milvus.io/docs/consistency.md).
+#: Milvus' consistency levels for reads (https://milvus.io/docs/consistency.md).
 CONSISTENCY = ("strong", "bounded", "session", "eventually")
 _FILES = ("ca", "cert", "key")
 _PARAMETERS = (*_FILES, "name", "consistency")
@@ -38,15 +38,16 @@ _DATABASE = re.compile(r"[A-Za-z_][A-Za-z0-9_]{0,254}")
 
 @dataclass(frozen=True, slots=True)
 class Address:
-    """A server's address, or a Milvus Lite path.
+    """The address of a server, or the path of a Milvus Lite file.
 
     Attributes:
         uri: of the server, without parameters; or the absolute path.
-        database: on a server, "" for its default.
-        ca: a file of certificates to check the server's by, "" for the system's.
-        cert, key: files with our own certificate and its key, for a server that wants one.
-        name: the name that the server's certificate has, where it is not the host's.
-        consistency: how up to date reads are, one of ``CONSISTENCY``; "" as the collection says.
+        database: its name on a server; "" for the default one.
+        ca: a file of CA certificates to verify the server with; "" for the system's.
+        cert, key: files with a client certificate and its key, for a server that requires one.
+        name: the host name in the server's certificate, if it differs from the address.
+        consistency: the consistency level of reads, one of ``CONSISTENCY``; "" for the
+            collection's own.
     """
 
     uri: str
@@ -59,10 +60,10 @@ class Address:
 
     @classmethod
     def parse(cls, text: str) -> Address:
-        """Read an address as people type it.
+        """Parse an address as people type it.
 
         Raises:
-            UsageError: it is none; the message says why.
+            UsageError: it is not valid; the message says why.
         """
         if not is_server(text):
             return cls(str(_lite_path(text)))
@@ -70,20 +71,24 @@ class Address:
             split = urlsplit(text)
             port, given = split.port, parse_qsl(split.query, True, True) if split.query else []
         except ValueError as error:
-            raise UsageError(f"{text} is no address of a server: {error}") from error
+            raise UsageError(f"{text} is not the address of a server: {error}") from error
         if split.scheme not in ("http", "https", "tcp") or not split.hostname or split.fragment:
-            raise UsageError(f"{text} is no address of a server: http://host:19530 would be one")
+            raise UsageError(
+                f"{text} is not the address of a server: write, for example, http://host:19530"
+            )
         if split.username is not None:
-            # Addresses are printed, and end up in logs.
-            raise UsageError("an address does not hold a password: use the token, user:password")
+            # Addresses are printed, and written to logs.
+            raise UsageError("an address must not contain a password: use the token, user:password")
         database = split.path.strip("/")
         if database and not _DATABASE.fullmatch(database):
-            raise UsageError(f"{database!r} cannot name a database: letters, digits, underscores")
+            raise UsageError(
+                f"{database!r} cannot name a database: use letters, digits and underscores"
+            )
         options = dict(given)
         for name in options:
             if name not in _PARAMETERS or len(options) < len(given):
                 raise UsageError(
-                    f"an address takes {', '.join(_PARAMETERS)}, each once; not {name!r}"
+                    f"an address may have {', '.join(_PARAMETERS)}, each once, not {name!r}"
                 )
         host = f"[{split.hostname}]" if ":" in split.hostname else split.hostname
         uri = f"{split.scheme}://{host}" + (f":{port}" if port else "")
@@ -98,9 +103,11 @@ class Address:
             )
         tls = {name: getattr(self, name) for name in (*_FILES, "name") if getattr(self, name)}
         if tls and not self.uri.startswith("https://"):
-            raise UsageError(f"{', '.join(tls)}: certificates need an address with https://")
+            raise UsageError(
+                f"{', '.join(tls)}: certificates need an address that begins with https://"
+            )
         if bool(self.cert) != bool(self.key) or (self.cert and not self.ca):
-            raise UsageError("a certificate of one's own is given as cert and key, with a ca")
+            raise UsageError("a client certificate needs all of cert, key and ca")
         for name in _FILES:
             file = getattr(self, name)
             if file and not os.path.isfile(expand_home(file)):
@@ -108,11 +115,11 @@ class Address:
 
     @property
     def label(self) -> str:
-        """For people."""
+        """The address for messages."""
         return f"{self.uri}/{self.database}" if self.database else self.uri
 
     def connection(self, token: str) -> dict[str, Any]:
-        """What pymilvus takes."""
+        """The arguments of ``MilvusClient``."""
         options: dict[str, Any] = {"uri": self.uri, "token": token, "db_name": self.database}
         if self.name:
             options["server_name"] = self.name
@@ -123,18 +130,18 @@ class Address:
         elif self.ca:
             options["server_pem_path"] = files["ca"]
         if self.ca or self.name:
-            # Others are shared with whoever connects to the same host, whatever they trust.
+            # Other connections to the same host are shared, whatever certificates they trust.
             options["dedicated"] = True
         return options
 
 
 def is_server(uri: str) -> bool:
-    """Whether this is the address of a server, not the path of a file."""
+    """Whether a URI is the address of a server, not the path of a file."""
     return re.match(r"[A-Za-z]+://", uri) is not None
 
 
 def is_there(uri: str) -> bool:
-    """Whether a Milvus Lite path holds something; of a server, opening it shows."""
+    """Whether a Milvus Lite file exists; True for a server, which only connecting can tell."""
     return is_server(uri) or os.path.exists(expand_home(uri))
 
 
@@ -143,25 +150,25 @@ def _lite_path(uri: str) -> Path:
     if path.suffix != ".db":
         raise UsageError(
             f"{uri}: the name of a Milvus Lite file ends in .db "
-            "(a server is given as http://host:19530)"
+            "(write the address of a server as http://host:19530)"
         )
     if path.is_file():
-        raise UsageError(f"{path} is not a Milvus Lite database: those are folders")
+        raise UsageError(f"{path} is not a Milvus Lite database, which would be a folder")
     return path.absolute()
 
 
 def connect(address: Address, token: str, timeout: float) -> MilvusClient:
-    """Open the connection; ``disconnect`` ends it.
+    """Open a connection; ``disconnect`` closes it.
 
     Raises:
         StoreLockedError: another process has the file open.
         StoreUnreachableError: no server answers.
     """
-    # The C core of gRPC prints on stderr by itself whenever a busy server is slow to answer.
+    # The C core of gRPC prints to stderr whenever a busy server is slow to answer.
     os.environ.setdefault("GRPC_VERBOSITY", "NONE")
     from pymilvus import MilvusClient
 
-    # pymilvus and Milvus Lite log whole tracebacks for errors that we report in one line.
+    # pymilvus and Milvus Lite log tracebacks of errors that twinlens reports in one line.
     for name in ("pymilvus", "milvus_lite", "grpc"):
         logging.getLogger(name).setLevel(logging.CRITICAL)
     uri = address.uri
@@ -176,43 +183,43 @@ def connect(address: Address, token: str, timeout: float) -> MilvusClient:
     try:
         Path(uri).parent.mkdir(parents=True, exist_ok=True)
     except OSError as error:
-        raise StoreError(f"{uri} cannot be made: {error.strerror}") from error
-    _hold_lite(uri)
+        raise StoreError(f"{uri} cannot be created: {error.strerror}") from error
+    _acquire_lite(uri)
     try:
         return MilvusClient(uri)
     except Exception as error:
         _release_lite(uri)
         if _is_locked(uri):
             raise StoreLockedError(
-                f"{uri} is open in another process: close that one first, or let a Milvus server "
-                "hold the collections so that many can use them"
+                f"{uri} is open in another process: close that one first, or use a "
+                "Milvus server, which many processes can share"
             ) from error
         raise StoreError(f"{uri} cannot be opened: {first_line(error)}") from error
 
 
 def disconnect(client: MilvusClient, address: Address) -> None:
-    """Let go of a connection, and of the Milvus Lite file so that others may open it."""
+    """Close a connection, and release a Milvus Lite file for other processes."""
     client.close()
     if not is_server(address.uri):
         _release_lite(address.uri)
 
 
-_lite_holders: dict[str, int] = {}
-_lite_guard = threading.Lock()
+_lite_users: dict[str, int] = {}
+_lite_lock = threading.Lock()
 
 
-def _hold_lite(path: str) -> None:
-    with _lite_guard:
-        _lite_holders[path] = _lite_holders.get(path, 0) + 1
+def _acquire_lite(path: str) -> None:
+    with _lite_lock:
+        _lite_users[path] = _lite_users.get(path, 0) + 1
 
 
 def _release_lite(path: str) -> None:
-    """Stop the embedded server when its last user in this process is done with it."""
-    with _lite_guard:
-        _lite_holders[path] = _lite_holders.get(path, 1) - 1
-        if _lite_holders[path] > 0:
+    """Stop the embedded server after its last connection in this process is closed."""
+    with _lite_lock:
+        _lite_users[path] = _lite_users.get(path, 1) - 1
+        if _lite_users[path] > 0:
             return
-        del _lite_holders[path]
+        del _lite_users[path]
         from milvus_lite.server_manager import server_manager_instance
 
         server_manager_instance.release_server(path)

@@ -1,7 +1,7 @@
-"""Index kinds: which a backend has, how each is built and searched, and what it costs in memory.
+"""Index types: which a backend has, how each is built and searched, and how much memory it needs.
 
-Parameters are Milvus' (https://milvus.io/docs/index.md); ``benchmarks/ann.py`` measures what they
-find. HNSW: Malkov and Yashunin, https://arxiv.org/abs/1603.09320. DISKANN: Subramanya et al.,
+Parameters are Milvus' (https://milvus.io/docs/index.md); ``benchmarks/ann.py`` measures their
+recall. HNSW: Malkov and Yashunin, https://arxiv.org/abs/1603.09320. DISKANN: Subramanya et al.,
 NeurIPS 2019. SCANN: Guo et al., https://arxiv.org/abs/1908.10396. GPU_CAGRA: Ootomo et al.,
 https://arxiv.org/abs/2308.15136. IVF_RABITQ: Gao and Long, https://arxiv.org/abs/2405.12497.
 """
@@ -15,26 +15,26 @@ from twinlens.search.errors import UnsupportedError, UsageError
 
 AUTO = "auto"
 EXACT = "FLAT"
-#: What a server gets when nobody says: 0.98 and more of the exact ten nearest, in memory.
+#: The default on a server: recall@10 of at least 0.98, in memory.
 SERVER_DEFAULT = "HNSW"
-#: Links of a node; the paper has 5 to 48 and advises the upper half for high dimensions.
+#: Links per node (M); the paper uses 5 to 48 and advises the upper half for high dimensions.
 LINKS = 32
 EF_CONSTRUCTION = 256
 EF = 128
-#: With a filter a graph is walked through nodes that do not count: see docs/reference/filters.md.
+#: With a filter, the search also visits nodes that do not match: see docs/reference/filters.md.
 EF_FILTERED = 1_024
 MAX_EF = 32_768
-#: Lists of each segment, which Milvus lowers for small ones, and how many of them are looked into.
+#: Lists per segment (nlist), which Milvus lowers for small ones, and lists to search (nprobe).
 LISTS = 1_024
 PROBES = 64
 PROBES_FILTERED = 256
-#: How much of a machine's memory vectors may take; the rest is better left to everything else.
+#: The share of a machine's memory that vectors may take.
 MEMORY_SHARE = 0.6
-#: Links of a node of DISKANN's graph, and bytes that it reads at once: Milvus' and its own default.
+#: Links per node of DISKANN's graph (Milvus' default), and bytes per read (DISKANN's default).
 DISK_LINKS = 56
 SECTOR = 4_096
 
-# Milvus takes "true" and not Python's True, which pymilvus would send as "True".
+# Milvus requires "true"; pymilvus would send Python's True as "True".
 _BUILD: Mapping[str, Mapping[str, Any]] = {
     "FLAT": {},
     "HNSW": {"M": LINKS, "efConstruction": EF_CONSTRUCTION},
@@ -55,21 +55,21 @@ _BUILD: Mapping[str, Mapping[str, Any]] = {
     "GPU_CAGRA": {"intermediate_graph_degree": 128, "graph_degree": 64},
 }  # fmt: skip
 
-#: Every kind there is anywhere.
+#: All index types of any backend.
 KINDS = tuple(_BUILD)
 
 
 def resolve(asked: str, available: Sequence[str], backend: str) -> str:
-    """The index kind that was asked for; what is best where nothing was.
+    """Resolve a requested index type; "auto" gives the best one.
 
     Args:
-        asked: a kind in any case, or "auto" or "".
-        available: the kinds that the backend has.
-        backend: its name, for people.
+        asked: an index type in upper or lower case, "auto", or "".
+        available: the index types of the backend.
+        backend: its name, for messages.
 
     Raises:
-        UsageError: there is no such kind anywhere.
-        UnsupportedError: the backend does not have it.
+        UsageError: no backend has such an index type.
+        UnsupportedError: this backend does not have it.
     """
     kind = asked.strip().upper().replace("-", "_")
     if kind in ("", AUTO.upper()):
@@ -82,7 +82,7 @@ def resolve(asked: str, available: Sequence[str], backend: str) -> str:
 
 
 def build_params(kind: str, dim: int) -> dict[str, Any]:
-    """What to build an index with, for vectors of ``dim`` dimensions."""
+    """The parameters to build an index with, for vectors of ``dim`` dimensions."""
     params = dict(_BUILD[kind])
     if kind in ("HNSW_PQ", "IVF_PQ"):
         params["m"] = codes(dim)
@@ -92,13 +92,13 @@ def build_params(kind: str, dim: int) -> dict[str, Any]:
 def search_params(
     kind: str, limit: int, *, filtered: bool = False, thorough: bool = False
 ) -> dict[str, Any]:
-    """What to search an index with.
+    """The parameters to search an index with.
 
     Args:
-        kind: the index.
-        limit: how many are wanted, passed over ones included; a graph must look at as many.
-        filtered: whether there is a filter, which thins out what a graph's walk may return.
-        thorough: look as far as Milvus allows.
+        kind: the index type.
+        limit: how many hits to find, including skipped ones; a graph search must visit as many.
+        filtered: whether there is a filter, so that not all visited nodes are hits.
+        thorough: search as widely as Milvus allows.
     """
     ef = MAX_EF if thorough else max(EF_FILTERED if filtered else EF, limit)
     probes = LISTS if thorough else PROBES_FILTERED if filtered else PROBES
@@ -113,7 +113,7 @@ def search_params(
     if kind == "SCANN":
         return {"nprobe": probes, "reorder_k": max(4 * EF, limit)}
     if kind == "DISKANN":
-        # 2.3 takes at most 200 up to 20 nearest, and 10 times as many above.
+        # Milvus 2.3 allows at most 200 for up to 20 hits, and 10 per hit above.
         widest = 200 if limit <= 20 else min(10 * limit, 65_535)
         return {"search_list": widest if thorough or filtered else min(widest, max(100, limit))}
     if kind == "GPU_CAGRA":
@@ -122,8 +122,8 @@ def search_params(
 
 
 def bytes_per_vector(kind: str, dim: int) -> int:
-    """Bytes of memory that a server needs for a vector, by the index's layout."""
-    # Twice as many links on the lowest layer, where all nodes are, 4 bytes each.
+    """Bytes of memory that a server needs per vector, computed from the index's layout."""
+    # The lowest layer, which has all nodes, has twice as many links, of 4 bytes each.
     links = 4 * 2 * LINKS
     return {
         "FLAT": 4 * dim,
@@ -135,20 +135,22 @@ def bytes_per_vector(kind: str, dim: int) -> int:
         "IVF_PQ": codes(dim),
         "IVF_RABITQ": dim + dim // 8,
         "SCANN": 4 * dim + dim // 4,
-        # A quarter of the vectors: compressed ones, and a cache, an eighth each.
+        # A quarter of the vectors: an eighth for compressed ones, and an eighth for a cache.
         "DISKANN": dim,
         "GPU_CAGRA": 4 * dim + 4 * 64,
     }[kind]
 
 
 def ssd_bytes_per_vector(kind: str, dim: int, *, half: bool = False) -> int:
-    """Bytes of a query node's own SSD that a vector takes, by the index's layout.
+    """Bytes of a query node's SSD that a vector needs, computed from the index's layout.
 
-    DISKANN keeps whole vectors there, each with its links, as many as fit into a sector whole; one
-    that is larger than a sector begins a new one. The other kinds are held in memory.
+    DISKANN stores full vectors with their links there. A sector holds as many as fit completely; a
+    larger one starts a new sector. The other index types are kept in memory.
 
     Args:
-        half: whether vectors are stored in 16 bits.
+        kind: the index type.
+        dim: dimensions.
+        half: whether vectors are stored as float16.
     """
     if kind != "DISKANN":
         return 0
@@ -159,16 +161,16 @@ def ssd_bytes_per_vector(kind: str, dim: int, *, half: bool = False) -> int:
 
 
 def recommend(available: Sequence[str], rows: int, dim: int, memory: float) -> str:
-    """The index that finds most of what fits.
+    """The index type with the best recall that fits into memory.
 
     Args:
-        available: the kinds that the backend has.
+        available: the index types of the backend.
         rows: how many vectors.
         dim: their dimensions.
-        memory: bytes that the server's query nodes have in all.
+        memory: total bytes of memory of the server's query nodes.
 
     Raises:
-        UsageError: nothing fits.
+        UsageError: no index type fits.
     """
     choice = [kind for kind in ("HNSW", "HNSW_SQ", "IVF_SQ8", "DISKANN") if kind in available]
     for kind in choice:
@@ -176,16 +178,16 @@ def recommend(available: Sequence[str], rows: int, dim: int, memory: float) -> s
             return kind
     if not choice:
         return EXACT
-    # The last keeps its vectors on an SSD, and half of what it has in memory is a cache.
+    # The last one may take all of the memory: it stores vectors on an SSD, and half of it is cache.
     least, wanted = choice[-1], rows * bytes_per_vector(choice[-1], dim)
     if wanted <= memory:
         return least
     raise UsageError(
-        f"no index of {rows:,} vectors fits {memory / 2**30:.3g} GiB: {least} alone would take "
-        f"{wanted / 2**30:.3g}; name it to have it all the same"
+        f"no index of {rows:,} vectors fits into {memory / 2**30:.3g} GiB: {least}, the smallest, "
+        f"needs {wanted / 2**30:.3g} GiB; name it to use it anyway"
     )
 
 
 def codes(dim: int) -> int:
-    """Bytes that product quantisation keeps of a vector: one for every four dimensions or so."""
+    """Bytes per vector of product quantisation: one for about every four dimensions."""
     return next(m for m in range(max(1, dim // 4), 0, -1) if dim % m == 0)

@@ -1,4 +1,4 @@
-"""How a collection is laid out on its backend: index, vectors, shards, replicas, memory mapping."""
+"""``Layout``: how a collection is stored: index, vectors, shards, replicas, memory mapping."""
 
 from __future__ import annotations
 
@@ -9,10 +9,10 @@ from typing import Annotated, TypedDict, Unpack
 from twinlens.search.errors import UnsupportedError, UsageError
 from twinlens.search.milvus import indexes as ann
 from twinlens.search.milvus.capabilities import Capabilities
-from twinlens.search.options import Option, check_options, options_of, says_something
+from twinlens.search.options import Option, check_options, is_set, options_of
 
-#: How vectors can be stored. bfloat16 is not among them: as large as float16, and of unit vectors'
-#: numbers it keeps three bits less. For 8 bits a number there are indexes: IVF_SQ8, HNSW_SQ.
+#: Number types of stored vectors. bfloat16 is not supported: it is as large as float16, with three
+#: bits less precision for unit vectors. For 8 bits a number there are indexes: IVF_SQ8, HNSW_SQ.
 VECTORS = ("float32", "float16")
 _PREFIX = "twinlens."
 
@@ -47,15 +47,15 @@ _KINDS = {name: option.kind for name, option in OPTIONS.items()}
 
 @dataclass(frozen=True, slots=True)
 class Layout:
-    """How a collection is laid out.
+    """How a collection is stored.
 
     Attributes:
         index, vectors, shards, replicas, mmap: see ``LayoutOptions``.
         tenants: whether its rows belong to tenants, each of which sees only its own.
-        asked: which of these somebody asked for, as by default or not.
+        asked: the options that were set explicitly, even to their default.
 
     Raises:
-        UsageError: a number that is none, a type of vectors that there is not.
+        UsageError: a number below 1, or an unknown number type.
     """
 
     index: str = ann.AUTO
@@ -68,42 +68,42 @@ class Layout:
 
     def __post_init__(self) -> None:
         if self.vectors not in VECTORS:
-            raise UsageError(f"vectors are stored as {' or '.join(VECTORS)}, not {self.vectors!r}")
+            raise UsageError(f"vectors must be {' or '.join(VECTORS)}, not {self.vectors!r}")
         for name, number in (("shards", self.shards), ("replicas", self.replicas)):
             if number < 1:
-                raise UsageError(f"there must be at least one of {name}, not {number}")
+                raise UsageError(f"{name} must be at least 1, not {number}")
 
     @property
     def half(self) -> bool:
-        """Whether vectors are stored in 16 bits."""
+        """Whether vectors are stored as float16."""
         return self.vectors == "float16"
 
     def changed(self, **options: Unpack[LayoutOptions]) -> Layout:
-        """The same with some of it otherwise; "" and None leave it as it is.
+        """The layout with some options changed; "" and None leave an option unchanged.
 
         Raises:
-            UsageError: there is no such option, or it cannot be that.
+            UsageError: there is no such option, or it has the wrong type.
         """
-        given = {name: value for name, value in options.items() if says_something(value)}
+        given = {name: value for name, value in options.items() if is_set(value)}
         check_options(options, _KINDS, unset=True)
-        # "auto" asks for what is best, whatever that is.
+        # "auto" accepts any index, so it does not count.
         asked = {name for name in given if (name, given[name]) != ("index", ann.AUTO)}
         return replace(self, **given, asked=self.asked | asked)  # type: ignore[arg-type]
 
     def resolved(self, can: Capabilities) -> Layout:
-        """The same with the index's name in place of "auto".
+        """The layout with "auto" replaced by an index type of the backend.
 
         Raises:
             UsageError: there is no such index.
-            UnsupportedError: the backend lacks something of it.
+            UnsupportedError: the backend does not support the layout.
         """
         if self.half and not can.half_precision:
             raise UnsupportedError(
-                f"{can.label} stores vectors in 32 bits only: a server from 2.4 on has float16"
+                f"{can.label} stores vectors as float32 only: float16 needs a server from 2.4 on"
             )
         if self.mmap and not can.mmap:
             raise UnsupportedError(
-                f"{can.label} cannot map a collection into memory: a server from 2.4 on can"
+                f"{can.label} has no memory mapping: it needs a server from 2.4 on"
             )
         if self.shards > can.shards:
             raise UnsupportedError(
@@ -114,10 +114,10 @@ class Layout:
         return replace(self, index=ann.resolve(self.index, can.index_types, can.label))
 
     def check_matches(self, wanted: Layout, name: str) -> None:
-        """Raise ``UsageError`` where a collection that exists is asked to be otherwise.
+        """Raise ``UsageError`` if explicitly set options differ from an existing collection's.
 
         Args:
-            wanted: what was asked for, by ``changed``.
+            wanted: the layout with those options, from ``changed``.
             name: of the collection.
         """
         for option in LayoutOptions.__annotations__:
@@ -128,43 +128,43 @@ class Layout:
                 value = ann.resolve(value, ann.KINDS, "a server")
             if value != mine:
                 raise UsageError(
-                    f"the collection {name!r} has {option} {_said(mine)}, not {_said(value)}: "
+                    f"the collection {name!r} has {option} {_shown(mine)}, not {_shown(value)}: "
                     f"`twinlens reindex` changes that"
                 )
 
     def same_rows(self, other: Layout) -> bool:
-        """Whether both are the same on disk: replicas are a matter of memory."""
+        """Whether both are the same on disk; replicas exist only in memory."""
         return replace(self, replicas=1) == replace(other, replicas=1)
 
     def properties(self) -> dict[str, str]:
-        """As properties of a collection."""
+        """The properties of a collection with this layout."""
         return {
             f"{_PREFIX}{name}": str(int(value)) if isinstance(value, bool) else str(value)
-            for name, value in ((name, getattr(self, name)) for name in _KEPT)
+            for name, value in ((name, getattr(self, name)) for name in _STORED)
         }
 
     @classmethod
     def read(cls, properties: Mapping[str, str]) -> Layout:
-        """Back from a collection's properties; what is not among them is as it was at first."""
-        kept = {
+        """Read the layout from a collection's properties; missing ones get the oldest default."""
+        stored = {
             name: properties[f"{_PREFIX}{name}"]
-            for name in _KEPT
+            for name in _STORED
             if f"{_PREFIX}{name}" in properties
         }
         return cls(
-            index=kept.get("index", ann.EXACT),
-            vectors=kept.get("vectors", "float32"),
-            shards=int(kept.get("shards", 1)),
-            replicas=int(kept.get("replicas", 1)),
-            mmap=kept.get("mmap") == "1",
-            tenants=kept.get("tenants") == "1",
+            index=stored.get("index", ann.EXACT),
+            vectors=stored.get("vectors", "float32"),
+            shards=int(stored.get("shards", 1)),
+            replicas=int(stored.get("replicas", 1)),
+            mmap=stored.get("mmap") == "1",
+            tenants=stored.get("tenants") == "1",
         )
 
 
-#: What is kept with a collection.
-_KEPT = (*LayoutOptions.__annotations__, "tenants")
+#: The attributes that are stored as properties of a collection.
+_STORED = (*LayoutOptions.__annotations__, "tenants")
 
 
-def _said(value: object) -> str:
-    """A value as it is said on the command line."""
+def _shown(value: object) -> str:
+    """A value as it is written on the command line."""
     return ("off", "on")[value] if isinstance(value, bool) else str(value)

@@ -443,7 +443,7 @@ def test_a_file_in_the_folders_place_is_refused(tmp_path: Path) -> None:
 
 def test_a_folder_that_cannot_be_made_is_named(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
-    with pytest.raises(StoreError, match=r"file/new/test\.db cannot be made"):
+    with pytest.raises(StoreError, match=r"file/new/test\.db cannot be created"):
         Database(str(tmp_path / "file" / "new" / "test.db"))
 
 

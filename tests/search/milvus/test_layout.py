@@ -59,9 +59,9 @@ def test_collections_from_before_there_were_layouts() -> None:
 @pytest.mark.parametrize(
     ("layout", "can", "says"),
     [
-        (Layout(vectors="float16"), OLD, "server 2.3.5 stores vectors in 32 bits only"),
-        (Layout(mmap=True), OLD, "server 2.3.5 cannot map .* from 2.4 on"),
-        (Layout(mmap=True), LITE, "Lite 3.2.2 cannot map"),
+        (Layout(vectors="float16"), OLD, "server 2.3.5 stores vectors as float32 only"),
+        (Layout(mmap=True), OLD, "server 2.3.5 has no memory mapping: .* from 2.4 on"),
+        (Layout(mmap=True), LITE, "Lite 3.2.2 has no memory mapping"),
         (Layout(shards=17), MODERN, "at most 16 shards, not 17"),
         (Layout(shards=2), LITE, "at most 1 shards, not 2"),
         (Layout(replicas=2), LITE, "has no replicas"),
@@ -131,7 +131,7 @@ def test_what_is_as_by_default_is_asked_for_all_the_same(
 def test_how_a_collection_is_laid_out_is_not_said_over_http(photos: Path) -> None:
     with (
         twinlens.RemoteIndex(HttpClient("http://127.0.0.1:9"), "photos") as elsewhere,
-        pytest.raises(UnsupportedError, match="the layout of a new collection cannot be set over HTTP"),
+        pytest.raises(UnsupportedError, match="layout of a new collection cannot be set over HTTP"),
     ):
         elsewhere.ingest(photos, shards=1)
 
@@ -221,19 +221,19 @@ def test_addresses(text: str, address: Address) -> None:
 @pytest.mark.parametrize(
     ("text", "says"),
     [
-        ("ftp://milvus", "no address of a server"),
-        ("http://", "no address of a server"),
-        ("http://milvus:port", "no address of a server"),
-        ("http://milvus:99999", "no address of a server"),
-        ("http://root:Milvus@milvus:19530", "does not hold a password"),
+        ("ftp://milvus", "is not the address of a server"),
+        ("http://", "is not the address of a server"),
+        ("http://milvus:port", "is not the address of a server"),
+        ("http://milvus:99999", "is not the address of a server"),
+        ("http://root:Milvus@milvus:19530", "must not contain a password"),
         ("http://milvus/a/b", "cannot name a database"),
         ("http://milvus/a b", "cannot name a database"),
         ("http://milvus?consistency=never", "there is no consistency 'never'"),
         ("http://milvus?color=red", "not 'color'"),
         ("http://milvus?consistency=strong&consistency=bounded", "each once"),
-        ("http://milvus?ca=ca.pem", "need an address with https"),
+        ("http://milvus?ca=ca.pem", "need an address that begins with https"),
         ("https://milvus?ca=nowhere.pem", "there is no file nowhere.pem"),
-        ("https://milvus?cert=me.pem", "cert and key, with a ca"),
+        ("https://milvus?cert=me.pem", "all of cert, key and ca"),
         ("photos.sqlite", "ends in .db"),
     ],
 )
