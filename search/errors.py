@@ -1,59 +1,59 @@
-"""The errors twinlens raises, each with a message that says what was wrong and what to do.
+"""Define the errors that twinlens raises; each message says what is wrong and what to do.
 
-    TwinlensError                the root: catch this to catch them all
-    ├── UsageError               the caller asked for something that makes no sense
-    │   └── FilterError          a filter that cannot be understood
-    ├── ImageError               one picture that cannot be decoded
-    ├── SourceError              a corpus, or a caption file, that cannot be read
-    ├── ClusterError             a Ray cluster that cannot be reached, or gave up
-    ├── ModelError               a model that cannot be found, fetched or loaded
-    │   └── ModelMismatchError   the collection was made with another model
-    └── StoreError               Milvus said no
-        ├── StoreLockedError     another process holds the Milvus Lite file
-        ├── StoreUnreachableError  no server answers at the address
-        ├── CollectionNotFoundError  there is no such collection
-        └── UnsupportedError     this backend cannot do what was asked
+    TwinlensError                   the base class of all errors
+    ├── UsageError                  an argument is not valid
+    │   └── FilterError             a filter is not valid
+    ├── ImageError                  an image cannot be read or decoded
+    ├── SourceError                 a corpus or a caption file cannot be read
+    ├── ClusterError                a Ray cluster cannot be reached, or failed
+    ├── ModelError                  a model cannot be found, downloaded or loaded
+    │   └── ModelMismatchError      the collection was created with another model
+    └── StoreError                  Milvus failed or refused
+        ├── StoreLockedError        another process has the Milvus Lite file open
+        ├── StoreUnreachableError   no server answers at the address
+        ├── CollectionNotFoundError there is no such collection
+        └── UnsupportedError        the backend does not support what was requested
 
-``str(error)`` is one line meant for people; the command line prints it as it is.
+``str(error)`` is one line for people; the command line prints it unchanged.
 """
 
 from __future__ import annotations
 
 
 class TwinlensError(Exception):
-    """The root of every error that twinlens raises on purpose."""
+    """The base class of all errors that twinlens raises."""
 
 
 class UsageError(TwinlensError):
-    """What was asked makes no sense as asked; the message says how to ask it."""
+    """An argument or an option is not valid; the message says how to fix it."""
 
 
 class FilterError(UsageError):
-    """A filter that cannot be parsed, or names a field that is not there."""
+    """A filter cannot be parsed, or names an unknown field."""
 
 
 class ImageError(TwinlensError):
-    """One picture that cannot be decoded; the message is the reason."""
+    """An image cannot be read or decoded; the message is the reason."""
 
 
 class SourceError(TwinlensError):
-    """A corpus or a caption file that cannot be read; the message says where."""
+    """A corpus or a caption file cannot be read; the message says where."""
 
 
 class ModelError(TwinlensError):
-    """A model that cannot be found, fetched or loaded."""
+    """A model cannot be found, downloaded or loaded."""
 
 
 class ModelMismatchError(ModelError):
-    """The collection holds embeddings of another model than the one asked for."""
+    """The collection contains embeddings of another model than the requested one."""
 
 
 class ClusterError(TwinlensError):
-    """A Ray cluster that cannot be reached, or that gave up on its work."""
+    """A Ray cluster cannot be reached, or its work failed."""
 
 
 class StoreError(TwinlensError):
-    """Milvus could not do what was asked."""
+    """Milvus failed, or refused a call."""
 
 
 class StoreLockedError(StoreError):
@@ -61,7 +61,7 @@ class StoreLockedError(StoreError):
 
 
 class StoreUnreachableError(StoreError):
-    """No Milvus server answers at the address, or it refuses us."""
+    """No Milvus server answers at the address, or it refuses the connection."""
 
 
 class CollectionNotFoundError(StoreError):
@@ -69,22 +69,22 @@ class CollectionNotFoundError(StoreError):
 
 
 class UnsupportedError(StoreError):
-    """The connected backend lacks a capability that was asked for."""
+    """The connected backend does not support what was requested."""
 
 
 def reason_of(error: ImageError | OSError) -> str:
-    """Why a picture cannot be had: an error of the disk or the network says what was wanted."""
+    """Why an image cannot be read: the message of an image error, or the reason of an I/O error."""
     if isinstance(error, OSError):
         return f"cannot be read: {error.strerror or error}"
     return str(error)
 
 
 def first_line(error: BaseException, limit: int = 300) -> str:
-    """The first line of an exception's message, for use within one of ours.
+    """The first line of an exception's message, to quote in a message of ours.
 
     Args:
-        error: anybody's exception; one without a message gives the name of its class.
-        limit: characters to keep.
+        error: any exception; without a message, the name of its class is used.
+        limit: the most characters to return.
     """
     message = str(getattr(error, "message", "") or error).strip() or type(error).__name__
     return message.splitlines()[0][:limit]
