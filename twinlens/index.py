@@ -373,7 +373,7 @@ class Index:
             ModelError: the model cannot be loaded.
             StoreError: Milvus refused. What was written is kept; run it again to resume.
         """
-        from twinlens.ingest.transfer.generations import reindex
+        from twinlens.ingest.transfer.reindex import reindex
 
         self._refuse_tenant("reindex")
         return reindex(
@@ -397,14 +397,14 @@ class Index:
         Raises:
             UsageError: there is no previous generation.
         """
-        from twinlens.ingest.transfer.generations import rollback
+        from twinlens.ingest.transfer.reindex import rollback
 
         self._refuse_tenant("roll back")
         return rollback(self._session)
 
     def drop_old(self) -> list[int]:
         """Delete every generation but the active one; return their numbers."""
-        from twinlens.ingest.transfer.generations import drop_old
+        from twinlens.ingest.transfer.reindex import drop_old
 
         self._refuse_tenant("drop old generations")
         return drop_old(self._session)

@@ -9,19 +9,24 @@ from pathlib import Path
 from typing import Any
 
 from twinlens.ingest.sample import Failure, Item, Sample
-from twinlens.ingest.sources.captions import CaptionFile, Described
-from twinlens.ingest.sources.detect import Items, Options, open_captions, open_path
-from twinlens.ingest.sources.find import Finder
-from twinlens.ingest.sources.folder import EVERY_FILE, FileFilter, file_sample
-from twinlens.ingest.sources.object_stores import RemoteFinder, open_remote, open_remote_captions
+from twinlens.ingest.sources.captions import CaptionEntry, CaptionFile, ImageFinder
+from twinlens.ingest.sources.detect import Items, ReadOptions, open_captions, open_path
+from twinlens.ingest.sources.folder import EVERY_FILE, FileFilter
+from twinlens.ingest.sources.object_stores import (
+    RemoteImageFinder,
+    open_remote,
+    open_remote_captions,
+)
 from twinlens.ingest.sources.paths import expand, is_address
 from twinlens.ingest.sources.urls import Fetch, is_url, url_item
-from twinlens.ingest.sources.web import WebFinder, open_web, open_web_captions
+from twinlens.ingest.sources.web import WebImageFinder, open_web, open_web_captions
 from twinlens.search.errors import SourceError, UsageError
 from twinlens.search.models.fingerprint import Fingerprint
 from twinlens.search.records import MAX_CAPTIONS, text_id
 
 __all__ = ["FileFilter", "open_sources"]
+
+AnyFinder = ImageFinder | RemoteImageFinder | WebImageFinder
 
 
 def open_sources(
@@ -57,7 +62,7 @@ def open_sources(
     describing = expand(captions) if captions is not None else []
     if not (given or describing):
         raise UsageError("nothing to ingest: name a folder of pictures or a caption file")
-    options = Options(files, image_column, caption_column, fetch, refresh, embeddings)
+    options = ReadOptions(files, image_column, caption_column, fetch, refresh, embeddings)
     opened = [_open(place, options) for place in given]
     described = [source for source in opened if isinstance(source, CaptionFile)]
     described += [_open_captions(place, options) for place in describing]
@@ -66,7 +71,7 @@ def open_sources(
     return _samples(streams, described, folders, options)
 
 
-def _open(place: Path | str, options: Options) -> Items | CaptionFile:
+def _open(place: Path | str, options: ReadOptions) -> Items | CaptionFile:
     if isinstance(place, Path):
         return open_path(place, options)
     if is_url(place):
@@ -74,7 +79,7 @@ def _open(place: Path | str, options: Options) -> Items | CaptionFile:
     return open_remote(place, options.files, options.image_column, options.caption_column)
 
 
-def _open_captions(place: Path | str, options: Options) -> CaptionFile:
+def _open_captions(place: Path | str, options: ReadOptions) -> CaptionFile:
     if isinstance(place, Path):
         return open_captions(place, options)
     if is_url(place):
@@ -86,7 +91,7 @@ def _samples(
     streams: Sequence[Items],
     described: Sequence[CaptionFile],
     folders: Sequence[Path],
-    options: Options,
+    options: ReadOptions,
 ) -> Iterator[Item]:
     for stream in streams:
         for item in stream():
@@ -97,12 +102,10 @@ def _samples(
             yield _from_caption_file(entry, file, finder, options)
 
 
-def _finder(
-    file: CaptionFile, folders: Sequence[Path], options: Options
-) -> Finder | RemoteFinder | WebFinder:
+def _finder(file: CaptionFile, folders: Sequence[Path], options: ReadOptions) -> AnyFinder:
     if is_url(file.uri):
-        return WebFinder(file.uri, options)
-    return RemoteFinder(file.uri) if is_address(file.uri) else Finder(file.path, folders)
+        return WebImageFinder(file.uri, options)
+    return RemoteImageFinder(file.uri) if is_address(file.uri) else ImageFinder(file.path, folders)
 
 
 def _with_captions(sample: Sample, described: Sequence[CaptionFile]) -> Sample:
@@ -111,7 +114,7 @@ def _with_captions(sample: Sample, described: Sequence[CaptionFile]) -> Sample:
     member = sample.relative.rpartition("!")[2]
     for file in described:
         beside = os.path.relpath(sample.uri, os.path.dirname(file.uri))
-        entry = file.use(
+        entry = file.take(
             sample.uri,
             beside,
             sample.relative,
@@ -126,7 +129,10 @@ def _with_captions(sample: Sample, described: Sequence[CaptionFile]) -> Sample:
 
 
 def _from_caption_file(
-    entry: Described, file: CaptionFile, finder: Finder | RemoteFinder | WebFinder, options: Options
+    entry: CaptionEntry,
+    file: CaptionFile,
+    finder: AnyFinder,
+    options: ReadOptions,
 ) -> Item:
     """A picture that only the caption file names, or a text that describes none."""
     if not entry.image:
@@ -142,7 +148,7 @@ def _from_caption_file(
     if is_url(entry.image):
         return _from_url(entry, file, options)
     try:
-        item = _find(entry.image, finder)
+        item = finder.find(entry.image)
     except SourceError as error:
         return _failure(entry, file, str(error))
     if item is None:
@@ -152,14 +158,7 @@ def _from_caption_file(
     return _replace(item, [*item.captions, *entry.captions], {**item.metadata, **entry.metadata})
 
 
-def _find(name: str, finder: Finder | RemoteFinder | WebFinder) -> Item | None:
-    if not isinstance(finder, Finder):
-        return finder.picture(name)
-    found = finder.find(name)
-    return file_sample(*found) if found is not None else None
-
-
-def _from_url(entry: Described, file: CaptionFile, options: Options) -> Item:
+def _from_url(entry: CaptionEntry, file: CaptionFile, options: ReadOptions) -> Item:
     if options.fetch is None:
         return _failure(entry, file, "it is on the web, and nothing is fetched in this run")
     return url_item(
@@ -172,7 +171,7 @@ def _from_url(entry: Described, file: CaptionFile, options: Options) -> Item:
     )
 
 
-def _failure(entry: Described, file: CaptionFile, reason: str) -> Failure:
+def _failure(entry: CaptionEntry, file: CaptionFile, reason: str) -> Failure:
     beside = os.path.join(os.path.dirname(file.uri), entry.image)
     uri = entry.image if is_url(entry.image) else beside
     if not is_address(uri):

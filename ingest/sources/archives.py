@@ -13,7 +13,7 @@ from typing import NoReturn
 
 from twinlens.ingest.sample import Failure, Item, Sample
 from twinlens.ingest.sources.sidecars import Sidecar
-from twinlens.ingest.sources.tables import Place
+from twinlens.ingest.sources.tables import UriPrefix
 from twinlens.search.images.decode import MAX_BYTES
 from twinlens.search.records import MAX_PATH_BYTES, cut_bytes
 
@@ -31,7 +31,7 @@ class Archive:
     """
 
     uri: str
-    place: Place
+    place: UriPrefix
     file: Path
     mtime_ns: int
     keep: object = None
@@ -44,7 +44,7 @@ class Archive:
             OSError: there is no such file.
         """
         path = path.absolute()
-        return cls(str(path), Place.of(path, root), path, path.stat().st_mtime_ns)
+        return cls(str(path), UriPrefix.of(path, root), path, path.stat().st_mtime_ns)
 
     def failure(self, error: Exception, doing: str = "cannot be read") -> Failure:
         """The archive itself failed: it is tried again each time, and what it held is kept."""
@@ -78,14 +78,14 @@ def member_item(
     name: str,
     size: int,
     load: Callable[[], bytes],
-    said: Callable[[], Sidecar],
+    read_captions: Callable[[], Sidecar],
 ) -> Item:
     """One picture of an archive; a failure where its name, size or sidecars will not do."""
     try:
         name = _checked(archive, name)
         if size > MAX_BYTES:
             raise ValueError(f"larger than {MAX_BYTES >> 20} MB")
-        beside = said()
+        beside = read_captions()
     except ValueError as error:
         readable = f"{archive.place.uri}{name}".encode("utf-8", "backslashreplace").decode()
         return Failure(cut_bytes(readable, MAX_PATH_BYTES), str(error), archive.place.root)

@@ -10,10 +10,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from twinlens.ingest.sources import arrowfiles
-from twinlens.ingest.sources import huggingface as saved
+from twinlens.ingest.sources import arrow_files, tables
 from twinlens.ingest.sources.columns import CAPTION_COLUMNS, IMAGE_COLUMNS
-from twinlens.ingest.sources.jsonfiles import Row, json_rows
+from twinlens.ingest.sources.json_files import Row, json_rows
 from twinlens.search.errors import SourceError
 from twinlens.search.images.formats import is_image_name
 
@@ -29,7 +28,7 @@ _BARS = re.compile(r"(?P<image>[^|]+?)\s*\|\s*\d+\s*\|?\s*(?P<caption>.*)")
 
 
 @dataclass(frozen=True, slots=True)
-class Format:
+class CaptionFormat:
     """One kind of caption file.
 
     Attributes:
@@ -47,7 +46,7 @@ class Format:
     read: Callable[[Path], Iterator[Row]]
 
 
-def format_of(path: Path, *, whatever_its_name: bool = False) -> Format | None:
+def format_of(path: Path, *, whatever_its_name: bool = False) -> CaptionFormat | None:
     """The first format of ``FORMATS`` that the file's ending and beginning agree with.
 
     Args:
@@ -57,7 +56,7 @@ def format_of(path: Path, *, whatever_its_name: bool = False) -> Format | None:
     Raises:
         SourceError: it cannot be read.
     """
-    if saved.recognises(path):
+    if tables.is_saved_dataset(path):
         return _SAVED
     if not path.is_file():
         return None
@@ -195,22 +194,26 @@ def _suffixes(text: str) -> frozenset[str]:
 
 
 _TABLES = (
-    Format("Parquet", _suffixes(".parquet .pq"), "row", arrowfiles.is_parquet, arrowfiles.rows),
-    Format("Arrow", _suffixes(".arrow .feather"), "row", arrowfiles.is_arrow, arrowfiles.rows),
+    CaptionFormat(
+        "Parquet", _suffixes(".parquet .pq"), "row", arrow_files.is_parquet, arrow_files.rows
+    ),
+    CaptionFormat(
+        "Arrow", _suffixes(".arrow .feather"), "row", arrow_files.is_arrow, arrow_files.rows
+    ),
 )
 
 #: In the order they are asked.
 FORMATS = (
-    Format("JSON lines", _suffixes(".jsonl .ndjson"), "line", None, json_lines),
-    Format("JSON lines", _suffixes(".json"), "line", _looks_json_lines, json_lines),
-    Format("JSON", _suffixes(".json"), "row", _looks_json, json_rows),
-    Format("Flickr tokens", _suffixes(".txt .token"), "line", _looks_tokens, tokens),
-    Format("Flickr30k results", _suffixes(".csv .txt .token"), "line", _looks_bars, bars),
-    Format("CSV", _suffixes(".txt"), "line", _looks_separated, separated),
-    Format("CSV", _suffixes(".csv .tsv"), "line", None, separated),
+    CaptionFormat("JSON lines", _suffixes(".jsonl .ndjson"), "line", None, json_lines),
+    CaptionFormat("JSON lines", _suffixes(".json"), "line", _looks_json_lines, json_lines),
+    CaptionFormat("JSON", _suffixes(".json"), "row", _looks_json, json_rows),
+    CaptionFormat("Flickr tokens", _suffixes(".txt .token"), "line", _looks_tokens, tokens),
+    CaptionFormat("Flickr30k results", _suffixes(".csv .txt .token"), "line", _looks_bars, bars),
+    CaptionFormat("CSV", _suffixes(".txt"), "line", _looks_separated, separated),
+    CaptionFormat("CSV", _suffixes(".csv .tsv"), "line", None, separated),
     *_TABLES,
 )
-_SAVED = Format("saved dataset", frozenset(), "row", None, saved.rows)
+_SAVED = CaptionFormat("saved dataset", frozenset(), "row", None, tables.dataset_rows)
 
 #: How the files of all formats may end; a ``.txt`` or ``.json`` beside a picture is its sidecar.
 SUFFIXES = frozenset(suffix for known in FORMATS for suffix in known.suffixes)
@@ -218,6 +221,6 @@ SUFFIXES = frozenset(suffix for known in FORMATS for suffix in known.suffixes)
 TABLES = frozenset(suffix for known in _TABLES for suffix in known.suffixes)
 
 
-def names_of(formats: Iterable[Format]) -> str:
+def names_of(formats: Iterable[CaptionFormat]) -> str:
     """The formats for a message."""
     return ", ".join(dict.fromkeys(known.name for known in formats))

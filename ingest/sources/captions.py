@@ -4,31 +4,39 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import sqlite3
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any
 
-from twinlens.ingest.sources.caption_formats import MAX_LINE, SUFFIXES, Format, format_of
+from twinlens.ingest.sample import Item
+from twinlens.ingest.sources.caption_formats import CaptionFormat, format_of
 from twinlens.ingest.sources.columns import (
     CAPTION_COLUMNS,
     IMAGE_COLUMNS,
     Columns,
     captions_in,
     choose_columns,
+    downloaded_rows,
     missing_column,
 )
-from twinlens.ingest.sources.img2dataset import downloaded
+from twinlens.ingest.sources.folder import file_sample
 from twinlens.search.errors import SourceError
+from twinlens.search.images.formats import supported_extensions
 from twinlens.search.records import MAX_CAPTIONS, clean_metadata
 
-__all__ = ["MAX_LINE", "SUFFIXES", "CaptionFile", "Described"]
+#: Folders that a caption file lies in, and its pictures beside: COCO's, Flickr8k's.
+_OF_TEXTS = re.compile(r"annotation|caption|text|label|meta", re.IGNORECASE)
+#: Folders looked into, and how deep.
+_MAX_FOLDERS = 256
+_DEPTH = 2
 
 
 @dataclass(frozen=True, slots=True)
-class Described:
+class CaptionEntry:
     """What a caption file says about one picture; ``image`` is "" for a text alone."""
 
     image: str
@@ -57,7 +65,7 @@ class CaptionFile:
         path: Path,
         image_column: str = "",
         caption_column: str = "",
-        format: Format | None = None,  # noqa: A002 - what it is called everywhere else
+        format: CaptionFormat | None = None,  # noqa: A002 - what it is called everywhere else
         uri: str = "",
     ) -> None:
         self.path = path.absolute()
@@ -80,20 +88,20 @@ class CaptionFile:
             raise SourceError(f"{path} cannot be read: {error.strerror}") from error
         self._rows.execute("CREATE INDEX by_image ON row (image, line)")
 
-    def __iter__(self) -> Iterator[Described]:
+    def __iter__(self) -> Iterator[CaptionEntry]:
         """Every picture in the order of its first row, then the texts that describe none."""
         return self._described_where("image != ''")
 
-    def unused(self) -> Iterator[Described]:
+    def unused(self) -> Iterator[CaptionEntry]:
         """The pictures that ``use`` was not asked for, then the texts that describe none."""
         return self._described_where("image != '' AND image NOT IN (SELECT image FROM used)")
 
-    def get(self, image: str) -> Described | None:
+    def get(self, image: str) -> CaptionEntry | None:
         """What the file says about the picture it calls so."""
         described = self._described(image)
         return described if described.line else None
 
-    def use(self, *names: str) -> Described | None:
+    def take(self, *names: str) -> CaptionEntry | None:
         """What the file says of a picture that it calls by the first of these names it knows."""
         for name in names:
             described = self.get(name) if name else None
@@ -102,11 +110,11 @@ class CaptionFile:
                 return described
         return None
 
-    def where(self, described: Described) -> str:
+    def where(self, described: CaptionEntry) -> str:
         """The file and the row, for a message."""
         return f"{os.path.basename(self.uri)}, {self._format.unit} {described.line}"
 
-    def _described_where(self, condition: str) -> Iterator[Described]:
+    def _described_where(self, condition: str) -> Iterator[CaptionEntry]:
         named = self._rows.execute(
             f"SELECT image, min(line) AS first FROM row WHERE {condition}"  # noqa: S608 - ours
             " GROUP BY image ORDER BY first"
@@ -117,9 +125,9 @@ class CaptionFile:
             "SELECT line, said, extra FROM row WHERE image = '' ORDER BY line"
         )
         for line, said, extra in alone:
-            yield Described("", _unique(json.loads(said)), _frozen(json.loads(extra)), line)
+            yield CaptionEntry("", _unique(json.loads(said)), _frozen(json.loads(extra)), line)
 
-    def _described(self, image: str) -> Described:
+    def _described(self, image: str) -> CaptionEntry:
         captions: list[str] = []
         metadata: dict[str, Any] = {}
         first = 0
@@ -130,11 +138,11 @@ class CaptionFile:
             first = first or line
             captions += json.loads(said)
             metadata |= json.loads(extra)
-        return Described(image, _unique(captions), _frozen(metadata), first)
+        return CaptionEntry(image, _unique(captions), _frozen(metadata), first)
 
     def _read(self, image_column: str, caption_column: str) -> Iterator[tuple[str, int, str, str]]:
         columns: Columns | None = None
-        for line, row in downloaded(self.path, self._format.read(self.path)):
+        for line, row in downloaded_rows(self.path, self._format.read(self.path)):
             where = f"{self.path}, {self._format.unit} {line}"
             if columns is None:
                 columns = choose_columns(where, row.keys(), image_column, caption_column)
@@ -154,6 +162,55 @@ class CaptionFile:
             yield _plain(image or ""), line, json.dumps(said), json.dumps(clean_metadata(extra))
 
 
+class ImageFinder:
+    """Finds the pictures of one caption file.
+
+    Args:
+        captions: the caption file, or a saved dataset's folder.
+        folders: those given together with it.
+    """
+
+    def __init__(self, captions: Path, folders: Sequence[Path]) -> None:
+        self._captions = captions
+        self._given = [captions.parent, *(folder.absolute() for folder in folders)]
+        self._around: list[Path] | None = None
+
+    def find(self, name: str) -> Item | None:
+        """Find the image that the caption file calls ``name``; None if there is none.
+
+        First the path as it is written, from the caption file's folder and the folders given; then
+        the same in folders below and, where captions have a folder of their own, beside them:
+        ``annotations/captions_val2014.json`` finds ``val2014/``. A name without an ending is tried
+        with those of pictures.
+
+        Raises:
+            SourceError: several folders around have a picture of that name.
+        """
+        for folder in self._given:
+            path = _existing(folder / name)
+            if path is not None:
+                return file_sample(path, folder if path.is_relative_to(folder) else path.parent)
+        if os.path.isabs(name):
+            return None
+        found = [path for folder in self._folders() if (path := _existing(folder / name))]
+        # captions_val2014.json means val2014/ where train2014/ has the same name, too.
+        meant = [path for path in found if path.parent.name in self._captions.stem] or found
+        if len(meant) > 1:
+            parents = ", ".join(str(path.parent) for path in meant)
+            raise SourceError(f"there are several pictures {name}, in {parents}: name the folder")
+        return file_sample(meant[0], meant[0].parent) if meant else None
+
+    def _folders(self) -> list[Path]:
+        if self._around is None:
+            home = self._captions.parent
+            tops = [home, *self._given[1:]]
+            if _OF_TEXTS.search(home.name):
+                tops.append(home.parent)
+            below = (folder for top in tops for folder in _below(top, _DEPTH))
+            self._around = list(dict.fromkeys(below))[:_MAX_FOLDERS]
+        return self._around
+
+
 def _plain(image: str) -> str:
     """A picture's name as its path is spelled, ``a.jpg`` for ``./a.jpg``."""
     image = image.encode("utf-8", "replace").decode()
@@ -166,3 +223,28 @@ def _unique(captions: list[str]) -> tuple[str, ...]:
 
 def _frozen(metadata: dict[str, Any]) -> Mapping[str, Any]:
     return MappingProxyType(metadata)
+
+
+def _existing(path: Path) -> Path | None:
+    path = Path(os.path.normpath(path))
+    try:
+        if path.is_file():
+            return path
+        if not path.suffix:
+            with_endings = (path.with_suffix(ending) for ending in sorted(supported_extensions()))
+            return next((candidate for candidate in with_endings if candidate.is_file()), None)
+    except (OSError, ValueError):  # a name that no file can have
+        return None
+    return None
+
+
+def _below(folder: Path, depth: int) -> Iterator[Path]:
+    try:
+        with os.scandir(folder) as listing:
+            inner = sorted(e.path for e in listing if e.is_dir() and not e.name.startswith("."))
+    except OSError:
+        return
+    for path in inner[:_MAX_FOLDERS]:
+        yield Path(path)
+        if depth > 1:
+            yield from _below(Path(path), depth - 1)

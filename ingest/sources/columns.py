@@ -1,12 +1,13 @@
-"""Which columns of a table are the picture and its captions, and what a cell says."""
+"""Choose the columns of a table that hold the image and its captions, and read their cells."""
 
 from __future__ import annotations
 
 import json
 import re
 from collections import abc
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 from twinlens.search.errors import SourceError
@@ -18,8 +19,11 @@ CAPTION_COLUMNS = ("captions", "caption", "text", "texts", "sentences", "sentenc
                    "title", "alt_text", "alt", "comment", "prompt", "raw")  # fmt: skip
 #: ``caption_0``, ``caption_1``, …: one caption in each.
 _NUMBERED = re.compile(r"(caption|text|sentence|comment)s?_?\d+")
-#: Where a caption that is an object keeps its words.
-WORDS = ("raw", "caption", "text", "sentence")
+#: Keys under which a caption that is an object keeps its text.
+TEXT_KEYS = ("raw", "caption", "text", "sentence")
+#: Columns in which img2dataset reports a download; never stored as metadata.
+DOWNLOAD_COLUMNS = frozenset({"status", "error_message", "exif"})
+_IMG2DATASET_COLUMNS = {"key", "status", "error_message"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,13 +87,40 @@ def texts_of(cell: Any) -> list[str]:
     if isinstance(cell, list):
         return [text for entry in cell for text in texts_of(entry)]
     if isinstance(cell, Mapping):
-        return texts_of(next((cell[key] for key in WORDS if key in cell), None))
+        return texts_of(next((cell[key] for key in TEXT_KEYS if key in cell), None))
     if cell is None or cell != cell:  # NaN, what pandas writes for nothing
         return []
     if isinstance(cell, str) and cell.startswith('["') and (listed := _json_list(cell)):
         return texts_of(listed)
     text = clean_text(str(cell))
     return [text] if text else []
+
+
+def is_img2dataset(row: Mapping[str, Any]) -> bool:
+    """Whether the row is img2dataset's."""
+    return row.keys() >= _IMG2DATASET_COLUMNS
+
+
+def was_downloaded(row: Mapping[str, Any]) -> bool:
+    """Whether the download went well."""
+    return bool(row["status"] == "success")
+
+
+def downloaded_rows(
+    path: Path, rows: Iterable[tuple[int, Mapping[str, Any]]]
+) -> Iterator[tuple[int, Mapping[str, Any]]]:
+    """The rows, those of img2dataset with the name of their picture in ``image``.
+
+    What it could not download is passed over: there is no picture that could have failed, and
+    img2dataset has counted the dead links already.
+    """
+    for number, row in rows:
+        if not is_img2dataset(row) or "image" in row:
+            yield number, row
+        elif was_downloaded(row):
+            # Pictures are 00012/000120034.jpg beside 00012.parquet.
+            kept = {name: row[name] for name in row if name not in DOWNLOAD_COLUMNS}
+            yield number, {**kept, "image": f"{path.stem}/{row['key']}"}
 
 
 def _caption_columns(by_lower: Mapping[str, str]) -> tuple[str, ...]:

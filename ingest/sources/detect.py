@@ -8,10 +8,8 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from twinlens.ingest.sample import Failure, Item, failure_of
-from twinlens.ingest.sources import embeddings
+from twinlens.ingest.sources import embeddings, tables
 from twinlens.ingest.sources import export_manifest as manifest
-from twinlens.ingest.sources import huggingface as saved
-from twinlens.ingest.sources import tables as pictures
 from twinlens.ingest.sources.archives import Archive
 from twinlens.ingest.sources.caption_formats import FORMATS, SUFFIXES, TABLES, format_of, names_of
 from twinlens.ingest.sources.captions import CaptionFile
@@ -25,7 +23,7 @@ from twinlens.search.models.fingerprint import Fingerprint
 
 
 @dataclass(frozen=True, slots=True)
-class Options:
+class ReadOptions:
     """How to read what is given.
 
     Attributes:
@@ -49,10 +47,25 @@ Items = Callable[[], Iterator[Item]]
 #: Opens one kind of container: a file, or a folder of files, that holds pictures. It is given the
 #: path and, where that was met on the way through a folder, the folder. It checks what it can
 #: (SourceError), and says None to a path of another kind.
-Container = Callable[[Path, Path | None, Options], Items | None]
+Container = Callable[[Path, Path | None, ReadOptions], Items | None]
 
 
-def open_path(path: Path, options: Options) -> Items | CaptionFile:
+#: Reads the images of an archive that the filter takes.
+ArchiveReader = Callable[[Archive, FileFilter], Iterator[Item]]
+
+#: Archive formats: a test of the file's name, and a reader.
+ARCHIVES: tuple[tuple[Callable[[str], bool], ArchiveReader], ...] = (
+    (is_tar, read_tar),
+    (is_zip, read_zip),
+)
+
+
+def archive_reader(name: str) -> ArchiveReader | None:
+    """Return the reader of an archive by the file's name; None if it is not an archive."""
+    return next((read for matches, read in ARCHIVES if matches(name)), None)
+
+
+def open_path(path: Path, options: ReadOptions) -> Items | CaptionFile:
     """What a path given by itself holds.
 
     Raises:
@@ -78,13 +91,13 @@ def has_no_pictures(path: Path) -> bool:
     if not path.is_dir():
         return False
     try:
-        items = open_path(path, Options())
+        items = open_path(path, ReadOptions())
     except SourceError:  # there is something, then
         return False
     return not isinstance(items, CaptionFile) and next(items(), None) is None
 
 
-def open_captions(path: Path, options: Options) -> CaptionFile:
+def open_captions(path: Path, options: ReadOptions) -> CaptionFile:
     """What is said to be a caption file: its name matters less than what is in it.
 
     Raises:
@@ -99,7 +112,7 @@ def open_captions(path: Path, options: Options) -> CaptionFile:
     return CaptionFile(path, options.image_column, options.caption_column, found)
 
 
-def _below(path: Path, root: Path, options: Options) -> Iterator[Item] | None:
+def _below(path: Path, root: Path, options: ReadOptions) -> Iterator[Item] | None:
     """What a container below a folder holds; one that is damaged stops nobody else."""
     try:
         for container in CONTAINERS:
@@ -115,23 +128,23 @@ def _below(path: Path, root: Path, options: Options) -> Iterator[Item] | None:
     return None
 
 
-def _tables(path: Path, root: Path | None, options: Options) -> Items | None:
+def _tables(path: Path, root: Path | None, options: ReadOptions) -> Items | None:
     """Parquet and Arrow files, and saved datasets, with pictures in them.
 
     Those without are caption files, which are read only where they are named.
     """
     splits = _table_files(path)
     files = [file for split in splits.values() for file in split]
-    if not any(pictures.holds_pictures(file, options.image_column) for file in files[:1]):
+    if not any(tables.holds_images(file, options.image_column) for file in files[:1]):
         return None
     columns = (options.image_column, options.caption_column)
     for file in files:
-        pictures.check(file, *columns)
-    place = pictures.Place.of(path, root)
+        tables.check(file, *columns)
+    place = tables.UriPrefix.of(path, root)
 
     def items() -> Iterator[Item]:
         for split, inner in splits.items():
-            yield from pictures.samples(inner, place.below(split) if split else place, *columns)
+            yield from tables.samples(inner, place.below(split) if split else place, *columns)
 
     return items
 
@@ -139,15 +152,15 @@ def _tables(path: Path, root: Path | None, options: Options) -> Items | None:
 def _table_files(path: Path) -> dict[str, list[Path]]:
     """The files of tables that a path stands for, by split."""
     if path.is_dir():
-        return saved.splits(path) if saved.recognises(path) else {}
+        return tables.dataset_splits(path) if tables.is_saved_dataset(path) else {}
     if path.suffix.lower() not in TABLES or format_of(path) is None:
         return {}
     return {"": [path]}
 
 
-def _archive(path: Path, root: Path | None, options: Options) -> Items | None:
+def _archive(path: Path, root: Path | None, options: ReadOptions) -> Items | None:
     """Tar shards and zips of pictures."""
-    read = read_tar if is_tar(path.name) else read_zip if is_zip(path.name) else None
+    read = archive_reader(path.name)
     if read is None or not path.is_file():
         return None
     # Below a folder, what is to be taken of the folder has been said of the archive.
@@ -163,7 +176,7 @@ def _archive(path: Path, root: Path | None, options: Options) -> Items | None:
     return items
 
 
-def _embeddings(path: Path, root: Path | None, options: Options) -> Items | None:
+def _embeddings(path: Path, root: Path | None, options: ReadOptions) -> Items | None:
     """Embeddings that were made elsewhere."""
     parts = embeddings.parts_of(path)
     if not parts:
@@ -182,11 +195,11 @@ def _embeddings(path: Path, root: Path | None, options: Options) -> Items | None
         )
     for part in parts:
         embeddings.check(part, options.embeddings)
-    place = pictures.Place.of(path, root)
+    place = tables.UriPrefix.of(path, root)
     return lambda: embeddings.read_embeddings(parts, place, options.caption_column)
 
 
-def _urls(path: Path, root: Path | None, options: Options) -> Items | None:
+def _urls(path: Path, root: Path | None, options: ReadOptions) -> Items | None:
     """Lists of addresses, where they are named: a text in a folder is a picture's sidecar."""
     if root is not None or not path.is_file() or not is_url_list(path):
         return None

@@ -16,10 +16,14 @@ from typing import Any
 import numpy as np
 
 from twinlens.ingest.sample import Failure, Item, Sample, relative_path
-from twinlens.ingest.sources.arrowfiles import open_table, plain_columns
-from twinlens.ingest.sources.columns import Columns, captions_in, choose_columns
-from twinlens.ingest.sources.img2dataset import NOISE
-from twinlens.ingest.sources.tables import Names, Place
+from twinlens.ingest.sources.arrow_files import open_table, plain_columns
+from twinlens.ingest.sources.columns import (
+    DOWNLOAD_COLUMNS,
+    Columns,
+    captions_in,
+    choose_columns,
+)
+from twinlens.ingest.sources.tables import UniqueNames, UriPrefix
 from twinlens.ingest.sources.urls import is_url
 from twinlens.search.errors import SourceError, first_line
 from twinlens.search.images.formats import is_image_name
@@ -36,7 +40,7 @@ _PATHS = ("image_path", "image", "filepath", "file_path", "file_name", "filename
 
 
 @dataclass(frozen=True, slots=True)
-class Part:
+class EmbeddingsPart:
     """Matrices and the table that describes their rows; one of the matrices may be missing."""
 
     table: Path
@@ -44,7 +48,7 @@ class Part:
     texts: Path | None
 
 
-def parts_of(path: Path) -> list[Part]:
+def parts_of(path: Path) -> list[EmbeddingsPart]:
     """The parts of a folder with ``img_emb``, ``text_emb`` and ``metadata``, or the part of an
     ``.npy`` with its table beside it; none where a path is neither.
 
@@ -53,7 +57,7 @@ def parts_of(path: Path) -> list[Part]:
     """
     if path.suffix.lower() == ".npy" and path.is_file():
         table = path.with_suffix(".parquet")
-        return [Part(table, path, None)] if table.is_file() else []
+        return [EmbeddingsPart(table, path, None)] if table.is_file() else []
     there = {kind: path / name for kind, name in _FOLDERS.items() if (path / name).is_dir()}
     if not there:
         return []
@@ -69,7 +73,7 @@ def parts_of(path: Path) -> list[Part]:
                 f"{path}: the embeddings {number} have no {_METADATA}/{_METADATA}_{number}.parquet"
             )
     return [
-        Part(
+        EmbeddingsPart(
             tables[number],
             matrices.get("images", {}).get(number),
             matrices.get("texts", {}).get(number),
@@ -78,7 +82,7 @@ def parts_of(path: Path) -> list[Part]:
     ]
 
 
-def check(part: Part, model: Fingerprint) -> None:
+def check(part: EmbeddingsPart, model: Fingerprint) -> None:
     """Refuse matrices that the model cannot have made, or that the table does not describe.
 
     Raises:
@@ -98,13 +102,15 @@ def check(part: Part, model: Fingerprint) -> None:
             )
 
 
-def read_embeddings(parts: list[Part], place: Place, caption_column: str = "") -> Iterator[Item]:
+def read_embeddings(
+    parts: list[EmbeddingsPart], place: UriPrefix, caption_column: str = ""
+) -> Iterator[Item]:
     """Every row as a sample that carries its embedding.
 
     It is called by its address or, where there is such a file, its path; else by what the table
     calls it, or the row's number.
     """
-    names = Names()
+    names = UniqueNames()
     for part in parts:
         try:
             yield from _part(part, place, names, caption_column)
@@ -112,7 +118,9 @@ def read_embeddings(parts: list[Part], place: Place, caption_column: str = "") -
             yield Failure(str(part.table), str(error), place.root, transient=True)
 
 
-def _part(part: Part, place: Place, names: Names, caption_column: str) -> Iterator[Item]:
+def _part(
+    part: EmbeddingsPart, place: UriPrefix, names: UniqueNames, caption_column: str
+) -> Iterator[Item]:
     import pyarrow as pa
 
     images = open_matrix(part.images) if part.images is not None else None
@@ -144,7 +152,7 @@ def _part(part: Part, place: Place, names: Names, caption_column: str) -> Iterat
                             {
                                 name: value
                                 for name, value in described.items()
-                                if name not in columns and name not in NOISE
+                                if name not in columns and name not in DOWNLOAD_COLUMNS
                             }
                         ),
                         vector=vector,
@@ -155,7 +163,9 @@ def _part(part: Part, place: Place, names: Names, caption_column: str) -> Iterat
         raise SourceError(f"{part.table} cannot be read: {first_line(error)}") from error
 
 
-def _called(row: Mapping[str, Any], part: Part, place: Place, names: Names) -> tuple[str, str]:
+def _called(
+    row: Mapping[str, Any], part: EmbeddingsPart, place: UriPrefix, names: UniqueNames
+) -> tuple[str, str]:
     """A row's name for good and below the root."""
     number = names.count()
     for column in _ADDRESSES:
@@ -174,7 +184,7 @@ def _called(row: Mapping[str, Any], part: Part, place: Place, names: Names) -> t
     return _member(place, names.unique("", number))
 
 
-def _member(place: Place, name: str) -> tuple[str, str]:
+def _member(place: UriPrefix, name: str) -> tuple[str, str]:
     return place.uri + name, place.relative + name
 
 

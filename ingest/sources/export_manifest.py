@@ -30,20 +30,20 @@ _DIGEST = re.compile(r"[0-9a-f]{64}")
 
 
 @dataclass(frozen=True, slots=True)
-class File:
+class ExportedFile:
     """How large a file is, and its sha256."""
 
     bytes: int
     sha256: str
 
     @classmethod
-    def of(cls, path: Path) -> File:
+    def of(cls, path: Path) -> ExportedFile:
         with path.open("rb") as file:
             return cls(path.stat().st_size, hashlib.file_digest(file, "sha256").hexdigest())
 
 
 @dataclass(frozen=True, slots=True)
-class Shard:
+class ExportShard:
     """Some rows of a collection: a table and, but for the ledger, the matrix of their vectors.
 
     Where the files are follows from ``kind`` and ``number``: a manifest names no paths.
@@ -52,8 +52,8 @@ class Shard:
     kind: Kind
     number: int
     rows: int
-    table: File
-    matrix: File | None
+    table: ExportedFile
+    matrix: ExportedFile | None
 
     def table_path(self, folder: Path) -> Path:
         name = TABLES[self.kind]
@@ -63,7 +63,7 @@ class Shard:
         name = MATRICES[self.kind]
         return folder / name / f"{name}_{self.number:05d}.npy"
 
-    def files(self, folder: Path) -> list[tuple[Path, File]]:
+    def files(self, folder: Path) -> list[tuple[Path, ExportedFile]]:
         """The shard's files with what is said of each."""
         found = [(self.table_path(folder), self.table)]
         return found + ([(self.matrix_path(folder), self.matrix)] if self.matrix else [])
@@ -75,7 +75,7 @@ class Manifest:
 
     collection: str
     fingerprint: Fingerprint
-    shards: tuple[Shard, ...]
+    shards: tuple[ExportShard, ...]
 
     def count(self, kind: Kind) -> int:
         """How many rows there are of one collection."""
@@ -110,14 +110,14 @@ class Manifest:
         return manifest
 
 
-def verify(shard: Shard, folder: Path) -> None:
+def verify(shard: ExportShard, folder: Path) -> None:
     """Read a shard's files once and compare their sha256.
 
     Raises:
         SourceError: a file is not what was exported.
     """
     for path, file in shard.files(folder):
-        if File.of(path) != file:
+        if ExportedFile.of(path) != file:
             raise SourceError(f"{path} is damaged: its sha256 is not what the export says")
 
 
@@ -171,22 +171,22 @@ def _fingerprint(raw: Any) -> Fingerprint:
     return fingerprint
 
 
-def _shard(raw: Any) -> Shard:
+def _shard(raw: Any) -> ExportShard:
     kind = next((kind for kind in KINDS if kind == raw["kind"]), None)
     if kind is None:
         raise ValueError("a shard of an unknown kind")
     matrix = None if kind == "files" else _file(raw["matrix"])
     number = _within(raw["number"], 0, MAX_SHARDS, "number")
-    return Shard(
+    return ExportShard(
         kind, number, _within(raw["rows"], 1, MAX_SHARD_ROWS, "rows"), _file(raw["table"]), matrix
     )
 
 
-def _file(raw: Any) -> File:
+def _file(raw: Any) -> ExportedFile:
     digest = _expect(raw["sha256"], str)
     if not _DIGEST.fullmatch(digest):
         raise ValueError("a sha256 that is none")
-    return File(_within(raw["bytes"], 0, 1 << 62, "bytes"), digest)
+    return ExportedFile(_within(raw["bytes"], 0, 1 << 62, "bytes"), digest)
 
 
 def _expect(value: Any, kind: type) -> Any:

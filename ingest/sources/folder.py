@@ -10,7 +10,7 @@ from functools import partial
 from pathlib import Path
 
 from twinlens.ingest.sample import Failure, Item, Sample, failure_of
-from twinlens.ingest.sources.sidecars import sidecar
+from twinlens.ingest.sources.sidecars import read_sidecars
 from twinlens.search.errors import ImageError
 from twinlens.search.images.decode import MAX_BYTES
 from twinlens.search.images.formats import is_image_name
@@ -76,7 +76,7 @@ def file_sample(path: Path, root: Path) -> Item:
         uri = os.fspath(path)
         uri.encode()
         status = path.stat()
-        beside = sidecar(path)
+        beside = read_sidecars(path)
     except UnicodeEncodeError:
         readable = os.fsencode(path).decode("utf-8", "backslashreplace")
         return Failure(readable, "its name is not valid UTF-8: rename it", str(root))

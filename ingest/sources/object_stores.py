@@ -16,16 +16,15 @@ from itertools import islice
 from typing import Any
 
 from twinlens.ingest.sample import Failure, Item, Sample
-from twinlens.ingest.sources import tables as pictures
+from twinlens.ingest.sources import tables
 from twinlens.ingest.sources.archives import Archive, TemporaryCopy, is_hidden
 from twinlens.ingest.sources.caption_formats import SUFFIXES, TABLES, format_of
 from twinlens.ingest.sources.captions import CaptionFile
+from twinlens.ingest.sources.detect import archive_reader
 from twinlens.ingest.sources.folder import EVERY_FILE, FileFilter
 from twinlens.ingest.sources.paths import is_address
-from twinlens.ingest.sources.sidecars import MAX_SIDECAR_BYTES, said
-from twinlens.ingest.sources.tar import is_tar, read_tar
-from twinlens.ingest.sources.zips import is_zip, read_zip
-from twinlens.search.errors import ImageError, SourceError, UsageError
+from twinlens.ingest.sources.sidecars import MAX_SIDECAR_BYTES, parse_sidecars
+from twinlens.search.errors import ImageError, SourceError, UsageError, first_line
 from twinlens.search.images.decode import MAX_BYTES
 from twinlens.search.images.formats import is_image_name
 from twinlens.search.records import MAX_PATH_BYTES, cut_bytes
@@ -174,7 +173,7 @@ def open_remote_captions(address: str, image_column: str, caption_column: str) -
     return found
 
 
-class RemoteFinder:
+class RemoteImageFinder:
     """Finds the pictures that a remote caption file names, from its own folder."""
 
     def __init__(self, captions: str) -> None:
@@ -183,7 +182,7 @@ class RemoteFinder:
         self._folder = ""
         self._found: Mapping[str, Info] = {}
 
-    def picture(self, name: str) -> Item | None:
+    def find(self, name: str) -> Item | None:
         """The picture of that name; None where there is none."""
         path = posixpath.normpath(posixpath.join(self._home, name))
         if is_address(name) or path.startswith(".."):
@@ -219,7 +218,7 @@ def _captions(place: Remote, image_column: str, caption_column: str) -> CaptionF
 
 def _holds_pictures(path: str, copy: TemporaryCopy, image_column: str) -> bool:
     is_table = posixpath.splitext(path)[1].lower() in TABLES
-    return is_table and pictures.holds_pictures(copy.path, image_column)
+    return is_table and tables.holds_images(copy.path, image_column)
 
 
 def _walk(place: Remote, files: FileFilter, columns: tuple[str, str]) -> Iterator[Item]:
@@ -255,7 +254,7 @@ def _files(
         for path in batch:
             yield _picture(place, root, path, found[path], beside)
     for path in names:
-        if is_tar(path) or is_zip(path) or posixpath.splitext(path)[1].lower() in TABLES:
+        if archive_reader(path) is not None or posixpath.splitext(path)[1].lower() in TABLES:
             yield from _container(place, root, path, found[path], columns)
 
 
@@ -264,15 +263,15 @@ def _container(
 ) -> Iterator[Item]:
     uri = place.uri_of(path)
     relative = "" if uri == root else f"{_below(uri, root)}!"
-    where = pictures.Place(root, f"{uri}!", relative)
+    where = tables.UriPrefix(root, f"{uri}!", relative)
     try:
         copy = place.copy(path)
-        if is_tar(path) or is_zip(path):
+        if (read := archive_reader(path)) is not None:
             archive = Archive(uri, where, copy.path, max(_stamp(info), 0), copy)
-            yield from (read_tar if is_tar(path) else read_zip)(archive)
+            yield from read(archive, EVERY_FILE)
         elif _holds_pictures(path, copy, columns[0]):
-            for item in pictures.samples([copy.path], where, *columns):
-                yield pictures.keeping(item, copy, _stamp(info))
+            for item in tables.samples([copy.path], where, *columns):
+                yield tables.keep_copy(item, copy, _stamp(info))
     except (OSError, SourceError) as error:
         yield _unreadable(uri, root, error)
 
@@ -292,7 +291,7 @@ def _picture(
     try:
         if len(uri.encode()) > MAX_PATH_BYTES:
             raise ValueError(f"its name is longer than {MAX_PATH_BYTES} bytes")
-        described = said(path, read)
+        described = parse_sidecars(path, read)
     except ValueError as error:
         return Failure(cut_bytes(uri, MAX_PATH_BYTES), str(error), root)
     except Exception as error:  # noqa: BLE001 - a driver's own
@@ -403,5 +402,4 @@ def _unreadable(uri: str, root: str, error: Exception) -> Failure:
 def _line(error: Exception) -> str:
     if isinstance(error, FileNotFoundError):
         return "there is no such file"
-    said = getattr(error, "strerror", None) or str(error) or type(error).__name__
-    return str(said).splitlines()[0][:200]
+    return str(getattr(error, "strerror", None) or first_line(error, 200))

@@ -10,8 +10,13 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import Any, TypeVar
 
-from twinlens.ingest.sources.columns import CAPTION_COLUMNS, Columns, captions_in, guess
-from twinlens.ingest.sources.img2dataset import NOISE
+from twinlens.ingest.sources.columns import (
+    CAPTION_COLUMNS,
+    DOWNLOAD_COLUMNS,
+    Columns,
+    captions_in,
+    guess,
+)
 from twinlens.search.records import MAX_CAPTIONS, MAX_SHOWN_BYTES, clean_metadata, clean_text
 
 #: A sidecar longer than this is not a caption.
@@ -28,17 +33,17 @@ class Sidecar:
     metadata: Mapping[str, Any] = field(default_factory=lambda: MappingProxyType({}))
 
 
-def sidecar(picture: Path) -> Sidecar:
+def read_sidecars(picture: Path) -> Sidecar:
     """What the files beside a picture file say: see ``said``.
 
     Raises:
         ValueError: the text is larger than 1 MB.
         OSError: a file is there and cannot be read.
     """
-    return said(str(picture), _read)
+    return parse_sidecars(str(picture), _read)
 
 
-def said(picture: str, read: Callable[[str], bytes | None]) -> Sidecar:
+def parse_sidecars(picture: str, read: Callable[[str], bytes | None]) -> Sidecar:
     """What ``photo.txt`` or ``photo.jpg.txt`` says, a caption on each line, and ``photo.json``.
 
     Of the JSON object, as img2dataset writes it, the caption's column and all scalars are taken.
@@ -105,4 +110,4 @@ def _read(path: str) -> bytes | None:
 
 def _is_plain(name: str, value: Any, columns: Columns) -> bool:
     short = not isinstance(value, str) or len(value) <= MAX_SHOWN_BYTES
-    return short and name not in columns and name not in NOISE
+    return short and name not in columns and name not in DOWNLOAD_COLUMNS

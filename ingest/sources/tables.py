@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import sqlite3
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
@@ -9,14 +10,14 @@ from pathlib import Path
 from typing import Any
 
 from twinlens.ingest.sample import Failure, Item, Sample
-from twinlens.ingest.sources.arrowfiles import (
-    damage,
+from twinlens.ingest.sources import arrow_files
+from twinlens.ingest.sources.arrow_files import (
     labelled,
     labels,
-    one_line,
     open_table,
     picture_column,
     plain_columns,
+    table_errors,
 )
 from twinlens.ingest.sources.columns import (
     IMAGE_COLUMNS,
@@ -24,11 +25,13 @@ from twinlens.ingest.sources.columns import (
     captions_in,
     choose_columns,
     guess,
+    is_img2dataset,
     missing_column,
+    was_downloaded,
 )
 from twinlens.ingest.sources.folder import reader
-from twinlens.ingest.sources.img2dataset import is_downloads, was_downloaded
-from twinlens.search.errors import ImageError, SourceError
+from twinlens.ingest.sources.json_files import Row
+from twinlens.search.errors import ImageError, SourceError, first_line
 from twinlens.search.records import MAX_CAPTIONS, clean_metadata
 
 #: Bytes; a longer name is no name, the row's number stands for it.
@@ -36,7 +39,7 @@ _MAX_NAME = 1_024
 
 
 @dataclass(frozen=True, slots=True)
-class Place:
+class UriPrefix:
     """Where the pictures of a table are said to be.
 
     Attributes:
@@ -49,7 +52,7 @@ class Place:
     relative: str
 
     @classmethod
-    def of(cls, container: Path, root: Path | None = None) -> Place:
+    def of(cls, container: Path, root: Path | None = None) -> UriPrefix:
         """The place of a container given by itself, or found below ``root``."""
         if root is None:
             return cls(str(container), f"{container}!", "")
@@ -59,12 +62,12 @@ class Place:
         """A part of it cannot be read now, which says nothing about the pictures stored of it."""
         return Failure(self.uri.rstrip("!/"), reason, self.root, transient=True)
 
-    def below(self, folder: str) -> Place:
+    def below(self, folder: str) -> UriPrefix:
         """The place of a part of it."""
-        return Place(self.root, f"{self.uri}{folder}/", f"{self.relative}{folder}/")
+        return UriPrefix(self.root, f"{self.uri}{folder}/", f"{self.relative}{folder}/")
 
 
-def holds_pictures(path: Path, image_column: str = "") -> bool:
+def holds_images(path: Path, image_column: str = "") -> bool:
     """Whether the table has a column of encoded pictures.
 
     Raises:
@@ -87,19 +90,51 @@ def check(path: Path, image_column: str, caption_column: str) -> None:
 
 
 def samples(
-    paths: Iterable[Path], place: Place, image_column: str = "", caption_column: str = ""
+    paths: Iterable[Path], place: UriPrefix, image_column: str = "", caption_column: str = ""
 ) -> Iterator[Item]:
     """Every row of tables that belong together, as one sequence.
 
     A row is called by the path its picture came from, or by its number where it has none, or one
     that a row before it has. What cannot be read is a failure, and the next file is tried.
     """
-    names = Names()
+    names = UniqueNames()
     for path in paths:
         yield from _table_samples(path, place, names, image_column, caption_column)
 
 
-def keeping(item: Item, copy: object, mtime_ns: int) -> Item:
+def is_saved_dataset(folder: Path) -> bool:
+    """Whether the folder is a saved dataset, or a dictionary of them."""
+    return (folder / "dataset_dict.json").is_file() or (
+        (folder / "state.json").is_file() and (folder / "dataset_info.json").is_file()
+    )
+
+
+def dataset_splits(folder: Path) -> dict[str, list[Path]]:
+    """The Arrow files of every split in their order; one that was saved alone is called "".
+
+    Raises:
+        SourceError: a file is missing, or is not what ``save_to_disk`` writes.
+    """
+    if not (folder / "dataset_dict.json").is_file():
+        return {"": _files(folder)}
+    names = _listed(folder / "dataset_dict.json", "splits")
+    return {name: _files(folder / name) for name in names}
+
+
+def dataset_rows(folder: Path) -> Iterator[Row]:
+    """The rows of a dataset without pictures, split after split, numbered from 1.
+
+    In a dictionary of several each row has its split's name in ``split``.
+    """
+    number = 0
+    for split, files in dataset_splits(folder).items():
+        for file in files:
+            for _, row in arrow_files.rows(file):
+                number += 1
+                yield number, {"split": split, **row} if split else row
+
+
+def keep_copy(item: Item, copy: object, mtime_ns: int) -> Item:
     """The item of a copied table, which keeps the copy and has the original's date."""
     if isinstance(item, Failure) or item.load is None:
         return item
@@ -113,7 +148,7 @@ def keeping(item: Item, copy: object, mtime_ns: int) -> Item:
 
 
 def _table_samples(
-    path: Path, place: Place, names: Names, image_column: str, caption_column: str
+    path: Path, place: UriPrefix, names: UniqueNames, image_column: str, caption_column: str
 ) -> Iterator[Item]:
     try:
         table = open_table(path)
@@ -124,13 +159,13 @@ def _table_samples(
         for rows, fetch in table.batches(others, pictures):
             for i, row in enumerate(rows):
                 number = names.count()
-                if not is_downloads(row) or was_downloaded(row):
+                if not is_img2dataset(row) or was_downloaded(row):
                     name = names.unique(row_of.name(row), number)
                     yield row_of.sample(name, row, _loader(fetch, i, path))
     except SourceError as error:
         yield place.failure(str(error))
-    except damage() as error:
-        yield place.failure(f"{path.name} cannot be read on: {one_line(error)}")
+    except table_errors() as error:
+        yield place.failure(f"{path.name} cannot be read on: {first_line(error)}")
 
 
 class _RowReader:
@@ -139,7 +174,7 @@ class _RowReader:
     def __init__(
         self,
         path: Path,
-        place: Place,
+        place: UriPrefix,
         pictures: str,
         columns: Columns,
         classes: Mapping[str, list[str]],
@@ -198,7 +233,7 @@ def _loader(fetch: Callable[[int], Any], i: int, path: Path) -> Callable[[], byt
     return load
 
 
-class Names:
+class UniqueNames:
     """Gives every row a name of its own; in a temporary database, for there may be millions."""
 
     def __init__(self) -> None:
@@ -219,3 +254,26 @@ class Names:
             if added.rowcount:
                 return candidate
         return f"row {row}"
+
+
+def _files(folder: Path) -> list[Path]:
+    named = _listed(folder / "state.json", "_data_files")
+    files = [folder / name for name in named]
+    for file in files:
+        if not file.is_file():
+            raise SourceError(f"{folder} is not complete: there is no {file.name}")
+    return files
+
+
+def _listed(path: Path, key: str) -> list[str]:
+    """A list of plain names in a JSON file; one that leads out of the folder is refused."""
+    try:
+        listed: Any = json.loads(path.read_text("utf-8"))[key]
+        names = [entry["filename"] if isinstance(entry, dict) else entry for entry in listed]
+        if not all(isinstance(name, str) and name == Path(name).name for name in names):
+            raise ValueError("its names are not plain")
+    except OSError as error:
+        raise SourceError(f"{path} cannot be read: {error.strerror}") from error
+    except (ValueError, KeyError, TypeError, RecursionError) as error:
+        raise SourceError(f"{path} is not as Hugging Face datasets writes it: {error}") from error
+    return names

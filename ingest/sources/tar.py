@@ -21,7 +21,7 @@ from typing import IO, BinaryIO, cast
 from twinlens.ingest.sample import Item
 from twinlens.ingest.sources.archives import Archive, TemporaryCopy, is_hidden, member_item
 from twinlens.ingest.sources.folder import EVERY_FILE, FileFilter
-from twinlens.ingest.sources.sidecars import MAX_SIDECAR_BYTES, Sidecar, said
+from twinlens.ingest.sources.sidecars import MAX_SIDECAR_BYTES, Sidecar, parse_sidecars
 from twinlens.search.images.formats import is_image_name
 from twinlens.search.records import clean_metadata
 
@@ -130,7 +130,7 @@ def _items(
 
 def _said(name: str, beside: Mapping[str, bytes]) -> Sidecar:
     """What the group's sidecars say, whatever else stands between key and ending."""
-    described = said(name, lambda sidecar: beside.get(Path(sidecar).suffix))
+    described = parse_sidecars(name, lambda sidecar: beside.get(Path(sidecar).suffix))
     kind = beside.get(".cls", b"").decode("utf-8", "replace").strip()
     if not kind:
         return described

@@ -14,14 +14,12 @@ from dataclasses import dataclass
 from urllib.parse import quote, urljoin, urlsplit
 
 from twinlens.ingest.sample import Failure, Item
-from twinlens.ingest.sources import tables as pictures
+from twinlens.ingest.sources import tables
 from twinlens.ingest.sources.archives import Archive, TemporaryCopy
 from twinlens.ingest.sources.caption_formats import FORMATS, SUFFIXES, TABLES, format_of, names_of
 from twinlens.ingest.sources.captions import CaptionFile
-from twinlens.ingest.sources.detect import Items, Options
-from twinlens.ingest.sources.tar import is_tar, read_tar
+from twinlens.ingest.sources.detect import ArchiveReader, Items, ReadOptions, archive_reader
 from twinlens.ingest.sources.urls import Fetch, is_url_list, no_fetch, read_urls, url_item
-from twinlens.ingest.sources.zips import is_zip, read_zip
 from twinlens.search.errors import ImageError, SourceError, reason_of
 from twinlens.search.images.decode import MAX_BYTES
 
@@ -50,15 +48,15 @@ class _Fetched:
         return cls(TemporaryCopy([data], MAX_BYTES, posixpath.splitext(_path(address))[1]), stamp)
 
 
-def open_web(address: str, options: Options) -> Items | CaptionFile:
+def open_web(address: str, options: ReadOptions) -> Items | CaptionFile:
     """What is at an address.
 
     Raises:
         SourceError: it is called like a list, a table or a caption file, and is none.
     """
     path = _path(address)
-    if is_tar(path) or is_zip(path):
-        return lambda: _archive(address, options)
+    if (read := archive_reader(path)) is not None:
+        return lambda: _archive(address, read, options)
     suffix = posixpath.splitext(path)[1].lower()
     if suffix not in SUFFIXES and suffix != ".urls":
         fetch = options.fetch or no_fetch
@@ -67,12 +65,12 @@ def open_web(address: str, options: Options) -> Items | CaptionFile:
     with _named(address, fetched):
         if is_url_list(fetched.copy.path):
             return lambda: _list(address, fetched, options)
-        if suffix in TABLES and pictures.holds_pictures(fetched.copy.path, options.image_column):
+        if suffix in TABLES and tables.holds_images(fetched.copy.path, options.image_column):
             return lambda: _table(address, fetched, options)
         return _captions(address, fetched, options)
 
 
-def open_web_captions(address: str, options: Options) -> CaptionFile:
+def open_web_captions(address: str, options: ReadOptions) -> CaptionFile:
     """The caption file at an address, whatever it is called.
 
     Raises:
@@ -83,14 +81,14 @@ def open_web_captions(address: str, options: Options) -> CaptionFile:
         return _captions(address, fetched, options, whatever_its_name=True)
 
 
-class WebFinder:
+class WebImageFinder:
     """Finds the pictures that a caption file at an address names, from where that is."""
 
-    def __init__(self, captions: str, options: Options) -> None:
+    def __init__(self, captions: str, options: ReadOptions) -> None:
         self._captions = captions
         self._options = options
 
-    def picture(self, name: str) -> Item:
+    def find(self, name: str) -> Item:
         """The picture of that name; whether there is one, fetching it will tell."""
         url = urljoin(self._captions, quote(name))
         fetch = self._options.fetch or no_fetch
@@ -101,7 +99,7 @@ def _path(address: str) -> str:
     return urlsplit(address).path
 
 
-def _fetched(address: str, options: Options) -> _Fetched:
+def _fetched(address: str, options: ReadOptions) -> _Fetched:
     try:
         return _Fetched.of(address, options.fetch or no_fetch)
     except (ImageError, OSError) as error:
@@ -118,7 +116,7 @@ def _named(address: str, fetched: _Fetched) -> Iterator[None]:
 
 
 def _captions(
-    address: str, fetched: _Fetched, options: Options, *, whatever_its_name: bool = False
+    address: str, fetched: _Fetched, options: ReadOptions, *, whatever_its_name: bool = False
 ) -> CaptionFile:
     columns = (options.image_column, options.caption_column)
     found = format_of(fetched.copy.path, whatever_its_name=whatever_its_name)
@@ -128,25 +126,25 @@ def _captions(
     return CaptionFile(fetched.copy.path, *columns, found, uri=address)
 
 
-def _list(address: str, fetched: _Fetched, options: Options) -> Iterator[Item]:
+def _list(address: str, fetched: _Fetched, options: ReadOptions) -> Iterator[Item]:
     fetch = options.fetch or no_fetch
     yield from read_urls(fetched.copy.path, fetch, refresh=options.refresh, uri=address)
 
 
-def _table(address: str, fetched: _Fetched, options: Options) -> Iterator[Item]:
+def _table(address: str, fetched: _Fetched, options: ReadOptions) -> Iterator[Item]:
     columns = (options.image_column, options.caption_column)
-    place = pictures.Place(address, f"{address}!", "")
-    for item in pictures.samples([fetched.copy.path], place, *columns):
-        yield pictures.keeping(item, fetched.copy, fetched.stamp)
+    place = tables.UriPrefix(address, f"{address}!", "")
+    for item in tables.samples([fetched.copy.path], place, *columns):
+        yield tables.keep_copy(item, fetched.copy, fetched.stamp)
 
 
-def _archive(address: str, options: Options) -> Iterator[Item]:
+def _archive(address: str, read: ArchiveReader, options: ReadOptions) -> Iterator[Item]:
     """An archive is fetched when its turn has come: there may be many."""
     try:
         fetched = _Fetched.of(address, options.fetch or no_fetch)
     except (ImageError, OSError) as error:
         yield Failure(address, reason_of(error), address, transient=True)
         return
-    place = pictures.Place(address, f"{address}!", "")
+    place = tables.UriPrefix(address, f"{address}!", "")
     archive = Archive(address, place, fetched.copy.path, fetched.stamp, fetched.copy)
-    yield from (read_tar if is_tar(_path(address)) else read_zip)(archive, options.files)
+    yield from read(archive, options.files)

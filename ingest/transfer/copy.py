@@ -19,8 +19,15 @@ from typing import Unpack
 import numpy as np
 
 from twinlens.ingest.report import Progress
-from twinlens.ingest.transfer.diff import FIELDS, KEYS, ORDER, clear, compare
-from twinlens.ingest.writer import WriterThread
+from twinlens.ingest.transfer.diff import (
+    FIELDS,
+    KEYS,
+    ORDER,
+    RowChunk,
+    delete_extra,
+    tenant_pairs,
+    write_differences,
+)
 from twinlens.search.errors import ModelMismatchError, StoreError, UnsupportedError, UsageError
 from twinlens.search.milvus.capabilities import MAX_LIMIT
 from twinlens.search.milvus.collection import Collection
@@ -35,7 +42,7 @@ PAGE = 4_000
 LITE_PAGE = 8_000
 #: Rows of pictures and of texts, each, whose copies are compared at the end.
 SAMPLE = 1_000
-#: How often what changed meanwhile is carried over.
+#: How often what changed meanwhile is copier over.
 ROUNDS = 5
 _SEARCHED: tuple[Target, ...] = ("images", "texts")
 
@@ -86,8 +93,8 @@ def copy(
         to: the copy's name, if another.
         sample: how many pictures, and texts, to compare at the end; 0 for none.
         progress: makes an object like ``tqdm`` for so many rows, told of every row.
-        layout: how the copy is laid out, where it is made: see ``twinlens.search.milvus.layout``. The default
-            is what is best for the target, with vectors as they are where it has that.
+        layout: the layout of a new copy: see ``twinlens.search.milvus.layout``. The default is the
+            best for the target, with the source's vector type where the target has it.
 
     Raises:
         UsageError: the copy would be its own source, or is there and laid out otherwise.
@@ -107,18 +114,18 @@ def copy(
     new = _target(old, target, to, layout)
     shown = progress(_rows(old)) if progress is not None else None
     new.load()
-    carried = _Copy(old, new, shown)
+    copier = CollectionCopier(old, new, shown)
     for _ in range(ROUNDS):
-        carried.round()
-        if not carried.differing:
+        copier.round()
+        if not copier.differing:
             break
     else:
         advice = "run it again"
         if new.generation.complete:
             advice = "it may have rows of its own: drop it first, or name another with --to"
-        raise StoreError(f"the copy has {', '.join(carried.differing)}: {advice}")
+        raise StoreError(f"the copy has {', '.join(copier.differing)}: {advice}")
     compared = sum(
-        _compare(part, beside, kind, sample) for part, beside in carried.parts for kind in _SEARCHED
+        _compare(part, beside, kind, sample) for part, beside in copier.parts for kind in _SEARCHED
     )
     if not new.generation.complete:
         new.set_state(complete=True)
@@ -130,10 +137,10 @@ def copy(
             target.drop_generation(to, generation.number)
     return CopyReport(
         collection=to,
-        images=carried.held["images"],
-        texts=carried.held["texts"],
-        files=carried.held["files"],
-        written=carried.written,
+        images=copier.held["images"],
+        texts=copier.held["texts"],
+        files=copier.held["files"],
+        written=copier.written,
         compared=compared,
         seconds=time.perf_counter() - began,
     )
@@ -166,7 +173,7 @@ def _target(old: Collection, target: Database, to: str, options: LayoutOptions) 
     return target.begin(to, model, target.check_layout(asked))
 
 
-class _Copy:
+class CollectionCopier:
     """Makes one corpus hold what another holds."""
 
     def __init__(self, old: Collection, new: Collection, progress: Progress | None) -> None:
@@ -183,12 +190,14 @@ class _Copy:
     def round(self) -> None:
         """Once through everything, and a second time also for what the source does not have."""
         ours, again = not self._new.generation.complete, bool(self.differing)
-        self._pair(ours)
+        self.parts = tenant_pairs(self._old, self._new)
+        if ours:
+            self._delete_removed_tenants()
         for part, beside in self.parts:
             for kind in ORDER:
                 beside.copy_fields(kind, part)
                 if ours and again:
-                    clear(part, beside, kind)
+                    delete_extra(part, beside, kind)
                 self._fill(part, beside, kind, again)
         self._count()
 
@@ -202,30 +211,12 @@ class _Copy:
                 if has != copied:
                     self.differing.append(f"{copied} {kind}{whose} instead of {has}")
 
-    def _pair(self, ours: bool) -> None:
-        """Find the tenants; of one that is gone from the source, a copy of ours has nothing."""
-        parts = self._old.per_tenant()
-        self.parts = [
-            (part, self._new.for_tenant(part.tenant) if part.tenant else self._new)
-            for part in parts
-        ]
-        known = {part.tenant for part in parts}
-        for beside in self._new.per_tenant() if ours else ():
-            if beside.tenant not in known:
-                beside.delete_all()
-
     def _fill(self, part: Collection, beside: Collection, kind: Kind, again: bool) -> None:
-        """Write what is missing, or other than it was; a thread reads on meanwhile."""
-        empty = not again and beside.count(kind) == 0
-        fields = FIELDS[kind] if kind == "files" else [*FIELDS[kind], "vector"]
+        """Write the rows that are missing or changed."""
 
-        def write(chunk: _Chunk) -> None:
-            missing, changed = chunk.rows, list[Row]()
-            if chunk.tried:  # and broken off somewhere
-                missing, changed = [], chunk.rows
-            elif not empty:
-                missing, changed = compare(beside, kind, chunk.rows)
-            chunk.tried = True
+        def write(chunk: RowChunk) -> None:
+            # After a failure half-way it is unknown which rows were inserted: upsert them all.
+            missing, changed = ([], chunk.rows) if chunk.retried else (chunk.missing, chunk.changed)
             beside.insert(kind, missing)
             beside.upsert(kind, changed)
             self.written += len(missing) + len(changed)
@@ -233,21 +224,15 @@ class _Copy:
                 self._progress.update(len(chunk.rows))
 
         page = LITE_PAGE if part.capabilities.lite else PAGE
-        with WriterThread(write) as writer:
-            for rows in part.scan(kind, fields, batch=page, strong=again):
-                if kind != "files":
-                    # Lists of Python's numbers take eight times the memory until they are written.
-                    for row in rows:
-                        row["vector"] = np.asarray(row["vector"], dtype=np.float32)
-                writer.put(_Chunk(rows))
+        write_differences(
+            part, beside, kind, write, page=page, vectors=kind != "files", strong=again
+        )
 
-
-@dataclass(slots=True)
-class _Chunk:
-    """Rows to write, and whether that was tried before."""
-
-    rows: list[Row]
-    tried: bool = False
+    def _delete_removed_tenants(self) -> None:
+        tenants = {part.tenant for part, _ in self.parts}
+        for beside in self._new.per_tenant():
+            if beside.tenant not in tenants:
+                beside.delete_all()
 
 
 def _rows(collection: Collection) -> int:

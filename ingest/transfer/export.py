@@ -33,9 +33,9 @@ from twinlens.ingest.sources.export_manifest import (
     KINDS,
     MATRICES,
     TABLES,
-    File,
+    ExportedFile,
+    ExportShard,
     Manifest,
-    Shard,
     verify,
 )
 from twinlens.search.errors import SourceError, UsageError, first_line
@@ -165,7 +165,9 @@ def import_collection(collection: Collection, folder: Path, manifest: Manifest) 
     return Exchanged.of(folder, manifest)
 
 
-def _export(collection: Collection, kind: Kind, folder: Path, shard_rows: int) -> Iterator[Shard]:
+def _export(
+    collection: Collection, kind: Kind, folder: Path, shard_rows: int
+) -> Iterator[ExportShard]:
     types = collection.fields(kind) if kind != "files" else {}
     more = {name: found for name, found in types.items() if name not in _COLUMNS[kind]}
     dynamic = {name: _TYPES[found] for name, found in more.items() if found in _TYPES}
@@ -196,9 +198,9 @@ def _export_shard(
     batches: Iterable[list[Row]],
     dynamic: Mapping[str, tuple[type, pa.DataType]],
     folder: Path,
-) -> Shard:
-    none = File(0, "")
-    place = Shard(kind, number, 0, none, none)
+) -> ExportShard:
+    none = ExportedFile(0, "")
+    place = ExportShard(kind, number, 0, none, none)
     schema = _schema(kind, {name: column for name, (_, column) in dynamic.items()})
     vectors: list[Rows] = []
     count = 0
@@ -211,12 +213,12 @@ def _export_shard(
             writer.write_table(pa.Table.from_pylist(flat, schema=schema), BATCH)
     if kind != "files":
         np.save(place.matrix_path(folder), np.concatenate(vectors))
-    return Shard(
+    return ExportShard(
         kind,
         number,
         count,
-        File.of(place.table_path(folder)),
-        File.of(place.matrix_path(folder)) if vectors else None,
+        ExportedFile.of(place.table_path(folder)),
+        ExportedFile.of(place.matrix_path(folder)) if vectors else None,
     )
 
 
@@ -250,7 +252,7 @@ def _flat(row: Row, kind: Kind, dynamic: Mapping[str, tuple[type, pa.DataType]])
     return flat | {MORE: json.dumps(more, ensure_ascii=False) if more else None}
 
 
-def _import(shard: Shard, folder: Path, dim: int) -> Iterator[list[Row]]:
+def _import(shard: ExportShard, folder: Path, dim: int) -> Iterator[list[Row]]:
     """A shard's rows as they are stored, some at a time; each is checked."""
     path = shard.table_path(folder)
     vectors = None
@@ -277,7 +279,7 @@ def _import(shard: Shard, folder: Path, dim: int) -> Iterator[list[Row]]:
         raise SourceError(f"{path} is no table of an export: {reason}") from error
 
 
-def _check_table(table: parquet.ParquetFile, shard: Shard) -> None:
+def _check_table(table: parquet.ParquetFile, shard: ExportShard) -> None:
     if table.metadata.num_rows != shard.rows:
         raise ValueError(f"it has {table.metadata.num_rows} rows, not {shard.rows}")
     for number in range(table.num_row_groups):

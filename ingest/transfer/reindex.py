@@ -14,6 +14,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -23,13 +24,23 @@ from twinlens.ingest.report import MAX_FAILURES, Progress
 from twinlens.ingest.sample import Failure, Sample
 from twinlens.ingest.sources import open_sources
 from twinlens.ingest.sources.folder import reader
-from twinlens.ingest.transfer.diff import FIELDS, ORDER, clear, compare
-from twinlens.search.errors import ImageError, TwinlensError, reason_of
+from twinlens.ingest.transfer.diff import (
+    ORDER,
+    RowChunk,
+    delete_extra,
+    tenant_pairs,
+    write_differences,
+)
+from twinlens.search.errors import ImageError, TwinlensError, UsageError, reason_of
 from twinlens.search.images.fetch import Fetcher
+from twinlens.search.milvus import indexes as ann
 from twinlens.search.milvus.collection import Collection
 from twinlens.search.milvus.database import Database
 from twinlens.search.milvus.expressions import is_in
+from twinlens.search.milvus.generations import Generation
+from twinlens.search.milvus.layout import LayoutOptions
 from twinlens.search.models.base import Encoder, Pixels, Rows
+from twinlens.search.query.session import Session
 from twinlens.search.records import Kind, Row, image_id
 
 #: Rows that travel together.
@@ -62,6 +73,81 @@ class ReindexReport:
 
 
 def reindex(
+    session: Session,
+    model: str | Encoder,
+    *,
+    memory: float,
+    drop_unreadable: bool,
+    progress: Progress | None,
+    layout: LayoutOptions,
+) -> ReindexReport:
+    """What ``twinlens.Index.reindex`` does, with the same arguments."""
+    database = session.database
+    old = session.refresh() or session.require_collection()
+    if layout.get("index") == ann.AUTO and memory:
+        rows = sum(
+            collection.count(kind)
+            for collection in old.per_tenant()
+            for kind in ("images", "texts")
+        )
+        kinds = database.capabilities.index_types
+        layout["index"] = ann.recommend(kinds, rows, old.fingerprint.dim, memory * 2**30)
+    wanted = database.check_layout(old.generation.layout.changed(**layout))
+    encoder = session.model.open(model) if model else None
+    fingerprint = encoder.fingerprint if encoder is not None else old.fingerprint
+    new = database.begin(session.name, fingerprint, wanted)
+    if new.generation.number == old.generation.number:
+        if wanted.replicas != old.generation.layout.replicas:
+            database.replicate(session.name, wanted.replicas)
+            session.collection = database.collection(session.name)
+        return ReindexReport(new.generation.number, switched=True)
+    report = _build(
+        database,
+        old,
+        new,
+        (lambda: encoder) if encoder is not None else partial(session.model.load, old.fingerprint),
+        drop_unreadable=drop_unreadable,
+        progress=progress,
+    )
+    if report.switched and encoder is not None:
+        if not isinstance(model, str):
+            session.model.register(encoder)
+        session.model.reset(encoder)
+    session.refresh()
+    return report
+
+
+def rollback(session: Session) -> Generation:
+    """Serve the generation before again.
+
+    Raises:
+        UsageError: there is none any more.
+    """
+    database, name = session.database, session.name
+    served = database.collection(name).generation.number
+    earlier = [one.number for one in database.generations(name) if one.complete]
+    earlier = [number for number in earlier if number < served]
+    if not earlier:
+        raise UsageError(f"the collection {name!r} has no earlier generation")
+    collection = database.switch(name, earlier[-1])
+    session.model.reset()
+    session.refresh()
+    return collection.generation
+
+
+def drop_old(session: Session) -> list[int]:
+    """Delete every generation that is not served; their numbers."""
+    database, name = session.database, session.name
+    served = database.collection(name)
+    old = [one.number for one in database.generations(name) if not one.served]
+    for number in old:
+        database.drop_generation(name, number)
+    if served.generation.frozen:
+        served.set_state(frozen=False)
+    return old
+
+
+def _build(
     database: Database,
     old: Collection,
     new: Collection,
@@ -87,13 +173,12 @@ def reindex(
     if old.generation.frozen:
         old.set_state(frozen=False)
     with ThreadPoolExecutor(min(32, (os.cpu_count() or 2) + 1)) as pool:
-        copies: dict[str, _Copy] = {}
+        copies: dict[str, GenerationBuilder] = {}
 
         def go_round(last: bool = False) -> int:
-            for part in old.per_tenant():  # a tenant may be new
+            for part, beside in tenant_pairs(old, new):  # a tenant may be new
                 if part.tenant not in copies:
-                    beside = new.for_tenant(part.tenant) if part.tenant else new
-                    copies[part.tenant] = _Copy(part, beside, encoder, pool, progress)
+                    copies[part.tenant] = GenerationBuilder(part, beside, encoder, pool, progress)
             return sum(copy.round(last=last) for copy in copies.values())
 
         for _ in range(ROUNDS):
@@ -123,7 +208,7 @@ def reindex(
     )
 
 
-class _Copy:
+class GenerationBuilder:
     """Makes one generation hold what another holds."""
 
     def __init__(
@@ -149,15 +234,18 @@ class _Copy:
 
         The last time what other processes wrote is waited for.
         """
-        return sum(self._carry(kind, last) + clear(self._old, self._new, kind) for kind in ORDER)
+        return sum(
+            self._fill(kind, last) + delete_extra(self._old, self._new, kind) for kind in ORDER
+        )
 
-    def _carry(self, kind: Kind, last: bool) -> int:
-        """Write what is missing, or other than it was."""
+    def _fill(self, kind: Kind, last: bool) -> int:
+        """Write the rows that are missing or changed; return how many."""
         written = 0
-        elsewhere: list[Row] = []
-        for rows in self._old.scan(kind, FIELDS[kind], batch=CHUNK, strong=last):
-            kept = [row for row in rows if not self._is_lost(kind, row)]
-            missing, changed = compare(self._new, kind, kept)
+        not_on_disk: dict[str, Row] = {}
+
+        def write(chunk: RowChunk) -> None:
+            nonlocal written
+            missing, changed = map(partial(self._readable, kind), (chunk.missing, chunk.changed))
             if kind == "files":
                 self._new.upsert(kind, missing + changed)
             else:
@@ -167,17 +255,21 @@ class _Copy:
                 elif kind == "texts":
                     self._encode_texts(missing)
                 else:
-                    elsewhere += self._encode_images(missing, self._from_disk(missing))
+                    absent = self._encode_images(missing, self._from_disk(missing))
+                    not_on_disk.update({row["id"]: row for row in absent})
                 self.done[kind] += len(missing)
             written += len(missing) + len(changed)
             if self._progress is not None:
                 self._progress.update(len(missing))
-        self._encode_elsewhere(elsewhere)
+
+        write_differences(self._old, self._new, kind, write, page=CHUNK, vectors=False, strong=last)
+        self._encode_elsewhere(not_on_disk)
         return written
 
-    def _is_lost(self, kind: Kind, row: Row) -> bool:
-        """Whether it belongs to a picture that cannot be read again."""
-        return row["id" if kind == "images" else "image_id"] in self.failed
+    def _readable(self, kind: Kind, rows: Iterable[Row]) -> list[Row]:
+        """Leave out the rows of images that cannot be read again."""
+        key = "id" if kind == "images" else "image_id"
+        return [row for row in rows if row[key] not in self.failed]
 
     def _copy_vectors(self, kind: Kind, rows: Sequence[Row], source: Collection) -> None:
         found = source.get(kind, [row["id"] for row in rows], ["id", "vector"])
@@ -228,12 +320,12 @@ class _Copy:
                 loads.setdefault(row["image_id"], []).append(reader(Path(row["path"])))
         return loads
 
-    def _encode_elsewhere(self, rows: Sequence[Row]) -> None:
+    def _encode_elsewhere(self, wanted: dict[str, Row]) -> None:
         """Pictures in archives, tables and on the web: their sources are gone through again."""
-        wanted = {row["id"]: row for row in rows}
+        ids = list(wanted)
         places: dict[str, dict[str, str]] = {}
-        for start in range(0, len(rows), CHUNK):
-            for row in self._ledger([row["id"] for row in rows[start : start + CHUNK]]):
+        for start in range(0, len(ids), CHUNK):
+            for row in self._ledger(ids[start : start + CHUNK]):
                 places.setdefault(row["root"], {})[row["path"]] = row["image_id"]
         for root, uris in places.items():
             found: dict[str, list[Callable[[], bytes]]] = {}

@@ -17,11 +17,11 @@ from pyarrow import parquet
 
 from twinlens.ingest.sample import Failure, Sample
 from twinlens.ingest.sources import caption_formats as records
-from twinlens.ingest.sources import jsonfiles, open_sources
+from twinlens.ingest.sources import json_files, open_sources
 from twinlens.ingest.sources.caption_formats import format_of
 from twinlens.ingest.sources.captions import CaptionFile
 from twinlens.ingest.sources.columns import choose_columns, texts_of
-from twinlens.ingest.sources.jsonfiles import json_rows
+from twinlens.ingest.sources.json_files import json_rows
 from twinlens.search.errors import SourceError
 from twinlens.search.records import clean_metadata
 
@@ -435,8 +435,8 @@ def test_a_long_json_file_is_read_a_row_at_a_time(tmp_path: Path) -> None:
 def test_a_row_without_end_is_not_read_to_its_end(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(jsonfiles, "MAX_VALUE", 1 << 12)
-    monkeypatch.setattr(jsonfiles, "_READ", 1 << 10)
+    monkeypatch.setattr(json_files, "MAX_VALUE", 1 << 12)
+    monkeypatch.setattr(json_files, "_READ", 1 << 10)
     path = written(tmp_path, "c.json", '[{"image": "a.png", "caption": "' + "x" * (1 << 16) + '"}]')
     with pytest.raises(SourceError, match="longer than a row can be; write it as JSON lines"):
         CaptionFile(path)
@@ -470,7 +470,7 @@ def test_json_read_in_pieces_is_json(
     path = tmp_path_factory.mktemp("json") / "c.json"
     path.write_text(json.dumps(rows, indent=size % 3 or None, ensure_ascii=bool(size % 2)))
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(jsonfiles, "_READ", size)
+        patch.setattr(json_files, "_READ", size)
         assert [row for _, row in json_rows(path)] == rows
 
 

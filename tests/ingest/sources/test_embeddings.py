@@ -18,8 +18,8 @@ from twinlens.ingest.sample import Failure, Sample
 from twinlens.ingest.sources import open_sources
 from twinlens.search.errors import ModelError, ModelMismatchError, SourceError
 from twinlens.search.models.catalogue import STARTER
-from twinlens.search.models.declared import declared_fingerprint
-from twinlens.search.models.encoder import open_encoder
+from twinlens.search.models.config import fingerprint_from_config
+from twinlens.search.models.load import open_encoder
 
 DIM = 16
 
@@ -168,46 +168,46 @@ def test_another_model_than_the_collections_is_refused(
         index.ingest(pair, embeddings_model=other)
 
 
-def test_the_declared_fingerprint_is_the_loaded_models(tmp_path: Path) -> None:
+def test_the_fingerprint_from_config_is_the_loaded_models(tmp_path: Path) -> None:
     folder = make_tiny_model(tmp_path / "tiny")
     name = f"local-dir:{folder}"
     loaded = open_encoder(name, device="cpu").fingerprint
-    assert declared_fingerprint(name) == loaded
-    assert declared_fingerprint(str(folder)).digest == loaded.digest
+    assert fingerprint_from_config(name) == loaded
+    assert fingerprint_from_config(str(folder)).digest == loaded.digest
 
     weights = folder / "open_clip_model.safetensors"
     weights.rename(tmp_path / "elsewhere.safetensors")
     weights.write_bytes(b"other weights")
-    assert declared_fingerprint(name).digest != loaded.digest
+    assert fingerprint_from_config(name).digest != loaded.digest
 
 
-def test_the_declared_fingerprint_of_a_checkpoint_is_the_loaded_models(tmp_path: Path) -> None:
+def test_the_fingerprint_from_config_of_a_checkpoint_is_the_loaded_models(tmp_path: Path) -> None:
     import open_clip
     import torch
 
     model = open_clip.create_model("RN50-quickgelu")
     torch.save(model.state_dict(), tmp_path / "weights.pt")
     name = f"RN50-quickgelu:{tmp_path}/weights.pt"
-    assert declared_fingerprint(name) == open_encoder(name, device="cpu").fingerprint
+    assert fingerprint_from_config(name) == open_encoder(name, device="cpu").fingerprint
 
 
-def test_the_declared_fingerprint_of_tagged_weights_needs_no_weights() -> None:
-    siglip = declared_fingerprint("siglip2-b32")
+def test_the_fingerprint_from_config_of_tagged_weights_needs_no_weights() -> None:
+    siglip = fingerprint_from_config("siglip2-b32")
     assert (siglip.dim, siglip.image_size, siglip.weights) == (768, 256, "webli")
     # SigLIP's own mean and resizing, not CLIP's.
     assert '"mean":[0.5,0.5,0.5]' in siglip.preprocess
     assert '"resize_mode":"squash"' in siglip.preprocess
-    clip = declared_fingerprint("openai-b32")
+    clip = fingerprint_from_config("openai-b32")
     assert (clip.dim, clip.image_size) == (512, 224)
     assert clip.preprocess != siglip.preprocess
 
 
-def test_the_starters_declared_fingerprint() -> None:
+def test_the_starters_fingerprint_from_config() -> None:
     try:
         loaded = open_encoder(STARTER, device="cpu").fingerprint
     except ModelError:
         pytest.skip("the small encoder is not installed")
-    assert declared_fingerprint(STARTER) == loaded
+    assert fingerprint_from_config(STARTER) == loaded
 
 
 def test_a_model_declared_by_name_makes_the_collection_without_its_weights(
@@ -218,7 +218,7 @@ def test_a_model_declared_by_name_makes_the_collection_without_its_weights(
     parquet.write_table(pa.table({"key": ["a", "b", "c"]}), tmp_path / "x.parquet")
     with twinlens.open(tmp_path / "t.db") as index:
         assert index.ingest(tmp_path / "x.npy", embeddings_model=str(folder)).images == 3
-        assert index._models.loaded is None
+        assert index._model.loaded is None
         # The collection knows its model: words are encoded with the declared one.
         assert len(index.search("anything", limit=3)) == 3
         assert index.info().fingerprint == open_encoder(str(folder), device="cpu").fingerprint

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from twinlens.ingest.sources.sidecars import MAX_SIDECAR_BYTES, sidecar
+from twinlens.ingest.sources.sidecars import MAX_SIDECAR_BYTES, read_sidecars
 
 
 @pytest.fixture
@@ -18,7 +18,7 @@ def picture(tmp_path: Path) -> Path:
 
 
 def test_a_picture_alone_has_nothing_said_of_it(picture: Path) -> None:
-    said = sidecar(picture)
+    said = read_sidecars(picture)
     assert said.captions == ()
     assert dict(said.metadata) == {}
 
@@ -36,7 +36,7 @@ def test_img2dataset_json_gives_caption_and_columns(name: str, picture: Path) ->
         "nested": {"a": 1},
     }
     picture.with_name(name).write_text(json.dumps(described))
-    said = sidecar(picture)
+    said = read_sidecars(picture)
     assert said.captions == ("a beach",)
     assert dict(said.metadata) == {
         "url": "https://example.org/a.jpg",
@@ -48,19 +48,19 @@ def test_img2dataset_json_gives_caption_and_columns(name: str, picture: Path) ->
 def test_text_and_json_say_it_once(picture: Path) -> None:
     picture.with_suffix(".txt").write_text("a beach\nthe sea\n")
     picture.with_suffix(".json").write_text('{"captions": ["the sea", "waves"], "year": 2020}')
-    said = sidecar(picture)
+    said = read_sidecars(picture)
     assert said.captions == ("a beach", "the sea", "waves")
     assert said.metadata["year"] == 2020
 
 
 def test_a_title_that_is_the_files_name_is_no_caption(picture: Path) -> None:
     picture.with_name("photo.jpg.json").write_text('{"title": "photo.jpg", "views": "3"}')
-    assert sidecar(picture).captions == ()
+    assert read_sidecars(picture).captions == ()
 
 
 def test_what_is_too_long_for_a_column_is_left_out(picture: Path) -> None:
     picture.with_suffix(".json").write_text(json.dumps({"imageData": "A" * 9_000, "version": "5"}))
-    assert dict(sidecar(picture).metadata) == {"version": "5"}
+    assert dict(read_sidecars(picture).metadata) == {"version": "5"}
 
 
 def test_the_json_of_another_program_says_nothing(picture: Path) -> None:
@@ -74,14 +74,14 @@ def test_the_json_of_another_program_says_nothing(picture: Path) -> None:
         " " * (MAX_SIDECAR_BYTES + 1) + "{}",
     ):
         beside.write_text(text)
-        assert sidecar(picture).captions == ()
-        assert not sidecar(picture).metadata
+        assert read_sidecars(picture).captions == ()
+        assert not read_sidecars(picture).metadata
 
 
 def test_a_text_that_is_too_long_is_refused(picture: Path) -> None:
     picture.with_suffix(".txt").write_text("x" * (MAX_SIDECAR_BYTES + 1))
     with pytest.raises(ValueError, match=r"its sidecar photo\.txt is larger than 1 MB"):
-        sidecar(picture)
+        read_sidecars(picture)
 
 
 @given(data=st.binary(max_size=100))
@@ -91,5 +91,5 @@ def test_any_bytes_beside_a_picture_can_be_read(
     picture = tmp_path_factory.mktemp("any") / "photo.jpg"
     picture.with_suffix(".txt").write_bytes(data)
     picture.with_suffix(".json").write_bytes(data)
-    said = sidecar(picture)
+    said = read_sidecars(picture)
     assert all(text == " ".join(text.split()) != "" for text in said.captions)

@@ -21,7 +21,7 @@ from support.colours import COLOURS, ColourEncoder
 
 import twinlens
 from twinlens.ingest.sample import Failure, Item, Sample
-from twinlens.ingest.sources import FileFilter, arrowfiles, open_sources
+from twinlens.ingest.sources import FileFilter, arrow_files, open_sources
 from twinlens.search.errors import ImageError, SourceError
 
 PICTURE = pa.struct([("bytes", pa.binary()), ("path", pa.string())])
@@ -122,9 +122,9 @@ def test_no_picture_is_read_before_it_is_asked_for(
 ) -> None:
     path = as_parquet(tmp_path / "photos.parquet", rows())
     asked: list[int] = []
-    find = arrowfiles.ParquetTable._find
+    find = arrow_files.ParquetTable._find
     monkeypatch.setattr(
-        arrowfiles.ParquetTable, "_find", lambda *args: (asked.append(args[-1]), find(*args))[1]
+        arrow_files.ParquetTable, "_find", lambda *args: (asked.append(args[-1]), find(*args))[1]
     )
     found = samples(list(open_sources([path])))
     assert not asked
@@ -134,14 +134,16 @@ def test_no_picture_is_read_before_it_is_asked_for(
 
 def test_few_pictures_of_a_parquet_file_are_kept(tmp_path: Path) -> None:
     many = [{"image": {"bytes": b"%06d" % i, "path": None}, "label": i} for i in range(500)]
-    table = arrowfiles.ParquetTable(as_parquet(tmp_path / "many.parquet", many, group=200))
+    table = arrow_files.ParquetTable(as_parquet(tmp_path / "many.parquet", many, group=200))
     fetches = [fetch for batch, fetch in table.batches(["label"], "image") for _ in batch]
     rows_seen = [row["label"] for batch, _ in table.batches(["label"], "image") for row in batch]
     assert rows_seen == list(range(500))
     for number in (0, 499, 3, 250, 199, 200, 31, 32):
         within = number - 200 * (number // 200)
         assert fetches[number](within)["bytes"] == b"%06d" % number
-        assert sum(len(batch) for _, batch in table._kept) <= arrowfiles.KEPT * arrowfiles.PICTURES
+        assert (
+            sum(len(batch) for _, batch in table._kept) <= arrow_files.KEPT * arrow_files.PICTURES
+        )
 
 
 def test_splits_and_shards_are_one_sequence_each(tmp_path: Path) -> None:

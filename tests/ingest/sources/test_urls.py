@@ -101,7 +101,9 @@ def test_private_addresses_are_refused_by_default(
 def test_every_spelling_of_a_private_host_is_refused(host: str) -> None:
     fetch = Fetcher(FetchLimits(tries=1, connect_seconds=0.2)).fetch
     # A spelling that the system's resolver does not know is an OSError: nothing was connected to.
-    with pytest.raises((ImageError, OSError), match=r"not a public host|is unknown|is not a host name"):
+    with pytest.raises(
+        (ImageError, OSError), match=r"not a public host|is unknown|is not a host name"
+    ):
         fetch(f"http://{host}:1/")
 
 

@@ -209,7 +209,7 @@ def test_a_copy_that_is_not_like_its_source_is_not_served(
 
     monkeypatch.setattr(Collection, "insert", damaging)
     monkeypatch.setattr(twinlens.ingest.transfer.copy, "ROUNDS", 1)
-    monkeypatch.setattr(twinlens.ingest.transfer.copy, "clear", lambda *_: 0)
+    monkeypatch.setattr(twinlens.ingest.transfer.copy, "delete_extra", lambda *_: 0)
     with pytest.raises(StoreError, match="in the copy"):
         twinlens.copy(filled, tmp_path / "copy.db", "photos")
     with Database(str(tmp_path / "copy.db")) as database:

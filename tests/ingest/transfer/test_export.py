@@ -17,7 +17,7 @@ from typer.testing import CliRunner
 
 import twinlens
 from twinlens.cli import app
-from twinlens.ingest.sources.export_manifest import KINDS, NAME, File, Manifest
+from twinlens.ingest.sources.export_manifest import KINDS, NAME, ExportedFile, Manifest
 from twinlens.ingest.transfer import export as exchange
 from twinlens.ingest.transfer.export import export_collection
 from twinlens.search.errors import ModelMismatchError, SourceError, StoreError, UsageError
@@ -291,7 +291,7 @@ def forge(folder: Path, rows: pa.Table | None = None, vectors: Any = None) -> No
     if vectors is not None:
         np.save(matrix, vectors)
     for key, path in (("table", table), ("matrix", matrix)):
-        file = File.of(path)
+        file = ExportedFile.of(path)
         edit(folder, **{f"shard__{key}": {"bytes": file.bytes, "sha256": file.sha256}})
 
 

@@ -10,9 +10,9 @@ from itertools import accumulate
 from pathlib import Path
 from typing import Any, Protocol
 
-from twinlens.ingest.sources.columns import IMAGE_COLUMNS, WORDS, guess
-from twinlens.ingest.sources.jsonfiles import Row
-from twinlens.search.errors import ImageError, SourceError
+from twinlens.ingest.sources.columns import IMAGE_COLUMNS, TEXT_KEYS, guess
+from twinlens.ingest.sources.json_files import Row
+from twinlens.search.errors import ImageError, SourceError, first_line
 
 #: Rows read together, without their pictures.
 ROWS = 256
@@ -20,7 +20,7 @@ ROWS = 256
 #: threads that decode, which follow one another closely.
 PICTURES = 32
 KEPT = 3
-#: Names that a column of bytes must have to be taken for pictures.
+#: UniqueNames that a column of bytes must have to be taken for pictures.
 _BYTES_COLUMNS = (*IMAGE_COLUMNS, "jpg", "jpeg", "png", "webp", "image_bytes", "bytes")
 _ARROW_FILE = b"ARROW1"
 
@@ -53,9 +53,11 @@ def open_table(path: Path) -> Table:
         _read_names(table.schema)
         return table
     except OSError as error:
-        raise SourceError(f"{path} cannot be read: {error.strerror or one_line(error)}") from error
-    except damage() as error:
-        raise SourceError(f"{path} cannot be read: {one_line(error)}") from error
+        raise SourceError(
+            f"{path} cannot be read: {error.strerror or first_line(error)}"
+        ) from error
+    except table_errors() as error:
+        raise SourceError(f"{path} cannot be read: {first_line(error)}") from error
 
 
 def rows(path: Path) -> Iterator[Row]:
@@ -68,20 +70,15 @@ def rows(path: Path) -> Iterator[Row]:
             for row in batch:
                 number += 1
                 yield number, labelled(row, classes)
-    except damage() as error:
-        raise SourceError(f"{path}, after row {number}: {one_line(error)}") from error
+    except table_errors() as error:
+        raise SourceError(f"{path}, after row {number}: {first_line(error)}") from error
 
 
-def damage() -> tuple[type[Exception], ...]:
+def table_errors() -> tuple[type[Exception], ...]:
     """What a damaged file makes pyarrow raise, names and texts that are not UTF-8 among it."""
     import pyarrow as pa
 
     return (OSError, pa.ArrowException, ValueError, TypeError, KeyError, OverflowError)
-
-
-def one_line(error: Exception) -> str:
-    """The first line of an error's message."""
-    return (str(error).splitlines() or [type(error).__name__])[0]
 
 
 def is_parquet(head: bytes) -> bool:
@@ -188,12 +185,12 @@ class ParquetTable:
         with self._lock:
             try:
                 return _cell(*self._find(column, row), self.path)
-            except damage() as error:
+            except table_errors() as error:
                 self._group = -1
                 # With a number it is the disk's; pyarrow has some for damage without.
                 if isinstance(error, OSError) and error.errno is not None:
                     raise
-                reason = f"cannot be read from {self.path.name}: {one_line(error)}"
+                reason = f"cannot be read from {self.path.name}: {first_line(error)}"
                 raise ImageError(reason) from error
 
     def _find(self, column: str, row: int) -> tuple[Any, int]:
@@ -280,12 +277,12 @@ class ArrowTable:
 def _cell(cells: Any, row: int, path: Path) -> Any:
     try:
         return cells[row].as_py()
-    except damage() as error:
-        raise ImageError(f"cannot be read from {path.name}: {one_line(error)}") from error
+    except table_errors() as error:
+        raise ImageError(f"cannot be read from {path.name}: {first_line(error)}") from error
 
 
 def _read_names(fields: Any) -> None:
-    """Names are decoded when they are read: let those that are not UTF-8 raise at once."""
+    """UniqueNames are decoded when they are read: let those that are not UTF-8 raise at once."""
     import pyarrow as pa
 
     for field in fields:
@@ -307,7 +304,7 @@ def _is_worth(kind: Any) -> bool:
     if types.is_list(kind) or types.is_large_list(kind) or types.is_fixed_size_list(kind):
         return not _is_number(kind.value_type) and _is_worth(kind.value_type)
     if types.is_struct(kind):
-        return any(kind.get_field_index(name) >= 0 for name in WORDS) and not _is_picture(kind)
+        return any(kind.get_field_index(name) >= 0 for name in TEXT_KEYS) and not _is_picture(kind)
     is_text = types.is_string(kind) or types.is_large_string(kind) or types.is_string_view(kind)
     return bool(is_text or _is_number(kind) or types.is_null(kind))
 

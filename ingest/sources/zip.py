@@ -17,7 +17,7 @@ from functools import partial
 from twinlens.ingest.sample import Item
 from twinlens.ingest.sources.archives import Archive, is_hidden, member_item
 from twinlens.ingest.sources.folder import EVERY_FILE, FileFilter
-from twinlens.ingest.sources.sidecars import MAX_SIDECAR_BYTES, Sidecar, said
+from twinlens.ingest.sources.sidecars import MAX_SIDECAR_BYTES, Sidecar, parse_sidecars
 from twinlens.search.errors import ImageError
 from twinlens.search.images.decode import MAX_BYTES
 from twinlens.search.images.formats import is_image_name
@@ -81,7 +81,7 @@ def _said(
         except ImageError as error:
             raise ValueError(f"its sidecar {name}: {error}") from error
 
-    return said(info.filename, read)
+    return parse_sidecars(info.filename, read)
 
 
 def _load(archive: Archive, info: zipfile.ZipInfo) -> bytes:

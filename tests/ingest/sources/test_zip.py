@@ -16,7 +16,7 @@ from support.colours import COLOURS
 import twinlens
 from twinlens.ingest.sample import Failure, Item, Sample
 from twinlens.ingest.sources import open_sources
-from twinlens.ingest.sources import zips as zip_module
+from twinlens.ingest.sources import zip as zip_module
 from twinlens.search.errors import ImageError
 
 
