@@ -1,6 +1,6 @@
-"""Filters: what they compile to, what they mean on a real Milvus, and that nothing gets through.
+"""Filters: what they compile to, which rows they match on a real Milvus, and injection attempts.
 
-A server is asked the same: see the fixture ``server``.
+Milvus Lite and a server run the same tests: see the fixture ``server``.
 """
 
 from __future__ import annotations
@@ -287,7 +287,7 @@ SCHEMA: Mapping[str, FieldType] = {
 
 
 def _rows() -> list[Row]:
-    """Rows that carry every hostile text in every kind of field, and lack fields here and there."""
+    """Rows with every hostile text in every type of field, and some missing fields."""
     dice = np.random.default_rng(11)
     rows: list[Row] = []
     for number in range(3 * len(HOSTILE)):
@@ -336,7 +336,7 @@ def _unit(dice: np.random.Generator) -> np.ndarray:
 def collection(
     request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[Collection]:
-    """Every row of ``_rows``, a third of them written apart, so that batches lack fields."""
+    """All rows of ``_rows``, a third of them written separately, so that batches lack fields."""
     if request.param == "server":
         uri = request.getfixturevalue("server")
     else:
@@ -360,7 +360,7 @@ def _found(collection: Collection, expression: str) -> set[str]:
 
 
 def _asked(collection: Collection, node: Node) -> tuple[set[str], str]:
-    """What a filter finds, and how it was written."""
+    """The rows that match a filter, and its text."""
     expression = compile_filter(written(node), SCHEMA, collection.capabilities)
     return _found(collection, expression), expression
 
@@ -410,7 +410,7 @@ NODES: st.SearchStrategy[Node] = st.recursive(
 
 
 def written(node: Node) -> str:
-    """A tree as a person would type it."""
+    """Write a tree as a filter that a person would type."""
     if isinstance(node, Join):
         return f" {node.word} ".join(f"({written(part)})" for part in node.nodes)
     if isinstance(node, Negation):
@@ -460,7 +460,7 @@ def test_a_filter_finds_what_it_says(collection: Collection, node: Node) -> None
 def test_signs_of_patterns_are_found_as_they_are(
     collection: Collection, field: str, text: str
 ) -> None:
-    """Rows that lack the field, together, do not stand in the way."""
+    """A batch of rows without the field does no harm."""
     alone = Match(field, "contains", text)
     if not collection.capabilities.infix:
         with pytest.raises(UnsupportedError, match="use startswith"):
@@ -527,7 +527,7 @@ def test_a_selective_filter_still_returns_k(collection: Collection) -> None:
 
 
 def test_a_selective_filter_on_a_graph_index_still_returns_k(server: str) -> None:
-    """HNSW, and all rows near the query filtered out; ``ef`` as docs/reference/filters.md says."""
+    """HNSW, all rows near the query filtered out; for ``ef`` see docs/reference/filters.md."""
     from pymilvus import DataType
 
     name, dice = f"filters_{uuid.uuid4().hex[:8]}", np.random.default_rng(5)

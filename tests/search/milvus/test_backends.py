@@ -1,4 +1,4 @@
-"""The same on Milvus Lite and on a server: what people do with a collection, end to end."""
+"""Use a collection end to end, on Milvus Lite and on a server."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Milvus Lite for real: what is written is there, what is refused is one line."""
+"""Write to, read from and search a real Milvus Lite file."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ def collection(database: Database) -> Collection:
 
 @pytest.fixture(scope="module")
 def lasting(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Collection]:
-    """One corpus for many examples."""
+    """One collection for many examples."""
     with Database(str(tmp_path_factory.mktemp("store") / "test.db")) as opened:
         yield opened.create("photos", FINGERPRINT)
 
@@ -77,7 +77,7 @@ def file(path: str) -> Row:
 
 
 def in_another_process(code: str, db: str) -> subprocess.Popen[str]:
-    """A process that runs the code, with the path in ``db``."""
+    """Start a process that runs code, with the path of the file in ``db``."""
     return subprocess.Popen(
         [
             sys.executable,
@@ -129,7 +129,7 @@ def test_the_names_are_aliases(database: Database, collection: Collection) -> No
 def test_one_that_was_half_made_is_completed(
     database: Database, steps: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Broken off after each of the calls that make it."""
+    """Interrupted after each of the calls that create it."""
     left = steps
 
     def counted(call: Callable[..., Any]) -> Callable[..., Any]:
@@ -318,7 +318,7 @@ def test_the_nearest_rows(collection: Collection) -> None:
 
 
 def test_a_row_larger_than_a_message_is_written(collection: Collection) -> None:
-    """More rows than one message holds, with texts as long as they may be."""
+    """More rows than fit into one message, with the longest texts."""
     rows = [text(str(i), "犬" * 21_000) for i in range(90)]
     assert len(list(split_rows(rows, 1 << 20))) > 1
     collection.upsert("texts", rows)

@@ -1,4 +1,4 @@
-"""Index kinds: what is chosen, what is refused, and what a server finds with them."""
+"""Index types: which is chosen or refused, and the recall of a server with them."""
 
 from __future__ import annotations
 
@@ -59,7 +59,7 @@ def test_product_codes_divide_the_vector(dim: int) -> None:
 
 @pytest.mark.parametrize("kind", MODERN)
 def test_what_is_sent_is_what_milvus_reads(kind: str) -> None:
-    """A truth value goes as ``true``: a server takes ``True``, and never builds the index."""
+    """Booleans are sent as ``true``: a server accepts ``True``, but never builds the index."""
     params = ann.build_params(kind, 384) | ann.search_params(kind, 10)
     assert not any(isinstance(value, bool) for value in params.values())
 
@@ -106,7 +106,7 @@ def test_half_precision_vectors_are_read_as_they_were_written() -> None:
 
 
 def test_a_server_is_asked_with_a_graph(server: str) -> None:
-    """HNSW by default: recall against the exact answer, filters, large limits, another index."""
+    """HNSW by default: recall, filters, large limits, and a change of the index."""
     name, dice = f"test_indexes_{time.time_ns()}", np.random.default_rng(0)
     rows = dice.normal(size=(2_000, 32)).astype("f4")
     rows /= np.linalg.norm(rows, axis=1, keepdims=True)

@@ -1,4 +1,4 @@
-"""How collections are laid out, and how servers are reached: asked for, kept, refused."""
+"""Layouts of collections, and addresses of servers: parsed, stored, refused."""
 
 from __future__ import annotations
 
@@ -151,7 +151,7 @@ def test_shards_of_a_servers_collection_cannot_be_asked_away(
 
 
 def test_memory_mapping_is_asked_for_where_a_collection_is_made(tmp_path: Path) -> None:
-    """No server here has it; that a later one is told so can be seen on any."""
+    """The test servers lack it, but the property that is sent can be checked on any backend."""
     with Database(str(tmp_path / "a.db")) as database:
         for name, mmap in (("a_images_g1", True), ("b_images_g1", False)):
             generation = Generation(1, PRINT, Layout("FLAT", mmap=mmap))
@@ -265,7 +265,7 @@ def test_a_home_that_there_is_none_of_is_a_name() -> None:
 
 
 class Proxy(Relay):
-    """Takes TLS off, and hands on to a server without; asks for certificates where told to."""
+    """A proxy that terminates TLS, with client certificates if required."""
 
     def __init__(self, to: int, folder: Path, *, mutual: bool) -> None:
         self._context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
@@ -285,7 +285,7 @@ class Proxy(Relay):
 
 @pytest.fixture(scope="module")
 def certificates(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A certificate authority of our own, a server's certificate and a client's."""
+    """A certificate authority, a server's certificate and a client's."""
     from datetime import UTC, datetime, timedelta
 
     from cryptography import x509

@@ -1,4 +1,4 @@
-"""Databases that are not there, and what else is refused before anything is made."""
+"""Databases that do not exist, and other errors before anything is created."""
 
 from __future__ import annotations
 
@@ -69,7 +69,7 @@ def test_an_addresss_scheme_ignores_case(address: str) -> None:
 def test_a_connection_that_is_no_good_is_closed(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Else nobody else could open the file for as long as this process lives."""
+    """Otherwise no other process could open the file until this one ends."""
 
     def strange(version: str) -> Capabilities:
         raise ValueError(f"what is {version}?")

@@ -1,4 +1,4 @@
-"""Tenants of one collection: each sees, changes and deletes its own rows, whatever it asks for."""
+"""Tenants of one collection: each can read, change and delete only its own rows."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ HOSTILE = [
 
 @pytest.fixture
 def shared(either: twinlens.Index, photos: Path, tmp_path: Path) -> twinlens.Index:
-    """A collection of two tenants: the same red picture of both, and one of their own each."""
+    """A collection with two tenants: both have the same red picture, and each another one."""
     for tenant, colour in (("alice", "green"), ("bob", "blue")):
         folder = tmp_path / tenant
         folder.mkdir()
@@ -56,7 +56,7 @@ def shared(either: twinlens.Index, photos: Path, tmp_path: Path) -> twinlens.Ind
 
 
 def test_each_has_its_own(shared: twinlens.Index, tmp_path: Path) -> None:
-    """In searching both ways, counts, filters, fields, duplicates, items; also of the same id."""
+    """In searches both ways, counts, filters, fields and scans, also for the same id."""
     assert shared.tenants() == ["alice", "bob"]
     assert shared.info().images == 4
     for tenant, own, other in (("alice", "green", "blue"), ("bob", "blue", "green")):
@@ -88,7 +88,7 @@ def test_each_has_its_own(shared: twinlens.Index, tmp_path: Path) -> None:
 
 
 def test_the_whole_says_whose_rows_there_are(shared: twinlens.Index, tmp_path: Path) -> None:
-    """Counted together, without what the ledger keeps of the tenants themselves."""
+    """Counts over all tenants exclude the ledger rows that describe tenants."""
     (tmp_path / "alice" / "broken.png").write_bytes(b"no picture")
     shared.for_tenant("alice").ingest(tmp_path / "alice")
     held = shared.info()
@@ -136,7 +136,7 @@ def test_who_is_no_tenant(tmp_path: Path, encoder: ColourEncoder, tenant: str) -
 
 
 def test_nobodys_rows(shared: twinlens.Index, tmp_path: Path) -> None:
-    """Without a tenant nothing is found, nothing written; a tenant's index is for no other."""
+    """Without a tenant reads and writes are refused; a tenant's index refuses other tenants."""
     collection = shared._require_collection()
     row = {"id": "0" * 32, "text": "", "image_id": "", "path": "", "relative_path": ""}
     row["vector"] = np.ones(16, dtype=np.float32) / 4
@@ -180,7 +180,7 @@ def test_a_collection_has_tenants_or_not(
 
 
 def test_rows_cannot_say_whose_they_are(shared: twinlens.Index) -> None:
-    """Neither a row's own columns nor its id or path put it among another's."""
+    """Neither the columns of a row nor its id or path can make it another tenant's."""
     mallory = shared.for_tenant("mallory")._database.collection(shared.collection, "mallory")
     row = {
         "text": "mine", "image_id": "", "path": "bob/x", "relative_path": "",
@@ -204,7 +204,7 @@ def test_rows_cannot_say_whose_they_are(shared: twinlens.Index) -> None:
 
 @pytest.fixture(scope="module")
 def divided(tmp_path_factory: pytest.TempPathFactory) -> Iterator[twinlens.Index]:
-    """Rows of two tenants on Milvus Lite, for many attempts on them."""
+    """Rows of two tenants on Milvus Lite, for many attempts to read them."""
     db = tmp_path_factory.mktemp("tenants") / "a.db"
     encoder = ColourEncoder()
     with twinlens.open(db, "photos", model=encoder) as index:
@@ -241,7 +241,7 @@ _wheres = st.lists(_pieces, max_size=9).map(" ".join) | st.text(max_size=40)
 def test_no_filter_and_no_id_reaches_across(
     divided: twinlens.Index, where: str, key: str, limit: int
 ) -> None:
-    """What a user can type: filters through the engine, ids, paths. One's own or an error."""
+    """Filters, ids and paths that a user types give own rows or an error."""
     alice = divided.for_tenant("alice")
     with contextlib.suppress(TwinlensError):
         for hit in alice.search("red", target="texts", where=where, limit=limit):
@@ -267,7 +267,7 @@ def test_no_filter_and_no_id_reaches_across(
 def test_an_expression_that_got_past_is_caught_on_its_way_back(
     divided: twinlens.Index, expression: str
 ) -> None:
-    """Nobody can hand Milvus' own language in. If somebody could, rows are looked at again."""
+    """Users cannot pass raw Milvus expressions. If they could, the rows would be checked again."""
     collection = divided.for_tenant("alice").engine.collection
     for attempt in _reads(collection, expression):
         try:
@@ -300,7 +300,7 @@ def _reads(collection: Collection, expression: str) -> list[Callable[[], list[Ro
 def test_another_model_for_all_tenants(
     shared: twinlens.Index, tmp_path: Path, paint: Callable[..., Path]
 ) -> None:
-    """Reindexed as a whole; a picture that one cannot read again, another can."""
+    """Reindexed as a whole; a picture unreadable for one tenant is readable for another."""
     (tmp_path / "alice" / "red.png").unlink()
     report = shared.reindex(ColourEncoder("wider", dim=24))
     assert not report.switched
