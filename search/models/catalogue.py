@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from twinlens.search.errors import ModelError
 from twinlens.search.paths import expand_home
@@ -94,6 +95,23 @@ class ModelSpec:
         return f"{self.architecture}:{self.weights}"
 
 
+def import_openclip() -> Any:
+    """Import OpenCLIP, and torch with it, where they are installed.
+
+    Raises:
+        ModelError: they are not, as where twinlens is installed for queries only.
+    """
+    try:
+        import open_clip
+        import torch  # noqa: F401
+    except ImportError as error:
+        raise ModelError(
+            f"this needs torch and OpenCLIP ({error}): pip install torch open_clip_torch. Without "
+            "them, models that were exported by an earlier ingest, and starter, can be used"
+        ) from error
+    return open_clip
+
+
 def resolve(name: str) -> ModelSpec:
     """Find the architecture and weights of a model's name, without loading them.
 
@@ -141,8 +159,7 @@ def _resolve_dir(folder: Path) -> ModelSpec:
 
 
 def _resolve_openclip(architecture: str, weights: str) -> ModelSpec:
-    import open_clip
-
+    open_clip = import_openclip()
     architecture = architecture.replace("/", "-")
     if architecture not in open_clip.list_models():
         names = ", ".join(entry.name for entry in CATALOGUE)

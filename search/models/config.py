@@ -9,7 +9,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from twinlens.search.errors import ModelError, first_line
-from twinlens.search.models.catalogue import DIR_PREFIX, HUB_PREFIX, STARTER, ModelSpec, resolve
+from twinlens.search.models.catalogue import (
+    DIR_PREFIX,
+    HUB_PREFIX,
+    STARTER,
+    ModelSpec,
+    import_openclip,
+    resolve,
+)
 from twinlens.search.models.fingerprint import Fingerprint, preprocess_digest
 from twinlens.search.models.preprocess import preparation
 from twinlens.search.models.starter_export import starter_fingerprint
@@ -63,7 +70,7 @@ def prepare_from_config(name: str) -> Callable[[Image.Image], Pixels]:
 
 def _configuration(spec: ModelSpec) -> tuple[dict[str, Any], dict[str, Any]]:
     """A model's OpenCLIP configuration, and that of its image preprocessing."""
-    import open_clip
+    open_clip = import_openclip()
 
     if spec.source.startswith((HUB_PREFIX, DIR_PREFIX)):
         try:
@@ -97,6 +104,7 @@ def _config_file(spec: ModelSpec) -> Path:
 
 def _merged(preprocess: dict[str, Any]) -> dict[str, Any]:
     """Override OpenCLIP's default preprocessing with the model's, as OpenCLIP does."""
+    import_openclip()
     from open_clip.transform import PreprocessCfg, merge_preprocess_dict
 
     merged: dict[str, Any] = merge_preprocess_dict(asdict(PreprocessCfg()), preprocess)

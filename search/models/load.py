@@ -15,7 +15,13 @@ from typing import TYPE_CHECKING, Any
 
 from twinlens.search.errors import ModelError
 from twinlens.search.models.base import OPENVINO, Encoder, Precision, check_precision
-from twinlens.search.models.catalogue import RECOMMENDED, STARTER, ModelSpec, resolve
+from twinlens.search.models.catalogue import (
+    RECOMMENDED,
+    STARTER,
+    ModelSpec,
+    import_openclip,
+    resolve,
+)
 from twinlens.search.models.fingerprint import Fingerprint, preprocess_digest
 from twinlens.search.models.onnx import find_export, open_export
 from twinlens.search.models.openclip import OpenClipEncoder, load_openclip
@@ -96,6 +102,7 @@ def open_encoders(
         encoder = open_query_encoder(starter_fingerprint(), device=device, precision=precision)
         if encoder is not None:
             return encoder
+    import_openclip()
     import torch
 
     if device == "cuda:all":
@@ -118,6 +125,7 @@ def open_encoder(
     Raises:
         ModelError: there is no such model or device, or its weights cannot be fetched.
     """
+    import_openclip()
     with LOADING:
         if isinstance(name, str):
             name = choose_model() if name == "auto" else resolve(name)

@@ -13,7 +13,7 @@ import numpy as np
 
 from twinlens.search.errors import ModelError, first_line
 from twinlens.search.models.base import MAX_TEXT, Pixels, Rows
-from twinlens.search.models.catalogue import DIR_PREFIX, HUB_PREFIX, ModelSpec
+from twinlens.search.models.catalogue import DIR_PREFIX, HUB_PREFIX, ModelSpec, import_openclip
 from twinlens.search.models.fingerprint import Fingerprint
 from twinlens.search.models.openvino import MIN_BATCH, OpenVinoTower
 from twinlens.search.models.preprocess import preparation
@@ -136,7 +136,7 @@ def load_openclip(spec: ModelSpec, device: torch.device, precision: str) -> tupl
     Raises:
         ModelError: the weights cannot be fetched, or do not fit the architecture.
     """
-    import open_clip
+    open_clip = import_openclip()
 
     fetch(spec)
     has_scheme = spec.source.startswith((HUB_PREFIX, DIR_PREFIX))

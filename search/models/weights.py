@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 from twinlens.search.errors import ModelError, first_line
-from twinlens.search.models.catalogue import HUB_PREFIX, ModelSpec
+from twinlens.search.models.catalogue import HUB_PREFIX, ModelSpec, import_openclip
 
 #: Seconds to wait for the hub before it counts as unreachable.
 HUB_TIMEOUT = 6.0
@@ -62,7 +62,7 @@ def _fetch(spec: ModelSpec) -> None:
                 if file == _WEIGHT_FILES[-1]:
                     raise
         if _tokenizer_repository(spec):
-            import open_clip
+            open_clip = import_openclip()
 
             open_clip.get_tokenizer(spec.architecture)
     except Exception as error:
@@ -122,7 +122,7 @@ def _repository(spec: ModelSpec) -> tuple[str, str]:
         return spec.architecture.removeprefix(HUB_PREFIX), ""
     if spec.checkpoint is not None or spec.source != f"{spec.architecture}:{spec.weights}":
         return "", ""
-    import open_clip
+    open_clip = import_openclip()
 
     place = str(open_clip.get_pretrained_cfg(spec.architecture, spec.weights).get("hf_hub", ""))
     repo, _, name = place.rpartition("/")
@@ -130,7 +130,7 @@ def _repository(spec: ModelSpec) -> tuple[str, str]:
 
 
 def _tokenizer_repository(spec: ModelSpec) -> str:
-    import open_clip
+    open_clip = import_openclip()
 
     if spec.architecture.startswith(HUB_PREFIX):
         return ""

@@ -46,7 +46,9 @@ def models(
     from twinlens.search.models.catalogue import CATALOGUE
 
     if everything:
-        import open_clip
+        from twinlens.search.models.catalogue import import_openclip
+
+        open_clip = import_openclip()
 
         for architecture, tag in open_clip.list_pretrained():
             print(f"{architecture}:{tag}")

@@ -1,0 +1,177 @@
+"""Measure one cold question as a whole process: CPU seconds, wall seconds, peak memory.
+
+Each kind of question runs in a new process, in turn with the others, over several rounds: a search
+for words and for a picture with twinlens; a bare script that imports pymilvus, opens the same
+Milvus Lite folder and searches with a ready vector; and rclip, where it is installed, on the same
+pictures. Prints medians, and the ratio to the bare script.
+
+Usage: python benchmarks/cold.py [--model starter] [--pictures 64] [--rows 0] [--rounds 5]
+
+``--rows`` adds so many rows of random vectors to the collection. ``--model ViT-B-32-256:w.pt``
+takes random weights from a file as well as real ones: the time is the same.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import shutil
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from pictures import make_pictures
+
+import twinlens
+
+BARE = """
+import sys
+import numpy as np
+from pymilvus import MilvusClient
+client = MilvusClient(sys.argv[1])
+vector = np.load(sys.argv[2])
+print(client.search(sys.argv[3], [vector], limit=10, output_fields=["path", "captions"],
+                    search_params={"metric_type": "IP"}))
+"""
+COLLECTION = "cold"
+
+
+@dataclass(frozen=True)
+class Cost:
+    """What one process took."""
+
+    cpu: float
+    wall: float
+    memory: float
+
+
+def main() -> None:
+    """Make the collection, ask in turns, and print a table."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawTextHelpFormatter
+    )
+    parser.add_argument("--model", default="starter")
+    parser.add_argument("--pictures", type=int, default=64)
+    parser.add_argument("--rows", type=int, default=0)
+    parser.add_argument("--rounds", type=int, default=5)
+    options = parser.parse_args()
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        photos = folder / "photos"
+        make_pictures(photos, options.pictures)
+        db, vector, physical = collection(folder, photos, options.model, options.rows)
+        picture = str(next(photos.glob("*.jpg")))
+        ask = [sys.executable, "-m", "twinlens", "search", "--db", str(db), "-c", COLLECTION]
+        bare = [sys.executable, "-c", BARE, str(db), str(vector), physical]
+        commands = {
+            "bare pymilvus, a ready vector": [
+                sys.executable,
+                "-c",
+                BARE,
+                str(db),
+                str(vector),
+                physical,
+            ],
+            "twinlens, words": [*ask, "two dogs"],
+            "twinlens, a picture": [*ask, "--image", picture],
+        }
+        rclip = shutil.which("rclip", path=str(Path(sys.executable).parent))
+        if rclip is None:
+            print("rclip is not installed: left out (pip install rclip)")
+        else:
+            commands["rclip, words"] = [rclip, "two dogs"]
+        costs = measure(commands, options.rounds, photos)
+    rows = options.pictures + options.rows
+    print(f"{options.model}, {rows:,} pictures, {options.rounds} rounds, medians\n")
+    print(f"{'':32} {'CPU s':>7} {'wall s':>7} {'MB':>7} {'CPU ratio':>10}")
+    base = next(iter(costs.values())).cpu
+    for what, cost in costs.items():
+        print(
+            f"{what:32} {cost.cpu:7.2f} {cost.wall:7.2f} {cost.memory:7.0f} {cost.cpu / base:10.2f}"
+        )
+
+
+def collection(folder: Path, photos: Path, model: str, rows: int) -> tuple[Path, Path, str]:
+    """Make the database: its path, a file with a vector, and Milvus' name of the pictures."""
+    db, vector = folder / "cold.db", folder / "vector.npy"
+    with twinlens.open(db, COLLECTION, model=model) as index:
+        index.ingest(photos)
+        if rows:
+            fill(index, rows)
+        stored = index.engine.collection
+        np.save(
+            vector,
+            stored.get("images", [stored.scan("images", ["id"]).__next__()[0]["id"]])[0]["vector"],
+        )
+        physical = stored.generation.physical(COLLECTION, "images")
+    return db, vector, physical
+
+
+def fill(index: twinlens.Index, rows: int) -> None:
+    """Add rows like those of pictures, with random unit vectors."""
+    stored = index.engine.collection
+    random = np.random.default_rng(0)
+    for start in range(0, rows, 5_000):
+        count = min(5_000, rows - start)
+        vectors = random.normal(size=(count, stored.fingerprint.dim)).astype(np.float32)
+        vectors /= np.linalg.norm(vectors, axis=1, keepdims=True)
+        stored.insert(
+            "images",
+            [
+                {
+                    "id": f"{start + n:032x}",
+                    "vector": vectors[n],
+                    "path": f"/random/{start + n}.jpg",
+                    "relative_path": f"{start + n}.jpg",
+                    "paths": [],
+                    "captions": [],
+                    "width": 500,
+                    "height": 375,
+                    "bytes": 40_000,
+                    "mtime": 0.0,
+                    "format": "JPEG",
+                }
+                for n in range(count)
+            ],
+        )  # fmt: skip
+    stored.flush()
+
+
+def measure(commands: dict[str, list[str]], rounds: int, folder: Path) -> dict[str, Cost]:
+    """Run every command in turn; the first round warms up the disk and does not count."""
+    found: dict[str, list[Cost]] = {what: [] for what in commands}
+    for number in range(rounds + 1):
+        for what, command in commands.items():
+            cost = run(command, folder)
+            if number:
+                found[what].append(cost)
+    return {
+        what: Cost(*(statistics.median(getattr(one, name) for one in costs)
+                     for name in ("cpu", "wall", "memory")))
+        for what, costs in found.items()
+    }  # fmt: skip
+
+
+def run(command: list[str], folder: Path) -> Cost:
+    """Run one process to its end."""
+    began = time.perf_counter()
+    process = subprocess.Popen(
+        command, cwd=folder, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE
+    )
+    assert process.stderr is not None
+    complaint = process.stderr.read()
+    _, status, usage = os.wait4(process.pid, 0)
+    process.returncode = os.waitstatus_to_exitcode(status)
+    if process.returncode:
+        raise SystemExit(f"{command} failed: {complaint.decode()[-500:]}")
+    wall = time.perf_counter() - began
+    return Cost(usage.ru_utime + usage.ru_stime, wall, usage.ru_maxrss / 1024)
+
+
+if __name__ == "__main__":
+    main()
