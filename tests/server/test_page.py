@@ -95,7 +95,7 @@ def browser() -> Iterator[Any]:
 
 @pytest.fixture
 def visit(browser: Any, address: str) -> Iterator[Callable[..., Page]]:
-    """Open the page: ``visit("/?q=red", phone=True)``. Browser errors and warnings fail the test."""
+    """Open the page: ``visit("/?q=red", phone=True)``. Errors in the browser fail the test."""
     contexts: list[Any] = []
     complaints: list[str] = []
 
