@@ -6,13 +6,14 @@ import threading
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from twinlens.search.errors import StoreError, UsageError
 from twinlens.search.milvus import indexes as ann
 from twinlens.search.milvus.bulk_import import BulkImports
+from twinlens.search.milvus.capabilities import Capabilities
 from twinlens.search.milvus.fields import FieldRegistry
 from twinlens.search.milvus.generations import KINDS, Generation, is_ours
 from twinlens.search.milvus.pymilvus_calls import describe_or_none, milvus_errors, split_rows
@@ -21,6 +22,9 @@ from twinlens.search.milvus.schema import LEDGER_VECTOR
 from twinlens.search.milvus.tenants import check_tenant
 from twinlens.search.models.fingerprint import Fingerprint
 from twinlens.search.records import FieldType, Kind, Row, dynamic_types, words_of
+
+if TYPE_CHECKING:
+    from pymilvus import MilvusClient
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,11 +63,22 @@ class Collection(CollectionReader):
     refuses to read and write rows until ``for_tenant`` names one.
 
     Args:
-        args, options: see ``CollectionReader``.
+        client, name, generation, capabilities, consistency, tenant: see ``CollectionReader``.
     """
 
-    def __init__(self, *args: Any, **options: Any) -> None:
-        super().__init__(*args, **options)
+    def __init__(
+        self,
+        client: MilvusClient,
+        name: str,
+        generation: Generation,
+        capabilities: Capabilities,
+        *,
+        consistency: str = "",
+        tenant: str = "",
+    ) -> None:
+        super().__init__(
+            client, name, generation, capabilities, consistency=consistency, tenant=tenant
+        )
         self._registry = FieldRegistry(self)
         # Counts of writes: how many were made, and how many ``check_writes`` has confirmed.
         self._writes = self._confirmed = 0

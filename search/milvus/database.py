@@ -125,7 +125,7 @@ class Database:
                     f"the collection {name!r} is an unfinished copy: run `twinlens copy` once "
                     "more, or drop it"
                 )
-            self._make(name, wanted, serve=True)
+            self._create(name, wanted, serve=True)
             self._checked_aliases[name] = wanted.identity
         return self.collection(name, tenant)
 
@@ -157,7 +157,7 @@ class Database:
                 for kind in KINDS[:-1]:
                     self._point(f"{name}_{kind}", served.physical(name, kind))
                 self._checked_aliases[name] = served.identity
-        collection = self._opened(name, served)
+        collection = self._open(name, served)
         return collection.for_tenant(tenant) if tenant else collection
 
     def generations(self, name: str) -> list[Generation]:
@@ -193,15 +193,15 @@ class Database:
                     complete=generation.complete,
                     token=generation.token,
                 )
-        self._make(name, wanted, serve=False)
-        return self._opened(name, wanted)
+        self._create(name, wanted, serve=False)
+        return self._open(name, wanted)
 
     def switch(self, name: str, number: int) -> Collection:
         """Serve another generation, which must be complete; it accepts rows again."""
         chosen = next((one for one in self.generations(name) if one.number == number), None)
         if chosen is None or not chosen.complete:
             raise UsageError(f"{name} has no complete generation {number} to serve")
-        self._opened(name, chosen).set_state(frozen=False)
+        self._open(name, chosen).set_state(frozen=False)
         self._checked_aliases.pop(name, None)
         with milvus_errors(f"serve generation {number} of {name}"):
             for kind in KINDS:
@@ -250,7 +250,7 @@ class Database:
                 self.client.alter_collection_properties(physical, layout.properties())
                 self.client.load_collection(physical, replica_number=replicas)
 
-    def _opened(self, name: str, generation: Generation) -> Collection:
+    def _open(self, name: str, generation: Generation) -> Collection:
         reading = self._address.consistency.title()
         return Collection(self.client, name, generation, self.capabilities, consistency=reading)
 
@@ -258,7 +258,7 @@ class Database:
         token = secrets.token_hex(8)
         return Generation(number, fingerprint, self.check_layout(layout), token=token)
 
-    def _make(self, name: str, wanted: Generation, *, serve: bool) -> None:
+    def _create(self, name: str, wanted: Generation, *, serve: bool) -> None:
         """Create the Milvus collections of a generation that do not exist yet."""
         with milvus_errors(f"create the collection {name}"):
             for kind in KINDS:

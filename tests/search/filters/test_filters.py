@@ -578,7 +578,7 @@ def test_pages_go_on_after_a_hostile_path(collection: Collection) -> None:
     ledger = [
         {
             "path": path, "image_id": "", "texts": [], "size": 0, "mtime_ns": 0, "digest": "",
-            "status": "ok", "reason": "", "root": "/data", "vector": np.zeros(2, np.float32),
+            "status": "ok", "reason": "", "root": "/data",
         }
         for path in paths
     ]  # fmt: skip

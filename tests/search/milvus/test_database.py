@@ -72,7 +72,6 @@ def file(path: str) -> Row:
         "status": "ok",
         "reason": "",
         "root": "",
-        "vector": np.zeros(2, dtype=np.float32),
     }
 
 
