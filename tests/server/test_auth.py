@@ -1,4 +1,4 @@
-"""Keys: who may read, who may write, and whose rows; and the cookie for browsers."""
+"""Keys: reading, writing, tenants, and the cookie for browsers."""
 
 from __future__ import annotations
 
@@ -59,7 +59,7 @@ def signed_out(client: TestClient) -> None:
 
 
 @pytest.mark.parametrize(("method", "path", "body"), [*READING, *WRITING])
-def test_nothing_without_a_key(
+def test_requests_without_a_key_are_refused(
     client: TestClient, key: str, method: str, path: str, body: object
 ) -> None:
     for headers in ({}, {"Authorization": "Bearer wrong"}, {"Authorization": "Basic eDp5"},
@@ -97,12 +97,12 @@ def test_a_key_for_writing_writes(photos: Path, tmp_path: Path, key: str) -> Non
         assert client.delete(f"/v1/items/{key}", headers=bearer(WRITE)).json() == {"deleted": 1}
 
 
-def test_health_takes_no_key(client: TestClient) -> None:
+def test_health_needs_no_key(client: TestClient) -> None:
     for path in ("/healthz", "/readyz", "/metrics", "/openapi.json"):
         assert client.get(path).status_code == 200
 
 
-def test_metrics_take_a_key_where_others_can_ask(photos: Path) -> None:
+def test_metrics_need_a_key_if_other_machines_can_reach_the_server(photos: Path) -> None:
     db = photos.parent / "metrics.db"
     with serving(db, host="0.0.0.0", keys=(READ,)) as client:
         assert client.get("/metrics").status_code == 401
@@ -130,7 +130,7 @@ def test_a_wrong_key_does_not_sign_in(client: TestClient) -> None:
     assert "set-cookie" not in answer.headers
 
 
-def test_a_cookie_is_only_good_as_it_was_made() -> None:
+def test_a_changed_cookie_is_refused() -> None:
     keys = Keys([READ, WRITE])
     reader = keys.find(READ.split(":")[2])
     assert reader is not None
@@ -145,7 +145,7 @@ def test_a_cookie_is_only_good_as_it_was_made() -> None:
         assert keys.of(Headers(), {COOKIE: bad}) is None
 
 
-def test_a_cookie_of_a_key_for_writing_reads() -> None:
+def test_a_cookie_of_a_write_key_only_reads() -> None:
     keys = Keys([WRITE])
     writer = keys.find(WRITE.split(":")[2])
     assert writer is not None
@@ -171,13 +171,13 @@ def test_a_cookie_of_a_key_for_writing_reads() -> None:
         ("name:read:a-key-with-a-colon:0123456789/x", r"letters, digits and _ \. @ -"),
     ],
 )
-def test_entries_that_are_none(entry: str, says: str) -> None:
+def test_malformed_keys_are_refused(entry: str, says: str) -> None:
     with pytest.raises(UsageError, match=says) as raised:
         Key.parse(entry)
     assert "0123456789" not in str(raised.value)
 
 
-def test_names_are_given_once() -> None:
+def test_two_keys_with_one_name_are_refused() -> None:
     with pytest.raises(UsageError, match="same name"):
         Keys([READ, READ])
 
@@ -238,7 +238,7 @@ def test_a_tenants_key_sees_its_own_rows_only(photos: Path, tmp_path: Path, key:
         assert found(two, query="red") == []
 
 
-def test_tenants_of_keys_are_called_as_tenants_are() -> None:
+def test_the_tenant_of_a_key_must_be_a_valid_tenant() -> None:
     for tenant in ("acme", "a.b-c_d", "alice@example.org", "0"):
         check_tenant(tenant)
         assert Key.parse(f"{READ}:{tenant}").tenant == tenant
@@ -267,7 +267,7 @@ def test_the_operator_sees_a_collection_of_tenants(photos: Path, tmp_path: Path)
             assert far.collections()[0].tenants == ("acme", "bolt")
 
 
-def test_a_tenant_does_not_learn_what_else_there_is(photos: Path, tmp_path: Path) -> None:
+def test_a_tenant_does_not_see_the_names_of_other_collections(photos: Path, tmp_path: Path) -> None:
     db = tmp_path / "names.db"
     acme = f"acme:write:{'1' * 16}:acme"
     with twinlens.open(db, "secret", model=ColourEncoder()) as index:
@@ -300,7 +300,7 @@ def test_a_tenant_is_refused_the_metrics_wherever_the_server_listens(
             assert client.get("/metrics", headers=bearer(acme)).status_code == 403
 
 
-def test_behind_a_proxy_the_metrics_want_a_key(tmp_path: Path) -> None:
+def test_metrics_need_a_key_behind_a_proxy(tmp_path: Path) -> None:
     with serving(tmp_path / "metrics.db", keys=(READ,), proxies=("127.0.0.1",)) as client:
         assert client.get("/metrics").status_code == 401
         assert client.get("/metrics", headers=bearer(READ)).status_code == 200

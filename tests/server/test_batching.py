@@ -1,4 +1,4 @@
-"""Requests that arrive together share the encoder and Milvus, and each gets its own answer."""
+"""Concurrent searches share a batch, and each gets its own answer."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from twinlens.server.batching import Batcher, QueueFullError
 
 
 class Gated(ColourEncoder):
-    """Encodes queries when it is let, and remembers how many came at once."""
+    """An encoder that waits for a gate, and records how many texts each call gets."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -50,14 +50,14 @@ def filled(tmp_path: Path, photos: Path, gated: Gated) -> twinlens.Index:
 
 
 async def _held(batcher: Batcher, index: twinlens.Index, gated: Gated) -> asyncio.Task[object]:
-    """A request that is being encoded, and stays so until the gate opens."""
+    """Start a request that stays in the encoder until the gate opens."""
     gated.gate.clear()
     task = asyncio.create_task(batcher.search(index.engine, SearchRequest.of("the first")))
     await asyncio.to_thread(gated.entered.wait, 10)
     return task
 
 
-def test_what_gathers_while_a_batch_is_answered_is_answered_at_once(
+def test_requests_that_arrive_during_a_batch_form_the_next_batch(
     filled: twinlens.Index, gated: Gated
 ) -> None:
     async def ask() -> None:
@@ -88,7 +88,7 @@ def test_what_gathers_while_a_batch_is_answered_is_answered_at_once(
     assert gated.passes == [1, len(COLOURS)]
 
 
-def test_answers_are_those_of_single_searches(filled: twinlens.Index) -> None:
+def test_batched_answers_equal_those_of_single_searches(filled: twinlens.Index) -> None:
     options = [
         {"limit": 3},
         {"limit": 3, "offset": 1},
@@ -118,7 +118,7 @@ def test_answers_are_those_of_single_searches(filled: twinlens.Index) -> None:
     ]
 
 
-def test_one_at_fault_does_not_touch_the_others(filled: twinlens.Index, gated: Gated) -> None:
+def test_a_failing_request_does_not_affect_its_batch(filled: twinlens.Index, gated: Gated) -> None:
     async def ask() -> list[object]:
         batcher = Batcher()
         first = await _held(batcher, filled, gated)
@@ -149,7 +149,7 @@ def test_one_at_fault_does_not_touch_the_others(filled: twinlens.Index, gated: G
     assert Path(blue[0].path).stem == "blue"
 
 
-def test_a_full_queue_says_so_at_once(filled: twinlens.Index, gated: Gated) -> None:
+def test_a_full_queue_refuses_at_once(filled: twinlens.Index, gated: Gated) -> None:
     async def ask() -> None:
         batcher = Batcher(queue=3)
         first = await _held(batcher, filled, gated)
@@ -169,7 +169,7 @@ def test_a_full_queue_says_so_at_once(filled: twinlens.Index, gated: Gated) -> N
         asyncio.run(ask())
 
 
-def test_closing_answers_what_was_accepted(filled: twinlens.Index, gated: Gated) -> None:
+def test_close_answers_accepted_requests(filled: twinlens.Index, gated: Gated) -> None:
     async def ask() -> None:
         batcher = Batcher()
         first = await _held(batcher, filled, gated)
@@ -191,7 +191,7 @@ def test_closing_answers_what_was_accepted(filled: twinlens.Index, gated: Gated)
         asyncio.run(ask())
 
 
-def test_whoever_goes_away_holds_nobody_up(filled: twinlens.Index, gated: Gated) -> None:
+def test_a_cancelled_request_does_not_block_others(filled: twinlens.Index, gated: Gated) -> None:
     async def ask() -> None:
         batcher = Batcher()
         first = await _held(batcher, filled, gated)

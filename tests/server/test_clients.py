@@ -1,4 +1,4 @@
-"""Many clients at once, and pictures that are named by their addresses."""
+"""Many clients at once, and images at URLs."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from twinlens.search.models.base import Rows
 
 
 class Gated(ColourEncoder):
-    """Encodes words when it is let, and remembers how many came at once."""
+    """An encoder that waits for a gate, and records how many texts each call gets."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -44,7 +44,7 @@ def db(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def _waiting(client: TestClient, count: int) -> None:
-    """Wait until so many searches are accepted and not answered."""
+    """Wait until a number of searches are accepted and not answered."""
     batcher = client.app.state.context.batcher  # type: ignore[attr-defined]
     pause = threading.Event()
     for _ in range(3_000):
@@ -60,7 +60,7 @@ def _ask(client: TestClient, query: str) -> tuple[int, list[str], str]:
     return answer.status_code, stems, answer.headers.get("retry-after", "")
 
 
-def test_clients_at_once_share_passes_and_get_their_own_answers(db: Path) -> None:
+def test_concurrent_clients_share_batches_and_get_their_own_answers(db: Path) -> None:
     encoder = Gated()
     encoder.gate.set()
     colours = list(COLOURS) * 3
@@ -79,7 +79,7 @@ def test_clients_at_once_share_passes_and_get_their_own_answers(db: Path) -> Non
     assert len(encoder.passes) < len(colours) / 2
 
 
-def test_more_than_the_queue_holds_are_told_to_come_back(db: Path) -> None:
+def test_clients_beyond_the_queue_get_a_429_with_retry_after(db: Path) -> None:
     encoder = Gated()
     with (
         serving(db, encoder, queue=3, max_batch=1) as client,
@@ -98,7 +98,7 @@ def test_more_than_the_queue_holds_are_told_to_come_back(db: Path) -> None:
 
 @contextmanager
 def _web(answers: dict[str, tuple[int, dict[str, str], bytes]]) -> Iterator[tuple[str, list[str]]]:
-    """A web server on this machine, and the paths it was asked for."""
+    """A web server on this machine, and the requested paths."""
     asked: list[str] = []
 
     class Handler(BaseHTTPRequestHandler):
@@ -113,7 +113,7 @@ def _web(answers: dict[str, tuple[int, dict[str, str], bytes]]) -> Iterator[tupl
             self.wfile.write(body)
 
         def log_message(self, *arguments: object) -> None:
-            """Says nothing."""
+            """Log nothing."""
 
     server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
     thread = threading.Thread(target=server.serve_forever)
@@ -126,7 +126,7 @@ def _web(answers: dict[str, tuple[int, dict[str, str], bytes]]) -> Iterator[tupl
         server.server_close()
 
 
-def test_addresses_of_pictures_are_fetched_where_that_is_allowed(db: Path) -> None:
+def test_image_urls_are_fetched_only_if_allowed(db: Path) -> None:
     red = (db.parent / "photos" / "red.png").read_bytes()
     answers = {
         "/red.png": (200, {}, red),

@@ -1,4 +1,4 @@
-"""Writing over HTTP: what is wanted, stored, kept to be shown, taken out; and what is refused."""
+"""Writing over HTTP: storing, showing and deleting items, and what is refused."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ def empty(tmp_path_factory: pytest.TempPathFactory) -> Iterator[TestClient]:
 
 
 def item(colour: str = "red", **fields: Any) -> dict[str, Any]:
-    """What a client on another machine says of a picture."""
+    """A picture as a client on another machine describes it."""
     said = {"uri": f"/elsewhere/{colour}.png", "root": "/elsewhere", "relative": f"{colour}.png"}
     return {**said, "size": 10, "mtime_ns": 5, "captions": [f"a {colour} picture"], **fields}
 
@@ -55,7 +55,7 @@ def tell(client: TestClient, *items: dict[str, Any], **options: Any) -> dict[str
 
 
 def send(client: TestClient, photos: Path, *colours: str, **options: Any) -> dict[str, Any]:
-    """Tell of pictures and send their bytes along."""
+    """Send pictures with their bytes."""
     items = [item(colour, file=number) for number, colour in enumerate(colours)]
     files = [("file", ("a.png", (photos / f"{c}.png").read_bytes())) for c in colours]
     said = {"items": json.dumps({"items": items, **options})}
@@ -73,7 +73,7 @@ def id_of(photos: Path, colour: str) -> str:
     return image_id((photos / f"{colour}.png").read_bytes())
 
 
-def test_bytes_are_asked_for_then_stored_then_not_asked_for(
+def test_the_server_asks_for_bytes_only_until_they_are_stored(
     client: TestClient, photos: Path
 ) -> None:
     first = tell(client, item("red"), item("blue"), model="")
@@ -121,7 +121,7 @@ def test_a_path_that_leads_out_of_its_root_is_refused(
         {"uri": "/photos/a.zip!../x.jpg", "root": "/photos", "failed": "leads out of its archive"},
     ],
 )
-def test_a_path_below_its_root_is_taken(empty: TestClient, fields: dict[str, str]) -> None:
+def test_a_path_below_its_root_is_accepted(empty: TestClient, fields: dict[str, str]) -> None:
     said = tell(empty, fields, dry_run=True)
     assert len(said["items"]) == 1
 
@@ -147,7 +147,7 @@ def test_a_picture_that_two_collections_share_is_not_lost_between_them(
     assert kept(tmp_path) == set()
 
 
-def test_a_write_that_begins_while_a_deletion_looks_is_seen(
+def test_a_write_during_a_deletion_keeps_its_picture(
     client: TestClient, photos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     send(client, photos, "red", collection="other")
@@ -168,7 +168,7 @@ def test_a_write_that_begins_while_a_deletion_looks_is_seen(
     assert not uploads._writing
 
 
-def test_a_dropped_collection_takes_its_uploads_along(
+def test_dropping_a_collection_deletes_its_unused_uploads(
     client: TestClient, photos: Path, tmp_path: Path
 ) -> None:
     client.app.state.context.uploads.batch = 2  # type: ignore[attr-defined]
@@ -195,7 +195,7 @@ def test_texts_alone_need_no_bytes(client: TestClient) -> None:
     assert [hit["text"] for hit in found["hits"]] == ["a red thing"]
 
 
-def test_failures_are_noted_and_not_wanted_again(client: TestClient, photos: Path) -> None:
+def test_failures_are_recorded_and_not_requested_again(client: TestClient, photos: Path) -> None:
     send(client, photos, "red")
     failed = item("blue", failed="the card is broken")
     (row,) = tell(client, failed)["items"]
@@ -218,7 +218,7 @@ def test_a_dry_run_changes_nothing(client: TestClient, photos: Path) -> None:
     assert client.get("/v1/collections/twinlens").json()["files"] == 1
 
 
-def test_what_was_sent_can_be_shown_until_it_is_taken_out(
+def test_an_uploaded_picture_is_shown_until_it_is_deleted(
     client: TestClient, photos: Path, tmp_path: Path
 ) -> None:
     send(client, photos, "red", "blue")
@@ -235,7 +235,7 @@ def test_what_was_sent_can_be_shown_until_it_is_taken_out(
     assert kept(tmp_path) == set()
 
 
-def test_what_another_collection_holds_is_kept(
+def test_a_picture_in_another_collection_is_kept(
     client: TestClient, photos: Path, tmp_path: Path
 ) -> None:
     send(client, photos, "red")
@@ -247,7 +247,7 @@ def test_what_another_collection_holds_is_kept(
     assert kept(tmp_path) == set()
 
 
-def test_what_is_no_picture_is_not_kept(client: TestClient, tmp_path: Path) -> None:
+def test_bytes_that_are_no_image_are_not_kept(client: TestClient, tmp_path: Path) -> None:
     said = {"items": json.dumps({"items": [item("red", file=0)]})}
     answer = client.post("/v1/items", data=said, files=[("file", ("a.png", b"no picture"))]).json()
     (row,) = answer["items"]
@@ -256,7 +256,7 @@ def test_what_is_no_picture_is_not_kept(client: TestClient, tmp_path: Path) -> N
     assert kept(tmp_path) == set()
 
 
-def test_a_file_of_this_machine_is_not_kept_twice(
+def test_a_file_on_this_machine_is_not_copied(
     client: TestClient, photos: Path, tmp_path: Path
 ) -> None:
     path = photos / "red.png"
@@ -267,7 +267,7 @@ def test_a_file_of_this_machine_is_not_kept_twice(
     assert client.get(f"/v1/items/{id_of(photos, 'red')}/image").status_code == 200
 
 
-def test_a_replaced_picture_is_forgotten(client: TestClient, photos: Path, tmp_path: Path) -> None:
+def test_a_replaced_picture_is_deleted(client: TestClient, photos: Path, tmp_path: Path) -> None:
     send(client, photos, "red")
     form = {"items": json.dumps({"items": [item("red", mtime_ns=6, file=0)]})}
     blue = (photos / "blue.png").read_bytes()
@@ -276,7 +276,7 @@ def test_a_replaced_picture_is_forgotten(client: TestClient, photos: Path, tmp_p
     assert kept(tmp_path) == {image_id(blue)}
 
 
-def test_a_series_is_ended_by_a_call_without_items(client: TestClient, photos: Path) -> None:
+def test_a_request_without_items_ends_a_series(client: TestClient, photos: Path) -> None:
     send(client, photos, "red", "green")
     form = {"items": json.dumps({"items": [item("red", mtime_ns=6, file=0)], "more": True})}
     blue = (photos / "blue.png").read_bytes()
@@ -303,7 +303,7 @@ def test_paths_that_are_gone_are_kept_unless_moved_or_pruned(
     assert said == {"removed": [id_of(photos, "blue")], "missing": 0}
 
 
-def test_listings_go_on_page_by_page(
+def test_listings_are_paged(
     client: TestClient, photos: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("twinlens.search.query.stored.PAGE", 3)
@@ -345,16 +345,14 @@ def test_listings_go_on_page_by_page(
         ({"items": [{"uri": "a", "captions": ["x" * 200_000]}]}, 422),
     ],
 )
-def test_what_makes_no_sense_is_refused(
-    empty: TestClient, body: dict[str, Any], status: int
-) -> None:
+def test_invalid_bodies_are_refused(empty: TestClient, body: dict[str, Any], status: int) -> None:
     answer = empty.post("/v1/items", json=body)
     assert answer.status_code == status, answer.text
     assert answer.headers["content-type"] == "application/problem+json"
     assert empty.get("/v1/collections").json()["collections"] == []
 
 
-def test_odd_values_in_metadata_do_no_harm(client: TestClient) -> None:
+def test_odd_values_in_metadata_are_harmless(client: TestClient) -> None:
     deep: Any = 1
     for _ in range(50):
         deep = [deep]
@@ -373,7 +371,7 @@ def test_odd_values_in_metadata_do_no_harm(client: TestClient) -> None:
 @pytest.mark.parametrize(
     "files", [[("file", ("a", b"1"))], [("file", ("a", b"1")), ("file", ("b", b"2"))]]
 )
-def test_files_and_items_belong_together(empty: TestClient, files: list[Any]) -> None:
+def test_files_must_match_items(empty: TestClient, files: list[Any]) -> None:
     both = [item("red", file=0), item("blue", file=0)]
     answer = empty.post("/v1/items", data={"items": json.dumps({"items": both})}, files=files)
     assert answer.status_code == 400
@@ -381,7 +379,7 @@ def test_files_and_items_belong_together(empty: TestClient, files: list[Any]) ->
     assert none.status_code == 400
 
 
-def test_too_large_a_body_is_refused_before_it_is_read(tmp_path: Path, photos: Path) -> None:
+def test_a_body_that_is_too_large_is_refused_unread(tmp_path: Path, photos: Path) -> None:
     with serving(tmp_path / "small.db", max_body=2_000) as client:
         form = {"items": json.dumps({"items": [item("red", file=0)]})}
         answer = client.post("/v1/items", data=form, files=[("file", ("a", b"x" * 5_000))])
@@ -389,11 +387,11 @@ def test_too_large_a_body_is_refused_before_it_is_read(tmp_path: Path, photos: P
 
 
 @pytest.mark.parametrize("body", [{}, {"paths": ["/a"], "ids": ["b"]}, {"paths": [], "ids": []}])
-def test_a_deletion_says_what(empty: TestClient, body: dict[str, Any]) -> None:
+def test_a_deletion_must_name_paths_or_ids(empty: TestClient, body: dict[str, Any]) -> None:
     assert empty.post("/v1/items/delete", json=body).status_code == 400
 
 
-def test_what_is_not_there_cannot_be_taken_out(client: TestClient, photos: Path) -> None:
+def test_deleting_what_is_not_stored(client: TestClient, photos: Path) -> None:
     assert client.post("/v1/items/delete", json={"paths": ["/a"]}).status_code == 404
     assert client.get("/v1/files", params={"root": "/a"}).status_code == 404
     send(client, photos, "red")
@@ -401,7 +399,7 @@ def test_what_is_not_there_cannot_be_taken_out(client: TestClient, photos: Path)
         assert client.post("/v1/items/delete", json=body).json() == {"deleted": 0}
 
 
-def test_writing_takes_a_key_for_writing(tmp_path: Path, photos: Path) -> None:
+def test_writing_needs_a_write_key(tmp_path: Path, photos: Path) -> None:
     keys = ("reader:read:" + "r" * 16, "writer:write:" + "w" * 16)
     with serving(tmp_path / "keys.db", keys=keys) as client:
         for path, body in (
@@ -463,7 +461,7 @@ def test_a_new_collection_is_made_with_the_model_that_is_named(
     assert client.get("/v1/collections/twinlens").json()["model"]["label"] == "colours:none"
 
 
-def test_writes_come_one_after_the_other_and_readers_do_not_wait(
+def test_writes_run_one_at_a_time_and_readers_do_not_wait(
     client: TestClient, photos: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     send(client, photos, "red")
@@ -496,7 +494,7 @@ def test_writes_come_one_after_the_other_and_readers_do_not_wait(
     assert client.get("/v1/collections/twinlens").json()["images"] == 5
 
 
-def test_only_so_many_writes_wait() -> None:
+def test_the_write_queue_is_bounded() -> None:
     async def work() -> None:
         queue = WriteQueue()
         async with queue.turn("a"):
@@ -521,14 +519,14 @@ def test_only_so_many_writes_wait() -> None:
     asyncio.run(work())
 
 
-def test_what_waits_in_vain_is_answered_429(client: TestClient, photos: Path) -> None:
+def test_a_write_beyond_the_queue_gets_a_429(client: TestClient, photos: Path) -> None:
     client.app.state.context.writes.max_waiting = -1  # type: ignore[attr-defined]
     answer = client.post("/v1/items", json={"items": [item("red")]})
     assert answer.status_code == 429
     assert int(answer.headers["Retry-After"]) >= 1
 
 
-def test_the_encoder_is_the_servers(client: TestClient, photos: Path) -> None:
+def test_a_new_collection_uses_the_servers_encoder(client: TestClient, photos: Path) -> None:
     send(client, photos, "red")
     model = client.get("/v1/collections/twinlens").json()["model"]
     assert model["digest"] == ColourEncoder().fingerprint.digest

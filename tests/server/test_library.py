@@ -1,4 +1,4 @@
-"""A server's collections: opened by name, anew when they change, with models that they share."""
+"""The library: opening collections by name, following changes, sharing models."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ SLOW = "local-dir:far-away"
 
 
 class Named(ColourEncoder):
-    """A model that a name brings back."""
+    """A model that can be loaded by its name."""
 
     def __init__(self, source: str = SOURCE) -> None:
         super().__init__()
@@ -89,7 +89,7 @@ def test_collections_of_one_model_share_it(library: Library, opened: list[str]) 
     assert library.index("first") is library.index("first")
 
 
-def test_a_model_is_loaded_once_however_many_ask(opened: list[str]) -> None:
+def test_concurrent_callers_load_a_model_once(opened: list[str]) -> None:
     started = threading.Barrier(8)
     loads: list[int] = []
 
@@ -112,7 +112,7 @@ def test_a_model_is_loaded_once_however_many_ask(opened: list[str]) -> None:
     assert not hasattr(shared, "sigmoid")
 
 
-def test_a_model_that_cannot_be_loaded_is_tried_again() -> None:
+def test_a_failed_model_load_is_retried() -> None:
     outcomes: list[Encoder | Exception] = [ModelError("not now"), Named()]
 
     def load() -> Encoder:
@@ -128,13 +128,13 @@ def test_a_model_that_cannot_be_loaded_is_tried_again() -> None:
     assert len(shared.texts(["red"])) == 1
 
 
-def test_a_model_that_is_another_one_now_is_refused() -> None:
+def test_a_model_that_has_changed_is_refused() -> None:
     shared = SharedEncoder(Named().fingerprint, lambda: ColourEncoder("others"))
     with pytest.raises(ModelMismatchError, match="another model"):
         shared.texts(["red"])
 
 
-def test_the_model_says_how_far_it_is(library: Library, opened: list[str]) -> None:
+def test_the_state_of_the_model(library: Library, opened: list[str]) -> None:
     library.default = "first"
     assert library.model_state() == "not needed yet"
     loading = library.warm()
@@ -145,7 +145,7 @@ def test_the_model_says_how_far_it_is(library: Library, opened: list[str]) -> No
     assert opened == [SOURCE]
 
 
-def test_an_encoder_of_ones_own_must_be_brought(tmp_path: Path, photos: Path) -> None:
+def test_a_custom_encoder_must_be_passed_in(tmp_path: Path, photos: Path) -> None:
     with twinlens.open(tmp_path / "own.db", model=ColourEncoder()) as index:
         index.ingest(photos / "red.png")
     held = library_of(tmp_path / "own.db", None)
@@ -154,7 +154,7 @@ def test_an_encoder_of_ones_own_must_be_brought(tmp_path: Path, photos: Path) ->
     held.close()
 
 
-def test_what_is_not_there(library: Library) -> None:
+def test_missing_collections(library: Library) -> None:
     with pytest.raises(CollectionNotFoundError, match="the database has: first, second"):
         library.index("third")
     with pytest.raises(CollectionNotFoundError):
@@ -172,7 +172,7 @@ def test_a_new_collection_can_be_filled(library: Library, opened: list[str], pho
     assert library.index("third").info().images == 1
 
 
-def test_another_generation_is_served_once_it_is(library: Library, opened: list[str]) -> None:
+def test_the_library_follows_a_new_generation(library: Library, opened: list[str]) -> None:
     library.recheck_seconds = 0.0
     before = library.index("first")
     assert library.index("first") is before
@@ -183,7 +183,7 @@ def test_another_generation_is_served_once_it_is(library: Library, opened: list[
     assert after.engine.collection.fingerprint.dim == 24
 
 
-def test_what_was_dropped_is_not_there(library: Library, opened: list[str]) -> None:
+def test_a_dropped_collection_is_missing(library: Library, opened: list[str]) -> None:
     index = library.index("first")
     assert isinstance(index, twinlens.Index)
     index.drop()
@@ -193,7 +193,7 @@ def test_what_was_dropped_is_not_there(library: Library, opened: list[str]) -> N
 
 
 class Gated:
-    """Loads models; those of the first collection not before the gate is open."""
+    """Loads models; the one of the first collection waits for a gate."""
 
     def __init__(self) -> None:
         self.gate = threading.Event()
@@ -210,7 +210,7 @@ class Gated:
 
     @contextmanager
     def opened_at_last(self) -> Iterator[None]:
-        """So that nobody waits for ever where a test fails."""
+        """Open the gate at the end, even if the test fails."""
         try:
             yield
         finally:
@@ -227,7 +227,7 @@ def gated(monkeypatch: pytest.MonkeyPatch) -> Iterator[Gated]:
 
 @pytest.fixture
 def two(tmp_path: Path, photos: Path) -> Path:
-    """Two collections, the first of a model that takes long to load."""
+    """Two collections; the model of the first is slow to load."""
     for name, source in (("first", SLOW), ("second", SOURCE)):
         with twinlens.open(tmp_path / "two.db", name, model=Named(source)) as index:
             index.ingest(photos / "red.png", photos / "blue.png")
@@ -288,7 +288,7 @@ def test_a_server_is_ready_once_its_model_is_loaded(two: Path, gated: Gated) -> 
         assert client.get("/readyz").json()["model"] == "loaded"
 
 
-def test_a_server_whose_model_cannot_be_loaded_says_so_and_tries_again(
+def test_a_server_reports_and_retries_a_failed_model_load(
     two: Path, gated: Gated, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(app_module, "RETRY_SECONDS", 0.2)
@@ -305,7 +305,7 @@ def test_a_server_stops_while_its_model_is_loading(two: Path, gated: Gated) -> N
     assert not gated.gate.is_set()
 
 
-def test_a_database_that_hangs_is_none(
+def test_a_server_is_not_ready_while_its_database_hangs(
     two: Path, gated: Gated, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(health_routes, "TIMEOUT", 0.2)
@@ -328,7 +328,7 @@ def test_a_database_that_hangs_is_none(
         until(lambda: client.get("/readyz").status_code == 200)
 
 
-def test_one_collection_that_hangs_holds_up_no_other(
+def test_a_hanging_collection_does_not_block_others(
     library: Library, opened: list[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     hangs, entered = threading.Event(), threading.Event()

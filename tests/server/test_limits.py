@@ -1,4 +1,4 @@
-"""How much one client may ask: requests a minute, bytes, headers, and what is at once."""
+"""Limits of each client: requests a minute, bytes, headers, and concurrent requests."""
 
 from __future__ import annotations
 
@@ -37,12 +37,12 @@ def client(db: Path) -> Iterator[TestClient]:
 
 
 def json_of(size: int) -> bytes:
-    """A search of exactly so many bytes, which is answered unless it is too large."""
+    """A valid search body of an exact number of bytes."""
     head, tail = b'{"query": "red"', b"}"
     return head + b" " * (size - len(head) - len(tail)) + tail
 
 
-def test_a_body_of_just_the_size_is_taken(client: TestClient) -> None:
+def test_a_body_of_exactly_the_limit_is_accepted(client: TestClient) -> None:
     headers = {"Content-Type": "application/json"}
     taken = client.post("/v1/search", content=json_of(SMALL), headers=headers)
     assert taken.status_code == 200
@@ -60,7 +60,7 @@ def test_a_compressed_body_is_refused(client: TestClient) -> None:
     assert client.post("/v1/search", content=json_of(60), headers=headers).status_code == 200
 
 
-def test_a_body_is_counted_as_it_comes(client: TestClient) -> None:
+def test_a_body_without_a_length_is_counted_as_it_arrives(client: TestClient) -> None:
     def chunks() -> Iterator[bytes]:
         for _ in range(9):
             yield b" " * (SMALL // 8)
@@ -73,14 +73,14 @@ def test_a_body_is_counted_as_it_comes(client: TestClient) -> None:
     assert form.status_code == 413
 
 
-def test_a_length_that_is_no_number(client: TestClient) -> None:
+def test_a_content_length_that_is_not_a_number(client: TestClient) -> None:
     headers = {"Content-Type": "application/json", "Content-Length": "9" * 5_000}
     answer = client.post("/v1/search", content=b"{}", headers=headers)
     assert answer.status_code == 413
 
 
-def test_what_is_read_stops_at_the_limit() -> None:
-    """The rest of a body that is too large is never asked for."""
+def test_reading_stops_at_the_limit() -> None:
+    """The rest of a body that is too large is never read."""
     asked = 0
 
     async def endless() -> dict[str, Any]:
@@ -100,7 +100,7 @@ def test_what_is_read_stops_at_the_limit() -> None:
     assert asked == 11
 
 
-def test_a_body_that_does_not_come_is_not_waited_for() -> None:
+def test_waiting_for_a_body_times_out() -> None:
     async def never() -> dict[str, Any]:
         await asyncio.Event().wait()
         raise AssertionError
@@ -139,7 +139,7 @@ def test_all_bodies_together_are_bounded() -> None:
     asyncio.run(check())
 
 
-def test_requests_at_once_are_bounded() -> None:
+def test_concurrent_requests_are_bounded() -> None:
     async def check() -> None:
         held = asyncio.Event()
 
@@ -162,7 +162,7 @@ def test_requests_at_once_are_bounded() -> None:
     asyncio.run(check())
 
 
-def test_headers_and_addresses_are_bounded(client: TestClient) -> None:
+def test_headers_and_urls_are_bounded(client: TestClient) -> None:
     many = client.get("/v1/collections", headers={f"X-{n}": "x" for n in range(101)})
     assert many.status_code == 431
     long = client.get("/v1/collections", headers={"X": "x" * 17_000})
@@ -175,7 +175,7 @@ def test_headers_and_addresses_are_bounded(client: TestClient) -> None:
         assert answer.headers["content-type"] == "application/problem+json"
 
 
-def test_a_bucket_empties_and_fills() -> None:
+def test_a_token_bucket_empties_and_refills() -> None:
     now = 0.0
     buckets = TokenBuckets(per_minute=60, burst=3, clock=lambda: now)
     assert [buckets.take("a") for _ in range(3)] == [0, 0, 0]
@@ -191,7 +191,7 @@ def test_a_bucket_empties_and_fills() -> None:
     assert buckets.take("a") > 0
 
 
-def test_a_rate_of_nothing_is_no_limit() -> None:
+def test_a_rate_of_0_is_no_limit() -> None:
     buckets = TokenBuckets(per_minute=0, burst=1)
     assert {buckets.take("a") for _ in range(100)} == {0.0}
     assert len(buckets) == 0
@@ -204,7 +204,7 @@ def test_the_rate_limit_tracks_a_bounded_number_of_clients() -> None:
     assert len(buckets) == 10
 
 
-def test_too_many_requests_are_told_when_to_come_back(db: Path) -> None:
+def test_too_many_requests_get_a_429_with_retry_after(db: Path) -> None:
     with serving(db, rate=6, burst=2) as client:
         statuses = [client.get("/v1/collections").status_code for _ in range(3)]
         assert statuses == [200, 200, 429]
@@ -239,7 +239,7 @@ def test_clients_are_told_apart_by_address() -> None:
     assert limits._address({"client": None}) == ""
 
 
-def test_the_rate_counts_where_others_can_ask() -> None:
+def test_the_rate_is_limited_if_other_machines_can_reach_the_server() -> None:
     assert Settings(host="127.0.0.1").per_minute == 0
     assert Settings(host="0.0.0.0").per_minute > 0
     assert Settings(host="0.0.0.0", rate=0).per_minute == 0
@@ -259,7 +259,7 @@ def _scope(path: str) -> dict[str, Any]:
 
 
 async def _nowhere(message: Any) -> None:
-    """Sends nothing."""
+    """Send nothing."""
 
 
 async def _empty() -> dict[str, Any]:

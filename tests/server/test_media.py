@@ -1,4 +1,4 @@
-"""Pictures by id: thumbnails and originals, and everything that must not be served."""
+"""Thumbnails and originals by id, and everything that must not be sent."""
 
 from __future__ import annotations
 
@@ -90,7 +90,7 @@ def test_a_thumbnail_over_http(client: TestClient, paint: Callable[..., Path]) -
 
 
 @pytest.mark.parametrize("accept", ["*/*", "image/png", "image/webp;q=0", ""])
-def test_whoever_does_not_name_webp_gets_jpeg(
+def test_clients_that_do_not_accept_webp_get_jpeg(
     client: TestClient, photos: Path, accept: str
 ) -> None:
     key = key_of(photos / "red.png")
@@ -99,7 +99,7 @@ def test_whoever_does_not_name_webp_gets_jpeg(
     assert opened(answer.content).format == "JPEG"
 
 
-def test_what_is_known_already_is_not_sent_again(client: TestClient, photos: Path) -> None:
+def test_a_cached_thumbnail_is_not_sent_again(client: TestClient, photos: Path) -> None:
     key = key_of(photos / "red.png")
     for place in ("thumbnail", "thumbnail?size=640", "image"):
         tag = client.get(f"/v1/items/{key}/{place}").headers["etag"]
@@ -122,7 +122,7 @@ def test_only_three_sizes(client: TestClient, photos: Path, size: str) -> None:
     assert client.get(f"/v1/items/{key}/thumbnail?size={size}").status_code == 422
 
 
-def test_a_thumbnail_is_upright_srgb_and_says_nothing(tmp_path: Path) -> None:
+def test_a_thumbnail_is_upright_srgb_without_metadata(tmp_path: Path) -> None:
     from PIL import ImageCms
 
     picture = Image.new("RGB", (300, 200), COLOURS["green"])
@@ -137,7 +137,7 @@ def test_a_thumbnail_is_upright_srgb_and_says_nothing(tmp_path: Path) -> None:
         assert not set(small.info) & {"exif", "icc_profile", "comment"}
 
 
-# What must not be served
+# What must not be sent
 
 
 @pytest.mark.parametrize(
@@ -158,18 +158,20 @@ def test_a_thumbnail_is_upright_srgb_and_says_nothing(tmp_path: Path) -> None:
     ],
 )
 @pytest.mark.parametrize("place", ["thumbnail", "image"])
-def test_what_is_no_stored_id_is_not_found(client: TestClient, key: str, place: str) -> None:
+def test_unknown_ids_are_not_found(client: TestClient, key: str, place: str) -> None:
     answer = client.get(f"/v1/items/{key}/{place}")
     assert answer.status_code == 404
     assert answer.headers["content-type"] == "application/problem+json"
 
 
-def test_a_path_is_no_id(client: TestClient, photos: Path) -> None:
+def test_a_path_is_not_an_id(client: TestClient, photos: Path) -> None:
     answer = client.get(f"/v1/items/{photos / 'red.png'}/image")
     assert answer.status_code == 404
 
 
-def test_a_file_that_is_another_picture_now(client: TestClient, paint: Callable[..., Path]) -> None:
+def test_a_file_that_has_changed_is_not_sent(
+    client: TestClient, paint: Callable[..., Path]
+) -> None:
     path = paint("red")
     key = key_of(path)
     Image.new("RGB", (40, 30), COLOURS["blue"]).save(path)
@@ -180,7 +182,7 @@ def test_a_file_that_is_another_picture_now(client: TestClient, paint: Callable[
         assert "changed" in answer.json()["detail"]
 
 
-def test_a_file_that_is_gone(client: TestClient, photos: Path) -> None:
+def test_a_missing_file(client: TestClient, photos: Path) -> None:
     key = key_of(photos / "red.png")
     (photos / "red.png").unlink()
     problem = client.get(f"/v1/items/{key}/image").json()
@@ -200,7 +202,7 @@ def test_a_thumbnail_outlives_its_file_but_not_its_row(
     assert client.get(f"/v1/items/{key}/thumbnail").status_code == 404
 
 
-def test_a_link_to_something_else(client: TestClient, photos: Path, tmp_path: Path) -> None:
+def test_a_link_to_another_file(client: TestClient, photos: Path, tmp_path: Path) -> None:
     secret = tmp_path / "secret.txt"
     secret.write_text("a secret")
     red = photos / "red.png"
@@ -224,7 +226,7 @@ def test_a_fifo_is_not_waited_for(client: TestClient, photos: Path) -> None:
 
 
 @pytest.mark.parametrize("path", ["/dev/zero", "/dev/null", "/", "relative.png", "a\0b", ""])
-def test_devices_folders_and_names_of_nothing(path: str) -> None:
+def test_devices_folders_and_invalid_paths(path: str) -> None:
     with pytest.raises((ImageError, OSError)):
         read_file(path)
 
@@ -240,7 +242,7 @@ def test_a_file_that_is_too_large(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
         read_file(str(path))
 
 
-def test_only_so_many_paths_are_tried(paint: Callable[..., Path]) -> None:
+def test_the_number_of_paths_tried_is_bounded(paint: Callable[..., Path]) -> None:
     row = row_of(paint("red"), paths=[f"/nowhere/{number}" for number in range(64)])
     row["path"] = "/nowhere/at all"
     tried: list[str] = []
@@ -254,7 +256,7 @@ def test_only_so_many_paths_are_tried(paint: Callable[..., Path]) -> None:
     assert len(tried) == originals.MAX_TRIES
 
 
-def test_another_path_that_still_has_it(media: Media, paint: Callable[..., Path]) -> None:
+def test_a_second_path_is_tried(media: Media, paint: Callable[..., Path]) -> None:
     row = row_of(paint("red"))
     row["path"] = str(paint("blue"))
     assert media.original(row).result().data == paint("red").read_bytes()
@@ -278,14 +280,14 @@ def test_an_injected_reader_is_checked_like_a_file(
 # Originals
 
 
-def test_what_browsers_show_goes_out_as_it_is(client: TestClient, photos: Path) -> None:
+def test_formats_that_browsers_show_are_sent_as_they_are(client: TestClient, photos: Path) -> None:
     answer = client.get(f"/v1/items/{key_of(photos / 'red.png')}/image")
     assert answer.content == (photos / "red.png").read_bytes()
     assert answer.headers["content-type"] == "image/png"
     assert "sandbox" in answer.headers["content-security-policy"]
 
 
-def test_what_they_do_not_becomes_an_upright_jpeg(media: Media, tmp_path: Path) -> None:
+def test_other_formats_become_an_upright_jpeg(media: Media, tmp_path: Path) -> None:
     path = tmp_path / "turned.tif"
     exif = Image.Exif()
     exif[0x0112] = 6
@@ -344,7 +346,7 @@ def test_an_upload_is_stored_and_deleted(
 
 
 @pytest.mark.parametrize("home", ["here", "~/here"])
-def test_uploads_are_shown_wherever_their_folder_was_named_from(
+def test_a_relative_media_folder_survives_a_change_of_directory(
     tmp_path: Path, paint: Callable[..., Path], monkeypatch: pytest.MonkeyPatch, home: str
 ) -> None:
     monkeypatch.chdir(tmp_path)
@@ -362,7 +364,7 @@ def test_uploads_are_shown_wherever_their_folder_was_named_from(
 # The cache
 
 
-def test_the_least_recently_used_go(tmp_path: Path) -> None:
+def test_the_least_recently_used_files_are_deleted(tmp_path: Path) -> None:
     cache = DiskCache(tmp_path, 1_000)
     for number in range(10):
         cache.put(f"{number:02}-a", bytes([65 + number]) * 100)
@@ -382,7 +384,7 @@ def test_two_processes_share_a_cache(tmp_path: Path) -> None:
     assert theirs.get("99-a") == mine.get("99-a") == b"x" * 100
 
 
-def test_what_a_crash_left_is_cleared_and_made_anew(tmp_path: Path) -> None:
+def test_remains_of_a_crash_are_deleted(tmp_path: Path) -> None:
     cache = DiskCache(tmp_path, 1_000)
     cache.put("aa-1", b"data")
     (tmp_path / "aa" / "aa-1").write_bytes(b"")
@@ -394,7 +396,7 @@ def test_what_a_crash_left_is_cleared_and_made_anew(tmp_path: Path) -> None:
     assert not half.exists()
 
 
-def test_a_cache_that_cannot_be_written_is_done_without(
+def test_a_cache_that_cannot_be_written_is_skipped(
     tmp_path: Path, paint: Callable[..., Path]
 ) -> None:
     (tmp_path / "media").write_text("a file, not a folder")
@@ -460,7 +462,9 @@ def test_many_thumbnails_are_looked_up_together(
     assert reads == [1, len(keys) - 1]
 
 
-def test_more_than_may_wait_are_refused(tmp_path: Path, paint: Callable[..., Path]) -> None:
+def test_the_number_of_pending_pictures_is_bounded(
+    tmp_path: Path, paint: Callable[..., Path]
+) -> None:
     may_go = threading.Event()
     data = paint("red").read_bytes()
 
@@ -479,7 +483,7 @@ def test_more_than_may_wait_are_refused(tmp_path: Path, paint: Callable[..., Pat
     made.close()
 
 
-def test_a_failure_is_tried_again(media: Media, paint: Callable[..., Path]) -> None:
+def test_a_failed_thumbnail_is_retried(media: Media, paint: Callable[..., Path]) -> None:
     path = paint("red")
     row, data = row_of(path), path.read_bytes()
     path.unlink()

@@ -1,4 +1,4 @@
-"""Whatever the OpenAPI document allows, and what it forbids: no request makes the server fail."""
+"""Fuzz the server from its OpenAPI document, with valid and invalid requests."""
 
 from __future__ import annotations
 
@@ -25,9 +25,9 @@ import twinlens
 from twinlens.server.app import create_app
 from twinlens.server.settings import Settings
 
-#: How often each operation is asked.
+#: Requests for each operation.
 EXAMPLES = 15
-#: As documented, and not.
+#: Valid and invalid requests.
 MODES = (GenerationMode.POSITIVE, GenerationMode.NEGATIVE)
 CHECKS = (
     not_a_server_error,
@@ -61,7 +61,7 @@ def test_no_request_makes_the_server_fail(app: FastAPI) -> None:
 
 
 def _in_the_collection(body: Any) -> Any:
-    """The same asked of the collection that there is: made-up names are none, nearly always."""
+    """The same body for the default collection, since a generated name hardly ever exists."""
     if not isinstance(body, dict):
         return body
     return {name: value for name, value in body.items() if name != "collection"}

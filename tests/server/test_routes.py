@@ -1,4 +1,4 @@
-"""What else can be asked over HTTP: collections, items, embeddings, labels, health, metrics."""
+"""The other routes: collections, items, embeddings, labels, health, metrics."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ def client(photos: Path) -> Iterator[TestClient]:
 
 @pytest.fixture
 def own(tmp_path: Path, photos: Path) -> Iterator[TestClient]:
-    """A server that a test may spoil."""
+    """A server that a test may change."""
     db = tmp_path / "own.db"
     for name in ("twinlens", "other"):
         with twinlens.open(db, name, model=ColourEncoder()) as index:
@@ -70,7 +70,7 @@ def test_a_server_that_is_stopping_is_not_ready(own: TestClient) -> None:
     assert answer.headers["connection"] == "close"
 
 
-def test_collections_say_what_they_hold(client: TestClient) -> None:
+def test_collections_are_described(client: TestClient) -> None:
     said = client.get("/v1/collections").json()
     (one,) = said["collections"]
     assert said["default"] == one["name"] == "twinlens"
@@ -83,7 +83,7 @@ def test_collections_say_what_they_hold(client: TestClient) -> None:
     assert client.get("/v1/collections/twinlens").json() == one
 
 
-def test_collections_are_counted_side_by_side_and_remembered(
+def test_collections_are_counted_concurrently_and_cached(
     own: TestClient, photos: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     counted: list[str] = []
@@ -120,14 +120,14 @@ def test_a_collection_can_be_dropped(own: TestClient, photos: Path) -> None:
     assert (photos / "red.png").is_file()
 
 
-def test_collections_that_are_not_there(client: TestClient) -> None:
+def test_missing_collections_are_not_found(client: TestClient) -> None:
     for path, status in (("nobody", 404), ("no%2Fbody", 404), ("..", 404), ("1st", 400)):
         answer = client.get(f"/v1/collections/{path}")
         assert answer.status_code == status
         assert answer.headers["content-type"] == "application/problem+json"
 
 
-def test_an_item_says_all_that_is_known(client: TestClient, photos: Path) -> None:
+def test_an_item_has_all_its_fields(client: TestClient, photos: Path) -> None:
     key = id_of(photos, "red")
     said = client.get(f"/v1/items/{key}").json()
     assert (said["id"], said["image_id"], said["target"]) == (key, key, "images")
@@ -154,14 +154,14 @@ def test_an_items_vector_is_of_length_one(client: TestClient, photos: Path) -> N
     ["0" * 32, "x", "..", "%2e%2e%2f%2e%2e%2fetc%2fpasswd", "..%5c..", "%00", "a" * 5_000, "%ff",
      'a"%20or%20id%20!=%20"'],
 )  # fmt: skip
-def test_items_that_are_not_there(client: TestClient, key: str) -> None:
+def test_missing_items_are_not_found(client: TestClient, key: str) -> None:
     for method in ("GET", "DELETE"):
         answer = client.request(method, f"/v1/items/{key}")
         assert answer.status_code in (404, 405, 422), answer.text
         assert answer.headers["content-type"] == "application/problem+json"
 
 
-def test_an_items_path_is_no_id(client: TestClient, photos: Path) -> None:
+def test_an_item_is_not_found_by_its_path(client: TestClient, photos: Path) -> None:
     assert client.get("/v1/items/red.png").status_code == 404
 
 
@@ -256,7 +256,7 @@ def test_what_cannot_be_classified(client: TestClient, asked: dict[str, Any], st
     assert (answer.status_code, answer.json()["status"]) == (status, status)
 
 
-def test_metrics_count_what_was_asked(own: TestClient) -> None:
+def test_metrics_count_requests(own: TestClient) -> None:
     own.post("/v1/search", json={"query": "red"})
     own.post("/v1/search", json={})
     own.get("/nowhere")
@@ -284,7 +284,7 @@ def test_a_database_without_the_collection(tmp_path: Path) -> None:
         assert str(tmp_path) not in answer.text
 
 
-def test_the_document_describes_every_body(client: TestClient) -> None:
+def test_the_openapi_document_describes_every_body(client: TestClient) -> None:
     document = client.get("/openapi.json").json()
     schemas = document["components"]["schemas"]
     assert schemas["SearchBody"]["properties"]["limit"]["maximum"] == 1_000
@@ -311,7 +311,7 @@ def test_the_document_describes_every_body(client: TestClient) -> None:
         ("/v1/files?root=/&limit=3", "limit"),
     ],
 )
-def test_what_an_address_does_not_know_is_refused(client: TestClient, path: str, name: str) -> None:
+def test_unknown_query_parameters_are_refused(client: TestClient, path: str, name: str) -> None:
     answer = client.get(path)
     assert (answer.status_code, answer.json()["type"]) == (422, "/problems/validation")
     (problem,) = answer.json()["errors"]
@@ -319,7 +319,7 @@ def test_what_an_address_does_not_know_is_refused(client: TestClient, path: str,
     assert problem["problem"].startswith("unknown parameter")
 
 
-def test_pages_take_what_they_like(client: TestClient) -> None:
+def test_pages_accept_any_query_parameter(client: TestClient) -> None:
     for path in ("/?q=red&x=1", "/map?q=red", "/static/search/main.js?v=3", "/healthz?x=1"):
         assert client.get(path).status_code == 200
     assert client.post("/v1/search?x=1", json={"query": "red"}).status_code == 422
@@ -340,14 +340,14 @@ def test_pages_take_what_they_like(client: TestClient) -> None:
         (7, "query"),
     ],
 )
-def test_a_complaint_says_where(client: TestClient, query: object, at: str) -> None:
+def test_an_error_names_the_field(client: TestClient, query: object, at: str) -> None:
     answer = client.post("/v1/search", json={"query": query})
     assert answer.status_code == 422
     assert [one["at"] for one in answer.json()["errors"]] == [at]
     assert answer.json()["detail"].startswith(f"{at}: ")
 
 
-def test_a_complaint_about_what_is_missing_says_what(client: TestClient) -> None:
+def test_an_error_names_the_missing_field(client: TestClient) -> None:
     said = client.post("/v1/classify", json={"images": []}).json()
     assert [one["at"] for one in said["errors"]] == ["labels"]
     said = client.post("/v1/search", json={"query": "red", "limit": 10**30}).json()
@@ -356,7 +356,7 @@ def test_a_complaint_about_what_is_missing_says_what(client: TestClient) -> None
     assert [one["at"] for one in said["errors"]] == ["ids.0"]
 
 
-def test_remembered_embeddings_are_counted(own: TestClient) -> None:
+def test_cached_embeddings_are_counted(own: TestClient) -> None:
     for query in ("something red", "something red", {"id": "red.png"}):
         own.post("/v1/search", json={"query": query})
     page = own.get("/metrics").text
@@ -364,7 +364,7 @@ def test_remembered_embeddings_are_counted(own: TestClient) -> None:
     assert 'twinlens_query_embeddings_total{cache="miss"} 1.0' in page
 
 
-def test_the_access_log_says_no_more_than_it_must(
+def test_the_access_log_has_no_query_and_no_key(
     own: TestClient, caplog: pytest.LogCaptureFixture
 ) -> None:
     with caplog.at_level("INFO", "twinlens.access"):
@@ -395,6 +395,6 @@ def test_no_thread_is_left_behind(tmp_path: Path, photos: Path) -> None:
 
 
 def left() -> set[str]:
-    """The kinds of threads of a server that there are."""
+    """The kinds of running server threads."""
     names = {thread.name.rpartition("_")[0] for thread in threading.enumerate()}
     return names & {"twinlens-lookup", "twinlens-map", "twinlens-media"}

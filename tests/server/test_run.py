@@ -86,7 +86,7 @@ def running(
 
 
 class Client(threading.Thread):
-    """Asks over one connection after another until it is refused; remembers what became of it."""
+    """Sends requests on one connection after another until it is refused; records the results."""
 
     def __init__(self, host: str, port: int, number: int) -> None:
         super().__init__()
@@ -166,7 +166,7 @@ def test_a_request_that_takes_longer_is_still_answered(db: Path) -> None:
         assert process.returncode == 0
 
 
-def test_a_websocket_is_no_news(db: Path) -> None:
+def test_a_websocket_request_logs_nothing(db: Path) -> None:
     upgrade = {"Upgrade": "websocket", "Connection": "Upgrade", "Sec-WebSocket-Version": "13",
                "Sec-WebSocket-Key": "AAAAAAAAAAAAAAAAAAAAAA=="}  # fmt: skip
     with running(db, access_log=True) as (process, host, port):
@@ -200,7 +200,7 @@ def test_the_cookie_is_secure_behind_a_proxy_with_tls(db: Path) -> None:
             process.communicate(timeout=60)
 
 
-def test_what_is_no_http_is_answered_and_left(db: Path) -> None:
+def test_a_request_that_is_not_http_is_answered_and_closed(db: Path) -> None:
     with running(db) as (process, host, port):
         for sent in (b"\x16\x03\x01\x02\x00", b"GET / HTTP/9\r\n\r\n", b"GET\r\n\r\n",
                      b"GET / HTTP/1.1\r\nHost: a\r\nX: " + b"x" * 70_000):  # fmt: skip
@@ -225,7 +225,7 @@ def test_a_second_server_is_told_that_the_file_is_open(db: Path) -> None:
         twinlens.serve(db, port=0)
 
 
-def test_others_may_not_come_without_a_key() -> None:
+def test_a_public_address_needs_keys() -> None:
     with pytest.raises(UsageError, match=r"other machines can reach 0\.0\.0\.0"):
         check_open(Settings(host="0.0.0.0"))
     check_open(Settings(host="0.0.0.0", open=True))
@@ -265,7 +265,7 @@ def test_addresses_that_cannot_be_listened_on() -> None:
         ({"colour": "red"}, "no setting 'colour'"),
     ],
 )
-def test_settings_that_make_no_sense(settings: dict[str, object], says: str) -> None:
+def test_invalid_settings_are_refused(settings: dict[str, object], says: str) -> None:
     with pytest.raises(UsageError, match=says):
         Settings.of(**settings)
 
@@ -278,7 +278,7 @@ def test_another_model_than_the_collections_is_refused_at_the_start(
         twinlens.serve(db, port=0, model=model)  # type: ignore[arg-type]
 
 
-def test_the_extra_is_named_where_it_is_missing(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_missing_extra_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
     import importlib.util
 
     from twinlens.server.run import check_extra

@@ -1,4 +1,4 @@
-"""What answers carry, which browsers' requests are taken, and that errors tell nothing else."""
+"""Security headers, requests of other sites' pages, and errors without internals."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ def client(db: Path) -> Iterator[TestClient]:
         yield opened
 
 
-def test_every_answer_is_safe_for_browsers(client: TestClient) -> None:
+def test_every_response_has_the_security_headers(client: TestClient) -> None:
     for method, path in (("GET", "/healthz"), ("GET", "/nowhere"), ("PUT", "/v1/search"),
                          ("POST", "/v1/search")):  # fmt: skip
         headers = client.request(method, path).headers
@@ -70,7 +70,7 @@ def test_the_frameworks_own_errors_are_problems(
     assert answer.headers["content-type"] == "application/problem+json"
 
 
-def test_pages_from_elsewhere_cannot_make_a_browser_write(client: TestClient) -> None:
+def test_pages_of_other_sites_cannot_write(client: TestClient) -> None:
     form = {"image": ("a.png", b"x")}  # what a page can send without asking
     foreign = client.post("/v1/search", files=form, headers={"Origin": "https://evil.example"})
     assert (foreign.status_code, foreign.json()["type"]) == (403, "/problems/origin")
@@ -85,7 +85,7 @@ def test_pages_from_elsewhere_cannot_make_a_browser_write(client: TestClient) ->
     assert preflight.status_code == 403
 
 
-def test_names_that_somebody_else_may_have_pointed_here(client: TestClient) -> None:
+def test_unknown_host_names_are_refused_on_the_loopback(client: TestClient) -> None:
     for host in ("evil.example", "evil.example:8640", "127.0.0.1.evil.example", "a]b.c"):
         answer = client.get("/v1/collections", headers={"Host": host})
         assert (answer.status_code, answer.json()["type"]) == (421, "/problems/host")
@@ -93,7 +93,7 @@ def test_names_that_somebody_else_may_have_pointed_here(client: TestClient) -> N
         assert client.get("/healthz", headers={"Host": host}).status_code == 200
 
 
-def test_names_that_are_listed(db: Path) -> None:
+def test_listed_host_names_are_accepted(db: Path) -> None:
     with serving(db, hosts=("photos.example",)) as client:
         assert client.get("/healthz", headers={"Host": "photos.example"}).status_code == 200
         assert client.get("/healthz", headers={"Host": "other.example"}).status_code == 421
@@ -160,7 +160,7 @@ def test_each_error_has_its_status(error: Exception, status: int, slug: str, ret
     assert ("retry-after" in answer.headers) == retry
 
 
-def test_a_client_that_goes_away_is_no_failure(
+def test_a_client_that_disconnects_is_not_an_error(
     client: TestClient, caplog: pytest.LogCaptureFixture
 ) -> None:
     scope = {
@@ -186,7 +186,7 @@ def test_a_client_that_goes_away_is_no_failure(
     assert 'route="/v1/search",status="499"' in page
 
 
-def test_what_nobody_expected_tells_nothing(
+def test_unexpected_errors_show_no_internals(
     db: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     def fail(*arguments: Any) -> None:

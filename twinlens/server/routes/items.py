@@ -14,7 +14,7 @@ from twinlens.ingest.upload import Removed
 from twinlens.search.errors import UsageError
 from twinlens.search.filters import compile_filter
 from twinlens.search.query.parts import MAX_QUERY_TEXT
-from twinlens.search.query.stored import find_item, list_paths, list_images
+from twinlens.search.query.stored import find_item, list_images, list_paths
 from twinlens.search.records import MAX_PATH_BYTES
 from twinlens.server.context import Context
 from twinlens.server.inputs import AfterParameter, BodyReader, CollectionParameter, IdParameter
