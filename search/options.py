@@ -13,7 +13,7 @@ from typing import Annotated, Any, Literal, cast, get_args, get_origin, get_type
 
 from twinlens.search.errors import UsageError
 
-#: What an option can be, and how that is called. ``object`` is not looked at.
+#: The types of options, and how messages call them. ``object`` is not checked.
 KINDS: Mapping[type, str] = {
     str: "text",
     int: "a whole number",
@@ -34,10 +34,10 @@ class Option:
     """One option, declared in a TypedDict as ``limit: Annotated[int, Option(10, "...", ge=1)]``.
 
     Attributes:
-        default: its value when it is not given; with ``None``, ``None`` may also be given.
+        default: its default; if that is ``None``, ``None`` is a valid value, too.
         help: one sentence that says what it does.
-        ge, le, gt: bounds of a number, named as in pydantic: at least, at most, above.
-        type: its type without ``None``; ``options_of`` fills it in.
+        ge, le, gt: bounds of a number as in pydantic: at least, at most, above.
+        type: its type without ``None``, from the TypedDict.
     """
 
     default: Any
@@ -63,15 +63,15 @@ class Option:
 
     @property
     def bounds(self) -> dict[str, float]:
-        """The bounds that it has, by name."""
+        """Its bounds by name."""
         named = {name: getattr(self, name) for name in _BOUNDS}
         return {name: bound for name, bound in named.items() if bound is not None}
 
     def checked(self, name: str, value: Any) -> Any:
-        """A value of the right type, as Python's own number where it is one of numpy.
+        """Check a value of the right type, and convert numpy's numbers to Python's.
 
         Raises:
-            UsageError: it is out of bounds or none of the choices.
+            UsageError: it is out of bounds, or not one of the choices.
         """
         if value is None:
             return None
@@ -83,10 +83,10 @@ class Option:
         return self.kind(value) if self.kind in (int, float) else value
 
     def pydantic_type(self, **constraints: Any) -> Any:
-        """Its type for a pydantic model, with bounds and description.
+        """Its type in a pydantic model, with bounds and description.
 
         Args:
-            constraints: arguments of ``pydantic.Field`` that come on top, or instead.
+            constraints: arguments of ``pydantic.Field`` to add or replace.
         """
         from pydantic import Field
 
@@ -108,12 +108,12 @@ def options_of(declaration: Any) -> dict[str, Option]:
 
 
 def is_number(value: object) -> bool:
-    """Whether it is a number, Python's or numpy's; True and False are none."""
+    """Whether a value is a number of Python or numpy, and not a bool."""
     return isinstance(value, Real) and not isinstance(value, bool)
 
 
-def says_something(value: object) -> bool:
-    """Whether an option's value says anything; "" and None do not."""
+def is_set(value: object) -> bool:
+    """Whether an option has a value other than "" and None."""
     return value is not None and not (isinstance(value, str) and value == "")
 
 
@@ -122,30 +122,29 @@ def check_options(
     known: Mapping[str, type],
     *,
     unset: bool = False,
-    beside: abc.Collection[str] = (),
 ) -> None:
-    """Raise ``UsageError`` for an option that there is not, and for a value that it cannot have.
-
-    Whoever misspells ``where`` must not get unfiltered hits.
+    """Check the names and types of options: a misspelt ``where`` must not give unfiltered hits.
 
     Args:
         given: the options with their values.
-        known: those there are, each with one of ``KINDS``.
-        unset: whether any may have a value that says nothing.
-        beside: what else can be given, for the message.
+        known: the declared options, each with one of ``KINDS``.
+        unset: whether any option may be "" or None.
+
+    Raises:
+        UsageError: an unknown option, or a value of the wrong type.
     """
     for name in given:
         if name not in known:
-            names = sorted([*known, *beside])
+            names = sorted(known)
             near = get_close_matches(name, names, 1)
             meant = f": did you mean {near[0]!r}?" if near else "."
-            raise UsageError(f"there is no option {name!r}{meant} There are {', '.join(names)}")
+            raise UsageError(f"unknown option {name!r}{meant} The options are {', '.join(names)}")
     for name, value in given.items():
-        if unset and not says_something(value):
+        if unset and not is_set(value):
             continue
         if not _is_a(value, known[name]):
             shown = repr(value)[:60]
-            raise UsageError(f"{name} is {KINDS[known[name]]}, not {shown}")
+            raise UsageError(f"{name} must be {KINDS[known[name]]}, not {shown}")
 
 
 def _is_a(value: object, kind: type) -> bool:
@@ -160,5 +159,5 @@ def _is_a(value: object, kind: type) -> bool:
 
 
 def _listed(names: abc.Sequence[str]) -> str:
-    """Several names as a sentence has them: a, b or c."""
+    """Join names as in "a, b or c"."""
     return " or ".join(filter(None, [", ".join(names[:-1]), names[-1]]))

@@ -1,4 +1,4 @@
-"""Zero-shot classification: labels, templates, probabilities; stored pictures and new ones."""
+"""Zero-shot classification: labels, templates, probabilities; stored images and others."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ def best(found: object) -> dict[str, str]:
     return {Path(one.path).stem: one.guesses[0].label for one in found}  # type: ignore[attr-defined]
 
 
-def test_stored_pictures_get_their_labels(either: twinlens.Index, photos: Path) -> None:
+def test_stored_images_are_classified(either: twinlens.Index, photos: Path) -> None:
     either.ingest(photos)
     assert best(either.classify(LABELS)) == {colour: colour for colour in COLOURS}
     some = either.classify(LABELS, where='path startswith "b"')
@@ -34,7 +34,7 @@ def test_stored_pictures_get_their_labels(either: twinlens.Index, photos: Path) 
         either.classify(LABELS, where="nowhere == 1")
 
 
-def test_pictures_that_are_not_stored_and_stay_so(
+def test_images_are_classified_without_being_stored(
     index: twinlens.Index, photos: Path, paint: Callable[..., Path]
 ) -> None:
     (photos / "broken.png").write_bytes(b"no picture")
@@ -113,7 +113,7 @@ def test_many_labels_and_braces_in_them(encoder: ColourEncoder) -> None:
         (["red", "blue"], "a photo of a {}", "templates must be a list"),
     ],
 )
-def test_what_makes_no_sense(
+def test_invalid_labels_and_templates_are_rejected(
     encoder: ColourEncoder, labels: list[str], templates: list[str], says: str
 ) -> None:
     with pytest.raises(UsageError, match=says):
@@ -127,7 +127,7 @@ def test_a_filter_is_for_stored_pictures(index: twinlens.Index, photos: Path) ->
         index.classify(LABELS)
 
 
-def test_many_pictures_are_read_a_batch_ahead_and_come_in_order(
+def test_images_are_read_a_batch_ahead_and_results_are_in_order(
     encoder: ColourEncoder, paint: Callable[..., Path]
 ) -> None:
     red, blue = paint("red").read_bytes(), paint("blue").read_bytes()
@@ -153,7 +153,7 @@ def test_many_pictures_are_read_a_batch_ahead_and_come_in_order(
     assert rest[4].guesses[0].label == "red"
 
 
-def test_models_tell_their_temperature(tiny_model: Path) -> None:
+def test_models_report_their_logit_scale(tiny_model: Path) -> None:
     one = open_encoder(f"local-dir:{tiny_model}", device="cpu")
     expected = float(one.model.logit_scale.detach().exp())
     assert one.logit_scale == pytest.approx(expected)

@@ -1,4 +1,4 @@
-"""Duplicates: exact copies, near copies, and what is neither."""
+"""Exact duplicates, near-duplicates, and images that are neither."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ def names(group: Group) -> list[list[str]]:
     return [[Path(path).name for path in copy.paths] for copy in group.copies]
 
 
-def test_the_largest_comes_first_and_files_that_are_equal_are_one_picture(
+def test_the_largest_comes_first_and_equal_files_are_one_image(
     either: twinlens.Index, several: Path
 ) -> None:
     either.ingest(several)
@@ -60,13 +60,13 @@ def test_the_largest_comes_first_and_files_that_are_equal_are_one_picture(
     assert names(small) == [["red-again.png", "red.png"], ["small.png"]]
 
 
-def test_copies_on_disk_that_are_gone_do_not_count(stored: twinlens.Index) -> None:
+def test_deleted_paths_do_not_count(stored: twinlens.Index) -> None:
     blue = stored.duplicates()[1].copies[0]
     stored.delete(blue.paths[0])
     assert [names(group)[0] for group in stored.duplicates()] == [["large.png"]]
 
 
-def test_only_what_a_filter_lets_through(stored: twinlens.Index) -> None:
+def test_a_filter_applies(stored: twinlens.Index) -> None:
     (red,) = stored.duplicates(where='path startswith "red" or path startswith "large"')
     assert names(red) == [["large.png"], ["red-again.png", "red.png"]]
     with pytest.raises(FilterError, match="no field nowhere"):
@@ -80,7 +80,7 @@ def test_a_lower_threshold_joins_more(stored: twinlens.Index) -> None:
 
 
 @pytest.mark.parametrize("threshold", [0, -1, 1.1, float("nan"), "x", True])
-def test_thresholds_that_make_no_sense(stored: twinlens.Index, threshold: float) -> None:
+def test_invalid_thresholds_are_rejected(stored: twinlens.Index, threshold: float) -> None:
     with pytest.raises(UsageError, match="above 0 and at most 1"):
         stored.duplicates(threshold)
 
@@ -92,7 +92,7 @@ def test_a_collection_without_duplicates_or_pictures(index: twinlens.Index, phot
     assert index.duplicates() == []
 
 
-def test_more_paths_than_a_row_shows(
+def test_more_paths_than_an_image_row_holds(
     index: twinlens.Index, paint: Callable[..., Path], tmp_path: Path
 ) -> None:
     red = paint("red", "photos/0.png")
@@ -104,10 +104,10 @@ def test_more_paths_than_a_row_shows(
 
 
 @pytest.mark.parametrize("threshold", [0.3, 0.6, 0.9, 1.0])
-def test_groups_are_those_of_all_pairs(threshold: float) -> None:
-    dice = np.random.default_rng(5)
-    rows = unit(dice.normal(size=(60, 6)))
-    rows = rows[dice.integers(60, size=100)]  # some are equal
+def test_groups_equal_those_of_a_brute_force_search(threshold: float) -> None:
+    rng = np.random.default_rng(5)
+    rows = unit(rng.normal(size=(60, 6)))
+    rows = rows[rng.integers(60, size=100)]  # some are equal
     expected = list(range(100))
     for first in range(100):
         for second in range(100):
@@ -119,7 +119,7 @@ def test_groups_are_those_of_all_pairs(threshold: float) -> None:
     assert len(groups) < 100
 
 
-def test_a_chain_is_one_group() -> None:
+def test_a_chain_of_near_duplicates_is_one_group() -> None:
     angles = np.arange(10) * 0.2
     rows = unit(np.stack([np.cos(angles), np.sin(angles)], axis=1))
     assert [list(group) for group in connected(rows, 0.97)] == [list(range(10))]

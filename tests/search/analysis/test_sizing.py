@@ -1,4 +1,4 @@
-"""The arithmetic of a plan, checked by hand for one case each, and what is printed of it."""
+"""The estimates of ``twinlens plan``, each checked by hand once, and its output."""
 
 from __future__ import annotations
 
@@ -51,7 +51,7 @@ def test_memory_is_vectors_links_columns_and_the_ledger() -> None:
 
 
 def test_the_overhead_is_what_was_measured() -> None:
-    """3.9 GiB of a server with a million of the benchmark's rows, whose columns are short."""
+    """A server used 3.9 GiB for a million of the benchmark's rows, whose columns are short."""
     sys.path.insert(0, str(ROOT / "benchmarks"))
     try:
         from latency import blank_row
@@ -65,7 +65,7 @@ def test_the_overhead_is_what_was_measured() -> None:
     assert "3.9 GiB" in SCALE
 
 
-def test_half_precision_halves_the_vectors_not_the_links() -> None:
+def test_half_precision_halves_vectors_but_not_links() -> None:
     single, half = (cost("HNSW", 10**6, 0, 512, vectors=v) for v in ("float32", "float16"))
     saved = single.memory_gib - half.memory_gib
     assert saved == pytest.approx(10**6 * 512 * 2 * OVERHEAD / GIB)
@@ -95,7 +95,7 @@ def test_diskann_keeps_whole_vectors_and_their_links_on_disk() -> None:
     assert other.ssd_gib == 0
 
 
-def test_hours_and_costs_are_counted_off() -> None:
+def test_hours_and_costs() -> None:
     made = plan(3_600_000, model="clip-b32", captions=1, gpus=2, rate=500, gpu_hour=2.0,
                 gib_month=3, disk_month=0.5, ssd_month=0.25, index=["DISKANN"])  # fmt: skip
     assert made.encode_hours == pytest.approx(1.0)
@@ -108,11 +108,11 @@ def test_hours_and_costs_are_counted_off() -> None:
     assert made.ssd_cost_month == pytest.approx(0.25 * made.chosen.ssd_gib)
 
 
-def test_a_small_collection_stays_in_a_file() -> None:
+def test_a_small_collection_fits_milvus_lite() -> None:
     small = plan(10_000)
     assert (small.home, small.recommended) == ("Milvus Lite", "FLAT")
     assert [one.index for one in small.indexes] == ["FLAT"]
-    # Nothing but vectors and columns: no index beside them, no server, no nodes.
+    # Only vectors and columns: no index, no server, no nodes.
     columns = 10_000 * (IMAGE_BYTES + FILE_BYTES + FILE_VECTOR + TEXT_BYTES)
     assert small.chosen.disk_gib == pytest.approx((20_000 * 4 * 768 + columns) / GIB)
     assert small.chosen.memory_gib == pytest.approx(small.chosen.disk_gib * OVERHEAD)
@@ -121,26 +121,26 @@ def test_a_small_collection_stays_in_a_file() -> None:
 
 
 @pytest.mark.parametrize("wish", [{"index": ["HNSW"]}, {"vectors": "float16"}, {"replicas": 2}])
-def test_what_a_file_has_not_needs_a_server(wish: dict[str, object]) -> None:
+def test_features_of_a_server_need_a_server(wish: dict[str, object]) -> None:
     made = plan(10_000, **wish)  # type: ignore[arg-type]
     assert made.home == "a Milvus server"
     assert made.recommended == "HNSW"
     assert made.chosen.vectors == wish.get("vectors", "float32")
 
 
-def test_kinds_that_are_asked_for() -> None:
+def test_named_index_types_are_compared() -> None:
     made = plan(10**9, index=["diskann", "hnsw", "auto", "HNSW"], vectors="float16")
     assert [one.index for one in made.indexes] == ["HNSW", "DISKANN"]
     assert [one.index for one in plan(10**6, index=["auto"]).indexes] == list(KINDS)
 
 
 @pytest.mark.parametrize("dim", sorted({entry.dim for entry in CATALOGUE}))
-def test_kinds_stand_in_the_order_of_their_memory(dim: int) -> None:
+def test_index_types_are_ordered_by_memory(dim: int) -> None:
     needs = [ann.bytes_per_vector(kind, dim) for kind in KINDS]
     assert needs == sorted(needs, reverse=True)
 
 
-def test_what_does_not_fit_is_compressed() -> None:
+def test_a_compressed_index_is_recommended_if_others_do_not_fit() -> None:
     plans = [plan(images, node_memory=64) for images in (1e6, 1e8, 1e9, 1e11)]
     order = [ann.bytes_per_vector(made.recommended, 768) for made in plans]
     assert order == sorted(order, reverse=True)
@@ -151,12 +151,12 @@ def test_what_does_not_fit_is_compressed() -> None:
         assert made.chosen == (fit[0] if fit else min(made.indexes, key=lambda o: o.memory_gib))
 
 
-def test_a_node_gives_three_fifths_of_its_memory() -> None:
+def test_a_node_uses_three_fifths_of_its_memory() -> None:
     one = cost("HNSW", 10**7, 0, 768, node_memory=32)
     assert (one.nodes - 1) * 0.6 * 32 < one.memory_gib <= one.nodes * 0.6 * 32
 
 
-def test_a_known_tower_has_its_known_flops() -> None:
+def test_flops_of_a_known_tower() -> None:
     # ViT-B/32 at 224: 4.4 G multiply-adds, as its authors' code counts.
     assert tower_flops(12, 768, 50) / 2 == pytest.approx(4.4e9, rel=0.05)
     assert estimated_rate("clip-b32") == pytest.approx(1_500)
@@ -164,7 +164,7 @@ def test_a_known_tower_has_its_known_flops() -> None:
 
 
 @pytest.mark.parametrize("model", [entry.name for entry in CATALOGUE])
-def test_texts_take_their_time(model: str) -> None:
+def test_texts_take_time_to_encode(model: str) -> None:
     rates = [estimated_rate(model, captions) for captions in (0, 1, 5, 100)]
     assert all(more > less for more, less in pairwise(rates))
     # Each further caption takes as long as the one before.
@@ -173,15 +173,15 @@ def test_texts_take_their_time(model: str) -> None:
     assert plan(10**6, model=model, captions=100, rate=7).rate == 7, "which says it for both"
 
 
-def test_starter_is_not_taken_for_as_quick_as_its_operations() -> None:
-    """A fifteenth of ViT-B/32's operations; what was measured of both is 1.1 times its speed."""
+def test_starter_is_slower_than_its_operations_suggest() -> None:
+    """A fifteenth of ViT-B/32's operations, but measured at 1.1 times its speed."""
     ratio = estimated_rate("starter", 0) / estimated_rate("clip-b32", 0)
     assert ratio == pytest.approx(4_293.9 / 5_280.5 * (260 / 224) ** 2)
     assert 1 < ratio < 1.2
 
 
 @pytest.mark.parametrize("model", [entry.name for entry in CATALOGUE])
-def test_every_recommended_model_can_be_planned_with(model: str) -> None:
+def test_every_model_of_the_catalogue_has_a_plan(model: str) -> None:
     made = plan(1e6, model=model)
     assert made.encode_hours > 0
     assert made.indexes[0].memory_gib > made.indexes[2].memory_gib
@@ -201,7 +201,7 @@ def test_every_recommended_model_can_be_planned_with(model: str) -> None:
         ({"images": 10, "vectors": "int4"}, "float32 or float16, not 'int4'"),
     ],
 )
-def test_nonsense_is_refused(arguments: dict[str, object], what: str) -> None:
+def test_invalid_arguments_are_rejected(arguments: dict[str, object], what: str) -> None:
     with pytest.raises(UsageError, match=what):
         plan(**arguments)  # type: ignore[arg-type]
 
@@ -218,12 +218,12 @@ def test_counts(text: str, count: int) -> None:
 @pytest.mark.parametrize(
     "text", ["", "1.5", "0.5", "1e", "k", "1kk", "-1", "1e999", "nan", "1.0001k"]
 )
-def test_counts_that_are_none(text: str) -> None:
+def test_invalid_counts_are_rejected(text: str) -> None:
     with pytest.raises(UsageError, match=r"is not a (whole )?number"):
         parse_count(text)
 
 
-def test_servers_that_have_a_kind() -> None:
+def test_the_first_server_with_an_index_type() -> None:
     assert [since(kind) for kind in ("FLAT", "GPU_CAGRA", "HNSW_SQ", "IVF_RABITQ")] == [
         "2.3", "2.4", "2.5", "2.6"
     ]  # fmt: skip
@@ -243,7 +243,7 @@ def run() -> Callable[..., str]:
 
 
 def _documented() -> list[tuple[list[str], str]]:
-    """The commands in docs/operations/scale.md, and what stands below each."""
+    """The commands in docs/operations/scale.md with the output below each."""
     found = re.findall(r"^\$ twinlens plan (.*)\n\n?((?:.*\n)+?)(?=```)", SCALE, re.MULTILINE)
     return [(shlex.split(line), text) for line, text in found]
 
@@ -252,14 +252,14 @@ def _lines(text: str) -> list[str]:
     return [line.strip() for line in text.splitlines() if line.strip()]
 
 
-def test_the_docs_show_what_it_prints(run: Callable[..., str]) -> None:
+def test_the_docs_show_the_output_of_the_command(run: Callable[..., str]) -> None:
     documented = _documented()
     assert documented
     for arguments, text in documented:
         assert _lines(run(*arguments)) == _lines(text)
 
 
-def test_the_docs_tables_are_what_it_prints(run: Callable[..., str]) -> None:
+def test_the_docs_have_the_tables_of_the_command(run: Callable[..., str]) -> None:
     found = re.search(r"`twinlens plan (--images \S+ .*--markdown)`", SCALE)
     assert found is not None
     by_size, by_index = run(*shlex.split(found[1])).strip().split("\n\n")
@@ -274,7 +274,7 @@ def test_the_docs_have_the_constants() -> None:
         assert value in SCALE, value
 
 
-def test_several_sizes_as_json_lines_and_as_a_table(run: Callable[..., str]) -> None:
+def test_several_sizes_as_json_and_as_a_table(run: Callable[..., str]) -> None:
     lines = run("--images", "10k,1M", "--json").splitlines()
     assert [json.loads(line)["images"] for line in lines] == [10_000, 10**6]
     assert Plan(**{**json.loads(lines[1]), "indexes": ()}).home == "a Milvus server"
@@ -284,12 +284,12 @@ def test_several_sizes_as_json_lines_and_as_a_table(run: Callable[..., str]) -> 
     assert "8 GPUs" in printed
 
 
-def test_what_is_not_measured_is_not_promised(run: Callable[..., str]) -> None:
+def test_estimates_are_marked(run: Callable[..., str]) -> None:
     assert "--bulk (not measured)" in run("--images", "1e9", "--gpus", "8")
     assert "bulk" not in run("--images", "1e5", "--gpus", "8")
 
 
 @pytest.mark.parametrize("images", ["1.5", "1,000,000", "many", "1M,,2M"])
-def test_the_command_refuses_what_is_no_count(images: str) -> None:
+def test_the_command_rejects_invalid_counts(images: str) -> None:
     result = CliRunner().invoke(app, ["plan", "--images", images])
     assert isinstance(result.exception, UsageError)

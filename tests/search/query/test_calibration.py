@@ -1,4 +1,4 @@
-"""From a cosine to a relevance: its shape by hand, its cache and verdicts on real collections."""
+"""Relevance of hits: the calibration's formula, its cache, and results on small collections."""
 
 from __future__ import annotations
 
@@ -34,23 +34,23 @@ def unit(rows: np.ndarray) -> np.ndarray:
     return (rows / np.linalg.norm(rows, axis=1, keepdims=True)).astype(np.float32)
 
 
-def strangers(seed: int, count: int = 400) -> np.ndarray:
+def unrelated(seed: int, count: int = 400) -> np.ndarray:
     return unit(np.random.default_rng(seed).normal(size=(count, DIM)))
 
 
 def calibration(count: int = 1_000, **options: Any) -> Calibration:
-    return Calibration.of("text", "images", strangers(1), strangers(2), count, **options)
+    return Calibration.of("text", "images", unrelated(1), unrelated(2), count, **options)
 
 
-def test_strangers_are_measured() -> None:
+def test_centre_and_spread_of_unrelated_pairs() -> None:
     # Random directions: mean 0, standard deviation 1 / sqrt(dim).
     made = calibration()
     assert made.centre == pytest.approx(0, abs=0.01)
     assert made.spread == pytest.approx(DIM**-0.5, rel=0.05)
 
 
-def test_pairs_that_belong_together_are_no_strangers() -> None:
-    rows = strangers(1, 20)
+def test_related_pairs_are_left_out() -> None:
+    rows = unrelated(1, 20)
     alone = Calibration.of("text", "images", rows, rows, 20, related=np.eye(20, dtype=bool))
     mixed = Calibration.of("text", "images", rows, rows, 20)
     assert alone.spread < 0.8 * mixed.spread
@@ -58,10 +58,10 @@ def test_pairs_that_belong_together_are_no_strangers() -> None:
     assert 0 < nobody.relevance(rows[0], [0.2])[0] < nobody.relevance(rows[0], [1.0])[0]
 
 
-def test_half_is_where_it_says() -> None:
+def test_relevance_is_half_at_half() -> None:
     made = calibration()
     half, width = CURVES["text", "images"]
-    query = np.zeros(DIM, dtype=np.float32)  # no leaning of its own
+    query = np.zeros(DIM, dtype=np.float32)  # no bias towards the sample
     middle = made.centre * (1 - 0.5 * 400 / 420) + half * made.spread
     one, two = made.relevance(query, [middle, middle + width * made.spread])
     assert one == pytest.approx(0.5)
@@ -75,41 +75,41 @@ def test_half_is_where_it_says() -> None:
     st.sampled_from(sorted(CURVES)),
     st.booleans(),
 )
-def test_the_nearer_the_more_relevant(
+def test_relevance_rises_with_the_cosine(
     scores: list[float], count: int, direction: Any, sigmoid: bool
 ) -> None:
     made = Calibration.of(
-        *direction, strangers(1), strangers(2), count, sigmoid=(100.0, -12.0) if sigmoid else None
+        *direction, unrelated(1), unrelated(2), count, sigmoid=(100.0, -12.0) if sigmoid else None
     )
-    found = made.relevance(strangers(3)[0], sorted(scores))
+    found = made.relevance(unrelated(3)[0], sorted(scores))
     assert found == sorted(found)
     assert all(0 <= one <= 1 for one in found)
 
 
-def test_a_query_near_to_everything_is_near_to_nothing() -> None:
+def test_a_query_close_to_everything_gets_lower_relevance() -> None:
     made = calibration()
     leaning = unit(made.sample.mean(axis=0, keepdims=True))[0]
     assert float((made.sample @ leaning).mean()) > 0.02
-    assert made.relevance(leaning, [0.4])[0] < made.relevance(strangers(3)[0], [0.4])[0]
+    assert made.relevance(leaning, [0.4])[0] < made.relevance(unrelated(3)[0], [0.4])[0]
 
 
-def test_the_more_rows_the_nearer_strangers_come() -> None:
+def test_the_floor_rises_with_the_number_of_rows() -> None:
     # The largest of N random cosines, each time, against the floor for N rows.
-    dice = np.random.default_rng(7)
+    rng = np.random.default_rng(7)
     floors = []
     for count in (100, 10_000):
         made = calibration(count)
         floors.append(made.floor)
-        queries = unit(dice.normal(size=(40, DIM)))
-        # Queries without meaning spread less than typical ones: about 0.56 times as much.
-        best = 0.56 * (queries @ unit(dice.normal(size=(count, DIM))).T).max(axis=1)
+        queries = unit(rng.normal(size=(40, DIM)))
+        # Meaningless queries spread less than typical ones: about 0.56 times as much.
+        best = 0.56 * (queries @ unit(rng.normal(size=(count, DIM))).T).max(axis=1)
         told = [made.nothing_close(q, b) for q, b in zip(queries, best, strict=True)]
         assert np.mean(told) > 0.8
         assert not made.nothing_close(queries[0], 0.9)
     assert floors[0] < floors[1]
 
 
-def test_what_nonsense_reaches_is_never_relevant() -> None:
+def test_scores_on_the_floor_are_not_relevant() -> None:
     query = np.zeros(DIM, dtype=np.float32)
     for count in (10, 1_000, 10**6, 10**9, 10**12):
         made = calibration(count)
@@ -117,16 +117,16 @@ def test_what_nonsense_reaches_is_never_relevant() -> None:
         assert made.relevance(query, [at_floor])[0] < 0.28
 
 
-def test_a_model_trained_to_tell_pairs_is_heard() -> None:
+def test_the_sigmoid_of_a_model_counts() -> None:
     without, with_own = calibration(), calibration(sigmoid=(100.0, -20.0))
-    query = strangers(3)[0]
+    query = unrelated(3)[0]
     scores = [0.1, 0.2, 0.3]
     own = [1 / (1 + np.exp(20 - 100 * score)) for score in scores]
     expected = np.maximum(own, without.relevance(query, scores))
     assert with_own.relevance(query, scores) == pytest.approx(expected.tolist())
-    # It was trained on words and pictures, not on pictures among each other.
+    # It was trained on pairs of text and image, not of two images.
     alike = Calibration.of(
-        "image", "images", strangers(1), strangers(2), 1_000, sigmoid=(100.0, -20.0)
+        "image", "images", unrelated(1), unrelated(2), 1_000, sigmoid=(100.0, -20.0)
     )
     assert alike.relevance(query, [0.3])[0] < 0.1
 
@@ -143,14 +143,14 @@ def test_hits_carry_relevance(index: twinlens.Index, photos: Path) -> None:
 
 def test_nothing_close(index: twinlens.Index, photos: Path) -> None:
     index.ingest(photos)
-    # The encoder reads colours only, and knows no other word.
+    # The encoder knows colours and no other word.
     nothing = index.search("qwertz uiop")
     assert nothing.nothing_close
     assert nothing[0].relevance < 0.3
     assert not index.search("qwertz uiop", offset=1).nothing_close
 
 
-def test_min_relevance_leaves_out(index: twinlens.Index, photos: Path) -> None:
+def test_min_relevance_drops_hits(index: twinlens.Index, photos: Path) -> None:
     index.ingest(photos)
     everything = index.search("red", limit=8)
     kept = index.search("red", limit=8, min_relevance=0.5)
@@ -160,7 +160,7 @@ def test_min_relevance_leaves_out(index: twinlens.Index, photos: Path) -> None:
         index.search("red", min_relevance=5)
 
 
-def test_pictures_ask_and_are_found(index: twinlens.Index, photos: Path) -> None:
+def test_images_find_images_and_texts(index: twinlens.Index, photos: Path) -> None:
     index.ingest(photos)
     same = index.search(image=photos / "red.png")
     assert same[0].relevance > 0.99
@@ -175,13 +175,13 @@ def test_pictures_ask_and_are_found(index: twinlens.Index, photos: Path) -> None
 
 def test_one_picture_and_no_caption(index: twinlens.Index, paint: Callable[..., Path]) -> None:
     index.ingest(paint("red"))
-    # One of our sentences has a red dress in it, which this encoder takes for the whole.
+    # One of the sentences mentions a red dress, of which this encoder sees only the red.
     assert index.search("red")[0].relevance > 0.5
     assert index.search("zzz").nothing_close
     assert index.search(image=paint("red"))[0].relevance > 0.99
 
 
-def test_samples_are_drawn_once_until_the_collection_grows(
+def test_samples_are_cached_until_the_collection_grows(
     index: twinlens.Index, photos: Path, encoder: Any
 ) -> None:
     index.ingest(photos)
@@ -202,27 +202,27 @@ def test_samples_are_drawn_once_until_the_collection_grows(
     assert encoder.texts_seen - before == len(SENTENCES)
 
 
-def test_the_sample_of_a_larger_collection_is_drawn_at_random(tmp_path: Path, encoder: Any) -> None:
-    dice = np.random.default_rng(0)
+def test_a_large_collection_is_sampled_at_random(tmp_path: Path, encoder: Any) -> None:
+    rng = np.random.default_rng(0)
     with Database(str(tmp_path / "many.db")) as database:
         collection = database.create("many", encoder.fingerprint)
         rows = [
-            {"id": dice.bytes(16).hex(), "vector": row, "text": "x", "image_id": "", "path": "",
+            {"id": rng.bytes(16).hex(), "vector": row, "text": "x", "image_id": "", "path": "",
              "relative_path": ""}
-            for row in unit(dice.normal(size=(3 * ROW_SAMPLE, 16)))
+            for row in unit(rng.normal(size=(3 * ROW_SAMPLE, 16)))
         ]  # fmt: skip
         collection.upsert("texts", rows)
         sample = sample_rows(collection, "texts", collection.count("texts"))
         assert 0.9 * ROW_SAMPLE < len(sample.rows) <= ROW_SAMPLE
         assert len(np.unique(sample.rows, axis=0)) == len(sample.rows)
-        # With so many texts no sentences of ours are needed.
+        # With so many texts, the built-in sentences are not used.
         asked = encoder.texts_seen
         made = CalibrationCache(collection, lambda: encoder).get("text", "texts")
         assert encoder.texts_seen == asked
         assert made.spread == pytest.approx(0.25, rel=0.1)
 
 
-def test_the_command_says_so(
+def test_the_command_prints_relevance(
     tmp_path: Path, photos: Path, encoder: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     real = twinlens.open
@@ -240,5 +240,5 @@ def test_the_command_says_so(
     assert {"score", "relevance"} <= json.loads(raw).keys()
 
 
-def test_enough_sentences_to_stand_in() -> None:
+def test_there_are_enough_typical_queries() -> None:
     assert len(set(SENTENCES)) == len(SENTENCES) >= MIN_QUERIES

@@ -1,4 +1,4 @@
-"""The contact sheet: one page, nothing from outside, everything escaped."""
+"""The contact sheet: one self-contained page with everything escaped."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ HOSTILE = """<script>alert(1)</script>" onerror='alert(2)' & {{ 7 * 7 }} --><b>"
 
 
 class Elements(HTMLParser):
-    """Every element of a page with its attributes, and all that is said."""
+    """Collect the elements of a page with their attributes, and its text."""
 
     def __init__(self, page: str) -> None:
         super().__init__()
@@ -54,7 +54,7 @@ def test_hits_are_shown_with_picture_score_and_caption(paint: Callable[..., Path
     assert "0.250" in " ".join(page.said)
 
 
-def test_hostile_captions_are_only_text(paint: Callable[..., Path]) -> None:
+def test_hostile_captions_are_escaped(paint: Callable[..., Path]) -> None:
     path = paint("red", "photos/<img src=x onerror=alert(3)>.png")
     hits = [hit(str(path), captions=(HOSTILE,)), hit(text=HOSTILE)]
     page = contact_sheet([Section(HOSTILE, "images", hits)], HOSTILE, HOSTILE)
@@ -67,7 +67,7 @@ def test_hostile_captions_are_only_text(paint: Callable[..., Path]) -> None:
     assert "49" not in page
 
 
-def test_a_missing_picture_leaves_a_place(tmp_path: Path) -> None:
+def test_a_missing_picture_leaves_a_placeholder(tmp_path: Path) -> None:
     broken = tmp_path / "broken.jpg"
     broken.write_bytes(b"nothing")
     hits = [hit(str(tmp_path / "gone.jpg")), hit(str(broken)), hit(text="a text alone")]
@@ -84,7 +84,7 @@ def test_the_query_picture_is_shown(paint: Callable[..., Path]) -> None:
     assert "nothing was found" in page.said
 
 
-def test_a_page_needs_nothing_but_itself(paint: Callable[..., Path]) -> None:
+def test_a_page_loads_nothing_else(paint: Callable[..., Path]) -> None:
     page = contact_sheet([Section("red", "images", [hit(str(paint("red")))])], "Results")
     sources = [attributes.get("src") for _, attributes in Elements(page).elements]
     assert all(source.startswith("data:") for source in sources if source)
@@ -97,18 +97,18 @@ def test_a_thumbnail_keeps_its_shape(paint: Callable[..., Path]) -> None:
     assert small.format == "JPEG"
 
 
-def test_a_thumbnail_of_nothing_is_refused() -> None:
+def test_a_thumbnail_of_an_invalid_image_is_rejected() -> None:
     with pytest.raises(ImageError):
         thumbnail(b"nothing")
 
 
-def test_the_page_is_written_where_it_is_wanted(tmp_path: Path) -> None:
+def test_the_page_is_written_to_a_new_folder(tmp_path: Path) -> None:
     path = tmp_path / "new" / "results.html"
     write_sheet(path, [Section("größe \udcff", "images", [])], "Größe")
     assert "<title>Größe</title>" in path.read_text(encoding="utf-8")
 
 
-def test_a_page_that_cannot_be_written_is_one_line(tmp_path: Path) -> None:
+def test_a_page_that_cannot_be_written_raises(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
     with pytest.raises(TwinlensError, match=r"results\.html cannot be written"):
         write_sheet(tmp_path / "file" / "results.html", [], "Results")

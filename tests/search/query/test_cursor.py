@@ -32,7 +32,7 @@ QUERY = Vector(np.eye(DIM)[0])
 def collection(
     request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[Collection]:
-    """One corpus for all tests: a server takes seconds to make one."""
+    """One collection for all tests: a server takes seconds to create one."""
     lite = str(tmp_path_factory.mktemp("pages") / "pages.db")
     home = lite if request.param == "lite" else request.getfixturevalue("server")
     name = f"pages_{uuid.uuid4().hex[:12]}"
@@ -45,7 +45,7 @@ def collection(
 
 @pytest.fixture
 def engine(collection: Collection) -> SearchEngine:
-    """An engine on an empty corpus."""
+    """An engine on an empty collection."""
     rows = collection.query("images", 'id != ""', ["id"], 1_000)
     collection.delete("images", [row["id"] for row in rows])
     encoder = ColourEncoder()
@@ -53,7 +53,7 @@ def engine(collection: Collection) -> SearchEngine:
 
 
 def row(name: str, score: float, turn: int = 1) -> Row:
-    """A picture whose cosine with the query is ``score``; ``turn`` says where else it points."""
+    """A picture whose cosine with the query is ``score``; ``turn`` is the axis of the rest."""
     vector = np.zeros(DIM, dtype=np.float32)
     vector[0] = score
     vector[turn] = np.sqrt(max(0.0, 1 - score**2))
@@ -83,7 +83,7 @@ def test_pages_add_up_to_the_whole(engine: SearchEngine) -> None:
     assert [len(page) for page in pages] == [10, 10, 10, 7]
 
 
-def test_equal_scores_are_neither_repeated_nor_lost(engine: SearchEngine) -> None:
+def test_ties_are_neither_repeated_nor_lost(engine: SearchEngine) -> None:
     same = [row(f"s{n}", 0.5, turn=1 + n % 10) for n in range(20)]
     engine.collection.upsert("images", [row("top", 0.9), *same, row("last", 0.1)])
     found = paths(all_pages(engine, 3))
@@ -91,7 +91,7 @@ def test_equal_scores_are_neither_repeated_nor_lost(engine: SearchEngine) -> Non
     assert (found[0], found[-1]) == ("top", "last")
 
 
-def test_what_comes_in_meanwhile_disturbs_no_page(engine: SearchEngine) -> None:
+def test_inserts_do_not_shift_pages(engine: SearchEngine) -> None:
     engine.collection.upsert("images", [row(f"{n:02}", 0.9 - n / 50) for n in range(30)])
     first = engine.search(QUERY, limit=10)
     engine.collection.upsert("images", [row(f"above{n}", 0.95 + n / 1_000) for n in range(40)])
@@ -106,7 +106,7 @@ def test_what_comes_in_meanwhile_disturbs_no_page(engine: SearchEngine) -> None:
     assert [hit.path for hit in engine.search(QUERY, limit=10, offset=10)] != paths([second])
 
 
-def test_a_page_has_all_that_a_search_has(engine: SearchEngine) -> None:
+def test_hits_of_a_page_are_complete(engine: SearchEngine) -> None:
     engine.collection.upsert("images", [row(f"{n:02}", 0.9 - n / 50) for n in range(20)])
     whole = engine.search(QUERY, limit=20)
     pages = all_pages(engine, 7)
@@ -136,7 +136,7 @@ def test_pages_end_at_the_threshold(engine: SearchEngine) -> None:
 
 
 def twins(count: int, copies: int) -> list[Row]:
-    """``count`` pictures pointing apart, each with copies just below it."""
+    """``count`` images that differ, each with near-duplicates that score just below it."""
     return [
         row(f"{n}-{copy}", 0.5 - n / 100 - copy / 10_000, turn=1 + n)
         for n in range(count)
@@ -144,7 +144,7 @@ def twins(count: int, copies: int) -> list[Row]:
     ]
 
 
-def test_near_duplicates_are_folded_and_counted(engine: SearchEngine) -> None:
+def test_near_duplicates_are_merged_and_counted(engine: SearchEngine) -> None:
     engine.collection.upsert("images", twins(6, 8))
     hits = engine.search(QUERY, limit=5, collapse=0.95)
     assert [hit.path for hit in hits] == [f"{n}-0" for n in range(5)]
@@ -152,8 +152,8 @@ def test_near_duplicates_are_folded_and_counted(engine: SearchEngine) -> None:
     assert [hit.duplicates for hit in engine.search(QUERY, limit=5)] == [0] * 5
 
 
-def test_there_are_as_many_as_asked_for_where_there_are_enough(engine: SearchEngine) -> None:
-    # The first hundred rows are all alike.
+def test_a_page_is_full_despite_merging(engine: SearchEngine) -> None:
+    # The first hundred rows are near-duplicates.
     alike = [row(f"a{n}", 0.9 - n / 100_000) for n in range(100)]
     engine.collection.upsert(
         "images", [*alike, *(row(f"{n}", 0.3 - n / 100, 2 + n) for n in range(3))]
@@ -163,27 +163,27 @@ def test_there_are_as_many_as_asked_for_where_there_are_enough(engine: SearchEng
     assert hits[0].duplicates == 99
 
 
-def test_pages_of_folded_hits_do_not_show_their_likes_again(engine: SearchEngine) -> None:
+def test_later_pages_do_not_repeat_merged_hits(engine: SearchEngine) -> None:
     engine.collection.upsert("images", twins(9, 5))
-    # Below all others, yet like what page one has.
+    # Below all others, yet a near-duplicate of a hit on page one.
     engine.collection.upsert("images", [row("late", 0.3, turn=1)])
     assert paths(all_pages(engine, 4, collapse=0.95)) == [f"{n}-0" for n in range(9)]
 
 
-def test_an_offset_counts_folded_hits(engine: SearchEngine) -> None:
+def test_an_offset_counts_merged_hits(engine: SearchEngine) -> None:
     engine.collection.upsert("images", twins(6, 4))
     hits = engine.search(QUERY, limit=2, offset=2, collapse=0.95)
     assert [hit.path for hit in hits] == ["2-0", "3-0"]
 
 
 @pytest.mark.parametrize("cosine", [0.0, -1.0, 1.5, float("nan")])
-def test_a_cosine_to_fold_at_is_within_bounds(engine: SearchEngine, cosine: float) -> None:
+def test_collapse_must_be_within_bounds(engine: SearchEngine, cosine: float) -> None:
     with pytest.raises(UsageError, match="collapse must be above 0 and at most 1"):
         engine.search(QUERY, collapse=cosine)
 
 
 @given(st.integers(0, 500), st.integers(1, 8), st.floats(0.3, 0.99))
-def test_what_is_kept_is_unlike_and_what_is_folded_is_counted(
+def test_kept_rows_are_no_duplicates_and_merged_ones_are_counted(
     seed: int, limit: int, cosine: float
 ) -> None:
     rows = np.random.default_rng(seed).normal(size=(30, 3)).astype(np.float32)
@@ -197,7 +197,7 @@ def test_what_is_kept_is_unlike_and_what_is_folded_is_counted(
     assert merged.read == 30 or len(kept) == limit
 
 
-# ---- cursors from anywhere
+# ---- untrusted cursors
 
 
 PAGE = Cursor(
@@ -205,7 +205,7 @@ PAGE = Cursor(
 )
 
 
-def test_a_cursor_says_where_a_page_ended() -> None:
+def test_a_cursor_round_trips() -> None:
     back = Cursor.decode(PAGE.encode(), DIM)
     np.testing.assert_array_equal(back.row, PAGE.row)
     assert (back.depth, back.score, list(back.tied)) == (10, 0.5, ["ab" * 16])
@@ -249,12 +249,12 @@ def forged(**changes: object) -> str:
     ],
     ids=lambda cursor: cursor[:12],
 )
-def test_a_cursor_that_nobody_gave_out_is_refused(cursor: str) -> None:
+def test_a_forged_cursor_is_rejected(cursor: str) -> None:
     with pytest.raises(UsageError, match=r"not a cursor|another collection"):
         Cursor.decode(cursor, DIM)
 
 
-def test_a_forged_vector_is_refused() -> None:
+def test_a_forged_vector_is_rejected() -> None:
     data = base64.urlsafe_b64decode(PAGE.encode())
     head = data.partition(b"\n")[0]
     for values in (np.full(DIM, np.nan), np.zeros(DIM), np.full(DIM, 9.0)):
@@ -264,12 +264,12 @@ def test_a_forged_vector_is_refused() -> None:
 
 
 @given(st.text(max_size=200))
-def test_any_text_is_a_cursor_or_refused(text: str) -> None:
+def test_any_other_text_is_rejected(text: str) -> None:
     with pytest.raises(UsageError):
         Cursor.decode(text, DIM)
 
 
-def test_a_depth_beyond_everything_is_read_as_far_as_there_is(engine: SearchEngine) -> None:
+def test_a_depth_beyond_the_last_row_is_harmless(engine: SearchEngine) -> None:
     engine.collection.upsert("images", [row(f"{n}", 0.9 - n / 50) for n in range(5)])
     first = engine.search(QUERY, limit=2)
     page = Cursor.decode(first.cursor, DIM)
@@ -277,12 +277,12 @@ def test_a_depth_beyond_everything_is_read_as_far_as_there_is(engine: SearchEngi
     assert [hit.path for hit in engine.search(limit=9, cursor=deep.encode())] == ["2", "3", "4"]
 
 
-def test_too_many_equal_scores_end_the_pages() -> None:
+def test_too_many_ties_end_the_pages() -> None:
     ids = tuple(f"{n:032x}" for n in range(MAX_IDS + 1))
     assert Cursor(PAGE.row, "text", False, "", 1, 0.5, ids).encode() == ""
 
 
-def test_a_cursor_goes_with_its_own_search(engine: SearchEngine) -> None:
+def test_a_cursor_belongs_to_its_search(engine: SearchEngine) -> None:
     engine.collection.upsert("images", [row(f"{n}", 0.9 - n / 50) for n in range(5)])
     cursor = engine.search(QUERY, limit=2).cursor
     for other in ({"where": "width == 1"}, {"target": "texts"}, {"collapse": 0.9}):
@@ -305,7 +305,7 @@ def test_a_cursor_needs_no_model(engine: SearchEngine) -> None:
     assert encoder.texts_seen == seen
 
 
-def test_more_like_this_is_left_out_on_every_page(index: twinlens.Index, photos: Path) -> None:
+def test_query_items_are_excluded_on_every_page(index: twinlens.Index, photos: Path) -> None:
     index.ingest(photos)
     (red,) = index.search("red", limit=1)
     page = index.search(twinlens.Id(red.id), limit=3)

@@ -1,4 +1,4 @@
-"""What queries ask is encoded together, once, and remembered for a while."""
+"""Queries are encoded in batches, once each, and cached."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ def test_every_part_gets_its_own_row(encoder: ColourEncoder, paint: Callable[...
     assert (encoder.texts_seen, encoder.images_seen) == (1 + 2, 2 + 2)  # "blue" once, then alone
 
 
-def test_the_one_not_asked_for_longest_is_forgotten() -> None:
+def test_the_cache_drops_the_least_recently_used() -> None:
     cache = EmbeddingCache(2)
     rows = {name: np.full(4, number, dtype=np.float32) for number, name in enumerate("abc")}
     cache.put("a", rows["a"])
@@ -52,7 +52,7 @@ def test_the_one_not_asked_for_longest_is_forgotten() -> None:
     assert len(cache) == 2
 
 
-def test_the_same_question_is_encoded_once(
+def test_repeated_queries_are_encoded_once(
     index: twinlens.Index, photos: Path, encoder: ColourEncoder
 ) -> None:
     index.ingest(photos)
@@ -71,14 +71,14 @@ def test_the_same_question_is_encoded_once(
     [
         ("dog", "images", "a photo of dog"),
         ("T-shirt", "images", "a photo of T-shirt"),
-        ("dog", "texts", "dog"),  # a text is looked for as it is written
+        ("dog", "texts", "dog"),  # a search for texts encodes the word as it is
         ("a dog", "images", "a dog"),
         ("IMG_2041", "images", "IMG_2041"),
         ("雪地里的狗", "images", "雪地里的狗"),  # a whole sentence, without a space
         ("Hündin", "images", "Hündin"),
     ],
 )
-def test_a_bare_word_that_looks_for_pictures_is_put_into_a_phrase(
+def test_a_single_word_that_searches_for_images_becomes_a_phrase(
     encoder: ColourEncoder, words: str, target: Target, encoded: str
 ) -> None:
     material = prepare_part(Text(words), lambda: encoder, {}, 16, EmbeddingCache(), target)

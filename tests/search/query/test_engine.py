@@ -1,4 +1,4 @@
-"""A query → hits: best first, in pages, with all that is known of them."""
+"""Searches return complete hits, best first, in pages."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ def test_a_picture_finds_itself(engine: SearchEngine, photos: Path) -> None:
     assert hit.score == pytest.approx(1, abs=1e-5)
 
 
-def test_a_hit_on_a_picture_says_what_is_known(engine: SearchEngine, photos: Path) -> None:
+def test_an_image_hit_is_complete(engine: SearchEngine, photos: Path) -> None:
     (hit,) = engine.search("red", limit=1)
     assert (hit.target, hit.text, hit.captions) == ("images", "", ("a red picture",))
     assert hit.image_id == hit.id
@@ -54,7 +54,7 @@ def test_a_hit_on_a_picture_says_what_is_known(engine: SearchEngine, photos: Pat
     assert "vector" not in hit.metadata
 
 
-def test_a_hit_on_a_text_names_its_picture(engine: SearchEngine, photos: Path) -> None:
+def test_a_text_hit_names_its_image(engine: SearchEngine, photos: Path) -> None:
     (text,) = engine.search("red", target="texts", limit=1)
     (picture,) = engine.search("red", limit=1)
     assert (text.target, text.text) == ("texts", "a red picture")
@@ -72,24 +72,24 @@ def test_pages_add_up(engine: SearchEngine) -> None:
     assert engine.search("red", offset=8) == []
 
 
-def test_a_limit_above_what_there_is(engine: SearchEngine) -> None:
+def test_a_limit_above_the_number_of_rows(engine: SearchEngine) -> None:
     assert len(engine.search("red", limit=1_000)) == len(COLOURS)
 
 
 @pytest.mark.parametrize(
     ("limit", "offset"), [(0, 0), (-1, 0), (16_385, 0), (16_384, 1), (5, -1), (5, -10)]
 )
-def test_a_limit_out_of_range_is_refused(engine: SearchEngine, limit: int, offset: int) -> None:
+def test_a_limit_out_of_range_is_rejected(engine: SearchEngine, limit: int, offset: int) -> None:
     with pytest.raises(UsageError, match=r"must be (at least [01]|from 1 to 16384), not"):
         engine.search("red", limit=limit, offset=offset)
 
 
-def test_the_largest_limit_is_taken(engine: SearchEngine) -> None:
+def test_the_largest_limit_works(engine: SearchEngine) -> None:
     assert len(engine.search("red", limit=16_384)) == len(COLOURS)
 
 
 @pytest.mark.parametrize("target", ["image", "", "Texts"])
-def test_an_unknown_target_is_refused(engine: SearchEngine, target: str) -> None:
+def test_an_unknown_target_is_rejected(engine: SearchEngine, target: str) -> None:
     with pytest.raises(UsageError, match="target must be images or texts"):
         engine.search("red", target=target)
 
@@ -100,7 +100,7 @@ def test_a_vector_is_a_query(engine: SearchEngine, encoder: ColourEncoder) -> No
     assert [hit.id for hit in by_vector] == [hit.id for hit in by_words]
 
 
-def test_the_model_is_not_loaded_for_a_question_that_makes_no_sense(engine: SearchEngine) -> None:
+def test_an_invalid_query_does_not_load_the_model(engine: SearchEngine) -> None:
     def load() -> ColourEncoder:
         raise AssertionError("the model was loaded")
 
@@ -110,14 +110,12 @@ def test_the_model_is_not_loaded_for_a_question_that_makes_no_sense(engine: Sear
             idle.search(**wrong)  # type: ignore[arg-type]
 
 
-def test_nothing_is_found_where_nothing_is(
-    index: twinlens.Index, paint: Callable[..., Path]
-) -> None:
+def test_an_empty_collection_has_no_hits(index: twinlens.Index, paint: Callable[..., Path]) -> None:
     index.ingest(paint("red"))
     assert index.search("red", target="texts") == []
 
 
-def test_a_hit_is_json(engine: SearchEngine) -> None:
+def test_a_hit_converts_to_json(engine: SearchEngine) -> None:
     for target in ("images", "texts"):
         (hit,) = engine.search("red", target=target, limit=1)
         plain = json.loads(json.dumps(hit.to_dict()))
@@ -126,7 +124,7 @@ def test_a_hit_is_json(engine: SearchEngine) -> None:
         assert plain["metadata"] == dict(hit.metadata)
 
 
-def test_what_is_known_of_a_hit_cannot_be_changed() -> None:
+def test_metadata_of_a_hit_is_read_only() -> None:
     hit = Hit("images", "1", 0.5, "a.jpg")
     with pytest.raises(TypeError):
         hit.metadata["width"] = 3  # type: ignore[index]

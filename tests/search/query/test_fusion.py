@@ -1,4 +1,4 @@
-"""Queries of several parts: one vector that ranks as the parts do together."""
+"""Queries of several parts are fused into one vector."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ def unit_rows(count: int, dim: int, seed: int) -> np.ndarray:
 
 @pytest.fixture
 def engine(index: twinlens.Index, photos: Path) -> SearchEngine:
-    """Photos of one colour each, and three of two colours, half and half."""
+    """Images of one colour each, and three of two colours, half and half."""
     for one, other in (("red", "blue"), ("red", "green"), ("blue", "green")):
         both = Pillow.new("RGB", (40, 30), COLOURS[one])
         both.paste(COLOURS[other], (20, 0, 40, 30))
@@ -42,7 +42,9 @@ def names(hits: list[twinlens.Hit]) -> list[str]:
 
 
 @given(st.integers(0, 1_000), st.lists(st.floats(-2, 2), min_size=1, max_size=4))
-def test_one_row_ranks_as_the_sum_of_standard_scores(seed: int, weights: list[float]) -> None:
+def test_the_fused_row_ranks_like_the_sum_of_standard_scores(
+    seed: int, weights: list[float]
+) -> None:
     rows, gallery = unit_rows(len(weights), 8, seed), unit_rows(50, 8, seed + 1)
     if not any(abs(weight) > 0.01 for weight in weights):
         return
@@ -50,12 +52,12 @@ def test_one_row_ranks_as_the_sum_of_standard_scores(seed: int, weights: list[fl
     standard = (cosines - cosines.mean(axis=0)) / cosines.std(axis=0)
     expected = standard @ np.array(weights)
     found = gallery @ fuse(rows, weights, spread(rows, gallery))
-    # The same up to a scale and a shift, which no ranking knows of.
+    # Equal up to scale and shift, which do not change the ranking.
     assert np.corrcoef(expected, found)[0, 1] == pytest.approx(1, abs=1e-4)
 
 
-def test_words_and_pictures_count_alike_however_their_cosines_spread() -> None:
-    # A picture's cosines spread five times as wide as the words'.
+def test_texts_and_images_have_equal_weight_despite_different_spreads() -> None:
+    # The image's cosines spread five times as wide as the text's.
     gallery = unit_rows(500, 4, 0)
     gallery[:, 0] *= 0.2
     gallery /= np.linalg.norm(gallery, axis=1, keepdims=True)
@@ -65,32 +67,32 @@ def test_words_and_pictures_count_alike_however_their_cosines_spread() -> None:
     assert shares[0] == pytest.approx(shares[1], rel=1e-4)
 
 
-def test_too_small_a_collection_has_no_spread() -> None:
+def test_a_small_collection_has_no_spread() -> None:
     assert spread(unit_rows(3, 4, 0), unit_rows(2, 4, 1)) == [1.0, 1.0, 1.0]
 
 
-def test_a_part_that_is_near_to_everything_counts_within_bounds() -> None:
+def test_the_weight_of_a_part_close_to_everything_is_bounded() -> None:
     same = np.tile(unit_rows(1, 4, 0), (20, 1))
     assert spread(unit_rows(1, 4, 1), same) == [pytest.approx(1e-3)]
 
 
-def test_parts_that_take_each_other_away_are_refused() -> None:
+def test_parts_that_cancel_out_are_rejected() -> None:
     row = unit_rows(1, 4, 0)[0]
     with pytest.raises(UsageError, match="nothing is left to search for"):
         fuse(np.stack([row, row]), [1, -1], [0.1, 0.1])
 
 
-# ---- asking
+# ---- searching
 
 
-def test_words_and_a_picture_together(engine: SearchEngine, photos: Path) -> None:
+def test_text_and_image_together(engine: SearchEngine, photos: Path) -> None:
     hits = engine.search(["red", Image(photos / "blue.png")], limit=3)
     assert set(names(hits)[:2]) == {"red", "blue"}
     assert hits[0].score >= hits[1].score
     assert -1 <= hits[-1].score <= hits[0].score <= 1
 
 
-def test_the_score_of_a_compound_query_is_the_cosine_of_its_vector(
+def test_the_score_of_a_fused_query_is_the_cosine_of_its_vector(
     engine: SearchEngine, encoder: ColourEncoder
 ) -> None:
     rows = encoder.texts(["a red one", "a blue one"])
@@ -105,7 +107,7 @@ def test_the_score_of_a_compound_query_is_the_cosine_of_its_vector(
     np.testing.assert_allclose([h.score for h in hits], [h.score for h in by_vector], atol=1e-5)
 
 
-def test_not_takes_away(engine: SearchEngine) -> None:
+def test_not_moves_the_query_away(engine: SearchEngine) -> None:
     with_blue = names(engine.search(["red"], limit=20))
     without = names(engine.search(["red", Not("blue", 1)], limit=20))
     assert without[0] == "red"
@@ -113,12 +115,12 @@ def test_not_takes_away(engine: SearchEngine) -> None:
     assert without.index("red-blue") > with_blue.index("red-blue")
 
 
-def test_weights_decide(engine: SearchEngine) -> None:
+def test_weights_change_the_ranking(engine: SearchEngine) -> None:
     assert names(engine.search([Text("red", 10), "blue"], limit=1)) == ["red"]
     assert names(engine.search(["red", Text("blue", 10)], limit=1)) == ["blue"]
 
 
-def test_more_like_a_stored_picture_without_itself(engine: SearchEngine, photos: Path) -> None:
+def test_similar_to_a_stored_image_without_itself(engine: SearchEngine, photos: Path) -> None:
     (red,) = engine.search("red", limit=1)
     path = str(photos / "red.png")
     for name in (red.id, path, "red.png"):
@@ -130,14 +132,14 @@ def test_more_like_a_stored_picture_without_itself(engine: SearchEngine, photos:
         ]
 
 
-def test_more_like_a_stored_text(engine: SearchEngine) -> None:
+def test_similar_to_a_stored_text(engine: SearchEngine) -> None:
     (text,) = engine.search("red", target="texts", limit=1)
     assert names(engine.search(Id(text.id), limit=1)) == ["red"]
     assert text.id not in [hit.id for hit in engine.search(Id(text.id), target="texts", limit=50)]
 
 
 @pytest.mark.parametrize("name", ["0" * 32, "none.png", 'a"b\\', "no\0file", "http://a/b.png"])
-def test_what_is_not_stored_is_named(engine: SearchEngine, name: str) -> None:
+def test_an_unknown_id_is_named(engine: SearchEngine, name: str) -> None:
     with pytest.raises(UsageError, match="nothing with the id or path"):
         engine.search(Id(name))
 
@@ -158,13 +160,13 @@ def test_likes_alone_are_a_query(engine: SearchEngine, photos: Path) -> None:
     assert engine.search(like=[str(photos / "red.png")], limit=1)[0].path != str(photos / "red.png")
 
 
-def test_a_filter_and_what_is_left_out_go_together(engine: SearchEngine) -> None:
+def test_a_filter_and_excluded_ids_combine(engine: SearchEngine) -> None:
     (red,) = engine.search("red", limit=1)
     hits = engine.search(Id(red.id), where='path startswith "red"', limit=20)
     assert set(names(hits)) == {"red-blue", "red-green"}
 
 
-def test_a_compound_query_finds_something_close(engine: SearchEngine, photos: Path) -> None:
+def test_a_fused_query_finds_something_close(engine: SearchEngine, photos: Path) -> None:
     hits = engine.search(["red", Image(photos / "red.png")], limit=11)
     assert names(hits)[0] == "red"
     relevances = [hit.relevance for hit in hits]
@@ -172,7 +174,7 @@ def test_a_compound_query_finds_something_close(engine: SearchEngine, photos: Pa
     assert relevances[0] > relevances[-1]
 
 
-# ---- what is refused
+# ---- invalid queries
 
 
 @pytest.mark.parametrize(
@@ -187,13 +189,13 @@ def test_a_compound_query_finds_something_close(engine: SearchEngine, photos: Pa
     ],
     ids=str,
 )
-def test_what_makes_no_sense_is_refused(query: object, says: str) -> None:
+def test_an_invalid_query_is_rejected(query: object, says: str) -> None:
     with pytest.raises(UsageError, match=says):
         parse(query)
 
 
 @pytest.mark.parametrize("weight", [0, -1, float("nan"), float("inf"), 1e9, "1", None, True])
-def test_a_weight_is_a_positive_number(weight: object) -> None:
+def test_a_weight_must_be_a_positive_number(weight: object) -> None:
     for make in (
         lambda: Text("a", weight),  # type: ignore[arg-type]
         lambda: Image("a", weight),  # type: ignore[arg-type]
@@ -204,7 +206,7 @@ def test_a_weight_is_a_positive_number(weight: object) -> None:
             make()
 
 
-def test_not_takes_words_or_a_part() -> None:
+def test_not_takes_a_text_or_a_part() -> None:
     assert signed(Not("a", 0.5)) == (Text("a"), -0.5)
     assert signed(Not(Image("a.jpg", 2), 0.5)) == (Image("a.jpg", 2), -1.0)
     with pytest.raises(UsageError, match="not Not"):
@@ -216,10 +218,10 @@ def test_a_list_of_ids_is_not_one_id() -> None:
         parse("red", like="abc")
 
 
-# ---- many at once
+# ---- batches
 
 
-def test_many_queries_find_what_each_finds_alone(
+def test_a_batch_gives_the_same_hits_as_single_searches(
     engine: SearchEngine, encoder: ColourEncoder, photos: Path
 ) -> None:
     queries: list[object] = [
@@ -236,7 +238,9 @@ def test_many_queries_find_what_each_finds_alone(
         assert many.nothing_close == one.nothing_close
 
 
-def test_many_queries_are_one_call(engine: SearchEngine, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_batch_is_one_call_to_milvus(
+    engine: SearchEngine, monkeypatch: pytest.MonkeyPatch
+) -> None:
     calls = []
     ask = engine.collection.client.search
 
@@ -254,14 +258,14 @@ def test_no_queries_find_nothing(engine: SearchEngine) -> None:
     assert engine.search_many([]) == []
 
 
-def test_thresholds_hold_for_many(engine: SearchEngine) -> None:
+def test_minimums_apply_to_a_batch(engine: SearchEngine) -> None:
     (hits,) = engine.search_many(["red"], limit=20, min_score=0.5)
     assert hits
     assert len(hits) < 11
     assert all(hit.score >= 0.5 for hit in hits)
 
 
-def test_a_min_score_leaves_out_the_rest(engine: SearchEngine) -> None:
+def test_min_score_drops_hits(engine: SearchEngine) -> None:
     everything = engine.search("red", limit=20)
     hits = engine.search("red", limit=20, min_score=everything[3].score - 1e-6)
     assert [hit.id for hit in hits] == [hit.id for hit in everything[:4]]

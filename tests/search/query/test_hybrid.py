@@ -1,4 +1,4 @@
-"""Searching by the words that captions, file names and columns say, alone and beside embeddings."""
+"""Full-text and hybrid search in captions, file names and metadata."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from twinlens.search.records import MAX_WORDS_BYTES, words_of
 
 @pytest.fixture
 def named(index: twinlens.Index, paint: Callable[..., Path]) -> twinlens.Index:
-    """Pictures whose captions and names say what their colours do not."""
+    """Images with words in captions and names that their colours do not show."""
     for colour, name, says in (
         ("red", "photos/IMG_2041.png", "the harbour of Valparaíso"),
         ("green", "photos/trips/ZermattGlacier.png", "a green picture"),
@@ -42,15 +42,17 @@ def names(hits: list[twinlens.Hit]) -> list[str]:
         ('"caption" AND (says', "plain.png"),
     ],
 )
-def test_words_are_found_where_they_are_said(named: twinlens.Index, words: str, finds: str) -> None:
+def test_words_match_captions_names_and_metadata(
+    named: twinlens.Index, words: str, finds: str
+) -> None:
     assert names(named.search(words, mode="text")) == [finds]
 
 
-def test_words_that_nobody_says_find_nothing(named: twinlens.Index) -> None:
+def test_unknown_words_match_nothing(named: twinlens.Index) -> None:
     assert named.search("submarine", mode="text") == []
 
 
-def test_hybrid_has_what_either_finds(named: twinlens.Index) -> None:
+def test_hybrid_combines_both_rankings(named: twinlens.Index) -> None:
     by_meaning = names(named.search("red harbour", limit=1))
     assert by_meaning == ["IMG_2041.png"]
     hits = named.search("red", mode="hybrid")
@@ -69,25 +71,25 @@ def test_scores_are_cosines_in_every_mode(named: twinlens.Index, mode: str) -> N
         assert not {"vector", "words", "sparse"} & hit.metadata.keys()
 
 
-def test_pages_of_words_go_by_offset(named: twinlens.Index) -> None:
+def test_full_text_search_pages_by_offset(named: twinlens.Index) -> None:
     whole = names(named.search("red picture", mode="hybrid", limit=5))
     pages = [named.search("red picture", mode="hybrid", limit=2, offset=n) for n in (0, 2, 4)]
     assert [name for page in pages for name in names(page)] == whole
     assert [page.cursor for page in pages] == ["", "", ""]
 
 
-def test_filters_hold_for_words(named: twinlens.Index) -> None:
+def test_filters_apply_to_full_text_search(named: twinlens.Index) -> None:
     where = 'path startswith "plain"'
     assert names(named.search("picture", mode="text", where=where)) == ["plain.png"]
     assert names(named.search("picture", mode="hybrid", where=where)) == ["plain.png"]
 
 
-def test_texts_are_found_by_their_words(named: twinlens.Index) -> None:
+def test_texts_match_by_their_words(named: twinlens.Index) -> None:
     (hit,) = named.search("harbour", target="texts", mode="text")
     assert hit.text == "the harbour of Valparaíso"
 
 
-def test_changed_captions_and_paths_are_found(named: twinlens.Index, tmp_path: Path) -> None:
+def test_changed_captions_and_paths_match(named: twinlens.Index, tmp_path: Path) -> None:
     photos = tmp_path / "photos"
     (photos / "IMG_2041.txt").write_text("a lighthouse")
     (photos / "other.png").rename(photos / "seagull.png")
@@ -98,7 +100,7 @@ def test_changed_captions_and_paths_are_found(named: twinlens.Index, tmp_path: P
     assert named.search("other", mode="text") == []
 
 
-def test_columns_are_words_too(index: twinlens.Index, paint: Callable[..., Path]) -> None:
+def test_metadata_matches_words(index: twinlens.Index, paint: Callable[..., Path]) -> None:
     picture = paint("red")
     table = picture.parent.parent / "captions.csv"
     table.write_text("image,caption,photographer\nphotos/red.png,a picture,Ansel Weston\n")
@@ -106,26 +108,26 @@ def test_columns_are_words_too(index: twinlens.Index, paint: Callable[..., Path]
     assert names(index.search("weston", mode="text")) == ["red.png"]
 
 
-def test_near_duplicates_fold_in_every_mode(named: twinlens.Index) -> None:
+def test_near_duplicates_merge_in_every_mode(named: twinlens.Index) -> None:
     for mode in ("text", "hybrid"):
         hits = named.search("picture", mode=mode, collapse=0.99)
         assert names(hits) == names(named.search("picture", mode=mode))
         assert [hit.duplicates for hit in hits] == [0] * len(hits)
 
 
-def test_words_are_asked_beside_parts(named: twinlens.Index) -> None:
+def test_text_mode_with_other_parts(named: twinlens.Index) -> None:
     hits = named.search(["harbour", twinlens.Not("blue")], mode="text")
     assert names(hits) == ["IMG_2041.png"]
 
 
-def test_a_picture_says_no_words(named: twinlens.Index, paint: Callable[..., Path]) -> None:
+def test_text_mode_needs_words(named: twinlens.Index, paint: Callable[..., Path]) -> None:
     with pytest.raises(UsageError, match="mode hybrid needs a query with words"):
         named.search(image=paint("red"), mode="hybrid")
     with pytest.raises(UsageError, match="mode must be dense, hybrid or text"):
         named.search("red", mode="sparse")
 
 
-def test_either_backend_has_it_or_says_that_it_has_not(
+def test_a_backend_without_full_text_search_says_so(
     either: twinlens.Index, paint: Callable[..., Path]
 ) -> None:
     either.ingest(paint("red"))
@@ -139,7 +141,7 @@ def test_either_backend_has_it_or_says_that_it_has_not(
     assert names(either.search("red")) == ["red.png"]
 
 
-# ---- what is looked in
+# ---- searched words
 
 
 @pytest.mark.parametrize(
@@ -154,11 +156,11 @@ def test_either_backend_has_it_or_says_that_it_has_not(
         ("", ""),
     ],
 )
-def test_a_path_has_words(path: str, words: str) -> None:
+def test_the_words_of_a_path(path: str, words: str) -> None:
     assert words_of({"relative_path": path}) == words
 
 
-def test_a_row_says_its_captions_and_columns_and_nothing_else() -> None:
+def test_the_words_of_a_row() -> None:
     row = {
         "id": "ab", "path": "/home/me/x.jpg", "relative_path": "x.jpg", "paths": ["/home/me/x.jpg"],
         "captions": ["a dog", "a hound"], "camera": "Leica", "year": 2020, "format": "JPEG",
@@ -168,7 +170,7 @@ def test_a_row_says_its_captions_and_columns_and_nothing_else() -> None:
     assert words_of({"text": "a dog", "relative_path": "", "path": ""}) == "a dog"
 
 
-def test_words_are_bounded() -> None:
+def test_the_words_of_a_row_are_bounded() -> None:
     words = words_of({"text": "é" * 60_000})
     assert len(words.encode()) <= MAX_WORDS_BYTES
     assert words == "é" * (MAX_WORDS_BYTES // 2)

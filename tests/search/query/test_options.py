@@ -1,4 +1,4 @@
-"""Options by name: a misspelt one is refused, never passed over; so is a value of another kind."""
+"""Options by name: unknown ones and values of the wrong type are rejected."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ from twinlens.server.settings import Settings
 NAN = float("nan")
 
 
-def test_every_option_has_its_kind() -> None:
+def test_every_declared_option_is_in_its_table() -> None:
     for table, options in (
         (twinlens.search.milvus.layout.OPTIONS, LayoutOptions),
         (twinlens.ingest.options.SOURCE_OPTIONS, SourceOptions),
@@ -59,7 +59,7 @@ def test_every_search_option_is_known_everywhere() -> None:
     # The command line, under its own names.
     flags = set(inspect.signature(search.search).parameters)
     assert declared - {"image"} | {"images"} <= flags
-    # MCP and LangChain leave out what they say they leave out.
+    # MCP and LangChain list what they omit.
     arguments = set(inspect.signature(mcp.SearchTools.search).parameters)
     assert declared & arguments == declared - mcp.OMITTED
     fields = set(langchain.TwinlensRetriever.model_fields)
@@ -69,32 +69,35 @@ def test_every_search_option_is_known_everywhere() -> None:
 @pytest.mark.parametrize(
     ("options", "says"),
     [
-        ({"wher": "year > 2000"}, "no option 'wher': did you mean 'where'\\? There are collapse, "),
+        (
+            {"wher": "year > 2000"},
+            "unknown option 'wher': did you mean 'where'\\? The options are ",
+        ),
         ({"limt": 1}, "did you mean 'limit'"),
-        ({"xyzzy": 1}, "no option 'xyzzy'\\. There are"),
-        ({"limit": "5"}, "limit is a whole number, not '5'"),
-        ({"limit": 2.5}, "limit is a whole number, not 2.5"),
-        ({"limit": True}, "limit is a whole number"),
-        ({"offset": None}, "offset is a whole number, not None"),
-        ({"where": None}, "where is text, not None"),
-        ({"where": 3}, "where is text, not 3"),
-        ({"cursor": 3}, "cursor is text"),
-        ({"mode": None}, "mode is text"),
-        ({"target": ["images"]}, "target is text"),
-        ({"min_score": "x"}, "min_score is a number, not 'x'"),
+        ({"xyzzy": 1}, "unknown option 'xyzzy'\\. The options are"),
+        ({"limit": "5"}, "limit must be a whole number, not '5'"),
+        ({"limit": 2.5}, "limit must be a whole number, not 2.5"),
+        ({"limit": True}, "limit must be a whole number"),
+        ({"offset": None}, "offset must be a whole number, not None"),
+        ({"where": None}, "where must be text, not None"),
+        ({"where": 3}, "where must be text, not 3"),
+        ({"cursor": 3}, "cursor must be text"),
+        ({"mode": None}, "mode must be text"),
+        ({"target": ["images"]}, "target must be text"),
+        ({"min_score": "x"}, "min_score must be a number, not 'x'"),
         ({"min_score": NAN}, "min_score must be at least -1 and at most 1, not nan"),
         ({"min_relevance": NAN}, "min_relevance must be at least 0 and at most 1, not nan"),
         ({"collapse": NAN}, "collapse must be above 0 and at most 1, not nan"),
-        ({"collapse": True}, "collapse is a number"),
+        ({"collapse": True}, "collapse must be a number"),
         ({"target": "videos"}, "target must be images or texts, not 'videos'"),
         ({"mode": "fast"}, "mode must be dense, hybrid or text, not 'fast'"),
         ({"limit": 0}, "limit must be at least 1, not 0"),
         ({"offset": -1}, "offset must be at least 0, not -1"),
-        ({"like": "abc"}, "like is a list"),
-        ({"unlike": [3]}, "unlike is a list"),
+        ({"like": "abc"}, "like must be a list"),
+        ({"unlike": [3]}, "unlike must be a list"),
     ],
 )
-def test_a_question_with_options_that_are_none(options: dict[str, Any], says: str) -> None:
+def test_invalid_search_options_are_rejected(options: dict[str, Any], says: str) -> None:
     with pytest.raises(UsageError, match=says) as refused:
         SearchRequest.of("dog", **options)
     assert "\n" not in str(refused.value)
@@ -105,7 +108,7 @@ def test_a_question_with_options_that_are_none(options: dict[str, Any], says: st
             elsewhere.search_many(["dog"], **options)
 
 
-def test_numpys_numbers_are_numbers() -> None:
+def test_numbers_of_numpy_are_valid() -> None:
     request = SearchRequest.of(
         "dog", limit=np.int64(5), min_score=np.float32(0.5), collapse=None, like=np.array(["a"])
     )
@@ -124,19 +127,19 @@ def test_numpys_numbers_are_numbers() -> None:
 @pytest.mark.parametrize(
     ("options", "says"),
     [
-        ({"foo": 1}, "no option 'foo'"),
+        ({"foo": 1}, "unknown option 'foo'"),
         ({"prun": True}, "did you mean 'prune'"),
         ({"indx": "FLAT"}, "did you mean 'index'"),
-        ({"include": "*.jpg"}, "include is a list of texts, not '\\*.jpg'"),
-        ({"refresh": "yes"}, "refresh is True or False"),
-        ({"image_column": 3}, "image_column is text"),
-        ({"shards": "2"}, "shards is a whole number"),
-        ({"replicas": True}, "replicas is a whole number"),
-        ({"mmap": 1}, "mmap is True or False"),
-        ({"vectors": 16}, "vectors is text"),
+        ({"include": "*.jpg"}, "include must be a list of texts, not '\\*.jpg'"),
+        ({"refresh": "yes"}, "refresh must be True or False"),
+        ({"image_column": 3}, "image_column must be text"),
+        ({"shards": "2"}, "shards must be a whole number"),
+        ({"replicas": True}, "replicas must be a whole number"),
+        ({"mmap": 1}, "mmap must be True or False"),
+        ({"vectors": 16}, "vectors must be text"),
     ],
 )
-def test_an_ingest_with_options_that_are_none(
+def test_invalid_ingest_options_are_rejected(
     index: twinlens.Index, photos: Path, options: dict[str, Any], says: str
 ) -> None:
     with pytest.raises(UsageError, match=says):
@@ -152,7 +155,7 @@ def test_an_ingest_with_options_that_are_none(
                 index.preview(photos, **options)
 
 
-def test_what_says_nothing_is_taken(photos: Path) -> None:
+def test_unset_options_are_valid(photos: Path) -> None:
     said: IngestOptions = {"include": (), "captions": None, "index": "", "vectors": ""}
     layout, source, _ = split_options(said)
     assert layout == Layout()
@@ -165,16 +168,16 @@ def test_what_says_nothing_is_taken(photos: Path) -> None:
     assert len(list(open_items([photos], **source))) == 2
 
 
-def test_a_reindex_with_options_that_are_none(index: twinlens.Index, photos: Path) -> None:
+def test_invalid_layout_options_are_rejected(index: twinlens.Index, photos: Path) -> None:
     index.ingest(photos)
-    with pytest.raises(UsageError, match="no option 'foo'"):
+    with pytest.raises(UsageError, match="unknown option 'foo'"):
         index.reindex(foo=1)  # type: ignore[call-arg]
-    with pytest.raises(UsageError, match="shards is a whole number"):
+    with pytest.raises(UsageError, match="shards must be a whole number"):
         index.reindex(shards="2")  # type: ignore[arg-type]
     assert index.reindex(shards=None).generation == 1  # type: ignore[arg-type]
 
 
-def test_long_values_are_cut() -> None:
+def test_long_values_are_shortened_in_messages() -> None:
     with pytest.raises(UsageError) as refused:
         check_options({"limit": "5" * 1_000}, {"limit": int})
     assert len(str(refused.value)) < 100

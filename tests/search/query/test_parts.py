@@ -1,4 +1,4 @@
-"""What can be asked, and what is refused with a sentence."""
+"""The parts of a query, and the messages for invalid ones."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ def one(part: Text | Image | Vector, encoder: ColourEncoder) -> Rows:
     return row
 
 
-def test_words_are_a_text() -> None:
+def test_a_string_is_a_text() -> None:
     assert parse("two dogs") == (Text("two dogs"),)
 
 
@@ -54,29 +54,29 @@ def test_an_array_is_a_vector() -> None:
 
 
 @pytest.mark.parametrize("part", [Text("a"), Image("a.jpg"), Vector([1.0])])
-def test_a_part_is_taken_as_it_is(part: object) -> None:
+def test_a_part_stays_as_it_is(part: object) -> None:
     assert parse(part)[0] is part
 
 
-def test_something_must_be_asked() -> None:
+def test_a_query_must_not_be_empty() -> None:
     with pytest.raises(UsageError, match="give words or a picture"):
         parse()
 
 
 @pytest.mark.parametrize("nothing", ["", "  ", "\n\t"])
-def test_an_empty_question_is_refused(nothing: str) -> None:
+def test_an_empty_text_is_rejected(nothing: str) -> None:
     with pytest.raises(UsageError, match="the query is empty"):
         parse(nothing)
 
 
-def test_an_endless_question_is_refused() -> None:
+def test_a_text_that_is_too_long_is_rejected() -> None:
     assert parse("a" * MAX_QUERY_TEXT)
     with pytest.raises(UsageError, match="longer than 10,000 characters"):
         parse("a" * (MAX_QUERY_TEXT + 1))
 
 
 @pytest.mark.parametrize("query", [7, b"bytes", {"text": "a dog"}])
-def test_other_things_cannot_be_asked(query: object) -> None:
+def test_other_types_are_rejected(query: object) -> None:
     with pytest.raises(UsageError, match=f"not {type(query).__name__}"):
         parse(query)
 
@@ -92,7 +92,7 @@ def test_text_and_picture_become_unit_rows(
         assert row.argmax() == list(COLOURS).index("red")
 
 
-def test_a_picture_is_the_same_however_it_is_given(
+def test_paths_bytes_and_pillow_images_give_the_same_row(
     encoder: ColourEncoder, paint: Callable[..., Path]
 ) -> None:
     path = paint("blue")
@@ -102,19 +102,19 @@ def test_a_picture_is_the_same_however_it_is_given(
         np.testing.assert_array_equal(one(Image(source), encoder), expected)
 
 
-def test_a_text_that_is_not_unicode_is_searched_as_far_as_it_is(encoder: ColourEncoder) -> None:
-    # What a terminal that is not UTF-8 hands over.
+def test_surrogates_in_a_text_are_replaced(encoder: ColourEncoder) -> None:
+    # Surrogates come from terminals that are not UTF-8.
     assert one(Text("red \udcff"), encoder).argmax() == list(COLOURS).index("red")
 
 
-def test_a_vector_is_made_a_unit_row(encoder: ColourEncoder) -> None:
+def test_a_vector_is_normalised(encoder: ColourEncoder) -> None:
     row = one(Vector([3.0, 4.0] + [0.0] * 14), encoder)
     np.testing.assert_allclose(row, [0.6, 0.8] + [0.0] * 14, rtol=1e-6)
     assert row.dtype == np.float32
 
 
 @pytest.mark.parametrize("size", [1e-30, 1e30, 1e300])
-def test_a_vector_of_any_length_is_made_a_unit_row(encoder: ColourEncoder, size: float) -> None:
+def test_a_vector_of_any_length_is_normalised(encoder: ColourEncoder, size: float) -> None:
     row = one(Vector(np.full(16, size)), encoder)
     np.testing.assert_allclose(row, np.full(16, 0.25), rtol=1e-6)
 
@@ -134,19 +134,19 @@ def test_a_vector_of_any_length_is_made_a_unit_row(encoder: ColourEncoder, size:
     ],
     ids=repr,
 )
-def test_a_vector_that_is_none_is_refused(encoder: ColourEncoder, values: object) -> None:
+def test_an_invalid_vector_is_rejected(encoder: ColourEncoder, values: object) -> None:
     with pytest.raises(UsageError, match="a query vector must have 16 finite numbers"):
         one(Vector(values), encoder)
 
 
-def test_a_picture_that_is_not_there_is_named(tmp_path: Path) -> None:
+def test_a_missing_picture_is_named(tmp_path: Path) -> None:
     with pytest.raises(UsageError, match=r"the picture .*/none\.jpg does not exist"):
         read_image(tmp_path / "none.jpg")
     with pytest.raises(UsageError, match=r"the picture .* does not exist"):
         read_image("no\0such.jpg")
 
 
-def test_a_folder_is_no_picture(tmp_path: Path) -> None:
+def test_a_folder_is_not_a_picture(tmp_path: Path) -> None:
     with pytest.raises(ImageError, match="cannot be read"):
         read_image(tmp_path)
 
@@ -156,7 +156,7 @@ def test_a_broken_picture_is_an_image_error(encoder: ColourEncoder) -> None:
         one(Image(b"these are not pixels"), encoder)
 
 
-def test_something_else_is_no_picture() -> None:
+def test_another_type_is_not_a_picture() -> None:
     with pytest.raises(UsageError, match="not list"):
         read_image([1, 2, 3])  # type: ignore[arg-type]
 
@@ -166,30 +166,30 @@ def test_a_pillow_image_keeps_its_pixels() -> None:
     assert Pillow.open(io.BytesIO(read_image(image))).getpixel((0, 0)) == (1, 2, 3, 4)
 
 
-def test_what_is_no_text_is_not_taken_for_words() -> None:
+def test_text_must_be_a_string() -> None:
     with pytest.raises(UsageError, match="the text of a query must be a string, not int"):
         Text(5)  # type: ignore[arg-type]
 
 
-def test_nothing_cannot_be_unwanted() -> None:
+def test_not_must_not_be_empty() -> None:
     with pytest.raises(UsageError, match="Not is empty"):
         Not(" ")
 
 
-def test_a_picture_that_is_none_is_named(encoder: ColourEncoder, tmp_path: Path) -> None:
+def test_an_invalid_picture_is_named(encoder: ColourEncoder, tmp_path: Path) -> None:
     (tmp_path / "hosts").write_text("127.0.0.1 localhost")
     with pytest.raises(ImageError, match=rf"^{tmp_path}/hosts: not an image"):
         one(Image(tmp_path / "hosts"), encoder)
 
 
 @pytest.mark.parametrize("query", ["abc", b"abc", Text("abc"), 7, None])
-def test_one_query_is_not_several(query: object) -> None:
+def test_a_batch_must_be_a_list(query: object) -> None:
     with pytest.raises(UsageError, match="several queries must be a list, not one"):
         several(query)
     assert several(np.ones((2, 16)))[1].shape == (16,)
 
 
-def test_every_kind_of_part_asks_a_collection(
+def test_every_kind_of_part_searches_a_collection(
     either: twinlens.Index, encoder: ColourEncoder, photos: Path
 ) -> None:
     either.ingest(photos)

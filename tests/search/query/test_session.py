@@ -1,4 +1,4 @@
-"""An index that is held open while others drop, make, and reindex what it holds."""
+"""An index stays open while others drop, recreate and reindex its collection."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ def place(backend: str) -> Iterator[tuple[str, str]]:
 
 @pytest.fixture(autouse=True)
 def wary(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Every search looks whether what is held is there still."""
+    """Every search checks that the collection still exists."""
     monkeypatch.setattr("twinlens.search.query.session.CHECK_SECONDS", 0.0)
 
 
@@ -53,14 +53,14 @@ def one(photos: Path, tmp_path: Path) -> Path:
 
 
 def _made_again(place: tuple[str, str], encoder: ColourEncoder, pictures: Path) -> None:
-    """What another process does: the same generation number, the same names."""
+    """Recreate the collection, as another process would: same generation number and names."""
     with twinlens.open(*place) as other:
         other.drop()
     with twinlens.open(*place, model=encoder) as other:
         other.ingest(pictures)
 
 
-def test_what_was_made_again_with_another_model_is_not_written_with_the_old_one(
+def test_a_collection_recreated_with_another_model_is_not_written_with_the_old_one(
     place: tuple[str, str], encoder: ColourEncoder, one: Path, photos: Path, tmp_path: Path
 ) -> None:
     other = OtherEncoder()
@@ -70,7 +70,7 @@ def test_what_was_made_again_with_another_model_is_not_written_with_the_old_one(
         _made_again(place, other, one)
         for act in (
             lambda: index.ingest(photos),
-            lambda: index.ingest(photos),  # refused once, refused ever after
+            lambda: index.ingest(photos),  # rejected every time
             lambda: index.search("red"),
             lambda: index.delete(one),
             lambda: index.export(tmp_path / "export"),
@@ -83,10 +83,10 @@ def test_what_was_made_again_with_another_model_is_not_written_with_the_old_one(
         assert index.info().images == 1
 
 
-def test_what_was_made_again_is_asked_with_the_model_it_has_now(
+def test_a_recreated_collection_is_searched_with_its_new_model(
     tmp_path: Path, encoder: ColourEncoder, one: Path
 ) -> None:
-    """Where any model will do; a tenant's goes over, too."""
+    """With model "auto"; the index of a tenant switches, too."""
     place = (str(tmp_path / "test.db"), "photos")
     other = OtherEncoder()
     with twinlens.open(*place, model=encoder, tenant="alice") as index:
@@ -107,7 +107,7 @@ def test_what_was_made_again_is_asked_with_the_model_it_has_now(
         assert (encoder.texts_seen, other.texts_seen > 0) == (asked, True)
 
 
-def test_searches_that_follow_one_another_look_once(
+def test_existence_is_checked_once_for_a_series_of_searches(
     index: twinlens.Index, photos: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     index.ingest(photos)
@@ -127,7 +127,7 @@ def test_searches_that_follow_one_another_look_once(
     assert looked
 
 
-def test_a_writer_notices_that_the_collection_was_made_again(
+def test_a_writer_notices_a_recreated_collection(
     index: twinlens.Index, photos: Path, one: Path
 ) -> None:
     index.ingest(one)
@@ -143,7 +143,7 @@ def test_a_writer_notices_that_the_collection_was_made_again(
     assert index._require_collection().still_exists()
 
 
-def test_a_collection_from_before_there_were_tokens_is_opened(
+def test_a_collection_without_a_token_opens(
     tmp_path: Path, encoder: ColourEncoder, photos: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     db = tmp_path / "old.db"
@@ -162,10 +162,10 @@ def test_a_collection_from_before_there_were_tokens_is_opened(
         assert index.search("red")[0].captions == ("a red picture",)
 
 
-def test_an_index_goes_over_to_what_is_served_when_what_it_held_is_gone(
+def test_an_index_switches_to_the_current_generation_when_its_own_is_dropped(
     place: tuple[str, str], encoder: ColourEncoder, one: Path
 ) -> None:
-    """After another process reindexed, and dropped what was before."""
+    """After another process has reindexed and dropped the old generation."""
     other = OtherEncoder()
     with twinlens.open(*place, model=encoder) as index:
         index.ingest(one)
@@ -191,7 +191,7 @@ def test_an_index_goes_over_to_what_is_served_when_what_it_held_is_gone(
                 ask()
 
 
-def test_a_question_is_asked_again_where_the_collection_goes_away_beneath_it(
+def test_a_search_is_retried_when_the_collection_is_replaced(
     tmp_path: Path, encoder: ColourEncoder, one: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     db = tmp_path / "test.db"
@@ -213,18 +213,18 @@ def test_a_question_is_asked_again_where_the_collection_goes_away_beneath_it(
         assert index._require_collection() is not held
 
 
-# ---- many threads
+# ---- threads
 
 
 def _together(count: int, act: Callable[[], object]) -> list[BaseException]:
-    """Do it in threads that begin at once; what they raised."""
+    """Call in threads that start together; return what they raised."""
     begin, raised = threading.Barrier(count), []
 
     def run() -> None:
         begin.wait()
         try:
             act()
-        except BaseException as error:  # noqa: BLE001 - looked at by the test
+        except BaseException as error:  # noqa: BLE001 - checked by the test
             raised.append(error)
 
     threads = [threading.Thread(target=run) for _ in range(count)]
@@ -235,7 +235,7 @@ def _together(count: int, act: Callable[[], object]) -> list[BaseException]:
     return raised
 
 
-def test_first_searches_at_once_load_the_model_once(
+def test_concurrent_first_searches_load_the_model_once(
     tmp_path: Path, tiny_model: Path, one: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     loads = []
@@ -254,7 +254,7 @@ def test_first_searches_at_once_load_the_model_once(
         assert len(loads) == 1
 
 
-def test_models_that_load_at_once_leave_the_process_as_it_was(tiny_model: Path) -> None:
+def test_loading_models_concurrently_leaves_the_process_unchanged(tiny_model: Path) -> None:
     from huggingface_hub import constants
 
     before = (logging.root.manager.disable, constants.HF_HUB_OFFLINE, list(warnings.filters))
@@ -286,7 +286,7 @@ def test_one_model_loads_at_a_time(tiny_model: Path, monkeypatch: pytest.MonkeyP
     assert most == [1]
 
 
-def test_tenants_are_asked_for_from_many_threads(
+def test_tenants_are_opened_from_many_threads(
     tmp_path: Path, encoder: ColourEncoder, one: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("twinlens.index.MAX_TENANTS", 2)
@@ -303,10 +303,8 @@ def test_tenants_are_asked_for_from_many_threads(
         assert len(index._tenants) == 2
 
 
-def test_an_engine_that_was_taken_during_an_ingest_is_forgotten(
-    index: twinlens.Index, photos: Path
-) -> None:
-    """What it learnt, say how near strangers are, is of a collection that was half full."""
+def test_an_engine_made_during_an_ingest_is_dropped(index: twinlens.Index, photos: Path) -> None:
+    """Its calibration was measured on a half-filled collection."""
     index.ingest(photos)
     taken = []
 
