@@ -1,4 +1,4 @@
-"""Corpora of every kind, each a stream of the same ``Sample``."""
+"""Open whatever can be ingested as one stream of ``Sample`` and ``Failure``."""
 
 from __future__ import annotations
 
@@ -40,22 +40,22 @@ def open_sources(
     refresh: bool = False,
     embeddings: Fingerprint | None = None,
 ) -> Iterator[Item]:
-    """Everything that the paths hold, as samples.
+    """Yield every image and text that the paths hold.
 
     Args:
-        paths: folders of pictures, single pictures, caption files, Parquet and Arrow files,
-            folders saved by Hugging Face ``datasets``, tar shards, zips, lists of URLs, embeddings;
-            here, or at an address such as ``s3://bucket/folder``. The kind of each is found out;
-            patterns such as ``{000..099}.tar`` stand for several.
-        captions: a caption file for the pictures of the folders.
+        paths: folders of images, single images, caption files, Parquet and Arrow files, folders
+            saved by Hugging Face ``datasets``, tar shards, zip archives, lists of URLs, embeddings;
+            local, or at an address such as ``s3://bucket/folder``. The kind of each is detected;
+            a pattern such as ``{000..099}.tar`` expands to several.
+        captions: a caption file that describes images in the folders.
         files: which files of a folder to take.
-        image_column, caption_column: columns of a table, where they cannot be guessed.
-        fetch: gets what is at an address, for caption files that name pictures on the web.
-        refresh: fetch again what is stored already.
-        embeddings: the model that made the embeddings among the paths.
+        image_column, caption_column: columns of a table; "" to guess them.
+        fetch: downloads a URL; None to download nothing.
+        refresh: download images again that are stored already.
+        embeddings: the model that computed the embeddings among the paths.
 
     Raises:
-        UsageError: a path does not exist, or none was given.
+        UsageError: a path does not exist, or there is none.
         SourceError: a caption file cannot be read. Both are raised before the first sample.
     """
     given = [place for path in paths for place in expand(path)]
@@ -109,7 +109,7 @@ def _finder(file: CaptionFile, folders: Sequence[Path], options: ReadOptions) ->
 
 
 def _with_captions(sample: Sample, described: Sequence[CaptionFile]) -> Sample:
-    """The sample with what the caption files say of it, by its path or, failing that, its name."""
+    """Add captions and metadata from the caption files: by the image's path, else by its name."""
     captions, metadata = list(sample.captions), dict(sample.metadata)
     member = sample.relative.rpartition("!")[2]
     for file in described:
@@ -134,9 +134,9 @@ def _from_caption_file(
     finder: AnyFinder,
     options: ReadOptions,
 ) -> Item:
-    """A picture that only the caption file names, or a text that describes none."""
+    """Return an image that no folder holds, or a caption without an image."""
     if not entry.image:
-        # Named by its words, not its line, so that a line put in above changes nothing.
+        # Identified by its text, not its line number, which changes when lines are inserted.
         return Sample(
             uri=f"{file.uri}#{text_id('', ' '.join(entry.captions))}",
             root=file.uri,

@@ -1,4 +1,4 @@
-"""What the pictures of an archive have in common: names, sidecars, and the sample they make."""
+"""What tar and zip share: the archive, its temporary copy, and samples made of its members."""
 
 from __future__ import annotations
 
@@ -20,14 +20,14 @@ from twinlens.search.records import MAX_PATH_BYTES, cut_bytes
 
 @dataclass(frozen=True, slots=True)
 class Archive:
-    """An archive: what it is called, and the file that holds it here.
+    """An archive: its name, and the local file that holds it.
 
     Attributes:
-        uri: its name for good.
-        place: where its members are said to be.
-        file: what to read.
+        uri: its permanent name.
+        place: the prefix of its members' names.
+        file: the local file to read.
         mtime_ns: when it was last changed, nanoseconds since 1970.
-        keep: whatever must not be let go of while the file is read: a temporary copy.
+        keep: a temporary copy, deleted when nothing refers to it any more.
     """
 
     uri: str
@@ -38,7 +38,7 @@ class Archive:
 
     @classmethod
     def of(cls, path: Path, root: Path | None = None) -> Archive:
-        """The archive in a file, given by itself or found below ``root``.
+        """Return the archive in a file that the user named, or that was found below ``root``.
 
         Raises:
             OSError: there is no such file.
@@ -47,16 +47,16 @@ class Archive:
         return cls(str(path), UriPrefix.of(path, root), path, path.stat().st_mtime_ns)
 
     def failure(self, error: Exception, doing: str = "cannot be read") -> Failure:
-        """The archive itself failed: it is tried again each time, and what it held is kept."""
+        """Report that the whole archive failed: it is retried in every run, and its rows are kept."""
         reason = getattr(error, "strerror", None) or str(error) or type(error).__name__
         return Failure(self.uri, f"{doing}: {reason}", self.place.root, transient=True)
 
 
 class TemporaryCopy:
-    """Bytes in a temporary file, which is deleted when nobody refers to it any more.
+    """A temporary file, deleted when nothing refers to this object any more.
 
     Raises:
-        OSError: they cannot be read or written, or there are more than ``limit``.
+        OSError: the bytes cannot be read or written, or are more than ``limit``.
     """
 
     def __init__(self, chunks: Iterable[bytes], limit: int, suffix: str = "") -> None:
@@ -80,7 +80,7 @@ def member_item(
     load: Callable[[], bytes],
     read_captions: Callable[[], Sidecar],
 ) -> Item:
-    """One picture of an archive; a failure where its name, size or sidecars will not do."""
+    """Return a member as a sample; a failure if its name, size or sidecars are not acceptable."""
     try:
         name = _checked(archive, name)
         if size > MAX_BYTES:
@@ -102,13 +102,13 @@ def member_item(
 
 
 def is_hidden(name: str) -> bool:
-    """Whether a member is what file managers hide, macOS' resource forks among them."""
+    """Whether a member is hidden, or one of macOS' resource forks."""
     parts = name.replace("\\", "/").split("/")
     return "__MACOSX" in parts or any(p.startswith(".") and p not in (".", "..") for p in parts)
 
 
 def _checked(archive: Archive, name: str) -> str:
-    """A member's name without what means nothing; it is a label, nothing is ever unpacked."""
+    """Normalise and check a member's name; it is only a label, nothing is unpacked to it."""
     try:
         length = len(f"{archive.place.uri}{name}".encode())
     except UnicodeEncodeError:

@@ -1,4 +1,4 @@
-"""Parquet and Arrow files: their rows, and the pictures that some of them hold."""
+"""Read Parquet and Arrow files: their rows, and the encoded images in them."""
 
 from __future__ import annotations
 
@@ -14,10 +14,10 @@ from twinlens.ingest.sources.columns import IMAGE_COLUMNS, TEXT_KEYS, guess
 from twinlens.ingest.sources.json_files import Row
 from twinlens.search.errors import ImageError, SourceError, first_line
 
-#: Rows read together, without their pictures.
+#: Rows per batch, without their images.
 ROWS = 256
-#: Pictures read together from a Parquet file, and how many such batches are kept: enough for the
-#: threads that decode, which follow one another closely.
+#: Images per batch of a Parquet file, and how many batches are cached: decoder threads ask for
+#: nearby rows.
 PICTURES = 32
 KEPT = 3
 #: UniqueNames that a column of bytes must have to be taken for pictures.
@@ -28,7 +28,7 @@ Fetch = Callable[[int], Any]
 
 
 class Table(Protocol):
-    """A file of rows; pictures are fetched apart, when asked for."""
+    """A file of rows, whose images are read separately and on demand."""
 
     path: Path
     schema: Any
@@ -36,12 +36,12 @@ class Table(Protocol):
     def batches(
         self, columns: Sequence[str], pictures: str = ""
     ) -> Iterator[tuple[list[dict[str, Any]], Fetch]]:
-        """Rows of the columns named, and what gives the i-th row's cell in ``pictures``."""
+        """Yield batches of rows with these columns, and a function that reads row i of ``pictures``."""
         ...
 
 
 def open_table(path: Path) -> Table:
-    """A Parquet or Arrow file, told apart by their first bytes; only its schema is read here.
+    """Open a Parquet or Arrow file, told apart by the first bytes; reads only the schema.
 
     Raises:
         SourceError: it is neither, or damaged.
@@ -61,7 +61,7 @@ def open_table(path: Path) -> Table:
 
 
 def rows(path: Path) -> Iterator[Row]:
-    """The rows of a file that holds no pictures, numbered from 1; bytes are passed over."""
+    """Yield the rows of a file without images, numbered from 1; byte columns are skipped."""
     number = 0
     try:
         table = open_table(path)
@@ -75,31 +75,31 @@ def rows(path: Path) -> Iterator[Row]:
 
 
 def table_errors() -> tuple[type[Exception], ...]:
-    """What a damaged file makes pyarrow raise, names and texts that are not UTF-8 among it."""
+    """Return the exceptions that pyarrow raises for damaged files and for invalid UTF-8."""
     import pyarrow as pa
 
     return (OSError, pa.ArrowException, ValueError, TypeError, KeyError, OverflowError)
 
 
 def is_parquet(head: bytes) -> bool:
-    """Whether a file that begins so is Parquet."""
+    """Whether a file that starts with these bytes is Parquet."""
     return head.startswith(b"PAR1")
 
 
 def is_arrow(head: bytes) -> bool:
-    """Whether a file that begins so is Arrow: as a file, or as a stream of messages."""
+    """Whether a file that starts with these bytes is an Arrow file or stream."""
     return head.startswith((_ARROW_FILE, b"\xff\xff\xff\xff"))
 
 
 def picture_column(schema: Any, wanted: str = "") -> str:
-    """The column that holds encoded pictures: bytes, or Hugging Face's ``{bytes, path}``.
+    """Return the column of encoded images: bytes, or Hugging Face's ``{bytes, path}``.
 
     Args:
         schema: of the table.
-        wanted: the column asked for; "" to take the first that looks like it.
+        wanted: the requested column; "" to take the first that fits.
 
     Returns:
-        "" when there is none, or when the one asked for holds something else.
+        "" if there is none, or if the requested one holds something else.
     """
     fields = {field.name: field.type for field in schema}
     if wanted:
@@ -112,12 +112,12 @@ def picture_column(schema: Any, wanted: str = "") -> str:
 
 
 def plain_columns(schema: Any) -> list[str]:
-    """The columns worth reading beside the pictures: texts, numbers, captions in lists."""
+    """Return the columns of texts, numbers and lists of captions."""
     return [field.name for field in schema if _is_worth(field.type)]
 
 
 def labels(schema: Any) -> dict[str, list[str]]:
-    """What the numbers of class columns stand for, as Hugging Face writes it into the schema."""
+    """Return the class names of Hugging Face's ``ClassLabel`` columns, from the schema."""
     try:
         info = json.loads((schema.metadata or {})[b"huggingface"])
         features = info["info"]["features"].items()
@@ -133,7 +133,7 @@ def labels(schema: Any) -> dict[str, list[str]]:
 
 
 def labelled(row: Mapping[str, Any], classes: Mapping[str, list[str]]) -> dict[str, Any]:
-    """The row with the names of its classes in place of their numbers."""
+    """Replace the class numbers in a row by class names."""
     named = dict(row)
     for column, names in classes.items():
         value = row.get(column)
@@ -143,7 +143,7 @@ def labelled(row: Mapping[str, Any], classes: Mapping[str, list[str]]) -> dict[s
 
 
 class ParquetTable:
-    """A Parquet file, read by row groups; pictures a few at a time, from any thread."""
+    """A Parquet file, read by row group; any thread can read images, a few at a time."""
 
     def __init__(self, path: Path) -> None:
         self.path = path
@@ -160,7 +160,7 @@ class ParquetTable:
     def batches(
         self, columns: Sequence[str], pictures: str = ""
     ) -> Iterator[tuple[list[dict[str, Any]], Fetch]]:
-        # Of pictures only the path is read here, which is a column of its own in the file.
+        # Of the images read only the path, which the file stores as a separate column.
         nested = [f"{pictures}.path"] if pictures and _has_path(self.schema, pictures) else []
         first = 0
         with self._open() as file:
@@ -187,14 +187,14 @@ class ParquetTable:
                 return _cell(*self._find(column, row), self.path)
             except table_errors() as error:
                 self._group = -1
-                # With a number it is the disk's; pyarrow has some for damage without.
+                # OSError with an errno is a disk error; pyarrow raises it without one for damaged files.
                 if isinstance(error, OSError) and error.errno is not None:
                     raise
                 reason = f"cannot be read from {self.path.name}: {first_line(error)}"
                 raise ImageError(reason) from error
 
     def _find(self, column: str, row: int) -> tuple[Any, int]:
-        """The batch that the row is in, and where in it."""
+        """Return the batch that holds the row, and the row's index in it."""
         for start, batch in self._kept:
             if start <= row < start + len(batch):
                 return batch, row - start
@@ -217,12 +217,12 @@ class ParquetTable:
     def _open(self) -> Any:
         from pyarrow.parquet import ParquetFile
 
-        # So a row group is read page by page, not whole.
+        # Read a row group page by page, not whole.
         return ParquetFile(self.path, buffer_size=1 << 20, pre_buffer=False)
 
 
 class ArrowTable:
-    """An Arrow file, or stream, mapped into memory: pictures stay on disk until they are asked for.
+    """A memory-mapped Arrow file or stream: images stay on disk until they are read.
 
     Hugging Face ``datasets`` writes streams, one message after the other.
     """
@@ -257,7 +257,7 @@ class ArrowTable:
             reader = self._reader(source)
             count = getattr(reader, "num_record_batches", None)
             for batch in reader if count is None else map(reader.get_batch, range(count)):
-                # Damaged offsets lead anywhere in memory.
+                # Damaged offsets would read arbitrary memory.
                 batch.validate(full=True)
                 yield batch
 
@@ -295,7 +295,7 @@ def _read_names(fields: Any) -> None:
 
 
 def _is_worth(kind: Any) -> bool:
-    """Texts, numbers, and what captions are nested in; no vectors, no times."""
+    """Whether a type is a text, a number or nested captions; not a vector or a time."""
     import pyarrow as pa
 
     types = pa.types

@@ -1,4 +1,4 @@
-"""Caption files of every format as rows: a name, how it is recognised, a reader, for each."""
+"""Recognise the format of a caption file and read its rows; ``FORMATS`` lists the formats."""
 
 from __future__ import annotations
 
@@ -16,9 +16,9 @@ from twinlens.ingest.sources.json_files import Row, json_rows
 from twinlens.search.errors import SourceError
 from twinlens.search.images.formats import is_image_name
 
-#: Characters; one line longer than this is not a caption file's.
+#: Characters. A file with a longer line is not a caption file.
 MAX_LINE = 4 << 20
-#: Bytes that a format is recognised by.
+#: Bytes read to recognise a format.
 _HEAD = 1 << 16
 
 #: ``name.jpg#0<TAB>caption``, the way of the Flickr corpora; without ``#0`` too.
@@ -32,11 +32,11 @@ class CaptionFormat:
     """One kind of caption file.
 
     Attributes:
-        name: what people call it.
-        suffixes: how its files may end, lower case.
-        unit: what its rows are called in messages.
-        looks: whether the beginning of a file is like it; None where any beginning is.
-        read: its rows with their numbers, from 1.
+        name: for messages.
+        suffixes: file suffixes, lower case.
+        unit: what messages call a row.
+        looks: whether the first bytes of a file have this format; None accepts any file.
+        read: yields rows, numbered from 1.
     """
 
     name: str
@@ -47,11 +47,11 @@ class CaptionFormat:
 
 
 def format_of(path: Path, *, whatever_its_name: bool = False) -> CaptionFormat | None:
-    """The first format of ``FORMATS`` that the file's ending and beginning agree with.
+    """Return the first format of ``FORMATS`` that fits the file's suffix and first bytes.
 
     Args:
         path: a file, or a folder saved by Hugging Face ``datasets``.
-        whatever_its_name: let the beginning alone decide where the ending is of no format.
+        whatever_its_name: decide by the first bytes alone if no format has the suffix.
 
     Raises:
         SourceError: it cannot be read.
@@ -73,7 +73,7 @@ def format_of(path: Path, *, whatever_its_name: bool = False) -> CaptionFormat |
 
 
 def json_lines(path: Path) -> Iterator[Row]:
-    """One JSON object on each line; empty lines are passed over."""
+    """Read one JSON object per line; skip empty lines."""
     for line, text in _lines(path):
         try:
             row = json.loads(text)
@@ -85,7 +85,7 @@ def json_lines(path: Path) -> Iterator[Row]:
 
 
 def separated(path: Path) -> Iterator[Row]:
-    """Columns named in the first line, divided by tabs (.tsv), commas or semicolons."""
+    """Read columns separated by tabs (.tsv), commas or semicolons; the first line names them."""
     with path.open(encoding="utf-8-sig", newline="") as file:
         reader = csv.DictReader(_capped(path, file), delimiter=_delimiter(path), strict=True)
         while True:
@@ -134,7 +134,7 @@ def _lines(path: Path) -> Iterator[tuple[int, str]]:
 
 
 def _capped(path: Path, file: Any) -> Iterator[str]:
-    """The lines of a file; one that never ends is not read to its end."""
+    """Yield the lines of a file; raise at a line that is too long, without reading all of it."""
     line = 0
     while text := file.readline(MAX_LINE + 1):
         line += 1
@@ -168,14 +168,14 @@ def _looks_bars(head: bytes) -> bool:
 
 
 def _looks_separated(head: bytes) -> bool:
-    """A first line that names a picture's column and a captions' column."""
+    """Whether the first line names an image column and a caption column."""
     line = _first_line(head)
     names = {name.strip(' "').lower() for name in re.split(r"[,;\t]", line)}
     return bool(names & set(IMAGE_COLUMNS) and names & set(CAPTION_COLUMNS))
 
 
 def _looks_json_lines(head: bytes) -> bool:
-    """A first line that is an object of its own, with more to follow or nothing at all."""
+    """Whether the first line is a whole JSON object and another object follows."""
     first, _, rest = head.removeprefix(b"\xef\xbb\xbf").lstrip().partition(b"\n")
     if not rest.lstrip().startswith(b"{"):
         return False
@@ -202,7 +202,7 @@ _TABLES = (
     ),
 )
 
-#: In the order they are asked.
+#: Tried in this order.
 FORMATS = (
     CaptionFormat("JSON lines", _suffixes(".jsonl .ndjson"), "line", None, json_lines),
     CaptionFormat("JSON lines", _suffixes(".json"), "line", _looks_json_lines, json_lines),
@@ -215,12 +215,12 @@ FORMATS = (
 )
 _SAVED = CaptionFormat("saved dataset", frozenset(), "row", None, tables.dataset_rows)
 
-#: How the files of all formats may end; a ``.txt`` or ``.json`` beside a picture is its sidecar.
+#: The suffixes of all formats. In folders, a ``.txt`` or ``.json`` beside an image is its sidecar.
 SUFFIXES = frozenset(suffix for known in FORMATS for suffix in known.suffixes)
-#: Those of files that may hold pictures themselves.
+#: The suffixes of files that can also hold images.
 TABLES = frozenset(suffix for known in _TABLES for suffix in known.suffixes)
 
 
 def names_of(formats: Iterable[CaptionFormat]) -> str:
-    """The formats for a message."""
+    """List the names of formats, for a message."""
     return ", ".join(dict.fromkeys(known.name for known in formats))

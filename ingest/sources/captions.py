@@ -1,4 +1,4 @@
-"""A caption file of any format, its rows gathered by picture: one or more rows for each."""
+"""Read a caption file of any format, group its rows by image, and find the images it names."""
 
 from __future__ import annotations
 
@@ -28,16 +28,17 @@ from twinlens.search.errors import SourceError
 from twinlens.search.images.formats import supported_extensions
 from twinlens.search.records import MAX_CAPTIONS, clean_metadata
 
-#: Folders that a caption file lies in, and its pictures beside: COCO's, Flickr8k's.
+#: Names of folders that hold caption files while the images are in a folder beside them, as in
+#: COCO and Flickr8k.
 _OF_TEXTS = re.compile(r"annotation|caption|text|label|meta", re.IGNORECASE)
-#: Folders looked into, and how deep.
+#: How many folders to search, and how deep.
 _MAX_FOLDERS = 256
 _DEPTH = 2
 
 
 @dataclass(frozen=True, slots=True)
 class CaptionEntry:
-    """What a caption file says about one picture; ``image`` is "" for a text alone."""
+    """One image's captions and metadata in a caption file; ``image`` is "" for a text alone."""
 
     image: str
     captions: tuple[str, ...]
@@ -46,15 +47,15 @@ class CaptionEntry:
 
 
 class CaptionFile:
-    """A caption file, read once and checked; rows of the same picture come together.
+    """A caption file, read and checked when it is opened; rows of the same image are merged.
 
-    The rows are kept in a temporary database, so that memory stays bounded however long the file.
+    The rows are kept in a temporary SQLite database, so that memory stays bounded.
 
     Args:
         path: the file, or a saved dataset's folder.
-        image_column, caption_column: the names of its columns, where guessing is not enough.
-        format: what kind of file it is, where that is known already.
-        uri: its name for good, where ``path`` is only a copy.
+        image_column, caption_column: its columns; "" to guess them.
+        format: its format, if known.
+        uri: its permanent name, if ``path`` is a temporary copy.
 
     Raises:
         SourceError: it cannot be read; the message names the line.
@@ -89,20 +90,20 @@ class CaptionFile:
         self._rows.execute("CREATE INDEX by_image ON row (image, line)")
 
     def __iter__(self) -> Iterator[CaptionEntry]:
-        """Every picture in the order of its first row, then the texts that describe none."""
+        """Yield every image in the order of its first row, then the texts without an image."""
         return self._described_where("image != ''")
 
     def unused(self) -> Iterator[CaptionEntry]:
-        """The pictures that ``use`` was not asked for, then the texts that describe none."""
+        """Yield the images that ``take`` did not return, then the texts without an image."""
         return self._described_where("image != '' AND image NOT IN (SELECT image FROM used)")
 
     def get(self, image: str) -> CaptionEntry | None:
-        """What the file says about the picture it calls so."""
+        """Return the entry of an image, by the name in the file; None if there is none."""
         described = self._described(image)
         return described if described.line else None
 
     def take(self, *names: str) -> CaptionEntry | None:
-        """What the file says of a picture that it calls by the first of these names it knows."""
+        """Return the entry of the first of these names that has one, and mark it as used."""
         for name in names:
             described = self.get(name) if name else None
             if described is not None:
@@ -111,7 +112,7 @@ class CaptionFile:
         return None
 
     def where(self, described: CaptionEntry) -> str:
-        """The file and the row, for a message."""
+        """Name the file and the row, for a message."""
         return f"{os.path.basename(self.uri)}, {self._format.unit} {described.line}"
 
     def _described_where(self, condition: str) -> Iterator[CaptionEntry]:
@@ -163,11 +164,11 @@ class CaptionFile:
 
 
 class ImageFinder:
-    """Finds the pictures of one caption file.
+    """Finds the images that a caption file names: beside it, below it, or below the given folders.
 
     Args:
         captions: the caption file, or a saved dataset's folder.
-        folders: those given together with it.
+        folders: further folders that the user named.
     """
 
     def __init__(self, captions: Path, folders: Sequence[Path]) -> None:
@@ -178,13 +179,13 @@ class ImageFinder:
     def find(self, name: str) -> Item | None:
         """Find the image that the caption file calls ``name``; None if there is none.
 
-        First the path as it is written, from the caption file's folder and the folders given; then
-        the same in folders below and, where captions have a folder of their own, beside them:
-        ``annotations/captions_val2014.json`` finds ``val2014/``. A name without an ending is tried
-        with those of pictures.
+        Tries the path relative to the caption file's folder and the given folders; then relative to
+        the folders below them and, if the caption file is in a folder such as ``annotations/``, to
+        the folders beside it: ``annotations/captions_val2014.json`` finds ``val2014/``. A name
+        without a suffix is tried with every image suffix.
 
         Raises:
-            SourceError: several folders around have a picture of that name.
+            SourceError: several folders have an image of that name.
         """
         for folder in self._given:
             path = _existing(folder / name)
@@ -193,7 +194,7 @@ class ImageFinder:
         if os.path.isabs(name):
             return None
         found = [path for folder in self._folders() if (path := _existing(folder / name))]
-        # captions_val2014.json means val2014/ where train2014/ has the same name, too.
+        # captions_val2014.json means val2014/, even if train2014/ has a file of the same name.
         meant = [path for path in found if path.parent.name in self._captions.stem] or found
         if len(meant) > 1:
             parents = ", ".join(str(path.parent) for path in meant)
@@ -212,7 +213,7 @@ class ImageFinder:
 
 
 def _plain(image: str) -> str:
-    """A picture's name as its path is spelled, ``a.jpg`` for ``./a.jpg``."""
+    """Normalise an image's path: ``a.jpg`` for ``./a.jpg``."""
     image = image.encode("utf-8", "replace").decode()
     return os.path.normpath(image) if image and "://" not in image else image
 

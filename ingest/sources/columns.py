@@ -28,7 +28,7 @@ _IMG2DATASET_COLUMNS = {"key", "status", "error_message"}
 
 @dataclass(frozen=True, slots=True)
 class Columns:
-    """The names of the picture's column and of the captions' columns, each possibly none."""
+    """The image column, or "", and the caption columns, possibly none."""
 
     image: str
     captions: tuple[str, ...]
@@ -40,15 +40,15 @@ class Columns:
 def choose_columns(
     where: str, names: abc.Collection[str], image: str = "", caption: str = ""
 ) -> Columns:
-    """The columns as asked for, else guessed, whatever their case; none where none fits.
+    """Return the requested columns, or guess them from their names, ignoring case.
 
     Args:
-        where: file and line, for the message.
-        names: the columns there are.
-        image, caption: the names asked for, "" to guess.
+        where: file and line, for the error message.
+        names: all columns of the table.
+        image, caption: the requested columns; "" to guess.
 
     Raises:
-        SourceError: a column asked for is not there.
+        SourceError: the table lacks a requested column.
     """
     for wanted in filter(None, (image, caption)):
         if wanted not in names:
@@ -61,12 +61,12 @@ def choose_columns(
 
 
 def guess(by_lower: Mapping[str, str], guesses: Iterable[str]) -> str:
-    """The first of the guesses that is there, "" when none is."""
+    """Return the first of the guesses that exists, "" if none does."""
     return next((by_lower[name] for name in guesses if name in by_lower), "")
 
 
 def missing_column(where: str, wanted: str, names: Iterable[str]) -> SourceError:
-    """The error that says which columns there are."""
+    """Return an error that lists the existing columns."""
     return SourceError(
         f"{where}: no column {wanted}; there are: {', '.join(map(str, names))}. "
         "Name them with --image-column and --caption-column"
@@ -74,21 +74,21 @@ def missing_column(where: str, wanted: str, names: Iterable[str]) -> SourceError
 
 
 def captions_in(row: Mapping[str, Any], columns: Columns) -> list[str]:
-    """What the captions' columns of a row say, clean, without repetitions."""
+    """Return the captions of a row, cleaned and without duplicates."""
     said = (text for name in columns.captions for text in texts_of(row.get(name)))
     return list(dict.fromkeys(said))
 
 
 def texts_of(cell: Any) -> list[str]:
-    """The captions in a cell: a text, a list of them, an object with its words under ``raw``.
+    """Return the captions in a cell: a text, a list, or an object with one of ``TEXT_KEYS``.
 
-    A text that is a JSON list of texts, as some CSV files have it, counts as that list.
+    A text that is itself a JSON list of texts, as in some CSV files, counts as that list.
     """
     if isinstance(cell, list):
         return [text for entry in cell for text in texts_of(entry)]
     if isinstance(cell, Mapping):
         return texts_of(next((cell[key] for key in TEXT_KEYS if key in cell), None))
-    if cell is None or cell != cell:  # NaN, what pandas writes for nothing
+    if cell is None or cell != cell:  # NaN: pandas' missing value
         return []
     if isinstance(cell, str) and cell.startswith('["') and (listed := _json_list(cell)):
         return texts_of(listed)
@@ -97,28 +97,28 @@ def texts_of(cell: Any) -> list[str]:
 
 
 def is_img2dataset(row: Mapping[str, Any]) -> bool:
-    """Whether the row is img2dataset's."""
+    """Whether img2dataset wrote the row."""
     return row.keys() >= _IMG2DATASET_COLUMNS
 
 
 def was_downloaded(row: Mapping[str, Any]) -> bool:
-    """Whether the download went well."""
+    """Whether img2dataset could download the image."""
     return bool(row["status"] == "success")
 
 
 def downloaded_rows(
     path: Path, rows: Iterable[tuple[int, Mapping[str, Any]]]
 ) -> Iterator[tuple[int, Mapping[str, Any]]]:
-    """The rows, those of img2dataset with the name of their picture in ``image``.
+    """Yield rows; give those of img2dataset the path of their image in ``image``.
 
-    What it could not download is passed over: there is no picture that could have failed, and
-    img2dataset has counted the dead links already.
+    Rows that img2dataset could not download are skipped: there is no image, and img2dataset has
+    reported the dead links already.
     """
     for number, row in rows:
         if not is_img2dataset(row) or "image" in row:
             yield number, row
         elif was_downloaded(row):
-            # Pictures are 00012/000120034.jpg beside 00012.parquet.
+            # Images are 00012/000120034.jpg beside 00012.parquet.
             kept = {name: row[name] for name in row if name not in DOWNLOAD_COLUMNS}
             yield number, {**kept, "image": f"{path.stem}/{row['key']}"}
 

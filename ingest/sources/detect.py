@@ -1,4 +1,8 @@
-"""What a path may be: a container of pictures, a caption file, a folder, a picture."""
+"""Detect what a path is (archive, table, embeddings, URL list, caption file, folder) and open it.
+
+To add a kind of source, write a module that yields ``Sample`` and add one entry to ``CONTAINERS``
+(local files and folders) or ``ARCHIVES`` (also read over HTTP and from object stores).
+"""
 
 from __future__ import annotations
 
@@ -24,14 +28,14 @@ from twinlens.search.models.fingerprint import Fingerprint
 
 @dataclass(frozen=True, slots=True)
 class ReadOptions:
-    """How to read what is given.
+    """How to read the sources.
 
     Attributes:
         files: which files of a folder to take.
-        image_column, caption_column: columns of tables, where they cannot be guessed.
-        fetch: gets what is at an address, where pictures may be on the web.
-        refresh: fetch again what is stored already.
-        embeddings: the model that made the embeddings that are given.
+        image_column, caption_column: columns of tables; "" to guess them.
+        fetch: downloads a URL; None to download nothing.
+        refresh: download images again that are stored already.
+        embeddings: the model that computed the embeddings.
     """
 
     files: FileFilter = EVERY_FILE
@@ -42,11 +46,11 @@ class ReadOptions:
     embeddings: Fingerprint | None = None
 
 
-#: The items of one path; made anew by each call.
+#: Yields the items of one path, from the start at each call.
 Items = Callable[[], Iterator[Item]]
-#: Opens one kind of container: a file, or a folder of files, that holds pictures. It is given the
-#: path and, where that was met on the way through a folder, the folder. It checks what it can
-#: (SourceError), and says None to a path of another kind.
+#: Opens one kind of file, or folder of files, that holds images. Arguments: the path; the folder it
+#: was found in, or None for a path named by the user; how to read it. Returns None for a path of
+#: another kind, and raises SourceError for one that cannot be read.
 Container = Callable[[Path, Path | None, ReadOptions], Items | None]
 
 
@@ -66,10 +70,10 @@ def archive_reader(name: str) -> ArchiveReader | None:
 
 
 def open_path(path: Path, options: ReadOptions) -> Items | CaptionFile:
-    """What a path given by itself holds.
+    """Open a path that the user named.
 
     Raises:
-        SourceError: it is nothing that can be read, or damaged.
+        SourceError: the path is of no known kind, or damaged.
     """
     for container in CONTAINERS:
         items = container(path.absolute(), None, options)
@@ -87,21 +91,21 @@ def open_path(path: Path, options: ReadOptions) -> Items | CaptionFile:
 
 
 def has_no_pictures(path: Path) -> bool:
-    """Whether a path is a folder that holds nothing to ingest, as where a disk is not mounted."""
+    """Whether a path is a folder with nothing to ingest, as when a disk is not mounted."""
     if not path.is_dir():
         return False
     try:
         items = open_path(path, ReadOptions())
-    except SourceError:  # there is something, then
+    except SourceError:  # something is there that cannot be read
         return False
     return not isinstance(items, CaptionFile) and next(items(), None) is None
 
 
 def open_captions(path: Path, options: ReadOptions) -> CaptionFile:
-    """What is said to be a caption file: its name matters less than what is in it.
+    """Open a file that the user calls a caption file; its content decides if its suffix does not.
 
     Raises:
-        SourceError: it is of no format, or cannot be read.
+        SourceError: it is of no known format, or cannot be read.
     """
     found = format_of(path, whatever_its_name=not is_image_name(path.name))
     if found is None:
@@ -113,7 +117,7 @@ def open_captions(path: Path, options: ReadOptions) -> CaptionFile:
 
 
 def _below(path: Path, root: Path, options: ReadOptions) -> Iterator[Item] | None:
-    """What a container below a folder holds; one that is damaged stops nobody else."""
+    """Open a container found in a folder; a damaged one becomes a ``Failure``."""
     try:
         for container in CONTAINERS:
             items = container(path, root, options)
@@ -129,9 +133,9 @@ def _below(path: Path, root: Path, options: ReadOptions) -> Iterator[Item] | Non
 
 
 def _tables(path: Path, root: Path | None, options: ReadOptions) -> Items | None:
-    """Parquet and Arrow files, and saved datasets, with pictures in them.
+    """Open Parquet and Arrow files and saved datasets that hold images.
 
-    Those without are caption files, which are read only where they are named.
+    Those without images are caption files, which are read only if the user names them.
     """
     splits = _table_files(path)
     files = [file for split in splits.values() for file in split]
@@ -150,7 +154,7 @@ def _tables(path: Path, root: Path | None, options: ReadOptions) -> Items | None
 
 
 def _table_files(path: Path) -> dict[str, list[Path]]:
-    """The files of tables that a path stands for, by split."""
+    """Return the table files of a path, by split."""
     if path.is_dir():
         return tables.dataset_splits(path) if tables.is_saved_dataset(path) else {}
     if path.suffix.lower() not in TABLES or format_of(path) is None:
@@ -159,11 +163,11 @@ def _table_files(path: Path) -> dict[str, list[Path]]:
 
 
 def _archive(path: Path, root: Path | None, options: ReadOptions) -> Items | None:
-    """Tar shards and zips of pictures."""
+    """Open tar shards and zip archives."""
     read = archive_reader(path.name)
     if read is None or not path.is_file():
         return None
-    # Below a folder, what is to be taken of the folder has been said of the archive.
+    # In a folder, ``include`` has selected the archive, not its members.
     files = options.files if root is None else replace(options.files, include=())
 
     def items() -> Iterator[Item]:
@@ -177,7 +181,7 @@ def _archive(path: Path, root: Path | None, options: ReadOptions) -> Items | Non
 
 
 def _embeddings(path: Path, root: Path | None, options: ReadOptions) -> Items | None:
-    """Embeddings that were made elsewhere."""
+    """Open embeddings that were computed elsewhere."""
     parts = embeddings.parts_of(path)
     if not parts:
         if root is None and path.suffix.lower() == ".npy":
@@ -200,11 +204,11 @@ def _embeddings(path: Path, root: Path | None, options: ReadOptions) -> Items | 
 
 
 def _urls(path: Path, root: Path | None, options: ReadOptions) -> Items | None:
-    """Lists of addresses, where they are named: a text in a folder is a picture's sidecar."""
+    """Open URL lists that the user names; a .txt found in a folder is an image's sidecar."""
     if root is not None or not path.is_file() or not is_url_list(path):
         return None
     return lambda: read_urls(path, options.fetch or no_fetch, refresh=options.refresh)
 
 
-#: In the order they are asked; further kinds go in here.
+#: Tried in this order. Add a new kind of source here.
 CONTAINERS: tuple[Container, ...] = (_embeddings, _tables, _archive, _urls)

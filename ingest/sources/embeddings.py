@@ -1,6 +1,6 @@
-"""Embeddings made elsewhere: in clip-retrieval's layout, or ``X.npy`` beside ``X.parquet``.
+"""Read embeddings computed elsewhere: clip-retrieval's layout, or ``X.npy`` beside ``X.parquet``.
 
-A row of a matrix is one picture; the row of the table with the same number says which.
+Each row of a matrix is the embedding of one image, which the same row of the table describes.
 """
 
 from __future__ import annotations
@@ -34,14 +34,14 @@ from twinlens.search.records import MAX_CAPTIONS, MAX_PATH_BYTES, clean_metadata
 _FOLDERS = {"images": "img_emb", "texts": "text_emb"}
 _METADATA = "metadata"
 _NUMBER = re.compile(r"_(\d+)$")
-#: Columns that may say where a picture is, best first.
+#: Columns that may locate an image, best first.
 _ADDRESSES = ("url", "image_url", "img_url")
 _PATHS = ("image_path", "image", "filepath", "file_path", "file_name", "filename", "path", "key")
 
 
 @dataclass(frozen=True, slots=True)
 class EmbeddingsPart:
-    """Matrices and the table that describes their rows; one of the matrices may be missing."""
+    """Image and text matrices, one of which may be missing, and the table that describes them."""
 
     table: Path
     images: Path | None
@@ -83,10 +83,10 @@ def parts_of(path: Path) -> list[EmbeddingsPart]:
 
 
 def check(part: EmbeddingsPart, model: Fingerprint) -> None:
-    """Refuse matrices that the model cannot have made, or that the table does not describe.
+    """Refuse matrices that the model cannot have computed or that do not match the table.
 
     Raises:
-        SourceError: says what does not fit.
+        SourceError: says what does not match.
     """
     rows = _table_rows(part.table)
     for path in filter(None, (part.images, part.texts)):
@@ -105,10 +105,10 @@ def check(part: EmbeddingsPart, model: Fingerprint) -> None:
 def read_embeddings(
     parts: list[EmbeddingsPart], place: UriPrefix, caption_column: str = ""
 ) -> Iterator[Item]:
-    """Every row as a sample that carries its embedding.
+    """Yield every row as a sample with its embedding.
 
-    It is called by its address or, where there is such a file, its path; else by what the table
-    calls it, or the row's number.
+    A row is named by its URL, or by its path if there is such a file; else by the name in the
+    table, or the row's number.
     """
     names = UniqueNames()
     for part in parts:
@@ -166,7 +166,7 @@ def _part(
 def _called(
     row: Mapping[str, Any], part: EmbeddingsPart, place: UriPrefix, names: UniqueNames
 ) -> tuple[str, str]:
-    """A row's name for good and below the root."""
+    """Return a row's uri and its name relative to the root."""
     number = names.count()
     for column in _ADDRESSES:
         address = row.get(column)
@@ -189,10 +189,10 @@ def _member(place: UriPrefix, name: str) -> tuple[str, str]:
 
 
 def open_matrix(path: Path) -> np.ndarray[Any, Any]:
-    """The matrix, mapped into memory: rows are read when they are looked at.
+    """Memory-map a matrix, shape (rows, dim), of floats.
 
     Raises:
-        SourceError: it is no matrix of floats.
+        SourceError: the file is not a matrix of floats.
     """
     try:
         matrix: np.ndarray[Any, Any] = np.load(path, mmap_mode="r", allow_pickle=False)
@@ -204,7 +204,7 @@ def open_matrix(path: Path) -> np.ndarray[Any, Any]:
 
 
 def _unit(matrix: np.ndarray[Any, Any] | None, row: int) -> Rows | None:
-    """A row at length 1."""
+    """Return a row normalised to unit length, float32."""
     if matrix is None:
         return None
     values = matrix[row].astype(np.float64)
@@ -228,6 +228,6 @@ def _table_rows(path: Path) -> int:
 
 
 def _number(path: Path) -> str:
-    """The number that a matrix and its table share, without the zeros before it."""
+    """Return the number that a matrix and its table share, without leading zeros."""
     found = _NUMBER.search(path.stem)
     return str(int(found[1])) if found is not None else path.stem

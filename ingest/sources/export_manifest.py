@@ -1,4 +1,4 @@
-"""An export's manifest: what its files are, and whether they are what it says."""
+"""Read, write and verify the manifest of an export: its files, their sizes and checksums."""
 
 from __future__ import annotations
 
@@ -17,11 +17,11 @@ from twinlens.search.records import Kind
 
 NAME = "twinlens-export.json"
 VERSION = 1
-#: Where a collection's tables and matrices are; those of pictures as clip-retrieval has them.
+#: Folders of tables and matrices; those of images are named as in clip-retrieval.
 TABLES: Mapping[Kind, str] = {"images": "metadata", "texts": "texts", "files": "files"}
 MATRICES: Mapping[Kind, str] = {"images": "img_emb", "texts": "text_vectors"}
 KINDS: tuple[Kind, ...] = ("images", "texts", "files")
-#: Bounds on what a manifest may claim.
+#: Limits on the values in a manifest.
 MAX_BYTES = 64 << 20
 MAX_SHARDS = 100_000
 MAX_SHARD_ROWS = 1_000_000
@@ -31,7 +31,7 @@ _DIGEST = re.compile(r"[0-9a-f]{64}")
 
 @dataclass(frozen=True, slots=True)
 class ExportedFile:
-    """How large a file is, and its sha256."""
+    """A file's size in bytes and its sha256."""
 
     bytes: int
     sha256: str
@@ -44,9 +44,9 @@ class ExportedFile:
 
 @dataclass(frozen=True, slots=True)
 class ExportShard:
-    """Some rows of a collection: a table and, but for the ledger, the matrix of their vectors.
+    """Some rows of a collection: a table and, except for the ledger, a matrix of vectors.
 
-    Where the files are follows from ``kind`` and ``number``: a manifest names no paths.
+    The paths follow from ``kind`` and ``number``: a manifest holds no paths.
     """
 
     kind: Kind
@@ -64,25 +64,25 @@ class ExportShard:
         return folder / name / f"{name}_{self.number:05d}.npy"
 
     def files(self, folder: Path) -> list[tuple[Path, ExportedFile]]:
-        """The shard's files with what is said of each."""
+        """Return the shard's files, each with its size and checksum."""
         found = [(self.table_path(folder), self.table)]
         return found + ([(self.matrix_path(folder), self.matrix)] if self.matrix else [])
 
 
 @dataclass(frozen=True, slots=True)
 class Manifest:
-    """What an export holds."""
+    """The contents of an export."""
 
     collection: str
     fingerprint: Fingerprint
     shards: tuple[ExportShard, ...]
 
     def count(self, kind: Kind) -> int:
-        """How many rows there are of one collection."""
+        """Count the rows of one kind."""
         return sum(shard.rows for shard in self.shards if shard.kind == kind)
 
     def write(self, folder: Path) -> None:
-        """Put the manifest into the export's folder."""
+        """Write the manifest to the export's folder."""
         written = {
             "twinlens_export": VERSION,
             "schema": SCHEMA_VERSION,
@@ -94,15 +94,15 @@ class Manifest:
 
     @classmethod
     def read(cls, folder: Path) -> Manifest:
-        """The manifest of an export whose files are all there, and as long as it says.
+        """Read a manifest; check that all its files exist and have the right size.
 
         Raises:
-            SourceError: it is no export, or one that is incomplete, damaged or of another version.
+            SourceError: the folder is not an export, or is incomplete, damaged or of another version.
         """
         manifest = _parse(_load(folder / NAME), folder / NAME)
         for shard in manifest.shards:
             for path, file in shard.files(folder):
-                # A link could lead anywhere, and exports have none.
+                # Exports have no links; one could point anywhere.
                 if path.is_symlink() or path.parent.is_symlink() or not path.is_file():
                     raise SourceError(f"{folder} is incomplete: {path.name} is missing")
                 if path.stat().st_size != file.bytes:
@@ -111,10 +111,10 @@ class Manifest:
 
 
 def verify(shard: ExportShard, folder: Path) -> None:
-    """Read a shard's files once and compare their sha256.
+    """Check the sha256 of a shard's files.
 
     Raises:
-        SourceError: a file is not what was exported.
+        SourceError: a file differs from what was exported.
     """
     for path, file in shard.files(folder):
         if ExportedFile.of(path) != file:
@@ -190,7 +190,7 @@ def _file(raw: Any) -> ExportedFile:
 
 
 def _expect(value: Any, kind: type) -> Any:
-    # True is an int, but no number.
+    # bool is a subclass of int.
     if not isinstance(value, kind) or (kind is int and isinstance(value, bool)):
         raise TypeError(f"{str(value)[:40]!r} is not of type {kind.__name__}")
     return value

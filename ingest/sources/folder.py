@@ -1,4 +1,4 @@
-"""Folder trees of pictures, with sidecars for captions, and what holds pictures below them."""
+"""Walk a folder tree for images with their sidecars, and for archives and tables of images."""
 
 from __future__ import annotations
 
@@ -15,13 +15,13 @@ from twinlens.search.errors import ImageError
 from twinlens.search.images.decode import MAX_BYTES
 from twinlens.search.images.formats import is_image_name
 
-#: Opens a container (a file or folder that holds pictures) below a root; None where it is none.
+#: Opens a file or folder that holds images, found below a root; None if it is not one.
 Opener = Callable[[Path, Path], Iterator[Item] | None]
 
 
 @dataclass(frozen=True, slots=True)
 class FileFilter:
-    """Which files of a tree to take: globs matched against the path below the root and the name."""
+    """Which files of a folder to take: globs matched against the relative path and the name."""
 
     include: tuple[str, ...] = ()
     exclude: tuple[str, ...] = ()
@@ -45,14 +45,14 @@ def _no_container(path: Path, root: Path) -> None:
 def walk(
     root: Path, files: FileFilter = EVERY_FILE, container: Opener = _no_container
 ) -> Iterator[Item]:
-    """Every picture below ``root`` in name order; hidden files and folders are passed over.
+    """Yield every image below ``root`` in name order; skip hidden files and folders.
 
-    Symbolic links are followed, each folder once, so that a loop ends.
+    Follows symbolic links, but enters each folder only once, so that a loop ends.
 
     Args:
-        root: a folder, or one picture.
+        root: a folder, or one image file.
         files: which files to take.
-        container: asked of every folder and every file that is no picture, for what it holds.
+        container: called with every folder and every file that is not an image.
     """
     root = root.absolute()
     if root.is_file():
@@ -62,7 +62,7 @@ def walk(
 
 
 def count(root: Path) -> int:
-    """How many pictures there are below ``root``, roughly: what ``walk`` filters out counts too."""
+    """Estimate how many images ``walk`` yields: files that it filters out are counted too."""
     return sum(
         is_image_name(name) and not name.startswith(".")
         for _, _, names in os.walk(root)
@@ -71,7 +71,7 @@ def count(root: Path) -> int:
 
 
 def file_sample(path: Path, root: Path) -> Item:
-    """One picture file as a sample, with the captions of its sidecar."""
+    """Return an image file as a sample, with the captions of its sidecars."""
     try:
         uri = os.fspath(path)
         uri.encode()
@@ -97,7 +97,7 @@ def file_sample(path: Path, root: Path) -> Item:
 
 
 def reader(path: Path) -> Callable[[], bytes]:
-    """Reads the file when called, no earlier; may be called in another process."""
+    """Return a function that reads the file; it can be called in another process."""
     return partial(_read, path)
 
 

@@ -1,4 +1,4 @@
-"""JSON files of captions, read as a stream: lists of rows, columns, names with captions, COCO."""
+"""Read JSON caption files as a stream: lists of rows, columns, names with captions, COCO."""
 
 from __future__ import annotations
 
@@ -13,16 +13,16 @@ from twinlens.search.images.formats import is_image_name
 
 Row = tuple[int, Mapping[str, Any]]
 
-#: Characters; one row of a list, or one caption's object, that is longer is not a caption file's.
+#: Characters. A file with a longer row is not a caption file.
 MAX_VALUE = 64 << 20
 _READ = 1 << 20
 
 
 def json_rows(path: Path) -> Iterator[Row]:
-    """The rows of a JSON file with their numbers from 1, whatever its shape.
+    """Yield the rows of a JSON file, numbered from 1. These shapes are known:
 
     - ``[{…}, …]``: each object is a row.
-    - ``{"a.jpg": "caption" | ["caption", …] | {…}, …}``, known by its first key.
+    - ``{"a.jpg": "caption" | ["caption", …] | {…}, …}``, recognised by its first key.
     - COCO captions: ``{"images": […], "annotations": […]}``.
     - ``{"images": [{…}, …]}``: one list of rows under some name, Karpathy's splits among them.
     - ``{"image": […], "caption": […]}``: columns, as lists or as pandas writes them.
@@ -76,7 +76,7 @@ def _named(path: Path, scanner: _Scanner, first: str, rest: Iterator[str]) -> It
 
 
 class _Document:
-    """An object of lists, kept in a temporary database until it is known which list means what."""
+    """An object of lists, kept in a temporary SQLite database until all its keys are known."""
 
     def __init__(self, path: Path) -> None:
         self._path = path
@@ -87,16 +87,16 @@ class _Document:
         self._columns: dict[str, int] = {}
 
     def add(self, scanner: _Scanner, key: str) -> None:
-        """Take in the member that the scanner stands before."""
+        """Read the value of a key from the scanner."""
         if scanner.peek() == "[":
-            self._database(key, scanner.elements())
+            self._insert(key, scanner.elements())
             return
         value = scanner.value()
         if isinstance(value, dict) and value and all(name.isdigit() for name in value):
-            self._database(key, iter(value.values()))
+            self._insert(key, iter(value.values()))
 
     def rows(self) -> Iterator[Row]:
-        """The rows, once every member is in."""
+        """Yield the rows, after every key was added."""
         if {"images", "annotations"} <= self._lists.keys():
             yield from self._coco()
         elif self._lists:
@@ -114,7 +114,7 @@ class _Document:
                 f"{self._path}: neither a list of rows, nor columns, nor pictures with captions"
             )
 
-    def _database(self, key: str, values: Iterator[Any]) -> None:
+    def _insert(self, key: str, values: Iterator[Any]) -> None:
         kinds = {"list": 0, "column": 0}
 
         def cells() -> Iterator[tuple[str, int, str, str]]:
@@ -138,7 +138,7 @@ class _Document:
             yield number, identity, json.loads(value)
 
     def _coco(self) -> Iterator[Row]:
-        """One row for each annotation, then the pictures that have none."""
+        """Yield one row per annotation, then the images without annotations."""
         self._cells.execute("CREATE INDEX by_id ON cell (key, id)")
         self._cells.execute("CREATE TABLE used (id TEXT PRIMARY KEY)")
         last = 0
@@ -187,13 +187,13 @@ class _Document:
 
 
 def _coco_columns(image: dict[str, Any]) -> dict[str, Any]:
-    """What COCO says of a picture; its size is the file's, its id under a name of its own."""
+    """Return COCO's fields of an image, with its id as ``coco_id`` and without its size."""
     kept = {name: image[name] for name in image if name not in ("id", "width", "height")}
     return {**kept, "coco_id": image.get("id"), "image": str(image.get("file_name") or "")}
 
 
 def _karpathy(row: dict[str, Any]) -> dict[str, Any]:
-    """Rows of Karpathy's splits name a picture's folder and file apart."""
+    """Join the folder and file name of an image, which Karpathy's splits keep apart."""
     if isinstance(row.get("sentences"), list) and isinstance(row.get("filename"), str):
         folder = row.get("filepath")
         name = (
@@ -216,7 +216,7 @@ class _Scanner:
         self._values = 0
 
     def peek(self) -> str:
-        """The next character that is not space, "" at the end."""
+        """Return the next character that is not white space, "" at the end."""
         while True:
             while self._at < len(self._text):
                 if self._text[self._at] not in " \t\r\n":
@@ -226,7 +226,7 @@ class _Scanner:
                 return ""
 
     def elements(self) -> Iterator[Any]:
-        """The values of the array that begins here."""
+        """Yield the values of the array that starts here."""
         self._take("[")
         if self.peek() == "]":
             self._at += 1
@@ -237,7 +237,7 @@ class _Scanner:
                 return
 
     def members(self) -> Iterator[str]:
-        """The keys of the object that begins here; the caller takes each value before the next."""
+        """Yield the keys of the object that starts here; the caller reads each value before the next."""
         self._take("{")
         if self.peek() == "}":
             self._at += 1
@@ -252,7 +252,7 @@ class _Scanner:
                 return
 
     def value(self) -> Any:
-        """The value that begins here."""
+        """Return the value that starts here."""
         self.peek()
         self._values += 1
         while True:
@@ -278,7 +278,7 @@ class _Scanner:
         return found
 
     def _more(self) -> bool:
-        """Read on, as much again as is pending, so that a long value costs no square of itself."""
+        """Read more, doubling what is pending, so that a long value takes linear time."""
         pending = self._text[self._at :]
         if len(pending) > MAX_VALUE:
             raise self._broken("longer than a row can be; write it as JSON lines (.jsonl)")

@@ -1,7 +1,7 @@
-"""Corpora in object stores and elsewhere, through fsspec: ``s3://``, ``gs://``, ``hf://`` …
+"""Read sources in object stores and other file systems with fsspec: ``s3://``, ``gs://``, ``hf://``.
 
-Pictures are fetched one by one when they are asked for. Archives, tables and caption files are
-copied into a temporary file, one at a time.
+Images are downloaded on demand, one by one. Archives, tables and caption files are copied to a
+temporary file, one at a time.
 """
 
 from __future__ import annotations
@@ -29,12 +29,12 @@ from twinlens.search.images.decode import MAX_BYTES
 from twinlens.search.images.formats import is_image_name
 from twinlens.search.records import MAX_PATH_BYTES, cut_bytes
 
-#: An archive, or a table, that is copied to be read is not larger.
+#: Bytes of the largest archive or table that is copied.
 MAX_COPY = 64 << 30
-#: Pictures whose sidecars are fetched together.
+#: Images whose sidecars are downloaded together.
 _TOGETHER = 64
 _CHUNK = 4 << 20
-#: Where drivers say when a file was changed, and what stands for its contents.
+#: Keys under which drivers report a file's modification time, and a tag of its contents.
 _TIMES = ("mtime", "LastModified", "last_modified", "updated", "created")
 _TAGS = ("ETag", "etag", "blob_id", "md5Hash", "content_md5", "checksum")
 
@@ -43,11 +43,11 @@ Info = Mapping[str, Any]
 
 @dataclass(frozen=True, slots=True)
 class Remote:
-    """A place behind a driver.
+    """A path in an fsspec file system.
 
     Attributes:
-        fs: the driver, an ``fsspec`` file system.
-        path: as the driver has it.
+        fs: the ``fsspec`` file system (the driver).
+        path: in the driver's own form.
     """
 
     fs: Any
@@ -55,10 +55,10 @@ class Remote:
 
     @classmethod
     def of(cls, address: str) -> Remote:
-        """The place at an address.
+        """Resolve a URL.
 
         Raises:
-            SourceError: its driver is not installed, or will not have it.
+            SourceError: the driver is not installed, or refuses the URL.
         """
         scheme = address.partition("://")[0]
         try:
@@ -69,7 +69,7 @@ class Remote:
             ) from error
         try:
             fs, path = url_to_fs(address)
-            # Drivers remember listings for as long as the process lives.
+            # Drivers cache listings for the life of the process.
             fs.invalidate_cache()
         except ImportError as error:
             package = _driver(scheme)
@@ -77,38 +77,38 @@ class Remote:
                 f"reading {scheme}:// needs a driver: pip install {package}"
             ) from error
         except Exception as error:  # a driver's own, for its address or its credentials
-            raise SourceError(f"{address}: {_line(error)}") from error
+            raise SourceError(f"{address}: {_error_text(error)}") from error
         return cls(fs, str(path).rstrip("/") or "/")
 
     @property
     def uri(self) -> str:
-        """The place's name for good."""
+        """The permanent name of this path."""
         return self.uri_of(self.path)
 
     def uri_of(self, path: str) -> str:
-        """Another path's name for good."""
+        """Return the permanent name of another path."""
         return str(self.fs.unstrip_protocol(path)).rstrip("/")
 
     def info(self, path: str) -> Info:
-        """What the driver knows of a path.
+        """Return the driver's details of a path.
 
         Raises:
-            OSError: there is none, or it cannot be asked now.
+            OSError: there is no such path, or the driver failed.
         """
-        found: Info = _asked(lambda: self.fs.info(path))
+        found: Info = _call_driver(lambda: self.fs.info(path))
         return found
 
     def listing(self, *folders: str) -> dict[str, Info]:
-        """What is in folders, by path.
+        """List folders, by path.
 
         Raises:
-            OSError: there is none, or it cannot be listed now.
+            OSError: there is no such folder, or the driver failed.
         """
-        listed = (_asked(partial(self.fs.ls, folder, detail=True)) for folder in folders)
+        listed = (_call_driver(partial(self.fs.ls, folder, detail=True)) for folder in folders)
         return {str(info["name"]): info for infos in listed for info in infos}
 
     def copy(self, path: str) -> TemporaryCopy:
-        """The file's bytes in a temporary file.
+        """Copy a file to a temporary file.
 
         Raises:
             OSError: it cannot be read, or is larger than ``MAX_COPY``.
@@ -119,7 +119,7 @@ class Remote:
                 while chunk := file.read(_CHUNK):
                     yield chunk
 
-        copy: TemporaryCopy = _asked(
+        copy: TemporaryCopy = _call_driver(
             lambda: TemporaryCopy(chunks(), MAX_COPY, posixpath.splitext(path)[1])
         )
         return copy
@@ -128,18 +128,17 @@ class Remote:
 def open_remote(
     address: str, files: FileFilter, image_column: str = "", caption_column: str = ""
 ) -> Callable[[], Iterator[Item]] | CaptionFile:
-    """What is at an address: a folder, a picture, an archive, a table, a caption file; a pattern
-    stands for all that match.
+    """Open a URL: a folder, image, archive, table or caption file, or a pattern that matches some.
 
     Raises:
         UsageError: there is nothing.
-        SourceError: it cannot be read, or its driver is not installed.
+        SourceError: it cannot be read, or the driver is not installed.
     """
     place = Remote.of(address)
     columns = (image_column, caption_column)
     try:
         if any(sign in place.path for sign in "*?["):
-            names = sorted(_asked(lambda: place.fs.glob(place.path)))
+            names = sorted(_call_driver(lambda: place.fs.glob(place.path)))
             if not names:
                 raise UsageError(f"nothing matches {address}")
             root = place.uri_of(_fixed_part(place.path))
@@ -149,7 +148,7 @@ def open_remote(
     except FileNotFoundError as error:
         raise UsageError(f"there is no {address}") from error
     except OSError as error:
-        raise SourceError(f"{address} cannot be read: {_line(error)}") from error
+        raise SourceError(f"{address} cannot be read: {_error_text(error)}") from error
     if info.get("type") == "directory":
         return lambda: _walk(place, files, columns)
     if not is_image_name(place.path) and posixpath.splitext(place.path)[1].lower() in SUFFIXES:
@@ -162,7 +161,7 @@ def open_remote(
 
 
 def open_remote_captions(address: str, image_column: str, caption_column: str) -> CaptionFile:
-    """The caption file at an address.
+    """Open a caption file at a URL.
 
     Raises:
         SourceError: it cannot be read, or is no caption file.
@@ -174,7 +173,7 @@ def open_remote_captions(address: str, image_column: str, caption_column: str) -
 
 
 class RemoteImageFinder:
-    """Finds the pictures that a remote caption file names, from its own folder."""
+    """Finds the images that a remote caption file names, relative to its folder."""
 
     def __init__(self, captions: str) -> None:
         self._place = Remote.of(captions)
@@ -183,7 +182,7 @@ class RemoteImageFinder:
         self._found: Mapping[str, Info] = {}
 
     def find(self, name: str) -> Item | None:
-        """The picture of that name; None where there is none."""
+        """Return the image of that name; None if there is none."""
         path = posixpath.normpath(posixpath.join(self._home, name))
         if is_address(name) or path.startswith(".."):
             return None
@@ -208,11 +207,11 @@ def _captions(place: Remote, image_column: str, caption_column: str) -> CaptionF
     try:
         copy = place.copy(place.path)
     except OSError as error:
-        raise SourceError(f"{place.uri} cannot be read: {_line(error)}") from error
+        raise SourceError(f"{place.uri} cannot be read: {_error_text(error)}") from error
     found = format_of(copy.path)
     if found is None or _holds_pictures(place.path, copy, image_column):
         return None
-    # It is read into a table of its own here; the copy is not needed afterwards.
+    # CaptionFile reads all of it here; the copy is not needed afterwards.
     return CaptionFile(copy.path, image_column, caption_column, found, uri=place.uri)
 
 
@@ -241,8 +240,10 @@ def _files(
     columns: tuple[str, str],
     chosen: Iterable[str] | None = None,
 ) -> Iterator[Item]:
-    """The pictures among what was found, and those of the containers there, in name order; where
-    only some are chosen, the others may still be their sidecars."""
+    """Yield the images among the listed files, and those in archives and tables, in name order.
+
+    ``chosen`` selects some; the others can still be their sidecars.
+    """
     names = [
         path
         for path in sorted(found if chosen is None else chosen)
@@ -310,7 +311,7 @@ def _picture(
 
 def _load(fs: Any, path: str, size: int) -> bytes:
     whole = 0 <= size <= MAX_BYTES
-    data: bytes = _asked(
+    data: bytes = _call_driver(
         lambda: fs.cat_file(path) if whole else fs.cat_file(path, start=0, end=MAX_BYTES + 1)
     )
     if len(data) > MAX_BYTES:
@@ -321,7 +322,7 @@ def _load(fs: Any, path: str, size: int) -> bytes:
 def _sidecars(
     place: Remote, batch: list[str], found: Mapping[str, Info]
 ) -> dict[str, bytes | Exception]:
-    """The sidecars of pictures, fetched together; where one cannot be, the reason."""
+    """Download the sidecars of images together; give the error of one that fails."""
     names = {name for path in batch for name in _beside(path)}
     small = [n for n in names if n in found and (found[n].get("size") or 0) <= MAX_SIDECAR_BYTES]
     fetched: dict[str, bytes | Exception] = {
@@ -338,23 +339,23 @@ def _sidecars(
 
 
 def _beside(path: str) -> list[str]:
-    """Where a picture's sidecars may be."""
+    """Return the paths that an image's sidecars may have."""
     starts = (posixpath.splitext(path)[0], path)
     return [start + suffix for suffix in (".txt", ".json") for start in starts]
 
 
 def _fixed_part(pattern: str) -> str:
-    """The folder below which all that matches must be."""
+    """Return the folder part of a pattern before its first wildcard."""
     parts = pattern.split("/")
     first = next(i for i, part in enumerate(parts) if any(sign in part for sign in "*?["))
     return "/".join(parts[:first])
 
 
 def _stamp(info: Info) -> int:
-    """When a file was changed, nanoseconds since 1970.
+    """Return a file's modification time in nanoseconds since 1970, -1 if unknown.
 
-    A driver that does not know may have a tag of the contents: a number made of that, in the first
-    minutes of 1970, tells one version from another as well. -1 where there is neither.
+    If the driver has only a tag of the contents, return a small number made of that: it also
+    differs between versions.
     """
     time = next((info[name] for name in _TIMES if info.get(name)), None)
     if isinstance(time, str):
@@ -376,18 +377,18 @@ def _below(uri: str, root: str) -> str:
     return uri.removeprefix(root).lstrip("/")
 
 
-def _asked(ask: Callable[[], Any]) -> Any:
-    """What a driver answers; what it raises of its own becomes an ``OSError``."""
+def _call_driver(ask: Callable[[], Any]) -> Any:
+    """Call a driver; turn exceptions of its own into ``OSError``."""
     try:
         return ask()
     except OSError:
         raise
     except Exception as error:  # a driver's own
-        raise ConnectionError(_line(error)) from error
+        raise ConnectionError(_error_text(error)) from error
 
 
 def _driver(scheme: str) -> str:
-    """The package that reads these addresses."""
+    """Return the package that provides the driver of a URL scheme."""
     from fsspec.registry import known_implementations
 
     return str(known_implementations.get(scheme, {}).get("class", scheme)).partition(".")[0]
@@ -395,11 +396,14 @@ def _driver(scheme: str) -> str:
 
 def _unreadable(uri: str, root: str, error: Exception) -> Failure:
     return Failure(
-        cut_bytes(uri, MAX_PATH_BYTES), f"cannot be read: {_line(error)}", root, transient=True
+        cut_bytes(uri, MAX_PATH_BYTES),
+        f"cannot be read: {_error_text(error)}",
+        root,
+        transient=True,
     )
 
 
-def _line(error: Exception) -> str:
+def _error_text(error: Exception) -> str:
     if isinstance(error, FileNotFoundError):
         return "there is no such file"
     return str(getattr(error, "strerror", None) or first_line(error, 200))

@@ -1,4 +1,4 @@
-"""What people type for a place: a path, a pattern that stands for several, an address."""
+"""Expand the paths, patterns and URLs that a user types."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from urllib.parse import unquote, urlsplit
 from twinlens.search.errors import UsageError
 from twinlens.search.paths import expand_home
 
-#: What one pattern may stand for.
+#: How many paths one pattern may expand to.
 MAX_PATHS = 1_000_000
 _ADDRESS = re.compile(r"[a-zA-Z][a-zA-Z0-9+.-]+://")
 _BRACES = re.compile(r"\{([^{}]*)\}")
@@ -21,21 +21,21 @@ _RANGE = re.compile(r"(\d+)\.\.(\d+)")
 
 
 def is_address(text: str) -> bool:
-    """Whether it is the address of something elsewhere: ``https://…``, ``s3://…``."""
+    """Whether a text is a URL: ``https://…``, ``s3://…``."""
     return _ADDRESS.match(text) is not None
 
 
 def name_of(place: str | os.PathLike[str]) -> str:
-    """The name for good of what was typed: an absolute path, or the address."""
+    """Return the absolute path, or the URL, under which a path is stored."""
     text = _local(os.fspath(place))
     return text.rstrip("/") if is_address(text) else os.path.abspath(expand_home(text))
 
 
 def expand(place: str | os.PathLike[str]) -> list[Path | str]:
-    """The paths, or addresses, that a place stands for.
+    """Expand braces and wildcards; return paths, or URLs.
 
-    ``{00000..00009}`` and ``{train,val}`` stand for each of these; ``*``, ``?`` and ``[…]`` for
-    what there is. A path that exists is taken as it is.
+    ``{00000..00009}`` and ``{train,val}`` give one path each; ``*``, ``?`` and ``[…]`` match
+    existing files. A path that exists is returned unchanged.
 
     Raises:
         UsageError: there is no such path.
@@ -43,7 +43,7 @@ def expand(place: str | os.PathLike[str]) -> list[Path | str]:
     text = _local(os.fspath(place))
     if is_address(text):
         return list(_spelled_out(text, place))
-    # "../photos" and "/home/me/photos" must give the same names for good.
+    # "../photos" and "/home/me/photos" must be stored under the same name.
     path = Path(os.path.abspath(expand_home(text)))
     if path.exists():
         return [path]
@@ -87,6 +87,6 @@ def _choices(inner: str) -> Iterator[str]:
 
 
 def _local(text: str) -> str:
-    """A ``file://`` address is a path: what it names has only one name for good."""
+    """Turn a ``file://`` URL into a path, so that a file is stored under one name only."""
     parts = urlsplit(text) if text.lower().startswith("file://") else None
     return unquote(parts.path) if parts is not None and parts.netloc in ("", "localhost") else text

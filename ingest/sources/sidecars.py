@@ -1,4 +1,4 @@
-"""Files beside a picture that describe it: ``photo.txt`` and ``photo.json``."""
+"""Read the files beside an image that describe it: ``photo.txt`` and ``photo.json``."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from twinlens.ingest.sources.columns import (
 )
 from twinlens.search.records import MAX_CAPTIONS, MAX_SHOWN_BYTES, clean_metadata, clean_text
 
-#: A sidecar longer than this is not a caption.
+#: A larger sidecar is not a caption.
 MAX_SIDECAR_BYTES = 1 << 20
 
 T = TypeVar("T")
@@ -27,32 +27,33 @@ T = TypeVar("T")
 
 @dataclass(frozen=True, slots=True)
 class Sidecar:
-    """What the files beside a picture say about it."""
+    """Captions and metadata from an image's sidecar files."""
 
     captions: tuple[str, ...] = ()
     metadata: Mapping[str, Any] = field(default_factory=lambda: MappingProxyType({}))
 
 
 def read_sidecars(picture: Path) -> Sidecar:
-    """What the files beside a picture file say: see ``said``.
+    """Read the sidecars of an image file; see ``parse_sidecars``.
 
     Raises:
         ValueError: the text is larger than 1 MB.
-        OSError: a file is there and cannot be read.
+        OSError: a sidecar cannot be read.
     """
     return parse_sidecars(str(picture), _read)
 
 
 def parse_sidecars(picture: str, read: Callable[[str], bytes | None]) -> Sidecar:
-    """What ``photo.txt`` or ``photo.jpg.txt`` says, a caption on each line, and ``photo.json``.
+    """Parse ``photo.txt`` or ``photo.jpg.txt``, one caption a line, and ``photo.json``.
 
-    Of the JSON object, as img2dataset writes it, the caption's column and all scalars are taken.
-    Many programs put a ``.json`` of their own beside a picture: one that is no object, or larger
-    than 1 MB, says nothing here.
+    The JSON file is an object as img2dataset writes it: the caption column gives captions, every
+    other scalar is metadata. Many programs write other ``.json`` files beside images: one that is
+    not an object, or larger than 1 MB, is ignored.
 
     Args:
-        picture: its name.
-        read: gives what is called so, at most a byte more than ``MAX_SIDECAR_BYTES``, or None.
+        picture: the image's file name.
+        read: returns the bytes of a file, at most ``MAX_SIDECAR_BYTES`` + 1 of them; None if there
+            is none.
 
     Raises:
         ValueError: the text is larger than 1 MB.
@@ -63,7 +64,7 @@ def parse_sidecars(picture: str, read: Callable[[str], bytes | None]) -> Sidecar
         return Sidecar(captions)
     column = guess({name.lower(): name for name in described}, CAPTION_COLUMNS)
     columns = Columns("", (column,) if column else ())
-    # Photo libraries export the file's name as the title.
+    # Photo libraries export the file name as the title: not a caption.
     own_name = os.path.basename(picture)
     more = [text for text in captions_in(described, columns) if text != own_name]
     plain = {name: value for name, value in described.items() if _is_plain(name, value, columns)}

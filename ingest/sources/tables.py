@@ -1,4 +1,4 @@
-"""Tables that hold pictures, each row a sample: Parquet and Arrow as Hugging Face writes them."""
+"""Read tables that hold images, a sample per row: Parquet, Arrow and Hugging Face datasets."""
 
 from __future__ import annotations
 
@@ -34,17 +34,17 @@ from twinlens.ingest.sources.json_files import Row
 from twinlens.search.errors import ImageError, SourceError, first_line
 from twinlens.search.records import MAX_CAPTIONS, clean_metadata
 
-#: Bytes; a longer name is no name, the row's number stands for it.
+#: Bytes. A row with a longer name is named by its number.
 _MAX_NAME = 1_024
 
 
 @dataclass(frozen=True, slots=True)
 class UriPrefix:
-    """Where the pictures of a table are said to be.
+    """The prefix of the names of images in an archive or table.
 
     Attributes:
-        root: what was ingested.
-        uri, relative: what a picture's name is put behind in the sample's ``uri``, ``relative``.
+        root: the source that was ingested.
+        uri, relative: prefixes of the sample's ``uri`` and ``relative``.
     """
 
     root: str
@@ -53,22 +53,22 @@ class UriPrefix:
 
     @classmethod
     def of(cls, container: Path, root: Path | None = None) -> UriPrefix:
-        """The place of a container given by itself, or found below ``root``."""
+        """Return the prefix of a file that the user named, or that was found below ``root``."""
         if root is None:
             return cls(str(container), f"{container}!", "")
         return cls(str(root), f"{container}!", f"{container.relative_to(root).as_posix()}!")
 
     def failure(self, reason: str) -> Failure:
-        """A part of it cannot be read now, which says nothing about the pictures stored of it."""
+        """Report that a part cannot be read now; rows that are stored of it are kept."""
         return Failure(self.uri.rstrip("!/"), reason, self.root, transient=True)
 
     def below(self, folder: str) -> UriPrefix:
-        """The place of a part of it."""
+        """Return the prefix of a part of it."""
         return UriPrefix(self.root, f"{self.uri}{folder}/", f"{self.relative}{folder}/")
 
 
 def holds_images(path: Path, image_column: str = "") -> bool:
-    """Whether the table has a column of encoded pictures.
+    """Whether the table has a column of encoded images.
 
     Raises:
         SourceError: it cannot be read.
@@ -77,10 +77,10 @@ def holds_images(path: Path, image_column: str = "") -> bool:
 
 
 def check(path: Path, image_column: str, caption_column: str) -> None:
-    """Refuse a table without the columns asked for.
+    """Refuse a table that lacks a requested column.
 
     Raises:
-        SourceError: says which columns there are.
+        SourceError: lists the existing columns.
     """
     schema = open_table(path).schema
     if not picture_column(schema, image_column):
@@ -92,10 +92,10 @@ def check(path: Path, image_column: str, caption_column: str) -> None:
 def samples(
     paths: Iterable[Path], place: UriPrefix, image_column: str = "", caption_column: str = ""
 ) -> Iterator[Item]:
-    """Every row of tables that belong together, as one sequence.
+    """Yield every row of tables that belong together.
 
-    A row is called by the path its picture came from, or by its number where it has none, or one
-    that a row before it has. What cannot be read is a failure, and the next file is tried.
+    A row is named by the path its image came from; by its number if it has none, or one that an
+    earlier row has. A file that cannot be read is a failure, and the next file is read.
     """
     names = UniqueNames()
     for path in paths:
@@ -103,14 +103,14 @@ def samples(
 
 
 def is_saved_dataset(folder: Path) -> bool:
-    """Whether the folder is a saved dataset, or a dictionary of them."""
+    """Whether Hugging Face ``datasets`` wrote the folder with ``save_to_disk``."""
     return (folder / "dataset_dict.json").is_file() or (
         (folder / "state.json").is_file() and (folder / "dataset_info.json").is_file()
     )
 
 
 def dataset_splits(folder: Path) -> dict[str, list[Path]]:
-    """The Arrow files of every split in their order; one that was saved alone is called "".
+    """Return the Arrow files of every split, in order; a dataset without splits has the split "".
 
     Raises:
         SourceError: a file is missing, or is not what ``save_to_disk`` writes.
@@ -122,9 +122,9 @@ def dataset_splits(folder: Path) -> dict[str, list[Path]]:
 
 
 def dataset_rows(folder: Path) -> Iterator[Row]:
-    """The rows of a dataset without pictures, split after split, numbered from 1.
+    """Yield the rows of a saved dataset without images, numbered from 1 over all splits.
 
-    In a dictionary of several each row has its split's name in ``split``.
+    If it has several splits, each row has its split's name in ``split``.
     """
     number = 0
     for split, files in dataset_splits(folder).items():
@@ -135,7 +135,7 @@ def dataset_rows(folder: Path) -> Iterator[Row]:
 
 
 def keep_copy(item: Item, copy: object, mtime_ns: int) -> Item:
-    """The item of a copied table, which keeps the copy and has the original's date."""
+    """Bind the temporary copy of a table to an item, and give it the original's date."""
     if isinstance(item, Failure) or item.load is None:
         return item
     load = item.load
@@ -187,7 +187,7 @@ class _RowReader:
         self._classes = classes
 
     def name(self, row: Mapping[str, Any]) -> str:
-        """What the row's picture was called, "" where nothing usable says it."""
+        """Return the name of the row's image, "" if there is none that can be used."""
         cell = row.get(self._pictures)
         named = cell.get("path") if isinstance(cell, Mapping) else None
         if not named:
@@ -197,13 +197,13 @@ class _RowReader:
             return ""
         named = named.strip().replace("\\", "/")
         if named.startswith("/") or "://" in named or named[1:3] == ":/":
-            # Where it was when the table was made, which is nobody's business any more.
+            # An absolute path from another machine: keep only the file name.
             named = named.rpartition("/")[2]
         usable = named.isprintable() and len(named.encode("utf-8", "replace")) <= _MAX_NAME
         return named if usable else ""
 
     def sample(self, name: str, row: Mapping[str, Any], load: Callable[[], bytes]) -> Sample:
-        """The row as a sample of that name."""
+        """Return the row as a sample with that name."""
         extra = {key: value for key, value in row.items() if key not in self._columns}
         return Sample(
             uri=f"{self._place.uri}{name}",
@@ -218,7 +218,7 @@ class _RowReader:
 
 
 def _loader(fetch: Callable[[int], Any], i: int, path: Path) -> Callable[[], bytes]:
-    """Fetches the picture when called, no earlier: from the table, or from the file it names."""
+    """Return a function that reads the image: from the table, or from the file it names."""
 
     def load() -> bytes:
         cell = fetch(i)
@@ -234,7 +234,7 @@ def _loader(fetch: Callable[[int], Any], i: int, path: Path) -> Callable[[], byt
 
 
 class UniqueNames:
-    """Gives every row a name of its own; in a temporary database, for there may be millions."""
+    """Gives every row a unique name; keeps millions of names in a temporary SQLite database."""
 
     def __init__(self) -> None:
         self._taken = sqlite3.connect("", check_same_thread=False)
@@ -242,12 +242,12 @@ class UniqueNames:
         self._rows = 0
 
     def count(self) -> int:
-        """The number of the next row, from 0."""
+        """Return the number of the next row, from 0."""
         self._rows += 1
         return self._rows - 1
 
     def unique(self, name: str, row: int) -> str:
-        """``name``, or with the row's number where it is empty or taken."""
+        """Return ``name``; add the row's number if it is empty or already used."""
         folder, slash, last = name.rpartition("/")
         for candidate in filter(None, (name, f"{folder}{slash}{row}{'-' * bool(last)}{last}")):
             added = self._taken.execute("INSERT OR IGNORE INTO name VALUES (?)", (candidate,))
@@ -266,7 +266,7 @@ def _files(folder: Path) -> list[Path]:
 
 
 def _listed(path: Path, key: str) -> list[str]:
-    """A list of plain names in a JSON file; one that leads out of the folder is refused."""
+    """Read a list of file names from a JSON file; refuse names with a folder."""
     try:
         listed: Any = json.loads(path.read_text("utf-8"))[key]
         names = [entry["filename"] if isinstance(entry, dict) else entry for entry in listed]

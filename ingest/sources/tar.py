@@ -1,8 +1,8 @@
-"""WebDataset shards: tar files whose neighbouring members share a key.
+"""Read tar archives of images, WebDataset shards among them: adjacent members share a key.
 
-Only headers and sidecars are read in passing. A picture is read when it is asked for, from where
-it lies in the shard, so that an unchanged shard costs a walk over its headers. A compressed shard
-has no such places and is unpacked into one temporary file first.
+Listing a shard reads only headers and sidecars. Each image is read on demand at its offset, so that
+an unchanged shard costs one walk over its headers. A compressed shard is first decompressed into a
+temporary file.
 """
 
 from __future__ import annotations
@@ -26,28 +26,28 @@ from twinlens.search.images.formats import is_image_name
 from twinlens.search.records import clean_metadata
 
 SUFFIXES = (".tar", ".tar.gz", ".tgz", ".tar.bz2", ".tar.xz")
-#: A compressed shard may unpack to this much, or to so many times its size if that is more.
+#: A compressed shard may decompress to so many bytes, or so many times its size if that is more.
 MAX_UNPACKED = 4 << 30
 MAX_RATIO = 20
-#: Members of one key that are looked at together.
+#: Members of one key that are read together.
 MAX_GROUP = 64
-#: A header, with the long names and attributes that may come before it, is shorter.
+#: Bytes of a header, with the long names and attributes that may precede it.
 _MAX_HEADER = 1 << 20
 _BLOCK = 512
 _SIDECARS = (".txt", ".json", ".cls")
-#: A class number with more of them does not fit into Milvus.
+#: A class number with more digits does not fit into Milvus.
 _MAX_DIGITS = 19
 
 
 def is_tar(name: str) -> bool:
-    """Whether a file is called like a tar."""
+    """Whether a file name has a tar suffix."""
     return name.lower().endswith(SUFFIXES)
 
 
 def read_tar(archive: Archive, files: FileFilter = EVERY_FILE) -> Iterator[Item]:
-    """The pictures of a shard in its order, each with what the sidecars of its key say.
+    """Yield the images of a shard in its order, with the captions of their key's sidecars.
 
-    A shard that is damaged gives the keys that come before the damage, and a failure that names it.
+    A damaged shard yields what precedes the damage, then a ``Failure``.
     """
     try:
         archive = _unpacked(archive)
@@ -75,12 +75,12 @@ def _unpacked(archive: Archive) -> Archive:
 
 
 def _members(file: BinaryIO) -> Iterator[tarfile.TarInfo]:
-    """The regular files; the file may be read elsewhere in between."""
+    """Yield the regular files; the caller may seek in the file between them."""
     tar = tarfile.open(fileobj=cast("IO[bytes]", _Headers(file)), mode="r:")  # noqa: SIM115
     at = 0
     while True:
         member = _next(tar, at)
-        # Otherwise it remembers every member.
+        # tarfile would keep every member in memory.
         tar.members = []  # type: ignore[attr-defined]
         if member is None:
             break
@@ -89,7 +89,7 @@ def _members(file: BinaryIO) -> Iterator[tarfile.TarInfo]:
         at = tar.offset
         if member.isreg() and not member.issparse():
             yield member
-    # A header that makes no sense ends a tar without a word.
+    # tarfile takes an invalid header for the end of the archive.
     file.seek(tar.offset)
     if file.read(_BLOCK).strip(b"\0"):
         raise tarfile.ReadError(f"after {at:,} bytes")
@@ -100,12 +100,12 @@ def _next(tar: tarfile.TarFile, at: int) -> tarfile.TarInfo | None:
         return tar.next()
     except OSError:
         raise
-    except Exception as error:  # hostile headers make tarfile raise nearly anything
+    except Exception as error:  # malformed headers make tarfile raise nearly anything
         raise tarfile.ReadError(f"after {at:,} bytes: {error}") from error
 
 
 def _key(member: tarfile.TarInfo) -> str:
-    """The name up to the first dot of its last part, as WebDataset has it."""
+    """Return the WebDataset key: the path up to the first dot of the file name."""
     folder, _, base = member.name.rpartition("/")
     return f"{folder}/{base.partition('.')[0]}"
 
@@ -129,7 +129,7 @@ def _items(
 
 
 def _said(name: str, beside: Mapping[str, bytes]) -> Sidecar:
-    """What the group's sidecars say, whatever else stands between key and ending."""
+    """Parse the sidecars of a key; what stands between key and suffix does not matter."""
     described = parse_sidecars(name, lambda sidecar: beside.get(Path(sidecar).suffix))
     kind = beside.get(".cls", b"").decode("utf-8", "replace").strip()
     if not kind:
@@ -153,7 +153,7 @@ def _read(archive: Archive, offset: int, size: int) -> bytes:
 
 
 class _Headers:
-    """A file as tarfile reads it, which takes a header's word for how much to read at once."""
+    """Bounds the reads of tarfile, which trusts the sizes that headers claim."""
 
     def __init__(self, file: BinaryIO) -> None:
         self._file = file

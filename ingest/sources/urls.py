@@ -1,4 +1,4 @@
-"""Lists of addresses: a picture on the web on each line."""
+"""Read URL lists: one image URL on each line."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from typing import Any
 from twinlens.ingest.sample import Failure, Item, Sample, failure_of
 from twinlens.search.records import MAX_PATH_BYTES, cut_bytes
 
-#: Fetches what is at an address: ``twinlens.search.images.fetch.Fetcher(...).fetch``.
+#: Downloads a URL: ``twinlens.search.images.fetch.Fetcher(...).fetch``.
 Fetch = Callable[[str], bytes]
 
 _URL = re.compile(r"https?://[^\s/?#][^\s]*", re.IGNORECASE)
@@ -19,17 +19,17 @@ _HEAD = 1 << 16
 
 
 def no_fetch(url: str) -> bytes:
-    """Stands in where nothing is to be fetched."""
+    """Refuse every download."""
     raise ConnectionError("it is on the web, and nothing is fetched in this run")
 
 
 def is_url(text: str) -> bool:
-    """Whether a text is the address of something on the web."""
+    """Whether a text is an ``http`` or ``https`` URL."""
     return _URL.fullmatch(text) is not None
 
 
 def is_url_list(path: Path) -> bool:
-    """Whether a file is called ``.urls``, or is a ``.txt`` whose first entry is an address.
+    """Whether a file ends in ``.urls``, or is a ``.txt`` whose first entry is a URL.
 
     Raises:
         OSError: it cannot be read.
@@ -43,13 +43,13 @@ def is_url_list(path: Path) -> bool:
 
 
 def read_urls(path: Path, fetch: Fetch, *, refresh: bool = False, uri: str = "") -> Iterator[Item]:
-    """The pictures of a list; empty lines and what follows a ``#`` at a line's start do not count.
+    """Yield the images of a list; skip empty lines and comments, which start with ``#``.
 
     Args:
         path: the list.
-        fetch: how to fetch.
-        refresh: fetch again what is stored already.
-        uri: the list's name for good, where ``path`` is only a copy.
+        fetch: downloads a URL.
+        refresh: download images again that are stored already.
+        uri: the list's permanent name, if ``path`` is a temporary copy.
     """
     uri = uri or str(path.absolute())
     try:
@@ -79,14 +79,14 @@ def url_item(
     metadata: Mapping[str, Any] | None = None,
     refresh: bool = False,
 ) -> Item:
-    """The picture at an address, to be fetched when it is asked for.
+    """Return the image at a URL as a sample; it is downloaded when its bytes are needed.
 
     Args:
-        url: the address.
-        root: what was ingested that names it.
-        fetch: how to fetch.
-        captions, metadata: what is said of it there.
-        refresh: fetch it again if it is stored already.
+        url: of the image.
+        root: the source that lists it.
+        fetch: downloads a URL.
+        captions, metadata: from that source.
+        refresh: download it again if it is stored already.
     """
     url = url.partition("#")[0]
     if len(url.encode("utf-8", "replace")) > MAX_PATH_BYTES:
@@ -109,5 +109,5 @@ def _entry(line: str) -> str:
 
 
 def _no_address(uri: str, number: int, what: str) -> Failure:
-    # It is read again each time with its list, so there is nothing to remember.
+    # The list is read again in every run, so the failure need not be stored.
     return Failure(f"{uri}#{number}", f"line {number}: {what}", uri, transient=True)

@@ -1,7 +1,7 @@
-"""What is at an ``http`` or ``https`` address: a picture, or what holds or names some.
+"""Open ``http`` and ``https`` URLs: images, archives, tables, URL lists, caption files.
 
-The ending of its path says which. Lists, caption files, tables and archives are fetched whole into
-a temporary file, by the same fetcher and within the same bounds as pictures.
+The suffix of the URL's path decides. Everything but an image is downloaded to a temporary file, by
+the same fetcher and within the same limits as images.
 """
 
 from __future__ import annotations
@@ -26,11 +26,11 @@ from twinlens.search.images.decode import MAX_BYTES
 
 @dataclass(frozen=True, slots=True)
 class _Fetched:
-    """A file that was fetched.
+    """A downloaded file.
 
     Attributes:
-        copy: holds its bytes.
-        stamp: made of them, in place of the time of a change, which no address tells.
+        copy: the temporary file.
+        stamp: a number made of the contents, used as modification time.
     """
 
     copy: TemporaryCopy
@@ -38,10 +38,10 @@ class _Fetched:
 
     @classmethod
     def of(cls, address: str, fetch: Fetch) -> _Fetched:
-        """Fetch it.
+        """Download a URL.
 
         Raises:
-            ImageError, OSError: it cannot be had.
+            ImageError, OSError: the download failed.
         """
         data = fetch(address)
         stamp = int(hashlib.blake2b(data, digest_size=5).hexdigest(), 16)
@@ -49,10 +49,10 @@ class _Fetched:
 
 
 def open_web(address: str, options: ReadOptions) -> Items | CaptionFile:
-    """What is at an address.
+    """Open a URL.
 
     Raises:
-        SourceError: it is called like a list, a table or a caption file, and is none.
+        SourceError: it has the suffix of a list, table or caption file, but is not one.
     """
     path = _path(address)
     if (read := archive_reader(path)) is not None:
@@ -71,10 +71,10 @@ def open_web(address: str, options: ReadOptions) -> Items | CaptionFile:
 
 
 def open_web_captions(address: str, options: ReadOptions) -> CaptionFile:
-    """The caption file at an address, whatever it is called.
+    """Open a caption file at a URL, whatever its suffix.
 
     Raises:
-        SourceError: it cannot be had, or is no caption file.
+        SourceError: the download failed, or it is not a caption file.
     """
     fetched = _fetched(address, options)
     with _named(address, fetched):
@@ -82,14 +82,14 @@ def open_web_captions(address: str, options: ReadOptions) -> CaptionFile:
 
 
 class WebImageFinder:
-    """Finds the pictures that a caption file at an address names, from where that is."""
+    """Finds the images that a caption file names, relative to its URL."""
 
     def __init__(self, captions: str, options: ReadOptions) -> None:
         self._captions = captions
         self._options = options
 
     def find(self, name: str) -> Item:
-        """The picture of that name; whether there is one, fetching it will tell."""
+        """Return the image of that name; whether it exists shows when it is downloaded."""
         url = urljoin(self._captions, quote(name))
         fetch = self._options.fetch or no_fetch
         return url_item(url, self._captions, fetch, refresh=self._options.refresh)
@@ -108,7 +108,7 @@ def _fetched(address: str, options: ReadOptions) -> _Fetched:
 
 @contextmanager
 def _named(address: str, fetched: _Fetched) -> Iterator[None]:
-    """Errors name the address, not the copy."""
+    """Name the URL in errors, not the temporary copy."""
     try:
         yield
     except SourceError as error:
@@ -122,7 +122,7 @@ def _captions(
     found = format_of(fetched.copy.path, whatever_its_name=whatever_its_name)
     if found is None:
         raise SourceError(f"{address} is not a caption file: those are {names_of(FORMATS)}")
-    # It is read into a table of its own here; the copy is not needed afterwards.
+    # CaptionFile reads all of it here; the copy is not needed afterwards.
     return CaptionFile(fetched.copy.path, *columns, found, uri=address)
 
 
@@ -139,7 +139,7 @@ def _table(address: str, fetched: _Fetched, options: ReadOptions) -> Iterator[It
 
 
 def _archive(address: str, read: ArchiveReader, options: ReadOptions) -> Iterator[Item]:
-    """An archive is fetched when its turn has come: there may be many."""
+    """Download an archive only when it is its turn: there may be many."""
     try:
         fetched = _Fetched.of(address, options.fetch or no_fetch)
     except (ImageError, OSError) as error:

@@ -1,7 +1,7 @@
-"""Zip archives of pictures, with sidecars beside them by name.
+"""Read zip archives of images and their sidecars.
 
-The list of members is read when the archive is opened; a picture when it is asked for, through a
-handle of its own, so that any number of threads may read at once.
+Opening an archive reads its list of members. Each image is read on demand through its own file
+handle, so that threads can read in parallel.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from twinlens.search.errors import ImageError
 from twinlens.search.images.decode import MAX_BYTES
 from twinlens.search.images.formats import is_image_name
 
-#: What ``zipfile`` raises for damaged members, and for compressions that it does not know.
+#: Raised by ``zipfile`` for damaged members and unknown compressions.
 _DAMAGE = (zipfile.BadZipFile, zlib.error, lzma.LZMAError, EOFError, ValueError, struct.error,
            NotImplementedError)  # fmt: skip
 _ENCRYPTED = 0x1
@@ -30,18 +30,18 @@ _LOCAL_HEADER = 30
 
 
 def is_zip(name: str) -> bool:
-    """Whether a file is called like a zip."""
+    """Whether a file name ends in ``.zip``."""
     return name.lower().endswith(".zip")
 
 
 def read_zip(archive: Archive, files: FileFilter = EVERY_FILE) -> Iterator[Item]:
-    """The pictures of an archive in name order, each with what its sidecars say.
+    """Yield the images of an archive in name order, with their sidecars' captions.
 
-    ``a/b.jpg`` is described by ``a/b.txt``, ``a/b.jpg.txt``, and likewise ``.json``.
+    The sidecars of ``a/b.jpg`` are ``a/b.txt``, ``a/b.jpg.txt``, and likewise ``.json``.
     """
     try:
         with zipfile.ZipFile(archive.file) as opened:
-            # The first of a name counts; sidecars are found by name.
+            # Of members with the same name, the first counts.
             members: dict[str, zipfile.ZipInfo] = {}
             for info in opened.infolist():
                 if not info.is_dir() and not is_hidden(info.filename):
@@ -92,7 +92,7 @@ def _load(archive: Archive, info: zipfile.ZipInfo) -> bytes:
 
 
 def _read(archive: Archive, info: zipfile.ZipInfo, limit: int) -> bytes:
-    """A member's bytes, at most one more than ``limit``, whatever the archive says of its size."""
+    """Read at most ``limit`` + 1 bytes of a member, whatever size its header claims."""
     try:
         with archive.file.open("rb") as file:
             file.seek(info.header_offset)
