@@ -160,7 +160,7 @@ def _from_caption_file(
 
 def _from_url(entry: CaptionEntry, file: CaptionFile, options: ReadOptions) -> Item:
     if options.fetch is None:
-        return _failure(entry, file, "it is on the web, and nothing is fetched in this run")
+        return _failure(entry, file, "it is on the web, and this run downloads nothing")
     return url_item(
         entry.image,
         file.uri,

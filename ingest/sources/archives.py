@@ -47,7 +47,7 @@ class Archive:
         return cls(str(path), UriPrefix.of(path, root), path, path.stat().st_mtime_ns)
 
     def failure(self, error: Exception, doing: str = "cannot be read") -> Failure:
-        """Report that the whole archive failed: it is retried in every run, and its rows are kept."""
+        """Report that the whole archive failed: every run retries it, and its rows are kept."""
         reason = getattr(error, "strerror", None) or str(error) or type(error).__name__
         return Failure(self.uri, f"{doing}: {reason}", self.place.root, transient=True)
 

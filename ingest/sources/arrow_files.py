@@ -36,7 +36,7 @@ class Table(Protocol):
     def batches(
         self, columns: Sequence[str], pictures: str = ""
     ) -> Iterator[tuple[list[dict[str, Any]], Fetch]]:
-        """Yield batches of rows with these columns, and a function that reads row i of ``pictures``."""
+        """Yield batches of rows with these columns, and a reader of row i of ``pictures``."""
         ...
 
 
@@ -187,7 +187,7 @@ class ParquetTable:
                 return _cell(*self._find(column, row), self.path)
             except table_errors() as error:
                 self._group = -1
-                # OSError with an errno is a disk error; pyarrow raises it without one for damaged files.
+                # With an errno it is a disk error; pyarrow raises OSError without one for damage.
                 if isinstance(error, OSError) and error.errno is not None:
                     raise
                 reason = f"cannot be read from {self.path.name}: {first_line(error)}"

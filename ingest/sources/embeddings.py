@@ -199,7 +199,7 @@ def open_matrix(path: Path) -> np.ndarray[Any, Any]:
     except (OSError, ValueError, EOFError, SyntaxError) as error:
         raise SourceError(f"{path} cannot be read: {first_line(error)}") from error
     if getattr(matrix, "ndim", 0) != 2 or matrix.dtype.kind != "f" or not matrix.shape[1]:
-        raise SourceError(f"{path} is no matrix of floats with a row for each item")
+        raise SourceError(f"{path} is not a matrix of floats with a row for each item")
     return matrix
 
 

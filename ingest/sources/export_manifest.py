@@ -97,7 +97,7 @@ class Manifest:
         """Read a manifest; check that all its files exist and have the right size.
 
         Raises:
-            SourceError: the folder is not an export, or is incomplete, damaged or of another version.
+            SourceError: the folder is not a complete, undamaged export of this version.
         """
         manifest = _parse(_load(folder / NAME), folder / NAME)
         for shard in manifest.shards:
@@ -127,7 +127,7 @@ def _load(path: Path) -> Any:
             data = file.read(MAX_BYTES + 1)
     except OSError as error:
         raise SourceError(
-            f"{path.parent} is no export: it has no {NAME} ({error.strerror})"
+            f"{path.parent} is not an export: it has no {NAME} ({error.strerror})"
         ) from error
     if len(data) > MAX_BYTES:
         raise SourceError(f"{path} is larger than {MAX_BYTES >> 20} MB")
@@ -155,9 +155,9 @@ def _parse(raw: Any, path: Path) -> Manifest:
                 raise ValueError(f"the shards of {kind} are not numbered from 0")
         return Manifest(_expect(raw["collection"], str), fingerprint, shards)
     except KeyError as error:
-        raise SourceError(f"{path} does not hold: {error} is missing") from error
+        raise SourceError(f"{path} is not valid: {error} is missing") from error
     except (TypeError, ValueError) as error:
-        raise SourceError(f"{path} does not hold: {error}") from error
+        raise SourceError(f"{path} is not valid: {error}") from error
 
 
 def _fingerprint(raw: Any) -> Fingerprint:
@@ -185,7 +185,7 @@ def _shard(raw: Any) -> ExportShard:
 def _file(raw: Any) -> ExportedFile:
     digest = _expect(raw["sha256"], str)
     if not _DIGEST.fullmatch(digest):
-        raise ValueError("a sha256 that is none")
+        raise ValueError("not a valid sha256")
     return ExportedFile(_within(raw["bytes"], 0, 1 << 62, "bytes"), digest)
 
 

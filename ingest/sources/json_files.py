@@ -237,7 +237,7 @@ class _Scanner:
                 return
 
     def members(self) -> Iterator[str]:
-        """Yield the keys of the object that starts here; the caller reads each value before the next."""
+        """Yield the keys of the object that starts here; the caller reads each value."""
         self._take("{")
         if self.peek() == "}":
             self._at += 1

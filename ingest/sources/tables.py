@@ -165,7 +165,7 @@ def _table_samples(
     except SourceError as error:
         yield place.failure(str(error))
     except table_errors() as error:
-        yield place.failure(f"{path.name} cannot be read on: {first_line(error)}")
+        yield place.failure(f"{path.name} cannot be read further: {first_line(error)}")
 
 
 class _RowReader:

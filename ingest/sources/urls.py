@@ -20,7 +20,7 @@ _HEAD = 1 << 16
 
 def no_fetch(url: str) -> bytes:
     """Refuse every download."""
-    raise ConnectionError("it is on the web, and nothing is fetched in this run")
+    raise ConnectionError("it is on the web, and this run downloads nothing")
 
 
 def is_url(text: str) -> bool:
@@ -60,12 +60,12 @@ def read_urls(path: Path, fetch: Fetch, *, refresh: bool = False, uri: str = "")
                 if not line.endswith("\n") and len(line) > MAX_PATH_BYTES:
                     while line and not line.endswith("\n"):
                         line = file.readline(_HEAD)
-                    yield _no_address(uri, number, "too long a line")
+                    yield _no_address(uri, number, "the line is too long")
                 elif entry := _entry(line):
                     if is_url(entry):
                         yield url_item(entry, uri, fetch, refresh=refresh)
                     else:
-                        yield _no_address(uri, number, f"{entry[:100]!r} is no address")
+                        yield _no_address(uri, number, f"{entry[:100]!r} is not a URL")
     except OSError as error:
         yield failure_of(error, uri, uri)
 

@@ -1,10 +1,9 @@
-"""A whole collection into another database: Milvus Lite to a server, back, or from file to file.
+"""Copy a collection to another database: from Milvus Lite to a server, back, or from file to file.
 
-What is served of it is copied: pictures, texts and the ledger, with their vectors, the model's
-fingerprint and the names of fields; of a collection of tenants each tenant's. The copy is built as
-a generation that is not served, so that nobody finds half of it. A run that breaks off is gone on
-with by the next, which compares rows by their keys and writes those that are not there. At the end
-all is counted, and a sample of rows compared, before the copy is served.
+The copy has the images, texts and ledger of the served generation, with vectors, fingerprint and
+field names, for every tenant. It is built as a generation that is not served, so that no search
+sees half of it. An interrupted run is resumed by the next, which writes only missing or changed
+rows. Before the copy is served, all rows are counted and a sample is compared.
 """
 
 from __future__ import annotations
@@ -36,27 +35,27 @@ from twinlens.search.milvus.expressions import quote
 from twinlens.search.milvus.layout import Layout, LayoutOptions
 from twinlens.search.records import ID_LENGTH, Kind, Row, Target
 
-#: Rows read at a time. Each page costs Milvus Lite a pass over all rows: of 100,000 it read half as
-#: many again a second in pages of 8,000 as in those of 4,000. Servers bound what they answer with.
+#: Rows per page. Each page costs Milvus Lite a pass over all rows: it read 100,000 rows
+#: 1.5 times as fast in pages of 8,000 as in pages of 4,000. Servers limit the size of a response.
 PAGE = 4_000
 LITE_PAGE = 8_000
-#: Rows of pictures and of texts, each, whose copies are compared at the end.
+#: How many images, and how many texts, to compare at the end.
 SAMPLE = 1_000
-#: How often what changed meanwhile is copier over.
+#: How many rounds to make while the source still changes.
 ROUNDS = 5
 _SEARCHED: tuple[Target, ...] = ("images", "texts")
 
 
 @dataclass(frozen=True, slots=True)
 class CopyReport:
-    """The outcome of one copying.
+    """The outcome of one copy.
 
     Attributes:
         collection: the name of the copy.
-        images, texts, files: rows that it holds, as many as the source.
-        written: rows that this run wrote; others were there from an earlier one.
-        compared: rows that were compared in full, their vectors number by number.
-        seconds: wall time, counting and comparing included.
+        images, texts, files: rows of the copy, as many as the source has.
+        written: rows that this run wrote; the others were written by an earlier run.
+        compared: rows compared in full, vectors included.
+        seconds: wall time, including counting and comparing.
     """
 
     collection: str
@@ -82,26 +81,26 @@ def copy(
     progress: Callable[[int], Progress | None] | None = None,
     **layout: Unpack[LayoutOptions],
 ) -> CopyReport:
-    """Make ``to`` in ``target`` hold what ``name`` in ``source`` holds, and serve it.
+    """Copy ``name`` in ``source`` to ``to`` in ``target``, and serve it.
 
-    Rows that a copy has and its source does not are deleted while it is not served; afterwards
-    it may have rows of its own, and is left alone.
+    Extra rows of an unfinished copy are deleted. A finished copy may have rows of its own, so
+    nothing is deleted from it.
 
     Args:
-        source, target: the databases; two of the same are well.
+        source, target: the databases; they may be the same.
         name: of the collection.
-        to: the copy's name, if another.
-        sample: how many pictures, and texts, to compare at the end; 0 for none.
-        progress: makes an object like ``tqdm`` for so many rows, told of every row.
+        to: the copy's name; default ``name``.
+        sample: how many images, and how many texts, to compare at the end; 0 for none.
+        progress: called with the number of rows; returns an object like ``tqdm``.
         layout: the layout of a new copy: see ``twinlens.search.milvus.layout``. The default is the
             best for the target, with the source's vector type where the target has it.
 
     Raises:
-        UsageError: the copy would be its own source, or is there and laid out otherwise.
+        UsageError: source and copy are the same, or the copy exists with another layout.
         ModelMismatchError: the target holds embeddings of another model under that name.
-        UnsupportedError: the target lacks something of the layout. Nothing is made.
-        StoreError: Milvus refused, or the copy is not like its source. What was written is kept;
-            run it again to go on.
+        UnsupportedError: the target does not support the layout. Nothing is created.
+        StoreError: Milvus failed, or the copy differs from its source. Written rows are kept; run
+            it again to resume.
     """
     began = time.perf_counter()
     to = to or name
@@ -109,7 +108,7 @@ def copy(
     if not 0 <= sample <= MAX_LIMIT:
         raise UsageError(f"a sample has from 0 to {MAX_LIMIT} rows, not {sample}")
     if (source.uri, name) == (target.uri, to):
-        raise UsageError(f"{name} in {source.uri} would be copied onto itself: name another")
+        raise UsageError(f"{name} in {source.uri} would be copied onto itself: choose another name")
     old = source.collection(name)
     new = _target(old, target, to, layout)
     shown = progress(_rows(old)) if progress is not None else None
@@ -133,13 +132,13 @@ def copy(
     if not target.exists(to) or target.collection(to).generation.number != new.generation.number:
         target.switch(to, new.generation.number)
     for generation in target.generations(to):
-        if not generation.complete:  # begun with another layout, and given up
+        if not generation.complete:  # an unfinished copy with another layout
             target.drop_generation(to, generation.number)
     return CopyReport(
         collection=to,
-        images=copier.held["images"],
-        texts=copier.held["texts"],
-        files=copier.held["files"],
+        images=copier.counts["images"],
+        texts=copier.counts["texts"],
+        files=copier.counts["files"],
         written=copier.written,
         compared=compared,
         seconds=time.perf_counter() - began,
@@ -147,7 +146,7 @@ def copy(
 
 
 def _target(old: Collection, target: Database, to: str, options: LayoutOptions) -> Collection:
-    """The generation to write to: what is served under the name, else one that is begun."""
+    """Return the generation to write to: the one served under the name, else a new one."""
     model = old.fingerprint
     asked = replace(Layout().changed(**options), tenants=old.generation.layout.tenants)
     for generation in target.generations(to):
@@ -160,7 +159,7 @@ def _target(old: Collection, target: Database, to: str, options: LayoutOptions) 
         there = target.collection(to)
         layout = there.generation.layout
         if layout.tenants != asked.tenants:
-            raise UsageError(f"of {old.name} and {to} one is divided among tenants: name another")
+            raise UsageError(f"only one of {old.name} and {to} has tenants: name another")
         layout.check_matches(asked, to)
         there.check_open()
         return there
@@ -169,26 +168,26 @@ def _target(old: Collection, target: Database, to: str, options: LayoutOptions) 
             kept = replace(asked, vectors=old.generation.layout.vectors)
             return target.begin(to, model, target.check_layout(kept))
         except UnsupportedError:
-            pass  # 16 bits become 32, which loses nothing
+            pass  # 16-bit vectors become 32-bit, which loses nothing
     return target.begin(to, model, target.check_layout(asked))
 
 
 class CollectionCopier:
-    """Makes one corpus hold what another holds."""
+    """Writes the rows of one collection to another until they agree."""
 
     def __init__(self, old: Collection, new: Collection, progress: Progress | None) -> None:
         self._old = old
         self._new = new
         self._progress = progress
         self.written = 0
-        #: Each tenant's corpora, or the only ones.
+        #: Source and copy, for each tenant.
         self.parts: list[tuple[Collection, Collection]] = []
-        #: Rows of the copy when a round ended, and what is not the same in number.
-        self.held: Counter[Kind] = Counter()
+        #: Rows of the copy after the last round, and the counts that differ from the source.
+        self.counts: Counter[Kind] = Counter()
         self.differing: list[str] = []
 
     def round(self) -> None:
-        """Once through everything, and a second time also for what the source does not have."""
+        """Compare and write all rows; from the second round on also delete extra rows."""
         ours, again = not self._new.generation.complete, bool(self.differing)
         self.parts = tenant_pairs(self._old, self._new)
         if ours:
@@ -202,12 +201,12 @@ class CollectionCopier:
         self._count()
 
     def _count(self) -> None:
-        self.held, self.differing = Counter(), []
+        self.counts, self.differing = Counter(), []
         for part, beside in self.parts:
             whose = f" of {part.tenant}" if part.tenant else ""
             for kind in ORDER:
                 has, copied = part.count(kind), beside.count(kind)
-                self.held[kind] += copied
+                self.counts[kind] += copied
                 if has != copied:
                     self.differing.append(f"{copied} {kind}{whose} instead of {has}")
 
@@ -240,10 +239,10 @@ def _rows(collection: Collection) -> int:
 
 
 def _compare(part: Collection, beside: Collection, kind: Target, sample: int) -> int:
-    """Compare rows drawn at random; how many.
+    """Compare a random sample of rows; return how many.
 
     Raises:
-        StoreError: a row is not there, or other than its source.
+        StoreError: a row is missing in the copy, or differs from its source.
     """
     rows = _drawn(part, kind, sample)
     copies = {
@@ -257,14 +256,14 @@ def _compare(part: Collection, beside: Collection, kind: Target, sample: int) ->
             raise StoreError(f"{row['id']} of {kind} is not in the copy: run it again to go on")
         wanted = np.asarray(row.pop("vector"), dtype=np.float32).astype(stored).astype(np.float32)
         if not np.array_equal(np.asarray(copied.pop("vector"), dtype=np.float32), wanted):
-            raise StoreError(f"the vector of {row['id']} of {kind} is another one in the copy")
+            raise StoreError(f"the vector of {row['id']} of {kind} differs in the copy")
         if copied != row:
-            raise StoreError(f"{row['id']} of {kind} is another one in the copy")
+            raise StoreError(f"{row['id']} of {kind} differs in the copy")
     return len(rows)
 
 
 def _drawn(collection: Collection, kind: Target, sample: int) -> list[Row]:
-    """About so many rows: ids are hashes, so those in a stretch of them are drawn at random."""
+    """Draw about ``sample`` rows: ids are hashes, so a range of ids is a random sample."""
     if sample < 1:
         return []
     fields = [*FIELDS[kind], "vector"]
@@ -273,7 +272,7 @@ def _drawn(collection: Collection, kind: Target, sample: int) -> list[Row]:
         return collection.query(kind, f'{KEYS[kind]} != ""', fields, max(1, sample))
     whole = 16**8
     width = min(whole, int(1.1 * sample / count * whole) + 1)
-    start = random.randrange(whole - width + 1)  # noqa: S311 - nothing is kept secret by it
+    start = random.randrange(whole - width + 1)  # noqa: S311 - not for cryptography
     since = f"id >= {quote(f'{start:08x}')}"
     until = f"id < {quote(f'{start + width:08x}'[:ID_LENGTH])}" if start + width < whole else since
     return collection.query(kind, f"{since} and {until}", fields, sample)

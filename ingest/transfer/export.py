@@ -1,12 +1,12 @@
-"""A corpus → a folder of Parquet and ``.npy`` files, and back into any database as it was.
+"""Export a collection to a folder of Parquet and ``.npy`` files, and import such a folder.
 
-    metadata/metadata_00000.parquet, img_emb/img_emb_00000.npy            pictures, their vectors
+    metadata/metadata_00000.parquet, img_emb/img_emb_00000.npy            images, their vectors
     texts/texts_00000.parquet,       text_vectors/text_vectors_00000.npy  texts, their vectors
     files/files_00000.parquet                                             the ledger
     twinlens-export.json                                                  the manifest
 
-Every column of a collection is one of the table. Other fields have a column of the type that the
-collection knows them by; a value of another type is kept as JSON in the column ``$more``.
+A table has the columns of the collection, and one for each metadata field, of the field's type. A
+value of another type is stored as JSON in the column ``$more``.
 """
 
 from __future__ import annotations
@@ -56,12 +56,12 @@ from twinlens.search.records import (
     Row,
 )
 
-#: Rows of one table and its matrix: 60 MB of vectors of 768 numbers.
+#: Rows per table and matrix: 60 MB of vectors of 768 dimensions.
 SHARD_ROWS = 20_000
-#: Rows that are written at a time, and read: each page costs Milvus Lite a pass over all rows.
+#: Rows to write at a time, and to read: each page costs Milvus Lite a pass over all rows.
 BATCH = 1_000
 PAGE = 4_000
-#: Uncompressed bytes of one batch of a table; hostile files claim more.
+#: Limit on the uncompressed bytes of a row group, against malicious files.
 MAX_GROUP_BYTES = 1 << 30
 MORE = "$more"
 
@@ -72,7 +72,7 @@ _COLUMNS: Mapping[Kind, tuple[str, ...]] = {
 }
 _LISTS = {"paths", "captions", "texts"}
 _INTEGERS = {"width", "height", "bytes", "size", "mtime_ns"}
-#: Bytes of a text in a column; in any other at most ``MAX_PATH_BYTES``.
+#: Longest text in a column, in bytes; ``MAX_PATH_BYTES`` in the others.
 _LONGEST = {"text": MAX_TEXT_BYTES + 500, "captions": MAX_SHOWN_BYTES, "reason": MAX_SHOWN_BYTES}
 _TYPES: Mapping[FieldType, tuple[type, pa.DataType]] = {
     "text": (str, pa.string()),
@@ -87,7 +87,7 @@ _FIELD = re.compile(r"[A-Za-z_][A-Za-z0-9_]{0,127}")
 
 @dataclass(frozen=True, slots=True)
 class Exchanged:
-    """How many rows of each collection went out or came in, and where to or from."""
+    """How many rows were exported or imported, and the folder."""
 
     folder: Path
     images: int
@@ -102,13 +102,13 @@ class Exchanged:
 def export_collection(
     collection: Collection, folder: Path, shard_rows: int = SHARD_ROWS
 ) -> Exchanged:
-    """Write a corpus to a folder that does not exist yet, or is empty.
+    """Export a collection to a folder that does not exist yet, or is empty.
 
-    It appears there when it is complete, not before. Memory is bounded by a shard.
+    The folder appears when it is complete. Memory is bounded by the size of a shard.
 
     Raises:
-        UsageError: the folder is there and not empty.
-        SourceError: it cannot be written.
+        UsageError: the folder is not empty.
+        SourceError: the folder cannot be written.
     """
     folder = expand_home(folder).absolute()
     if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
@@ -117,7 +117,7 @@ def export_collection(
     try:
         for name in (*TABLES.values(), *MATRICES.values()):
             (partial / name).mkdir(parents=True, exist_ok=True)
-        # The ledger first: what it names is stored before it, whoever else is writing meanwhile.
+        # Read the ledger first: every row it names is stored by then, even while others write.
         shards = [shard for kind in reversed(KINDS) for shard in _export(collection, kind, partial,
                   shard_rows)]  # fmt: skip
         manifest = Manifest(collection.name, collection.fingerprint, tuple(shards))
@@ -133,19 +133,19 @@ def export_collection(
 
 
 def import_collection(collection: Collection, folder: Path, manifest: Manifest) -> Exchanged:
-    """Write every row of an export into a corpus; rows of the same key are replaced.
+    """Write every row of an export to a collection; rows with the same key are replaced.
 
-    Where an import breaks off, run it again. Pictures that were stored before end up with the
-    paths and captions of both.
+    Run an interrupted import again. Images that were stored before get the paths and captions of
+    both.
 
     Raises:
-        SourceError: a file is damaged. Shards before it have been written.
-        StoreError: the corpus is being reindexed, and may have missed some of it; import it again.
+        SourceError: a file is damaged. Earlier shards have been written.
+        StoreError: the collection is being reindexed and may miss some rows; import again.
     """
     looks = collection.count("images") > 0
-    # On disk: there may be as many as the export has pictures.
+    # On disk: as many ids as the export has images.
     with TemporaryFile("w+", encoding="ascii") as known:
-        # The ledger last: what it names is stored by then.
+        # Write the ledger last: every row it names is stored by then.
         for kind in KINDS:
             for shard in manifest.shards:
                 if shard.kind != kind:
@@ -178,7 +178,7 @@ def _export(
 
 
 def _shards(batches: Iterable[list[Row]], rows: int) -> Iterator[Iterator[list[Row]]]:
-    """Batches in runs of at least ``rows`` rows; each run must be used up before the next."""
+    """Group batches into shards of at least ``rows`` rows; read each shard before the next."""
     source = iter(batches)
 
     def run(first: list[Row]) -> Iterator[list[Row]]:
@@ -237,7 +237,7 @@ def _column(name: str) -> pa.DataType:
 
 
 def _flat(row: Row, kind: Kind, dynamic: Mapping[str, tuple[type, pa.DataType]]) -> Row:
-    """A stored row as a row of the table."""
+    """Convert a stored row to a row of the table."""
     flat = {name: list(row[name]) if name in _LISTS else row[name] for name in _COLUMNS[kind]}
     if kind == "files":
         return flat
@@ -253,7 +253,7 @@ def _flat(row: Row, kind: Kind, dynamic: Mapping[str, tuple[type, pa.DataType]])
 
 
 def _import(shard: ExportShard, folder: Path, dim: int) -> Iterator[list[Row]]:
-    """A shard's rows as they are stored, some at a time; each is checked."""
+    """Yield a shard's rows in batches, as they are stored; check each."""
     path = shard.table_path(folder)
     vectors = None
     if shard.matrix is not None:
@@ -276,7 +276,7 @@ def _import(shard: ExportShard, folder: Path, dim: int) -> Iterator[list[Row]]:
                 yield rows
     except (pa.ArrowException, OSError, ValueError, TypeError, RecursionError) as error:
         reason = first_line(error, 200)
-        raise SourceError(f"{path} is no table of an export: {reason}") from error
+        raise SourceError(f"{path} is not a table of an export: {reason}") from error
 
 
 def _check_table(table: parquet.ParquetFile, shard: ExportShard) -> None:
@@ -298,22 +298,22 @@ def _check_table(table: parquet.ParquetFile, shard: ExportShard) -> None:
 
 
 def _row(flat: Row, kind: Kind) -> Row:
-    """A row of the table as it is stored, without its vector.
+    """Convert a row of the table to a stored row, without its vector.
 
     Raises:
-        ValueError: it cannot have been stored so.
+        ValueError: a value is not valid.
     """
     row = {name: value for name, value in flat.items() if value is not None and name != MORE}
     for name in _COLUMNS[kind]:
         if name not in row:
-            raise ValueError(f"a row without {name}")
+            raise ValueError(f"a row has no {name}")
         _check_value(name, row[name])
     more = json.loads(flat.get(MORE) or "{}")
     if not isinstance(more, dict):
-        raise ValueError(f"{MORE} is no object")
+        raise ValueError(f"{MORE} is not a JSON object")
     for name, value in more.items():
         if name in row or name == "vector" or not _FIELD.fullmatch(name):
-            raise ValueError(f"a field that cannot be called {name[:40]!r}")
+            raise ValueError(f"not a valid field name: {name[:40]!r}")
         if not isinstance(value, str | int | float | bool):
             raise ValueError(f"{name} is neither text nor number")
     row |= more
@@ -325,11 +325,11 @@ def _row(flat: Row, kind: Kind) -> Row:
 
 def _check_value(name: str, value: Any) -> None:
     if name == "id" and not _ID.fullmatch(value):
-        raise ValueError("an id that is none")
+        raise ValueError("not a valid id")
     if name in _LISTS and len(value) > MAX_CAPTIONS:
         raise ValueError(f"more than {MAX_CAPTIONS} {name}")
     for text in value if isinstance(value, list) else [value]:
         if text is None:
-            raise ValueError(f"nothing where {name} has a text")
+            raise ValueError(f"{name} has an empty value")
         if isinstance(text, str) and len(text.encode()) > _LONGEST.get(name, MAX_PATH_BYTES):
-            raise ValueError(f"too long a text for {name}")
+            raise ValueError(f"a text is too long for {name}")

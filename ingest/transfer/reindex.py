@@ -1,9 +1,10 @@
-"""A corpus for another model or index: the next generation is built beside the one that is served.
+"""Reindex a collection for another model or index; roll back; drop old generations.
 
-Pictures are read again from where they are and encoded, texts encoded from their stored words;
-where the model stays, vectors are copied. Rows are known by their ids, so that a run that breaks
-off is gone on with. What changes meanwhile is carried over: rounds go on until one finds nothing,
-then the old generation is frozen, one last round is made, and the aliases move.
+Reindexing builds the next generation beside the served one. With another model, images are read
+again from their sources and encoded, texts are encoded as stored; with the same model, vectors are
+copied. Rows are matched by id, so an interrupted run can be resumed. Rounds of comparison pick up
+what changes meanwhile: when one finds nothing, the old generation is frozen, a last round is made,
+and the aliases are switched.
 """
 
 from __future__ import annotations
@@ -43,23 +44,23 @@ from twinlens.search.models.base import Encoder, Pixels, Rows
 from twinlens.search.query.session import Session
 from twinlens.search.records import Kind, Row, image_id
 
-#: Rows that travel together.
+#: Rows per page.
 CHUNK = 500
-#: After so many rounds of catching up the old generation is frozen, whatever still comes in.
+#: Freeze the old generation after so many rounds, even if it still changes.
 ROUNDS = 5
 
 
 @dataclass(frozen=True, slots=True)
 class ReindexReport:
-    """The outcome of one reindexing.
+    """The outcome of one reindex.
 
     Attributes:
         generation: its number.
-        switched: whether it is served now; not where pictures could not be read again.
-        images: pictures encoded, or copied where the model stayed.
+        switched: whether it is served now; False if some images could not be read again.
+        images: images encoded, or copied if the model is the same.
         texts: texts, likewise.
-        failed: what could not be read again, and why: the first ``MAX_FAILURES``.
-        failed_count: how many could not.
+        failed: images that could not be read again: the first ``MAX_FAILURES``.
+        failed_count: how many could not be read again.
         seconds: wall time.
     """
 
@@ -81,7 +82,7 @@ def reindex(
     progress: Progress | None,
     layout: LayoutOptions,
 ) -> ReindexReport:
-    """What ``twinlens.Index.reindex`` does, with the same arguments."""
+    """Build and serve the next generation; see ``twinlens.Index.reindex`` for the arguments."""
     database = session.database
     old = session.refresh() or session.require_collection()
     if layout.get("index") == ann.AUTO and memory:
@@ -118,10 +119,10 @@ def reindex(
 
 
 def rollback(session: Session) -> Generation:
-    """Serve the generation before again.
+    """Serve the previous generation again.
 
     Raises:
-        UsageError: there is none any more.
+        UsageError: there is none.
     """
     database, name = session.database, session.name
     served = database.collection(name).generation.number
@@ -136,7 +137,7 @@ def rollback(session: Session) -> Generation:
 
 
 def drop_old(session: Session) -> list[int]:
-    """Delete every generation that is not served; their numbers."""
+    """Delete every generation that is not served; return their numbers."""
     database, name = session.database, session.name
     served = database.collection(name)
     old = [one.number for one in database.generations(name) if not one.served]
@@ -156,18 +157,18 @@ def _build(
     drop_unreadable: bool = False,
     progress: Progress | None = None,
 ) -> ReindexReport:
-    """Fill ``new`` from ``old``, its corpus' generation that is served, and serve it.
+    """Fill ``new`` from ``old``, the served generation, and serve it.
 
     Args:
-        store: where both are.
-        old: what is served; it goes on answering, and taking rows, almost to the end.
-        new: what ``Database.begin`` made; it may hold rows already.
-        encoder: called where the model is another one.
-        drop_unreadable: serve the new one without the pictures that cannot be read again.
-        progress: told of every row.
+        database: that has both.
+        old: the served generation; it can be searched and written to almost until the end.
+        new: the generation that ``Database.begin`` created; it may have rows already.
+        encoder: returns the new model; called only if it is another one.
+        drop_unreadable: serve the new one without the images that cannot be read again.
+        progress: updated with every row.
 
     Raises:
-        StoreError: Milvus refused. What was written is kept; run it again to go on.
+        StoreError: Milvus failed. Written rows are kept; run it again to resume.
     """
     began = time.perf_counter()
     if old.generation.frozen:
@@ -176,7 +177,7 @@ def _build(
         copies: dict[str, GenerationBuilder] = {}
 
         def go_round(last: bool = False) -> int:
-            for part, beside in tenant_pairs(old, new):  # a tenant may be new
+            for part, beside in tenant_pairs(old, new):  # includes tenants added meanwhile
                 if part.tenant not in copies:
                     copies[part.tenant] = GenerationBuilder(part, beside, encoder, pool, progress)
             return sum(copy.round(last=last) for copy in copies.values())
@@ -209,7 +210,7 @@ def _build(
 
 
 class GenerationBuilder:
-    """Makes one generation hold what another holds."""
+    """Fills one generation with the rows of another, encoding or copying their vectors."""
 
     def __init__(
         self,
@@ -225,14 +226,14 @@ class GenerationBuilder:
         self._pool = pool
         self._progress = progress
         self._same_model = old.fingerprint.digest == new.fingerprint.digest
-        #: Pictures that cannot be read again, by id.
+        #: Images that cannot be read again, by id.
         self.failed: dict[str, Failure] = {}
         self.done: dict[Kind, int] = {"images": 0, "texts": 0, "files": 0}
 
     def round(self, *, last: bool = False) -> int:
-        """Once through everything; how many rows were not as they should be.
+        """Compare and write all rows; return how many differed.
 
-        The last time what other processes wrote is waited for.
+        ``last``: wait for the writes of other processes.
         """
         return sum(
             self._fill(kind, last) + delete_extra(self._old, self._new, kind) for kind in ORDER
@@ -279,7 +280,7 @@ class GenerationBuilder:
         )
 
     def _encode_texts(self, rows: Sequence[Row]) -> None:
-        # Texts of like length together: a batch is padded to its longest.
+        # Sort by length: a batch is padded to its longest text.
         ordered = sorted(rows, key=lambda row: len(row["text"]))
         for start in range(0, len(ordered), TEXT_BATCH):
             part = ordered[start : start + TEXT_BATCH]
@@ -289,7 +290,7 @@ class GenerationBuilder:
     def _encode_images(
         self, rows: Sequence[Row], loads: Mapping[str, Sequence[Callable[[], bytes]]]
     ) -> list[Row]:
-        """Encode pictures; returns those that nothing gave the bytes of."""
+        """Encode images; return those that no source has."""
         if not rows:
             return []
         encoder = self._encoder()
@@ -313,7 +314,7 @@ class GenerationBuilder:
         return absent
 
     def _from_disk(self, rows: Sequence[Row]) -> dict[str, list[Callable[[], bytes]]]:
-        """For each picture the files that hold it."""
+        """Return readers of the files that hold each image, by image id."""
         loads: dict[str, list[Callable[[], bytes]]] = {}
         for row in self._ledger([row["id"] for row in rows]):
             if os.path.isfile(row["path"]):
@@ -321,7 +322,7 @@ class GenerationBuilder:
         return loads
 
     def _encode_elsewhere(self, wanted: dict[str, Row]) -> None:
-        """Pictures in archives, tables and on the web: their sources are gone through again."""
+        """Encode images in archives, in tables and on the web, by reading their sources again."""
         ids = list(wanted)
         places: dict[str, dict[str, str]] = {}
         for start in range(0, len(ids), CHUNK):
@@ -333,14 +334,14 @@ class GenerationBuilder:
                 if uris.get(uri) in wanted:
                     found.setdefault(uris[uri], []).append(load)
                 if len(found) >= CHUNK:
-                    self._take(found, wanted)
+                    self._encode_found(found, wanted)
                     found = {}
-            self._take(found, wanted)
+            self._encode_found(found, wanted)
         for row in wanted.values():
             reason = "is not there any more" if "!" not in row["path"] else "cannot be read again"
             self.failed[row["id"]] = Failure(row["path"], reason)
 
-    def _take(
+    def _encode_found(
         self, found: Mapping[str, Sequence[Callable[[], bytes]]], wanted: dict[str, Row]
     ) -> None:
         self._encode_images([wanted.pop(key) for key in found if key in wanted], found)
@@ -356,7 +357,7 @@ class GenerationBuilder:
 def _pixels(
     key: str, loads: Sequence[Callable[[], bytes]], encoder: Encoder
 ) -> Pixels | str | None:
-    """In a thread of the pool: a picture's pixels, or why not; None where nothing holds it."""
+    """Decode an image in a pool thread: return pixels, or why it failed; None if no file has it."""
     from twinlens.search.images.decode import decode
 
     reason = None
@@ -373,7 +374,7 @@ def _pixels(
 
 
 def _samples(root: str) -> Iterable[tuple[str, Callable[[], bytes]]]:
-    """The pictures of a source; none where it is gone."""
+    """Yield the images of a source; none if it cannot be opened."""
     try:
         for item in open_sources([root], fetch=Fetcher().fetch):
             if isinstance(item, Sample) and item.load is not None:

@@ -1,4 +1,4 @@
-"""A web server that the tests fill page by page, and a fetcher that may reach it."""
+"""Run a local web server whose pages the tests define, and make fetchers that may reach it."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ def png(colour: str, side: int = 12) -> bytes:
 
 
 class Web:
-    """A web server; ``pages`` maps paths to what answers, ``asked`` counts."""
+    """A web server: ``pages`` maps paths to handlers, ``asked`` lists the requested paths."""
 
     def __init__(self) -> None:
         self.pages: dict[str, Callable[[BaseHTTPRequestHandler], None]] = {}

@@ -252,7 +252,7 @@ def test_a_shard_that_ends_early_gives_what_it_has(tmp_path: Path) -> None:
     items = list(open_sources([path]))
     failures = [item for item in items if isinstance(item, Failure)]
     assert [failure.uri for failure in failures] == [str(path)]
-    assert failures[0].reason.startswith(f"{shard.name} cannot be read on: ")
+    assert failures[0].reason.startswith(f"{shard.name} cannot be read further: ")
     last = items[-1]
     assert isinstance(last, Sample)
     assert read(last) == encoded("red")

@@ -39,7 +39,7 @@ def test_a_list_is_stored_and_not_fetched_again(
     assert report.images == 2
     assert sorted((f.uri, f.reason, f.transient) for f in report.failed) == sorted(
         [
-            (f"{listed}#5", "line 5: 'not an address' is no address", True),
+            (f"{listed}#5", "line 5: 'not an address' is not a URL", True),
             (f"{web.url}/gone.png", "HTTP 404", False),
         ]
     )
@@ -270,7 +270,7 @@ def test_a_list_with_endless_lines(tmp_path: Path) -> None:
     listed.write_text("http://a.example/" + "x" * 100_000 + "\nhttp://a.example/ok.png\n")
     failure, sample = open_sources([listed])
     assert isinstance(failure, Failure)
-    assert failure.reason == "line 1: too long a line"
+    assert failure.reason == "line 1: the line is too long"
     assert (sample.uri, isinstance(sample, Sample)) == ("http://a.example/ok.png", True)
 
 

@@ -73,7 +73,7 @@ def test_a_list_names_pictures(web: Web) -> None:
     assert isinstance(sample, Sample)
     assert (sample.uri, sample.root) == (f"{web.url}/in/red.png", url)
     assert isinstance(failure, Failure)
-    assert (failure.uri, failure.reason) == (f"{url}#3", "line 3: 'nonsense' is no address")
+    assert (failure.uri, failure.reason) == (f"{url}#3", "line 3: 'nonsense' is not a URL")
     assert len(opened(web.serve("/list.urls", listed))) == 2
 
 

@@ -259,7 +259,7 @@ def test_a_manifest_that_is_none(exported: Path, tmp_path: Path, text: str) -> N
 
 
 def test_missing_truncated_altered_and_linked_files(exported: Path, tmp_path: Path) -> None:
-    with pytest.raises(SourceError, match="is no export"):
+    with pytest.raises(SourceError, match="is not an export"):
         bring(tmp_path / "nowhere", tmp_path)
     file = exported / "img_emb" / "img_emb_00001.npy"
     whole = file.read_bytes()
@@ -308,7 +308,7 @@ def put(table: pa.Table, name: str, value: Any) -> pa.Table:
 @pytest.mark.parametrize(
     ("forged", "says"),
     [
-        (lambda t: put(t, "id", '" or true or "'), "an id that is none"),
+        (lambda t: put(t, "id", '" or true or "'), "not a valid id"),
         (lambda t: put(t, "path", "x" * 5_000), "too long a text for path"),
         (lambda t: put(t, "path", None), "a row without path"),
         (lambda t: put(t, "captions", [None]), "nothing where captions has a text"),
@@ -317,7 +317,7 @@ def put(table: pa.Table, name: str, value: Any) -> pa.Table:
         (lambda t: put(t, "$more", '{"id": "x"}'), "cannot be called 'id'"),
         (lambda t: put(t, "$more", '{"a b": 1}'), "cannot be called 'a b'"),
         (lambda t: put(t, "$more", '{"a": [1]}'), "a is neither"),
-        (lambda t: put(t, "$more", "[]"), "is no object"),
+        (lambda t: put(t, "$more", "[]"), "is not a JSON object"),
         (lambda t: put(t, "$more", "[" * 100_000), "is no table"),
         (lambda t: t.append_column("$x", pa.array(["x"] * len(t))), r"unknown column '\$x'"),
         (lambda t: t.append_column("x", pa.array([b"x"] * len(t))), "unknown column 'x'"),
