@@ -161,7 +161,7 @@ def test_nobodys_rows(shared: twinlens.Index, tmp_path: Path) -> None:
     with pytest.raises(UsageError, match="for the tenant alice only"):
         alice.for_tenant("bob")
     for whole in (alice.reindex, alice.rollback, alice.drop_old, alice.tenants):
-        with pytest.raises(UsageError, match="only for the whole collection"):
+        with pytest.raises(UsageError, match="for one tenant: leave the tenant out"):
             whole()
 
 
