@@ -52,9 +52,7 @@ class Cost:
 
 def main() -> None:
     """Make the collection, ask in turns, and print a table."""
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawTextHelpFormatter
-    )
+    parser = argparse.ArgumentParser()
     parser.add_argument("--model", default="starter")
     parser.add_argument("--pictures", type=int, default=64)
     parser.add_argument("--rows", type=int, default=0)
@@ -69,14 +67,7 @@ def main() -> None:
         ask = [sys.executable, "-m", "twinlens", "search", "--db", str(db), "-c", COLLECTION]
         bare = [sys.executable, "-c", BARE, str(db), str(vector), physical]
         commands = {
-            "bare pymilvus, a ready vector": [
-                sys.executable,
-                "-c",
-                BARE,
-                str(db),
-                str(vector),
-                physical,
-            ],
+            "bare pymilvus, a ready vector": bare,
             "twinlens, words": [*ask, "two dogs"],
             "twinlens, a picture": [*ask, "--image", picture],
         }
@@ -104,11 +95,8 @@ def collection(folder: Path, photos: Path, model: str, rows: int) -> tuple[Path,
         if rows:
             fill(index, rows)
         stored = index.engine.collection
-        np.save(
-            vector,
-            stored.get("images", [stored.scan("images", ["id"]).__next__()[0]["id"]])[0]["vector"],
-        )
-        physical = stored.generation.physical(COLLECTION, "images")
+        np.save(vector, next(stored.scan("images", ["vector"]))[0]["vector"])
+        physical = stored.physical("images")
     return db, vector, physical
 
 
