@@ -210,7 +210,7 @@ def test_a_map_follows_its_collection(
     assert after.headers["etag"] != before
 
 
-def test_a_map_is_drawn_once_and_told_of_while_it_is(
+def test_a_map_is_drawn_once_and_answered_202_meanwhile(
     client: TestClient, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     may_go, drawn = threading.Event(), threading.Event()
@@ -237,9 +237,7 @@ def test_a_map_is_drawn_once_and_told_of_while_it_is(
     assert len(drawing) == 1
 
 
-def test_a_map_that_failed_is_drawn_again(
-    client: TestClient, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_failed_map_is_drawn_again(client: TestClient, monkeypatch: pytest.MonkeyPatch) -> None:
     def broken(*arguments: Any) -> Any:
         raise UsageError("not today")
 
@@ -249,9 +247,7 @@ def test_a_map_that_failed_is_drawn_again(
     assert client.get("/v1/map").status_code == 200
 
 
-def test_what_pictures_are_and_where_they_belong(
-    client: TestClient, paint: Callable[..., Path]
-) -> None:
+def test_points_and_titles_of_pictures(client: TestClient, paint: Callable[..., Path]) -> None:
     _, points, ids = unpack(client.get("/v1/map").content)
     red = image_id(paint("red", "photos/red-0.png").read_bytes())
     asked = client.post("/v1/map/pictures", json={"ids": [red, "0" * 32, red]}).json()
@@ -276,7 +272,7 @@ def test_bodies_that_are_refused(client: TestClient, body: Any) -> None:
     assert client.post("/v1/map/pictures", json=body).status_code == 422
 
 
-def test_maps_that_are_not_there(client: TestClient, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_missing_maps(client: TestClient, monkeypatch: pytest.MonkeyPatch) -> None:
     assert client.get("/v1/map?collection=nowhere").status_code == 404
     assert client.get("/v1/map?method=t-sne").status_code == 422
     monkeypatch.setattr(projection, "has_umap", lambda: False)

@@ -65,6 +65,12 @@ async def refuse_unknown_parameters(request: Request) -> None:
             raise invalid_request([{"loc": ("query", name), "msg": detail}])
 
 
+def has_current_copy(request: Request, etag: str) -> bool:
+    """Whether the client has the response with this ETag in its cache (If-None-Match)."""
+    tags = request.headers.get("if-none-match", "").split(",")
+    return any(tag.strip().removeprefix("W/") in (etag, "*") for tag in tags)
+
+
 @dataclass(frozen=True, slots=True)
 class Body(Generic[M]):
     """A parsed request body: the JSON as a model, and the bytes of the files in order."""

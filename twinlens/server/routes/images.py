@@ -12,7 +12,7 @@ from fastapi import APIRouter, Request, Response
 from twinlens.search.images.originals import GoneError, ThumbnailFormat
 from twinlens.search.records import Row
 from twinlens.server.context import Context
-from twinlens.server.inputs import CollectionParameter, IdParameter
+from twinlens.server.inputs import CollectionParameter, IdParameter, has_current_copy
 from twinlens.server.media import BROWSER_TYPES, EncodedPicture, is_id
 from twinlens.server.openapi import problems
 from twinlens.server.problems import Problem
@@ -66,7 +66,7 @@ def router(ctx: Context) -> APIRouter:
         row = await find(request, collection, key)
         tag = f'"{row["id"]}-{size}-{encoding.lower()}"'
         headers = {"ETag": tag, "Cache-Control": CACHE_FOREVER, "Vary": "Accept", **_HEADERS}
-        if _is_cached(request, tag):
+        if has_current_copy(request, tag):
             return Response(status_code=304, headers=headers)
         cached = await ctx.run(ctx.media.cached, row["id"], size, encoding)
         if cached is not None:
@@ -87,7 +87,7 @@ def router(ctx: Context) -> APIRouter:
         row = await find(request, collection, key)
         tag = f'"{row["id"]}"'
         headers = {"ETag": tag, "Cache-Control": REVALIDATE, **_HEADERS}
-        if _is_cached(request, tag):
+        if has_current_copy(request, tag):
             return Response(status_code=304, headers=headers)
         made = await _made(ctx.media.original(row))
         return Response(made.data, headers=headers, media_type=made.type)
@@ -122,8 +122,3 @@ def _accepts_webp(request: Request) -> bool:
     return any(
         kind.partition(";")[0] == "image/webp" and not kind.endswith(";q=0") for kind in accepted
     )
-
-
-def _is_cached(request: Request, tag: str) -> bool:
-    known = request.headers.get("if-none-match", "").split(",")
-    return any(one.strip().removeprefix("W/") in (tag, "*") for one in known)

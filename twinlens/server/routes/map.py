@@ -13,7 +13,7 @@ from twinlens.search.analysis.projection import Method, Projection, methods
 from twinlens.search.milvus.collection import Collection
 from twinlens.search.records import Row
 from twinlens.server.context import Context
-from twinlens.server.inputs import BodyReader, CollectionParameter
+from twinlens.server.inputs import BodyReader, CollectionParameter, has_current_copy
 from twinlens.server.maps import Map
 from twinlens.server.openapi import problems
 from twinlens.server.schemas.requests import PointsIn
@@ -88,7 +88,7 @@ def router(ctx: Context) -> APIRouter:
             "Cache-Control": "private, no-cache",
             "X-Map-Methods": ",".join(methods()),
         }
-        if request.headers.get("if-none-match", "").removeprefix("W/") == found.etag:
+        if has_current_copy(request, found.etag):
             return Response(status_code=304, headers=headers)
         return Response(found.body, headers=headers, media_type="application/octet-stream")
 

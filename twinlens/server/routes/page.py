@@ -9,6 +9,7 @@ from pathlib import Path
 from fastapi import APIRouter, Request, Response
 
 from twinlens.server.context import Context
+from twinlens.server.inputs import has_current_copy
 from twinlens.server.problems import Problem
 
 FOLDER = Path(__file__).parents[1] / "page"
@@ -73,7 +74,6 @@ def _asset(data: bytes, media_type: str) -> Asset:
 
 def _answer(request: Request, asset: Asset) -> Response:
     headers = {"ETag": asset.tag, "Cache-Control": _CACHING}
-    etags = request.headers.get("if-none-match", "").split(",")
-    if any(etag.strip().removeprefix("W/") in (asset.tag, "*") for etag in etags):
+    if has_current_copy(request, asset.tag):
         return Response(status_code=304, headers=headers)
     return Response(asset.data, headers=headers, media_type=asset.type)
