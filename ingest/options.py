@@ -11,7 +11,7 @@ from twinlens.ingest.upload import WriteOptions
 from twinlens.search.milvus import layout
 from twinlens.search.milvus.layout import Layout, LayoutOptions
 from twinlens.search.models.fingerprint import Fingerprint
-from twinlens.search.options import Option, check_options, options_of, says_something
+from twinlens.search.options import Option, check_options, is_set, options_of
 
 if TYPE_CHECKING:
     from twinlens.ingest.sample import Item
@@ -89,7 +89,7 @@ def split_options(options: IngestOptions) -> tuple[Layout, SourceOptions, RunOpt
         UsageError: there is no such option, or its value is invalid.
     """
     check_options(options, {**_SOURCE, **_RUN, **_LAYOUT}, unset=True)
-    given = {name: value for name, value in options.items() if says_something(value)}
+    given = {name: value for name, value in options.items() if is_set(value)}
     asked = {name: value for name, value in given.items() if name in _LAYOUT}
     source = {name: value for name, value in given.items() if name in _SOURCE}
     run = {name: value for name, value in given.items() if name in _RUN}
@@ -123,7 +123,7 @@ def open_items(
     from twinlens.ingest.sources import FileFilter, open_sources
     from twinlens.search.images.fetch import Fetcher, FetchLimits
 
-    given = cast(SourceOptions, {name: one for name, one in options.items() if says_something(one)})
+    given = cast(SourceOptions, {name: one for name, one in options.items() if is_set(one)})
     networks = tuple(given.get("allow_networks", ()))
     return open_sources(
         paths,

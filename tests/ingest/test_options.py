@@ -57,7 +57,7 @@ def test_every_declared_option_is_checked(index: twinlens.Index, photos: Path, n
     ):
         remote.ingest(photos, **wrong)
     if OPTIONS[name].kind is not object:
-        with pytest.raises(UsageError, match=f"^{name} is "):
+        with pytest.raises(UsageError, match=f"^{name} must be .*, not 1.5$"):
             index.ingest(photos, **{name: 1.5})  # type: ignore[arg-type]
 
 
