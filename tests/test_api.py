@@ -184,7 +184,7 @@ def test_there_is_no_collection_before_the_first_ingest(
     index: twinlens.Index, photos: Path
 ) -> None:
     for ask in (index.info, index.drop, lambda: index.search("red"), lambda: index.delete(photos)):
-        with pytest.raises(twinlens.CollectionNotFoundError, match="Ingest something first"):
+        with pytest.raises(twinlens.CollectionNotFoundError, match="it is empty, so ingest first"):
             ask()
 
 

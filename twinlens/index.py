@@ -193,17 +193,15 @@ class Index:
         from twinlens.search.analysis.evaluate import Pair, evaluate
 
         collection = self._require_collection()
-        encoder = self._load_encoder() if pairs else None
+        if not pairs:
+            return evaluate(collection, max_queries=max_queries, seed=seed)
+        encoder = self._load_encoder()
         queries = (
             Pair(item.uri, item.captions, item.reason if isinstance(item, Failure) else "")
             for item in open_items(pairs)
         )
         return evaluate(
-            collection,
-            pairs=queries if pairs else None,
-            encoder=encoder,
-            max_queries=max_queries,
-            seed=seed,
+            collection, pairs=queries, encoder=encoder, max_queries=max_queries, seed=seed
         )
 
     def compare_indexes(self, index_types: Sequence[str] = ()) -> Iterator[IndexTrial]:

@@ -1,1 +1,1 @@
-"""twinlens for other software: an MCP server and a LangChain retriever."""
+"""Integrations: an MCP server and a LangChain retriever."""

@@ -1,1 +1,1 @@
-"""A collection behind a twinlens server: the methods of Index, over HTTP."""
+"""Fill and search a collection of a twinlens server over HTTP."""

@@ -149,7 +149,7 @@ class RemoteIngest:
         self._deleted: deque[int] = deque()
 
     def run(self, items: Iterable[Item], roots: Iterable[str] = ()) -> IngestReport:
-        """Store every item; files missing below ``roots``, where the items come from, are found.
+        """Store every item; remove, or count, stored paths below ``roots`` whose files are gone.
 
         Raises:
             UnsupportedError: some items are embeddings, which a server does not accept.
