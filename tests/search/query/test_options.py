@@ -71,7 +71,7 @@ def test_every_search_option_is_known_everywhere() -> None:
     [
         (
             {"wher": "year > 2000"},
-            "unknown option 'wher': did you mean 'where'\\? The options are ",
+            "unknown option 'wher': did you mean 'where'\\? The options are collapse, ",
         ),
         ({"limt": 1}, "did you mean 'limit'"),
         ({"xyzzy": 1}, "unknown option 'xyzzy'\\. The options are"),

@@ -239,7 +239,7 @@ def test_concurrent_first_searches_load_the_model_once(
     tmp_path: Path, tiny_model: Path, one: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     loads = []
-    real = twinlens.search.models.collection_model.open_encoders
+    real = twinlens.search.models.collection_model.open_query_encoder
 
     def slowly(*args: object, **options: object) -> object:
         loads.append(args)
@@ -248,7 +248,7 @@ def test_concurrent_first_searches_load_the_model_once(
 
     with twinlens.open(tmp_path / "test.db", model=f"local-dir:{tiny_model}") as index:
         index.ingest(one)
-    monkeypatch.setattr(twinlens.search.models.collection_model, "open_encoders", slowly)
+    monkeypatch.setattr(twinlens.search.models.collection_model, "open_query_encoder", slowly)
     with twinlens.open(tmp_path / "test.db") as index:
         assert _together(8, lambda: index.search("red")) == []
         assert len(loads) == 1
