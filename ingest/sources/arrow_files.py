@@ -20,7 +20,7 @@ ROWS = 256
 #: nearby rows.
 PICTURES = 32
 KEPT = 3
-#: UniqueNames that a column of bytes must have to be taken for pictures.
+#: Names of byte columns that are taken to hold images.
 _BYTES_COLUMNS = (*IMAGE_COLUMNS, "jpg", "jpeg", "png", "webp", "image_bytes", "bytes")
 _ARROW_FILE = b"ARROW1"
 
@@ -282,7 +282,7 @@ def _cell(cells: Any, row: int, path: Path) -> Any:
 
 
 def _read_names(fields: Any) -> None:
-    """UniqueNames are decoded when they are read: let those that are not UTF-8 raise at once."""
+    """Read every column name now, so that invalid UTF-8 raises here."""
     import pyarrow as pa
 
     for field in fields:

@@ -405,4 +405,4 @@ def test_an_offset_that_leads_out_of_the_file_is_damage(tmp_path: Path) -> None:
     path.write_bytes(data.replace(offsets, offsets[:8] + (1 << 30).to_bytes(4, "little")))
     (failure,) = open_sources([path])
     assert isinstance(failure, Failure)
-    assert "t.arrow cannot be read on" in failure.reason
+    assert "t.arrow cannot be read further" in failure.reason
