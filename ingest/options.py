@@ -49,7 +49,12 @@ class SourceOptions(TypedDict, total=False):
 
 
 class RunOptions(WriteOptions, total=False):
-    """How to run an ingest."""
+    """How to run an ingest.
+
+    ``report`` may also be a function that is called with an ``ItemRow`` for every item. All
+    machines of a ``cluster`` must be able to read the paths: see
+    ``twinlens.ingest.ray.cluster.connect``. ``bulk`` is described in ``twinlens.ingest.bulk.importer``.
+    """
 
     bulk: Annotated[
         str,
