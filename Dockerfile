@@ -2,6 +2,7 @@
 # twinlens with its HTTP server; how to use it: docs/operations/deploy.md
 #   docker build -t twinlens .
 #   docker build -t twinlens:gpu --build-arg TORCH_INDEX= .
+#   docker build -t twinlens:query --target query .     # without torch: answers, and ingests starter
 
 ARG PYTHON=3.12.12-slim-bookworm
 
@@ -32,7 +33,28 @@ RUN --mount=type=cache,target=/root/.cache/pip \
     && twinlens --version
 
 
-FROM python:${PYTHON}
+# The same without torch and OpenCLIP: pip must not follow what would bring them back.
+FROM python:${PYTHON} AS build-query
+ARG EXTRAS=starter,serve,formats
+ENV PIP_DISABLE_PIP_VERSION_CHECK=1 \
+    PIP_ROOT_USER_ACTION=ignore
+RUN python -m venv /opt/twinlens
+ENV PATH=/opt/twinlens/bin:$PATH
+WORKDIR /src
+COPY pyproject.toml README.md LICENSE ./
+COPY twinlens twinlens
+COPY search search
+COPY ingest ingest
+COPY docker docker
+RUN --mount=type=cache,target=/root/.cache/pip \
+    python docker/requirements.py "${EXTRAS}" > /opt/requirements.txt \
+    && pip install -r /opt/requirements.txt \
+    && python docker/requirements.py "${EXTRAS}" --alone > /opt/alone.txt \
+    && pip install --no-deps -r /opt/alone.txt . \
+    && twinlens --version
+
+
+FROM python:${PYTHON} AS base
 LABEL org.opencontainers.image.title="twinlens" \
       org.opencontainers.image.description="Cross-modal search on Milvus" \
       org.opencontainers.image.licenses="Apache-2.0"
@@ -40,7 +62,6 @@ RUN groupadd --gid 10001 twinlens \
     && useradd --uid 10001 --gid twinlens --no-create-home --home-dir /data \
         --shell /usr/sbin/nologin twinlens \
     && install --directory --owner twinlens --group twinlens /data /models
-COPY --from=build /opt/twinlens /opt/twinlens
 ENV PATH=/opt/twinlens/bin:$PATH \
     PYTHONUNBUFFERED=1 \
     PYTHONDONTWRITEBYTECODE=1 \
@@ -58,3 +79,12 @@ HEALTHCHECK --interval=30s --timeout=5s --start-period=60s --retries=3 \
 ENTRYPOINT ["twinlens"]
 # Without TWINLENS_KEYS, or --keys FILE, it does not start: other machines can reach it.
 CMD ["serve", "--host", "0.0.0.0"]
+
+
+# For machines that only ask: docker build --target query
+FROM base AS query
+COPY --from=build-query /opt/twinlens /opt/twinlens
+
+
+FROM base
+COPY --from=build /opt/twinlens /opt/twinlens

