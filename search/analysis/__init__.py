@@ -1,1 +1,1 @@
-"""Analysis of a collection: evaluation, classification, duplicates, the map, sizing."""
+"""Analyse a collection: evaluate, classify, find duplicates, project, and estimate its size."""

@@ -1,1 +1,1 @@
-"""Queries: from text, pictures and vectors to ranked hits."""
+"""Search a collection: parse queries, embed them, rank rows, and return hits."""
