@@ -53,7 +53,7 @@ class RunOptions(WriteOptions, total=False):
 
     ``report`` may also be a function that is called with an ``ItemRow`` for every item. All
     machines of a ``cluster`` must be able to read the paths: see
-    ``twinlens.ingest.ray.cluster.connect``. ``bulk`` is described in ``twinlens.ingest.bulk.importer``.
+    ``twinlens.ingest.ray.cluster.connect``. See ``twinlens.ingest.bulk.importer`` for ``bulk``.
     """
 
     bulk: Annotated[

@@ -5,21 +5,26 @@ from __future__ import annotations
 import json
 import socket
 import uuid
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 import pytest
+from pyarrow import parquet
 from support.colours import ColourEncoder, patient
 
 import twinlens
 from twinlens.ingest.bulk.importer import BulkImporter, bulk_ingest
+from twinlens.ingest.bulk.segments import SegmentWriter
 from twinlens.ingest.bulk.storage import Bucket, Folder, Storage, open_storage
 from twinlens.ingest.executor import ThreadExecutor
+from twinlens.ingest.ledger import Ledger
 from twinlens.ingest.options import open_items
+from twinlens.ingest.pipeline import Pipeline
 from twinlens.ingest.report import Tally
 from twinlens.search.errors import SourceError, StoreError, UnsupportedError, UsageError
 from twinlens.search.milvus.bulk_import import BulkImports
+from twinlens.search.records import Kind
 
 
 @pytest.fixture
@@ -152,6 +157,34 @@ def test_an_import_that_fails_says_why(
     monkeypatch.undo()
     assert on_server.ingest(photos, bulk=str(tmp_path / "bulk")).unchanged == 8
     assert on_server.info().images == 8
+
+
+def test_segments_hold_only_new_rows(
+    index: twinlens.Index, photos: Path, tmp_path: Path, encoder: ColourEncoder
+) -> None:
+    index.ingest(photos / "red.png")
+    (photos / "again.png").write_bytes((photos / "blue.png").read_bytes())
+    collection = index.engine.collection
+    rows: dict[str, list[dict[str, Any]]] = {}
+
+    def read(counts: Mapping[Kind, int], files: Mapping[Kind, Path]) -> None:
+        for kind, path in files.items():
+            rows[kind] = parquet.read_table(path).to_pylist()
+            assert len(rows[kind]) == counts[kind]
+
+    sink = SegmentWriter(collection, tmp_path, 1 << 30, read)
+    with Ledger(collection) as ledger:
+        pipeline = Pipeline(collection, ledger, ThreadExecutor(lambda: encoder), sink, Tally())
+        report = pipeline.run(open_items([photos]))
+        sink.close()
+    assert (report.images, report.unchanged, report.duplicates) == (7, 1, 0)
+    assert {kind: len(found) for kind, found in rows.items()} == {
+        "images": 7,
+        "texts": 7,
+        "files": 7,
+    }
+    assert {row["image_id"] for row in rows["texts"]} <= {row["id"] for row in rows["images"]}
+    assert str(photos / "red.png") not in {row["path"] for row in rows["files"]}
 
 
 def test_backends_and_storage_that_cannot_import(
