@@ -1,18 +1,18 @@
 """Define the errors that twinlens raises; each message says what is wrong and what to do.
 
-    TwinlensError                   the base class of all errors
-    ├── UsageError                  an argument is not valid
-    │   └── FilterError             a filter is not valid
-    ├── ImageError                  an image cannot be read or decoded
-    ├── SourceError                 a corpus or a caption file cannot be read
-    ├── ClusterError                a Ray cluster cannot be reached, or failed
-    ├── ModelError                  a model cannot be found, downloaded or loaded
-    │   └── ModelMismatchError      the collection was created with another model
-    └── StoreError                  Milvus failed or refused
-        ├── StoreLockedError        another process has the Milvus Lite file open
-        ├── StoreUnreachableError   no server answers at the address
-        ├── CollectionNotFoundError there is no such collection
-        └── UnsupportedError        the backend does not support what was requested
+    TwinlensError                    the base class of all errors
+    ├── UsageError                   an argument is not valid
+    │   └── FilterError              a filter is not valid
+    ├── ImageError                   an image cannot be read or decoded
+    ├── SourceError                  a corpus or a caption file cannot be read
+    ├── ClusterError                 a Ray cluster cannot be reached, or failed
+    ├── ModelError                   a model cannot be found, downloaded or loaded
+    │   └── ModelMismatchError       the collection was created with another model
+    └── StoreError                   Milvus failed or refused
+        ├── StoreLockedError         another process has the Milvus Lite file open
+        ├── StoreUnreachableError    no server answers at the address
+        ├── CollectionNotFoundError  there is no such collection
+        └── UnsupportedError         the backend does not support what was requested
 
 ``str(error)`` is one line for people; the command line prints it unchanged.
 """
