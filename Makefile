@@ -5,7 +5,7 @@ DEMO_DB := demo/demo.db
 
 .PHONY: demo test install check clean
 
-demo: install
+demo: .venv/demo
 	$(BIN)/twinlens ingest samples/photos --captions samples/captions.jsonl --model starter --db $(DEMO_DB)
 	$(BIN)/python samples/demo.py $(DEMO_DB) demo/sheet.html
 
@@ -14,8 +14,13 @@ test: install demo
 
 install: .venv/installed
 
-.venv/installed: pyproject.toml
+# What the demo needs; the tests add the rest.
+.venv/demo: pyproject.toml
 	$(PYTHON) -m venv .venv
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -e '.[starter]'
+	touch $@
+
+.venv/installed: .venv/demo
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -e '.[starter,dev]'
 	touch $@
 

@@ -32,7 +32,7 @@ from twinlens.cli.output import (
 )
 from twinlens.search.errors import StoreError, TwinlensError, UsageError
 from twinlens.search.milvus.layout import OPTIONS, LayoutOptions
-from twinlens.search.options import says_something
+from twinlens.search.options import is_set
 
 if TYPE_CHECKING:
     from twinlens.search.milvus.collection import CollectionInfo
@@ -213,7 +213,7 @@ def reindex(
     **layout: Unpack[LayoutOptions],
 ) -> None:
     """Rebuild a collection for another model or index, then switch to it."""
-    building = bool(model) or any(map(says_something, layout.values()))
+    building = bool(model) or any(map(is_set, layout.values()))
     changes = ", ".join(["--model", *(f"--{name}" for name in OPTIONS)])
     if rollback and building:
         raise UsageError(f"--rollback rebuilds nothing: leave out {changes}")
