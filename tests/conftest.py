@@ -106,6 +106,6 @@ def corpora() -> Path:
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Keep what needs the one Milvus server on one worker, where tests run in parallel."""
     for item in items:
-        backend = getattr(getattr(item, "callspec", None), "params", {}).get("backend")
-        if "server" in getattr(item, "fixturenames", ()) or backend == "server":
+        params = getattr(getattr(item, "callspec", None), "params", {})
+        if "server" in (*getattr(item, "fixturenames", ()), *params.values()):
             item.add_marker(pytest.mark.xdist_group("milvus-server"))
