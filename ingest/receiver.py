@@ -170,7 +170,7 @@ def _sample(upload: Upload) -> Item:
     """
     for name in (upload.uri, upload.root, upload.relative):
         if len(name.encode()) > MAX_PATH_BYTES or "\0" in name:
-            raise UsageError(f"a path has at most {MAX_PATH_BYTES} bytes, none of them zero")
+            raise UsageError(f"a path must have at most {MAX_PATH_BYTES} bytes and no zero byte")
     if not upload.uri or upload.uri.startswith(TOMBSTONE[0]):
         raise UsageError(f"{upload.uri[:80]!r} is not a path")
     if upload.kind == "missing":

@@ -120,7 +120,7 @@ class CollectionSink:
         if not lost:
             return files
         for item in [item for item in chunk.stored if item.id in lost]:
-            reason = "its stored embedding was deleted meanwhile: ingest once more"
+            reason = "its stored embedding was deleted during this run: ingest once more"
             failure = Failure(item.sample.uri, reason, item.sample.root, transient=True)
             chunk.failed.append((failure, None))
             chunk.stored.remove(item)

@@ -46,7 +46,7 @@ def watch(
         raise UsageError("watching needs an extra: pip install 'twinlens[watch]'") from error
     for path in paths:
         if not path.exists():
-            raise UsageError(f"there is no {path} here to watch")
+            raise UsageError(f"{path} does not exist, so it cannot be watched")
     safety = _PruneSafety(paths, warn)
     stop = stop or Event()
     while not stop.is_set():
@@ -104,11 +104,11 @@ class _PruneSafety:
         for path, device in zip(self._paths, self._devices, strict=True):
             now = _device(path)
             if now is None:
-                what, otherwise = "is not there any more", f"run `twinlens delete {path}`"
+                what, otherwise = "no longer exists", f"run `twinlens delete {path}`"
             elif now != device:
-                what, otherwise = "is on another disk than it was", "start watching again"
+                what, otherwise = "is on a different disk than before", "start watching again"
             elif has_no_pictures(path):
-                what, otherwise = "holds no pictures at all", f"run `twinlens delete {path}`"
+                what, otherwise = "contains no pictures", f"run `twinlens delete {path}`"
             else:
                 continue
             return (

@@ -62,7 +62,8 @@ class WorkerModel:
         if encoder.fingerprint.digest != self.digest:
             raise ModelMismatchError(
                 f"a worker loaded {encoder.fingerprint.label} ({encoder.fingerprint.digest}), "
-                f"which is not the collection's model ({self.digest}): are all machines alike?"
+                f"which is not the collection's model ({self.digest}): do all "
+                "machines have the same version of the model?"
             )
         return encoder
 

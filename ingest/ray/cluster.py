@@ -135,7 +135,7 @@ def connect(address: str) -> Iterator[Cluster | None]:
     match = _ADDRESS.fullmatch(address)
     if match is None and address not in ("local", "auto"):
         raise UsageError(
-            f"{address[:100]!r} is not the address of a cluster: say local, auto or HOST:6379"
+            f"{address[:100]!r} is not the address of a cluster: use local, auto or HOST:6379"
         )
     _check_installed()
     with ExitStack() as stack:
@@ -172,7 +172,7 @@ def _joined(address: str) -> Iterator[None]:
     if ray.is_initialized():
         if address not in ("local", "auto"):
             raise UsageError(
-                "this process is connected to a cluster already: say auto to use that one"
+                "this process is already connected to a cluster: use auto to run on it"
             )
         yield
         return
@@ -188,7 +188,7 @@ def _joined(address: str) -> Iterator[None]:
             except Exception as error:
                 ray.shutdown()
                 if not attempt:
-                    hint = "" if address == "local" else " (does it want RAY_AUTH_MODE=token?)"
+                    hint = "" if address == "local" else " (does it require RAY_AUTH_MODE=token?)"
                     reason = f"no cluster at {address}: {last_line(error)}{hint}"
                     raise ClusterError(reason) from error
         stack.callback(ray.shutdown)

@@ -232,7 +232,7 @@ class RayExecutor:
                         break
         except BaseException as failed:  # noqa: BLE001 - raised where results are awaited
             error = ClusterError(
-                f"the cluster failed, ingest once more to resume: {last_line(failed)}"
+                f"the cluster failed (ingest once more to resume): {last_line(failed)}"
             )
         self._fail(error)
 

@@ -1,4 +1,4 @@
-"""Open whatever can be ingested as one stream of ``Sample`` and ``Failure``."""
+"""Open all kinds of sources as one stream of ``Sample`` and ``Failure``."""
 
 from __future__ import annotations
 

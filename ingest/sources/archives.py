@@ -1,4 +1,4 @@
-"""What tar and zip share: the archive, its temporary copy, and samples made of its members."""
+"""Share code between tar and zip: the archive, its temporary copy, samples from its members."""
 
 from __future__ import annotations
 
@@ -70,7 +70,9 @@ class TemporaryCopy:
                 file.write(chunk)
 
     def __reduce__(self) -> NoReturn:
-        raise TypeError("a temporary copy stays on its machine, with what refers to it")
+        raise TypeError(
+            "a temporary copy, and whatever refers to it, cannot be sent to another process"
+        )
 
 
 def member_item(
@@ -116,7 +118,7 @@ def _checked(archive: Archive, name: str) -> str:
     if length > MAX_PATH_BYTES:
         raise ValueError(f"its name is longer than {MAX_PATH_BYTES} bytes")
     if ".." in name.replace("\\", "/").split("/"):
-        raise ValueError("its name leads out of the archive")
+        raise ValueError("its name points outside the archive")
     if any(ch < " " for ch in name):
         raise ValueError("its name holds control characters")
     return "/".join(part for part in name.split("/") if part not in ("", "."))

@@ -99,7 +99,8 @@ def separated(path: Path) -> Iterator[Row]:
             if None in row or None in row.values():
                 fields = len(reader.fieldnames or ())
                 raise SourceError(
-                    f"{path}, line {reader.line_num}: not {fields} columns as in the first line"
+                    f"{path}, line {reader.line_num}: expected {fields} columns, "
+                    "as in the first line"
                 )
             yield reader.line_num, row
 
@@ -122,7 +123,7 @@ def _matched(
             continue
         found = pattern.fullmatch(text.rstrip())
         if found is None:
-            raise SourceError(f"{path}, line {line}: not {expected}, as the lines above")
+            raise SourceError(f"{path}, line {line}: expected {expected}, as in the lines above")
         yield line, {"image": found["image"].strip(), "caption": found["caption"]}
 
 

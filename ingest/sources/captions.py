@@ -156,8 +156,8 @@ class CaptionFile:
                 raise SourceError(f"{where}: {columns.image!r} is not a file name")
             if not said and not image:
                 raise SourceError(
-                    f"{where}: neither {columns.image!r} nor "
-                    f"{', '.join(map(repr, columns.captions))} says anything"
+                    f"{where}: no value in {columns.image!r}, "
+                    f"{', '.join(map(repr, columns.captions))}"
                 )
             extra = {name: row[name] for name in row if name not in columns}
             yield _plain(image or ""), line, json.dumps(said), json.dumps(clean_metadata(extra))
@@ -198,7 +198,7 @@ class ImageFinder:
         meant = [path for path in found if path.parent.name in self._captions.stem] or found
         if len(meant) > 1:
             parents = ", ".join(str(path.parent) for path in meant)
-            raise SourceError(f"there are several pictures {name}, in {parents}: name the folder")
+            raise SourceError(f"several pictures are called {name}, in {parents}: add the folder")
         return file_sample(meant[0], meant[0].parent) if meant else None
 
     def _folders(self) -> list[Path]:

@@ -110,7 +110,7 @@ def open_captions(path: Path, options: ReadOptions) -> CaptionFile:
     found = format_of(path, whatever_its_name=not is_image_name(path.name))
     if found is None:
         raise SourceError(
-            f"{path} is not a caption file: those are {names_of(FORMATS)} and end in "
+            f"{path} is not a caption file: caption files are {names_of(FORMATS)} and end in "
             f"{', '.join(sorted(SUFFIXES))}"
         )
     return CaptionFile(path, options.image_column, options.caption_column, found)
@@ -186,16 +186,14 @@ def _embeddings(path: Path, root: Path | None, options: ReadOptions) -> Items | 
     if not parts:
         if root is None and path.suffix.lower() == ".npy":
             raise SourceError(
-                f"{path} needs {path.stem}.parquet beside it, which says what its rows are"
+                f"{path} needs {path.stem}.parquet beside it, which describes its rows"
             )
         return None
     if options.embeddings is None:
         if (path / manifest.NAME).is_file():
-            raise SourceError(
-                f"{path} was exported from twinlens: `twinlens import` brings it back"
-            )
+            raise SourceError(f"{path} is an export: import it with `twinlens import`")
         raise SourceError(
-            f"{path} holds embeddings: say which model made them with --embeddings-model"
+            f"{path} holds embeddings: name the model that made them with --embeddings-model"
         )
     for part in parts:
         embeddings.check(part, options.embeddings)

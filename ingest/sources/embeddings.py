@@ -93,12 +93,12 @@ def check(part: EmbeddingsPart, model: Fingerprint) -> None:
         matrix = open_matrix(path)
         if matrix.shape[1] != model.dim:
             raise SourceError(
-                f"{path}: its rows have {matrix.shape[1]} numbers, those of {model.label} have "
-                f"{model.dim}: another model made them"
+                f"{path}: its rows have {matrix.shape[1]} numbers, but those of {model.label} "
+                f"have {model.dim}: another model made them"
             )
         if matrix.shape[0] != rows:
             raise SourceError(
-                f"{path} has {matrix.shape[0]} rows, {part.table.name} describes {rows}"
+                f"{path} has {matrix.shape[0]} rows, but {part.table.name} has {rows}"
             )
 
 

@@ -106,7 +106,7 @@ class Manifest:
                 if path.is_symlink() or path.parent.is_symlink() or not path.is_file():
                     raise SourceError(f"{folder} is incomplete: {path.name} is missing")
                 if path.stat().st_size != file.bytes:
-                    raise SourceError(f"{path} is damaged: its size is not what the export says")
+                    raise SourceError(f"{path} is damaged: its size differs from the manifest")
         return manifest
 
 
@@ -118,7 +118,7 @@ def verify(shard: ExportShard, folder: Path) -> None:
     """
     for path, file in shard.files(folder):
         if ExportedFile.of(path) != file:
-            raise SourceError(f"{path} is damaged: its sha256 is not what the export says")
+            raise SourceError(f"{path} is damaged: its sha256 differs from the manifest")
 
 
 def _load(path: Path) -> Any:

@@ -44,7 +44,7 @@ def json_rows(path: Path) -> Iterator[Row]:
             raise SourceError(f"{path}: not JSON: it begins with {opening or 'nothing'!r}")
         if scanner.peek():
             raise SourceError(
-                f"{path}: not JSON: more follows where it ends; is it JSON lines (.jsonl)?"
+                f"{path}: not JSON: text follows after its end; is it JSON lines (.jsonl)?"
             )
 
 
@@ -152,7 +152,7 @@ class _Document:
             identity = str(annotation.get("image_id", ""))
             image = self._coco_image(identity)
             if image is None:
-                raise SourceError(f"{where}: there is no image with the id {identity or 'asked'}")
+                raise SourceError(f"{where}: there is no image with the id {identity!r}")
             self._cells.execute("INSERT OR IGNORE INTO used VALUES (?)", (identity,))
             yield last, {**image, "caption": annotation["caption"]}
         for number, identity, image in self._all("images"):

@@ -271,9 +271,11 @@ def _listed(path: Path, key: str) -> list[str]:
         listed: Any = json.loads(path.read_text("utf-8"))[key]
         names = [entry["filename"] if isinstance(entry, dict) else entry for entry in listed]
         if not all(isinstance(name, str) and name == Path(name).name for name in names):
-            raise ValueError("its names are not plain")
+            raise ValueError("its file names must not contain a folder")
     except OSError as error:
         raise SourceError(f"{path} cannot be read: {error.strerror}") from error
     except (ValueError, KeyError, TypeError, RecursionError) as error:
-        raise SourceError(f"{path} is not as Hugging Face datasets writes it: {error}") from error
+        raise SourceError(
+            f"{path} is not in the format of Hugging Face datasets: {error}"
+        ) from error
     return names

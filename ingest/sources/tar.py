@@ -85,7 +85,7 @@ def _members(file: BinaryIO) -> Iterator[tarfile.TarInfo]:
         if member is None:
             break
         if tar.offset <= at:
-            raise tarfile.ReadError(f"after {at:,} bytes: it leads back into itself")
+            raise tarfile.ReadError(f"after {at:,} bytes: its next header is not further on")
         at = tar.offset
         if member.isreg() and not member.issparse():
             yield member
@@ -148,7 +148,7 @@ def _read(archive: Archive, offset: int, size: int) -> bytes:
         file.seek(offset)
         data = file.read(size)
     if len(data) < size:
-        raise OSError("the shard was cut off while it was read")
+        raise OSError("the shard was truncated while it was read")
     return data
 
 

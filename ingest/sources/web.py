@@ -121,7 +121,7 @@ def _captions(
     columns = (options.image_column, options.caption_column)
     found = format_of(fetched.copy.path, whatever_its_name=whatever_its_name)
     if found is None:
-        raise SourceError(f"{address} is not a caption file: those are {names_of(FORMATS)}")
+        raise SourceError(f"{address} is not a caption file: caption files are {names_of(FORMATS)}")
     # CaptionFile reads all of it here; the copy is not needed afterwards.
     return CaptionFile(fetched.copy.path, *columns, found, uri=address)
 

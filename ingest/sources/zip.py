@@ -99,7 +99,9 @@ def _read(archive: Archive, info: zipfile.ZipInfo, limit: int) -> bytes:
             header = file.read(_LOCAL_HEADER)
             signature, name_length, extra_length = struct.unpack("<4s22xHH", header)
             if signature != b"PK\x03\x04":
-                raise zipfile.BadZipFile("no header where the list of members says")
+                raise zipfile.BadZipFile(
+                    "no header at the position that the archive's directory gives"
+                )
             file.seek(name_length + extra_length, os.SEEK_CUR)
             with zipfile.ZipExtFile(file, "r", info) as member:
                 return member.read(limit + 1)

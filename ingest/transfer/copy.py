@@ -106,7 +106,7 @@ def copy(
     to = to or name
     check_name(to)
     if not 0 <= sample <= MAX_LIMIT:
-        raise UsageError(f"a sample has from 0 to {MAX_LIMIT} rows, not {sample}")
+        raise UsageError(f"the sample must be from 0 to {MAX_LIMIT} rows, not {sample}")
     if (source.uri, name) == (target.uri, to):
         raise UsageError(f"{name} in {source.uri} would be copied onto itself: choose another name")
     old = source.collection(name)
@@ -152,14 +152,14 @@ def _target(old: Collection, target: Database, to: str, options: LayoutOptions) 
     for generation in target.generations(to):
         if generation.fingerprint.digest != model.digest:
             raise ModelMismatchError(
-                f"{to} in {target.uri} holds embeddings of {generation.fingerprint.label}, and "
-                f"what is to be copied those of {model.label}: name another with --to"
+                f"{to} in {target.uri} holds embeddings of {generation.fingerprint.label}, but "
+                f"the rows to copy have those of {model.label}: choose another name with --to"
             )
     if target.exists(to):
         there = target.collection(to)
         layout = there.generation.layout
         if layout.tenants != asked.tenants:
-            raise UsageError(f"only one of {old.name} and {to} has tenants: name another")
+            raise UsageError(f"only one of {old.name} and {to} has tenants: choose another name")
         layout.check_matches(asked, to)
         there.check_open()
         return there
@@ -253,7 +253,7 @@ def _compare(part: Collection, beside: Collection, kind: Target, sample: int) ->
     for row in rows:
         copied = copies.get(row["id"])
         if copied is None:
-            raise StoreError(f"{row['id']} of {kind} is not in the copy: run it again to go on")
+            raise StoreError(f"{row['id']} of {kind} is not in the copy: run it again to resume")
         wanted = np.asarray(row.pop("vector"), dtype=np.float32).astype(stored).astype(np.float32)
         if not np.array_equal(np.asarray(copied.pop("vector"), dtype=np.float32), wanted):
             raise StoreError(f"the vector of {row['id']} of {kind} differs in the copy")

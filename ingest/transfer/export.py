@@ -112,7 +112,7 @@ def export_collection(
     """
     folder = expand_home(folder).absolute()
     if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
-        raise UsageError(f"{folder} is not empty: export to a folder of its own")
+        raise UsageError(f"{folder} is not empty: choose a folder that does not exist yet")
     partial = folder.with_name(f".{folder.name}.{os.getpid()}.partial")
     try:
         for name in (*TABLES.values(), *MATRICES.values()):
@@ -285,7 +285,7 @@ def _check_table(table: parquet.ParquetFile, shard: ExportShard) -> None:
     for number in range(table.num_row_groups):
         group = table.metadata.row_group(number)
         if group.total_byte_size > MAX_GROUP_BYTES:
-            raise ValueError(f"it unpacks to {group.total_byte_size >> 20} MB at once")
+            raise ValueError(f"one of its row groups has {group.total_byte_size >> 20} MB")
     schema = table.schema_arrow
     allowed = [column for _, column in _TYPES.values()] if shard.kind != "files" else []
     fixed = {*_COLUMNS[shard.kind], MORE, "vector"}

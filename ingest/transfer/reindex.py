@@ -3,7 +3,7 @@
 Reindexing builds the next generation beside the served one. With another model, images are read
 again from their sources and encoded, texts are encoded as stored; with the same model, vectors are
 copied. Rows are matched by id, so an interrupted run can be resumed. Rounds of comparison pick up
-what changes meanwhile: when one finds nothing, the old generation is frozen, a last round is made,
+what has changed since: when one finds nothing, the old generation is frozen, a last round is made,
 and the aliases are switched.
 """
 
@@ -338,7 +338,7 @@ class GenerationBuilder:
                     found = {}
             self._encode_found(found, wanted)
         for row in wanted.values():
-            reason = "is not there any more" if "!" not in row["path"] else "cannot be read again"
+            reason = "no longer exists" if "!" not in row["path"] else "cannot be read again"
             self.failed[row["id"]] = Failure(row["path"], reason)
 
     def _encode_found(

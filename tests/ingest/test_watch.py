@@ -139,7 +139,7 @@ def test_a_folder_that_disappears_is_not_pruned(
     reports, warnings = follow(photos)
     assert reports.get(timeout=30).images == 8
     photos.rename(photos.with_name("elsewhere"))
-    assert f"{photos} is not there any more, so nothing is removed" in warnings.get(timeout=30)
+    assert f"{photos} no longer exists, so nothing is removed" in warnings.get(timeout=30)
     assert index.info().images == 8
     # It is watched again when it comes back.
     photos.with_name("elsewhere").rename(photos)
@@ -160,7 +160,7 @@ def test_a_folder_without_a_picture_is_not_pruned(
     (photos / "README").write_text("nothing is mounted here")
     reports, warnings = follow(photos)
     assert reports.get(timeout=30).missing == 8
-    assert f"{photos} holds no pictures at all, so nothing is removed" in warnings.get(timeout=30)
+    assert f"{photos} contains no pictures, so nothing is removed" in warnings.get(timeout=30)
     assert index.info().images == 8
     # With one picture the folder counts as mounted, and the others are pruned.
     paint("red", "photos/red.png")
@@ -181,7 +181,7 @@ def test_a_folder_on_another_disk_is_not_pruned(
         "twinlens.ingest.watch._identity", lambda path: (plain(path).st_dev + 1, plain(path).st_ino)
     )
     (photos / "blue.png").unlink()
-    assert "is on another disk than it was, so nothing is removed" in warnings.get(timeout=30)
+    assert "is on a different disk than before, so nothing is removed" in warnings.get(timeout=30)
     assert index.info().images == 8
 
 

@@ -299,7 +299,7 @@ def test_ray_s_client_is_refused(index: twinlens.Index, photos: Path) -> None:
 
 @pytest.mark.parametrize("address", ["nonsense", "http://host:1", "host:port", "a b:1"])
 def test_an_invalid_address(index: twinlens.Index, photos: Path, address: str) -> None:
-    with pytest.raises(UsageError, match=r"say local, auto or HOST:6379"):
+    with pytest.raises(UsageError, match=r"use local, auto or HOST:6379"):
         index.ingest(photos, cluster=address)
 
 
@@ -318,7 +318,7 @@ def test_a_worker_refuses_another_model() -> None:
     other = WorkerModel(
         "", pickle.dumps(ColourEncoder("other")), ColourEncoder().fingerprint.digest, 8
     )
-    with pytest.raises(ModelMismatchError, match="are all machines alike"):
+    with pytest.raises(ModelMismatchError, match="do all machines have the same version"):
         other.encoder()
 
 

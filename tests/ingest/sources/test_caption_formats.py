@@ -219,7 +219,7 @@ def test_a_picture_in_two_folders_is_not_guessed(
     path = dumped(tmp_path, {"cat.png": "a cat"})
     (failure,) = open_sources([path])
     assert isinstance(failure, Failure)
-    assert "several pictures cat.png" in failure.reason
+    assert "several pictures are called cat.png" in failure.reason
     assert str(tmp_path / "one") in failure.reason
 
 
@@ -313,10 +313,10 @@ BROKEN = {
     '[{"image": "a.png", "caption": "a"}, 3]': "row 2: not a JSON object, but int",
     '{"image": ["a.png"], "caption": ["a", "b"]}': "differ in length: image has 1",
     '{"version": 3}': "neither a list of rows, nor columns",
-    '[{"image": "a.png", "caption": "a"}] []': "more follows where it ends",
+    '[{"image": "a.png", "caption": "a"}] []': "text follows after its end",
     '{"a.png": "a"': ", or } was expected",
     '{"images": [{"id": 1}], "annotations": [{"image_id": 2, "caption": "a"}]}': (
-        "annotation 1: there is no image with the id 2"
+        "annotation 1: there is no image with the id '2'"
     ),
     '{"images": [{"id": 1}], "annotations": [{"image_id": 1, "bbox": []}]}': (
         "annotation 1: it has no caption; COCO's captions are in captions_"
@@ -325,7 +325,7 @@ BROKEN = {
     '[{"picture_of": "a.png", "says": "a"}]': "no column captions or caption or text; there are: "
     "picture_of, says. Name them with --image-column and --caption-column",
     '[{"image": 3, "caption": "a"}]': "row 1: 'image' is not a file name",
-    '[{"image": "", "caption": ""}]': "row 1: neither 'image' nor 'caption' says anything",
+    '[{"image": "", "caption": ""}]': "row 1: no value in 'image', 'caption'",
 }
 
 

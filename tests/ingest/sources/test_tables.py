@@ -304,11 +304,19 @@ def test_captions_from_elsewhere_join_a_tables_pictures(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("name", "text", "reason"),
     [
-        ("state.json", '{"_data_files": [{"filename": "../x.arrow"}]}', "its names are not plain"),
-        ("state.json", '{"_data_files": 3}', "is not as Hugging Face datasets writes it"),
-        ("state.json", "{", "is not as Hugging Face datasets writes it"),
+        (
+            "state.json",
+            '{"_data_files": [{"filename": "../x.arrow"}]}',
+            "its file names must not contain a folder",
+        ),
+        ("state.json", '{"_data_files": 3}', "is not in the format of Hugging Face datasets"),
+        ("state.json", "{", "is not in the format of Hugging Face datasets"),
         ("state.json", '{"_data_files": [{"filename": "y.arrow"}]}', "there is no y.arrow"),
-        ("dataset_dict.json", '{"splits": ["../other"]}', "its names are not plain"),
+        (
+            "dataset_dict.json",
+            '{"splits": ["../other"]}',
+            "its file names must not contain a folder",
+        ),
     ],
 )
 def test_a_folder_that_is_not_as_it_was_saved_is_refused(

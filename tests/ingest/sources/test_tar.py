@@ -172,7 +172,7 @@ def test_only_regular_files_are_taken_and_names_are_only_labels(tmp_path: Path) 
         sample.load()
     assert sorted(samples(items)) == ["etc/abs.png"]
     reasons = sorted(failure.reason for failure in failures(items))
-    out = "its name leads out of the archive"
+    out = "its name points outside the archive"
     assert reasons == ["its name holds control characters", out, out]
     assert set(tmp_path.rglob("*")) == before
 

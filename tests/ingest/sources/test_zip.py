@@ -153,7 +153,7 @@ def test_names_are_labels_and_nothing_is_unpacked(tmp_path: Path) -> None:
     items = list(open_sources([path]))
     assert sorted(samples(items)) == ["abs.png", "ok.png"]
     reasons = {item.reason for item in items if isinstance(item, Failure)}
-    assert reasons == {"its name leads out of the archive"}
+    assert reasons == {"its name points outside the archive"}
     assert set(tmp_path.rglob("*")) == before
 
 

@@ -247,7 +247,7 @@ def test_pictures_that_cannot_be_read_again(
     assert not report.switched
     reasons = {Path(failure.uri).name: failure.reason for failure in report.failed}
     assert set(reasons) == {"red.png", "blue.png", "green.png"}
-    assert "is not there any more" in reasons["red.png"]
+    assert "no longer exists" in reasons["red.png"]
     assert "ingest it first" in reasons["blue.png"]
     assert index.info().generation == 1
     assert len(index.search("red", limit=100)) == 8
@@ -283,6 +283,6 @@ def test_an_unknown_model_changes_nothing(index: twinlens.Index, photos: Path) -
     index.ingest(photos)
     with pytest.raises(ModelError):
         index.reindex("no-such-model")
-    with pytest.raises(UsageError, match="there is no index"):
+    with pytest.raises(UsageError, match="unknown index type"):
         index.reindex(index="nonsense")
     assert len(index.generations()) == 1
