@@ -64,7 +64,7 @@ def compare_indexes(
     """
     if collection.capabilities.lite:
         raise UnsupportedError(
-            "Milvus Lite compares every row whatever the index: compare indexes on a server"
+            "Milvus Lite compares every row with any index: compare index types on a server"
         )
     server = collection.capabilities
     resolved = [

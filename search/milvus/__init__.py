@@ -1,1 +1,1 @@
-"""Milvus: databases, collections, their schema, indexes, tenants and generations."""
+"""Store collections in Milvus: databases, schema, indexes, tenants and generations."""

@@ -59,7 +59,7 @@ class Collection(CollectionReader):
     """One generation of a collection: ``NAME_images``, ``NAME_texts``, the ledger ``NAME_files``.
 
     It stays with the generation that was served when it was opened, so that a query and the rows
-    it is compared with always have the same model. A collection that is divided among tenants
+    it is compared with always have the same model. A collection that has tenants
     refuses to read and write rows until ``for_tenant`` names one.
 
     Args:
@@ -95,7 +95,7 @@ class Collection(CollectionReader):
         check_tenant(tenant)
         if not self.scope.divided:
             raise UsageError(
-                f"the collection {self.name!r} is not divided among tenants: leave the tenant out, "
+                f"the collection {self.name!r} has no tenants: leave the tenant out, "
                 "or use another collection"
             )
         its = Collection(
@@ -282,9 +282,9 @@ class Collection(CollectionReader):
     def _check_not_frozen(self, generation: Generation) -> None:
         if generation.frozen:
             raise StoreError(
-                f"the collection {self.name!r} is being reindexed, and its next generation takes "
-                "over: run this again in a moment, or, if the reindexing was interrupted, run "
-                "`twinlens reindex` once more"
+                f"the collection {self.name!r} is being reindexed, and is about to switch to "
+                "the new generation: run this again in a moment, or, if the reindexing was "
+                "interrupted, run `twinlens reindex` once more"
             )
 
     def check_writes(self) -> None:

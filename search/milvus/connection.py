@@ -82,13 +82,14 @@ class Address:
         database = split.path.strip("/")
         if database and not _DATABASE.fullmatch(database):
             raise UsageError(
-                f"{database!r} cannot name a database: use letters, digits and underscores"
+                f"{database!r} is not a valid database name: use letters, digits and underscores"
             )
         options = dict(given)
         for name in options:
             if name not in _PARAMETERS or len(options) < len(given):
                 raise UsageError(
-                    f"an address may have {', '.join(_PARAMETERS)}, each once, not {name!r}"
+                    f"the parameters of an address are {', '.join(_PARAMETERS)}, each once, "
+                    f"not {name!r}"
                 )
         host = f"[{split.hostname}]" if ":" in split.hostname else split.hostname
         uri = f"{split.scheme}://{host}" + (f":{port}" if port else "")
@@ -99,7 +100,7 @@ class Address:
     def _check(self) -> None:
         if self.consistency and self.consistency not in CONSISTENCY:
             raise UsageError(
-                f"there is no consistency {self.consistency!r}: use {', '.join(CONSISTENCY)}"
+                f"unknown consistency level {self.consistency!r}: use {', '.join(CONSISTENCY)}"
             )
         tls = {name: getattr(self, name) for name in (*_FILES, "name") if getattr(self, name)}
         if tls and not self.uri.startswith("https://"):
@@ -153,7 +154,7 @@ def _lite_path(uri: str) -> Path:
             "(write the address of a server as http://host:19530)"
         )
     if path.is_file():
-        raise UsageError(f"{path} is not a Milvus Lite database, which would be a folder")
+        raise UsageError(f"{path} is not a Milvus Lite database, which is a folder")
     return path.absolute()
 
 

@@ -107,7 +107,7 @@ class Database:
             name: of the collection; one that exists is opened unchanged.
             fingerprint: its model.
             layout: how to store it.
-            tenant: whose rows to read and write; a new collection is then divided among tenants.
+            tenant: whose rows to read and write; a new collection then has tenants.
 
         Raises:
             UsageError: the name is not valid, or there is no such index type.
@@ -200,10 +200,10 @@ class Database:
         """Serve another generation, which must be complete; it accepts rows again."""
         chosen = next((one for one in self.generations(name) if one.number == number), None)
         if chosen is None or not chosen.complete:
-            raise UsageError(f"{name} has no complete generation {number} to serve")
+            raise UsageError(f"{name} has no complete generation {number} to switch to")
         self._open(name, chosen).set_state(frozen=False)
         self._checked_aliases.pop(name, None)
-        with milvus_errors(f"serve generation {number} of {name}"):
+        with milvus_errors(f"switch {name} to generation {number}"):
             for kind in KINDS:
                 self._point(f"{name}_{kind}", chosen.physical(name, kind))
         return self.collection(name)
@@ -212,7 +212,7 @@ class Database:
         """Delete a generation, which must not be served."""
         chosen = next((one for one in self.generations(name) if one.number == number), None)
         if chosen is None or chosen.served:
-            raise UsageError(f"{name} has no generation {number} that is not served")
+            raise UsageError(f"{name} has no inactive generation {number}")
         with milvus_errors(f"delete generation {number} of {name}"):
             for kind in KINDS:
                 self.client.drop_collection(chosen.physical(name, kind))
@@ -230,7 +230,7 @@ class Database:
                 nodes = self.client.describe_resource_group(_ALL_NODES).num_available_node
             if resolved.replicas > nodes:
                 raise UnsupportedError(
-                    f"{resolved.replicas} replicas need as many query nodes, and "
+                    f"{resolved.replicas} replicas need {resolved.replicas} query nodes, but "
                     f"{self.capabilities.label} has {nodes}"
                 )
         return resolved
@@ -337,6 +337,6 @@ def check_name(name: str) -> None:
     """Raise ``UsageError`` if a name is not valid for a collection in Milvus."""
     if not _NAME.fullmatch(name):
         raise UsageError(
-            f"{name!r} cannot name a collection: use letters, digits and underscores, "
+            f"{name!r} is not a valid collection name: use letters, digits and underscores, "
             "not beginning with a digit"
         )

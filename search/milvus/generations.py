@@ -1,7 +1,7 @@
-"""Generations: versions of a collection for another model or layout, stored side by side.
+"""Name the generations of a collection: versions for another model or layout, side by side.
 
 Generation ``N`` of a collection is three Milvus collections, ``NAME_images_gN`` and so on. The
-alias ``NAME_images`` points to the one that is served. The properties of a Milvus collection say
+alias ``NAME_images`` points to the active one. The properties of a Milvus collection say
 what its generation was made with.
 """
 

@@ -1,4 +1,4 @@
-"""Index types: which a backend has, how each is built and searched, and how much memory it needs.
+"""Choose an index type: what a backend has, build and search parameters, memory needed.
 
 Parameters are Milvus' (https://milvus.io/docs/index.md); ``benchmarks/ann.py`` measures their
 recall. HNSW: Malkov and Yashunin, https://arxiv.org/abs/1603.09320. DISKANN: Subramanya et al.,
@@ -77,7 +77,7 @@ def resolve(asked: str, available: Sequence[str], backend: str) -> str:
     if kind in available:
         return kind
     if kind not in _BUILD:
-        raise UsageError(f"there is no index {asked!r}: {backend} has {', '.join(available)}")
+        raise UsageError(f"unknown index type {asked!r}: {backend} has {', '.join(available)}")
     raise UnsupportedError(f"{backend} has no index {kind}: it has {', '.join(available)}")
 
 

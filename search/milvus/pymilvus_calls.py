@@ -1,4 +1,4 @@
-"""Help with calls to pymilvus: translate its errors, split large writes, work around its bugs."""
+"""Call pymilvus: translate its errors, split large writes, work around its bugs."""
 
 from __future__ import annotations
 

@@ -32,8 +32,8 @@ def check_tenant(name: str) -> None:
     """Raise ``UsageError`` if a name is not valid for a tenant."""
     if not is_tenant(name):
         raise UsageError(
-            f"{name[:80]!r} cannot name a tenant: use letters, digits and any of _ . @ -, at most "
-            f"{MAX_TENANT}, beginning with a letter or a digit"
+            f"{name[:80]!r} is not a valid tenant name: use letters, digits and any of _ . @ -, "
+            f"at most {MAX_TENANT}, beginning with a letter or a digit"
         )
 
 
@@ -125,9 +125,7 @@ class Scope:
             UsageError: the collection has tenants, and none is named.
         """
         if not self.tenant:
-            raise UsageError(
-                f"the collection {self.collection!r} is divided among tenants: name a tenant"
-            )
+            raise UsageError(f"the collection {self.collection!r} has tenants: name one")
         return self.tenant
 
 

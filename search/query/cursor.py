@@ -5,8 +5,8 @@ the last score and the ids of the hits that had it: the next page is what lies b
 been inserted above.
 
 It carries the query's vector, so that a page costs no encoding and is ranked exactly like the one
-before. It is neither secret nor signed: a forged cursor is a search with a vector of one's own,
-which anybody may do anyway. The caller gives the filter, on every page.
+before. It is neither secret nor signed: a forged cursor is a search with another vector, which
+anybody may do anyway. The caller gives the filter, on every page.
 """
 
 from __future__ import annotations

@@ -128,7 +128,7 @@ class SearchRequest:
             if mode != "dense" and not words_of(parts):
                 raise UsageError(f"mode {mode} needs a query with words")
         elif query is not None or image is not None or len(like) or len(unlike) or whole["offset"]:
-            raise UsageError("a cursor carries its query: leave out the query and the offset")
+            raise UsageError("a cursor contains its query: leave out the query and the offset")
         elif mode != "dense":
             raise UsageError("a cursor works with mode dense only: page with an offset instead")
         shared = cast("SearchOptions", {name: values[name] for name in SHARED})

@@ -84,7 +84,7 @@ class Session:
         created = self.database.create(self.name, fingerprint, layout, tenant=self.tenant)
         if created.fingerprint.digest != fingerprint.digest:
             raise ModelMismatchError(
-                f"the collection {self.name!r} was created meanwhile, with "
+                f"the collection {self.name!r} was created by another process, with "
                 f"{created.fingerprint.label}: run this once more"
             )
         return self._open(created)

@@ -211,7 +211,7 @@ def test_the_next_page_is_printed_as_a_table(corpus: Corpus, run: Run) -> None:
     assert "next page → images" in found.out
     assert found.out.count(".png") == 1
     again = run("search", "red", "--cursor", cursor, *corpus.options)
-    assert (again.code, again.complaint[:28]) == (2, "a cursor carries its query: ")
+    assert (again.code, again.complaint[:28]) == (2, "a cursor contains its query:")
 
 
 def test_a_file_of_queries(corpus: Corpus, run: Run, tmp_path: Path) -> None:
@@ -511,7 +511,7 @@ def test_a_bad_caption_file_names_its_line(run: Run, tmp_path: Path) -> None:
         (["search", "red", "--mode", "both"], "mode must be dense, hybrid or text"),
         (["search", "red", "--like", "nothing"], "nothing with the id or path"),
         (["search", "red", "--collapse", "2"], "collapse must be above 0"),
-        (["search", "red", "-c", "my photos"], "cannot name a collection"),
+        (["search", "red", "-c", "my photos"], "is not a valid collection name"),
         (["search", "--image", "/none.png"], "the picture /none.png does not exist"),
     ],
 )

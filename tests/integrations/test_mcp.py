@@ -299,7 +299,7 @@ def test_a_tenant_sees_only_its_own_rows(tmp_path: Path) -> None:
         ("search", {"like": ["nowhere"]}, "nothing with the id or path 'nowhere'"),
         ("search", {"words": "red", "filter": "a == 1"}, "search has no argument 'filter'"),
         ("search", {"words": "red", "collection": "cats"}, "there is no collection 'cats'"),
-        ("search", {"words": "red", "collection": "a b"}, "'a b' cannot name a collection"),
+        ("search", {"words": "red", "collection": "a b"}, "'a b' is not a valid collection name"),
         ("describe", {"id": "nowhere"}, "nothing with the id or path 'nowhere'"),
         ("describe", {}, "id: Field required"),
         ("collections", {"all": True}, "collections has no argument 'all'; it takes none"),

@@ -83,7 +83,7 @@ def test_an_incomplete_chunk_is_written_again(
         (["--sizes", "abc"], 2, "'abc' is not a number"),
         (["--keep", "x.jsonl"], 2, "--keep goes with a --db"),
         (["--db", "http://127.0.0.1:1", "--sizes", "5k"], 1, "no Milvus server answers"),
-        (["--index", "nosuch", "--sizes", "5k"], 1, "there is no index 'nosuch'"),
+        (["--index", "nosuch", "--sizes", "5k"], 1, "unknown index type 'nosuch'"),
     ],
 )
 def test_invalid_options_are_one_line(

@@ -159,7 +159,7 @@ def test_missing_collections(library: Library) -> None:
         library.index("third")
     with pytest.raises(CollectionNotFoundError):
         library.index()
-    with pytest.raises(UsageError, match="cannot name"):
+    with pytest.raises(UsageError, match="is not a valid collection name"):
         library.index("../first")
 
 

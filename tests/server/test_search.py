@@ -200,7 +200,7 @@ def test_many_queries_at_once(client: TestClient, photos: Path) -> None:
         ({"query": "red", "cursor": "nonsense"}, 400, "cursor"),
         ({"cursor": "nonsense"}, 400, "cursor"),
         ({"query": "red", "collection": "nobody"}, 404, "nobody"),
-        ({"query": "red", "collection": "no/body"}, 400, "cannot name a collection"),
+        ({"query": "red", "collection": "no/body"}, 400, "is not a valid collection name"),
         ({"query": "red", "like": "an id"}, 422, "like"),
         ({"query": "red", "surprise": 1}, 422, "surprise"),
         ({"query": {"vector": ["a"]}}, 422, "vector"),

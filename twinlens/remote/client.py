@@ -287,8 +287,8 @@ class HttpClient:
         """Turn a problem (RFC 9457) back into the exception that the server reported."""
         if response.type != "application/problem+json":
             return StoreUnreachableError(
-                f"{self.url} answers with HTTP {response.status}, and not as a twinlens server "
-                "does: is the address right?"
+                f"{self.url} answers with HTTP {response.status}, but is not a twinlens server: "
+                "is the address right?"
             )
         problem = self._json(response)
         if not isinstance(problem, dict):

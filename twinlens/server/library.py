@@ -108,8 +108,8 @@ class SharedEncoder:
     def _checked(self, encoder: Encoder) -> Encoder:
         if encoder.fingerprint.digest != self._fingerprint.digest:
             raise ModelMismatchError(
-                f"{self._fingerprint.label} is now another model than the one that made the "
-                "collection: reindex the collection"
+                f"{self._fingerprint.label} has changed since the collection was made: "
+                "reindex the collection"
             )
         return encoder
 

@@ -17,10 +17,10 @@ DESCRIPTION = (
     "as in RFC 9457: `type` tells them apart, `detail` is one line for people."
 )
 _DESCRIPTIONS = {
-    400: "The request makes no sense.",
+    400: "The request is not valid.",
     401: "A key is missing or wrong.",
     403: "The key does not allow this.",
-    404: "There is no such thing.",
+    404: "Not found.",
     408: "The body took too long.",
     409: "The collection was made with another model.",
     413: "The body is too large.",

@@ -49,7 +49,7 @@ _BY_CLASS: tuple[tuple[type[TwinlensError], int, str], ...] = (
     (StoreError, 502, "store"),
 )
 _TITLES = {
-    "usage": "The request makes no sense",
+    "usage": "The request is not valid",
     "filter": "The filter is not valid",
     "image": "An image cannot be decoded",
     "source": "Part of the request cannot be read",

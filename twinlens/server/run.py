@@ -209,7 +209,7 @@ def _protocol() -> type[asyncio.Protocol]:
                 self._late.cancel()
 
         def _unsupported_upgrade_warning(self) -> None:
-            """Log nothing: a client that requests a WebSocket is no mistake of the operator."""
+            """Log nothing: a client's request for a WebSocket is not the operator's mistake."""
 
         def send_400_response(self, msg: str) -> None:
             problem = {

@@ -118,7 +118,9 @@ class Settings:
             if not 0 <= getattr(self, name) < float("inf"):
                 raise UsageError(f"{name} must be at least 0, not {getattr(self, name)}")
         if self.rate is not None and not 0 <= self.rate < float("inf"):
-            raise UsageError(f"rate must be requests a minute, or 0 for no limit, not {self.rate}")
+            raise UsageError(
+                f"rate must be the requests per minute, or 0 for no limit, not {self.rate}"
+            )
         for proxy in self.proxies:
             if not _is_network(proxy):
                 raise UsageError(
@@ -140,7 +142,7 @@ class Settings:
         known = {one.name for one in fields(cls)}
         unknown = next((name for name in settings if name not in known), None)
         if unknown is not None:
-            raise UsageError(f"there is no setting {unknown!r}; use {', '.join(sorted(known))}")
+            raise UsageError(f"unknown setting {unknown!r}; use {', '.join(sorted(known))}")
         for name in ("keys", "cors", "hosts", "proxies", "networks"):
             if name in settings:
                 settings[name] = tuple(settings[name])

@@ -292,7 +292,7 @@ def test_index_types_are_compared_on_a_server(encoder: object, server: str) -> N
             trials = {one.index_type: one for one in index.compare_indexes(["flat", "IVF_SQ8"])}
             with pytest.raises(UnsupportedError, match="has no index IVF_RABITQ: it has FLAT"):
                 next(index.compare_indexes(["IVF_RABITQ"]))
-            with pytest.raises(UsageError, match="there is no index 'HNWS'"):
+            with pytest.raises(UsageError, match="unknown index type 'HNWS'"):
                 next(index.compare_indexes(["HNWS"]))
         finally:
             index._require_collection()

@@ -78,7 +78,7 @@ def test_the_less_memory_the_smaller_the_index() -> None:
     ("options", "error", "says"),
     [
         ({"index": "HNSW"}, UnsupportedError, "Milvus Lite .* has no index HNSW: it has FLAT"),
-        ({"index": "HNWS"}, UsageError, "there is no index 'HNWS'"),
+        ({"index": "HNWS"}, UsageError, "unknown index type 'HNWS'"),
         ({"vectors": "float16"}, UnsupportedError, "as float32 only"),
         ({"vectors": "int4"}, UsageError, "float32 or float16"),
     ],

@@ -289,7 +289,7 @@ def test_a_cursor_belongs_to_its_search(engine: SearchEngine) -> None:
         with pytest.raises(UsageError, match="belongs to another search"):
             engine.search(cursor=cursor, **other)  # type: ignore[arg-type]
     for beside in ({"query": "red"}, {"offset": 2}, {"image": "a.jpg"}, {"like": ["a"]}):
-        with pytest.raises(UsageError, match="carries its query"):
+        with pytest.raises(UsageError, match="contains its query"):
             engine.search(cursor=cursor, **beside)  # type: ignore[arg-type]
     with pytest.raises(UsageError, match="mode dense"):
         engine.search(cursor=cursor, mode="text")
