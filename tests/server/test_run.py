@@ -262,7 +262,7 @@ def test_addresses_that_cannot_be_listened_on() -> None:
         ({"networks": ("banana",), "allow_urls": True}, "is not a network"),
         ({"networks": ("10.0.0.1/8",), "allow_urls": True}, "is not a network"),
         ({"networks": ("10.0.0.0/8",)}, "--allow-urls"),
-        ({"colour": "red"}, "no setting 'colour'"),
+        ({"colour": "red"}, "unknown setting 'colour'"),
     ],
 )
 def test_invalid_settings_are_refused(settings: dict[str, object], says: str) -> None:

@@ -341,8 +341,8 @@ def test_a_broken_file_says_where(text: str, tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("name", "text", "reason"),
     [
-        ("c.txt", "a.png#0\ta\nnothing here\n", "line 2: not name.jpg#0, a tab, and a caption"),
-        ("c.csv", "a.png| 0| a\nnothing here\n", "line 2: not name.jpg| 0| caption"),
+        ("c.txt", "a.png#0\ta\nno\n", "line 2: expected name.jpg#0, a tab, and a caption"),
+        ("c.csv", "a.png| 0| a\nnothing here\n", "line 2: expected name.jpg| 0| caption"),
         ("c.jsonl", '{"image": "a.png", "caption": "a"}\n{', "line 2: not JSON"),
         ("c.csv", 'image,caption\na.png,"a', "line 2: unexpected end of data"),
     ],

@@ -150,7 +150,7 @@ def test_what_does_not_fit_is_refused_before_anything_is_stored(
     np.save(pair, np.array([[object()] * DIM] * 2), allow_pickle=True)
     refused(pair, "cannot be read")
     np.save(pair, np.ones(DIM, dtype=np.float32))
-    refused(pair, "no matrix")
+    refused(pair, "is not a matrix of floats")
     pair.write_bytes(b"\x93NUMPY\x01")
     refused(pair, "cannot be read")
     (retrieval / "metadata/metadata_01.parquet").unlink()
