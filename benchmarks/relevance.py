@@ -28,10 +28,10 @@ from twinlens.search.models.load import open_encoder
 from twinlens.search.query.calibration import (
     QUERY_SAMPLE,
     ROW_SAMPLE,
-    SENTENCES,
     SENTENCE_SPREAD,
-    Modality,
+    SENTENCES,
     Calibration,
+    Modality,
 )
 from twinlens.search.query.embed import phrase
 from twinlens.search.records import Target

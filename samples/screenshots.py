@@ -63,7 +63,18 @@ def main(db: str) -> None:
 def serving(db: str) -> Iterator[str]:
     """Run ``twinlens serve``; yield its address."""
     with tempfile.TemporaryDirectory() as media:
-        command = [sys.executable, "-m", "twinlens", "serve", "--db", db, "--port", "0", "--media", media]
+        command = [
+            sys.executable,
+            "-m",
+            "twinlens",
+            "serve",
+            "--db",
+            db,
+            "--port",
+            "0",
+            "--media",
+            media,
+        ]
         server = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
         try:
             assert server.stdout is not None

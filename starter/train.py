@@ -514,7 +514,8 @@ def save(out: Path, heads: Heads, settings: Settings, figures: dict[str, float])
     """Half precision: the rounding is far below what training leaves to chance."""
     state = {name: tensor.half().contiguous() for name, tensor in heads.state_dict().items()}
     header = {
-        "architecture": f"{starter_weights.IMAGE_PACKAGE} + {starter_weights.TEXT_PACKAGE}, heads of {starter.DIM}",
+        "architecture": f"{starter_weights.IMAGE_PACKAGE} + {starter_weights.TEXT_PACKAGE}, "
+        f"heads of {starter.DIM}",
         "trained": datetime.datetime.now(datetime.UTC).date().isoformat(),
         "settings": json.dumps(asdict(settings)),
         "figures": json.dumps(figures),

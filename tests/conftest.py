@@ -107,5 +107,6 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Keep what needs the one Milvus server on one worker, where tests run in parallel."""
     for item in items:
         params = getattr(getattr(item, "callspec", None), "params", {})
-        if "server" in (*getattr(item, "fixturenames", ()), *params.values()):
+        named = any(isinstance(value, str) and value == "server" for value in params.values())
+        if named or "server" in getattr(item, "fixturenames", ()):
             item.add_marker(pytest.mark.xdist_group("milvus-server"))

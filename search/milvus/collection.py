@@ -270,8 +270,8 @@ class Collection(CollectionReader):
         found = self._stored_generation()
         if found is None or found.identity != self.generation.identity:
             raise StoreError(
-                f"the collection {self.name!r} was dropped or created again meanwhile: run this "
-                "once more"
+                f"the collection {self.name!r} was dropped or created again while this ran: run "
+                "this once more"
             )
         self._check_not_frozen(found)
 

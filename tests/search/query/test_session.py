@@ -134,10 +134,10 @@ def test_a_writer_notices_a_recreated_collection(
     collection = index._require_collection()
     collection.check_open()
     index.drop()
-    with pytest.raises(StoreError, match="was dropped or created again meanwhile"):
+    with pytest.raises(StoreError, match="was dropped or created again while this ran"):
         collection.check_open()
     index.ingest(one)
-    with pytest.raises(StoreError, match="was dropped or created again meanwhile"):
+    with pytest.raises(StoreError, match="was dropped or created again while this ran"):
         collection.check_open()
     assert not collection.still_exists()
     assert index._require_collection().still_exists()
