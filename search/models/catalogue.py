@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import importlib.util
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -93,6 +94,11 @@ class ModelSpec:
         if self.source.startswith(DIR_PREFIX):
             return f"{DIR_PREFIX}{Path(self.source).name}"
         return f"{self.architecture}:{self.weights}"
+
+
+def has_openclip() -> bool:
+    """Whether torch and OpenCLIP are installed; they are not imported."""
+    return all(importlib.util.find_spec(name) is not None for name in ("torch", "open_clip"))
 
 
 def import_openclip() -> Any:

@@ -19,6 +19,7 @@ from twinlens.search.models.catalogue import (
     RECOMMENDED,
     STARTER,
     ModelSpec,
+    has_openclip,
     import_openclip,
     resolve,
 )
@@ -139,17 +140,20 @@ def choose_model(recommended: str = RECOMMENDED) -> ModelSpec:
         The recommended model if its weights are on this machine or can be fetched; otherwise
         ``starter`` as a fallback, with a log line that says how to get the recommended one.
     """
-    best = resolve(recommended)
-    if is_cached(best):
-        return best
-    obstacle = hub_obstacle()
-    if not obstacle:
-        return best
+    if has_openclip():
+        best = resolve(recommended)
+        if is_cached(best):
+            return best
+        obstacle = hub_obstacle()
+        if not obstacle:
+            return best
+    else:
+        obstacle = "torch and OpenCLIP are not installed"
     try:
         starter = resolve(STARTER)
     except ModelError:
-        # No fallback is installed; fetching the recommended model will report the obstacle.
-        return best
+        # No fallback is installed; loading the recommended model will report the obstacle.
+        return resolve(recommended)
     _log.warning(
         "using the small built-in encoder, %s: %s is better, but %s. Later: `twinlens models pull "
         "%s`, then ingest into a new collection with --model %s",

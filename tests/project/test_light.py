@@ -19,17 +19,14 @@ HEAVY = ("torch", "torchvision", "open_clip", "timm", "transformers")
 #: Python runs it when it starts: it writes the heavy modules to a file when the process ends, and
 #: makes them impossible to import where ``BLOCKED`` is set.
 SITE = f"""
-import atexit, importlib.abc, os, sys
+import atexit, importlib.machinery, os, sys
 HEAVY = {HEAVY!r}
 
-class Blocked(importlib.abc.MetaPathFinder):
-    def find_spec(self, name, path=None, target=None):
-        if name.partition(".")[0] in HEAVY:
-            raise ModuleNotFoundError(f"No module named {{name!r}}", name=name)
-        return None
-
 if os.environ.get("BLOCKED"):
-    sys.meta_path.insert(0, Blocked())
+    find = importlib.machinery.PathFinder.find_spec
+    importlib.machinery.PathFinder.find_spec = lambda name, *rest: (
+        None if name.partition(".")[0] in HEAVY else find(name, *rest)
+    )
 
 @atexit.register
 def write():
@@ -126,6 +123,13 @@ def test_starter_ingests_where_there_is_no_torch(run: Run, tmp_path: Path) -> No
     )
     assert done.returncode == 0, done.stderr
     assert "1 images" in done.stdout or "1 image" in done.stdout
+
+
+def test_a_new_collection_falls_back_to_starter_where_there_is_no_torch(run: Run) -> None:
+    done = run("-m", "twinlens", "ingest", CAT, "--db", "new.db", blocked=True)
+    assert done.returncode == 0, done.stderr
+    assert "torch and OpenCLIP are not installed" in done.stderr
+    assert "(starter)" in done.stdout
 
 
 def test_what_needs_torch_is_one_sentence_where_there_is_none(run: Run, home: Path) -> None:
