@@ -103,6 +103,7 @@ def corpora() -> Path:
     return folder
 
 
+@pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Keep what needs the one Milvus server on one worker, where tests run in parallel."""
     for item in items:

@@ -130,7 +130,7 @@ def test_a_failed_model_load_is_retried() -> None:
 
 def test_a_model_that_has_changed_is_refused() -> None:
     shared = SharedEncoder(Named().fingerprint, lambda: ColourEncoder("others"))
-    with pytest.raises(ModelMismatchError, match="another model"):
+    with pytest.raises(ModelMismatchError, match="has changed since the collection was made"):
         shared.texts(["red"])
 
 
