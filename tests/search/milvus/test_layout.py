@@ -177,7 +177,7 @@ def test_a_servers_collection_keeps_its_layout(
             assert index._database.client.list_collections() == []
             index.ingest(photos, shards=2, index="FLAT")
             assert index._session.collection is not None
-            assert index._session.collection._reading == {"consistency_level": "Strong"}
+            assert index._session.collection._consistency == {"consistency_level": "Strong"}
             assert index.search("red", limit=1)[0].captions == ("a red picture",)
             assert _shards(index) == {2}
             assert index.reindex(index="IVF_FLAT").generation == 2
