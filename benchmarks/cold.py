@@ -2,11 +2,13 @@
 
 Each kind of question runs in a new process, in turn with the others, over several rounds: a search
 for words and for a picture with twinlens; a bare script that imports pymilvus, opens the same
-Milvus Lite folder and searches with a ready vector; and rclip, where it is installed and
-``RCLIP_DATADIR`` holds its models, on the same pictures. Prints medians, and the ratio to the bare
-script.
+Milvus Lite folder and searches with a ready vector; and rclip on the same pictures, if it is found
+(``--rclip PATH``) and ``RCLIP_DATADIR`` names its models (``benchmarks/rclip_models.py`` writes
+them). rclip looks for changed pictures before it answers unless ``--no-indexing`` is given; both
+are measured. Prints medians, and the ratio to the bare script.
 
 Usage: python benchmarks/cold.py [--model starter] [--pictures 64] [--rows 0] [--rounds 5]
+           [--rclip PATH]
 
 ``--rows`` adds so many rows of random vectors to the collection. ``--model ViT-B-32-256:w.pt``
 takes random weights from a file as well as real ones: the time is the same.
@@ -61,6 +63,7 @@ def main() -> None:
     parser.add_argument("--pictures", type=int, default=64)
     parser.add_argument("--rows", type=int, default=0)
     parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--rclip", default=shutil.which("rclip", path=Path(sys.executable).parent))
     options = parser.parse_args()
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
@@ -77,11 +80,13 @@ def main() -> None:
             "twinlens, words": [*ask, "two dogs"],
             "twinlens, a picture": [*ask, "--image", picture],
         }
-        rclip = shutil.which("rclip", path=str(Path(sys.executable).parent))
-        if rclip is None or "RCLIP_DATADIR" not in os.environ:
-            print("left out: rclip (pip install rclip; RCLIP_DATADIR names its folder of models)")
+        if options.rclip is None or "RCLIP_DATADIR" not in os.environ:
+            print("left out: rclip (--rclip PATH; RCLIP_DATADIR, see benchmarks/rclip_models.py)")
         else:
-            commands["rclip, words"] = [rclip, "two dogs"]
+            # The first one indexes the pictures, in the round that does not count.
+            commands["rclip, words"] = [options.rclip, "two dogs"]
+            commands["rclip, words, --no-indexing"] = [options.rclip, "-n", "two dogs"]
+            commands["rclip, a picture, --no-indexing"] = [options.rclip, "-n", picture]
         costs = measure(commands, options.rounds, photos)
     rows = options.pictures + options.rows
     print(f"{options.model}, {rows:,} pictures, {options.rounds} rounds, medians\n")
