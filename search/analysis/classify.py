@@ -6,19 +6,17 @@ sentences and represented by the normalised mean of their embeddings.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import asdict, dataclass
-from itertools import islice
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
-from twinlens.search.errors import ImageError, UsageError, reason_of
-from twinlens.search.images.decode import decode
+from twinlens.search.analysis.pictures import NamedImage, read_pictures
+from twinlens.search.errors import UsageError
 from twinlens.search.milvus.collection import Collection
-from twinlens.search.models.base import Encoder, Pixels, Rows
+from twinlens.search.models.base import Encoder, Rows
 from twinlens.search.query.calibration import logistic
 
 Reals = npt.NDArray[np.float64]
@@ -144,7 +142,7 @@ def classify_stored(
 def classify_pictures(
     classifier: Classifier,
     encoder: Encoder,
-    images: Iterable[tuple[str, Callable[[], bytes]]],
+    images: Iterable[NamedImage],
     *,
     top: int = TOP,
 ) -> Iterator[Classified]:
@@ -153,33 +151,12 @@ def classify_pictures(
     An image that cannot be read gives a result with its error.
     """
 
-    def pixels(image: tuple[str, Callable[[], bytes]]) -> Pixels | str:
-        try:
-            decoded = decode(image[1](), target=encoder.fingerprint.image_size)
-            return encoder.prepare(decoded.image)
-        except (ImageError, OSError) as error:
-            return reason_of(error)
-
-    source = iter(images)
-    with ThreadPoolExecutor() as pool:
-
-        def ahead() -> tuple[list[str], Iterator[Pixels | str]]:
-            batch = list(islice(source, encoder.image_batch))
-            return [name for name, _ in batch], pool.map(pixels, batch)
-
-        names, reading = ahead()
-        while names:
-            read = list(reading)
-            # Decode the next batch while this one is encoded.
-            following = ahead()
-            good = [one for one in read if not isinstance(one, str)]
-            guesses = iter(classifier.guess(encoder.images(np.stack(good)), top) if good else [])
-            for name, one in zip(names, read, strict=True):
-                if isinstance(one, str):
-                    yield Classified(name, error=one)
-                else:
-                    yield Classified(name, next(guesses))
-            names, reading = following
+    for batch in read_pictures(encoder, images):
+        pixels = [one.pixels for one in batch if one.pixels is not None]
+        guesses = iter(classifier.guess(encoder.images(np.stack(pixels)), top) if pixels else ())
+        for one in batch:
+            found = () if one.error else next(guesses)
+            yield Classified(one.name, found, one.error)
 
 
 def _label_rows(encoder: Encoder, labels: Sequence[str], templates: Sequence[str]) -> Rows:
