@@ -1,4 +1,4 @@
-"""Expand ``~`` in paths that people type."""
+"""Expand ``~`` in paths that people type, and find the folder for caches."""
 
 from __future__ import annotations
 
@@ -13,3 +13,11 @@ def expand_home(path: str | os.PathLike[str]) -> Path:
     whatever opens it reports a missing file.
     """
     return Path(os.path.expanduser(path))
+
+
+def cache_folder(name: str) -> Path:
+    """The folder for caches of one kind: in ``TWINLENS_CACHE``, or in the user's cache."""
+    from platformdirs import user_cache_path
+
+    cache = os.environ.get("TWINLENS_CACHE")
+    return (Path(cache) if cache else user_cache_path("twinlens")) / name

@@ -89,19 +89,11 @@ class Classifier:
         if not templates:
             raise UsageError("give at least one template, such as {}")
         self._rows = _label_rows(encoder, self.labels, templates)
-        self._sigmoid: tuple[float, float] | None = getattr(encoder, "sigmoid", None)
-        self._scale = float(getattr(encoder, "logit_scale", None) or DEFAULT_SCALE)
+        self._encoder = encoder
 
     def probabilities(self, vectors: Rows) -> Reals:
         """Probabilities float64 ``[n, labels]`` of float32 unit rows ``[n, dim]``."""
-        cosines = (vectors @ self._rows.T).astype(np.float64)
-        if self._sigmoid is not None:
-            scale, bias = self._sigmoid
-            return logistic(scale * cosines + bias)
-        logits = self._scale * cosines
-        likely = np.exp(logits - logits.max(axis=1, keepdims=True))
-        shares: Reals = likely / likely.sum(axis=1, keepdims=True)
-        return shares
+        return probabilities((vectors @ self._rows.T).astype(np.float64), self._encoder)
 
     def guess(self, vectors: Rows, top: int = TOP) -> list[tuple[Guess, ...]]:
         """The ``top`` most likely labels of each row, best first."""
@@ -113,6 +105,23 @@ class Classifier:
             tuple(Guess(self.labels[number], float(row[number])) for number in numbers)
             for row, numbers in zip(found, order, strict=True)
         ]
+
+
+def probabilities(cosines: Reals, encoder: Encoder) -> Reals:
+    """Turn the cosines of images and texts into probabilities of the texts, see ``Classifier``.
+
+    Args:
+        cosines: float64 ``[n, texts]``.
+        encoder: their model; its ``logit_scale``, or else ``sigmoid``, is used.
+    """
+    sigmoid: tuple[float, float] | None = getattr(encoder, "sigmoid", None)
+    if sigmoid is not None:
+        scale, bias = sigmoid
+        return logistic(scale * cosines + bias)
+    logits = float(getattr(encoder, "logit_scale", None) or DEFAULT_SCALE) * cosines
+    likely = np.exp(logits - logits.max(axis=1, keepdims=True))
+    shares: Reals = likely / likely.sum(axis=1, keepdims=True)
+    return shares
 
 
 def distinct(labels: Sequence[str]) -> list[str]:

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import json
 import logging
-import os
 import shutil
 import tempfile
 import threading
@@ -24,6 +23,7 @@ from twinlens.search.models.base import MAX_TEXT, Pixels, Rows
 from twinlens.search.models.fingerprint import Fingerprint
 from twinlens.search.models.preprocess import preparation
 from twinlens.search.models.tokenizer import ExportedTokenizer, TokenizerSpec
+from twinlens.search.paths import cache_folder
 
 if TYPE_CHECKING:
     from PIL import Image
@@ -60,12 +60,8 @@ class Export:
 
 
 def export_folder(fingerprint: Fingerprint) -> Path:
-    """The folder for a model's exports: in ``TWINLENS_CACHE``, or in the user's cache."""
-    from platformdirs import user_cache_path
-
-    cache = os.environ.get("TWINLENS_CACHE")
-    root = Path(cache) if cache else user_cache_path("twinlens")
-    return root / "models" / fingerprint.digest
+    """The folder for a model's exports."""
+    return cache_folder("models") / fingerprint.digest
 
 
 def find_export(fingerprint: Fingerprint) -> Export | None:

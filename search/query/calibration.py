@@ -173,11 +173,11 @@ class Calibration:
             sample.mean(axis=0) if len(sample) else None,
         )
 
-    def z_scores(self, query: Rows, scores: Sequence[float]) -> Reals:
+    def z_scores(self, query: Rows, scores: Sequence[float] | Reals) -> Reals:
         """Cosines as standard deviations above unrelated pairs: float64 ``[k]``.
 
         Args:
-            query: the query's float32 unit row ``[dim]``.
+            query: the query's float32 unit row ``[dim]``, or one for each score ``[k, dim]``.
             scores: cosines of ``k`` hits.
         """
         cosines = np.asarray(scores, dtype=np.float64)
@@ -205,14 +205,16 @@ class Calibration:
 
     def nothing_close(self, query: Rows, best: float) -> bool:
         """Whether the best hit, of cosine ``best``, is no closer than a meaningless query finds."""
-        return (best - self._centre_for(query)) / self.spread < self.floor
+        return bool((best - self._centre_for(query)) / self.spread < self.floor)
 
-    def _centre_for(self, query: Rows) -> float:
-        """The centre, moved towards the query's own mean over the sample."""
+    def _centre_for(self, query: Rows) -> Reals:
+        """The centre, moved towards each query's own mean over the sample."""
         if self.mean_row is None:
-            return self.centre
+            return np.asarray(self.centre)
         weight = QUERY_MEAN_WEIGHT * len(self.sample) / (len(self.sample) + QUERY_MEAN_ROWS)
-        return self.centre + weight * (float(self.mean_row @ query) - self.centre)
+        own = (query @ self.mean_row).astype(np.float64)
+        centre: Reals = self.centre + weight * (own - self.centre)
+        return centre
 
     def for_fused(self, query: Rows) -> Calibration:
         """The calibration for a query fused from several parts.

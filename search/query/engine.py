@@ -97,7 +97,7 @@ class SearchEngine:
     def __init__(self, collection: Collection, encoder: Callable[[], Encoder]) -> None:
         self.collection = collection
         self._encoder = encoder
-        self._calibrations = CalibrationCache(collection, encoder)
+        self.calibrations = CalibrationCache(collection, encoder)
         self._cache = EmbeddingCache()
 
     def search(self, query: object = None, **options: Unpack[SearchOptions]) -> Hits:
@@ -219,7 +219,7 @@ class SearchEngine:
         modality: Modality = "text" if "text" in wanted else "image"
         if len(rows) == 1:
             return EncodedRequest(request, rows[0], modality, fused=False)
-        sample = self._calibrations.get(modality, request.request.options["target"]).sample
+        sample = self.calibrations.get(modality, request.request.options["target"]).sample
         row = fuse(rows, request.weights, spread(rows, sample))
         return EncodedRequest(request, row, modality, fused=True)
 
@@ -319,7 +319,7 @@ class SearchEngine:
         if not rows:
             return Hits()
         options = request.options
-        calibration = self._calibrations.get(request.modality, options["target"])
+        calibration = self.calibrations.get(request.modality, options["target"])
         if request.fused:
             calibration = calibration.for_fused(request.row)
         scores = [score for _, score, _ in rows]
