@@ -24,7 +24,10 @@ from twinlens.search.milvus.collection import Collection
 from twinlens.search.records import ID_LENGTH, MAX_PATH_BYTES, MAX_SHOWN_BYTES, Row, cut_bytes
 
 #: "changed": the file differs from the stored one. "seen": this run has judged the path already.
-Verdict = Literal["new", "changed", "unchanged", "failed before", "captions changed", "seen"]
+#: "left out": the option ``leave_out`` names it.
+Verdict = Literal[
+    "new", "changed", "unchanged", "failed before", "captions changed", "seen", "left out"
+]
 
 #: Prefix of the path of a tombstone: a row that remembers the image that a file held before.
 TOMBSTONE = "\x01was "
@@ -68,6 +71,7 @@ class Ledger:
         images: abc.Collection[str] = (),
     ) -> None:
         self._prune = prune
+        self._has_stored = collection is not None
         self._lock = threading.Lock()
         self._table = sqlite3.connect("", check_same_thread=False)
         self._table.execute(
@@ -77,6 +81,7 @@ class Ledger:
         self._table.execute("CREATE TABLE stored (image_id TEXT PRIMARY KEY) WITHOUT ROWID")
         self._table.execute("CREATE TABLE container (uri TEXT PRIMARY KEY) WITHOUT ROWID")
         self._table.execute("CREATE TABLE missing (uri TEXT PRIMARY KEY) WITHOUT ROWID")
+        self._table.execute("CREATE TABLE unwanted (uri TEXT PRIMARY KEY) WITHOUT ROWID")
         fields = ["path", "image_id", "size", "mtime_ns", "digest", "status", "root"]
         read: Iterable[list[Row]] = ()
         if collection is not None and only is None:
@@ -128,6 +133,9 @@ class Ledger:
         """Compare a sample with the entry of its path, and mark the path as seen."""
         with self._lock:
             judged = self._judge(sample)
+            # An empty ledger does not know what is stored.
+            if judged[0] == "left out" and (judged[1] or not self._has_stored):
+                self._table.execute("INSERT OR IGNORE INTO unwanted VALUES (?)", (sample.uri,))
             self._table.execute(
                 "INSERT INTO file VALUES (?, '', -1, -1, '', '', '', 1)"
                 " ON CONFLICT (uri) DO UPDATE SET seen = 1",
@@ -146,11 +154,13 @@ class Ledger:
             (sample.uri,),
         ).fetchone()
         if row is None:
-            return "new", None
+            return ("left out" if sample.unwanted else "new"), None
         *columns, seen = row
         if seen:
             return "seen", None
         entry = LedgerEntry(*columns)
+        if sample.unwanted:
+            return "left out", entry
         same_file = (entry.size, entry.mtime_ns) == (sample.size, sample.mtime_ns)
         may_differ = not same_file or sample.mtime_ns < 0
         if sample.has_image and may_differ and not sample.fixed:
@@ -225,11 +235,19 @@ class Ledger:
 
     def missing(self, batch: int) -> Iterator[list[str]]:
         """The paths that ``find_missing`` found, ``batch`` at a time."""
+        return self._listed("missing", batch)
+
+    def unwanted(self, batch: int) -> Iterator[list[str]]:
+        """The paths to leave out that may be stored, ``batch`` at a time."""
+        return self._listed("unwanted", batch)
+
+    def _listed(self, table: Literal["missing", "unwanted"], batch: int) -> Iterator[list[str]]:
         last = ""
         while True:
             with self._lock:
                 rows = self._table.execute(
-                    "SELECT uri FROM missing WHERE uri > ? ORDER BY uri LIMIT ?", (last, batch)
+                    f"SELECT uri FROM {table} WHERE uri > ? ORDER BY uri LIMIT ?",  # noqa: S608
+                    (last, batch),
                 ).fetchall()
             if not rows:
                 return

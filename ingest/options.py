@@ -38,6 +38,13 @@ class SourceOptions(TypedDict, total=False):
     caption_column: Annotated[
         str, Option("", "The column of a caption file that has the caption; default: guessed.")
     ]
+    leave_out: Annotated[
+        Path | None,
+        Option(
+            None,
+            "Leave out the pairs of picture and caption, or whole pictures, that a file lists.",
+        ),
+    ]
     embeddings_model: Annotated[
         str | Fingerprint, Option("", "The model that made the embeddings among the paths.")
     ]
@@ -125,12 +132,15 @@ def open_items(
         SourceError: a file cannot be read.
     """
     check_options(options, _SOURCE, unset=True)
+    from twinlens.ingest.leave_out import LeaveOutList
     from twinlens.ingest.sources import FileFilter, open_sources
     from twinlens.search.images.fetch import Fetcher, FetchLimits
 
     given = cast(SourceOptions, {name: one for name, one in options.items() if is_set(one)})
     networks = tuple(given.get("allow_networks", ()))
-    return open_sources(
+    listed = given.get("leave_out")
+    left_out = LeaveOutList(listed) if listed is not None else None
+    items = open_sources(
         paths,
         given.get("captions"),
         files=FileFilter(tuple(given.get("include", ())), tuple(given.get("exclude", ()))),
@@ -140,6 +150,7 @@ def open_items(
         refresh=given.get("refresh", False),
         embeddings=embeddings,
     )
+    return items if left_out is None else left_out.apply(items)
 
 
 def nothing_found(paths: Sequence[Path]) -> str:

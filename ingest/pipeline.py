@@ -28,7 +28,7 @@ from twinlens.ingest.rows import (
     text_keys,
     text_row,
 )
-from twinlens.ingest.sample import Failure, Item
+from twinlens.ingest.sample import Failure, Item, Sample
 from twinlens.ingest.sinks import Chunk, ChunkSink, CollectionSink
 from twinlens.ingest.upload import WriteOptions
 from twinlens.ingest.writer import WriterThread, wait_for_milvus
@@ -146,9 +146,13 @@ class Pipeline:
                 chunk = Chunk()
 
         for item, verdict, entry in self._ledger.judge_all(items, self.roots):
+            if isinstance(item, Sample):
+                self._tally.captions_left_out(item.left_out)
             if isinstance(item, Failure):
                 submitted.append((item, None))
-            elif verdict == "unchanged" or (verdict == "failed before" and not self._retry_failed):
+            elif verdict in ("unchanged", "left out") or (
+                verdict == "failed before" and not self._retry_failed
+            ):
                 self._tally.item(item.uri, verdict)
             else:
                 pending = PendingItem(item, entry)

@@ -7,7 +7,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 
 from twinlens.ingest.ledger import Ledger
-from twinlens.ingest.sample import Item
+from twinlens.ingest.sample import Item, Sample
 from twinlens.search.milvus.collection import Collection
 
 
@@ -23,6 +23,7 @@ class Preview:
         failed: items that cannot be stored, as far as can be told without reading them.
         failed_before: items to skip because they failed in an earlier run and have not changed.
         missing: stored paths that no longer exist, which ``prune`` would remove.
+        left_out: captions, and whole pictures, that the option ``leave_out`` names.
     """
 
     new: int
@@ -32,6 +33,7 @@ class Preview:
     failed: int
     failed_before: int
     missing: int
+    left_out: int = 0
 
     @classmethod
     def of(cls, counts: Counter[str], missing: Iterable[list[str]]) -> Preview:
@@ -44,6 +46,7 @@ class Preview:
             failed=counts["failed"],
             failed_before=counts["failed before"],
             missing=sum(map(len, missing)),
+            left_out=counts["left out"],
         )
 
 
@@ -51,6 +54,9 @@ def preview(collection: Collection | None, items: Iterable[Item], roots: Iterabl
     """Judge every item; ``collection`` is None where it does not exist yet."""
     all_roots = set(roots)
     with Ledger(collection) as ledger:
-        counts = Counter[str](status for _, status, _ in ledger.judge_all(items, all_roots))
+        counts = Counter[str]()
+        for item, status, _ in ledger.judge_all(items, all_roots):
+            counts[status] += 1
+            counts["left out"] += item.left_out if isinstance(item, Sample) else 0
         ledger.find_missing(all_roots)
         return Preview.of(counts, ledger.missing(1_000))

@@ -25,7 +25,8 @@ def clean_up(
 
     The former image of a changed file is deleted. The old path of a moved file is removed, since
     its image has the new path. A path that no longer exists at all keeps its image unless ``prune``
-    is set: a disk that is not mounted must not delete anything.
+    is set: a disk that is not mounted must not delete anything. What the option ``leave_out`` names
+    is deleted.
 
     Each batch is retried while Milvus is unreachable, so that the counts stay right.
 
@@ -41,6 +42,9 @@ def clean_up(
     deleted = kept = 0
     if replaced:
         deleted = len(wait_for_milvus(partial(delete_replaced, collection)))
+    for paths in ledger.unwanted(_BATCH):
+        remove = partial(remove_missing, collection, paths, ledger.is_missing, prune=True)
+        deleted += len(wait_for_milvus(remove).images)
     for paths in ledger.missing(_BATCH):
         remove = partial(remove_missing, collection, paths, ledger.is_missing, prune=prune)
         removed = wait_for_milvus(remove)

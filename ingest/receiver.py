@@ -187,6 +187,7 @@ def _sample(upload: Upload) -> Item:
         captions=tuple(captions)[:MAX_CAPTIONS],
         metadata=upload.metadata,
         fixed=upload.fixed,
+        left_out=upload.left_out,
     )
 
 

@@ -15,7 +15,14 @@ from twinlens.ingest.sample import Failure
 from twinlens.search.errors import TwinlensError, UsageError
 
 Status = Literal[
-    "stored", "text stored", "unchanged", "duplicate", "updated", "failed", "failed before"
+    "stored",
+    "text stored",
+    "unchanged",
+    "duplicate",
+    "updated",
+    "failed",
+    "failed before",
+    "left out",
 ]
 
 #: Failures listed in a report; all of them are counted.
@@ -34,6 +41,7 @@ class IngestReport:
         updated: stored images whose captions or metadata changed.
         removed: images deleted because no file contains them any more.
         missing: paths that no longer exist, whose images were kept because ``prune`` was not set.
+        left_out: captions, and whole pictures, that the option ``leave_out`` names.
         failed: the first ``MAX_FAILURES`` items that could not be stored, with their reasons.
         failed_count: how many items could not be stored.
         failed_before: skipped items: they failed in an earlier run and have not changed since.
@@ -48,6 +56,7 @@ class IngestReport:
     updated: int = 0
     removed: int = 0
     missing: int = 0
+    left_out: int = 0
     failed: tuple[Failure, ...] = ()
     failed_count: int = 0
     failed_before: int = 0
@@ -63,7 +72,8 @@ class IngestReport:
     @property
     def found_anything(self) -> bool:
         """Whether there were any items, or any stored paths that are gone."""
-        return bool(self.items or self.texts or self.removed or self.missing)
+        found = self.items or self.texts or self.removed or self.missing or self.left_out
+        return bool(found)
 
 
 @dataclass(frozen=True, slots=True)
@@ -139,6 +149,7 @@ _COUNTED: dict[Status, str] = {
     "updated": "updated",
     "failed": "failed_count",
     "failed before": "failed_before",
+    "left out": "left_out",
 }
 
 
@@ -162,6 +173,11 @@ class Tally:
     def item(self, uri: str, status: Status, ms: float = 0.0) -> None:
         """Count a finished item."""
         self.add(ItemRow(uri, status, "", round(ms, 1)))
+
+    def captions_left_out(self, count: int) -> None:
+        """Count captions that the option ``leave_out`` took away."""
+        with self._lock:
+            self.counts["left_out"] += count
 
     def failure(self, failure: Failure, ms: float = 0.0) -> None:
         """Count an item that could not be stored."""

@@ -36,6 +36,9 @@ class Sample:
         metadata: further columns, to show and to filter on.
         vector: the image's precomputed embedding, float32 ``[dim]`` of length 1.
         caption_vector: likewise that of the first caption.
+        left_out: how many captions the option ``leave_out`` took away. Without any left, stored
+            captions are deleted, too.
+        unwanted: the option ``leave_out`` names it: it is not stored, and deleted if it is.
     """
 
     uri: str
@@ -49,6 +52,8 @@ class Sample:
     fixed: bool = False
     vector: Rows | None = field(default=None, compare=False, repr=False)
     caption_vector: Rows | None = field(default=None, compare=False, repr=False)
+    left_out: int = field(default=0, compare=False)
+    unwanted: bool = False
 
     @property
     def has_image(self) -> bool:
@@ -57,8 +62,8 @@ class Sample:
 
     @property
     def silent(self) -> bool:
-        """Whether it has neither captions nor metadata, so that stored ones are kept."""
-        return not self.captions and not self.metadata
+        """Whether its source gives neither captions nor metadata, so that stored ones are kept."""
+        return not (self.captions or self.metadata or self.left_out)
 
     @property
     def digest(self) -> str:

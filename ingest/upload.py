@@ -43,7 +43,7 @@ class Upload:
     """One item of a request: a ``Sample``, and the bytes of its image where they are sent.
 
     Attributes:
-        uri, root, relative, size, mtime_ns, captions, metadata, fixed: see
+        uri, root, relative, size, mtime_ns, captions, metadata, fixed, left_out: see
             ``twinlens.ingest.sample.Sample``.
         kind: an image, a text, or an image that the client does not have.
         data: the encoded image; ``None`` where it is not sent.
@@ -59,6 +59,7 @@ class Upload:
     captions: tuple[str, ...] = ()
     metadata: Mapping[str, Any] = field(default_factory=lambda: MappingProxyType({}))
     fixed: bool = False
+    left_out: int = 0
     data: bytes | None = field(default=None, repr=False)
     failed: str = ""
 

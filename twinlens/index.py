@@ -120,7 +120,7 @@ class Index:
         Args:
             paths: folders of pictures, single pictures, caption files, tar shards, zips, tables,
                 lists of URLs, embeddings; here, or at addresses such as ``s3://bucket/folder``.
-            options: how to read the paths: captions, include, exclude, image_column,
+            options: how to read the paths: captions, include, exclude, leave_out, image_column,
                 caption_column, embeddings_model, refresh, allow_networks, see
                 ``twinlens.ingest.options.SourceOptions``; how to run: prune, retry_failed, report,
                 progress, cluster, bulk, see ``RunOptions`` there; the layout of a new collection:

@@ -45,7 +45,7 @@ POLL_SECONDS = 1.0
 MANIFEST = "manifest.json"
 _IMPORTED: tuple[Target, ...] = ("images", "texts")
 #: Statuses that the first pass has reported already.
-_REPORTED = ("unchanged", "failed before")
+_REPORTED = ("unchanged", "failed before", "left out")
 
 
 def bulk_ingest(
@@ -104,6 +104,7 @@ def bulk_ingest(
         texts=first.texts + second.texts,
         unchanged=first.unchanged,
         failed_before=first.failed_before,
+        left_out=first.left_out,
         seconds=time.perf_counter() - began,
         encode_seconds=first.encode_seconds + second.encode_seconds,
     )

@@ -89,6 +89,8 @@ def ingest(
                 outcome = index.ingest(*paths, **{**given, "progress": progress})
             if not quiet:
                 print(_summary(outcome, index), flush=True)
+                if given.get("leave_out") is not None and not outcome.left_out:
+                    _warn("nothing was left out: no picture or caption is in the --leave-out list")
             print_failures(outcome, hint=": --report FILE lists them all")
             return outcome
 
@@ -140,6 +142,7 @@ def _summary(report: IngestReport, index: twinlens.Index | twinlens.RemoteIndex)
         (report.unchanged, "unchanged"),
         (report.duplicates, f"more path{'s' * (report.duplicates > 1)} of stored images"),
         (report.updated, "updated"),
+        (report.left_out, "left out"),
         (report.removed, "removed"),
         (report.missing, "missing on disk but kept (--prune removes them)"),
         (report.failed_count, "failed"),

@@ -58,7 +58,8 @@ def print_preview(preview: Preview) -> None:
         f"{preview.new:,} to read ({preview.changed:,} of them changed), "
         f"{preview.captions_changed:,} with changed captions, {preview.unchanged:,} unchanged, "
         f"{preview.missing:,} missing on disk, {preview.failed:,} that cannot be stored, "
-        f"{preview.failed_before:,} failed before; dry run, nothing was written"
+        f"{preview.failed_before:,} failed before, {preview.left_out:,} left out; dry run, nothing "
+        "was written"
     )
 
 

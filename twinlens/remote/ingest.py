@@ -175,6 +175,8 @@ class RemoteIngest:
         prune = self._options.get("prune", False)
         self._count(self._uploads.put([], prune=prune), {})
         removed, missing = sum(self._deleted), 0
+        for paths in ledger.unwanted(GONE):
+            removed += len(self._uploads.remove_missing(paths, prune=True).images)
         for paths in _missing_paths(self._uploads, ledger, all_roots):
             done = self._uploads.remove_missing(paths, prune=prune)
             removed += len(done.images)
@@ -194,6 +196,10 @@ class RemoteIngest:
         for item, _, _ in ledger.judge_all(items, roots):
             if isinstance(item, Sample):
                 check_no_embeddings(item)
+                self._tally.captions_left_out(item.left_out)
+                if item.unwanted:
+                    self._tally.item(item.uri, "left out")
+                    continue
             elif item.transient:  # says nothing about the item: not recorded
                 self._tally.failure(item)
                 continue
@@ -273,7 +279,16 @@ def preview(uploads: UploadClient, items: Iterable[Item], roots: Iterable[str]) 
     all_roots = set(roots)
     with Ledger(None) as ledger:
         counts = Counter[str]()
-        for chunk in _chunks(item for item, _, _ in ledger.judge_all(items, all_roots)):
+
+        def judged() -> Iterator[Item]:
+            for item, _, _ in ledger.judge_all(items, all_roots):
+                if isinstance(item, Sample):
+                    counts["left out"] += item.unwanted + item.left_out
+                    if item.unwanted:
+                        continue
+                yield item
+
+        for chunk in _chunks(judged()):
             counts.update(row.status for row in uploads.judge([as_upload(one) for one in chunk]))
         return Preview.of(counts, _missing_paths(uploads, ledger, all_roots))
 
@@ -301,6 +316,7 @@ def as_upload(item: Item) -> Upload:
         captions=item.captions,
         metadata=_jsonable(dict(item.metadata)),
         fixed=item.fixed,
+        left_out=item.left_out,
     )
 
 

@@ -212,6 +212,7 @@ class ItemIn(RequestModel):
     size: Annotated[int, Field(ge=-1, le=_INT64)] = -1
     mtime_ns: Annotated[int, Field(ge=-1, le=_INT64)] = -1
     fixed: bool = False
+    left_out: Annotated[int, Field(ge=0, le=MAX_CAPTIONS)] = 0
     file: Annotated[int, Field(ge=0, le=100_000)] | None = None
     failed: Annotated[str, Field(max_length=10_000)] = ""
 
