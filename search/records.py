@@ -36,9 +36,20 @@ TEXT_FIELDS = ("id", "text", "image_id", "path", "relative_path")
 FILE_FIELDS = ("path", "image_id", "texts", "size", "mtime_ns", "digest", "status", "reason",
                "root")  # fmt: skip
 FIXED_FIELDS = frozenset({*IMAGE_FIELDS, *TEXT_FIELDS})
+#: The metadata of a caption that twinlens proposed: ``caption_source`` is ``proposed``.
+CAPTION_SOURCE, PROPOSED, CAPTION_PROBABILITY = "caption_source", "proposed", "caption_probability"
 #: In collections with tenants: the columns of a row's key and its tenant.
 KEY = "twinlens_key"
 TENANT = "twinlens_tenant"
+#: What moderation stores: see ``twinlens.search.analysis.policy``. ``HELD`` keeps a picture, and
+#: its texts, out of searches; the names of concepts' fields begin with ``FLAG``.
+HELD = "held"
+FLAGGED = "flagged"
+REVIEW = "review"
+POLICY = "policy"
+POLICY_DIGEST = "policy_digest"
+FLAG = "flag_"
+_MODERATION = {HELD, FLAGGED, REVIEW, POLICY, POLICY_DIGEST}
 _RESERVED = {*FIXED_FIELDS, "vector", "sparse", "words", KEY, TENANT}
 _TYPES: Mapping[str, FieldType] = {
     "path": "path",
@@ -80,7 +91,7 @@ def clean_metadata(metadata: Mapping[str, Any]) -> dict[str, Scalar]:
     """Keep the metadata that can be stored and filtered on: scalars with identifier-like names.
 
     Characters of a name other than letters, digits and underscores become underscores. A name of
-    one of our own columns gets an underscore at its end.
+    one of our own columns gets an underscore at its end, one of moderation at its beginning.
     """
     kept: dict[str, Scalar] = {}
     for name, value in metadata.items():
@@ -95,8 +106,20 @@ def clean_metadata(metadata: Mapping[str, Any]) -> dict[str, Scalar]:
             field = f"_{field}"
         if field in _RESERVED:
             field += "_"
+        elif is_moderation(field):
+            field = f"_{field}"
         kept[field[:128]] = cut_bytes(value, MAX_SHOWN_BYTES) if isinstance(value, str) else value
     return kept
+
+
+def is_moderation(field: str) -> bool:
+    """Whether only moderation writes a field: no metadata can set it."""
+    return field in _MODERATION or field.startswith(FLAG)
+
+
+def moderation_of(row: Row) -> Row:
+    """The fields of a row that moderation wrote."""
+    return {name: value for name, value in row.items() if is_moderation(name)}
 
 
 def words_of(row: Row) -> str:
@@ -108,7 +131,11 @@ def words_of(row: Row) -> str:
     path, _, _ = str(row.get("relative_path", "")).rpartition(".")
     says += _PATH_WORDS.findall(path or str(row.get("relative_path", "")))
     own = FIXED_FIELDS | _RESERVED
-    says += [value for name, value in row.items() if name not in own and isinstance(value, str)]
+    says += [
+        value
+        for name, value in row.items()
+        if name not in own and isinstance(value, str) and not is_moderation(name)
+    ]
     return cut_bytes(" ".join(filter(None, says)), MAX_WORDS_BYTES)
 
 

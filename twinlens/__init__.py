@@ -13,7 +13,7 @@ The public API::
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Unpack
 
@@ -36,6 +36,7 @@ from twinlens.search.errors import (
 if TYPE_CHECKING:
     from twinlens.cli import run as main
     from twinlens.index import Index
+    from twinlens.ingest.match import Picture
     from twinlens.ingest.preview import Preview
     from twinlens.ingest.report import IngestReport, Progress
     from twinlens.ingest.transfer.copy import CopyReport
@@ -44,9 +45,11 @@ if TYPE_CHECKING:
     from twinlens.integrations.langchain import TwinlensRetriever as TwinlensRetriever
     from twinlens.remote.index import RemoteIndex
     from twinlens.search.analysis.classify import Classified
+    from twinlens.search.analysis.describe import Described, Proposal
     from twinlens.search.analysis.duplicates import Group
     from twinlens.search.analysis.evaluate import Evaluation
     from twinlens.search.analysis.index_trials import IndexTrial
+    from twinlens.search.analysis.match import PairMatch
     from twinlens.search.milvus.collection import CollectionInfo
     from twinlens.search.milvus.generations import Generation
     from twinlens.search.milvus.layout import LayoutOptions
@@ -65,6 +68,7 @@ __all__ = [
     "CollectionNotFoundError",
     "Comparison",
     "CopyReport",
+    "Described",
     "Encoder",
     "Evaluation",
     "Exchanged",
@@ -83,7 +87,9 @@ __all__ = [
     "ModelError",
     "ModelMismatchError",
     "Not",
+    "PairMatch",
     "Preview",
+    "Proposal",
     "ReindexReport",
     "RemoteIndex",
     "SearchEngine",
@@ -103,6 +109,7 @@ __all__ = [
     "copy",
     "default_db",
     "main",
+    "match",
     "open",
     "serve",
 ]
@@ -113,6 +120,7 @@ _LAZY = {
     "Classified": "twinlens.search.analysis.classify",
     "CollectionInfo": "twinlens.search.milvus.collection",
     "CopyReport": "twinlens.ingest.transfer.copy",
+    "Described": "twinlens.search.analysis.describe",
     "Encoder": "twinlens.search.models.base",
     "Evaluation": "twinlens.search.analysis.evaluate",
     "Exchanged": "twinlens.ingest.transfer.export",
@@ -127,7 +135,9 @@ _LAZY = {
     "IndexTrial": "twinlens.search.analysis.index_trials",
     "IngestReport": "twinlens.ingest.report",
     "Not": "twinlens.search.query.parts",
+    "PairMatch": "twinlens.search.analysis.match",
     "Preview": "twinlens.ingest.preview",
+    "Proposal": "twinlens.search.analysis.describe",
     "ReindexReport": "twinlens.ingest.transfer.reindex",
     "RemoteIndex": "twinlens.remote.index",
     "SearchEngine": "twinlens.search.query.engine",
@@ -319,6 +329,59 @@ def compare(
             missing = tuple(f"{failure.uri}: {failure.reason}" for failure in report.failed)
             evaluation = replace(evaluation, missing=missing, missing_count=report.failed_count)
             yield Comparison(evaluation, rate)
+
+
+def match(
+    images: Picture | Iterable[Picture] = (),
+    texts: str | Iterable[str] = (),
+    *,
+    pairs: str | os.PathLike[str] | Iterable[tuple[Picture, str]] | None = None,
+    references: str | Sequence[str] = (),
+    model: str | Encoder = "auto",
+    device: str = "auto",
+    precision: Precision = "auto",
+) -> Iterator[PairMatch]:
+    """Score how well texts fit pictures, without a database; see ``Index.match`` for one.
+
+    ``match`` is the probability that a text and a picture belong together, compared with unrelated
+    pairs that come with twinlens; see ``docs/reference/match.md``::
+
+        for one in twinlens.match("dog.jpg", ["a dog in the snow", "a cat"]):
+            print(one.text, one.match, one.verdict)
+
+    Args:
+        images: a picture or several: paths (a folder is all its pictures), encoded bytes, Pillow
+            images.
+        texts: a text or several. Every picture is scored with every text.
+        pairs: in place of both, an iterable of pairs of a picture and a text, or the path of a
+            caption file, as ``ingest`` takes them. It is read as a stream.
+        references: reference texts of the pictures, for ``ref_clip_score``.
+        model, device, precision: see ``open``.
+
+    Returns:
+        A ``PairMatch`` for each picture and text, in order, as they are scored. A picture that
+        cannot be read gives results with an error.
+
+    Raises:
+        UsageError: pictures or texts are missing or of the wrong type; a path does not exist.
+        SourceError: a caption file cannot be read.
+        ModelError: the model cannot be loaded.
+    """
+    from twinlens.ingest.match import match_inputs
+    from twinlens.search.analysis.match import PairCalibration
+    from twinlens.search.analysis.matcher import Matcher
+    from twinlens.search.models.base import check_device, check_precision
+    from twinlens.search.models.load import open_encoders, open_for_queries
+
+    check_device(device)
+    check_precision(precision)
+    inputs = match_inputs(images, texts, pairs=pairs)
+    if isinstance(model, str):
+        load = open_for_queries if pairs is None else open_encoders
+        encoder: Encoder = load(model, device=device, precision=precision)
+    else:
+        encoder = model
+    return Matcher(encoder, PairCalibration.of_model(encoder), references).match(inputs)
 
 
 def _refuse_twinlens(uri: str) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import threading
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Unpack
 
@@ -19,15 +19,19 @@ from twinlens.search.paths import expand_home
 from twinlens.search.query.session import Session
 
 if TYPE_CHECKING:
+    from twinlens.ingest.match import Picture
     from twinlens.ingest.preview import Preview
     from twinlens.ingest.receiver import Receiver
     from twinlens.ingest.report import IngestReport, Progress
     from twinlens.ingest.transfer.export import Exchanged
     from twinlens.ingest.transfer.reindex import ReindexReport
     from twinlens.search.analysis.classify import Classified
+    from twinlens.search.analysis.describe import Described
+    from twinlens.search.analysis.describe_options import DescribeOptions
     from twinlens.search.analysis.duplicates import Group
     from twinlens.search.analysis.evaluate import Evaluation
     from twinlens.search.analysis.index_trials import IndexTrial
+    from twinlens.search.analysis.match import PairMatch
     from twinlens.search.milvus.collection import Collection, CollectionInfo
     from twinlens.search.milvus.database import Database
     from twinlens.search.milvus.generations import Generation
@@ -248,6 +252,67 @@ class Index:
             return classify_stored(classifier, collection, top=top, expression=expression)
         pictures = ((item.uri, item.load) for item in open_items(paths) if item.load is not None)
         return classify_pictures(classifier, encoder, pictures, top=top)
+
+    def describe(
+        self,
+        *paths: AnyPath,
+        missing: bool = False,
+        where: str = "",
+        **options: Unpack[DescribeOptions],
+    ) -> Iterator[Described]:
+        """Propose texts for pictures without captions: stored captions of others, or labels.
+
+        A proposal is a guess with its probability, never a fact. See
+        ``twinlens.search.analysis.describe``.
+
+        Args:
+            paths: pictures to describe, as ``ingest`` takes them, which are not stored; or ids and
+                paths of stored pictures.
+            missing: describe all stored pictures without captions, in place of paths.
+            where: with ``missing``, a filter for them.
+            options: count, min_probability, labels; see
+                ``twinlens.search.analysis.describe_options``.
+
+        Returns:
+            One result for each picture. A picture that has captions keeps them, and gets no
+            proposals; one that cannot be read has an error.
+
+        Raises:
+            UsageError: neither paths nor ``missing``, an unknown picture, or an invalid option.
+        """
+        from twinlens.ingest.describe import describe
+
+        return describe(self._session, paths, missing=missing, where=where, options=options)
+
+    def match(
+        self,
+        images: Picture | Iterable[Picture] = (),
+        texts: str | Iterable[str] = (),
+        *,
+        pairs: AnyPath | Iterable[tuple[Picture, str]] | None = None,
+        references: str | Sequence[str] = (),
+    ) -> Iterator[PairMatch]:
+        """Score how well texts fit pictures, compared with this collection's; nothing is stored.
+
+        Uses the collection's model, and its pictures and texts as unrelated pairs. Takes and
+        returns what ``twinlens.match`` does; ``Id("...")`` is a stored picture, by id or path.
+
+        Raises:
+            CollectionNotFoundError: there is no collection; ``twinlens.match`` needs none.
+            UsageError, SourceError, ModelError: see ``twinlens.match``.
+        """
+        from twinlens.ingest.match import match_inputs
+        from twinlens.search.analysis.match import PairCalibration
+        from twinlens.search.analysis.matcher import Matcher
+        from twinlens.search.query.stored import find_images
+
+        collection = self._require_collection()
+        inputs = match_inputs(
+            images, texts, pairs=pairs, stored=lambda names: find_images(collection, names)
+        )
+        encoder = self._load_encoder(bulk=pairs is not None)
+        calibration = PairCalibration.of_collection(self.engine.calibrations, encoder)
+        return Matcher(encoder, calibration, references).match(inputs)
 
     def duplicates(self, threshold: float = 0.95, *, where: str = "") -> list[Group]:
         """Group near-duplicate pictures; see ``twinlens.search.analysis.duplicates``."""

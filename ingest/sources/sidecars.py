@@ -1,4 +1,4 @@
-"""Read the files beside an image that describe it: ``photo.txt`` and ``photo.json``."""
+"""Read and write the files beside an image that describe it: ``photo.txt``, ``photo.json``."""
 
 from __future__ import annotations
 
@@ -17,7 +17,15 @@ from twinlens.ingest.sources.columns import (
     captions_in,
     guess,
 )
-from twinlens.search.records import MAX_CAPTIONS, MAX_SHOWN_BYTES, clean_metadata, clean_text
+from twinlens.search.records import (
+    CAPTION_PROBABILITY,
+    CAPTION_SOURCE,
+    MAX_CAPTIONS,
+    MAX_SHOWN_BYTES,
+    PROPOSED,
+    clean_metadata,
+    clean_text,
+)
 
 #: A larger sidecar is not a caption.
 MAX_SIDECAR_BYTES = 1 << 20
@@ -72,13 +80,48 @@ def parse_sidecars(picture: str, read: Callable[[str], bytes | None]) -> Sidecar
     return Sidecar(unique, clean_metadata(plain))
 
 
+def find_sidecar(picture: Path) -> Path | None:
+    """The first sidecar of an image file, whatever it holds; ``None`` if there is none."""
+    names = (name for suffix in (".txt", ".json") for name in _names(str(picture), suffix))
+    return next((Path(name) for name in names if os.path.lexists(name)), None)
+
+
+def write_proposal(picture: Path, caption: str, probability: float) -> Path:
+    """Write a proposed caption to ``photo.jpg.json``, which must not exist.
+
+    Reading it gives the caption, and as metadata ``caption_source`` (``proposed``) and
+    ``caption_probability``.
+
+    Raises:
+        OSError: there is such a file, or it cannot be written; then nothing is left of it.
+    """
+    content = {
+        "caption": caption,
+        CAPTION_SOURCE: PROPOSED,
+        CAPTION_PROBABILITY: round(probability, 3),
+    }
+    path = Path(f"{picture}.json")
+    file = path.open("x", encoding="utf-8")
+    try:
+        with file:
+            file.write(json.dumps(content, ensure_ascii=False) + "\n")
+    except BaseException:
+        path.unlink(missing_ok=True)
+        raise
+    return path
+
+
+def _names(picture: str, suffix: str) -> tuple[str, str]:
+    return os.path.splitext(picture)[0] + suffix, picture + suffix
+
+
 def _beside(
     picture: str,
     suffix: str,
     read: Callable[[str], bytes | None],
     parse: Callable[[str, bytes], T],
 ) -> Iterator[T]:
-    for name in (os.path.splitext(picture)[0] + suffix, picture + suffix):
+    for name in _names(picture, suffix):
         data = read(name)
         if data is not None:
             yield parse(name, data)

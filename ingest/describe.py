@@ -1,0 +1,155 @@
+"""Describe pictures at paths, and stored ones; write proposed captions beside pictures."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable, Iterator, Sequence
+from itertools import islice
+from pathlib import Path
+
+from twinlens.ingest.options import open_items
+from twinlens.ingest.sample import Item, Sample
+from twinlens.ingest.sources.folder import reader
+from twinlens.ingest.sources.paths import expand, is_address
+from twinlens.ingest.sources.sidecars import find_sidecar, write_proposal
+from twinlens.search.analysis.describe import (
+    WITHOUT_CAPTIONS,
+    Described,
+    Describer,
+    candidates_for,
+    describe_ids,
+    describe_pictures,
+    describe_stored,
+)
+from twinlens.search.analysis.describe_options import DescribeOptions, check_describe_options
+from twinlens.search.analysis.match import PairCalibration
+from twinlens.search.errors import SourceError, UsageError
+from twinlens.search.filters import compile_filter
+from twinlens.search.milvus.collection import Collection
+from twinlens.search.models.base import Encoder
+from twinlens.search.query.session import Session
+from twinlens.search.query.stored import find_stored
+from twinlens.search.records import image_id
+
+AnyPath = str | os.PathLike[str]
+#: Items that are read at once.
+_CHUNK = 256
+
+
+def describe(
+    session: Session,
+    paths: Sequence[AnyPath],
+    *,
+    missing: bool,
+    where: str,
+    options: DescribeOptions,
+) -> Iterator[Described]:
+    """Propose texts for pictures; see ``twinlens.Index.describe``."""
+    options = check_describe_options(**options)
+    check_selection(paths, missing=missing, where=where)
+    collection = session.require_collection() if missing else session.refresh()
+    expression = _without_captions(collection, where) if collection is not None else ""
+    sources, ids = _split(paths, collection)
+    items = open_items(sources) if sources else iter(())
+    encoder = session.load_encoder()
+    if collection is None:
+        pairs = PairCalibration.of_model(encoder)
+    else:
+        pairs = PairCalibration.of_collection(session.engine().calibrations, encoder)
+    candidates = candidates_for(collection, lambda: encoder, options["labels"])
+    describer = Describer(candidates, pairs.match, **options)
+    return _describe(describer, encoder, collection, items, ids, expression if missing else None)
+
+
+def check_selection(paths: Sequence[AnyPath], *, missing: bool, where: str) -> None:
+    """Raise ``UsageError`` unless either paths or stored pictures are selected."""
+    if bool(paths) == missing:
+        raise UsageError(
+            "give pictures to describe, or missing (--missing) for the stored ones without captions"
+        )
+    if where and not missing:
+        raise UsageError("a filter selects stored pictures: leave out the paths or the filter")
+
+
+def missing_filter(where: str) -> str:
+    """The filter of the stored pictures without captions, among those that match ``where``."""
+    return f"({where}) and {WITHOUT_CAPTIONS}" if where.strip() else WITHOUT_CAPTIONS
+
+
+def write_sidecar(described: Described) -> Path:
+    """Write the best proposal for a picture to a file beside it, which the next ingest reads.
+
+    No file is ever overwritten. Before writing, the picture must have no other sidecar, and must
+    still be the one that was described.
+
+    Returns:
+        The new file: ``photo.jpg.json`` for ``photo.jpg``.
+
+    Raises:
+        SourceError: nothing was proposed, there is a sidecar, or the picture is no file of its own,
+            is gone or has changed.
+        OSError: the file cannot be written.
+    """
+    if not described.proposals:
+        raise SourceError("there is no proposal to write")
+    path = Path(described.path)
+    if is_address(described.path) or not path.is_file():
+        raise SourceError("it is not a file in a folder of this machine")
+    found = find_sidecar(path)
+    if found is not None:
+        raise SourceError(f"it has a sidecar already: {found.name}")
+    if image_id(reader(path)()) != described.id:
+        raise SourceError("it has changed since it was described")
+    best = described.proposals[0]
+    return write_proposal(path, best.text, best.probability)
+
+
+def _without_captions(collection: Collection, where: str) -> str:
+    fields, can = collection.fields("images"), collection.capabilities
+    compile_filter(where, fields, can)  # a mistake is named by its own column
+    return compile_filter(missing_filter(where), fields, can)
+
+
+def _split(
+    paths: Sequence[AnyPath], collection: Collection | None
+) -> tuple[list[AnyPath], list[str]]:
+    """The paths that exist, and the ids of the stored pictures that the others name."""
+    sources: list[AnyPath] = []
+    names: list[str] = []
+    for path in paths:
+        try:
+            expand(path)
+            sources.append(path)
+        except UsageError:
+            if collection is None:
+                raise
+            names.append(os.fspath(path))
+    found = find_stored(collection, names) if collection is not None and names else {}
+    for name, row in found.items():
+        if row.target == "texts":
+            raise UsageError(f"{name} is the id of a text: name a picture")
+    return sources, [found[name].id for name in names]
+
+
+def _describe(
+    describer: Describer,
+    encoder: Encoder,
+    collection: Collection | None,
+    items: Iterable[Item],
+    ids: Sequence[str],
+    expression: str | None,
+) -> Iterator[Described]:
+    rest = iter(items)
+    while chunk := list(islice(rest, _CHUNK)):
+        captioned = [one for one in chunk if isinstance(one, Sample) and one.captions]
+        known = {id(one) for one in captioned}
+        images = [
+            (one.uri, one.load) for one in chunk if one.load is not None and id(one) not in known
+        ]
+        yield from (Described(one.uri, captions=one.captions) for one in captioned if one.load)
+        yield from describe_pictures(describer, encoder, images, collection)
+    if collection is not None:
+        for start in range(0, len(ids), _CHUNK):
+            yield from describe_ids(describer, collection, ids[start : start + _CHUNK])
+        if expression is not None:
+            yield from describe_stored(describer, collection, expression)
