@@ -12,11 +12,13 @@ far the model's true pairs lie from unrelated ones: ``docs/reference/match.md`` 
 
 from __future__ import annotations
 
+import threading
 from dataclasses import asdict, dataclass, replace
 from typing import Any, Literal
 
 import numpy as np
 import numpy.typing as npt
+from cachetools import LRUCache
 
 from twinlens.search.analysis.background import ModelBackground
 from twinlens.search.models.base import Encoder, Rows
@@ -116,6 +118,16 @@ class PairCalibration:
 
         The first time with a model, about 50 pictures and 300 texts are encoded.
         """
+        sigmoid: tuple[float, float] | None = getattr(encoder, "sigmoid", None)
+        key = encoder.fingerprint.digest, sigmoid
+        with _made_lock:
+            made = _made.get(key)
+            if made is None:
+                made = _made[key] = cls._of_model(encoder, sigmoid)
+            return made
+
+    @classmethod
+    def _of_model(cls, encoder: Encoder, sigmoid: tuple[float, float] | None) -> PairCalibration:
         background = ModelBackground.of(encoder)
         calibration = Calibration.of(
             "text",
@@ -124,7 +136,7 @@ class PairCalibration:
             background.sentences,
             len(background.images),
             spread_factor=SENTENCE_SPREAD,
-            sigmoid=getattr(encoder, "sigmoid", None),
+            sigmoid=sigmoid,
         )
         own = background.images[background.owners]
         z = calibration.z_scores(background.captions, cosines(background.captions, own))
@@ -161,6 +173,11 @@ class PairCalibration:
             scale, bias = self.calibration.sigmoid
             log_odds = np.maximum(log_odds, scale * scores + bias)
         return logistic(log_odds)
+
+
+#: Those of models, by digest and sigmoid.
+_made: LRUCache[tuple[str, tuple[float, float] | None], PairCalibration] = LRUCache(8)
+_made_lock = threading.Lock()
 
 
 def verdict(probability: float) -> Verdict:

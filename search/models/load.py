@@ -7,6 +7,7 @@ Ingest uses torch where there is an accelerator or native bfloat16, else ONNX Ru
 from __future__ import annotations
 
 import ctypes.util
+import json
 import logging
 import platform
 import sys
@@ -24,12 +25,13 @@ from twinlens.search.models.catalogue import (
     resolve,
 )
 from twinlens.search.models.fingerprint import Fingerprint, preprocess_digest
-from twinlens.search.models.onnx import find_export, open_export
+from twinlens.search.models.onnx import MANIFEST, find_export, open_export
 from twinlens.search.models.openclip import OpenClipEncoder, load_openclip
 from twinlens.search.models.openvino import OpenVinoTower
 from twinlens.search.models.replicas import ReplicatedEncoder
 from twinlens.search.models.starter_export import build_starter, starter_fingerprint
 from twinlens.search.models.weights import LOADING, hub_obstacle, is_cached
+from twinlens.search.paths import cache_folder
 
 if TYPE_CHECKING:
     import torch
@@ -83,6 +85,38 @@ def export_for_queries(fingerprint: Fingerprint) -> None:
         encoder = open_encoder(fingerprint.source, device="cpu", precision="fp32")
         if encoder.fingerprint.digest == fingerprint.digest:
             export_model(encoder)
+
+
+def open_for_queries(name: str, *, device: str = "auto", precision: Precision = "auto") -> Encoder:
+    """Open a model for queries by its name, without importing torch if it can do without.
+
+    Raises:
+        UsageError, ModelError: see ``open_encoders``.
+    """
+    check_precision(precision)
+    spec = choose_model() if name == "auto" else resolve(name)
+    starter = spec.architecture == STARTER
+    fingerprint = starter_fingerprint() if starter else _find_exported(spec)
+    encoder = None
+    if fingerprint is not None:
+        encoder = open_query_encoder(fingerprint, device=device, precision=precision)
+    return encoder or open_encoders(spec, device=device, precision=precision)
+
+
+def _find_exported(spec: ModelSpec) -> Fingerprint | None:
+    """The fingerprint of a model whose exports can be used, found by its name alone."""
+    for file in sorted(cache_folder("models").glob(f"*/{MANIFEST}")):
+        try:
+            stored = Fingerprint.from_json(
+                json.dumps(json.loads(file.read_text("utf-8"))["fingerprint"])
+            )
+        except (OSError, ValueError, KeyError, TypeError):
+            continue  # damaged; find_export says so for the model it belongs to
+        if (stored.architecture, stored.weights) == (spec.architecture, spec.weights):
+            export = find_export(stored)
+            if export is not None and not export.problem:
+                return stored
+    return None
 
 
 def open_encoders(

@@ -121,6 +121,19 @@ def find_stored(collection: Collection, names: abc.Collection[str]) -> dict[str,
     return found
 
 
+def find_images(collection: Collection, names: abc.Collection[str]) -> dict[str, Rows]:
+    """Find the float32 unit rows ``[dim]`` of stored images, by their ids or paths.
+
+    Raises:
+        UsageError: a name that is not stored, or the id of a text.
+    """
+    found = find_stored(collection, names)
+    for name, one in found.items():
+        if one.target != "images":
+            raise UsageError(f"{name[:200]!r} is a stored text, not a picture")
+    return {name: one.row for name, one in found.items()}
+
+
 def list_images(collection: Collection, expression: str = "", after: str = "") -> list[Row]:
     """List the next ``PAGE`` images after an id, as rows of id and path.
 
