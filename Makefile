@@ -10,7 +10,7 @@ demo: .venv/demo
 	$(BIN)/python samples/demo.py $(DEMO_DB) demo/sheet.html
 
 test: install demo
-	$(BIN)/python -m pytest -n auto --dist loadgroup
+	$(BIN)/python -m pytest -n auto
 
 install: .venv/installed
 

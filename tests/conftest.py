@@ -60,10 +60,14 @@ def index(tmp_path: Path, encoder: ColourEncoder) -> Iterator[twinlens.Index]:
 
 
 @pytest.fixture(scope="session")
-def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    """The address of a Milvus server: ``TWINLENS_TEST_SERVER``, or one started for the session."""
+def server() -> Iterator[str]:
+    """The address of a Milvus server that other tests use at the same time.
+
+    ``TWINLENS_TEST_SERVER``, or one that all workers and runs share. Give what you create a name of
+    its own, remove it afterwards, and expect that of others to be there.
+    """
     try:
-        with running_server(tmp_path_factory.mktemp("server")) as address:
+        with running_server() as address:
             yield address
     except NoServerError as error:
         pytest.skip(str(error))
@@ -101,13 +105,3 @@ def corpora() -> Path:
     if not (folder / "flickr8k" / "captions.jsonl").is_file():
         pytest.skip("the development corpora are not here; TWINLENS_CORPORA names their folder")
     return folder
-
-
-@pytest.hookimpl(tryfirst=True)
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Keep what needs the one Milvus server on one worker, where tests run in parallel."""
-    for item in items:
-        params = getattr(getattr(item, "callspec", None), "params", {})
-        named = any(isinstance(value, str) and value == "server" for value in params.values())
-        if named or "server" in getattr(item, "fixturenames", ()):
-            item.add_marker(pytest.mark.xdist_group("milvus-server"))

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import uuid
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -18,6 +20,7 @@ from twinlens.search.analysis.index_trials import IndexTrial
 from twinlens.search.analysis.metrics import KS, bootstrap, nearest, ranks
 from twinlens.search.analysis.plot import check_plot, plot_recall, plot_trials
 from twinlens.search.errors import ModelError, TwinlensError, UnsupportedError, UsageError
+from twinlens.search.milvus.database import Database
 
 
 def pairs_of(*pairs: tuple[int, int]) -> np.ndarray:
@@ -277,9 +280,20 @@ def test_milvus_lite_cannot_compare_index_types(index: twinlens.Index, photos: P
         next(index.compare_indexes())
 
 
-def test_index_types_are_compared_on_a_server(encoder: object, server: str) -> None:
+@pytest.fixture
+def own_database(server: str) -> Iterator[str]:
+    """A database of its own on the server, without the collections of other tests."""
+    name = f"test_{uuid.uuid4().hex[:12]}"
+    with Database(server) as database:
+        database.client.create_database(name)
+    yield f"{server}/{name}"
+    with Database(server) as database:
+        database.client.drop_database(name)  # refused while it holds collections
+
+
+def test_index_types_are_compared_on_a_server(encoder: object, own_database: str) -> None:
     rng = np.random.default_rng(0)
-    with twinlens.open(server, "twinlens_test_indexes", model=encoder) as index:  # type: ignore[arg-type]
+    with twinlens.open(own_database, "photos", model=encoder) as index:  # type: ignore[arg-type]
         collection = index._database.create(index.collection, index._load_encoder().fingerprint)
         rows = rng.normal(size=(3_000, 16)).astype("f4")
         rows /= np.linalg.norm(rows, axis=1, keepdims=True)
@@ -297,7 +311,7 @@ def test_index_types_are_compared_on_a_server(encoder: object, server: str) -> N
         finally:
             index._require_collection()
             index.drop()
-        assert not [name for name in index._database.client.list_collections() if "compare" in name]
+        assert index._database.client.list_collections() == [], "its copies are gone as well"
     assert trials["FLAT"].ann_recall == 1
     assert 0.5 < trials["IVF_SQ8"].ann_recall < 1
     assert trials["IVF_SQ8"].bytes_per_vector == 16
