@@ -86,9 +86,9 @@ def write_sidecar(described: Described) -> Path:
         The new file: ``photo.jpg.json`` for ``photo.jpg``.
 
     Raises:
-        SourceError: nothing was proposed, there is a sidecar, or the picture is no file of its own,
-            is gone or has changed.
-        OSError: the file cannot be written.
+        SourceError: nothing was proposed, there is a sidecar, the picture is no file of its own,
+            is gone or has changed, or the sidecar cannot be written.
+        ImageError: the picture is too large.
     """
     if not described.proposals:
         raise SourceError("there is no proposal to write")
@@ -98,10 +98,13 @@ def write_sidecar(described: Described) -> Path:
     found = find_sidecar(path)
     if found is not None:
         raise SourceError(f"it has a sidecar already: {found.name}")
-    if image_id(reader(path)()) != described.id:
-        raise SourceError("it has changed since it was described")
     best = described.proposals[0]
-    return write_proposal(path, best.text, best.probability)
+    try:
+        if image_id(reader(path)()) != described.id:
+            raise SourceError("it has changed since it was described")
+        return write_proposal(path, best.text, best.probability)
+    except OSError as error:
+        raise SourceError(f"{error.filename or path}: {error.strerror or error}") from error
 
 
 def _without_captions(collection: Collection, where: str) -> str:

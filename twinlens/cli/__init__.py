@@ -12,7 +12,18 @@ from typing import Annotated
 import typer
 
 import twinlens
-from twinlens.cli import collections, copy, ingest, mcp, models, plan, quality, search, serve
+from twinlens.cli import (
+    collections,
+    copy,
+    describe,
+    ingest,
+    mcp,
+    models,
+    plan,
+    quality,
+    search,
+    serve,
+)
 from twinlens.cli.options import flat
 from twinlens.cli.output import FAILURE, INTERRUPTED, USAGE
 from twinlens.search.errors import TwinlensError, UsageError
@@ -93,6 +104,7 @@ app.command()(flat(collections.info))
 app.add_typer(models.app, name="models")
 app.command("eval")(flat(quality.evaluate))
 app.command()(flat(quality.classify))
+app.command()(flat(describe.describe))
 app.command()(flat(quality.duplicates))
 app.command("export")(flat(collections.export))
 app.command("import")(flat(collections.import_))

@@ -85,7 +85,7 @@ def test_pictures_are_named_by_id_and_stored_path(
     text = index.search("red", target="texts", limit=1)[0].id
     with pytest.raises(UsageError, match="is the id of a text"):
         index.describe(text)
-    with pytest.raises(UsageError, match="'nowhere.png' is stored"):
+    with pytest.raises(UsageError, match="'nowhere\\.png' is stored"):
         index.describe(bare, "nowhere.png")
 
 
