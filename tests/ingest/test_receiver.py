@@ -144,6 +144,41 @@ def test_the_rows_are_those_of_a_local_ingest(
     assert contents(index) == contents(plain)
 
 
+def test_copies_of_a_picture_are_stored_in_order(
+    index: twinlens.Index,
+    plain: twinlens.Index,
+    corpus_folder: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """The same rows, also where the part with the first copy is the slowest."""
+
+    class Slow(Here):
+        overtaken = threading.Event()
+        order: list[str]
+
+        def put(self, items: Sequence[Upload], **options: Any) -> Uploaded:
+            sent = [Path(item.uri).name for item in items if item.data is not None]
+            if sent == ["again.png"]:
+                self.overtaken.wait(timeout=0.5)
+            elif sent == ["red.png"]:
+                self.overtaken.set()
+            self.order += sent
+            return super().put(items, **options)
+
+    monkeypatch.setattr(remote, "CHUNK", 3)
+    (corpus_folder / "red.json").write_text(json.dumps({"year": 2020}))
+    (corpus_folder / "again.json").write_text(json.dumps({"year": 2021}))
+    plain.ingest(corpus_folder)
+    slow = Slow(index)
+    slow.order = []
+    items = open_items([corpus_folder])
+    RemoteIngest(slow, part_bytes=1).run(items, [name_of(corpus_folder)])  # type: ignore[arg-type]
+    assert contents(index) == contents(plain)
+    places = [slow.order.index(name) for name in ("again.png", "black.png", "red.png")]
+    assert places[0] < places[2], "the copy waits for the first"
+    assert places[1] < places[0], "others do not"
+
+
 def test_captions_of_a_file_and_texts_without_an_image(
     index: twinlens.Index, plain: twinlens.Index, photos: Path, tmp_path: Path
 ) -> None:

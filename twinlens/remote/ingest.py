@@ -10,10 +10,11 @@ import json
 import math
 import time
 from collections import Counter, deque
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import asdict, replace
+from functools import partial
 from typing import Any, Unpack, cast
 
 from twinlens.ingest.ledger import Ledger
@@ -31,6 +32,7 @@ from twinlens.ingest.upload import (
 )
 from twinlens.remote.client import HttpClient
 from twinlens.remote.messages import batches
+from twinlens.remote.sending import Sending, ahead
 from twinlens.search.errors import CollectionNotFoundError, ImageError, UnsupportedError
 
 #: The most items of one request, and bytes of their descriptions.
@@ -38,8 +40,11 @@ CHUNK = 256
 CHUNK_BYTES = 2 << 20
 #: Bytes of pictures in one request; a larger picture is sent alone.
 PART_BYTES = 16 << 20
-#: Chunks in progress at once: read, sent, or waiting for the server.
+#: Parts in progress at once: sent, or waiting for the server.
 IN_FLIGHT = 3
+#: Chunks that are described, and pictures that are read, ahead of the parts made of them.
+DESCRIBED = 2
+READ = 3
 #: How often bytes are sent that the server asks for again.
 TRIES = 3
 #: The most missing paths in one request, and the most paths to remove.
@@ -160,17 +165,22 @@ class RemoteIngest:
 
     def _run(self, items: Iterable[Item], ledger: Ledger, all_roots: set[str]) -> IngestReport:
         began = time.perf_counter()
-        pending: deque[Future[None]] = deque()
-        with ThreadPoolExecutor(IN_FLIGHT, "twinlens-upload") as pool:
+        chunks = _chunks(self._unseen(items, ledger, all_roots))
+        with (
+            ThreadPoolExecutor(1, "twinlens-describe") as describers,
+            ThreadPoolExecutor(READ, "twinlens-read") as readers,
+            ThreadPoolExecutor(IN_FLIGHT, "twinlens-upload") as senders,
+        ):
+            sending = Sending(senders, IN_FLIGHT)
             try:
-                for chunk in _chunks(self._unseen(items, ledger, all_roots)):
-                    while len(pending) >= IN_FLIGHT:
-                        pending.popleft().result()
-                    pending.append(pool.submit(self._send, chunk))
-                while pending:
-                    pending.popleft().result()
+                for chunk, wanted in ahead(describers, self._describe, chunks, DESCRIBED):
+                    read = partial(self._read, {item.uri: item for item in chunk})
+                    for part in self._parts(one for _, one in ahead(readers, read, wanted, READ)):
+                        sending.submit(partial(self._send, read), part)
+                sending.finish()
             except BaseException:
-                pool.shutdown(wait=False, cancel_futures=True)
+                for pool in (describers, readers, senders):
+                    pool.shutdown(wait=False, cancel_futures=True)
                 raise
         prune = self._options.get("prune", False)
         self._count(self._uploads.put([], prune=prune), {})
@@ -205,24 +215,23 @@ class RemoteIngest:
                 continue
             yield item
 
-    def _send(self, chunk: Sequence[Item]) -> None:
-        """Describe the items, then upload the bytes that the server asks for; runs in a thread."""
-        wanted = list(self._put([as_upload(item) for item in chunk]))
-        by_uri = {item.uri: item for item in chunk}
+    def _describe(self, chunk: Sequence[Item]) -> list[Upload]:
+        """Describe the items; return those whose bytes the server asks for. Runs in a thread."""
+        return self._put([as_upload(item) for item in chunk])
+
+    def _send(self, read: Callable[[Upload], Upload | None], part: Sequence[Upload]) -> None:
+        """Upload a part, and again what the server asks for again; runs in a thread."""
         for _ in range(TRIES):
-            again: list[Upload] = []
-            for part in self._parts(wanted, by_uri):
-                again += self._put(part)
-            wanted = [replace(upload, data=None) for upload in again]
+            wanted = [replace(upload, data=None) for upload in self._put(part)]
             if not wanted:
                 return
-        for upload in wanted:
+            part = [upload for upload in map(read, wanted) if upload is not None]
+        for upload in part:
             reason = "it changed while it was uploaded: ingest once more"
             self._tally.failure(Failure(upload.uri, reason, upload.root, transient=True))
 
-    def _parts(self, wanted: Sequence[Upload], by_uri: dict[str, Item]) -> Iterator[list[Upload]]:
+    def _parts(self, read: Iterable[Upload | None]) -> Iterator[list[Upload]]:
         """The uploads with their bytes, as many at once as one request holds."""
-        read = (self._read(upload, by_uri[upload.uri]) for upload in wanted)
         return batches(
             (upload for upload in read if upload is not None),
             lambda upload: len(upload.data or b""),
@@ -230,8 +239,9 @@ class RemoteIngest:
             self._part_bytes,
         )
 
-    def _read(self, upload: Upload, item: Item) -> Upload | None:
+    def _read(self, by_uri: Mapping[str, Item], upload: Upload) -> Upload | None:
         """Add the bytes, or why they are unreadable; ``None`` if that may be temporary."""
+        item = by_uri[upload.uri]
         assert isinstance(item, Sample)
         assert item.load is not None
         try:
