@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import threading
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Unpack
 
@@ -32,6 +32,10 @@ if TYPE_CHECKING:
     from twinlens.search.analysis.evaluate import Evaluation
     from twinlens.search.analysis.index_trials import IndexTrial
     from twinlens.search.analysis.match import PairMatch
+    from twinlens.search.analysis.policy.file import Policy
+    from twinlens.search.analysis.policy.judge import Judged
+    from twinlens.search.analysis.policy.report import PolicyReport
+    from twinlens.search.analysis.policy.stored import Decision, ReviewItem, ReviewState
     from twinlens.search.milvus.collection import Collection, CollectionInfo
     from twinlens.search.milvus.database import Database
     from twinlens.search.milvus.generations import Generation
@@ -313,6 +317,94 @@ class Index:
         encoder = self._load_encoder(bulk=pairs is not None)
         calibration = PairCalibration.of_collection(self.engine.calibrations, encoder)
         return Matcher(encoder, calibration, references).match(inputs)
+
+    def moderate(
+        self,
+        policy: AnyPath | Policy,
+        *paths: AnyPath,
+        where: str = "",
+        again: bool = False,
+        dry_run: bool = False,
+        on_item: Callable[[Judged], object] | None = None,
+        progress: Progress | None = None,
+    ) -> PolicyReport:
+        """Judge pictures by a policy, and store what it finds in stored ones.
+
+        Stored pictures get fields that filters can name; what a policy holds back is left out of
+        searches. See ``docs/guide/moderation.md`` and ``twinlens.search.analysis.policy``.
+
+        Args:
+            policy: a policy file, or one that was read.
+            paths: pictures to judge, as ``ingest`` takes them; nothing is stored. Default: the
+                stored pictures which this policy has not judged yet.
+            where: a filter for stored pictures.
+            again: judge all stored pictures, with new thresholds. Reviewers' decisions stay.
+            dry_run: store nothing.
+            on_item: called with each picture.
+            progress: a progress bar like ``tqdm``, updated with each stored picture.
+
+        Returns:
+            Counts and thresholds. An interrupted run is resumed by the next.
+
+        Raises:
+            UsageError: the policy is not valid, or too few pictures are there to compare with.
+            StoreError: Milvus refused a call. What was written is kept.
+        """
+        from twinlens.ingest.moderate import moderate
+
+        return moderate(
+            self._session,
+            policy,
+            paths,
+            where=where,
+            again=again,
+            dry_run=dry_run,
+            on_item=on_item,
+            progress=progress,
+        )
+
+    def measure_policy(self, policy: AnyPath | Policy, labels: AnyPath) -> PolicyReport:
+        """Measure a policy: hits and false alarms of each concept on labelled pictures.
+
+        Args:
+            policy: a policy file, or one that was read.
+            labels: a CSV file or JSON lines of path and concept; see
+                ``twinlens.search.analysis.policy.measure.read_labels``.
+
+        Raises:
+            UsageError: one of the files is not valid.
+        """
+        from twinlens.ingest.moderate import measure_policy
+
+        return measure_policy(self._session, policy, labels)
+
+    def review(
+        self, state: ReviewState = "open", *, where: str = "", after: str = ""
+    ) -> list[ReviewItem]:
+        """List flagged pictures for a reviewer, 100 at a time, sorted by id.
+
+        Args:
+            state: "open" for those without a decision, "decided", or "all".
+            where: a filter, such as ``held == true``.
+            after: the last id of the previous page.
+        """
+        from twinlens.search.analysis.policy.stored import list_review
+
+        return list_review(self._require_collection(), state, where, after)
+
+    def decide(self, decision: Decision, *pictures: str) -> int:
+        """Release pictures, or hold them back; return how many.
+
+        Args:
+            decision: "released" or "held".
+            pictures: ids.
+
+        Raises:
+            UsageError: a picture is not stored, or was never judged by a policy.
+        """
+        from twinlens.search.analysis.policy.stored import decide
+
+        return decide(self._session.refresh() or self._require_collection(), pictures, decision)
 
     def duplicates(self, threshold: float = 0.95, *, where: str = "") -> list[Group]:
         """Group near-duplicate pictures; see ``twinlens.search.analysis.duplicates``."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -29,6 +30,22 @@ class Estimate:
 
     def __str__(self) -> str:
         return f"{self.value:.3f} [{self.low:.3f}, {self.high:.3f}]"
+
+
+def wilson(successes: int, trials: int) -> Estimate:
+    """A share with its 95 % interval by Wilson (https://doi.org/10.2307/2276774); 0 to 1 of none.
+
+    Args:
+        successes: out of ``trials``.
+        trials: independent ones.
+    """
+    if not trials:
+        return Estimate(math.nan, 0.0, 1.0)
+    z = 1.959964
+    share, more = successes / trials, z * z / trials
+    centre = (share + more / 2) / (1 + more)
+    width = z * math.sqrt(share * (1 - share) / trials + more / (4 * trials)) / (1 + more)
+    return Estimate(share, max(0.0, centre - width), min(1.0, centre + width))
 
 
 def ranks(queries: Rows, gallery: Rows, pairs: Numbers, block: tuple[int, int] = BLOCK) -> Numbers:

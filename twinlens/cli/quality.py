@@ -18,6 +18,7 @@ from twinlens.cli.output import (
     print_evaluations,
     print_trials,
 )
+from twinlens.cli.policy import by_policy
 from twinlens.search.errors import UsageError
 
 if TYPE_CHECKING:
@@ -153,9 +154,47 @@ def classify(
             rich_help_panel="Pictures",
         ),
     ] = "",
+    policy: Annotated[
+        Path | None,
+        typer.Option(
+            help="Judge by the concepts of this policy file (TOML) in place of labels; what is "
+            "found in stored pictures is stored.",
+            rich_help_panel="Policy",
+        ),
+    ] = None,
+    labelled: Annotated[
+        Path | None,
+        typer.Option(
+            help="Measure the policy on the pictures that this file lists: CSV or JSON lines of "
+            "path and concept.",
+            rich_help_panel="Policy",
+        ),
+    ] = None,
+    again: Annotated[
+        bool,
+        typer.Option(
+            "--again",
+            help="Judge stored pictures again that the policy has judged, with new thresholds.",
+            rich_help_panel="Policy",
+        ),
+    ] = False,
+    dry_run: Annotated[
+        bool,
+        typer.Option("--dry-run", help="Store nothing.", rich_help_panel="Policy"),
+    ] = False,
     as_json: AsJson = False,
 ) -> None:
-    """Classify pictures by labels of your own."""
+    """Classify pictures by labels of your own, or judge them by a policy."""
+    if policy is not None:
+        if labels or labels_file is not None or template:
+            raise UsageError("a policy has its own texts: leave out the labels")
+        by_policy(
+            place, policy, paths or (), labelled, where=where, again=again, dry_run=dry_run,
+            as_json=as_json,
+        )  # fmt: skip
+        return
+    if labelled is not None or again or dry_run:
+        raise UsageError("--labelled, --again and --dry-run belong to --policy FILE")
     all_labels = [*labels.split(","), *(lines_of(labels_file) if labels_file is not None else ())]
     failed = 0
     with place.reach(place.model, create=bool(paths)) as index:
