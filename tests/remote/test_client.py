@@ -218,6 +218,41 @@ def test_embedding(there: RemoteIndex, photos: Path) -> None:
         there.embed(images=[b"no picture"])
 
 
+def test_matching(here: twinlens.Index, there: RemoteIndex, photos: Path) -> None:
+    texts = ["a red picture", "a blue picture"]
+    broken = photos.parent / "broken"
+    broken.mkdir(exist_ok=True)
+    (broken / "a.png").write_bytes(b"no picture")
+    key = here.item(str(photos / "red.png")).id
+
+    def said(index: Any, *args: Any, **options: Any) -> list[dict[str, Any]]:
+        found = [one.to_dict() for one in index.match(*args, **options)]
+        for one in found:
+            one |= {name: round(value, 5) for name, value in one.items() if type(value) is float}
+        return found
+
+    mixed = [photos, broken, twinlens.Id(key), (photos / "blue.png").read_bytes()]
+    for arguments in ((mixed, texts), (photos / "red.png", texts[0]), (twinlens.Id(key), texts)):
+        assert said(there, *arguments, references="red") == said(here, *arguments, references="red")
+    many = [f"text {number}" for number in range(3_000)]
+    assert len(said(there, photos, many)) == len(said(here, photos, many))
+    pairs = [
+        (photos / "red.png", texts[0]),
+        (broken / "a.png", texts[0]),
+        (twinlens.Id(key), texts[1]),
+        (broken / "missing.png", texts[1]),
+    ] * 30
+    assert said(there, pairs=pairs) == said(here, pairs=pairs)
+    assert said(there, pairs=photos) == said(here, pairs=photos)
+    for index in (here, there):
+        with pytest.raises(UsageError, match="at least one text"):
+            index.match(photos, [])
+        with pytest.raises(UsageError, match="is empty"):
+            index.match(photos, texts, references=[" "])
+    with pytest.raises(UsageError, match="nothing with the id"):
+        list(there.match(twinlens.Id("nowhere"), texts))
+
+
 def test_classification(here: twinlens.Index, there: RemoteIndex, photos: Path) -> None:
     labels = ["red", "blue ", "", "green", "red"]
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import json
 import threading
 import time
 from collections.abc import Iterator
@@ -254,6 +255,79 @@ def test_stored_and_sent_pictures_are_classified(client: TestClient, photos: Pat
 def test_what_cannot_be_classified(client: TestClient, asked: dict[str, Any], status: int) -> None:
     answer = client.post("/v1/classify", json=asked)
     assert (answer.status_code, answer.json()["status"]) == (status, status)
+
+
+def test_stored_and_sent_pictures_are_matched(client: TestClient, photos: Path) -> None:
+    broken = base64.b64encode(b"nothing").decode()
+    asked = {
+        "texts": ["a red picture", "a blue picture"],
+        "ids": [id_of(photos, "red")],
+        "images": [{"base64": broken}],
+        "references": ["so red"],
+    }
+    files = {"image": bytes_of(photos, "blue")}
+    answer = client.post("/v1/match", data={"request": json.dumps(asked)}, files=files).json()
+    assert answer["model"] == "colours:none"
+    stored, failed, sent = answer["results"]
+    assert (stored["id"], failed["index"], sent["index"]) == (id_of(photos, "red"), 0, 1)
+    assert [one["verdict"] for one in stored["matches"]] == ["match", "mismatch"]
+    assert [one["verdict"] for one in sent["matches"]] == ["mismatch", "match"]
+    assert sum(one["probability"] for one in sent["matches"]) == pytest.approx(1)
+    assert stored["matches"][0]["ref_clip_score"] > sent["matches"][1]["ref_clip_score"]
+    assert "not an image" in failed["error"]
+    assert set(stored["matches"][0]) == {
+        "text", "cosine", "match", "verdict", "probability", "clip_score", "ref_clip_score"
+    }  # fmt: skip
+
+
+def test_pairs_are_matched_each_by_itself(client: TestClient, photos: Path) -> None:
+    asked = {
+        "pairs": [
+            {"image": {"file": 0}, "text": "a blue picture"},
+            {"id": id_of(photos, "red"), "text": "a blue picture"},
+            {"image": {"file": 0}, "text": "a red picture"},
+        ]
+    }
+    files = {"image": bytes_of(photos, "blue")}
+    results = client.post("/v1/match", data={"request": json.dumps(asked)}, files=files).json()
+    first, second, third = results["results"]
+    assert (first["index"], second["id"], third["index"]) == (0, id_of(photos, "red"), 2)
+    verdicts = [one["matches"][0]["verdict"] for one in (first, second, third)]
+    assert verdicts == ["match", "mismatch", "mismatch"]
+    assert first["matches"][0]["probability"] is None
+
+
+@pytest.mark.parametrize(
+    ("asked", "status", "said"),
+    [
+        ({"texts": ["red"]}, 400, "or the ids of stored pictures"),
+        ({"ids": ["0" * 32]}, 400, "send texts"),
+        ({"texts": ["red"], "ids": ["0" * 32]}, 400, "nothing with the id"),
+        ({"texts": [" "], "ids": ["ID"]}, 400, "a text to match is empty"),
+        ({"texts": [""], "ids": ["ID"]}, 422, ""),
+        ({"texts": [f"{n}" for n in range(6_000)], "ids": ["ID", "ID"]}, 400, "at most 10000"),
+        ({"texts": ["red"], "ids": ["ID"] * 65}, 422, ""),
+        ({"pairs": [{"text": "red"}]}, 400, "either an image or the id"),
+        ({"pairs": [{"text": "red", "id": "ID"}], "texts": ["red"]}, 400, "not both"),
+        ({"pairs": [{"text": "red", "id": "ID", "label": 1}]}, 422, ""),
+        ({"texts": ["red"], "ids": ["ID"], "references": ["x"] * 65}, 422, ""),
+    ],
+)
+def test_what_cannot_be_matched(
+    client: TestClient, photos: Path, asked: dict[str, Any], status: int, said: str
+) -> None:
+    body = json.dumps(asked).replace("ID", id_of(photos, "red"))
+    headers = {"Content-Type": "application/json"}
+    answer = client.post("/v1/match", content=body, headers=headers)
+    assert answer.status_code == status
+    assert said in answer.json()["detail"]
+
+
+def test_a_file_that_no_pair_names_is_refused(client: TestClient, photos: Path) -> None:
+    asked = {"pairs": [{"id": id_of(photos, "red"), "text": "red"}]}
+    files = {"image": bytes_of(photos, "blue")}
+    answer = client.post("/v1/match", data={"request": json.dumps(asked)}, files=files)
+    assert (answer.status_code, "no pair names" in answer.json()["detail"]) == (400, True)
 
 
 def test_metrics_count_requests(own: TestClient) -> None:

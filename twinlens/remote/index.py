@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any, NoReturn, Self, Unpack, cast
 
@@ -50,8 +50,10 @@ from twinlens.search.query.parts import Image, read_image, several
 from twinlens.search.query.request import Mode, SearchOptions, SearchRequest
 
 if TYPE_CHECKING:
+    from twinlens.ingest.match import Picture
     from twinlens.ingest.preview import Preview
     from twinlens.search.analysis.classify import Classified
+    from twinlens.search.analysis.match import PairMatch
     from twinlens.search.milvus.collection import CollectionInfo
     from twinlens.search.models.base import Rows
     from twinlens.search.query.hits import Hits
@@ -323,6 +325,25 @@ class RemoteIndex:
         if not paths:
             return self._classify_stored(body, where)
         return self._classify_files(body, open_items(paths))
+
+    def match(
+        self,
+        images: Picture | Iterable[Picture] = (),
+        texts: str | Iterable[str] = (),
+        *,
+        pairs: Path | Iterable[tuple[Picture, str]] | None = None,
+        references: str | Sequence[str] = (),
+    ) -> Iterator[PairMatch]:
+        """Score how well texts fit pictures; see ``twinlens.Index.match``. Files are read here."""
+        from twinlens.ingest.match import match_inputs
+        from twinlens.remote.match import match, stored_on_server
+
+        inputs = match_inputs(images, texts, pairs=pairs, stored=stored_on_server)
+        return match(
+            lambda body, files: self._post_files("/v1/match", self._body(body), files),
+            inputs,
+            references,
+        )
 
     def _classify_stored(self, body: Mapping[str, Any], where: str) -> Iterator[Classified]:
         from twinlens.search.analysis.classify import Classified

@@ -47,9 +47,10 @@ class Settings:
         max_files: images in one search.
         max_limit: the largest ``limit`` of a search; ``offset`` may be ten times that.
         max_queries: queries in one ``search/many``.
-        max_embed: texts or images in one ``embed`` or ``classify``.
+        max_embed: texts or images in one ``embed``, ``classify`` or ``match``.
         max_items: items in one upload.
-        max_labels: labels times templates in one ``classify``.
+        max_labels: labels times templates in one ``classify``, pictures times texts in one
+            ``match``.
         rate: requests a minute for each key or address; 0 for no limit, ``None`` for the default:
             no limit on the loopback.
         burst: requests that a client may send at once before the rate counts.

@@ -194,6 +194,25 @@ class Classify(RequestModel):
     collection: CollectionName = None
 
 
+class MatchPairIn(RequestModel):
+    """A text, and an image or the id of a stored picture."""
+
+    text: Words
+    image: ImageSource | None = None
+    id: Name | None = None
+
+
+class MatchIn(RequestModel):
+    """Texts, and images or the ids of stored pictures to score with each; or pairs."""
+
+    texts: list[Words] = []
+    images: list[ImageSource] = []
+    ids: list[Name] = []
+    pairs: list[MatchPairIn] = []
+    references: list[Words] = []
+    collection: CollectionName = None
+
+
 class SignIn(RequestModel):
     """A key, to exchange for a cookie."""
 
@@ -293,6 +312,25 @@ class BoundedModels:
             labels=Annotated[labels, Field(min_length=2, max_length=settings.max_labels)],
             images=(pictures, []),
             ids=(Annotated[list[Name], Field(max_length=settings.max_embed)], []),
+        )
+        most_pictures = Field(max_length=settings.max_embed)
+        self.match: type[MatchIn] = create_model(
+            "MatchBody",
+            __base__=MatchIn,
+            texts=(Annotated[list[Words], Field(max_length=settings.max_labels)], []),
+            images=(pictures, []),
+            ids=(Annotated[list[Name], most_pictures], []),
+            pairs=(Annotated[list[MatchPairIn], most_pictures], []),
+            references=(Annotated[list[Words], most_pictures], []),
+        )
+        one_of = Annotated[list[Label], Field(max_length=settings.max_labels)]
+        self.describe: type[Describe] = create_model(
+            "DescribeBody",
+            __base__=Describe,
+            images=(pictures, []),
+            ids=(Annotated[list[Name], most_pictures], []),
+            **{n: (one.pydantic_type(), one.default) for n, one in _DESCRIBE_OPTIONS.items()}
+            | {"labels": (one_of, [])},
         )
         fields = {name: (one.pydantic_type(), one.default) for name, one in _PUT_OPTIONS.items()}
         fields["items"] = Annotated[list[ItemIn], Field(max_length=settings.max_items)], []

@@ -12,6 +12,7 @@ from pydantic import BaseModel, ConfigDict
 
 from twinlens.ingest.upload import UploadedItem
 from twinlens.search.analysis.classify import Guess
+from twinlens.search.analysis.match import Verdict
 from twinlens.search.models.fingerprint import Fingerprint
 from twinlens.search.query.hits import Hit
 from twinlens.search.records import Target
@@ -199,6 +200,34 @@ class ClassifyOut(ResponseModel):
 
     model: str
     results: list[ClassifiedOut]
+
+
+class PairMatchOut(ResponseModel):
+    """How well a text fits a picture; see ``twinlens.search.analysis.match.PairMatch``."""
+
+    text: str
+    cosine: float
+    match: float
+    verdict: Verdict
+    probability: float | None
+    clip_score: float
+    ref_clip_score: float | None
+
+
+class MatchedOut(ResponseModel):
+    """The scores of one picture, or of one pair, or an error."""
+
+    index: int | None = None
+    id: str | None = None
+    matches: list[PairMatchOut] = []
+    error: str | None = None
+
+
+class MatchOut(ResponseModel):
+    """The scores of all pictures, stored ones first; or of all pairs in order."""
+
+    model: str
+    results: list[MatchedOut]
 
 
 class PointOut(ResponseModel):
