@@ -2,8 +2,8 @@
 
 One server of our own serves every process of this user that asks for one at the same time: all
 workers of a test run, and all runs, because its ports are fixed. Each of them holds a shared lock
-on the file ``users``. A *keeper* (this file, run as a script) starts the server, and stops it as
-soon as nobody holds that lock. The system releases the lock of a process that crashes.
+on the file ``users``. A *keeper* (this file, run as a script) starts the server, and stops it when
+nobody has held that lock for a minute. The system releases the lock of a process that crashes.
 """
 
 from __future__ import annotations
@@ -30,6 +30,8 @@ PORTS = (2379, 2380, 9091, 13333, 19529, 19531, 21121, 21122, 21123, 21124, 5310
 PATIENCE = 180.0
 #: Seconds until the system gives away the ports of a server that was ended.
 RELEASE = 90.0
+#: Seconds that an unused server waits for the next run, which would have to wait for the ports.
+LINGER = 60.0
 #: Seconds between two looks at a file or a process.
 PAUSE = 0.2
 
@@ -45,7 +47,7 @@ def given() -> str:
 
 @contextmanager
 def running_server() -> Iterator[str]:
-    """A server's address. One of our own is shared, and stops after its last user.
+    """A server's address. One of our own is shared, and stops a minute after its last user.
 
     Raises:
         NoServerError: the package is not installed, the server does not start, or its ports are
@@ -142,7 +144,7 @@ def _start(folder: Path) -> str:
 
 
 def keep(folder: Path, command: str) -> None:
-    """Run a server until nobody uses it any more."""
+    """Run a server until nobody has used it for a while."""
     import fcntl
 
     def tell(address: str = "", error: str = "") -> None:
@@ -153,25 +155,34 @@ def keep(folder: Path, command: str) -> None:
 
     with (folder / "users").open("ab") as users:
         with _server(folder, command) as (process, port):
+            failed = False
             try:
                 _wait(process, port)
                 tell(f"http://127.0.0.1:{port}")
             except NoServerError as error:
+                failed = True
                 tell(error=str(error))
-            ended = False
-            while not _lock_now(users, fcntl.LOCK_EX):
-                if not ended and process.poll() is not None:
-                    ended = True
+            used = time.monotonic()
+            while True:
+                if not _lock_now(users):
+                    used = time.monotonic()
+                elif failed or time.monotonic() > used + LINGER:
+                    break  # with the lock: who comes now waits for the next server
+                else:
+                    fcntl.flock(users, fcntl.LOCK_UN)
+                if not failed and process.poll() is not None:
+                    failed = True
                     tell(error=f"milvus-server ended, with {process.returncode}")
                 time.sleep(PAUSE)
-        (folder / "state").unlink()
+        (folder / "state").unlink(missing_ok=True)
 
 
-def _lock_now(file: IO[bytes], kind: int) -> bool:
+def _lock_now(file: IO[bytes]) -> bool:
+    """Take the lock for oneself, unless somebody has it."""
     import fcntl
 
     try:
-        fcntl.flock(file, kind | fcntl.LOCK_NB)
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:
         return False
     return True
