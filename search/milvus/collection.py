@@ -16,6 +16,7 @@ from twinlens.search.milvus.bulk_import import BulkImports
 from twinlens.search.milvus.capabilities import Capabilities
 from twinlens.search.milvus.fields import FieldRegistry
 from twinlens.search.milvus.generations import KINDS, Generation, is_ours
+from twinlens.search.milvus.lite.client import LiteClient
 from twinlens.search.milvus.pymilvus_calls import describe_or_none, milvus_errors, split_rows
 from twinlens.search.milvus.reader import SEARCHED, CollectionReader
 from twinlens.search.milvus.schema import LEDGER_VECTOR
@@ -40,6 +41,8 @@ class CollectionInfo:
         generation: the number of the generation that is served.
         unindexed: rows that a server has not indexed yet: it searches them by a temporary index.
         tenants: all tenants, sorted; ``None`` if there are none, or if one is named.
+        snapshot_bytes: on Milvus Lite, the size on disk of the snapshots that searches read: see
+            ``twinlens.search.milvus.lite``.
     """
 
     name: str
@@ -53,6 +56,7 @@ class CollectionInfo:
     generation: int = 1
     unindexed: int = 0
     tenants: tuple[str, ...] | None = None
+    snapshot_bytes: int = 0
 
 
 class Collection(CollectionReader):
@@ -68,7 +72,7 @@ class Collection(CollectionReader):
 
     def __init__(
         self,
-        client: MilvusClient,
+        client: MilvusClient | LiteClient,
         name: str,
         generation: Generation,
         capabilities: Capabilities,
@@ -233,7 +237,15 @@ class Collection(CollectionReader):
             generation=self.generation.number,
             unindexed=self.unindexed(),
             tenants=tuple(self.tenants()) if self.scope.divided and not self.tenant else None,
+            snapshot_bytes=self.snapshot_bytes(),
         )
+
+    def snapshot_bytes(self) -> int:
+        """The size on disk of the snapshots of all rows; 0 on a server."""
+        client = self.client
+        if not isinstance(client, LiteClient):
+            return 0
+        return sum(client.snapshot_bytes(self.physical(kind)) for kind in KINDS)
 
     def unindexed(self) -> int:
         """Images and texts that a server has not indexed yet; 0 on Milvus Lite."""

@@ -13,6 +13,7 @@ import os
 import re
 import threading
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from urllib.parse import parse_qsl, urlsplit
@@ -24,6 +25,8 @@ from twinlens.search.errors import (
     UsageError,
     first_line,
 )
+from twinlens.search.milvus.lite.client import LiteClient
+from twinlens.search.milvus.lite.serving import locked_message
 from twinlens.search.paths import expand_home
 
 if TYPE_CHECKING:
@@ -158,51 +161,61 @@ def _lite_path(uri: str) -> Path:
     return path.absolute()
 
 
-def connect(address: Address, token: str, timeout: float) -> MilvusClient:
-    """Open a connection; ``disconnect`` closes it.
+def connect(address: Address, token: str, timeout: float) -> MilvusClient | LiteClient:
+    """Open a connection; ``close`` closes it.
+
+    A Milvus Lite file is opened when it is first written to; see ``lite.client``.
+
+    Raises:
+        StoreError: the folder of the file cannot be created.
+        StoreUnreachableError: no server answers.
+    """
+    uri = address.uri
+    if not is_server(uri):
+        try:
+            Path(uri).mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise StoreError(f"{uri} cannot be created: {error.strerror}") from error
+        return LiteClient(Path(uri), partial(_open_lite, uri), partial(_release_lite, uri))
+    quiet_pymilvus()
+    from pymilvus import MilvusClient
+
+    try:
+        return MilvusClient(**address.connection(token), timeout=timeout)
+    except Exception as error:
+        raise StoreUnreachableError(
+            f"no Milvus server answers at {address.label} ({first_line(error)}): is it "
+            "running, and are the address and the token right?"
+        ) from error
+
+
+def quiet_pymilvus() -> None:
+    """Silence what pymilvus, gRPC and Milvus Lite print about errors that are reported anyway."""
+    # The C core of gRPC prints to stderr whenever a busy server is slow to answer.
+    os.environ.setdefault("GRPC_VERBOSITY", "NONE")
+    # They log tracebacks of errors that twinlens reports in one line.
+    for name in ("pymilvus", "milvus_lite", "grpc"):
+        logging.getLogger(name).setLevel(logging.CRITICAL)
+
+
+def _open_lite(uri: str) -> MilvusClient:
+    """Open Milvus Lite, to write.
 
     Raises:
         StoreLockedError: another process has the file open.
-        StoreUnreachableError: no server answers.
+        StoreError: it cannot be opened.
     """
-    # The C core of gRPC prints to stderr whenever a busy server is slow to answer.
-    os.environ.setdefault("GRPC_VERBOSITY", "NONE")
+    quiet_pymilvus()
     from pymilvus import MilvusClient
 
-    # pymilvus and Milvus Lite log tracebacks of errors that twinlens reports in one line.
-    for name in ("pymilvus", "milvus_lite", "grpc"):
-        logging.getLogger(name).setLevel(logging.CRITICAL)
-    uri = address.uri
-    if is_server(uri):
-        try:
-            return MilvusClient(**address.connection(token), timeout=timeout)
-        except Exception as error:
-            raise StoreUnreachableError(
-                f"no Milvus server answers at {address.label} ({first_line(error)}): is it "
-                "running, and are the address and the token right?"
-            ) from error
-    try:
-        Path(uri).parent.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise StoreError(f"{uri} cannot be created: {error.strerror}") from error
     _acquire_lite(uri)
     try:
         return MilvusClient(uri)
     except Exception as error:
         _release_lite(uri)
         if _is_locked(uri):
-            raise StoreLockedError(
-                f"{uri} is open in another process: close that one first, or use a "
-                "Milvus server, which many processes can share"
-            ) from error
+            raise StoreLockedError(locked_message(uri)) from error
         raise StoreError(f"{uri} cannot be opened: {first_line(error)}") from error
-
-
-def disconnect(client: MilvusClient, address: Address) -> None:
-    """Close a connection, and release a Milvus Lite file for other processes."""
-    client.close()
-    if not is_server(address.uri):
-        _release_lite(address.uri)
 
 
 _lite_users: dict[str, int] = {}

@@ -17,9 +17,10 @@ from twinlens.search.errors import (
 )
 from twinlens.search.milvus.capabilities import Capabilities
 from twinlens.search.milvus.collection import Collection
-from twinlens.search.milvus.connection import Address, connect, disconnect, is_there
+from twinlens.search.milvus.connection import Address, connect, is_there
 from twinlens.search.milvus.generations import KINDS, PHYSICAL, Generation, is_ours
 from twinlens.search.milvus.layout import Layout
+from twinlens.search.milvus.lite.client import LiteClient
 from twinlens.search.milvus.pymilvus_calls import describe_or_none, milvus_errors
 from twinlens.search.milvus.schema import create_collection, create_indexes
 from twinlens.search.milvus.tenants import check_tenant
@@ -47,7 +48,6 @@ class Database:
 
     Raises:
         UsageError: the URI is not valid, or there is no such file and ``create`` is false.
-        StoreLockedError: another process has the file open.
         StoreUnreachableError: no server answers at the URI.
     """
 
@@ -76,10 +76,19 @@ class Database:
         self.close()
 
     def close(self) -> None:
-        """Close the connection, and release a Milvus Lite file for other processes."""
+        """Close the connection; other processes may then write to a Milvus Lite file."""
         if not self._closed:
             self._closed = True
-            disconnect(self.client, self._address)
+            self.client.close()
+
+    def open_for_writing(self) -> None:
+        """Check now that rows can be written: only one process may write to a Milvus Lite file.
+
+        Raises:
+            StoreLockedError: another process has the file open for writing.
+        """
+        if isinstance(self.client, LiteClient):
+            self.client.lite()
 
     def names(self) -> list[str]:
         """The collections in this database, sorted."""

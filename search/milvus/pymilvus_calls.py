@@ -8,8 +8,16 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from twinlens.search.errors import StoreError, StoreUnreachableError, UnsupportedError, first_line
+from twinlens.search.errors import (
+    CollectionNotFoundError,
+    StoreError,
+    StoreUnreachableError,
+    TwinlensError,
+    UnsupportedError,
+    first_line,
+)
 from twinlens.search.milvus.expressions import NO_ESCAPES, ROW_WISE, quote
+from twinlens.search.milvus.lite.client import LiteClient
 from twinlens.search.records import Row
 
 if TYPE_CHECKING:
@@ -36,33 +44,51 @@ def milvus_errors(doing: str) -> Iterator[None]:
         UnsupportedError: Milvus Lite cannot evaluate the filter.
         StoreError: any other failure.
     """
+    try:
+        yield
+    except Exception as error:
+        translated = _translated(doing, error)
+        if translated is None:
+            raise
+        raise translated from error
+
+
+def _translated(doing: str, error: Exception) -> StoreError | None:
+    """The error to raise instead; None for one that is not pymilvus'."""
+    if isinstance(error, TwinlensError):
+        return None
+    # Imported here, because reading a Milvus Lite file needs neither.
     from grpc import RpcError
     from pymilvus.exceptions import ConnectError, MilvusException, MilvusUnavailableException
 
-    try:
-        yield
-    except (MilvusUnavailableException, ConnectError, RpcError) as error:
-        raise _unreachable(doing, error) from error
-    except (MilvusException, ValueError, TypeError) as error:
-        message = (getattr(error, "message", "") or str(error)).lower()
-        if _CLOSED in message:
-            raise StoreError(f"this index is closed: open it again to {doing}") from error
-        if ROW_WISE in message:
-            raise UnsupportedError(NO_ESCAPES) from error
-        if any(part in message for part in _UNREACHABLE):
-            raise _unreachable(doing, error) from error
-        raise StoreError(f"Milvus could not {doing}: {first_line(error)}") from error
+    if isinstance(error, (MilvusUnavailableException, ConnectError, RpcError)):
+        return _unreachable(doing, error)
+    if not isinstance(error, (MilvusException, ValueError, TypeError)):
+        return None
+    message = (getattr(error, "message", "") or str(error)).lower()
+    if _CLOSED in message:
+        return StoreError(f"this index is closed: open it again to {doing}")
+    if ROW_WISE in message:
+        return UnsupportedError(NO_ESCAPES)
+    if any(part in message for part in _UNREACHABLE):
+        return _unreachable(doing, error)
+    return StoreError(f"Milvus could not {doing}: {first_line(error)}")
 
 
 def _unreachable(doing: str, error: Exception) -> StoreUnreachableError:
     return StoreUnreachableError(f"Milvus went away while trying to {doing}: {first_line(error)}")
 
 
-def describe_or_none(client: MilvusClient, name: str) -> dict[str, Any] | None:
+def describe_or_none(client: MilvusClient | LiteClient, name: str) -> dict[str, Any] | None:
     """Milvus' description of a collection or an alias; None if there is none.
 
     One call where the collection exists; pymilvus has no typed error for one that does not.
     """
+    if isinstance(client, LiteClient):
+        try:
+            return client.describe_collection(name)
+        except CollectionNotFoundError:
+            return None
     from pymilvus.exceptions import MilvusException
 
     try:

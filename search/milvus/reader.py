@@ -12,6 +12,7 @@ from twinlens.search.errors import UnsupportedError
 from twinlens.search.milvus import indexes as ann
 from twinlens.search.milvus.capabilities import MAX_LIMIT, Capabilities, check_range
 from twinlens.search.milvus.generations import KINDS, Generation
+from twinlens.search.milvus.lite.client import LiteClient
 from twinlens.search.milvus.pymilvus_calls import decode_vector, milvus_errors, quote_cursor
 from twinlens.search.milvus.tenants import Scope
 from twinlens.search.records import KEY, Kind, Row, Target
@@ -39,7 +40,7 @@ class CollectionReader:
 
     def __init__(
         self,
-        client: MilvusClient,
+        client: MilvusClient | LiteClient,
         name: str,
         generation: Generation,
         capabilities: Capabilities,
@@ -53,7 +54,9 @@ class CollectionReader:
         self.fingerprint = generation.fingerprint
         self.capabilities = capabilities
         self.scope = Scope(name, generation.layout.tenants, tenant)
-        self._consistency = {"consistency_level": consistency} if consistency else {}
+        self._consistency: dict[str, Any] = (
+            {"consistency_level": consistency} if consistency else {}
+        )
         self._loaded: set[Kind] = set()
         self._full_text: bool | None = None
 
@@ -278,8 +281,6 @@ class CollectionReader:
         Raises:
             UnsupportedError: the backend, or the collection, has no full-text search.
         """
-        from pymilvus import AnnSearchRequest, RRFRanker
-
         check_range(limit, offset)
         self._check_full_text()
         expression = self.scope.where(kind, expression)
@@ -296,7 +297,24 @@ class CollectionReader:
                     search_params=by_words,
                     **common,
                 )
+            elif isinstance(self.client, LiteClient) and self.client.understands(
+                self.physical(kind)
+            ):
+                results = [
+                    self.client.search_both(
+                        self.physical(kind),
+                        vector=beside,
+                        words=words,
+                        depth=min(MAX_LIMIT, max(2 * (limit + offset), MIN_FUSED)),
+                        filter=expression,
+                        limit=limit,
+                        offset=offset,
+                        output_fields=list(fields),
+                    )
+                ]
             else:
+                from pymilvus import AnnSearchRequest, RRFRanker
+
                 depth = min(MAX_LIMIT, max(2 * (limit + offset), MIN_FUSED))
                 vector = self._query_vectors(beside)
                 params = ann.search_params(self.generation.index, depth, filtered=bool(expression))

@@ -81,7 +81,9 @@ def in_another_process(code: str, db: str) -> subprocess.Popen[str]:
         [
             sys.executable,
             "-c",
-            f"from twinlens.search.milvus.database import Database\ndb = {db!r}\n{code}",
+            "from twinlens.search.milvus.database import Database\n"
+            "from twinlens.search.models.fingerprint import Fingerprint\n"
+            f"db = {db!r}\n{code}",
         ],
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
@@ -385,18 +387,27 @@ def test_a_text_is_never_larger_than_it_is_counted(value: str) -> None:
 # ---- files and servers
 
 
-def test_a_file_in_use_by_another_process_is_named(tmp_path: Path) -> None:
+def test_one_process_writes_while_others_read(tmp_path: Path) -> None:
     db = str(tmp_path / "test.db")
-    child = in_another_process("with Database(db): print('held', flush=True); input()", db)
-    with child:
+    child = in_another_process(
+        "with Database(db) as store:\n"
+        "    store.create('photos', Fingerprint('A', 'w', 4, 8, '{}'))\n"
+        "    print('held', flush=True); input()",
+        db,
+    )
+    with child, Database(db) as database:
         assert child.stdout
         assert child.stdout.readline() == "held\n"
         for _ in range(2):
-            with pytest.raises(StoreLockedError, match="open in another process: close that one"):
-                Database(db)
+            assert database.names() == ["photos"]
+            with pytest.raises(StoreLockedError, match="open for writing in another process: wait"):
+                database.open_for_writing()
+            with pytest.raises(StoreLockedError, match="open for writing in another process"):
+                database.create("drawings", FINGERPRINT)
         child.communicate("\n")
-    with Database(db) as database:
-        assert database.names() == []
+        database.open_for_writing()
+        database.create("drawings", FINGERPRINT)
+        assert database.names() == ["drawings", "photos"]
 
 
 def test_a_closed_file_is_free_for_another_process(tmp_path: Path) -> None:

@@ -330,7 +330,7 @@ def certificates(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def proxy(
     request: pytest.FixtureRequest, certificates: Path, lite: Database
 ) -> Iterator[tuple[int, bool]]:
-    address = lite.client._config.address
+    address = lite.client.lite()._config.address
     made = Proxy(int(address.rpartition(":")[2]), certificates, mutual=request.param)
     yield made.port, request.param
     made.stop()

@@ -1,0 +1,447 @@
+"""``LiteClient``: answer from the files of a Milvus Lite database, and write through Milvus Lite.
+
+Milvus Lite does O(N) Python work for each search, and only one process may open a database. So it
+is opened for the first write and not before; everything else reads its files (see ``rows``), beside
+a process that writes, if there is one. What this class reads is what was acknowledged to anybody.
+
+It has the methods of ``pymilvus.MilvusClient`` that twinlens calls; those that it does not define
+are Milvus Lite's own.
+"""
+
+from __future__ import annotations
+
+import json
+import threading
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import suppress
+from importlib.metadata import version
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pyarrow as pa
+
+from twinlens.search.errors import CollectionNotFoundError, StoreError
+from twinlens.search.milvus.lite.arrays import int64_array, numpy_of
+from twinlens.search.milvus.lite.blocks import Block, Mask
+from twinlens.search.milvus.lite.filters import check
+from twinlens.search.milvus.lite.folder import LiteFolder, UnknownFormatError
+from twinlens.search.milvus.lite.ranking import Ranked, by_words, fuse, nearest, selected
+from twinlens.search.milvus.lite.rows import LiveRows, View
+from twinlens.search.milvus.lite.snapshot import Snapshots
+
+if TYPE_CHECKING:
+    from pymilvus import MilvusClient
+
+Row = dict[str, Any]
+
+
+class LiteClient:
+    """One Milvus Lite database; safe to use from several threads.
+
+    Args:
+        path: its folder.
+        open_lite: opens Milvus Lite; called for the first write.
+        release_lite: lets other processes open it; called after it was closed.
+    """
+
+    def __init__(
+        self,
+        path: Path,
+        open_lite: Callable[[], MilvusClient],
+        release_lite: Callable[[], None],
+    ) -> None:
+        self._folder = LiteFolder(path)
+        self._open_lite = open_lite
+        self._release_lite = release_lite
+        self._lite: MilvusClient | None = None
+        self._rows: dict[str, LiveRows] = {}
+        self._written: set[str] = set()
+        self._loaded: set[str] = set()
+        self._lock = threading.RLock()
+        self._closed = False
+
+    @property
+    def folder(self) -> LiteFolder:
+        """The metadata of the database.
+
+        Raises:
+            StoreError: the client is closed.
+        """
+        if self._closed:
+            raise StoreError("this index is closed: open it again")
+        return self._folder
+
+    # ---- Milvus Lite itself
+
+    @property
+    def is_writing(self) -> bool:
+        """Whether Milvus Lite is open in this process."""
+        return self._lite is not None
+
+    def lite(self) -> MilvusClient:
+        """Milvus Lite, opened if it is not open yet.
+
+        Raises:
+            StoreLockedError: another process has the database open.
+            StoreError: it is closed, or cannot be opened.
+        """
+        with self._lock:
+            if self._lite is None and self.folder:
+                self._lite = self._open_lite()
+            return self._lite
+
+    def __getattr__(self, name: str) -> Any:
+        if name.startswith("_"):
+            raise AttributeError(name)
+        return getattr(self.lite(), name)
+
+    def close(self) -> None:
+        """Close Milvus Lite, if it is open, and make snapshots of what was written."""
+        with self._lock:
+            if self._lite is not None:
+                self._lite.close()
+                self._lite = None
+                self._release_lite()
+                with suppress(StoreError, OSError):
+                    self.save_snapshots()
+            self._closed = True
+
+    def save_snapshots(self) -> None:
+        """Make snapshots of the collections that were written to."""
+        for name in self._written:
+            if self.folder.resolve(name) == name and self.understands(name):
+                self._rows_of(name).save_snapshots()
+
+    # ---- Writing
+
+    def insert(self, collection_name: str, data: Sequence[Row]) -> None:
+        """Write rows; see ``MilvusClient``."""
+        self._to_write(collection_name).insert(collection_name, data)
+
+    def upsert(self, collection_name: str, data: Sequence[Row]) -> None:
+        """Write or replace rows; see ``MilvusClient``."""
+        self._to_write(collection_name).upsert(collection_name, data)
+
+    def delete(self, collection_name: str, *, filter: str) -> None:  # noqa: A002
+        """Delete rows; see ``MilvusClient``."""
+        self._to_write(collection_name).delete(collection_name, filter=filter)
+
+    def flush(self, collection_name: str) -> None:
+        """Move the log to data files, if this process has written to it."""
+        if collection_name in self._written:
+            self.lite().flush(collection_name)
+
+    def drop_collection(self, collection_name: str) -> None:
+        """Delete a collection with its snapshots."""
+        lite = self.lite()
+        self._snapshots(collection_name).drop()
+        with self._lock:
+            self._rows.pop(collection_name, None)
+            self._written.discard(collection_name)
+            self._loaded.discard(collection_name)
+        lite.drop_collection(collection_name)
+
+    def _to_write(self, name: str) -> MilvusClient:
+        lite = self.lite()
+        with self._lock:
+            if name not in self._loaded:
+                # Milvus Lite builds indexes, which are files of vectors, of what is loaded.
+                lite.load_collection(name)
+                self._loaded.add(name)
+            self._written.add(name)
+        return lite
+
+    # ---- Metadata
+
+    def get_server_version(self) -> str:
+        """The version of Milvus Lite."""
+        return f"milvus_lite-{version('milvus-lite')}"
+
+    def list_collections(self) -> list[str]:
+        """The names of all collections."""
+        return self.folder.collections()
+
+    def has_collection(self, collection_name: str) -> bool:
+        """Whether there is a collection or an alias of a name."""
+        return self.folder.resolve(collection_name) is not None
+
+    def describe_collection(self, collection_name: str) -> dict[str, Any]:
+        """The name, fields and properties of a collection, by its name or an alias.
+
+        Raises:
+            CollectionNotFoundError: there is none.
+        """
+        found = self.folder.resolve(collection_name)
+        if found is None:
+            raise CollectionNotFoundError(f"there is no collection {collection_name!r}")
+        if not self.understands(found):
+            described: dict[str, Any] = self.lite().describe_collection(collection_name)
+            return described
+        schema = self.folder.schema(found)
+        fields = [{"name": name} for name in schema.columns]
+        return {"collection_name": found, "fields": fields, "properties": schema.properties}
+
+    def understands(self, collection_name: str) -> bool:
+        """Whether the files of a collection have the format that is read here."""
+        found = self.folder.resolve(collection_name)
+        try:
+            if found is not None:
+                self.folder.schema(found)
+                self.folder.manifest(found)
+        except UnknownFormatError:
+            return False
+        return True
+
+    def load_collection(self, collection_name: str, **options: Any) -> None:
+        """Load a collection whose files only Milvus Lite can read; others need no loading."""
+        if not self.understands(collection_name):
+            self.lite().load_collection(collection_name, **options)
+
+    def snapshot_bytes(self, collection_name: str) -> int:
+        """How many bytes the snapshots of a collection take on disk."""
+        return self._snapshots(collection_name).size()
+
+    # ---- Reading
+
+    def query(
+        self,
+        collection_name: str,
+        *,
+        filter: str = "",  # noqa: A002 - pymilvus calls it so
+        output_fields: Sequence[str] = ("*",),
+        limit: int | None = None,
+        **options: Any,
+    ) -> list[Row]:
+        """Rows that satisfy an expression, in no particular order; or ``count(*)`` of them."""
+        if not self.understands(collection_name):
+            options |= {"filter": filter, "output_fields": list(output_fields)}
+            options |= {} if limit is None else {"limit": limit}
+            return list(self.lite().query(collection_name, **options))
+        _, rows = self._selected(collection_name, filter)
+        if list(output_fields) == ["count(*)"]:
+            return [{"count(*)": sum(int(mask.sum()) for _, mask in rows)}]
+        found: list[Row] = []
+        for block, mask in rows:
+            places = np.flatnonzero(mask)
+            if limit is not None:
+                places = places[: limit - len(found)]
+            found += _materialise(block, places, output_fields)
+        return found
+
+    def query_iterator(
+        self,
+        collection_name: str,
+        *,
+        batch_size: int = 1_000,
+        filter: str = "",  # noqa: A002
+        output_fields: Sequence[str] = ("*",),
+        **options: Any,
+    ) -> Any:
+        """An iterator over the rows that satisfy an expression, in the order of their keys."""
+        if not self.understands(collection_name):
+            options |= {"filter": filter, "output_fields": list(output_fields)}
+            return self.lite().query_iterator(collection_name, batch_size=batch_size, **options)
+        _, rows = self._selected(collection_name, filter)
+        return LiteIterator(_in_key_order(rows, batch_size, output_fields))
+
+    def search(
+        self,
+        collection_name: str,
+        *,
+        data: Sequence[Any],
+        anns_field: str,
+        limit: int,
+        filter: str = "",  # noqa: A002
+        offset: int = 0,
+        output_fields: Sequence[str] = (),
+        **options: Any,
+    ) -> Any:
+        """The best rows for each vector, or for each text if ``anns_field`` is "sparse"."""
+        if not self.understands(collection_name):
+            options |= {"anns_field": anns_field, "limit": limit, "offset": offset}
+            options |= {"filter": filter, "output_fields": list(output_fields)}
+            return self.lite().search(collection_name, data=data, **options)
+        view, rows = self._selected(collection_name, filter)
+        if anns_field == "sparse":
+            terms = [self._terms(collection_name, words) for words in data]
+            ranked = [by_words(view, rows, one, limit + offset) for one in terms]
+        else:
+            ranked = nearest(rows, np.array(data, dtype=np.float32), limit + offset)
+        blocks = [block for block, _ in rows]
+        return [_hits(blocks, one[offset:], output_fields) for one in ranked]
+
+    def search_both(
+        self,
+        collection_name: str,
+        *,
+        vector: np.ndarray,
+        words: str,
+        depth: int,
+        limit: int,
+        filter: str = "",  # noqa: A002
+        offset: int = 0,
+        output_fields: Sequence[str] = (),
+    ) -> list[LiteHit]:
+        """The best rows for a vector and a text, fused by reciprocal rank.
+
+        Args:
+            collection_name: where to search.
+            vector: float32 unit row ``[dim]``.
+            words: the text.
+            depth: how many rows of each ranking to fuse.
+            limit, filter, offset, output_fields: see ``search``.
+        """
+        view, rows = self._selected(collection_name, filter)
+        dense = nearest(rows, np.asarray(vector, dtype=np.float32)[None], depth)[0]
+        sparse = by_words(view, rows, self._terms(collection_name, words), depth)
+        blocks = [block for block, _ in rows]
+        return _hits(blocks, fuse([dense, sparse], limit, offset), output_fields)
+
+    def _selected(self, name: str, expression: str) -> tuple[View, list[tuple[Block, Mask]]]:
+        """All live rows now, and which of them satisfy an expression."""
+        view = self._rows_of(name).view()
+        if expression and not view.blocks:
+            check(self.folder.schema(self._physical(name)), expression)
+        return view, selected(view, expression)
+
+    def _terms(self, name: str, words: str) -> dict[int, float]:
+        """The hashes of the words of a query, with their weights, as Milvus Lite makes them."""
+        from milvus_lite.analyzer import compute_tf, create_analyzer
+
+        fields = self.folder.schema(self._physical(name)).raw["fields"]
+        params = next(field.get("analyzer_params") for field in fields if field["name"] == "words")
+        terms: dict[int, float] = compute_tf(create_analyzer(params).analyze(words))
+        return terms
+
+    def _physical(self, name: str) -> str:
+        found = self.folder.resolve(name)
+        if found is None:
+            raise CollectionNotFoundError(f"the collection {name!r} was dropped")
+        return found
+
+    def _rows_of(self, name: str) -> LiveRows:
+        physical = self._physical(name)
+        with self._lock:
+            rows = self._rows.get(physical)
+            if rows is None:
+                rows = LiveRows(self.folder, physical, self._snapshots(physical))
+                self._rows[physical] = rows
+            return rows
+
+    def _snapshots(self, collection: str) -> Snapshots:
+        return Snapshots(self.folder.path / "snapshot" / collection)
+
+
+class LiteHit(dict[str, Any]):
+    """One result of a search: ``id``, ``distance`` and ``entity``."""
+
+    @property
+    def id(self) -> str:
+        """The primary key."""
+        return str(self["id"])
+
+
+class LiteIterator:
+    """Pages of rows, like ``pymilvus``' iterators."""
+
+    def __init__(self, pages: Iterator[list[Row]]) -> None:
+        self._pages = pages
+
+    def next(self) -> list[Row]:
+        """The next page; [] after the last one."""
+        return next(self._pages, [])
+
+    def close(self) -> None:
+        """Let go of the rows."""
+        self._pages = iter(())
+
+
+def _in_key_order(
+    rows: Sequence[tuple[Block, np.ndarray]], size: int, fields: Sequence[str]
+) -> Iterator[list[Row]]:
+    places = [np.flatnonzero(mask) for _, mask in rows]
+    if not places:
+        return
+    keys = pa.chunked_array(
+        [
+            chunk
+            for (block, _), some in zip(rows, places, strict=True)
+            for chunk in block.keys.take(int64_array(some)).chunks
+        ],
+        type=pa.string(),
+    )
+    import pyarrow.compute as pc
+
+    order = numpy_of(pc.sort_indices(keys))
+    block_of = np.repeat(np.arange(len(places)), [len(some) for some in places])
+    row_of = np.concatenate(places)
+    for start in range(0, len(order), size):
+        page = order[start : start + size]
+        yield _rows_at([block for block, _ in rows], block_of[page], row_of[page], fields)
+
+
+def _hits(
+    blocks: Sequence[Block], ranked: Sequence[Ranked], fields: Sequence[str]
+) -> list[LiteHit]:
+    entities = _rows_at(blocks, [one[0] for one in ranked], [one[1] for one in ranked], fields)
+    keys = _rows_at(blocks, [one[0] for one in ranked], [one[1] for one in ranked], ["$key"])
+    return [
+        LiteHit(id=key["$key"], distance=score, entity=entity)
+        for (_, _, score), key, entity in zip(ranked, keys, entities, strict=True)
+    ]
+
+
+def _rows_at(
+    blocks: Sequence[Block],
+    block_of: Sequence[int] | np.ndarray,
+    row_of: Sequence[int] | np.ndarray,
+    fields: Sequence[str],
+) -> list[Row]:
+    """Rows by their block and place, in order."""
+    block_of, row_of = np.asarray(block_of, dtype=np.int64), np.asarray(row_of, dtype=np.int64)
+    found: list[Row] = [{} for _ in block_of]
+    for number in np.unique(block_of):
+        (where,) = np.nonzero(block_of == number)
+        for place, row in zip(
+            where, _materialise(blocks[number], row_of[where], fields), strict=True
+        ):
+            found[place] = row
+    return found
+
+
+def _materialise(block: Block, places: np.ndarray, fields: Sequence[str]) -> list[Row]:
+    """Rows of a block with some fields, as ``pymilvus`` returns them."""
+    if list(fields) == ["$key"]:
+        return [{"$key": key} for key in block.keys.take(int64_array(places)).to_pylist()]
+    names = block.schema.columns if "*" in fields else fields
+    columns = [name for name in names if name in block.schema.columns and name != "vector"]
+    dynamic = {name for name in fields if name not in block.schema.columns}
+    with_meta = bool(dynamic) and "$meta" in block.table.column_names
+    wanted = block.table.select([*columns, *(["$meta"] if with_meta else [])])
+    rows: list[Row] = wanted.take(int64_array(places)).to_pylist()
+    if not columns and not with_meta:
+        rows = [{} for _ in places]
+    if with_meta:
+        every = bool(dynamic & {"*", "$meta"})
+        for row in rows:
+            _add_dynamic(row, row.pop("$meta"), None if every else dynamic)
+    if "vector" in names:
+        for row, vector in zip(rows, block.vectors[places], strict=True):
+            row["vector"] = vector
+    if "sparse" in columns:
+        for row in rows:
+            row["sparse"] = _sparse(row["sparse"])
+    return rows
+
+
+def _add_dynamic(row: Row, text: str | None, names: set[str] | None) -> None:
+    values: Mapping[str, Any] = json.loads(text) if text else {}
+    for name, value in values.items():
+        if (names is None or name in names) and name not in row:
+            row[name] = value
+
+
+def _sparse(data: bytes) -> dict[int, float]:
+    pairs = np.frombuffer(data, dtype=np.dtype([("term", "<u4"), ("count", "<f4")]))
+    return {int(term): float(count) for term, count in pairs}
