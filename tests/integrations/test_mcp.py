@@ -218,7 +218,20 @@ def test_long_captions_are_shortened(own: Library, tmp_path: Path) -> None:
     assert max(map(len, texts.values())) > SHOWN_CHARACTERS
 
 
-# ---- describe and collections
+# ---- match, describe and collections
+
+
+def test_texts_are_matched_with_stored_pictures(call: Call, home: Path) -> None:
+    (hit,) = call("search", words="red", limit=1).structured_content["hits"]
+    path = str(home / "photos" / "blue.png")
+    said = call("match", ids=[hit["id"], path], texts=["a red picture", "a blue picture"])
+    found = said.structured_content["matches"]
+    assert [one["id"] for one in found] == [hit["id"], hit["id"], path, path]
+    assert [one["verdict"] for one in found] == ["match", "mismatch", "mismatch", "match"]
+    assert found[0]["probability"] + found[1]["probability"] == pytest.approx(1, abs=1e-3)
+    (alone,) = call("match", ids=[path], texts=["red"]).structured_content["matches"]
+    assert alone["probability"] is None
+    assert alone["match"] < 0.2
 
 
 def test_an_id_is_described(call: Call, home: Path) -> None:
@@ -302,6 +315,10 @@ def test_a_tenant_sees_only_its_own_rows(tmp_path: Path) -> None:
         ("search", {"words": "red", "collection": "a b"}, "'a b' is not a valid collection name"),
         ("describe", {"id": "nowhere"}, "nothing with the id or path 'nowhere'"),
         ("describe", {}, "id: Field required"),
+        ("match", {"ids": [], "texts": ["red"]}, "give at least one picture"),
+        ("match", {"ids": ["nowhere"], "texts": ["red"]}, "nothing with the id or path 'nowhere'"),
+        ("match", {"ids": ["nowhere"], "texts": []}, "texts: List should have at least 1 item"),
+        ("match", {"ids": ["x"], "texts": ["red"], "image": "a.png"}, "no argument 'image'"),
         ("collections", {"all": True}, "collections has no argument 'all'; it takes none"),
         ("delete", {}, "Unknown tool: delete"),
     ],
@@ -352,7 +369,7 @@ def _session(db: Path | str, work: Callable[[Client], Awaitable[None]]) -> None:
 def test_a_session(stored: Path) -> None:
     async def work(client: Client) -> None:
         tools = {tool.name: tool for tool in (await client.list_tools()).tools}
-        assert set(tools) == {"search", "describe", "collections"}
+        assert set(tools) == {"search", "match", "describe", "collections"}
         for tool in tools.values():
             assert tool.description
             assert tool.output_schema
