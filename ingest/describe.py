@@ -27,6 +27,7 @@ from twinlens.search.errors import SourceError, UsageError
 from twinlens.search.filters import compile_filter
 from twinlens.search.milvus.collection import Collection
 from twinlens.search.models.base import Encoder
+from twinlens.search.query.parts import Id
 from twinlens.search.query.session import Session
 from twinlens.search.query.stored import find_stored
 from twinlens.search.records import image_id
@@ -38,7 +39,7 @@ _CHUNK = 256
 
 def describe(
     session: Session,
-    paths: Sequence[AnyPath],
+    paths: Sequence[AnyPath | Id],
     *,
     missing: bool,
     where: str,
@@ -49,7 +50,8 @@ def describe(
     check_selection(paths, missing=missing, where=where)
     collection = session.require_collection() if missing else session.refresh()
     expression = _without_captions(collection, where) if collection is not None else ""
-    sources, ids = _split(paths, collection)
+    sources, names = split_paths(paths, stored=collection is not None)
+    ids = _ids(collection, names)
     items = open_items(sources) if sources else iter(())
     encoder = session.load_encoder()
     if collection is None:
@@ -61,7 +63,7 @@ def describe(
     return _describe(describer, encoder, collection, items, ids, expression if missing else None)
 
 
-def check_selection(paths: Sequence[AnyPath], *, missing: bool, where: str) -> None:
+def check_selection(paths: Sequence[AnyPath | Id], *, missing: bool, where: str) -> None:
     """Raise ``UsageError`` unless either paths or stored pictures are selected."""
     if bool(paths) == missing:
         raise UsageError(
@@ -113,25 +115,40 @@ def _without_captions(collection: Collection, where: str) -> str:
     return compile_filter(missing_filter(where), fields, can)
 
 
-def _split(
-    paths: Sequence[AnyPath], collection: Collection | None
-) -> tuple[list[AnyPath], list[str]]:
-    """The paths that exist, and the ids of the stored pictures that the others name."""
+def split_paths(paths: Sequence[AnyPath | Id], *, stored: bool) -> tuple[list[AnyPath], list[str]]:
+    """Split paths into those that exist, and names that only stored pictures can have.
+
+    Args:
+        paths: of files and folders; ids and paths of stored pictures.
+        stored: whether there is a collection.
+
+    Raises:
+        UsageError: there is no such path, and no collection.
+    """
     sources: list[AnyPath] = []
     names: list[str] = []
     for path in paths:
+        if isinstance(path, Id):
+            names.append(path.id)
+            continue
         try:
             expand(path)
             sources.append(path)
         except UsageError:
-            if collection is None:
+            if not stored:
                 raise
             names.append(os.fspath(path))
-    found = find_stored(collection, names) if collection is not None and names else {}
+    return sources, names
+
+
+def _ids(collection: Collection | None, names: Sequence[str]) -> list[str]:
+    if collection is None or not names:
+        return []
+    found = find_stored(collection, names)
     for name, row in found.items():
         if row.target == "texts":
-            raise UsageError(f"{name} is the id of a text: name a picture")
-    return sources, [found[name].id for name in names]
+            raise UsageError(f"{name[:200]!r} is a stored text, not a picture")
+    return [found[name].id for name in names]
 
 
 def _describe(

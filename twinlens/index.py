@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from twinlens.ingest.report import IngestReport, Progress
     from twinlens.ingest.transfer.export import Exchanged
     from twinlens.ingest.transfer.reindex import ReindexReport
+    from twinlens.search.analysis.audit import Audit
     from twinlens.search.analysis.classify import Classified
     from twinlens.search.analysis.describe import Described
     from twinlens.search.analysis.describe_options import DescribeOptions
@@ -43,6 +44,7 @@ if TYPE_CHECKING:
     from twinlens.search.models.base import Encoder, Precision
     from twinlens.search.query.engine import SearchEngine
     from twinlens.search.query.hits import Hits
+    from twinlens.search.query.parts import Id
     from twinlens.search.query.request import Mode, SearchOptions
     from twinlens.search.query.stored import StoredItem
     from twinlens.search.records import FieldType, Target
@@ -259,7 +261,7 @@ class Index:
 
     def describe(
         self,
-        *paths: AnyPath,
+        *paths: AnyPath | Id,
         missing: bool = False,
         where: str = "",
         **options: Unpack[DescribeOptions],
@@ -411,6 +413,48 @@ class Index:
         from twinlens.search.analysis.duplicates import duplicates
 
         return duplicates(self._require_collection(), threshold, self._compile_filter(where))
+
+    def audit(
+        self,
+        *,
+        limit: int = 50,
+        where: str = "",
+        only: Sequence[str] = (),
+        below: float = 0.0,
+        out: AnyPath | None = None,
+        progress: Progress | None = None,
+    ) -> Audit:
+        """Check stored captions against their pictures; see ``twinlens.search.analysis.audit``.
+
+        Nothing is encoded again.
+
+        Args:
+            limit: how many pairs to list, the least likely first.
+            where: a filter for the pictures.
+            only: list only captions with one of these problems: "empty", "cut-off", "script",
+                "too-long".
+            below: count the pairs that are less likely than this, from 0 to 1.
+            out: a file to write these to, for the option ``leave_out`` of ``ingest``.
+            progress: a progress bar like ``tqdm``, updated with every caption.
+
+        Raises:
+            UsageError: an option is invalid, or no stored picture has a caption.
+        """
+        from twinlens.search.analysis.audit import audit
+        from twinlens.search.analysis.match import PairCalibration
+
+        expression = self._compile_filter(where)
+        engine = self.engine
+        return audit(
+            engine.collection,
+            PairCalibration.of_collection(engine.calibrations, self._load_encoder()),
+            expression=expression,
+            limit=limit,
+            only=only,
+            below=below,
+            out=out,
+            progress=progress.update if progress is not None else None,
+        )
 
     def export(self, folder: AnyPath) -> Exchanged:
         """Write the collection to a new folder; see ``twinlens.ingest.transfer.export``."""

@@ -281,6 +281,47 @@ def test_classification(here: twinlens.Index, there: RemoteIndex, photos: Path) 
             list(index.classify(labels, photos, where="year > 1"))
 
 
+def test_description(here: twinlens.Index, there: RemoteIndex, photos: Path) -> None:
+    bare = photos.parent / "described"
+    bare.mkdir()
+    Image.new("RGB", (44, 30), COLOURS["red"]).save(bare / "red.png")
+    (bare / "broken.png").write_bytes(b"no picture")
+    (bare / "blue.png").write_bytes((photos / "blue.png").read_bytes())
+
+    def said(index: Any, *paths: Any, **options: Any) -> list[dict[str, Any]]:
+        options = {"min_probability": 0.01} | options
+        found = [one.to_dict() for one in index.describe(*paths, **options)]
+        for one in found:
+            for proposal in one.get("proposals", ()):
+                proposal["probability"] = round(proposal["probability"], 5)
+            if "error" in one:
+                one["error"] = one["error"].removesuffix(" here")
+        return sorted(found, key=lambda one: str(one["path"]))
+
+    assert len(said(here, bare, photos / "green.png")) == 4
+    assert said(there, bare, photos / "green.png") == said(here, bare, photos / "green.png")
+    assert said(there, bare, count=3, labels=["red", "blue "]) == said(
+        here, bare, count=3, labels=["red", "blue "]
+    )
+    assert said(there, missing=True) == said(here, missing=True)
+    for name in (id_of(photos, "blue"), "blue.png", twinlens.Id("blue.png")):
+        assert said(there, name) == said(here, name)
+    text = here.search("blue", target="texts", limit=1)[0].id
+    for index in (here, there):
+        for paths, options, says in (
+            ((), {}, "give pictures"),
+            ((photos,), {"count": 0}, "count"),
+            ((photos,), {"labels": ["red"]}, "two labels"),
+            ((photos,), {"where": "year > 1"}, "leave out"),
+            ((text,), {}, "is a stored text"),
+            (("nowhere.png",), {}, "is stored"),
+        ):
+            with pytest.raises(UsageError, match=says):
+                list(index.describe(*paths, **options))
+        with pytest.raises(FilterError, match="column 1"):
+            list(index.describe(missing=True, where="nothing > 1"))
+
+
 @pytest.mark.parametrize(
     ("wrong", "kind"),
     [

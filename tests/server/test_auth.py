@@ -26,6 +26,7 @@ READING = (
     ("POST", "/v1/search/many", {"queries": ["red"]}),
     ("POST", "/v1/embed", {"texts": ["red"]}),
     ("POST", "/v1/classify", {"labels": ["red", "blue"], "ids": ["ID"]}),
+    ("POST", "/v1/describe", {"ids": ["ID"]}),
     ("POST", "/v1/match", {"texts": ["red", "blue"], "ids": ["ID"]}),
     ("GET", "/v1/items/ID", None),
     ("GET", "/v1/items/ID/thumbnail", None),

@@ -255,6 +255,7 @@ def test_while_a_model_loads_everything_else_answers(two: Path, gated: Gated, ph
         ("/v1/search/many", {"queries": ["red"]}),
         ("/v1/embed", {"texts": ["red"]}),
         ("/v1/classify", {"labels": ["red", "blue"], "images": [{"base64": picture}]}),
+        ("/v1/describe", {"images": [{"base64": picture}]}),
         ("/v1/match", {"texts": ["red", "blue"], "images": [{"base64": picture}]}),
     ] * 4
     with (

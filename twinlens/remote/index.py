@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
+from itertools import chain
 from typing import TYPE_CHECKING, Any, NoReturn, Self, Unpack, cast
 
 import numpy as np
@@ -46,13 +47,15 @@ from twinlens.search.errors import (
     reason_of,
 )
 from twinlens.search.milvus.database import check_name
-from twinlens.search.query.parts import Image, read_image, several
+from twinlens.search.query.parts import Id, Image, read_image, several
 from twinlens.search.query.request import Mode, SearchOptions, SearchRequest
 
 if TYPE_CHECKING:
     from twinlens.ingest.match import Picture
     from twinlens.ingest.preview import Preview
     from twinlens.search.analysis.classify import Classified
+    from twinlens.search.analysis.describe import Described
+    from twinlens.search.analysis.describe_options import DescribeOptions
     from twinlens.search.analysis.match import PairMatch
     from twinlens.search.milvus.collection import CollectionInfo
     from twinlens.search.models.base import Rows
@@ -63,8 +66,8 @@ if TYPE_CHECKING:
 Path = str | os.PathLike[str]
 #: Methods of ``Index`` that need the database itself.
 _LOCAL_ONLY = frozenset(
-    {"compare_indexes", "drop_old", "duplicates", "engine", "evaluate", "export", "for_tenant",
-     "generations", "import_", "intake", "reindex", "rollback", "tenants"}
+    {"audit", "compare_indexes", "drop_old", "duplicates", "engine", "evaluate", "export",
+     "for_tenant", "generations", "import_", "intake", "reindex", "rollback", "tenants"}
 )  # fmt: skip
 
 
@@ -344,6 +347,48 @@ class RemoteIndex:
             inputs,
             references,
         )
+
+    def describe(
+        self,
+        *paths: Path | Id,
+        missing: bool = False,
+        where: str = "",
+        **options: Unpack[DescribeOptions],
+    ) -> Iterator[Described]:
+        """Propose texts for pictures without captions; see ``twinlens.Index.describe``.
+
+        Files are read here, and sent.
+        """
+        from twinlens.ingest.describe import check_selection, missing_filter, split_paths
+        from twinlens.remote.describe import describe_files, describe_stored
+        from twinlens.search.analysis.classify import distinct
+        from twinlens.search.analysis.describe_options import check_describe_options
+
+        choice = check_describe_options(**options)
+        choice["labels"] = distinct(choice["labels"]) if choice["labels"] else []
+        check_selection(paths, missing=missing, where=where)
+
+        def post(body: Mapping[str, Any], files: Sequence[bytes]) -> Sequence[Mapping[str, Any]]:
+            answer = self._post_files("/v1/describe", self._body({**choice, **body}), files)
+            return cast("Sequence[Mapping[str, Any]]", answer["results"])
+
+        if missing:
+            if where:  # a mistake is named by its own column
+                self._client.get("/v1/items", where=where, collection=self._name)
+            pages = self._client.pages(
+                "/v1/items", "items", where=missing_filter(where), collection=self._name
+            )
+            return describe_stored(post, pages)
+        sources, names = split_paths(paths, stored=True)
+        stored = [self._picture(name) for name in names]
+        read = describe_files(post, open_items(sources)) if sources else iter(())
+        return chain(read, describe_stored(post, [stored] if stored else []))
+
+    def _picture(self, name: str) -> dict[str, str]:
+        item = self.item(name)
+        if item.target == "texts":
+            raise UsageError(f"{name[:200]!r} is a stored text, not a picture")
+        return {"id": item.id, "path": item.path}
 
     def _classify_stored(self, body: Mapping[str, Any], where: str) -> Iterator[Classified]:
         from twinlens.search.analysis.classify import Classified

@@ -31,6 +31,7 @@ from twinlens.server.middleware.security import OriginCheck, OuterMiddleware
 from twinlens.server.routes import (
     classify,
     collections,
+    describe,
     embed,
     health,
     images,
@@ -55,6 +56,7 @@ _ROUTES = (
     embed,
     classify,
     match,
+    describe,
     upload,
     items,
     images,

@@ -79,11 +79,11 @@ def test_pictures_are_named_by_id_and_stored_path(
     index.ingest(bare)
     red = index.item(str(bare / "red.png"))
     (bare / "red.png").unlink()
-    for name in (red.id, str(bare / "red.png")):
+    for name in (red.id, str(bare / "red.png"), twinlens.Id(str(bare / "red.png"))):
         (one,) = index.describe(name, min_probability=LOW)
         assert (one.id, one.path, one.proposals[0].text) == (red.id, red.path, "a red picture")
     text = index.search("red", target="texts", limit=1)[0].id
-    with pytest.raises(UsageError, match="is the id of a text"):
+    with pytest.raises(UsageError, match="is a stored text"):
         index.describe(text)
     with pytest.raises(UsageError, match="'nowhere\\.png' is stored"):
         index.describe(bare, "nowhere.png")

@@ -7,6 +7,8 @@ from typing import Annotated, Any, cast
 from pydantic import BaseModel, ConfigDict, Discriminator, Field, JsonValue, Tag, create_model
 
 from twinlens.ingest.upload import PutOptions, UploadKind
+from twinlens.search.analysis import describe_options
+from twinlens.search.analysis.describe_options import DescribeOptions
 from twinlens.search.analysis.projection import Method
 from twinlens.search.milvus.capabilities import MAX_LIMIT
 from twinlens.search.options import options_of
@@ -60,11 +62,13 @@ def _tag_of(*known: str) -> Any:
 Weight = Annotated[float, Field(gt=0, le=MAX_WEIGHT)]
 Words = Annotated[str, Field(min_length=1, max_length=MAX_QUERY_TEXT)]
 Name = Annotated[str, Field(min_length=1, max_length=MAX_QUERY_TEXT)]
+Label = Annotated[str, Field(min_length=1, max_length=1_000)]
 Names = Annotated[list[Name], Field(max_length=MAX_PARTS)]
 CollectionName = Annotated[str, Field(max_length=128)] | None
 ItemPath = Annotated[str, Field(max_length=MAX_PATH_BYTES)]
 Caption = Annotated[str, Field(max_length=2 * MAX_TEXT_BYTES)]
 _PUT_OPTIONS = options_of(PutOptions)
+_DESCRIBE_OPTIONS = describe_options.OPTIONS
 
 
 class Base64Image(RequestModel):
@@ -184,7 +188,7 @@ class Embed(RequestModel):
 class Classify(RequestModel):
     """Labels, and images or the ids of stored pictures to classify."""
 
-    labels: list[Annotated[str, Field(min_length=1, max_length=1_000)]]
+    labels: list[Label]
     images: list[ImageSource] = []
     ids: list[Name] = []
     templates: Annotated[
@@ -211,6 +215,21 @@ class MatchIn(RequestModel):
     pairs: list[MatchPairIn] = []
     references: list[Words] = []
     collection: CollectionName = None
+
+
+class Describe(RequestModel):
+    """Images, or the ids of stored pictures, to propose texts for.
+
+    ``BoundedModels`` adds the options of ``DescribeOptions``.
+    """
+
+    images: list[ImageSource] = []
+    ids: list[Name] = []
+    collection: CollectionName = None
+
+    def options(self) -> DescribeOptions:
+        """The options of describing, defaults included."""
+        return cast("DescribeOptions", self.model_dump(include=set(_DESCRIBE_OPTIONS)))
 
 
 class SignIn(RequestModel):
@@ -305,7 +324,7 @@ class BoundedModels:
             texts=(Annotated[list[text], Field(max_length=settings.max_embed)], []),
             images=(pictures, []),
         )
-        labels = list[Annotated[str, Field(min_length=1, max_length=1_000)]]
+        labels = list[Label]
         self.classify: type[Classify] = create_model(
             "ClassifyBody",
             __base__=Classify,
@@ -322,6 +341,15 @@ class BoundedModels:
             ids=(Annotated[list[Name], most_pictures], []),
             pairs=(Annotated[list[MatchPairIn], most_pictures], []),
             references=(Annotated[list[Words], most_pictures], []),
+        )
+        one_of = Annotated[list[Label], Field(max_length=settings.max_labels)]
+        self.describe: type[Describe] = create_model(
+            "DescribeBody",
+            __base__=Describe,
+            images=(pictures, []),
+            ids=(Annotated[list[Name], most_pictures], []),
+            **{n: (one.pydantic_type(), one.default) for n, one in _DESCRIBE_OPTIONS.items()}
+            | {"labels": (one_of, [])},
         )
         fields = {name: (one.pydantic_type(), one.default) for name, one in _PUT_OPTIONS.items()}
         fields["items"] = Annotated[list[ItemIn], Field(max_length=settings.max_items)], []

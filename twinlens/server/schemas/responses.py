@@ -12,6 +12,7 @@ from pydantic import BaseModel, ConfigDict
 
 from twinlens.ingest.upload import UploadedItem
 from twinlens.search.analysis.classify import Guess
+from twinlens.search.analysis.describe import Proposal
 from twinlens.search.analysis.match import Verdict
 from twinlens.search.models.fingerprint import Fingerprint
 from twinlens.search.query.hits import Hit
@@ -228,6 +229,23 @@ class MatchOut(ResponseModel):
 
     model: str
     results: list[MatchedOut]
+
+
+class DescribedOut(ResponseModel):
+    """The proposals for one picture, best first, or the captions that it has, or an error."""
+
+    index: int | None = None
+    id: str | None = None
+    proposals: list[Proposal] = []
+    captions: list[str] | None = None
+    error: str | None = None
+
+
+class DescribeOut(ResponseModel):
+    """The proposals for all pictures, stored ones first."""
+
+    model: str
+    results: list[DescribedOut]
 
 
 class PointOut(ResponseModel):
