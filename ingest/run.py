@@ -34,6 +34,7 @@ def ingest(
 ) -> IngestReport:
     """Ingest paths; the implementation of ``twinlens.Index.ingest``."""
     layout, source, run = split_options(options)
+    session.database.check_writable()
     storage = None
     if run.get("bulk"):
         check_backend(session.database.capabilities)

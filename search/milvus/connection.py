@@ -213,8 +213,7 @@ def _open_lite(uri: str) -> MilvusClient:
         return MilvusClient(uri)
     except Exception as error:
         _release_lite(uri)
-        if _is_locked(uri):
-            raise StoreLockedError(locked_message(uri)) from error
+        check_unlocked(uri)
         raise StoreError(f"{uri} cannot be opened: {first_line(error)}") from error
 
 
@@ -237,6 +236,12 @@ def _release_lite(path: str) -> None:
         from milvus_lite.server_manager import server_manager_instance
 
         server_manager_instance.release_server(path)
+
+
+def check_unlocked(path: str) -> None:
+    """Raise ``StoreLockedError`` if another process has a Milvus Lite file open for writing."""
+    if _is_locked(path):
+        raise StoreLockedError(locked_message(path))
 
 
 def _is_locked(path: str) -> bool:

@@ -17,7 +17,7 @@ from twinlens.search.errors import (
 )
 from twinlens.search.milvus.capabilities import Capabilities
 from twinlens.search.milvus.collection import Collection
-from twinlens.search.milvus.connection import Address, connect, is_there
+from twinlens.search.milvus.connection import Address, check_unlocked, connect, is_there
 from twinlens.search.milvus.generations import KINDS, PHYSICAL, Generation, is_ours
 from twinlens.search.milvus.layout import Layout
 from twinlens.search.milvus.lite.client import LiteClient
@@ -81,14 +81,14 @@ class Database:
             self._closed = True
             self.client.close()
 
-    def open_for_writing(self) -> None:
-        """Check now that rows can be written: only one process may write to a Milvus Lite file.
+    def check_writable(self) -> None:
+        """Check that no other process writes to a Milvus Lite file; on a server all may.
 
         Raises:
             StoreLockedError: another process has the file open for writing.
         """
-        if isinstance(self.client, LiteClient):
-            self.client.lite()
+        if isinstance(self.client, LiteClient) and not self.client.is_writing:
+            check_unlocked(self._address.uri)
 
     def names(self) -> list[str]:
         """The collections in this database, sorted."""

@@ -639,16 +639,19 @@ def test_a_file_in_use(run: Run, tmp_path: Path) -> None:
     db = str(tmp_path / "test.db")
     code = (
         "from twinlens.search.milvus.database import Database\n"
-        f"with Database({db!r}): print('held', flush=True); input()"
+        f"with Database({db!r}) as store:\n"
+        "    store.client.lite(); print('held', flush=True); input()"
     )
     with subprocess.Popen([sys.executable, "-c", code], stdin=subprocess.PIPE,
                           stdout=subprocess.PIPE, text=True) as holder:  # fmt: skip
         assert holder.stdout
         assert holder.stdout.readline() == "held\n"
-        done = run("info", "--db", db)
+        asked = run("info", "--db", db)
+        done = run("ingest", str(tmp_path), "--db", db)
         holder.communicate("\n")
+    assert asked.code == 0
     assert done.code == 1
-    assert done.complaint.startswith(f"{db} is open in another process: close that one first")
+    assert done.complaint.startswith(f"{db} is open for writing in another process: wait until")
 
 
 def test_a_server_that_does_not_answer(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -217,12 +217,18 @@ def test_a_request_that_is_not_http_is_answered_and_closed(db: Path) -> None:
         assert process.returncode == 0
 
 
-def test_a_second_server_is_told_that_the_file_is_open(db: Path) -> None:
-    with (
-        running(db),
-        pytest.raises(twinlens.StoreLockedError, match="open in another process"),
-    ):
-        twinlens.serve(db, port=0)
+def test_other_processes_read_beside_a_server_and_learn_where_to_write(db: Path) -> None:
+    photos = paint(db.parent / "more")
+    with running(db) as (_, host, port), twinlens.open(db, model=ColourEncoder()) as index:
+        before = index.info().images
+        with twinlens.connect(f"http://{host}:{port}") as remote:
+            remote.ingest(photos)
+        assert index.info().images >= before
+        assert index.search("red", limit=1)
+        with pytest.raises(
+            twinlens.StoreLockedError, match=f"twinlens serve.* --db http://{host}:{port}"
+        ):
+            index.ingest(photos)
 
 
 def test_a_public_address_needs_keys() -> None:

@@ -9,7 +9,7 @@ import signal
 import socket
 import threading
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from typing import TYPE_CHECKING, Any
 
 from twinlens.search.errors import UsageError
@@ -54,6 +54,7 @@ def serve(
         UsageError: it must not or cannot listen on the address, or a key is not valid.
         ModelMismatchError: the default collection was made with another model.
     """
+    from twinlens.search.milvus.lite.serving import serving
     from twinlens.server.library import Library
 
     with database:
@@ -69,7 +70,15 @@ def serve(
             precision=precision,
         )
         library.check_model()
-        run(create_app(library, settings), settings, started)
+        with ExitStack() as notes:
+
+            def on_start(address: str) -> None:
+                if database.capabilities.lite:
+                    notes.enter_context(serving(database.uri, address))
+                if started is not None:
+                    started(address)
+
+            run(create_app(library, settings), settings, on_start)
 
 
 def run(app: FastAPI, settings: Settings, started: Callable[[str], None] | None = None) -> None:

@@ -36,8 +36,8 @@ def locked_message(path: str | os.PathLike[str]) -> str:
     address = _address(Path(path) / _NAME)
     if address:
         return (
-            f"{path} is open for writing in `twinlens serve`: write through the server, "
-            f"--url {address}, or stop it first"
+            f"{path} is open for writing in `twinlens serve`: write through the server, with "
+            f"--db {address}, or stop it first"
         )
     return (
         f"{path} is open for writing in another process: wait until it ends, or use a Milvus "
@@ -49,6 +49,10 @@ def _address(note: Path) -> str:
     """The address of the server that runs; "" if there is none."""
     with suppress(OSError, ValueError, KeyError, TypeError):
         found = json.loads(note.read_text())
-        os.kill(int(found["pid"]), 0)
-        return str(found["address"])[:200]
+        address = str(found["address"])[:200]
+        try:
+            os.kill(int(found["pid"]), 0)
+        except PermissionError:  # it runs, as another user
+            return address
+        return address
     return ""

@@ -401,11 +401,11 @@ def test_one_process_writes_while_others_read(tmp_path: Path) -> None:
         for _ in range(2):
             assert database.names() == ["photos"]
             with pytest.raises(StoreLockedError, match="open for writing in another process: wait"):
-                database.open_for_writing()
+                database.check_writable()
             with pytest.raises(StoreLockedError, match="open for writing in another process"):
                 database.create("drawings", FINGERPRINT)
         child.communicate("\n")
-        database.open_for_writing()
+        database.check_writable()
         database.create("drawings", FINGERPRINT)
         assert database.names() == ["drawings", "photos"]
 
