@@ -18,8 +18,8 @@ from pathlib import Path
 import open_clip
 import torch
 
-from twinlens.search.models.export import export_tower
 from twinlens.search.models.load import open_encoder
+from twinlens.search.models.towers import write_with_dynamo
 
 ARCHITECTURE = "ViT-B-32-256"
 #: Where rclip 3.3 looks for its files (``rclip/model_download.py``).
@@ -54,7 +54,7 @@ def main() -> None:
     }
     for name, (method, example) in batches.items():
         path = folder / MODELS / f"{name}.onnx"
-        export_tower(Tower(encoder.model, method).eval(), example, "input", {0: "batch"}, path)
+        write_with_dynamo(Tower(encoder.model, method).eval(), example, "input", {0: "batch"}, path)
     (folder / "tokenizer").mkdir(exist_ok=True)
     vocabulary = Path(open_clip.__file__).parent / VOCABULARY
     shutil.copyfile(vocabulary, folder / "tokenizer" / VOCABULARY)

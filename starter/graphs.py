@@ -19,8 +19,8 @@ import onnx
 import torch
 from onnx import numpy_helper
 
-from twinlens.search.models import export, starter_export, starter_weights
-from twinlens.search.models.onnx import open_session
+from twinlens.search.models import export, starter_export, starter_weights, towers
+from twinlens.search.models.sessions import open_session
 from twinlens.search.models.starter import load_starter
 
 DATA = Path(starter_weights.__file__).parent / "data"
@@ -38,8 +38,8 @@ def main() -> None:
     )
     tokens = tokenizer(["two dogs in the snow at night"] * 2)
     pixels = torch.from_numpy(export.probe_images(224, 224)[:2])
-    image = export.image_tower(model)
-    text = export.text_tower(model)
+    image = towers.image_tower(model)
+    text = towers.text_tower(model)
     places: dict[str, Any] = {
         "starter_image": write(image, pixels, "pixels", {0: "batch"}, "starter_image", weights),
         "starter_text": write(
@@ -88,7 +88,7 @@ def write(
     """Write one graph; the places of its weights: [name, transposed, offset, bytes]."""
     with tempfile.TemporaryDirectory() as folder:
         whole = Path(folder) / "whole.onnx"
-        export.export_tower(tower, example, name, free, whole)
+        towers.write_with_dynamo(tower, example, name, free, whole)
         proto = onnx.load(whole)
     for one in proto.graph.node:
         one.doc_string = ""

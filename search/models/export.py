@@ -8,10 +8,8 @@ from __future__ import annotations
 
 import json
 import logging
-import warnings
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
-from dataclasses import asdict
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -20,19 +18,23 @@ import numpy as np
 from twinlens.search.errors import first_line
 from twinlens.search.models import onnx
 from twinlens.search.models.base import Pixels, Rows
+from twinlens.search.models.sessions import Tower
 from twinlens.search.models.tokenizer import ExportedTokenizer, TokenizerSpec
+from twinlens.search.models.towers import (
+    UnsupportedModelError,
+    can_shorten,
+    export_tower,
+    image_tower,
+    text_tower,
+)
 
 if TYPE_CHECKING:
-    import torch
-
     from twinlens.search.models.openclip import OpenClipEncoder
 
 _log = logging.getLogger("twinlens")
 
 #: The lowest cosine of an exported tower's row with torch's at which the export is used.
 MIN_COSINE = 0.9999
-#: Bytes of weights beyond which they go into a file beside the graph: protobuf ends at 2 GB.
-_LARGE = 1_500_000_000
 #: Texts to compare tokenizers and text towers on: plain, long, empty, in many scripts, hostile.
 PROBE_TEXTS = (
     "a dog", "two dogs in the snow at night", "A White Castle; towers & trees", "", " ", "!", "a",
@@ -44,10 +46,6 @@ PROBE_TEXTS = (
     "</s> <pad> [SEP]",
     "line one\nline two\ttab", "schÃ¶n â€œquotedâ€", "\x00\x01\x1b[31mred", "a_b-c.d,e:f;g",
 )  # fmt: skip
-
-
-class UnsupportedModelError(Exception):
-    """A tower or tokenizer cannot be exported; the message says why."""
 
 
 def export_model(encoder: OpenClipEncoder) -> onnx.Export | None:
@@ -95,31 +93,42 @@ def export_model(encoder: OpenClipEncoder) -> onnx.Export | None:
 
 
 def _export_text(folder: Path, model: Any, tokenizer: Any) -> float:
+    spec = describe_tokenizer(tokenizer)
+    for text in PROBE_TEXTS:
+        if not np.array_equal(ExportedTokenizer(spec)([text]), tokenizer([text]).numpy()):
+            raise UnsupportedModelError(f"its tokenizer reads {text[:20]!r} otherwise")
+    if spec.pattern and can_shorten(model):
+        try:
+            return _export_text_tower(folder, model, tokenizer, replace(spec, padded=False))
+        except UnsupportedModelError as error:
+            _log.debug("the text tower is exported for padded texts only: %s", error)
+    return _export_text_tower(folder, model, tokenizer, spec)
+
+
+def _export_text_tower(folder: Path, model: Any, tokenizer: Any, spec: TokenizerSpec) -> float:
     import torch
 
-    spec = describe_tokenizer(tokenizer)
-    probes = list(PROBE_TEXTS)
-    tokens = ExportedTokenizer(spec)
-    for text in probes:
-        if not np.array_equal(tokens([text]), tokenizer([text]).numpy()):
-            raise UnsupportedModelError(f"its tokenizer reads {text[:20]!r} otherwise")
     (folder / onnx.TOKENIZER).write_text(json.dumps(asdict(spec)), "utf-8")
-    short, long = tokenizer(["a dog"]), tokenizer(["two dogs in the snow at night " * 3])
+    tokens = ExportedTokenizer(spec)
+    short, long = tokens(["a dog"]), tokens(["two dogs in the snow at night " * 3] * 2)
     free = {0: "batch"} if short.shape[1] == long.shape[1] else {0: "batch", 1: "length"}
-    tower = text_tower(model)
-    export_tower(tower, torch.cat([long, long]), "tokens", free, folder / onnx.TEXT)
-    session = onnx.open_session(folder / onnx.TEXT)
 
     def mine(texts: Sequence[str]) -> Rows:
-        rows: Rows = session.run(None, {"tokens": tokens(texts)})[0]
-        return rows
+        return Tower(folder / onnx.TEXT)(tokens(texts))
 
     def theirs(texts: Sequence[str]) -> Rows:
         with torch.inference_mode():
-            rows: Rows = tower(tokenizer(list(texts))).numpy()
+            rows: Rows = text_tower(model)(tokenizer(list(texts))).numpy()
             return rows
 
-    return _compare(mine, theirs, [[text] for text in probes] + [probes])
+    return export_tower(
+        text_tower(model, shortened=not spec.padded),
+        torch.from_numpy(long),
+        "tokens",
+        free,
+        folder / onnx.TEXT,
+        lambda: _compare(mine, theirs, PROBE_TEXTS),
+    )
 
 
 def _export_image(folder: Path, model: Any) -> float:
@@ -129,19 +138,23 @@ def _export_image(folder: Path, model: Any) -> float:
     height, width = (size, size) if isinstance(size, int) else (size[0], size[-1])
     probes = probe_images(height, width)
     tower = image_tower(model)
-    export_tower(tower, torch.from_numpy(probes[:2]), "pixels", {0: "batch"}, folder / onnx.IMAGE)
-    session = onnx.open_session(folder / onnx.IMAGE)
 
     def mine(pixels: Pixels) -> Rows:
-        rows: Rows = session.run(None, {"pixels": pixels})[0]
-        return rows
+        return Tower(folder / onnx.IMAGE)(pixels)
 
     def theirs(pixels: Pixels) -> Rows:
         with torch.inference_mode():
             rows: Rows = tower(torch.from_numpy(pixels)).numpy()
             return rows
 
-    return _compare(mine, theirs, [probes[:1], probes])
+    return export_tower(
+        tower,
+        torch.from_numpy(probes[:2]),
+        "pixels",
+        {0: "batch"},
+        folder / onnx.IMAGE,
+        lambda: _compare(mine, theirs, probes),
+    )
 
 
 def probe_images(height: int, width: int) -> Pixels:
@@ -163,104 +176,17 @@ def probe_images(height: int, width: int) -> Pixels:
     return np.stack(images).astype(np.uint8)
 
 
-def _compare(
-    mine: Callable[..., Rows], theirs: Callable[..., Rows], batches: Sequence[Any]
-) -> float:
-    """1 minus the lowest cosine between both sides' rows.
+def _compare(mine: Callable[..., Rows], theirs: Callable[..., Rows], probes: Any) -> float:
+    """1 minus the lowest cosine between both sides' rows; mine come in batches of 1, 2 and more.
 
     Raises:
         UnsupportedModelError: it is below ``MIN_COSINE``.
     """
-    cosines = [(mine(batch) * theirs(batch)).sum(axis=1) for batch in batches]
-    lowest = float(np.concatenate(cosines).min())
+    batches = [mine(probes[start:end]) for start, end in ((0, 1), (1, 3), (3, len(probes)))]
+    lowest = float((np.concatenate(batches) * theirs(probes)).sum(axis=1).min())
     if not lowest >= MIN_COSINE:
         raise UnsupportedModelError(f"the exported model deviates: lowest cosine {lowest:.6f}")
     return max(0.0, 1.0 - lowest)
-
-
-def text_tower(model: Any) -> Any:
-    """A module from int64 tokens ``[n, length]`` to float32 unit rows ``[n, dim]``."""
-    import torch
-
-    class TextTower(torch.nn.Module):
-        def __init__(self) -> None:
-            super().__init__()
-            self.model = model
-
-        def forward(self, tokens: torch.Tensor) -> torch.Tensor:
-            return torch.nn.functional.normalize(self.model.encode_text(tokens).float(), dim=-1)
-
-    return TextTower().eval()
-
-
-def image_tower(model: Any) -> Any:
-    """A module from uint8 pixels ``[n, height, width, 3]`` to float32 unit rows ``[n, dim]``."""
-    import torch
-
-    config = model.visual.preprocess_cfg
-    mean = torch.tensor(config["mean"]).view(1, 3, 1, 1) * 255.0
-    std = torch.tensor(config["std"]).view(1, 3, 1, 1) * 255.0
-
-    class ImageTower(torch.nn.Module):
-        def __init__(self) -> None:
-            super().__init__()
-            self.model = model
-
-        def forward(self, pixels: torch.Tensor) -> torch.Tensor:
-            images = (pixels.permute(0, 3, 1, 2).float() - mean) / std
-            return torch.nn.functional.normalize(self.model.encode_image(images).float(), dim=-1)
-
-    return ImageTower().eval()
-
-
-def export_tower(tower: Any, example: Any, name: str, free: dict[int, str], path: Path) -> None:
-    """Write a tower as ONNX.
-
-    Args:
-        tower: the module.
-        example: an input of it.
-        name: of the input.
-        free: axes of the input of any length, with their names.
-        path: the file to write.
-
-    Raises:
-        UnsupportedModelError: torch cannot export it.
-    """
-    import torch
-
-    with _quiet(), torch.no_grad():
-        program = torch.onnx.export(
-            tower,
-            (example,),
-            dynamo=True,
-            dynamic_shapes=(free,),
-            input_names=[name],
-            output_names=["rows"],
-            verbose=False,
-        )
-    if program is None:
-        raise UnsupportedModelError("torch could not export it")
-    weights = sum(one.const_value.nbytes for one in program.model.graph.initializers.values()
-                  if one.const_value is not None)  # fmt: skip
-    program.save(path, external_data=weights > _LARGE)
-
-
-@contextmanager
-def _quiet() -> Iterator[None]:
-    """Export without torch's warnings, and without its fused attention, which has no ONNX form."""
-    import torch
-
-    fused = torch.backends.mha.get_fastpath_enabled()
-    disabled = logging.root.manager.disable
-    torch.backends.mha.set_fastpath_enabled(False)
-    logging.disable(logging.ERROR)
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            yield
-    finally:
-        logging.disable(disabled)
-        torch.backends.mha.set_fastpath_enabled(fused)
 
 
 # ---- Tokenizers

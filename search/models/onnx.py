@@ -5,6 +5,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import hashlib
 import json
 import logging
 import shutil
@@ -18,10 +20,11 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from twinlens.search.errors import ModelError, first_line
+from twinlens.search.errors import first_line
 from twinlens.search.models.base import MAX_TEXT, Pixels, Rows
 from twinlens.search.models.fingerprint import Fingerprint
 from twinlens.search.models.preprocess import preparation
+from twinlens.search.models.sessions import Tower
 from twinlens.search.models.tokenizer import ExportedTokenizer, TokenizerSpec
 from twinlens.search.paths import cache_folder
 
@@ -31,7 +34,7 @@ if TYPE_CHECKING:
 _log = logging.getLogger("twinlens")
 
 #: What a folder of exports is written by; another version is not read, but exported again.
-VERSION = 1
+VERSION = 2
 MANIFEST = "export.json"
 IMAGE, TEXT, TOKENIZER = "image.onnx", "text.onnx", "tokenizer.json"
 
@@ -176,14 +179,33 @@ class OnnxEncoder:
         return self._prepare(image)
 
     def images(self, pixels: Pixels) -> Rows:
-        return self._run(self._image_session, np.ascontiguousarray(pixels))
+        with self._lock:
+            tower = self._image_tower
+        return tower(np.ascontiguousarray(pixels))
 
     def texts(self, texts: Sequence[str]) -> Rows:
         if not texts:
             return np.empty((0, self.fingerprint.dim), dtype=np.float32)
         with self._lock:
-            tokenizer = self._tokenizer
-        return self._run(self._text_session, tokenizer([text[:MAX_TEXT] for text in texts]))
+            tokenizer, tower = self._tokenizer, self._text_tower
+        return tower(tokenizer([text[:MAX_TEXT] for text in texts]))
+
+    def fixed_texts(self, texts: Sequence[str]) -> Rows:
+        """Encode texts that never change, once for all processes: rows are kept with the export."""
+        digest = hashlib.sha256("\0".join(texts).encode()).hexdigest()[:16]
+        path = self._export.folder / f"texts-{digest}.npy"
+        try:
+            kept: Rows = np.load(path, allow_pickle=False)
+            if kept.shape == (len(texts), self.fingerprint.dim) and kept.dtype == np.float32:
+                return kept
+        except (OSError, ValueError, EOFError):
+            pass
+        rows = self.texts(texts)
+        # A cache that cannot be written only costs time.
+        with contextlib.suppress(OSError), tempfile.TemporaryDirectory(dir=path.parent) as folder:
+            np.save(Path(folder) / path.name, rows)
+            (Path(folder) / path.name).replace(path)
+        return rows
 
     @cached_property
     def _tokenizer(self) -> ExportedTokenizer:
@@ -191,40 +213,12 @@ class OnnxEncoder:
         return ExportedTokenizer(TokenizerSpec(**fields))
 
     @cached_property
-    def _image_session(self) -> Any:
-        return open_session(self._export.folder / IMAGE)
+    def _image_tower(self) -> Tower:
+        return Tower(self._export.folder / IMAGE)
 
     @cached_property
-    def _text_session(self) -> Any:
-        return open_session(self._export.folder / TEXT)
-
-    def _run(self, session: Any, batch: np.ndarray) -> Rows:
-        (name,) = (one.name for one in session.get_inputs())
-        rows: Rows = session.run(None, {name: batch})[0]
-        return rows
-
-
-def open_session(model: Path) -> Any:
-    """Open an ONNX model on the CPU.
-
-    Raises:
-        ModelError: ONNX Runtime cannot read it.
-    """
-    import onnxruntime
-
-    options = onnxruntime.SessionOptions()
-    # Threads that spin between two calls take processor time from everybody else.
-    options.add_session_config_entry("session.intra_op.allow_spinning", "0")
-    options.log_severity_level = 3
-    try:
-        return onnxruntime.InferenceSession(
-            str(model), sess_options=options, providers=["CPUExecutionProvider"]
-        )
-    except Exception as error:
-        raise ModelError(
-            f"the exported model {model} cannot be loaded: {first_line(error)}. Delete its folder; "
-            "the next ingest exports it again"
-        ) from error
+    def _text_tower(self) -> Tower:
+        return Tower(self._export.folder / TEXT)
 
 
 def _size(path: Path) -> int:

@@ -31,8 +31,10 @@ class TokenizerSpec:
         pattern: a regular expression (of the package ``regex``, ignoring case) that splits a text
             before ``pieces`` sees it, as CLIP's byte-pair encoding does; "" for none.
         special: pieces of the pattern that are tokens as they are, with their ids.
-        length: ids per text, with ``pattern``: longer ones are truncated, shorter ones padded with
-            0. Without a pattern ``pieces`` decides.
+        length: ids per text, with ``pattern``: longer ones are truncated. Without a pattern
+            ``pieces`` decides.
+        padded: whether shorter ones are padded to that length with 0, with ``pattern``, rather than
+            to the longest text of a batch.
         start, end: ids before and after each text, with ``pattern``.
         blank: an id that is replaced by 0 afterwards; -1 for none.
     """
@@ -42,6 +44,7 @@ class TokenizerSpec:
     pattern: str = ""
     special: dict[str, int] = field(default_factory=dict)
     length: int = 0
+    padded: bool = True
     start: int = 0
     end: int = 0
     blank: int = -1
@@ -74,20 +77,26 @@ class ExportedTokenizer:
 
     def _split(self, texts: Sequence[str]) -> Tokens:
         spec = self._spec
-        ids = np.zeros((len(texts), spec.length), dtype=np.int64)
-        for row, text in zip(ids, texts, strict=True):
-            # A piece has a token at least, so more pieces than tokens fit cannot count.
-            pieces = [one.group() for one in self._pattern.finditer(text)][: spec.length]
-            encoded = self._pieces.encode_batch(pieces, add_special_tokens=False)
-            tokens = [spec.start]
-            for piece, encoding in zip(pieces, encoded, strict=True):
-                known = spec.special.get(piece)
-                tokens += encoding.ids if known is None else [known]
-            tokens.append(spec.end)
-            if len(tokens) > spec.length:
-                tokens[spec.length - 1] = spec.end
-            row[: len(tokens)] = tokens[: spec.length]
+        rows = [self._tokens(text) for text in texts]
+        width = spec.length if spec.padded else max(map(len, rows), default=0)
+        ids = np.zeros((len(rows), width), dtype=np.int64)
+        for row, tokens in zip(ids, rows, strict=True):
+            row[: len(tokens)] = tokens
         return ids
+
+    def _tokens(self, text: str) -> list[int]:
+        spec = self._spec
+        # A piece has a token at least, so more pieces than tokens fit cannot count.
+        pieces = [one.group() for one in self._pattern.finditer(text)][: spec.length]
+        encoded = self._pieces.encode_batch(pieces, add_special_tokens=False)
+        tokens = [spec.start]
+        for piece, encoding in zip(pieces, encoded, strict=True):
+            known = spec.special.get(piece)
+            tokens += encoding.ids if known is None else [known]
+        tokens.append(spec.end)
+        if len(tokens) > spec.length:
+            tokens[spec.length - 1] = spec.end
+        return tokens[: spec.length]
 
 
 def clean_text(text: str, how: Cleaning) -> str:
@@ -101,9 +110,12 @@ def clean_text(text: str, how: Cleaning) -> str:
     """
     if how == "none":
         return text
-    import ftfy
+    if "&" in text or not (text.isascii() and text.isprintable()):
+        # It takes 40 ms to import, and changes nothing in printable ASCII but HTML entities.
+        import ftfy
 
-    text = html.unescape(html.unescape(ftfy.fix_text(text))).strip()
+        text = ftfy.fix_text(text)
+    text = html.unescape(html.unescape(text)).strip()
     if how == "canonicalize":
         text = text.replace("_", " ").translate(_PUNCTUATION).lower()
     collapsed = " ".join(text.split())

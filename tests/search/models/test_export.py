@@ -9,18 +9,30 @@ import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
+import torch
 from PIL import Image
 from support.hub import make_tiny_model
 
 from twinlens.search.errors import ModelError
-from twinlens.search.models import export, load, onnx, starter_export, starter_weights
+from twinlens.search.models import (
+    export,
+    load,
+    onnx,
+    starter_export,
+    starter_weights,
+    towers,
+)
 from twinlens.search.models.base import MAX_TEXT
 from twinlens.search.models.export import PROBE_TEXTS, export_model, probe_images
 from twinlens.search.models.onnx import OnnxEncoder, find_export, open_export
 from twinlens.search.models.openclip import OpenClipEncoder
+from twinlens.search.models.sessions import RUNS_UNTIL_PACKED, Tower, open_session, save_mappable
+from twinlens.search.models.tokenizer import ExportedTokenizer, TokenizerSpec
+from twinlens.search.models.towers import can_shorten
 
 
 @pytest.fixture(autouse=True)
@@ -145,10 +157,97 @@ def test_a_damaged_export_is_not_used_and_made_again(
     assert open_export(torchs.fingerprint) is not None
 
 
+def test_weights_lie_beside_the_graphs(placed: Path) -> None:
+    for name in (onnx.IMAGE, onnx.TEXT):
+        graph, weights = placed / name, (placed / name).with_suffix(".weights")
+        assert graph.stat().st_size < weights.stat().st_size
+    assert [path for path in placed.iterdir() if path.is_dir()] == []
+
+
+def test_texts_are_not_padded_where_that_changes_nothing(
+    torchs: OpenClipEncoder, placed: Path
+) -> None:
+    assert can_shorten(torchs.model)
+    spec = TokenizerSpec(**json.loads((placed / onnx.TOKENIZER).read_text()))
+    tokens = ExportedTokenizer(spec)
+    assert tokens(["a"]).shape == (1, 3)
+    assert tokens(["a", "a dog"]).tolist()[0][3:] == [0]
+    assert tokens(["word " * 200]).shape == (1, spec.length)
+    assert tokens([]).shape == (0, 0)
+    torchs.model.text_pool_type, pooled = "last", torchs.model.text_pool_type
+    try:
+        assert not can_shorten(torchs.model)
+    finally:
+        torchs.model.text_pool_type = pooled
+
+
+def test_another_exporter_is_tried_if_the_first_one_fails(
+    torchs: OpenClipEncoder, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    tried: list[str] = []
+
+    def failing(*_: object) -> None:
+        tried.append("first")
+        raise RuntimeError("an operator without ONNX form")
+
+    def second(tower: Any, example: Any, name: str, free: dict[int, str], path: Path) -> None:
+        tried.append("second")
+        towers.write_by_tracing(tower, example, name, free, path)
+
+    monkeypatch.setattr(towers, "EXPORTERS", (failing, second))
+    made = export_model(torchs)
+    assert made is not None
+    assert made.problem == ""
+    assert tried == ["first", "second"] * 2
+    shutil.rmtree(made.folder)
+    monkeypatch.setattr(towers, "EXPORTERS", (failing,))
+    made = export_model(torchs)
+    assert made is not None
+    assert made.problem == "an operator without ONNX form"
+    assert "queries will load torch" in caplog.text
+
+
+def test_the_newer_exporter_gives_the_same_rows(torchs: OpenClipEncoder, tmp_path: Path) -> None:
+    pixels = probe_images(32, 32)
+    tower = towers.image_tower(torchs.model)
+    example = torch.from_numpy(pixels[:2])
+    towers.write_with_dynamo(tower, example, "pixels", {0: "batch"}, tmp_path / "whole.onnx")
+    save_mappable(tmp_path / "whole.onnx", tmp_path / "image.onnx")
+    rows = Tower(tmp_path / "image.onnx")(pixels)
+    np.testing.assert_allclose(rows, torchs.images(pixels), atol=1e-5)
+
+
+def test_many_runs_give_the_same_rows(torchs: OpenClipEncoder, placed: Path) -> None:
+    tower = Tower(placed / onnx.IMAGE)
+    pixels = probe_images(32, 32)
+    first = tower(pixels)
+    unpacked = tower._session
+    for _ in range(RUNS_UNTIL_PACKED):
+        np.testing.assert_allclose(tower(pixels), first, atol=1e-6)
+    assert tower._session is not unpacked
+
+
+def test_fixed_texts_are_encoded_once(
+    torchs: OpenClipEncoder, placed: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    texts = ["a dog", "two dogs"]
+    rows = opened(torchs).fixed_texts(texts)
+    np.testing.assert_allclose(rows, torchs.texts(texts), atol=1e-5)
+    other = opened(torchs).fixed_texts(["a dog", "a cat"])
+    assert not np.allclose(other, rows)
+    with monkeypatch.context() as patch:
+        patch.setattr(OnnxEncoder, "texts", lambda *_: pytest.fail("encoded again"))
+        np.testing.assert_array_equal(opened(torchs).fixed_texts(texts), rows)
+    for file in placed.glob("texts-*.npy"):
+        file.write_bytes(file.read_bytes()[:-7])
+    np.testing.assert_array_equal(opened(torchs).fixed_texts(texts), rows)
+    assert find_export(torchs.fingerprint) is not None
+
+
 def test_a_file_that_is_no_model_is_one_sentence(tmp_path: Path) -> None:
     (tmp_path / "a.onnx").write_bytes(b"\x08nothing")
     with pytest.raises(ModelError, match="cannot be loaded") as raised:
-        onnx.open_session(tmp_path / "a.onnx")
+        open_session(tmp_path / "a.onnx")
     assert "\n" not in str(raised.value)
 
 
