@@ -295,7 +295,9 @@ class CalibrationCache:
 
     def _sentence_rows(self) -> Rows:
         if self._sentences is None:
-            self._sentences = self._encoder().texts(SENTENCES)
+            encoder = self._encoder()
+            encode = getattr(encoder, "fixed_texts", encoder.texts)
+            self._sentences = encode(SENTENCES)
         return self._sentences
 
     def _sample(self, kind: Target) -> _Sample:
