@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+import numpy.typing as npt
 import pyarrow as pa
 
 from twinlens.search.errors import CollectionNotFoundError, StoreError
@@ -34,6 +35,8 @@ if TYPE_CHECKING:
     from pymilvus import MilvusClient
 
 Row = dict[str, Any]
+#: A field that stands for the primary key, whatever its column is.
+_KEY = "$key"
 
 
 class LiteClient:
@@ -269,7 +272,7 @@ class LiteClient:
         else:
             ranked = nearest(rows, np.array(data, dtype=np.float32), limit + offset)
         blocks = [block for block, _ in rows]
-        return [_hits(blocks, one[offset:], output_fields) for one in ranked]
+        return _hits(blocks, [one[offset:] for one in ranked], output_fields)
 
     def search_both(
         self,
@@ -296,7 +299,7 @@ class LiteClient:
         dense = nearest(rows, np.asarray(vector, dtype=np.float32)[None], depth)[0]
         sparse = by_words(view, rows, self._terms(collection_name, words), depth)
         blocks = [block for block, _ in rows]
-        return _hits(blocks, fuse([dense, sparse], limit, offset), output_fields)
+        return _hits(blocks, [fuse([dense, sparse], limit, offset)], output_fields)[0]
 
     def _selected(self, name: str, expression: str) -> tuple[View, list[tuple[Block, Mask]]]:
         """All live rows now, and which of them satisfy an expression."""
@@ -382,41 +385,43 @@ def _in_key_order(
 
 
 def _hits(
-    blocks: Sequence[Block], ranked: Sequence[Ranked], fields: Sequence[str]
-) -> list[LiteHit]:
-    entities = _rows_at(blocks, [one[0] for one in ranked], [one[1] for one in ranked], fields)
-    keys = _rows_at(blocks, [one[0] for one in ranked], [one[1] for one in ranked], ["$key"])
+    blocks: Sequence[Block], rankings: Sequence[Sequence[Ranked]], fields: Sequence[str]
+) -> list[list[LiteHit]]:
+    """The hits of several rankings; their rows are read together."""
+    flat = [one for ranking in rankings for one in ranking]
+    block_of = np.array([block for block, _, _ in flat], dtype=np.int64)
+    row_of = np.array([row for _, row, _ in flat], dtype=np.int64)
+    rows = iter(_rows_at(blocks, block_of, row_of, [_KEY, *fields]))
     return [
-        LiteHit(id=key["$key"], distance=score, entity=entity)
-        for (_, _, score), key, entity in zip(ranked, keys, entities, strict=True)
+        [
+            LiteHit(id=row.pop(_KEY), distance=score, entity=row)
+            for (_, _, score), row in zip(ranking, rows, strict=False)
+        ]
+        for ranking in rankings
     ]
 
 
 def _rows_at(
     blocks: Sequence[Block],
-    block_of: Sequence[int] | np.ndarray,
-    row_of: Sequence[int] | np.ndarray,
+    block_of: npt.NDArray[np.int64],
+    row_of: npt.NDArray[np.int64],
     fields: Sequence[str],
 ) -> list[Row]:
     """Rows by their block and place, in order."""
-    block_of, row_of = np.asarray(block_of, dtype=np.int64), np.asarray(row_of, dtype=np.int64)
     found: list[Row] = [{} for _ in block_of]
     for number in np.unique(block_of):
         (where,) = np.nonzero(block_of == number)
-        for place, row in zip(
-            where, _materialise(blocks[number], row_of[where], fields), strict=True
-        ):
+        rows = _materialise(blocks[number], row_of[where], fields)
+        for place, row in zip(where, rows, strict=True):
             found[place] = row
     return found
 
 
 def _materialise(block: Block, places: np.ndarray, fields: Sequence[str]) -> list[Row]:
     """Rows of a block with some fields, as ``pymilvus`` returns them."""
-    if list(fields) == ["$key"]:
-        return [{"$key": key} for key in block.keys.take(int64_array(places)).to_pylist()]
     names = block.schema.columns if "*" in fields else fields
     columns = [name for name in names if name in block.schema.columns and name != "vector"]
-    dynamic = {name for name in fields if name not in block.schema.columns}
+    dynamic = {name for name in fields if name not in block.schema.columns} - {_KEY}
     with_meta = bool(dynamic) and "$meta" in block.table.column_names
     wanted = block.table.select([*columns, *(["$meta"] if with_meta else [])])
     rows: list[Row] = wanted.take(int64_array(places)).to_pylist()
@@ -426,6 +431,10 @@ def _materialise(block: Block, places: np.ndarray, fields: Sequence[str]) -> lis
         every = bool(dynamic & {"*", "$meta"})
         for row in rows:
             _add_dynamic(row, row.pop("$meta"), None if every else dynamic)
+    if _KEY in fields:
+        keys = block.keys.take(int64_array(places)).to_pylist()
+        for row, key in zip(rows, keys, strict=True):
+            row[_KEY] = key
     if "vector" in names:
         for row, vector in zip(rows, block.vectors[places], strict=True):
             row["vector"] = vector

@@ -53,13 +53,13 @@ def nearest(rows: Sequence[tuple[Block, Mask]], queries: Floats, limit: int) -> 
         for start in range(0, count if gather else len(block), step):
             some = places[start : start + step] if gather and places is not None else None
             vectors = block.vectors[start : start + step] if some is None else block.vectors[some]
-            scores = queries @ vectors.T
+            scores = vectors @ queries.T
             if some is None and places is not None:
-                scores[:, ~mask[start : start + step]] = -np.inf
+                scores[~mask[start : start + step]] = -np.inf
             for query, best in enumerate(_best_of_each(scores, limit)):
                 for place in best:
                     row = start + int(place) if some is None else int(some[place])
-                    found[query].append((-float(scores[query, place]), number, row))
+                    found[query].append((-float(scores[place, query]), number, row))
     return [
         [(block, row, -score) for score, block, row in sorted(hits)[:limit] if score < np.inf]
         for hits in found
@@ -67,23 +67,24 @@ def nearest(rows: Sequence[tuple[Block, Mask]], queries: Floats, limit: int) -> 
 
 
 def _best_of_each(scores: Floats, limit: int) -> list[npt.NDArray[np.int64]]:
-    """The places of the largest scores of each query ``[n, rows]``, in any order.
+    """The places of the largest scores ``[rows, n]`` of each query, in any order.
 
     The largest are among the groups with the largest maxima; finding those first takes a twentieth
     of the time of looking through all scores once more.
     """
-    groups = scores.shape[1] // GROUP
+    rows, queries = scores.shape
+    groups = rows // GROUP
     if groups < 4 * limit:
-        return [_best(row, limit) for row in scores]
+        return [_best(column, limit) for column in scores.T]
     grouped = groups * GROUP
-    maxima = scores[:, :grouped].reshape(len(scores), GROUP, groups).max(axis=1)
-    rest = np.arange(grouped, scores.shape[1])
+    maxima = scores[:grouped].reshape(GROUP, groups, queries).max(axis=0)
     members = np.arange(GROUP) * groups
+    rest = np.arange(grouped, rows)
     found = []
-    for row, highest in zip(scores, maxima, strict=True):
-        places = (_best(highest, limit)[:, None] + members).reshape(-1)
+    for query in range(queries):
+        places = (_best(maxima[:, query], limit)[:, None] + members).reshape(-1)
         places = np.concatenate([places, rest])
-        found.append(places[_best(row[places], limit)])
+        found.append(places[_best(scores[places, query], limit)])
     return found
 
 
