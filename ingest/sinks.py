@@ -10,7 +10,7 @@ from twinlens.ingest.reconcile import reconcile, texts_of
 from twinlens.ingest.rows import PendingItem, text_keys
 from twinlens.ingest.sample import Failure, Sample
 from twinlens.search.milvus.collection import Collection
-from twinlens.search.records import Row, clean_metadata
+from twinlens.search.records import Row, clean_metadata, text_moderation
 
 #: Items, and captions, of a full chunk.
 CHUNK = 256
@@ -83,6 +83,7 @@ class CollectionSink:
         self.wrote_tombstones = False
 
     def write(self, chunk: Chunk) -> None:
+        self._hold_back_texts(chunk)
         self._collection.upsert("images", chunk.image_rows)
         self._collection.upsert("texts", chunk.text_rows)
         inherited = self._inherited_texts(chunk)
@@ -107,6 +108,15 @@ class CollectionSink:
         self._collection.upsert("files", [failed_row(*failed) for failed in lasting])
         # What was written before the collection was frozen is copied to its next generation.
         self._collection.check_writes()
+
+    def _hold_back_texts(self, chunk: Chunk) -> None:
+        """Give new captions of stored images what a policy has found in the images."""
+        stored = {item.id for item in chunk.stored}
+        ids = sorted({row["image_id"] for row in chunk.text_rows} & stored)
+        rows = self._collection.get("images", ids, ["id", "$meta"])
+        found = {row["id"]: text_moderation(row) for row in rows}
+        for text in chunk.text_rows:
+            text |= found.get(text["image_id"], {})
 
     def _inherited_texts(self, chunk: Chunk) -> dict[str, list[str]]:
         """Ids of the captions that stored images keep, because their new path has none."""

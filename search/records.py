@@ -122,6 +122,11 @@ def moderation_of(row: Row) -> Row:
     return {name: value for name, value in row.items() if is_moderation(name)}
 
 
+def text_moderation(row: Row) -> Row:
+    """The fields of moderation that a picture's texts share with it: all if it is flagged."""
+    return moderation_of(row) if row.get(FLAGGED) else {}
+
+
 def words_of(row: Row) -> str:
     """The words for full-text search: captions or the text, words of the path, text metadata.
 

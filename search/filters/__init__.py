@@ -23,10 +23,11 @@ from twinlens.search.filters.nodes import (
 )
 from twinlens.search.filters.parser import MAX_DEPTH, MAX_LENGTH, MAX_LIST, MAX_TERMS, Parser
 from twinlens.search.milvus.capabilities import Capabilities
-from twinlens.search.records import FieldType
+from twinlens.search.records import HELD, POLICY, FieldType
 
 __all__ = ["MAX_DEPTH", "MAX_LENGTH", "MAX_LIST", "MAX_TERMS", "Compare", "HasField", "In", "Join",
-           "Match", "Negation", "Node", "compile_filter", "literal", "parse_filter"]  # fmt: skip
+           "Match", "Negation", "Node", "can_hold", "compile_filter", "compile_visible", "literal",
+           "parse_filter"]  # fmt: skip
 
 
 def compile_filter(
@@ -47,6 +48,26 @@ def compile_filter(
     if not text.strip():
         return ""
     return MilvusCompiler(fields, can).compile(parse_filter(text, fields))
+
+
+def compile_visible(
+    text: str, fields: Mapping[str, FieldType], can: Capabilities | None = None
+) -> str:
+    """Compile a filter that also excludes what a moderation policy holds back.
+
+    Args and Raises: see ``compile_filter``.
+    """
+    if not can_hold(fields):
+        return compile_filter(text, fields, can)
+    visible = Negation(Compare(HELD, "==", True))
+    if not text.strip():
+        return MilvusCompiler(fields, can).compile(visible)
+    return MilvusCompiler(fields, can).compile(Join("and", (parse_filter(text, fields), visible)))
+
+
+def can_hold(fields: Mapping[str, FieldType]) -> bool:
+    """Whether a policy was applied to a collection with these fields: rows may be held back."""
+    return HELD in fields and POLICY in fields
 
 
 def parse_filter(text: str, fields: Mapping[str, FieldType]) -> Node:

@@ -7,6 +7,7 @@ same options together.
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Hashable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -15,7 +16,7 @@ from typing import Unpack
 import numpy as np
 
 from twinlens.search.errors import TwinlensError, UsageError
-from twinlens.search.filters import compile_filter
+from twinlens.search.filters import can_hold, compile_filter, compile_visible
 from twinlens.search.milvus.capabilities import MAX_LIMIT
 from twinlens.search.milvus.collection import Collection
 from twinlens.search.milvus.expressions import is_in
@@ -36,6 +37,8 @@ MAX_ROWS = 65_536
 MAX_COLLAPSED = 8_192
 #: Rows read beyond those of a page, since some may be new or merge into others.
 MARGIN = 16
+#: Seconds for which a collection without a policy is taken to stay without one.
+HELD_SECONDS = 2.0
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -99,6 +102,8 @@ class SearchEngine:
         self._encoder = encoder
         self.calibrations = CalibrationCache(collection, encoder)
         self._cache = EmbeddingCache()
+        #: Whether a policy was applied, and when that was looked up. It never ends.
+        self._holds: dict[Target, tuple[bool, float]] = {}
 
     def search(self, query: object = None, **options: Unpack[SearchOptions]) -> Hits:
         """Find the nearest images or texts, best first; see ``SearchOptions``.
@@ -138,7 +143,9 @@ class SearchEngine:
             UsageError, FilterError, ImageError: see ``search``.
         """
         target = request.options["target"]
-        expression = self._expression(target, request.options["where"])
+        expression = self._expression(
+            target, request.options["where"], include_held=request.options["include_held"]
+        )
         dim = self.collection.fingerprint.dim
         if request.cursor:
             cursor = Cursor.decode(request.cursor, dim)
@@ -340,11 +347,21 @@ class SearchEngine:
         nothing_close = is_top and calibration.nothing_close(request.row, max(scores))
         return Hits(hits, nothing_close=nothing_close, cursor=cursor)
 
-    def _expression(self, target: Target, where: str) -> str:
-        """A filter as a Milvus expression; without a filter the fields are not looked up."""
-        if not where.strip():
+    def _expression(self, target: Target, where: str, *, include_held: bool) -> str:
+        """A filter as a Milvus expression; fields are looked up only if they are needed."""
+        hidden = not include_held and self._may_hold(target)
+        if not where.strip() and not hidden:
             return ""
-        return compile_filter(where, self.collection.fields(target), self.collection.capabilities)
+        compiled = compile_visible if hidden else compile_filter
+        return compiled(where, self.collection.fields(target), self.collection.capabilities)
+
+    def _may_hold(self, target: Target) -> bool:
+        """Whether a policy may hold rows back; looked up again every ``HELD_SECONDS``."""
+        found, checked = self._holds.get(target, (False, -HELD_SECONDS))
+        if not found and time.monotonic() - checked >= HELD_SECONDS:
+            found = can_hold(self.collection.fields(target))
+            self._holds[target] = found, time.monotonic()
+        return found
 
 
 def _next_cursor(page: RankedPage, request: EncodedRequest) -> str:
@@ -361,7 +378,9 @@ def _fields(target: Target) -> list[str]:
 
 def _options_hash(options: SearchOptions) -> str:
     """A hash of the options that all pages of a search have in common."""
-    return options_hash(options["target"], options["where"].strip(), options["collapse"])
+    where = options["where"].strip()
+    held = " +held" if options["include_held"] else ""
+    return options_hash(options["target"], f"{where}{held}", options["collapse"])
 
 
 def _group_key(request: EncodedRequest, place: int) -> Hashable:

@@ -63,6 +63,10 @@ class SearchOptions(TypedDict, total=False):
             le=1,
         ),
     ]
+    include_held: Annotated[
+        bool,
+        Option(False, "Also return what a moderation policy holds back."),
+    ]
     cursor: Annotated[
         str,
         Option(

@@ -54,7 +54,7 @@ def by_policy(
                 where=where,
                 again=again,
                 dry_run=dry_run,
-                on_item=_print_json if as_json else _print_flagged,
+                on_item=_print_json if as_json else _print_flagged if paths or dry_run else None,
                 progress=progress,
             )
     if as_json:

@@ -100,9 +100,9 @@ double quotes and case-sensitive. Texts have the fields text, image_id, path, re
 and their metadata."""
 
 Ids = Annotated[list[Annotated[str, Field(max_length=4_096)]], Field(max_length=32)]
-#: Search options that the tool leaves out: models send no images, cannot judge cosines, and page
-#: with an offset.
-OMITTED = frozenset({"image", "min_score", "collapse", "cursor"})
+#: Search options that the tool leaves out: models send no images, cannot judge cosines, page with
+#: an offset, and do not see what a policy holds back.
+OMITTED = frozenset({"image", "min_score", "collapse", "include_held", "cursor"})
 #: Where the tool's options differ from the library's, as arguments of ``pydantic.Field``.
 CONSTRAINTS: Mapping[str, Mapping[str, Any]] = {
     "limit": {"le": MAX_HITS},

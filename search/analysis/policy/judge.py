@@ -20,6 +20,7 @@ from __future__ import annotations
 import hashlib
 import math
 from collections.abc import Sequence
+from copy import copy
 from dataclasses import dataclass, field
 from functools import partial
 from statistics import NormalDist
@@ -48,6 +49,8 @@ MIN_BACKGROUND = 20
 MIN_OWN = 100
 #: Avoids division by zero for a row that is equally far from every picture.
 _MIN_SPREAD = 1e-4
+#: Scores closer than this are equal: inner products of float32 depend on their order.
+_TIE = 1e-4
 _DRAWS = 20_000
 
 
@@ -147,8 +150,7 @@ class Judge:
     Args:
         policy: what to look for.
         encoder: the model, which encodes the policy's texts and examples.
-        background: ordinary pictures.
-        apart: float32 unit rows ``[n, dim]`` of pictures that must not be in the background.
+        background: ordinary pictures; near-duplicates of examples are left out.
 
     Raises:
         UsageError: an example cannot be read, or there are too few background pictures.
@@ -160,34 +162,41 @@ class Judge:
         thresholds: one for each concept.
     """
 
-    def __init__(
-        self, policy: Policy, encoder: Encoder, background: Background, apart: Rows | None = None
-    ) -> None:
+    def __init__(self, policy: Policy, encoder: Encoder, background: Background) -> None:
         self.policy = policy
         self.source = background.source
         model = f"{policy.digest} {encoder.fingerprint.digest}".encode()
         self.digest = hashlib.blake2b(model, digest_size=8).hexdigest()
-        rows, modalities = _concept_rows(policy, encoder)
-        ordinary = without(background.rows, rows[modalities == "image"])
-        if apart is not None:
-            ordinary = without(ordinary, apart)
+        self._rows, modalities = _concept_rows(policy, encoder)
+        counts = [len(concept.texts) + len(concept.examples) for concept in policy.concepts]
+        self._first = np.cumsum([0, *counts[:-1]])
+        self._choose_thresholds(without(background.rows, self._rows[modalities == "image"]))
+
+    def apart_from(self, rows: Rows) -> Judge:
+        """The judge whose thresholds have not seen near-duplicates of unit rows ``[n, dim]``.
+
+        Raises:
+            UsageError: too few background pictures are left.
+        """
+        other = copy(self)
+        other._choose_thresholds(without(self._ordinary, rows))
+        return other
+
+    def _choose_thresholds(self, ordinary: Rows) -> None:
         if len(ordinary) < MIN_BACKGROUND:
             raise UsageError(
                 f"thresholds need at least {MIN_BACKGROUND} ordinary pictures to compare with, and "
-                f"there are {len(ordinary)} beside the examples: ingest more pictures first"
+                f"there are {len(ordinary)} beside examples and labelled pictures: ingest more "
+                "pictures first"
             )
-        self._rows = rows
-        self._owner = np.repeat(
-            np.arange(len(policy.concepts)),
-            [len(concept.texts) + len(concept.examples) for concept in policy.concepts],
-        )
-        cosines = (ordinary @ rows.T).astype(np.float64)
+        self._ordinary = ordinary
+        cosines = (ordinary @ self._rows.T).astype(np.float64)
         self._mean = cosines.mean(axis=0)
         self._spread = np.maximum(cosines.std(axis=0), _MIN_SPREAD)
         scores = self.scores(ordinary)
         self.thresholds = tuple(
             _threshold(concept, scores[:, number], known=self.source == "collection")
-            for number, concept in enumerate(policy.concepts)
+            for number, concept in enumerate(self.policy.concepts)
         )
 
     @property
@@ -198,9 +207,13 @@ class Judge:
     def scores(self, vectors: Rows) -> Reals:
         """Scores float64 ``[n, concepts]`` of float32 unit rows ``[n, dim]``."""
         z = ((vectors @ self._rows.T).astype(np.float64) - self._mean) / self._spread
-        first = np.searchsorted(self._owner, np.arange(len(self.policy.concepts)))
-        largest: Reals = np.maximum.reduceat(z, first, axis=1)
+        largest: Reals = np.maximum.reduceat(z, self._first, axis=1)
         return largest
+
+    def found(self, vectors: Rows) -> npt.NDArray[np.bool_]:
+        """Which concepts pictures show: bool ``[n, concepts]`` of float32 rows ``[n, dim]``."""
+        shows: npt.NDArray[np.bool_] = self.scores(vectors) > [one.score for one in self.thresholds]
+        return shows
 
     def judge(self, paths: Sequence[str], vectors: Rows) -> list[Judged]:
         """Judge pictures by their float32 unit rows ``[n, dim]``."""
@@ -250,7 +263,7 @@ def _threshold(concept: Concept, scores: Reals, *, known: bool) -> Threshold:
     rank = math.floor(concept.false_alarms * (count + 1) + 1e-9)
     expected = None
     if rank:
-        score = float(np.partition(scores, count - rank)[count - rank])
+        score = float(np.partition(scores, count - rank)[count - rank]) + _TIE
         if known:
             drawn = np.random.default_rng(0).beta(rank, count + 1 - rank, _DRAWS)
             low, high = np.quantile(drawn, [0.025, 0.975])

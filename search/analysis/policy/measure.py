@@ -13,11 +13,12 @@ from pathlib import Path
 from typing import Any, TextIO
 
 import numpy as np
+import numpy.typing as npt
 
 from twinlens.search.analysis.metrics import Estimate, wilson
 from twinlens.search.analysis.pictures import NamedImage, read_pictures
 from twinlens.search.analysis.policy.file import Policy
-from twinlens.search.analysis.policy.judge import Background, Judge
+from twinlens.search.analysis.policy.judge import Background, Judge, Threshold
 from twinlens.search.errors import UsageError
 from twinlens.search.images.originals import read_file
 from twinlens.search.models.base import Encoder, Rows
@@ -26,6 +27,8 @@ from twinlens.search.paths import expand_home
 #: Lines of a file of labels, and bytes of one.
 MAX_LINES = 1_000_000
 MAX_LINE = 1 << 16
+#: Parts of cross-validation.
+FOLDS = 5
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,35 +103,45 @@ def read_labels(path: str | Path, concepts: Sequence[str]) -> dict[str, frozense
 def measure(
     policy: Policy, encoder: Encoder, background: Background, labels: Mapping[str, frozenset[str]]
 ) -> tuple[Judge, list[Measured], list[tuple[str, str]]]:
-    """Judge labelled pictures, which the thresholds have not seen.
+    """Judge labelled pictures by thresholds that have not seen them.
+
+    The pictures are divided into ``FOLDS`` parts, and near-duplicates of a part are left out of the
+    background that its thresholds are chosen from (cross-validation).
 
     Args:
         policy: what to measure.
         encoder: the model.
-        background: near-duplicates of labelled pictures are left out of it.
+        background: ordinary pictures, which may include labelled ones.
         labels: see ``read_labels``.
 
     Returns:
         The judge, a result for each concept, and the pictures that cannot be read with the reason.
     """
     names, vectors, failed = _encode(encoder, labels)
-    judge = Judge(policy, encoder, background, apart=vectors)
-    return judge, compare(judge, vectors, [labels[name] for name in names]), failed
+    judge = Judge(policy, encoder, background)
+    found = np.zeros((len(names), len(policy.concepts)), dtype=np.bool_)
+    for fold in range(FOLDS):
+        if len(part := vectors[fold::FOLDS]):
+            found[fold::FOLDS] = judge.apart_from(part).found(part)
+    return judge, compare(judge.thresholds, found, [labels[name] for name in names]), failed
 
 
-def compare(judge: Judge, vectors: Rows, shown: Sequence[frozenset[str]]) -> list[Measured]:
-    """Compare what a judge finds with what pictures show.
+def compare(
+    thresholds: Sequence[Threshold],
+    found: npt.NDArray[np.bool_],
+    shown: Sequence[frozenset[str]],
+) -> list[Measured]:
+    """Compare what was found in pictures with what they show.
 
     Args:
-        judge: decides.
-        vectors: float32 unit rows ``[n, dim]``.
+        thresholds: of the concepts.
+        found: bool ``[n, concepts]``.
         shown: the concepts that each picture shows.
     """
-    scores = judge.scores(vectors)
     measured = []
-    for number, limit in enumerate(judge.thresholds):
+    for number, limit in enumerate(thresholds):
         true = np.array([limit.concept in concepts for concepts in shown], dtype=np.bool_)
-        flagged = scores[:, number] > limit.score
+        flagged = found[:, number]
         measured.append(
             Measured(
                 limit.concept,

@@ -32,6 +32,7 @@ from twinlens.search.records import (
     Kind,
     Row,
     is_moderation,
+    text_moderation,
 )
 
 #: What a reviewer decides: show the picture again, or hold it back.
@@ -142,11 +143,6 @@ def judged_fields(judge: Judge, judged: Judged, stored: Row) -> Row:
     return fields
 
 
-def text_fields(fields: Row) -> Row:
-    """The fields that a picture's texts share with it: all if it is flagged, else none."""
-    return fields if fields.get(FLAGGED) else {}
-
-
 def list_review(
     collection: Collection, state: ReviewState = "open", where: str = "", after: str = ""
 ) -> list[ReviewItem]:
@@ -167,12 +163,13 @@ def list_review(
     if FLAGGED not in known:
         return []
     wanted = f"{FLAGGED} == true"
-    if state == "open" and REVIEW in known:
-        wanted += f" and {REVIEW} is unknown"
+    decided = f"{REVIEW} in ({', '.join(map(literal, DECISIONS))})"
     if state == "decided":
         if REVIEW not in known:
             return []
-        wanted += f" and {REVIEW} is known"
+        wanted += f" and {decided}"
+    elif state == "open" and REVIEW in known:
+        wanted += f" and not {decided}"
     wanted += f" and ({where})" if where.strip() else ""
     wanted += f" and id > {literal(after)}" if after else ""
     fields = [*IMAGE_FIELDS, "$meta"]
@@ -229,16 +226,21 @@ def _write_texts(collection: Collection, pictures: dict[str, Row]) -> None:
         return
     fields = [*TEXT_FIELDS, "vector", "$meta"]
     for rows in collection.scan("texts", fields, is_in("image_id", sorted(pictures)), batch=BATCH):
-        by_text = {row["id"]: text_fields(pictures[row["image_id"]]) for row in rows}
+        by_text = {row["id"]: text_moderation(pictures[row["image_id"]]) for row in rows}
         _write(collection, "texts", rows, by_text)
 
 
 def _write(collection: Collection, kind: Kind, rows: Sequence[Row], fields: dict[str, Row]) -> None:
-    """Write rows with other fields of moderation, by the rows' ids."""
+    """Write rows with other fields of moderation, by the rows' ids.
+
+    Earlier fields become empty: Milvus Lite keeps dynamic fields that an upsert leaves out.
+    """
     changed = []
     for row in rows:
-        updated = {name: value for name, value in row.items() if not is_moderation(name)}
-        updated |= fields[row["id"]]
+        emptied = {
+            name: type(value)() if is_moderation(name) else value for name, value in row.items()
+        }
+        updated = emptied | fields[row["id"]]
         if updated != row:
             changed.append(updated | {"vector": np.asarray(row["vector"], dtype=np.float32)})
     collection.upsert(kind, changed)

@@ -118,7 +118,7 @@ def test_hits_and_false_alarms_are_counted(encoder: ColourEncoder) -> None:
     judge = Judge(rules, encoder, Background(random_rows(400), "collection"))
     vectors = np.concatenate([encoder.texts(["red", "red thing"]), random_rows(100, seed=3)])
     shown = [frozenset({"red"})] * 2 + [frozenset()] * 100
-    red, none = compare(judge, vectors, shown)
+    red, none = compare(judge.thresholds, judge.found(vectors), shown)
     assert (red.pictures, red.others, red.hits.value) == (2, 100, 1.0)
     assert red.hits.low == pytest.approx(0.342, abs=0.001)
     assert red.false_alarms.low <= 0.05 <= red.false_alarms.high
@@ -175,17 +175,19 @@ def test_a_wrong_label_is_named_by_its_line(tmp_path: Path, content: str, messag
         read_labels(file, ["red"])
 
 
-def test_labelled_pictures_do_not_choose_the_threshold(
+def test_labelled_pictures_do_not_choose_their_threshold(
     encoder: ColourEncoder, paint: Callable[..., Path]
 ) -> None:
     red, broken = paint("red"), paint("blue")
     broken.write_bytes(b"no picture")
     same = encoder.images(np.full((1, 8, 8, 3), (220, 30, 30), np.uint8))
-    background = Background(np.concatenate([random_rows(200), same]), "collection")
+    # Half of the collection is the labelled picture: its own threshold would be its own score.
+    rows = np.concatenate([random_rows(100), np.repeat(same, 100, axis=0)])
+    rules, background = policy(Concept("red", ("red",), (), 0.05)), Background(rows, "collection")
+    assert not Judge(rules, encoder, background).found(same).any()
     labels = {str(red): frozenset({"red"}), str(broken): frozenset[str]()}
-    judge, (found,), failed = measure(
-        policy(Concept("red", ("red",), (), 0.05)), encoder, background, labels
-    )
-    assert judge.thresholds[0].background == 200
-    assert (found.pictures, found.others) == (1, 0)
+    _, (found,), failed = measure(rules, encoder, background, labels)
+    assert (found.hits.value, found.pictures, found.others) == (1.0, 1, 0)
     assert [name for name, _ in failed] == [str(broken)]
+    with pytest.raises(UsageError, match="there are 0 beside examples and labelled"):
+        Judge(rules, encoder, background).apart_from(rows)
