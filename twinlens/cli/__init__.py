@@ -17,6 +17,7 @@ from twinlens.cli import (
     copy,
     describe,
     ingest,
+    match,
     mcp,
     models,
     plan,
@@ -104,6 +105,7 @@ app.command()(flat(collections.info))
 app.add_typer(models.app, name="models")
 app.command("eval")(flat(quality.evaluate))
 app.command()(flat(quality.classify))
+app.command()(flat(match.match))
 app.command()(flat(describe.describe))
 app.command()(flat(quality.duplicates))
 app.command("export")(flat(collections.export))

@@ -219,10 +219,11 @@ def new_table(*columns: str) -> Table:
 
 
 def add_columns(table: Table, *columns: str) -> None:
-    numbers = {"#", "relevance", "images", "texts", "files", "failed", "dim", "MB", "text→image",
-               "image→text", "R@1", "R@5", "R@10", "median", "ann", "ms", "img/s",
-               "bytes/image", "group", "bytes", "similarity", "%", "memory GiB",
-               "per million images", "disk GiB", "SSD GiB", "query nodes"}  # fmt: skip
+    numbers = {"#", "relevance", "match", "cosine", "CLIPScore", "RefCLIPScore", "images",
+               "texts", "files", "failed", "dim", "MB", "text→image", "image→text", "R@1", "R@5",
+               "R@10", "median", "ann", "ms", "img/s", "bytes/image", "group", "bytes",
+               "similarity", "%", "memory GiB", "per million images", "disk GiB", "SSD GiB",
+               "query nodes"}  # fmt: skip
     for column in columns:
         table.add_column(column, justify="right" if column in numbers else "left", overflow="fold")
 
