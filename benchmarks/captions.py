@@ -23,7 +23,7 @@ class Split:
     Attributes:
         file: a JSONL file of objects with image (below its folder), captions and split; one
             without a split belongs to each.
-        name: which split.
+        name: which split; "" for all.
         cache: a folder to keep embeddings in, or None.
     """
 
@@ -34,7 +34,7 @@ class Split:
     def rows(self) -> list[dict[str, Any]]:
         """The objects of the split."""
         rows = [json.loads(line) for line in self.file.read_text("utf-8").splitlines()]
-        return [row for row in rows if row.get("split", self.name) == self.name]
+        return [row for row in rows if not self.name or row.get("split", self.name) == self.name]
 
     def pictures(self, encoder: OpenClipEncoder) -> Iterable[Image.Image]:
         """Its pictures, decoded as for ``encoder``."""

@@ -159,7 +159,7 @@ def _describe(
     """Read the images of each group, the largest first."""
     needed = [ids[number] for numbers in members for number in numbers]
     rows = {row["id"]: row for row in collection.get("images", needed, _FIELDS)}
-    paths = _paths(collection, needed)
+    paths = paths_of(collection, needed)
     for numbers in members:
         ordered = sorted(
             (number for number in numbers if ids[number] in rows),
@@ -183,7 +183,7 @@ def _copy(row: Row, paths: dict[str, list[str]], similarity: float) -> Copy:
     )
 
 
-def _paths(collection: Collection, ids: Sequence[str]) -> dict[str, list[str]]:
+def paths_of(collection: Collection, ids: Sequence[str]) -> dict[str, list[str]]:
     """All paths of images by id; an image's own row has only the first ones."""
     found: dict[str, list[str]] = {}
     for start in range(0, len(ids), _BATCH):

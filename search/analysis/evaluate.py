@@ -18,13 +18,13 @@ from types import MappingProxyType
 from typing import Any, Literal
 
 import numpy as np
-import numpy.typing as npt
 
 from twinlens.search.analysis.metrics import KS, TIE, Estimate, Numbers, bootstrap, nearest, ranks
+from twinlens.search.analysis.vector_file import VectorFile
 from twinlens.search.errors import UsageError
 from twinlens.search.milvus.collection import Collection
 from twinlens.search.models.base import Encoder, Rows
-from twinlens.search.records import ID_LENGTH, Target
+from twinlens.search.records import Target
 
 Direction = Literal["text→image", "image→text"]
 #: How many results of Milvus are compared with the exact ones.
@@ -158,10 +158,10 @@ def evaluate(
     captions = _CaptionPairs(collection)
     dim = collection.fingerprint.dim
     with tempfile.TemporaryDirectory() as folder:
-        images = _VectorFile(Path(folder) / "images", dim)
+        images = VectorFile(Path(folder) / "images", dim)
         for rows in collection.scan("images", ["id", "vector"]):
             images.add([row["id"] for row in rows], [row["vector"] for row in rows])
-        texts = _VectorFile(Path(folder) / "texts", dim)
+        texts = VectorFile(Path(folder) / "texts", dim)
         if pairs is None:
             for rows in collection.scan("texts", ["image_id", "vector"]):
                 texts.add([row["image_id"] for row in rows], [row["vector"] for row in rows])
@@ -219,40 +219,6 @@ def evaluate(
             missing=tuple(captions.missing),
             missing_count=captions.missing_count,
         )
-
-
-class _VectorFile:
-    """Vectors in a temporary file, each with a key, so that memory is bounded."""
-
-    def __init__(self, path: Path, dim: int) -> None:
-        self._path = path
-        self._dim = dim
-        self._keys: list[npt.NDArray[np.bytes_]] = []
-        path.touch()
-
-    def add(self, keys: Sequence[str], vectors: Sequence[Any] | Rows) -> None:
-        if keys:
-            self._keys.append(np.array(keys, dtype=f"S{ID_LENGTH}"))
-            with self._path.open("ab") as file:
-                file.write(np.asarray(vectors, dtype=np.float32).tobytes())
-
-    def keys(self) -> npt.NDArray[np.bytes_]:
-        return np.concatenate([np.empty(0, dtype=f"S{ID_LENGTH}"), *self._keys])
-
-    def rows(self) -> Rows:
-        count = sum(map(len, self._keys))
-        if not count:
-            return np.empty((0, self._dim), dtype=np.float32)
-        return np.memmap(self._path, dtype=np.float32, mode="r", shape=(count, self._dim))
-
-    def find(self, keys: npt.NDArray[np.bytes_]) -> Numbers:
-        """The row number of each key, -1 if it is not there."""
-        stored = self.keys()
-        if not len(stored):
-            return np.full(len(keys), -1, dtype=np.int64)
-        order = np.argsort(stored)
-        at = order[np.searchsorted(stored, keys, sorter=order).clip(max=len(stored) - 1)]
-        return np.where(stored[at] == keys, at, -1)
 
 
 class _CaptionPairs:

@@ -16,12 +16,21 @@ from twinlens.search.records import Target
 
 @dataclass(frozen=True, slots=True)
 class Section:
-    """One query with its hits; ``picture`` is the path of the query's image, if it has one."""
+    """One query with its hits.
+
+    Attributes:
+        query: its words.
+        target: what was searched; "" to show none.
+        hits: the results.
+        picture: the path of the query's image, if it has one.
+        notes: a line to show with each hit, or none.
+    """
 
     query: str
     target: Target | str
     hits: Sequence[Hit]
     picture: Path | None = None
+    notes: Sequence[str] = ()
 
 
 def contact_sheet(sections: Sequence[Section], title: str, subtitle: str = "") -> str:
@@ -39,7 +48,10 @@ def contact_sheet(sections: Sequence[Section], title: str, subtitle: str = "") -
                 "query": section.query,
                 "target": section.target,
                 "picture": _data_uri(str(section.picture)) if section.picture else "",
-                "cards": [_card(hit) for hit in section.hits],
+                "cards": [
+                    _card(hit, section.notes[at] if section.notes else "")
+                    for at, hit in enumerate(section.hits)
+                ],
             }
             for section in sections
         ],
@@ -60,7 +72,7 @@ def write_sheet(path: Path, sections: Sequence[Section], title: str, subtitle: s
         raise TwinlensError(f"{path} cannot be written: {error.strerror}") from error
 
 
-def _card(hit: Hit) -> dict[str, str]:
+def _card(hit: Hit, note: str) -> dict[str, str]:
     return {
         "picture": _data_uri(hit.path) if hit.path else "",
         "alt": hit.captions[0] if hit.captions else hit.text or Path(hit.path).name,
@@ -68,6 +80,7 @@ def _card(hit: Hit) -> dict[str, str]:
         "score": f"{hit.score:.3f}",
         "says": hit.text or (hit.captions[0] if hit.captions else ""),
         "path": str(hit.metadata.get("relative_path", hit.path)),
+        "note": note,
     }
 
 

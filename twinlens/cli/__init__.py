@@ -13,6 +13,7 @@ import typer
 
 import twinlens
 from twinlens.cli import (
+    audit,
     collections,
     copy,
     describe,
@@ -108,6 +109,7 @@ app.command()(flat(quality.classify))
 app.command()(flat(match.match))
 app.command()(flat(describe.describe))
 app.command()(flat(quality.duplicates))
+app.command()(flat(audit.audit))
 app.command("export")(flat(collections.export))
 app.command("import")(flat(collections.import_))
 app.command()(flat(collections.reindex))

@@ -1,0 +1,400 @@
+"""Check a collection's captions against their pictures, from stored vectors alone.
+
+Every pair of a picture and a caption gets the probability that they belong together, by their own
+vectors (``twinlens.search.analysis.match``) and by the picture's other captions
+(``twinlens.search.analysis.agreement``). LAION was filtered by a fixed cosine instead
+(https://arxiv.org/abs/2111.02114). For the least likely pairs, the whole
+collection is searched for the reason: a better picture or a better caption, a pair whose captions
+are swapped, or a near-duplicate picture that a fitting caption was given.
+"""
+
+from __future__ import annotations
+
+import os
+import tempfile
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import nullcontext
+from dataclasses import dataclass, field
+from pathlib import Path
+from types import MappingProxyType
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from twinlens.search.analysis.agreement import Agreement
+from twinlens.search.analysis.audit_reasons import Judge, Reasons, explain
+from twinlens.search.analysis.caption_checks import (
+    CAPTION_PROBLEMS,
+    CaptionChecks,
+    CaptionProblem,
+    Flags,
+    has_problem,
+    problems_of,
+)
+from twinlens.search.analysis.match import (
+    MATCH_FROM,
+    MISMATCH_TO,
+    PairCalibration,
+    Verdict,
+    verdict,
+)
+from twinlens.search.analysis.metrics import Numbers
+from twinlens.search.analysis.pair_list import PairList
+from twinlens.search.analysis.vector_file import Keys, VectorFile
+from twinlens.search.errors import UsageError
+from twinlens.search.milvus.collection import Collection
+from twinlens.search.models.coverage import TokenCoverage
+from twinlens.search.options import is_number
+from twinlens.search.query.calibration import Reals
+from twinlens.search.records import Row
+
+#: Pairs that are listed, by default and at most.
+LIMIT, MAX_LISTED = 50, 10_000
+_TEXT_FIELDS = ["id", "image_id", "text", "vector"]
+_LISTED_FIELDS = ["id", "image_id", "path", "text"]
+
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """A picture and a caption, by their stored paths and words; "" where there is none."""
+
+    path: str = ""
+    relative_path: str = ""
+    caption: str = ""
+
+    def to_dict(self) -> dict[str, str]:
+        """Convert to plain types, for JSON."""
+        return {name: getattr(self, name) for name in self.__dataclass_fields__}
+
+
+@dataclass(frozen=True, slots=True)
+class AuditedPair:
+    """A picture and one of its captions, with what is wrong with them.
+
+    Attributes:
+        path, relative_path: of the picture, absolute and below the ingested folder.
+        caption: its words.
+        image_id, text_id: their ids.
+        probability: that they belong together, by ``match`` and ``agreement``, in a mix of as many
+            true pairs as random ones.
+        verdict: "match", "unsure" or "mismatch": what the probability means.
+        cosine: of their vectors.
+        match: the probability by their own vectors alone.
+        agreement: the probability by the picture's other captions alone; ``None`` without others.
+        picture_rank: 1 more than the pictures that fit the caption better.
+        caption_rank: 1 more than the captions of other pictures that fit the picture better.
+        better: the picture that fits the caption best, and the caption of another picture that
+            fits the picture best; "" where its own does.
+        swapped_with: the pair that has this picture's caption and this caption's picture.
+        duplicate: a near-duplicate of the picture, with a caption that fits both.
+        problems: of the words alone: see ``caption_checks``.
+    """
+
+    path: str
+    relative_path: str
+    caption: str
+    image_id: str
+    text_id: str
+    probability: float
+    verdict: Verdict
+    cosine: float
+    match: float
+    agreement: float | None
+    picture_rank: int
+    caption_rank: int
+    better: Place = Place()
+    swapped_with: Place | None = None
+    duplicate: Place | None = None
+    problems: tuple[CaptionProblem, ...] = ()
+
+    def to_dict(self) -> dict[str, Any]:
+        """Convert to plain types, for JSON."""
+        swapped, duplicate = self.swapped_with, self.duplicate
+        shown = {name: getattr(self, name) for name in self.__dataclass_fields__}
+        return shown | {
+            "better": self.better.to_dict(),
+            "swapped_with": swapped.to_dict() if swapped is not None else None,
+            "duplicate": duplicate.to_dict() if duplicate is not None else None,
+            "problems": list(self.problems),
+        }
+
+
+@dataclass(frozen=True, slots=True)
+class Audit:
+    """The result of an audit.
+
+    Attributes:
+        model: the collection's model.
+        pairs: how many pairs were checked.
+        images: stored pictures, with and without captions.
+        captions: captions of stored pictures, also of those that the filter leaves out.
+        unpaired: texts that belong to no stored picture, which are not checked.
+        verdicts: how many pairs have each verdict.
+        problems: how many captions have each problem.
+        reads_tokens: whether the model's tokenizer is known: "script" and "too-long" are not
+            checked otherwise.
+        below: how many pairs have a smaller probability than the given one.
+        worst: the pairs that are listed, least likely first.
+    """
+
+    model: str
+    pairs: int = 0
+    images: int = 0
+    captions: int = 0
+    unpaired: int = 0
+    verdicts: Mapping[Verdict, int] = field(default_factory=lambda: MappingProxyType({}))
+    problems: Mapping[CaptionProblem, int] = field(default_factory=lambda: MappingProxyType({}))
+    reads_tokens: bool = False
+    below: int = 0
+    worst: tuple[AuditedPair, ...] = ()
+
+
+def audit(
+    collection: Collection,
+    calibration: PairCalibration,
+    *,
+    expression: str = "",
+    limit: int = LIMIT,
+    only: Sequence[str] = (),
+    below: float = 0.0,
+    out: str | os.PathLike[str] | None = None,
+    progress: Callable[[int], object] | None = None,
+) -> Audit:
+    """Check every pair of a stored picture and a stored caption; nothing is encoded.
+
+    Memory holds about 100 bytes for each caption, 50 for each picture, and at most 100 MB of words;
+    vectors are in temporary files. Time grows with the number of pairs, and for the reasons with
+    ``limit`` times the number of rows.
+
+    Args:
+        collection: the pictures and captions.
+        calibration: of the collection.
+        expression: a Milvus expression that the pictures of the pairs must match. Reasons are
+            looked for in the whole collection.
+        limit: how many pairs to list, from 0 to ``MAX_LISTED``.
+        only: list only captions with one of these problems, of ``CAPTION_PROBLEMS``.
+        below: count the pairs with a smaller probability.
+        out: write these to a file, for ``twinlens ingest --leave-out``.
+        progress: called with how many more captions have been checked.
+
+    Raises:
+        UsageError: a number is out of range, there is no such problem, the file cannot be created,
+            or no stored picture has a caption.
+        TwinlensError: the file cannot be written.
+    """
+    _check(limit, only, below, out)
+    with tempfile.TemporaryDirectory(prefix="twinlens-audit-") as folder:
+        pairs = _Pairs(collection, Path(folder), calibration, expression)
+        with nullcontext() if out is None else PairList(out, collection) as listed:
+            pairs.read(progress or (lambda _: None))
+            if not len(pairs.owners):
+                raise UsageError("no stored picture has a caption: ingest captions, too")
+            if listed is not None:
+                pairs.write(listed, below)
+        return _summarise(collection, pairs, limit, only, below)
+
+
+class _Pairs:
+    """All pairs of a collection: vectors on disk, everything else in compact arrays.
+
+    Attributes:
+        images, texts: the vectors of all pictures, and of the captions that belong to one.
+        owners: for each caption, the number of its picture.
+        matches: for each caption, the probability that it belongs to its picture by itself.
+        agreements: for each caption, its mean cosine with the picture's others; NaN without any.
+        probabilities: by both.
+        judge: judges other pairs in the same way.
+        flags: for each caption, the problems of its words.
+        judged: for each caption, whether its picture matches the filter.
+        unpaired: how many texts belong to no stored picture.
+    """
+
+    def __init__(
+        self, collection: Collection, folder: Path, calibration: PairCalibration, expression: str
+    ) -> None:
+        self._collection = collection
+        self._calibration = calibration
+        dim = collection.fingerprint.dim
+        self.images, self.texts = VectorFile(folder / "images", dim), VectorFile(folder / "t", dim)
+        several: list[bool] = []
+        for rows in collection.scan("images", ["id", "paths", "vector"]):
+            self.images.add([row["id"] for row in rows], [row["vector"] for row in rows])
+            several += [len(row["paths"]) > 1 for row in rows]
+        self._several = np.array(several, dtype=np.bool_)
+        self._wanted = np.full(len(several), not expression)
+        if expression:
+            for rows in collection.scan("images", ["id"], expression):
+                at = self.images.find([row["id"] for row in rows])
+                self._wanted[at[at >= 0]] = True
+        self.checks = CaptionChecks(TokenCoverage.of(collection.fingerprint))
+        self.owners: Numbers = np.empty(0, dtype=np.int64)
+        self.matches: Reals = np.empty(0, dtype=np.float64)
+        self.agreements = self.probabilities = self.matches
+        self.flags: Flags = np.empty(0, dtype=np.uint8)
+        self.judged: npt.NDArray[np.bool_] = np.empty(0, dtype=np.bool_)
+        self.unpaired = 0
+
+    def read(self, progress: Callable[[int], object]) -> None:
+        """Read and judge all captions."""
+        image_rows = self.images.rows()
+        owners, matches, flags = [self.owners], [self.matches], [self.flags]
+        for found in self._collection.scan("texts", _TEXT_FIELDS, 'image_id != ""'):
+            at = self.images.find([row["image_id"] for row in found])
+            rows = [row for row, owner in zip(found, at, strict=True) if owner >= 0]
+            self.unpaired += len(found) - len(rows)
+            if rows:
+                owners.append(at[at >= 0])
+                vectors = np.array([row["vector"] for row in rows], dtype=np.float32)
+                self.texts.add([row["id"] for row in rows], vectors)
+                matches.append(self._calibration.match(vectors, image_rows[owners[-1]]))
+                flags.append(self.checks.check([row["text"] for row in rows]))
+            progress(len(found))
+        self.owners, self.matches = np.concatenate(owners), np.concatenate(matches)
+        self.flags = self.checks.finish(np.concatenate(flags))
+        self.judged = self._wanted[self.owners]
+        found_agreement, self.agreements = Agreement.of(self.texts.rows(), self.owners)
+        self.judge = Judge(self._calibration, found_agreement)
+        self.probabilities = self.judge.combine(self.matches, self.agreements)
+
+    def write(self, listed: PairList, below: float) -> None:
+        """Write the pairs below a probability to a list."""
+        for rows in self._collection.scan("texts", _LISTED_FIELDS, 'image_id != ""'):
+            at = self.texts.find([row["id"] for row in rows])
+            for row, number in zip(rows, at.tolist(), strict=True):
+                if number >= 0 and self.judged[number] and self.probabilities[number] < below:
+                    several = self._several[self.owners[number]]
+                    listed.add(
+                        [row["path"]],
+                        row["text"],
+                        float(self.probabilities[number]),
+                        row["image_id"] if several else "",
+                    )
+
+    def worst(self, limit: int, only: Sequence[str]) -> Numbers:
+        """The numbers of the least likely pairs, worst first."""
+        chosen = self.judged.copy()
+        if only:
+            flagged = [has_problem(self.flags, one) for one in CAPTION_PROBLEMS if one in only]
+            chosen &= np.logical_or.reduce(flagged)
+        numbers = np.flatnonzero(chosen)
+        order = np.argsort(self.probabilities[numbers], kind="stable")
+        return numbers[order[:limit]]
+
+
+def _summarise(
+    collection: Collection,
+    pairs: _Pairs,
+    limit: int,
+    only: Sequence[str],
+    below: float,
+) -> Audit:
+    judged, flags = pairs.probabilities[pairs.judged], pairs.flags[pairs.judged]
+    matching, mismatching = judged >= MATCH_FROM, judged <= MISMATCH_TO
+    verdicts: dict[Verdict, int] = {
+        "match": int(matching.sum()),
+        "unsure": int((~matching & ~mismatching).sum()),
+        "mismatch": int(mismatching.sum()),
+    }
+    worst = pairs.worst(limit, only)
+    reasons = explain(
+        worst,
+        pairs.texts.rows(),
+        pairs.images.rows(),
+        pairs.owners,
+        pairs.probabilities,
+        pairs.judge,
+    )
+    return Audit(
+        model=collection.fingerprint.label,
+        pairs=len(judged),
+        images=len(pairs.images.keys()),
+        captions=len(pairs.owners),
+        unpaired=pairs.unpaired,
+        verdicts=MappingProxyType(verdicts),
+        problems=MappingProxyType(
+            {one: int(has_problem(flags, one).sum()) for one in CAPTION_PROBLEMS}
+        ),
+        reads_tokens=pairs.checks.reads_tokens,
+        below=int((judged < below).sum()),
+        worst=_described(collection, pairs, worst, reasons),
+    )
+
+
+def _described(
+    collection: Collection, pairs: _Pairs, worst: Numbers, reasons: Reasons
+) -> tuple[AuditedPair, ...]:
+    """Look up the words and paths of the worst pairs, and of what explains them."""
+    texts = _texts(collection, pairs.texts.keys(), worst, reasons)
+    images = _images(collection, pairs.images.keys(), reasons.better_image)
+    text_rows, image_rows = pairs.texts.rows(), pairs.images.rows()
+    found = []
+    for at, number in enumerate(worst):
+        row = texts.get(number)
+        if row is None:  # deleted meanwhile
+            continue
+        owner = pairs.owners[number]
+        other = texts.get(reasons.better_text[at], {})
+        image = images.get(reasons.better_image[at], {})
+        found.append(
+            AuditedPair(
+                path=row["path"],
+                relative_path=row["relative_path"],
+                caption=row["text"],
+                image_id=row["image_id"],
+                text_id=row["id"],
+                probability=float(pairs.probabilities[number]),
+                verdict=verdict(float(pairs.probabilities[number])),
+                cosine=float(text_rows[number] @ image_rows[owner]),
+                match=float(pairs.matches[number]),
+                agreement=pairs.judge.by_others(float(pairs.agreements[number])),
+                picture_rank=int(reasons.image_rank[at]),
+                caption_rank=int(reasons.text_rank[at]),
+                better=Place(
+                    image.get("path", ""), image.get("relative_path", ""), other.get("text", "")
+                ),
+                swapped_with=_place(texts.get(reasons.swapped[at])),
+                duplicate=_place(texts.get(reasons.duplicate[at])),
+                problems=tuple(problems_of(int(pairs.flags[number]))),
+            )
+        )
+    return tuple(found)
+
+
+def _texts(collection: Collection, keys: Keys, worst: Numbers, reasons: Reasons) -> dict[int, Row]:
+    """The rows of all captions that are shown, by number."""
+    shown = np.unique(
+        np.concatenate([worst, reasons.better_text, reasons.swapped, reasons.duplicate])
+    )
+    numbers = {keys[number].decode(): int(number) for number in shown if number >= 0}
+    fields = ["id", "image_id", "path", "relative_path", "text"]
+    return {numbers[row["id"]]: row for row in collection.get("texts", list(numbers), fields)}
+
+
+def _images(collection: Collection, keys: Keys, shown: Numbers) -> dict[int, Row]:
+    """The rows of pictures that are shown, by number."""
+    numbers = {keys[number].decode(): int(number) for number in shown if number >= 0}
+    rows = collection.get("images", list(numbers), ["id", "path", "relative_path"])
+    return {numbers[row["id"]]: row for row in rows}
+
+
+def _place(row: Row | None) -> Place | None:
+    return None if row is None else Place(row["path"], row["relative_path"], row["text"])
+
+
+def _check(
+    limit: int, only: Sequence[str], below: float, out: str | os.PathLike[str] | None
+) -> None:
+    if not isinstance(limit, int) or isinstance(limit, bool) or not 0 <= limit <= MAX_LISTED:
+        raise UsageError(f"limit must be from 0 to {MAX_LISTED:,}, not {limit!r}")
+    if not is_number(below) or not 0 <= below <= 1:
+        raise UsageError(f"below must be a probability from 0 to 1, not {below!r}")
+    if out is not None and not below:
+        raise UsageError("say below which probability a pair is left out, such as --below 0.2")
+    if isinstance(only, str):
+        raise UsageError(f"only must be a list, such as [{only!r}]")
+    for problem in only:
+        if problem not in CAPTION_PROBLEMS:
+            raise UsageError(
+                f"there is no problem {str(problem)[:60]!r}: use {', '.join(CAPTION_PROBLEMS)}"
+            )
