@@ -11,7 +11,7 @@ from starlette.responses import JSONResponse
 from twinlens.index import Index
 from twinlens.search.analysis.projection import Method, Projection, methods
 from twinlens.search.milvus.collection import Collection
-from twinlens.search.records import Row
+from twinlens.search.records import CAPTION_SOURCE, PROPOSED, Row
 from twinlens.server.context import Context
 from twinlens.server.inputs import BodyReader, CollectionParameter, has_current_copy
 from twinlens.server.maps import Map
@@ -116,14 +116,20 @@ def _place(collection: Collection, projection: Projection, ids: list[str]) -> di
     """The points and titles of stored pictures, by their ids."""
     import numpy as np
 
-    fields = ["id", "vector", "captions", "path"]
+    fields = ["id", "vector", "captions", "path", "$meta"]
     rows = collection.get("images", list(dict.fromkeys(ids)), fields)
     if not rows:
         return {}
     vectors = np.array([row["vector"] for row in rows], dtype=np.float32)
     points = projection.place(vectors.reshape(len(rows), -1)).tolist()
     return {
-        row["id"]: {"x": x, "y": y, "title": _title(row)}
+        row["id"]: {
+            "x": x,
+            "y": y,
+            "title": _title(row),
+            "captioned": bool(row["captions"]),
+            "proposed": bool(row["captions"]) and row.get(CAPTION_SOURCE) == PROPOSED,
+        }
         for row, (x, y) in zip(rows, points, strict=True)
     }
 

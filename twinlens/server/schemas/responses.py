@@ -249,11 +249,16 @@ class DescribeOut(ResponseModel):
 
 
 class PointOut(ResponseModel):
-    """A picture on the map: x and y from -1 to 1, and its caption or file name."""
+    """A picture on the map: x and y from -1 to 1, and its caption or file name.
+
+    ``captioned`` tells which; ``proposed`` captions are guesses that nobody wrote.
+    """
 
     x: float
     y: float
     title: str
+    captioned: bool
+    proposed: bool
 
 
 class PointsOut(ResponseModel):

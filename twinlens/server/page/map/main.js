@@ -3,7 +3,8 @@
 import { isAbort, mapPictures, mapPoints, onLocked, search, thumbnailOf } from "../shared/api.js";
 import { createSignIn } from "../shared/dialogs.js";
 import { $, count, fadingImage, h, isTyping } from "../shared/dom.js";
-import { titleOf } from "../shared/hits.js";
+import { hasCaption, perhaps, titleOf } from "../shared/hits.js";
+import { proposalFor } from "../shared/proposals.js";
 import { EMPTY, describe, fromAddress, isAsking, readTyped, toAddress, toBody, toTyped } from "../shared/query.js";
 import { unpack } from "./points.js";
 import { createPreviewCard } from "./preview-card.js";
@@ -53,9 +54,13 @@ onLocked(createSignIn());
 
 let batch = null;
 
-/** A picture's title. It is requested once, in a batch with others. */
+/**
+ * A picture's title, and whether it is a caption. It is requested once, in a batch with others.
+ * @returns {Promise<{title: string, captioned: boolean}>}
+ */
 function titleFor(id) {
-  if (hits.has(id)) return Promise.resolve(titleOf(hits.get(id)));
+  const hit = hits.get(id);
+  if (hit) return Promise.resolve({ title: titleOf(hit), captioned: hasCaption(hit) });
   if (!titles.has(id)) {
     if (!batch) {
       const ids = [];
@@ -66,10 +71,22 @@ function titleFor(id) {
       }).catch(() => ({}));
     }
     batch.ids.push(id);
-    titles.set(id, batch.answer.then((pictures) => pictures[id]?.title ?? ""));
+    titles.set(id, batch.answer.then((pictures) => {
+      const { title = "", captioned = true, proposed = false } = pictures[id] ?? {};
+      return { title: proposed ? perhaps(title) : title, captioned };
+    }));
     if (titles.size > 5_000) titles.delete(titles.keys().next().value);
   }
   return titles.get(id);
+}
+
+/** Show a picture's title; later, if it is only a file name, what the picture may show. */
+async function showTitle(id, show) {
+  const { title, captioned } = await titleFor(id);
+  show(title);
+  if (captioned) return;
+  const proposal = await proposalFor(id, map.collection);
+  if (proposal) show(`${perhaps(proposal.text)} (${title})`);
 }
 
 function hover(point) {
@@ -85,13 +102,14 @@ function hover(point) {
   hoverTimer = setTimeout(() => showCard(point, false), HOVER_DELAY);
 }
 
-async function showCard(point, pinned) {
+function showCard(point, pinned) {
   const id = map.ids[point];
   view.focus(point);
   const relevance = hits.get(id)?.relevance;
   card.show(id, { title: "", relevance }, { place: view.place(point), pinned });
-  const title = await titleFor(id);
-  if (card.id === id) card.show(id, { title, relevance }, { place: view.place(point), pinned });
+  showTitle(id, (title) => {
+    if (card.id === id) card.rename(title);
+  });
 }
 
 function press(point, event) {
@@ -130,7 +148,7 @@ const visible = new IntersectionObserver((entries) => {
     const link = target.firstChild;
     const { id } = target.dataset;
     link.querySelector(".map-list-picture").append(fadingImage(thumbnail(id, 160), { alt: "" }));
-    titleFor(id).then((title) => {
+    showTitle(id, (title) => {
       link.classList.remove("waiting");
       if (title) link.querySelector(".map-list-title").textContent = title;
     });

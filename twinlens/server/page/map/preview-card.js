@@ -14,6 +14,7 @@ const DISTANCE = 14;
  */
 export function createPreviewCard(element, { addressOf, imageOf, moreOf, onClose }) {
   let shown = "";
+  let placed = {};
   const fill = (id, { title, relevance }, pinned) => {
     element.replaceChildren(...[
       h("img", { src: imageOf(id), alt: title, decoding: "async" }),
@@ -33,6 +34,19 @@ export function createPreviewCard(element, { addressOf, imageOf, moreOf, onClose
       ),
     ].filter(Boolean));
   };
+  const arrange = ({ place, pinned }) => {
+    if (pinned) {
+      element.style.transform = "";
+      return;
+    }
+    const stage = element.parentElement;
+    const half = place.size / 2 + DISTANCE;
+    const { offsetWidth: width, offsetHeight: height } = element;
+    const right = place.left + half;
+    const left = right + width > stage.clientWidth - 8 ? place.left - half - width : right;
+    const top = Math.max(8, Math.min(stage.clientHeight - height - 8, place.top - height / 2));
+    element.style.transform = `translate(${Math.round(Math.max(8, left))}px, ${Math.round(top)}px)`;
+  };
   return {
     get id() {
       return shown;
@@ -47,22 +61,19 @@ export function createPreviewCard(element, { addressOf, imageOf, moreOf, onClose
      * @param {{place: object, pinned: boolean}} position  place: the picture's place in the window
      *   and its size; pinned: show the card at the bottom, with links, until it is closed
      */
-    show(id, details, { place, pinned }) {
+    show(id, details, position) {
       shown = id;
+      placed = position;
       element.hidden = false;
-      element.classList.toggle("pinned", pinned);
-      fill(id, details, pinned);
-      if (pinned) {
-        element.style.transform = "";
-        return;
-      }
-      const stage = element.parentElement;
-      const half = place.size / 2 + DISTANCE;
-      const { offsetWidth: width, offsetHeight: height } = element;
-      const right = place.left + half;
-      const left = right + width > stage.clientWidth - 8 ? place.left - half - width : right;
-      const top = Math.max(8, Math.min(stage.clientHeight - height - 8, place.top - height / 2));
-      element.style.transform = `translate(${Math.round(Math.max(8, left))}px, ${Math.round(top)}px)`;
+      element.classList.toggle("pinned", position.pinned);
+      fill(id, details, position.pinned);
+      arrange(position);
+    },
+    /** Change the title of the picture; its links keep the focus. */
+    rename(title) {
+      element.querySelector("img").alt = title;
+      element.querySelector(".map-card-title").textContent = title;
+      arrange(placed);
     },
     hide() {
       shown = "";

@@ -52,6 +52,7 @@ const box = createSearchBox($("search"), {
 });
 const toolbar = createToolbar($("tools"), { onChange: (changes) => go({ ...query, ...changes }) });
 const handlers = {
+  collection: () => collection?.name ?? query.collection,
   addressOf: (hit) => toAddress(query, { open: hit.id }),
   onOpen: (hit) => open(hit.id),
   onMore: (hit) => {

@@ -2,7 +2,8 @@
 
 import { thumbnail } from "../shared/api.js";
 import { fadingImage, h, hidden, icon } from "../shared/dom.js";
-import { nameOf, relevanceBadge, relevanceText, titleOf } from "../shared/hits.js";
+import { hasCaption, marked, nameOf, perhaps, relevanceBadge, relevanceText, titleOf } from "../shared/hits.js";
+import { proposeInView } from "../shared/proposals.js";
 import { GAP, justify, rowHeight } from "./justified-layout.js";
 import { DRAGGED_ID } from "./search-box.js";
 
@@ -11,6 +12,7 @@ const RATIOS = [1.5, 0.75, 1.33, 1.5, 1.33, 0.67, 1.78, 1.5, 1, 1.33, 1.5, 0.75,
 
 /**
  * @typedef {object} Handlers
+ * @property {() => string} collection  the name of the collection that is searched
  * @property {(hit: object) => string} addressOf  the address that opens the hit
  * @property {(hit: object) => void} onOpen
  * @property {(hit: object) => void} onMore
@@ -41,6 +43,12 @@ export function createTile(hit, handlers) {
       relevanceBadge(hit.relevance, { spoken: false }), h("span", { class: "tile-title" }, title),
     ),
   );
+  if (!hasCaption(hit)) {
+    proposeInView(element, hit.id, handlers.collection(), ({ text }) => {
+      link.setAttribute("aria-label", `${perhaps(text)}, ${title}, ${relevanceText(hit.relevance)}`);
+      link.querySelector("img")?.setAttribute("alt", perhaps(text));
+    });
+  }
   if (hit.duplicates) link.append(h("span", { class: "tile-count" }, `+${hit.duplicates}`));
   const place = (box, top, far) => {
     element.hidden = !box;
@@ -59,7 +67,7 @@ export function createTile(hit, handlers) {
  * @param {Handlers} handlers
  */
 export function createCard(hit, handlers) {
-  const words = hit.text || titleOf(hit);
+  const words = hit.text ? marked(hit, hit.text) : titleOf(hit);
   const link = hitLink(
     hit, handlers, { class: "card-link" },
     hit.thumbnail && h("span", { class: "card-picture" }, hitImage(hit, 112, "")),

@@ -2,9 +2,11 @@
 
 import { thumbnail } from "../shared/api.js";
 import { trapFocus } from "../shared/dialogs.js";
-import { copy, h, hidden, icon, toast } from "../shared/dom.js";
-import { relevanceBadge, titleOf } from "../shared/hits.js";
+import { copy, h, hidden, icon, isTyping, toast } from "../shared/dom.js";
+import { hasCaption, marked, perhaps, probabilityText, relevanceBadge, titleOf } from "../shared/hits.js";
+import { proposalFor } from "../shared/proposals.js";
 import { literal } from "./filter-suggestions.js";
+import { createQuestion } from "./question.js";
 
 /** Metadata that is shown in a special form, or not at all. */
 const SPECIAL = new Set(["relative_path", "width", "height", "bytes", "mtime", "latitude", "longitude"]);
@@ -12,8 +14,9 @@ const SPECIAL = new Set(["relative_path", "width", "height", "bytes", "mtime", "
 const SWIPE = 60;
 
 /**
- * @param {{onMove: (step: number) => void, onClose: () => void, onMore: (hit: object) => void,
- *   onNot: (hit: object) => void, onFilter: (filter: string) => void}} handlers
+ * @param {{collection: () => string, onMove: (step: number) => void, onClose: () => void,
+ *   onMore: (hit: object) => void, onNot: (hit: object) => void,
+ *   onFilter: (filter: string) => void}} handlers
  */
 export function createViewer(handlers) {
   const image = h("img", { class: "large", alt: "" });
@@ -24,9 +27,15 @@ export function createViewer(handlers) {
   const close = h("button", { class: "icon-button close", type: "button", title: "Close (Esc)" }, icon("close"), hidden("Close"));
   const stage = h("div", { class: "stage" }, image, none, previous, next, counter);
   const facts = h("div", { class: "facts" });
+  const question = createQuestion(handlers);
+  const details = h("div", { class: "details" });
+  const panel = h(
+    "div", { class: "panel", tabindex: 0, role: "region", "aria-label": "Details" },
+    close, facts, question.element, details,
+  );
   const dialog = h(
     "dialog", { class: "viewer", "aria-labelledby": "viewer-title" },
-    stage, h("div", { class: "panel", tabindex: 0, role: "region", "aria-label": "Details" }, close, facts),
+    stage, panel,
   );
   document.body.append(dialog);
 
@@ -40,6 +49,7 @@ export function createViewer(handlers) {
   close.addEventListener("click", () => dialog.close());
   dialog.addEventListener("close", () => {
     image.removeAttribute("src");
+    question.show("");
     handlers.onClose();
   });
   dialog.addEventListener("click", (event) => {
@@ -47,7 +57,7 @@ export function createViewer(handlers) {
   });
   dialog.addEventListener("keydown", (event) => {
     if (event.altKey || event.ctrlKey || event.metaKey) return;
-    if (event.key === "ArrowLeft" || event.key === "ArrowRight") {
+    if ((event.key === "ArrowLeft" || event.key === "ArrowRight") && !isTyping(event.target)) {
       event.preventDefault();
       handlers.onMove(event.key === "ArrowLeft" ? -1 : 1);
     } else if (event.key === "Tab") {
@@ -67,9 +77,13 @@ export function createViewer(handlers) {
       next.disabled = where.last;
       counter.textContent = where.position;
       showPicture(image, none, hit);
-      const focused = facts.contains(document.activeElement) ? document.activeElement.textContent : null;
+      const replaced = [facts, details].some((part) => part.contains(document.activeElement));
+      const focused = replaced ? document.activeElement.textContent : null;
       facts.replaceChildren(...about(hit, where.link, handlers));
-      facts.parentElement.scrollTop = 0;
+      question.show(hit.image_id);
+      details.replaceChildren(table(hit, handlers));
+      propose(hit, image, facts, handlers.collection());
+      panel.scrollTop = 0;
       for (const neighbour of where.neighbours) {
         if (neighbour?.thumbnail) new Image().src = thumbnail(neighbour.thumbnail, 640);
       }
@@ -81,7 +95,7 @@ export function createViewer(handlers) {
       }
       if (was && focused === null && !document.activeElement.disabled) return;
       // The element that had the focus is gone or disabled: focus its successor.
-      const again = [...facts.querySelectorAll("button, a")].find((one) => one.textContent === focused);
+      const again = [...panel.querySelectorAll("button, a")].find((one) => one.textContent === focused);
       (again ?? close).focus();
     },
     close() {
@@ -99,7 +113,7 @@ function showPicture(image, none, hit) {
   none.textContent = hit.image_id ? "" : "This caption has no picture.";
   if (!address) return;
   // Show the thumbnail until the picture has loaded.
-  image.alt = titleOf(hit);
+  image.alt = wordsOf(hit);
   image.style.setProperty("--ratio", Number(width) > 0 && Number(height) > 0 ? String(width / height) : "auto");
   image.style.setProperty("--most", Number(width) > 0 ? `${Math.max(320, width * 2)}px` : "100%");
   image.src = thumbnail(hit.thumbnail, 640) ?? address;
@@ -117,10 +131,23 @@ function showPicture(image, none, hit) {
   large.src = address;
 }
 
+/** What names a hit: its text, or its picture's title. */
+const wordsOf = (hit) => (hit.target === "texts" ? marked(hit, hit.text) : titleOf(hit));
+
+/** Show what a picture without captions may show, and say how sure that is. */
+async function propose(hit, image, facts, collection) {
+  if (hit.target === "texts" || !hit.image_id || hasCaption(hit)) return;
+  const [title, fold] = facts.children; // replaced when another hit is shown
+  const proposal = await proposalFor(hit.image_id, collection);
+  if (!proposal || facts.firstChild !== title) return;
+  image.alt = perhaps(proposal.text);
+  const words = `${perhaps(proposal.text)} (${probabilityText(proposal.probability)})`;
+  fold.after(h("p", { class: "viewer-proposal" }, words));
+}
+
 function about(hit, link, handlers) {
-  const isText = hit.target === "texts";
-  const title = isText ? hit.text : titleOf(hit);
-  const captions = (hit.captions ?? []).filter((caption) => caption !== title);
+  const title = wordsOf(hit);
+  const captions = (hit.captions ?? []).filter((caption) => caption !== title && marked(hit, caption) !== title);
   const act = (name, words, run, kind = "action") =>
     h("button", { class: kind, type: "button", on: { click: run } }, icon(name), h("span", {}, words));
   return [
@@ -137,7 +164,6 @@ function about(hit, link, handlers) {
       }),
       hit.image && h("a", { class: "action", href: hit.image, target: "_blank", rel: "noopener" }, icon("out"), h("span", {}, "Open original")),
     ),
-    table(hit, handlers),
   ].filter(Boolean);
 }
 

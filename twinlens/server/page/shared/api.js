@@ -102,6 +102,24 @@ export function search(body, files, signal) {
 
 export const searchMany = (body, signal) => request("/v1/search/many", json(body, signal));
 
+/**
+ * Texts that may describe stored pictures without captions.
+ * @returns {Promise<{id: string, proposals?: {text: string, probability: number}[]}[]>}
+ */
+export async function describe(ids, collection) {
+  const { results } = await request("/v1/describe", { ...json({ ids, collection }), priority: "low" });
+  return results;
+}
+
+/**
+ * How well a text fits a stored picture.
+ * @returns {Promise<{verdict: "match"|"unsure"|"mismatch", match: number}>}  match: the probability
+ */
+export async function matchText(id, text, collection, signal) {
+  const { results } = await request("/v1/match", json({ ids: [id], texts: [text], collection }, signal));
+  return results[0].matches[0];
+}
+
 /** Sign in: the server answers with a cookie. */
 export const signIn = (key) => request("/v1/session", json({ key }));
 
@@ -111,8 +129,8 @@ export const mapPoints = (method, collection) =>
 
 /**
  * Titles of pictures and their points on the map.
- * @returns {Promise<Object<string, {x: number, y: number, title: string}>>}  by id; empty while the
- *   server computes the map
+ * @returns {Promise<Object<string, {x: number, y: number, title: string, captioned: boolean,
+ *   proposed: boolean}>>}  by id; empty while the server computes the map
  */
 export async function mapPictures(ids, method, collection, signal) {
   const { pictures } = await request("/v1/map/pictures", json({ ids, method, collection }, signal));

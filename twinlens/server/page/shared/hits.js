@@ -11,8 +11,17 @@ export const CLOSE = 0.25;
 /** The last part of a path. */
 export const nameOf = (path) => String(path ?? "").split(/[\\/]/).filter(Boolean).pop() ?? "";
 
+/** Mark a text as a guess about what a picture shows. */
+export const perhaps = (text) => `Perhaps: ${text}`;
+
+/** A caption or text of a hit; marked if twinlens proposed it and nobody wrote it. */
+export const marked = (hit, text) => (hit.metadata?.caption_source === "proposed" ? perhaps(text) : text);
+
+/** Whether a picture has a caption. */
+export const hasCaption = (hit) => Boolean(hit.captions?.[0]);
+
 /** A picture's title: its first caption, or its file name. */
-export const titleOf = (hit) => hit.captions?.[0] || nameOf(hit.path) || "A picture";
+export const titleOf = (hit) => (hasCaption(hit) ? marked(hit, hit.captions[0]) : nameOf(hit.path) || "A picture");
 
 /** "strong", "likely" or "weak". */
 function level(relevance) {
@@ -21,6 +30,9 @@ function level(relevance) {
 }
 
 const percent = (relevance) => (relevance < 0.01 ? "under 1%" : `${Math.round(relevance * 100)}%`);
+
+/** A probability as per cent, never as a certainty: "94%", "over 99%". */
+export const probabilityText = (probability) => (probability > 0.99 ? "over 99%" : percent(probability));
 
 /** "strong match, 94%". */
 export const relevanceText = (relevance) => `${level(relevance)} match, ${percent(relevance)}`;

@@ -1,0 +1,63 @@
+// Ask of one picture: does it show this? The answer is a verdict with a probability.
+
+import { isAbort, matchText } from "../shared/api.js";
+import { h } from "../shared/dom.js";
+import { probabilityText } from "../shared/hits.js";
+
+const VERDICTS = { match: "Probably yes", unsure: "Unsure", mismatch: "Probably not" };
+
+/**
+ * The form below a picture. What is typed stays when another picture is shown.
+ * @param {{collection: () => string}} handlers  collection: the name of the one that is shown
+ * @returns {{element: HTMLElement, show: (id: string) => void}}  show: asks about this picture from
+ *   now on; "" hides the form
+ */
+export function createQuestion(handlers) {
+  const input = h("input", {
+    class: "field", id: "question", type: "text", maxlength: 500, autocomplete: "off",
+    placeholder: "two dogs in the snow", "aria-describedby": "answer",
+  });
+  const answer = h("p", { class: "answer", id: "answer", role: "status", "aria-live": "polite" });
+  const element = h(
+    "form", { class: "question", hidden: true },
+    h("label", { for: "question" }, "Does it show …?"),
+    h("div", { class: "question-line" }, input, h("button", { class: "action", type: "submit" }, "Ask")),
+    answer,
+  );
+  let id = "";
+  let pending = new AbortController();
+
+  const reset = () => {
+    pending.abort();
+    answer.textContent = "";
+    answer.removeAttribute("data-verdict");
+  };
+  input.addEventListener("input", reset);
+  element.addEventListener("submit", async (event) => {
+    event.preventDefault();
+    reset();
+    const text = input.value.trim();
+    if (!text) {
+      answer.textContent = "Write what the picture may show.";
+      input.focus();
+      return;
+    }
+    pending = new AbortController();
+    try {
+      const { verdict, match } = await matchText(id, text, handlers.collection(), pending.signal);
+      answer.dataset.verdict = verdict;
+      answer.textContent = `${VERDICTS[verdict]}: “${text}” is a match with ${probabilityText(match)}`;
+    } catch (error) {
+      if (!isAbort(error)) answer.textContent = error.detail || error.message;
+    }
+  });
+
+  return {
+    element,
+    show(next) {
+      if (next !== id) reset();
+      id = next;
+      element.hidden = !id;
+    },
+  };
+}
