@@ -1,7 +1,8 @@
-"""Measure the overhead of twinlens over Milvus itself for one search: p50 and p95, in one run.
+"""Compare a search with Milvus itself, and on Milvus Lite with NumPy's exact scan, in one run.
 
 The encoder is not measured: the query vectors are ready. Milvus returns the same fields of the
-same number of hits, and they are read.
+same number of hits, and they are read; NumPy only finds the places of the best rows, and for a
+batch computes the matrix product alone.
 
 Usage: python benchmarks/latency.py [--db latency.db] [--rows 10000] [--dim 384] [--queries 200]
 """
@@ -20,6 +21,7 @@ import twinlens
 from twinlens.search.milvus import indexes as ann
 from twinlens.search.milvus.collection import Collection
 from twinlens.search.milvus.database import Database
+from twinlens.search.milvus.lite.client import LiteClient
 from twinlens.search.models.fingerprint import Fingerprint
 from twinlens.search.records import IMAGE_FIELDS
 
@@ -51,12 +53,6 @@ def fill(collection: Collection, rows: np.ndarray) -> None:
     collection.flush()
 
 
-def timed(call: Callable[[], object]) -> float:
-    began = time.perf_counter()
-    call()
-    return 1e3 * (time.perf_counter() - began)
-
-
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--db", default="")
@@ -84,42 +80,76 @@ def measure(database: Database, collection: Collection, queries: np.ndarray) -> 
     physical = collection.generation.physical(NAME, "images")
     params = ann.search_params(collection.generation.index, LIMIT)
     fields = [*IMAGE_FIELDS, "$meta"]
+    client = database.client
+    milvus = client.lite() if isinstance(client, LiteClient) else client
+    milvus.load_collection(physical)
 
-    def raw(vectors: np.ndarray) -> object:
-        found = database.client.search(
+    def raw(vectors: np.ndarray, expression: str = "") -> object:
+        found = milvus.search(
             physical, data=list(vectors), anns_field="vector", limit=LIMIT, output_fields=fields,
-            search_params={"metric_type": "IP", "params": params},
+            search_params={"metric_type": "IP", "params": params}, filter=expression,
         )  # fmt: skip
         # pymilvus decodes a hit when it is read, which whoever asks for fields does.
         return [[(hit["distance"], dict(hit["entity"])) for hit in hits] for hits in found]
 
     index = twinlens.Index(database, NAME, model=_Silent(collection.fingerprint))
-    for query in queries[:20]:
-        raw(query[None])
-        index.search(query, limit=LIMIT)
-    ours, milvus = [], []
-    for number, query in enumerate(queries):
-        pair = [
-            (ours, lambda query=query: index.search(query, limit=LIMIT)),
-            (milvus, lambda query=query: raw(query[None])),
-        ]
-        for times, call in pair if number % 2 else reversed(pair):
-            times.append(timed(call))
+    count = iter(range(10**9))
+    others: dict[str, Callable[[np.ndarray], object]] = {"Milvus itself": raw}
+    if isinstance(client, LiteClient):
+        matrix = np.concatenate([block.vectors for block, _ in client.view(physical)])
+        others = {"NumPy": lambda vectors: exact(matrix, vectors), **others}
     kind = collection.generation.index
     print(
         f"{collection.capabilities.label}, {collection.count('images'):,} rows, {kind}, top {LIMIT}"
     )
-    for percent in (50, 95):
-        mine, theirs = np.percentile(ours, percent), np.percentile(milvus, percent)
-        print(f"p{percent}: twinlens {mine:.2f} ms, Milvus {theirs:.2f} ms: {mine / theirs:.2f}×")
-    batches = [queries[i : i + BATCH] for i in range(0, len(queries) - BATCH + 1, BATCH)]
-    singles = np.median(milvus)
-    batched = np.median([timed(lambda b=b: collection.search("images", b, LIMIT, fields=fields))
-                         for b in batches for _ in range(3)]) / BATCH  # fmt: skip
-    print(
-        f"a query in a batch of {BATCH}: {batched:.2f} ms, alone {singles:.2f} ms: "
-        f"1/{singles / batched:.1f}"
-    )
+    cases: dict[str, tuple[list[np.ndarray], Callable[[np.ndarray], object]]] = {
+        "one query": (
+            [query[None] for query in queries],
+            lambda vectors: index.search(vectors[0], limit=LIMIT),
+        ),
+        # Each filter is new, so that no answer is remembered; every row matches.
+        "with a filter": (
+            [query[None] for query in queries],
+            lambda vectors: index.search(
+                vectors[0], limit=LIMIT, where=f"year >= 2000 and width > {next(count) % 600}"
+            ),
+        ),
+        f"a batch of {BATCH}": (
+            [queries[i : i + BATCH] for i in range(0, len(queries) - BATCH + 1, BATCH)] * 5,
+            lambda vectors: collection.search("images", vectors, LIMIT, fields=fields),
+        ),
+    }
+    for case, (inputs, ours) in cases.items():
+        compare(case, inputs, {"twinlens": ours, **others})
+
+
+def exact(matrix: np.ndarray, vectors: np.ndarray) -> object:
+    """NumPy's exact search: the places of the best rows of each vector."""
+    scores = matrix @ vectors.T
+    return np.argpartition(scores, -LIMIT, axis=0)[-LIMIT:] if len(vectors) == 1 else scores
+
+
+def compare(
+    case: str, inputs: list[np.ndarray], calls: dict[str, Callable[[np.ndarray], object]]
+) -> None:
+    """Call each with the same inputs in turn, and print wall and CPU milliseconds a query."""
+    taken: dict[str, list[tuple[float, float]]] = {name: [] for name in calls}
+    for call in calls.values():
+        call(inputs[0])
+    for number, vectors in enumerate(inputs):
+        names = list(calls) if number % 2 else list(reversed(calls))
+        for name in names:
+            wall, cpu = time.perf_counter(), time.process_time()
+            calls[name](vectors)
+            used = time.perf_counter() - wall, time.process_time() - cpu
+            taken[name].append((1e3 * used[0] / len(vectors), 1e3 * used[1] / len(vectors)))
+    mine = np.median(taken["twinlens"], axis=0)
+    for name, times in taken.items():
+        (wall, cpu), slow = np.median(times, axis=0), np.percentile([one[0] for one in times], 95)
+        print(
+            f"{case:16} {name:14} p50 {wall:7.2f} ms, p95 {slow:7.2f} ms, CPU {cpu:7.2f} ms: "
+            f"twinlens takes {mine[0] / wall:.2f} x the time, {mine[1] / cpu:.2f} x the CPU time"
+        )
 
 
 class _Silent:

@@ -19,7 +19,7 @@ from twinlens.search.models.catalogue import CATALOGUE, RECOMMENDED, STARTER
 
 GIB = 2**30
 #: The most rows recommended for Milvus Lite, where a search compares every row.
-LITE_ROWS = 100_000
+LITE_ROWS = 300_000
 #: Bytes of an image's row and of a text's row, without the vector: id, paths, captions, metadata.
 IMAGE_BYTES = 700
 TEXT_BYTES = 300

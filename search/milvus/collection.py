@@ -213,8 +213,9 @@ class Collection(CollectionReader):
     def flush(self) -> None:
         """Make rows fast to search after many writes.
 
-        Milvus Lite searches unflushed rows one by one. A server searches them with a temporary
-        index that finds less, and builds the real one only after a flush.
+        On Milvus Lite this moves rows from the log to data files, which are memory-mapped. A server
+        searches unflushed rows with a temporary index that finds less, and builds the real one only
+        after a flush.
         """
         if self.capabilities.lite or self.generation.index != ann.EXACT:
             with milvus_errors("flush"):

@@ -158,14 +158,16 @@ def quote_cursor(iterator: Any) -> None:
 
 
 def decode_vector(row: Mapping[str, Any]) -> Row:
-    """A copy of a row, with its vector as a list of floats.
+    """A copy of a row, with its vector as float32 ``[dim]``.
 
-    Workaround: pymilvus returns a float16 vector as its bytes, alone or in a list.
+    pymilvus returns a list of floats, or the bytes of a float16 vector, alone or in a list.
     """
     decoded = dict(row)
     vector = decoded.get("vector")
     if isinstance(vector, list) and len(vector) == 1 and isinstance(vector[0], bytes):
         vector = vector[0]
     if isinstance(vector, bytes):
-        decoded["vector"] = np.frombuffer(vector, dtype="<f2").astype(np.float32).tolist()
+        vector = np.frombuffer(vector, dtype="<f2")
+    if vector is not None:
+        decoded["vector"] = np.asarray(vector, dtype=np.float32)
     return decoded

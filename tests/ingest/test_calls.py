@@ -12,25 +12,26 @@ from support.colours import ColourEncoder
 
 import twinlens
 from twinlens.search.errors import StoreError
+from twinlens.search.milvus.lite.client import LiteClient
 
 
 @pytest.fixture
 def calls(monkeypatch: pytest.MonkeyPatch) -> Counter[str]:
-    """Counts the calls of pymilvus' client from now on, by method."""
+    """Counts the calls of the client's methods that Milvus has, too, by method."""
     from pymilvus import MilvusClient
 
     counted: Counter[str] = Counter()
 
     def counting(name: str, method: Callable[..., Any]) -> Callable[..., Any]:
-        def call(self: MilvusClient, *args: Any, **options: Any) -> Any:
+        def call(self: LiteClient, *args: Any, **options: Any) -> Any:
             counted[name] += 1
             return method(self, *args, **options)
 
         return call
 
-    for name, method in vars(MilvusClient).items():
-        if callable(method) and not name.startswith("_"):
-            monkeypatch.setattr(MilvusClient, name, counting(name, method))
+    for name, method in vars(LiteClient).items():
+        if callable(method) and not name.startswith("_") and hasattr(MilvusClient, name):
+            monkeypatch.setattr(LiteClient, name, counting(name, method))
     return counted
 
 

@@ -39,6 +39,7 @@ class Slow(ColourEncoder):
         return super().images(pixels)
 
 with twinlens.open(sys.argv[2], model=Slow()) as index:
+    index._database.client.lite()  # now, so that the kills come while it writes
     print("begun", flush=True)
     print(index.ingest(sys.argv[3], prune=True).images, flush=True)
 """
@@ -58,7 +59,11 @@ def contents(db: Path) -> dict[str, list[dict[str, Any]]]:
         collection = index.engine.collection
         return {
             kind: sorted(
-                (row for rows in collection.scan(kind, ["*"]) for row in rows),
+                (
+                    row | {"vector": row["vector"].tolist()}
+                    for rows in collection.scan(kind, ["*"])
+                    for row in rows
+                ),
                 key=lambda row: str(row.get("id", row["path"])),
             )
             for kind in ("images", "texts", "files")  # type: ignore[misc]

@@ -80,6 +80,9 @@ def info(
         if one.unindexed:
             wait = "waits" if one.unindexed == 1 else "wait"
             print(f"{one.name}: {counted(one.unindexed, 'row')} {wait} to be indexed")
+        if one.snapshot_bytes:
+            size = f"{one.snapshot_bytes / 1e6:,.1f} MB"
+            print(f"{one.name}: {size} of snapshots for searching, a cache that can be deleted")
         if one.tenants is not None:
             more = len(one.tenants) - _LISTED_TENANTS
             named = ", ".join(one.tenants[:_LISTED_TENANTS]) + (

@@ -111,7 +111,8 @@ def info_from_json(info: Mapping[str, Any]) -> CollectionInfo:
     values = {
         field.name: info[field.name]
         for field in fields(CollectionInfo)
-        if field.name != "fingerprint"
+        # A server of an earlier version does not send every field.
+        if field.name != "fingerprint" and field.name in info
     }
     if values["tenants"] is not None:
         values["tenants"] = tuple(values["tenants"])

@@ -207,6 +207,10 @@ class LiteClient:
 
     # ---- Reading
 
+    def view(self, collection_name: str) -> View:
+        """The live rows of a collection now."""
+        return self._rows_of(collection_name).view()
+
     def query(
         self,
         collection_name: str,
@@ -303,7 +307,7 @@ class LiteClient:
 
     def _selected(self, name: str, expression: str) -> tuple[View, list[tuple[Block, Mask]]]:
         """All live rows now, and which of them satisfy an expression."""
-        view = self._rows_of(name).view()
+        view = self.view(name)
         if expression and not view.blocks:
             check(self.folder.schema(self._physical(name)), expression)
         return view, selected(view, expression)

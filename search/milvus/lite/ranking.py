@@ -53,7 +53,7 @@ def nearest(rows: Sequence[tuple[Block, Mask]], queries: Floats, limit: int) -> 
         for start in range(0, count if gather else len(block), step):
             some = places[start : start + step] if gather and places is not None else None
             vectors = block.vectors[start : start + step] if some is None else block.vectors[some]
-            scores = vectors @ queries.T
+            scores = _products(vectors, queries)
             if some is None and places is not None:
                 scores[~mask[start : start + step]] = -np.inf
             for query, best in enumerate(_best_of_each(scores, limit)):
@@ -64,6 +64,13 @@ def nearest(rows: Sequence[tuple[Block, Mask]], queries: Floats, limit: int) -> 
         [(block, row, -score) for score, block, row in sorted(hits)[:limit] if score < np.inf]
         for hits in found
     ]
+
+
+def _products(vectors: Floats, queries: Floats) -> Floats:
+    """The inner products ``[rows, n]``; with one query a matrix-vector product, which is faster."""
+    if len(queries) == 1:
+        return (vectors @ queries[0])[:, None]
+    return vectors @ queries.T
 
 
 def _best_of_each(scores: Floats, limit: int) -> list[npt.NDArray[np.int64]]:

@@ -93,6 +93,7 @@ class CollectionOut(ResponseModel):
     generation: int
     unindexed: int
     tenants: list[str] | None
+    snapshot_bytes: int
     backend: str
     fields: dict[str, dict[str, str]]
     modes: list[str]
