@@ -44,7 +44,7 @@ if TYPE_CHECKING:
     from twinlens.ingest.transfer.reindex import ReindexReport
     from twinlens.integrations.langchain import TwinlensRetriever as TwinlensRetriever
     from twinlens.remote.index import RemoteIndex
-    from twinlens.search.analysis.audit import Audit, AuditedPair
+    from twinlens.search.analysis.audit_report import Audit, AuditedPair
     from twinlens.search.analysis.classify import Classified
     from twinlens.search.analysis.describe import Described, Proposal
     from twinlens.search.analysis.duplicates import Group
@@ -120,8 +120,8 @@ __all__ = [
 DEFAULT_COLLECTION = "twinlens"
 #: Names imported on first use: the module of each, as ``MODULE:NAME`` where the name differs.
 _LAZY = {
-    "Audit": "twinlens.search.analysis.audit",
-    "AuditedPair": "twinlens.search.analysis.audit",
+    "Audit": "twinlens.search.analysis.audit_report",
+    "AuditedPair": "twinlens.search.analysis.audit_report",
     "Classified": "twinlens.search.analysis.classify",
     "CollectionInfo": "twinlens.search.milvus.collection",
     "CopyReport": "twinlens.ingest.transfer.copy",

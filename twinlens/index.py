@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from twinlens.ingest.report import IngestReport, Progress
     from twinlens.ingest.transfer.export import Exchanged
     from twinlens.ingest.transfer.reindex import ReindexReport
-    from twinlens.search.analysis.audit import Audit
+    from twinlens.search.analysis.audit_report import Audit
     from twinlens.search.analysis.classify import Classified
     from twinlens.search.analysis.describe import Described
     from twinlens.search.analysis.describe_options import DescribeOptions

@@ -95,6 +95,7 @@ ASKING = {
     "match with an exported model": ["match", CAT, "--text", "a cat", "-c", "tiny"],
     "match without a database": ["match", CAT, "--text", "a cat", "--model", "starter"],
     "duplicates": ["duplicates", "-c", "starter"],
+    "audit": ["audit", "-c", "starter"],
     "export": ["export", "exported", "-c", "starter"],
     "plan": ["plan", "--images", "1M"],
     "delete": ["delete", "/nowhere", "-c", "starter"],

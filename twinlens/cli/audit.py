@@ -14,7 +14,7 @@ from twinlens.cli.output import ITEMS_FAILED, counted, new_table, show
 
 if TYPE_CHECKING:
     import twinlens
-    from twinlens.search.analysis.audit import Audit, AuditedPair
+    from twinlens.search.analysis.audit_report import Audit, AuditedPair
 
 _PAIRS = "Pairs"
 _WORDS = {
@@ -130,7 +130,11 @@ def why(pair: AuditedPair, found: Audit) -> str:
 
 
 def _quoted(text: str) -> str:
-    return f"“{text[:117]}…”" if len(text) > 120 else f"“{text}”"
+    return f"“{_short(text, 120)}”"
+
+
+def _short(text: str, length: int = 300) -> str:
+    return f"{text[: length - 1]}…" if len(text) > length else text
 
 
 def _print(found: Audit) -> None:
@@ -141,7 +145,7 @@ def _print(found: Audit) -> None:
         for number, pair in enumerate(found.worst, 1):
             table.add_row(
                 str(number), f"{100 * pair.probability:.0f}", escape(pair.relative_path),
-                escape(pair.caption), escape(why(pair, found)),
+                escape(_short(pair.caption)), escape(why(pair, found)),
             )  # fmt: skip
         show(table)
     verdicts = ", ".join(f"{count:,} {name}" for name, count in found.verdicts.items())
@@ -165,7 +169,7 @@ def _write_html(path: Path, found: Audit) -> None:
             pair.image_id,
             pair.cosine,
             pair.path,
-            captions=(pair.caption,),
+            captions=(_short(pair.caption),),
             relevance=pair.probability,
             metadata={"relative_path": pair.relative_path},
         )

@@ -20,7 +20,7 @@ import twinlens
 from twinlens.cli import app
 from twinlens.search.analysis import audit as audit_module
 from twinlens.search.analysis.agreement import Agreement
-from twinlens.search.analysis.audit import Audit, AuditedPair
+from twinlens.search.analysis.audit_report import Audit, AuditedPair
 from twinlens.search.analysis.pair_list import PairList
 from twinlens.search.errors import FilterError, TwinlensError, UnsupportedError, UsageError
 from twinlens.search.models.base import Rows
