@@ -63,6 +63,13 @@ class RunOptions(WriteOptions, total=False):
     ``twinlens.ingest.ray.cluster.connect``. See ``twinlens.ingest.bulk.importer`` for ``bulk``.
     """
 
+    policy: Annotated[
+        Path | None,
+        Option(
+            None,
+            "Judge new pictures by a moderation policy file: what it holds back is not found.",
+        ),
+    ]
     bulk: Annotated[
         str,
         Option(

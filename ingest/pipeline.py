@@ -9,11 +9,13 @@ from __future__ import annotations
 
 import time
 from collections import deque
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from concurrent.futures import Future
 from dataclasses import replace
 from functools import partial
-from typing import Unpack
+from typing import TYPE_CHECKING, Unpack
+
+import numpy as np
 
 from twinlens.ingest.executor import Executor, Task, TaskResult
 from twinlens.ingest.ledger import Ledger
@@ -35,6 +37,9 @@ from twinlens.ingest.writer import WriterThread, wait_for_milvus
 from twinlens.search.milvus.collection import Collection
 from twinlens.search.records import image_id
 
+if TYPE_CHECKING:
+    from twinlens.search.analysis.policy.judge import Judge
+
 #: An item, and the result that is awaited for it, if any.
 _Submitted = tuple[PendingItem | Failure, Future[TaskResult] | None]
 
@@ -45,6 +50,7 @@ def ingest_items(
     roots: Iterable[str],
     executor: Executor,
     tally: Tally,
+    judge: Judge | None = None,
     **options: Unpack[WriteOptions],
 ) -> IngestReport:
     """Store a whole corpus, then clean up what its paths no longer contain.
@@ -55,6 +61,7 @@ def ingest_items(
         roots: the ingested paths, which are searched for missing files.
         executor: reads, decodes and encodes.
         tally: counts items.
+        judge: see ``Pipeline``.
         options: see ``WriteOptions``.
 
     Raises:
@@ -65,7 +72,9 @@ def ingest_items(
     prune, retry_failed = options.get("prune", False), options.get("retry_failed", False)
     with Ledger(collection, prune=prune) as ledger:
         sink = CollectionSink(collection, prune=prune)
-        pipeline = Pipeline(collection, ledger, executor, sink, tally, retry_failed=retry_failed)
+        pipeline = Pipeline(
+            collection, ledger, executor, sink, tally, retry_failed=retry_failed, judge=judge
+        )
         report = pipeline.run(items)
         ledger.find_missing({*roots, *pipeline.roots})
         replaced = sink.wrote_tombstones or ledger.has_tombstones()
@@ -87,6 +96,7 @@ class Pipeline:
         sink: writes chunks.
         tally: counts items.
         retry_failed: try again items that failed before and have not changed.
+        judge: judges new images before they are stored.
 
     Attributes:
         roots: the roots of the items of the run.
@@ -101,7 +111,9 @@ class Pipeline:
         tally: Tally,
         *,
         retry_failed: bool = False,
+        judge: Judge | None = None,
     ) -> None:
+        self._judge = judge
         self._collection = collection
         self._ledger = ledger
         self._executor = executor
@@ -232,12 +244,20 @@ class Pipeline:
             item.vector = vector
         for (text, item), vector in zip(unencoded, text_vectors, strict=True):
             item.text_vectors[text] = vector
+        self._moderate(chunk.new)
         for item in chunk.new:
             assert item.vector is not None
             item.pixels = None
             chunk.image_rows.append(image_row(item, item.vector))
         for key, (text, item) in texts.items():
             chunk.text_rows.append(text_row(key, text, item, item.text_vectors[text]))
+
+    def _moderate(self, items: Sequence[PendingItem]) -> None:
+        """Add what the policy finds in new images to their columns."""
+        vectors = [item.vector for item in items if item.vector is not None]
+        if self._judge is not None and vectors:
+            for item, fields in zip(items, self._judge.rows(np.stack(vectors)), strict=True):
+                item.columns |= fields
 
     def _texts_to_store(self, chunk: Chunk) -> dict[str, tuple[str, PendingItem]]:
         """The chunk's captions that are not stored yet, by id."""

@@ -9,7 +9,14 @@ from twinlens.ingest.ledger import LedgerEntry
 from twinlens.ingest.reconcile import shown_captions
 from twinlens.ingest.sample import Sample
 from twinlens.search.models.base import Pixels, Rows
-from twinlens.search.records import IMAGE_FIELDS, Row, clean_metadata, text_id
+from twinlens.search.records import (
+    IMAGE_FIELDS,
+    Row,
+    clean_metadata,
+    is_moderation,
+    text_id,
+    text_moderation,
+)
 
 
 @dataclass(slots=True)
@@ -74,10 +81,15 @@ def image_row(item: PendingItem, vector: Rows) -> Row:
 
 def text_row(key: str, text: str, item: PendingItem, vector: Rows) -> Row:
     """The row of a caption, or of a text without an image."""
-    own = {name: value for name, value in item.columns.items() if name not in IMAGE_FIELDS}
+    own = {
+        name: value
+        for name, value in item.columns.items()
+        if name not in IMAGE_FIELDS and not is_moderation(name)
+    }
     return {
         **clean_metadata(item.sample.metadata),
         **own,
+        **text_moderation(item.columns),
         "id": key,
         "vector": vector,
         "text": text,

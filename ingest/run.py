@@ -10,6 +10,7 @@ from itertools import chain
 from twinlens.ingest.bulk.importer import bulk_ingest, check_backend
 from twinlens.ingest.bulk.storage import open_storage
 from twinlens.ingest.executor import Executor, ThreadExecutor
+from twinlens.ingest.moderate import open_judge
 from twinlens.ingest.options import (
     IngestOptions,
     nothing_found,
@@ -22,6 +23,7 @@ from twinlens.ingest.ray.cluster import Cluster, connect
 from twinlens.ingest.report import IngestReport, Tally, open_report
 from twinlens.ingest.sample import Item
 from twinlens.ingest.sources.paths import name_of
+from twinlens.search.analysis.policy.file import read_policy
 from twinlens.search.errors import SourceError
 from twinlens.search.milvus.collection import Collection
 from twinlens.search.milvus.layout import Layout
@@ -39,6 +41,8 @@ def ingest(
     if run.get("bulk"):
         check_backend(session.database.capabilities)
         storage = open_storage(run["bulk"])
+    given = run.get("policy")
+    policy = read_policy(os.fspath(given)) if given is not None else None
     collection = session.refresh()
     declared = session.model.check_embeddings(
         source.get("embeddings_model", ""), session.fingerprint
@@ -57,6 +61,9 @@ def ingest(
             if collection is None:
                 items, collection = _create(session, items, paths, layout, declared)
             executor = _executor(session, collection, cluster)
+            judge = None
+            if policy is not None:
+                judge = open_judge(policy, session.model.load(collection.fingerprint), collection)
             roots = [name_of(path) for path in paths]
             tally = Tally(run.get("progress"), on_item)
             if storage is not None:
@@ -67,6 +74,7 @@ def ingest(
                     roots,
                     executor,
                     tally,
+                    judge=judge,
                     **write_options(run),
                 )
             else:
@@ -76,6 +84,7 @@ def ingest(
                     roots,
                     executor,
                     tally,
+                    judge,
                     **write_options(run),
                 )
             if report.images or report.texts:

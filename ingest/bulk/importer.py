@@ -18,7 +18,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from functools import partial
 from pathlib import Path
-from typing import Unpack
+from typing import TYPE_CHECKING, Unpack
 
 from pyarrow import parquet
 
@@ -42,6 +42,9 @@ SEGMENT_BYTES = 512 << 20
 BATCH = 1_000
 #: Seconds between two polls of an import job.
 POLL_SECONDS = 1.0
+if TYPE_CHECKING:
+    from twinlens.search.analysis.policy.judge import Judge
+
 MANIFEST = "manifest.json"
 _IMPORTED: tuple[Target, ...] = ("images", "texts")
 #: Statuses that the first pass has reported already.
@@ -56,6 +59,7 @@ def bulk_ingest(
     executor: Executor,
     tally: Tally,
     *,
+    judge: Judge | None = None,
     segment_bytes: int = SEGMENT_BYTES,
     **options: Unpack[WriteOptions],
 ) -> IngestReport:
@@ -64,6 +68,7 @@ def bulk_ingest(
     Args:
         storage: for the segments; the server must be able to read it, too.
         read_items: opens the sources; called once for each pass.
+        judge: judges new images before they are stored.
         segment_bytes: approximate size of a segment's largest file.
 
     Raises:
@@ -80,7 +85,7 @@ def bulk_ingest(
         Ledger(collection) as ledger,
     ):
         sink = SegmentWriter(collection, Path(folder), segment_bytes, importer.add)
-        first = Pipeline(collection, ledger, executor, sink, tally).run(read_items())
+        first = Pipeline(collection, ledger, executor, sink, tally, judge=judge).run(read_items())
         sink.close()
     importer.finish()
 
@@ -94,6 +99,7 @@ def bulk_ingest(
         roots,
         executor,
         Tally(on_item=report_rest),
+        judge,
         **options,
     )
     if first.images or first.texts:

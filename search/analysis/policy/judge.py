@@ -21,7 +21,7 @@ import hashlib
 import math
 from collections.abc import Sequence
 from copy import copy
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 from statistics import NormalDist
 from typing import Any, Literal
@@ -163,7 +163,10 @@ class Judge:
     """
 
     def __init__(self, policy: Policy, encoder: Encoder, background: Background) -> None:
-        self.policy = policy
+        #: Without its example pictures, which may be large.
+        self.policy = replace(
+            policy, concepts=tuple(replace(one, examples=()) for one in policy.concepts)
+        )
         self.source = background.source
         model = f"{policy.digest} {encoder.fingerprint.digest}".encode()
         self.digest = hashlib.blake2b(model, digest_size=8).hexdigest()
@@ -232,6 +235,12 @@ class Judge:
             }
             judged.append(Judged(path, flags, scores=named))
         return judged
+
+    def rows(self, vectors: Rows) -> list[Row]:
+        """The fields to store with pictures that were not judged before, by their unit rows."""
+        if not len(vectors):
+            return []
+        return [self.fields(one) for one in self.judge([""] * len(vectors), vectors)]
 
     def fields(self, judged: Judged) -> Row:
         """The fields to store with a judged picture."""
