@@ -16,6 +16,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from importlib.metadata import version
 from pathlib import Path
+from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -182,8 +183,15 @@ class LiteClient:
             described: dict[str, Any] = self.lite().describe_collection(collection_name)
             return described
         schema = self.folder.schema(found)
-        fields = [{"name": name} for name in schema.columns]
-        return {"collection_name": found, "fields": fields, "properties": schema.properties}
+        return {
+            "collection_name": found,
+            "fields": [
+                {"name": field["name"], "type": SimpleNamespace(name=field["dtype"].upper())}
+                for field in schema.raw["fields"]
+            ],
+            "functions": schema.raw.get("functions", []),
+            "properties": schema.properties,
+        }
 
     def understands(self, collection_name: str) -> bool:
         """Whether the files of a collection have the format that is read here."""

@@ -19,7 +19,7 @@ import pyarrow as pa
 from twinlens.search.errors import StoreError
 from twinlens.search.milvus.lite.arrays import int64_array, numpy_of, string_array
 from twinlens.search.milvus.lite.blocks import Block, Mask
-from twinlens.search.milvus.lite.folder import LiteFolder, Manifest, Schema
+from twinlens.search.milvus.lite.folder import LiteFolder, Manifest, Schema, Stamp, stamp_of
 from twinlens.search.milvus.lite.log import LogFile
 from twinlens.search.milvus.lite.snapshot import Snapshots
 
@@ -61,7 +61,7 @@ class LiveRows:
         self.snapshots = snapshots
         self._lock = threading.Lock()
         self._manifest: Manifest | None = None
-        self._files: dict[Path, Block] = {}
+        self._files: dict[tuple[Path, Stamp | None], Block] = {}
         self._logs: dict[Path, LogFile] = {}
         self._blocks: list[tuple[Block, Mask]] = []
         self._deleted: dict[str, int] = {}
@@ -93,17 +93,18 @@ class LiveRows:
         """Make snapshots of all data files, and delete those of files that no longer exist."""
         self.view()
         with self._lock:
-            self.snapshots.remove_others(self._files)
+            self.snapshots.remove_others(path for path, _ in self._files)
 
     def _load(self, manifest: Manifest) -> None:
         """Read the data files, those that are known already excepted."""
         schema = self.folder.schema(self.collection)
         root = self.folder.folder_of(self.collection)
-        paths = [root / name for name in manifest.data]
-        self._files = {
-            path: self._files.get(path) or Block.of_file(schema, path, self.snapshots)
-            for path in paths
-        }
+        files = {}
+        for path in (root / name for name in manifest.data):
+            # Another collection may have been created under the same name since.
+            key = path, stamp_of(path)
+            files[key] = self._files.get(key) or Block.of_file(schema, path, self.snapshots)
+        self._files = files
         self._logs = {}
         self._deleted = _read_deltas([root / name for name in manifest.deltas], schema)
         blocks = list(self._files.values())

@@ -266,6 +266,19 @@ def test_a_snapshot_of_other_rows_is_not_believed(closed: Path) -> None:
     assert read(closed) == IDS[:5]
 
 
+def test_a_collection_that_was_created_again_is_read_anew(tmp_path: Path) -> None:
+    path = str(tmp_path / "test.db")
+    with Database(path) as reader:
+        for year in (2020, 2021):
+            with Database(path) as writer:
+                writer.drop("photos")
+                stored = writer.create("photos", FINGERPRINT)
+                rows = [row_of(key, {"year": year}, "images") for key in IDS]
+                stored.upsert("images", rows)
+            found = reader.collection("photos").query("images", 'id != ""', ["year"], 100)
+            assert {row["year"] for row in found} == {year}
+
+
 def test_a_database_that_cannot_be_written_to_is_read(closed: Path) -> None:
     shutil.rmtree(closed / "snapshot")
     (closed / "snapshot").write_text("in the way")
