@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 from support.colours import ColourEncoder
+from support.rows import comparable
 
 import twinlens
 from twinlens.ingest.reconcile import delete_images, reconcile, shown_captions, texts_of
@@ -28,7 +29,7 @@ def collection(index: twinlens.Index, paint: Paint) -> Collection:
 def image(collection: Collection) -> dict[str, object]:
     (row,) = collection.query("images", 'id != ""', ["*"], 10)
     row.pop("sparse", None)  # Milvus makes it of the words, nobody else may write it
-    return row
+    return comparable(row)
 
 
 def test_nothing_to_do_changes_nothing(collection: Collection) -> None:

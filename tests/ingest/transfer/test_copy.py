@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 import pytest
 from support.colours import ColourEncoder
+from support.rows import comparable
 
 import twinlens
 import twinlens.ingest.transfer.copy
@@ -62,7 +63,7 @@ def everything(collection: Collection) -> dict[str, dict[str, Row]]:
     for kind in ORDER:
         more = [] if kind == "files" else ["vector"]
         rows = [row for page in collection.scan(kind, [*FIELDS[kind], *more]) for row in page]
-        found[kind] = {row[KEYS[kind]]: row for row in rows}
+        found[kind] = {row[KEYS[kind]]: comparable(row) for row in rows}
     return found
 
 
