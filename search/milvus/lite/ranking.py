@@ -69,8 +69,10 @@ def nearest(rows: Sequence[tuple[Block, Mask]], queries: Floats, limit: int) -> 
 def _products(vectors: Floats, queries: Floats) -> Floats:
     """The inner products ``[rows, n]``; with one query a matrix-vector product, which is faster."""
     if len(queries) == 1:
-        return (vectors @ queries[0])[:, None]
-    return vectors @ queries.T
+        column: Floats = (vectors @ queries[0])[:, None]
+        return column
+    products: Floats = vectors @ queries.T
+    return products
 
 
 def _best_of_each(scores: Floats, limit: int) -> list[npt.NDArray[np.int64]]:
