@@ -12,7 +12,17 @@ import numpy as np
 from twinlens.ingest.sample import relative_path
 from twinlens.search.milvus.collection import Collection
 from twinlens.search.milvus.expressions import is_in
-from twinlens.search.records import IMAGE_FIELDS, MAX_SHOWN, MAX_SHOWN_BYTES, Row, cut_bytes
+from twinlens.search.records import (
+    CAPTION_PROBABILITY,
+    CAPTION_SOURCE,
+    IMAGE_FIELDS,
+    MAX_SHOWN,
+    MAX_SHOWN_BYTES,
+    PROPOSED,
+    WRITTEN,
+    Row,
+    cut_bytes,
+)
 
 _LEDGER_FIELDS = ("path", "image_id", "texts", "root", "status", "mtime_ns")
 
@@ -63,8 +73,16 @@ def reconcile(
     texts = _reconcile_texts(collection, alive, files, metadata)
     changed = []
     for key in alive:
-        row = stored[key] | dict(metadata.get(key, {}))
+        given = metadata.get(key, {})
+        row = stored[key] | dict(given)
         updated = row | _ledger_columns(files[key], texts.get(key, []))
+        if (
+            updated.get(CAPTION_SOURCE) == PROPOSED != given.get(CAPTION_SOURCE)
+            and updated["captions"] != stored[key]["captions"]
+        ):
+            # The mark of a proposed caption does not outlive it. Milvus Lite would keep fields that
+            # a row leaves out.
+            updated |= {CAPTION_SOURCE: WRITTEN, CAPTION_PROBABILITY: None}
         if updated != stored[key]:
             changed.append(updated | {"vector": np.asarray(row["vector"], dtype=np.float32)})
     collection.upsert("images", changed)

@@ -8,7 +8,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from twinlens.ingest.sample import Failure, Item, Sample
+from twinlens.ingest.sample import Failure, Item, Sample, Warn, ignore_notices
 from twinlens.ingest.sources.captions import CaptionEntry, CaptionFile, ImageFinder
 from twinlens.ingest.sources.detect import Items, ReadOptions, open_captions, open_path
 from twinlens.ingest.sources.folder import EVERY_FILE, FileFilter
@@ -22,7 +22,13 @@ from twinlens.ingest.sources.urls import Fetch, is_url, url_item
 from twinlens.ingest.sources.web import WebImageFinder, open_web, open_web_captions
 from twinlens.search.errors import SourceError, UsageError
 from twinlens.search.models.fingerprint import Fingerprint
-from twinlens.search.records import MAX_CAPTIONS, text_id
+from twinlens.search.records import (
+    CAPTION_PROBABILITY,
+    CAPTION_SOURCE,
+    MAX_CAPTIONS,
+    PROPOSED,
+    text_id,
+)
 
 __all__ = ["FileFilter", "open_sources"]
 
@@ -39,6 +45,7 @@ def open_sources(
     fetch: Fetch | None = None,
     refresh: bool = False,
     embeddings: Fingerprint | None = None,
+    warn: Warn = ignore_notices,
 ) -> Iterator[Item]:
     """Yield every image and text that the paths hold.
 
@@ -53,6 +60,7 @@ def open_sources(
         fetch: downloads a URL; None to download nothing.
         refresh: download images again that are stored already.
         embeddings: the model that computed the embeddings among the paths.
+        warn: told of what is passed over or cannot be kept.
 
     Raises:
         UsageError: a path does not exist, or there is none.
@@ -62,13 +70,23 @@ def open_sources(
     describing = expand(captions) if captions is not None else []
     if not (given or describing):
         raise UsageError("nothing to ingest: name a folder of pictures or a caption file")
-    options = ReadOptions(files, image_column, caption_column, fetch, refresh, embeddings)
+    options = ReadOptions(
+        files, image_column, caption_column, fetch, refresh, embeddings, warn
+    )
     opened = [_open(place, options) for place in given]
     described = [source for source in opened if isinstance(source, CaptionFile)]
     described += [_open_captions(place, options) for place in describing]
     streams = [source for source in opened if not isinstance(source, CaptionFile)]
     folders = [place for place in given if isinstance(place, Path) and place.is_dir()]
-    return _samples(streams, described, folders, options)
+    return _noticed(_samples(streams, described, folders, options), warn)
+
+
+def _noticed(items: Iterator[Item], warn: Warn) -> Iterator[Item]:
+    """Pass on what the samples have to tell the user."""
+    for item in items:
+        for text in item.notes if isinstance(item, Sample) else ():
+            warn(item.uri, text)
+        yield item
 
 
 def _open(place: Path | str, options: ReadOptions) -> Items | CaptionFile:
@@ -123,9 +141,18 @@ def _with_captions(sample: Sample, described: Sequence[CaptionFile]) -> Sample:
             *(os.path.splitext(name)[0] for name in (beside, member, os.path.basename(member))),
         )
         if entry is not None:
-            captions += entry.captions
-            metadata |= entry.metadata
+            _add(captions, metadata, entry)
     return _replace(sample, captions, metadata)
+
+
+def _add(captions: list[str], metadata: dict[str, Any], entry: CaptionEntry) -> None:
+    """Add what a caption file says; a written caption replaces a proposed one."""
+    if entry.captions and metadata.get(CAPTION_SOURCE) == PROPOSED:
+        captions.clear()
+        del metadata[CAPTION_SOURCE]
+        metadata.pop(CAPTION_PROBABILITY, None)
+    captions += entry.captions
+    metadata |= entry.metadata
 
 
 def _from_caption_file(
@@ -155,7 +182,9 @@ def _from_caption_file(
         return _failure(entry, file, "there is no such picture")
     if isinstance(item, Failure):
         return item
-    return _replace(item, [*item.captions, *entry.captions], {**item.metadata, **entry.metadata})
+    captions, metadata = list(item.captions), dict(item.metadata)
+    _add(captions, metadata, entry)
+    return _replace(item, captions, metadata)
 
 
 def _from_url(entry: CaptionEntry, file: CaptionFile, options: ReadOptions) -> Item:

@@ -41,7 +41,7 @@ def bare(tmp_path: Path, paint: Callable[..., Path]) -> Path:
     return tmp_path / "bare"
 
 
-LOW = ("--min-probability", 0.05)
+LOW = ("--min-probability", 0.02)
 
 
 def test_a_table_of_proposals(run: Run, index: twinlens.Index, photos: Path, bare: Path) -> None:
