@@ -18,6 +18,7 @@ from typing import Any
 from PIL import Image
 from support import TESTS
 from support.colours import COLOURS, ColourEncoder
+from support.rows import comparable
 
 import twinlens
 
@@ -59,11 +60,7 @@ def contents(db: Path) -> dict[str, list[dict[str, Any]]]:
         collection = index.engine.collection
         return {
             kind: sorted(
-                (
-                    row | {"vector": row["vector"].tolist()}
-                    for rows in collection.scan(kind, ["*"])
-                    for row in rows
-                ),
+                (comparable(row) for rows in collection.scan(kind, ["*"]) for row in rows),
                 key=lambda row: str(row.get("id", row["path"])),
             )
             for kind in ("images", "texts", "files")  # type: ignore[misc]

@@ -19,6 +19,7 @@ import numpy as np
 import pytest
 from PIL import Image
 from support.colours import COLOURS, ColourEncoder
+from support.rows import comparable
 
 import twinlens
 from twinlens.ingest import sinks
@@ -99,7 +100,7 @@ def contents(index: twinlens.Index) -> dict[str, list[dict[str, Any]]]:
     collection = index.engine.collection
     return {
         kind: sorted(
-            (row for rows in collection.scan(kind, ["*"]) for row in rows),  # type: ignore[arg-type]
+            (comparable(row) for rows in collection.scan(kind, ["*"]) for row in rows),  # type: ignore[arg-type]
             key=lambda row: str(row.get("id", row["path"])),
         )
         for kind in ("images", "texts", "files")
