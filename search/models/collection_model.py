@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import logging
 import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 from twinlens.search.errors import ModelError, ModelMismatchError
 from twinlens.search.models.base import Encoder, Precision, check_device, check_precision
@@ -12,6 +14,8 @@ from twinlens.search.models.fingerprint import Fingerprint
 from twinlens.search.models.load import export_for_queries, open_encoders, open_query_encoder
 
 _log = logging.getLogger("twinlens")
+#: Seconds that loading a model may take before the log says what is being waited for.
+SLOW_SECONDS = 1.5
 
 
 class CollectionModel:
@@ -77,10 +81,13 @@ class CollectionModel:
                 return loaded
             source = self.source(stored)
             encoder = None
-            if stored is not None and not bulk and isinstance(source, str):
-                encoder = open_query_encoder(stored, device=self.device, precision=self.precision)
-            self._for_queries = encoder is not None
-            encoder = encoder or self.open(source)
+            with _logged_if_slow("loading the model %s ...", _name_of(source)):
+                if stored is not None and not bulk and isinstance(source, str):
+                    encoder = open_query_encoder(
+                        stored, device=self.device, precision=self.precision
+                    )
+                self._for_queries = encoder is not None
+                encoder = encoder or self.open(source)
             if stored is not None:
                 self._compare(stored, encoder.fingerprint)
             self._loaded = encoder
@@ -182,3 +189,19 @@ class CollectionModel:
             f"({stored.digest}), which cannot be compared with those of {other}: leave the model "
             "out, or use another collection"
         )
+
+
+@contextmanager
+def _logged_if_slow(message: str, *arguments: object) -> Iterator[None]:
+    """Log a message if the body takes longer than ``SLOW_SECONDS``."""
+    timer = threading.Timer(SLOW_SECONDS, _log.info, (message, *arguments))
+    timer.daemon = True
+    timer.start()
+    try:
+        yield
+    finally:
+        timer.cancel()
+
+
+def _name_of(source: str | Encoder) -> str:
+    return source if isinstance(source, str) else source.fingerprint.label

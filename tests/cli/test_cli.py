@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+import logging
 import os
 import subprocess
 import sys
@@ -822,3 +823,24 @@ def test_finished_evaluations_are_shown_if_a_later_one_fails(
     done = run("eval", photos, "--compare", "starter", "--compare", "starter")
     assert (done.code, done.complaint) == (1, "the disk is full")
     assert "text→image" in done.out
+
+
+class Terminal(io.StringIO):
+    """A standard error that somebody looks at."""
+
+    def isatty(self) -> bool:
+        return True
+
+
+def test_what_takes_long_is_said_on_a_terminal() -> None:
+    logger = logging.getLogger("twinlens")
+    handlers, level = list(logger.handlers), logger.level
+    terminal, pipe = Terminal(), io.StringIO()
+    try:
+        twinlens_cli.show_log(pipe)
+        assert logger.handlers == handlers
+        twinlens_cli.show_log(terminal)
+        logger.info("loading the model %s ...", "starter")
+    finally:
+        logger.handlers, logger.level = handlers, level
+    assert terminal.getvalue() == "twinlens: loading the model starter ...\n"

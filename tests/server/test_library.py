@@ -285,9 +285,11 @@ def test_a_server_is_ready_once_its_model_is_loaded(two: Path, gated: Gated) -> 
     with served(two, collection="first") as client:
         answer = client.get("/readyz")
         assert (answer.status_code, answer.json()["status"]) == (503, "loading")
+        until(lambda: client.get("/readyz").json()["loading"] == 1)
         gated.gate.set()
         until(lambda: client.get("/readyz").status_code == 200)
         assert client.get("/readyz").json()["model"] == "loaded"
+        assert client.get("/readyz").json()["loading"] == 0
 
 
 def test_a_server_reports_and_retries_a_failed_model_load(

@@ -5,9 +5,10 @@ Each command is a function in the module of its topic, and is registered here.
 
 from __future__ import annotations
 
+import logging
 import os
 import sys
-from typing import Annotated
+from typing import Annotated, TextIO
 
 import typer
 
@@ -42,6 +43,7 @@ app = typer.Typer(
 
 def run() -> None:
     """Run the ``twinlens`` command; errors become one line on stderr and an exit code."""
+    show_log(sys.stderr)
     try:
         try:
             app()
@@ -64,6 +66,20 @@ def run() -> None:
     except OSError as error:
         print(f"twinlens: {_reason(error)}", file=sys.stderr)
         sys.exit(FAILURE)
+
+
+def show_log(stream: TextIO) -> None:
+    """Show what the library logs to somebody who waits at a terminal: what takes long, and why.
+
+    Elsewhere only warnings are printed, which Python does by itself.
+    """
+    if not stream.isatty():
+        return
+    handler = logging.StreamHandler(stream)
+    handler.setFormatter(logging.Formatter("twinlens: %(message)s"))
+    logger = logging.getLogger("twinlens")
+    logger.addHandler(handler)
+    logger.setLevel(logging.INFO)
 
 
 def _reason(error: OSError) -> str:

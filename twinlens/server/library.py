@@ -226,6 +226,11 @@ class Library:
             return "not needed yet"
         return str(getattr(current.encoder, "state", "loaded"))
 
+    def loading_models(self) -> int:
+        """How many models are being loaded now."""
+        with self._lock:
+            return sum(one.state == "loading" for one in self._encoders.values())
+
     def check_model(self) -> None:
         """Raise ``ModelMismatchError`` if the default collection was made with another model."""
         if self.database.exists(self.default):

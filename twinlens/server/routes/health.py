@@ -52,7 +52,12 @@ def router(ctx: Context) -> APIRouter:
             status = "no database"
         elif ctx.state.warming:
             status = "no model"
-        body = {"status": status, "backend": ctx.library.backend, "model": model}
+        body = {
+            "status": status,
+            "backend": ctx.library.backend,
+            "model": model,
+            "loading": ctx.library.loading_models(),
+        }
         return JSONResponse(body, 200 if status == "ok" else 503)
 
     @routes.get(

@@ -268,6 +268,68 @@ class PointsOut(ResponseModel):
     pictures: dict[str, PointOut]
 
 
+class ShareOut(ResponseModel):
+    """A share with its 95 % interval."""
+
+    value: float
+    low: float
+    high: float
+
+
+class ThresholdOut(ResponseModel):
+    """The threshold of a concept; ``expected`` is null if the share cannot be told."""
+
+    concept: str
+    action: str
+    wanted: float
+    score: float
+    background: int
+    expected: ShareOut | None
+
+
+class PolicyOut(ResponseModel):
+    """A policy that was sent: its id, and its thresholds."""
+
+    policy: str
+    label: str
+    rough: bool
+    thresholds: list[ThresholdOut]
+
+
+class FlagOut(ResponseModel):
+    """A concept that a picture shows, with its score."""
+
+    concept: str
+    score: float
+
+
+class ReviewItemOut(ResponseModel):
+    """A flagged picture; ``review`` is the decision, "" without one."""
+
+    id: str
+    path: str
+    captions: list[str]
+    policy: str
+    held: bool
+    flags: list[FlagOut]
+    review: str
+    thumbnail: str | None
+    image: str | None
+
+
+class ReviewOut(ResponseModel):
+    """A page of flagged pictures; ``next`` is the ``after`` of the next page, "" on the last."""
+
+    items: list[ReviewItemOut]
+    next: str
+
+
+class DecidedOut(ResponseModel):
+    """How many pictures were decided about."""
+
+    decided: int
+
+
 class HealthOut(ResponseModel):
     """The server runs."""
 
@@ -280,8 +342,15 @@ class ReadyOut(ResponseModel):
     """Whether the server can answer searches: "ok", or the reason why not.
 
     The reasons are "loading", "no model", "no database" and "stopping".
+
+    Attributes:
+        status: "ok", or the reason.
+        backend: the Milvus behind it.
+        model: the state of the default collection's model.
+        loading: how many models, of any collection, are being loaded now; searches wait for theirs.
     """
 
     status: str
     backend: str
     model: str
+    loading: int

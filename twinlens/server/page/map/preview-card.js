@@ -1,7 +1,7 @@
 // Show a card with a larger picture of the map: on hover, on focus in the list, and after a tap.
 
 import { h, hidden, icon } from "../shared/dom.js";
-import { relevanceBadge } from "../shared/hits.js";
+import { matchBadge } from "../shared/hits.js";
 
 /** Pixels between the card and its picture on the map. */
 const DISTANCE = 14;
@@ -20,7 +20,7 @@ export function createPreviewCard(element, { addressOf, imageOf, moreOf, onClose
       h("img", { src: imageOf(id), alt: title, decoding: "async" }),
       h(
         "div", { class: "map-card-text" },
-        relevance !== undefined && relevanceBadge(relevance),
+        relevance !== undefined && matchBadge({ relevance }),
         h("p", { class: "map-card-title clamp" }, title),
       ),
       pinned && h(

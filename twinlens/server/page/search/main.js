@@ -1,6 +1,6 @@
 // Run the search page: everything shown follows from one query, which the address holds.
 
-import { collections, isAbort, item, onLocked } from "../shared/api.js";
+import { collections, isAbort, isLoading, item, onLocked } from "../shared/api.js";
 import { createSignIn } from "../shared/dialogs.js";
 import { $, h, icon, isTyping, toast } from "../shared/dom.js";
 import { summary } from "../shared/hits.js";
@@ -21,6 +21,8 @@ const CACHE_SIZE = 12;
 const PRELOAD_MARGIN = 1400;
 /** Milliseconds before placeholders are shown while results load. */
 const PLACEHOLDER_DELAY = 160;
+/** Milliseconds before a search that takes long asks whether the server is loading the model. */
+const LOADING_DELAY = 1500;
 
 const status = $("status");
 
@@ -124,7 +126,19 @@ function render() {
   shown.classList.toggle("waiting", had);
   const mine = results;
   if (!had) setTimeout(() => mine === results && !results.loaded && !results.failed && showPlaceholders(), PLACEHOLDER_DELAY);
+  setTimeout(() => sayLoading(mine), LOADING_DELAY);
   load(true);
+}
+
+/** Say that the server is loading the model, if a search waits for that. */
+async function sayLoading(mine) {
+  const waits = () => mine === results && !mine.loaded && !mine.failed;
+  if (!waits()) return;
+  const found = await isLoading(pending.signal).catch(() => false);
+  if (!found || !waits()) return;
+  const words = "The server is loading the model. The results follow.";
+  above.replaceChildren(h("p", { class: "ending" }, words));
+  status.textContent = words;
 }
 
 function showPlaceholders() {

@@ -1,7 +1,7 @@
 // Show results: pictures in a justified grid, captions as cards, placeholders while they load.
 
 import { h } from "../shared/dom.js";
-import { CLOSE } from "../shared/hits.js";
+import { isClose } from "../shared/hits.js";
 import { GAP, justify, ratioOf, rowHeight } from "./justified-layout.js";
 import { moveWithArrowKeys } from "./keyboard.js";
 import { createCard, createTile, showPlaceholders } from "./tiles.js";
@@ -77,8 +77,8 @@ export function createGrid(container, handlers) {
       complete = results.complete;
       // Rankings by words are not sorted by relevance, so there is no line to draw.
       const ranked = results.query.mode === "dense" && !results.nothingClose;
-      const far = ranked && split < 0 ? results.hits.findIndex((hit) => hit.relevance < CLOSE) : -1;
-      close = !results.nothingClose && results.hits[0]?.relevance >= CLOSE;
+      const far = ranked && split < 0 ? results.hits.findIndex((hit) => !isClose(hit)) : -1;
+      close = !results.nothingClose && isClose(results.hits[0]);
       if (kind === "images") {
         for (const hit of added) {
           const tile = createTile(hit, handlers);

@@ -3,7 +3,7 @@
 import { thumbnail } from "../shared/api.js";
 import { trapFocus } from "../shared/dialogs.js";
 import { copy, h, hidden, icon, isTyping, toast } from "../shared/dom.js";
-import { hasCaption, marked, perhaps, probabilityText, relevanceBadge, titleOf } from "../shared/hits.js";
+import { hasCaption, marked, matchBadge, perhaps, probabilityText, titleOf } from "../shared/hits.js";
 import { proposalFor } from "../shared/proposals.js";
 import { literal } from "./filter-suggestions.js";
 import { createQuestion } from "./question.js";
@@ -152,7 +152,7 @@ function about(hit, link, handlers) {
     h("button", { class: kind, type: "button", on: { click: run } }, icon(name), h("span", {}, words));
   return [
     ...folding("h2", { class: "viewer-title", id: "viewer-title" }, title),
-    hit.relevance !== undefined && h("p", { class: "viewer-relevance" }, relevanceBadge(hit.relevance)),
+    hit.relevance !== undefined && h("p", { class: "viewer-relevance" }, matchBadge(hit)),
     captions.length > 0 && h("ul", { class: "captions", "aria-label": "Captions" }, ...captions.map((caption) => h("li", {}, ...folding("p", {}, caption)))),
     h(
       "div", { class: "actions" },

@@ -78,6 +78,12 @@ const json = (body, signal) => ({
   signal,
 });
 
+/** Whether the server is loading a model: searches wait for it. */
+export async function isLoading(signal) {
+  const { loading } = await (await fetch("/readyz", { signal })).json();
+  return loading > 0;
+}
+
 /** @returns {Promise<{collections: object[], default: string}>} */
 export const collections = () => request("/v1/collections");
 

@@ -6,7 +6,7 @@ import { h, hidden } from "./dom.js";
 const LIKELY = 0.5;
 const STRONG = 0.75;
 /** Below this, most hits are chance. */
-export const CLOSE = 0.25;
+const CLOSE = 0.25;
 
 /** The last part of a path. */
 export const nameOf = (path) => String(path ?? "").split(/[\\/]/).filter(Boolean).pop() ?? "";
@@ -34,11 +34,23 @@ const percent = (relevance) => (relevance < 0.01 ? "under 1%" : `${Math.round(re
 /** A probability as per cent, never as a certainty: "94%", "over 99%". */
 export const probabilityText = (probability) => (probability > 0.99 ? "over 99%" : percent(probability));
 
-/** "strong match, 94%". */
-export const relevanceText = (relevance) => `${level(relevance)} match, ${percent(relevance)}`;
+/** Whether a hit is more than chance: it was found by its words, or it is near enough. */
+export const isClose = (hit) => Boolean(hit) && (hit.by_words || hit.relevance >= CLOSE);
 
-/** Three bars and a word. `spoken`: also for screen readers, unless text beside it says the same. */
-export function relevanceBadge(relevance, { spoken = true } = {}) {
+/** "strong match, 94%", or "found by words". */
+export const matchText = (hit) =>
+  hit.by_words ? "found by words" : `${level(hit.relevance)} match, ${percent(hit.relevance)}`;
+
+/**
+ * Three bars and a word; for a hit that was found by its words, only that.
+ * `spoken`: also for screen readers, unless text beside it says the same.
+ */
+export function matchBadge(hit, { spoken = true } = {}) {
+  if (hit.by_words) {
+    return h("span", { class: "relevance", data: { level: "words" }, title: "Its words match" },
+      h("span", { class: "relevance-text", "aria-hidden": String(!spoken) }, matchText(hit)));
+  }
+  const { relevance } = hit;
   const word = level(relevance);
   const title = `${word[0].toUpperCase()}${word.slice(1)} match: ${percent(relevance)} relevant`;
   return h(
@@ -46,17 +58,20 @@ export function relevanceBadge(relevance, { spoken = true } = {}) {
     { class: "relevance", data: { level: word }, title },
     h("span", { class: "bars", "aria-hidden": "true" }, h("i"), h("i"), h("i")),
     h("span", { class: "relevance-text", "aria-hidden": "true" }, `${word} · ${percent(relevance)}`),
-    spoken && hidden(relevanceText(relevance)),
+    spoken && hidden(matchText(hit)),
   );
 }
 
 /** Summarise a page of results: "2 strong and 5 likely matches". */
 export function summary(hits) {
-  const strong = hits.filter((hit) => hit.relevance >= STRONG).length;
-  const likely = hits.filter((hit) => hit.relevance >= LIKELY).length - strong;
+  const judged = hits.filter((hit) => !hit.by_words);
+  const words = hits.length - judged.length;
+  const strong = judged.filter((hit) => hit.relevance >= STRONG).length;
+  const likely = judged.filter((hit) => hit.relevance >= LIKELY).length - strong;
   const matches = (number) => (number === 1 ? "match" : "matches");
+  if (words) return `${words} found by words${strong + likely ? `, ${strong + likely} by meaning` : ""}`;
   if (strong && likely) return `${strong} strong and ${likely} likely ${matches(likely)}`;
   if (strong) return `${strong} strong ${matches(strong)}`;
   if (likely) return `${likely} likely ${matches(likely)}`;
-  return hits.some((hit) => hit.relevance >= CLOSE) ? "Weak matches only" : "Only results further away";
+  return hits.some(isClose) ? "Weak matches only" : "Only results further away";
 }
