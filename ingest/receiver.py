@@ -18,6 +18,7 @@ from twinlens.ingest.report import ItemRow, Tally
 from twinlens.ingest.sample import Failure, Item, Sample
 from twinlens.ingest.sinks import CollectionSink
 from twinlens.ingest.upload import PutOptions, Removed, Upload, Uploaded, UploadedItem
+from twinlens.search.analysis.policy.judge import Judge
 from twinlens.search.errors import ImageError, UsageError
 from twinlens.search.milvus.collection import Collection
 from twinlens.search.models.base import Encoder
@@ -38,6 +39,7 @@ class Receiver:
         collection: returns the collection, or ``None`` while there is none.
         create: creates it.
         encoder: returns its encoder; called when something must be encoded.
+        judge: judges new images by a policy before they are stored.
     """
 
     def __init__(
@@ -45,10 +47,12 @@ class Receiver:
         collection: Callable[[], Collection | None],
         create: Callable[[], Collection],
         encoder: Callable[[], Encoder],
+        judge: Judge | None = None,
     ) -> None:
         self._collection = collection
         self._create = create
         self._encoder = encoder
+        self._judge = judge
 
     def put(self, items: Sequence[Upload], **options: Unpack[PutOptions]) -> Uploaded:
         """Store items. Safe to repeat after a failure: the rows become the same.
@@ -95,6 +99,7 @@ class Receiver:
                 sink,
                 Tally(on_item=rows.append),
                 retry_failed=retry_failed,
+                judge=self._judge,
             )
             report = pipeline.run(complete)
         replaced = [] if options.get("more") else list(sink.tombstones.values())

@@ -28,6 +28,10 @@ class WriteOptions(TypedDict, total=False):
 class PutOptions(WriteOptions, total=False):
     """Options of one request."""
 
+    policy: Annotated[
+        str, Option("", "Judge new pictures by a policy: the id that /v1/policies answered with.")
+    ]
+
     more: Annotated[
         bool,
         Option(

@@ -34,7 +34,7 @@ if TYPE_CHECKING:
     from twinlens.search.analysis.index_trials import IndexTrial
     from twinlens.search.analysis.match import PairMatch
     from twinlens.search.analysis.policy.file import Policy
-    from twinlens.search.analysis.policy.judge import Judged
+    from twinlens.search.analysis.policy.judge import Judge, Judged
     from twinlens.search.analysis.policy.report import PolicyReport
     from twinlens.search.analysis.policy.stored import Decision, ReviewItem, ReviewState
     from twinlens.search.milvus.collection import Collection, CollectionInfo
@@ -365,6 +365,16 @@ class Index:
             progress=progress,
         )
 
+    def open_judge(self, policy: Policy) -> Judge:
+        """Encode a policy with the collection's model, and choose thresholds from its pictures.
+
+        Raises:
+            UsageError: too few pictures are there to compare with.
+        """
+        from twinlens.ingest.moderate import open_judge
+
+        return open_judge(policy, self._load_encoder(), self._session.refresh())
+
     def measure_policy(self, policy: AnyPath | Policy, labels: AnyPath) -> PolicyReport:
         """Measure a policy: hits and false alarms of each concept on labelled pictures.
 
@@ -535,11 +545,17 @@ class Index:
         collection = self._session.refresh() or self._require_collection()
         return remove_paths(collection, list(map(name_of, paths))).count
 
-    def intake(self) -> Receiver:
-        """A writer for items that a client reads and sends in parts, as the server does."""
+    def intake(self, judge: Judge | None = None) -> Receiver:
+        """A writer for items that a client reads and sends in parts, as the server does.
+
+        Args:
+            judge: judges new pictures by a policy before they are stored.
+        """
         from twinlens.ingest.receiver import Receiver
 
-        return Receiver(self._session.refresh, self._create_collection, self._load_encoder)
+        return Receiver(
+            self._session.refresh, self._create_collection, self._load_encoder, judge
+        )
 
     def reindex(
         self,

@@ -61,8 +61,15 @@ class Projection:
         return self._place(np.asarray(vectors, dtype=np.float32))
 
 
-def project(collection: Collection, method: Method = "pca", limit: int = MAX_POINTS) -> Projection:
+def project(
+    collection: Collection,
+    method: Method = "pca",
+    limit: int = MAX_POINTS,
+    expression: str = "",
+) -> Projection:
     """Read the embeddings of all images once, and project a sample of at most ``limit``.
+
+    Only images that match a Milvus expression are projected.
 
     The sample is chosen by a hash of the ids: uniform, and the same each time. Memory holds two
     batches, the sample, and for PCA a matrix ``[dim, dim]``.
@@ -75,7 +82,7 @@ def project(collection: Collection, method: Method = "pca", limit: int = MAX_POI
     dim = collection.fingerprint.dim
     sample = HashSample(dim, limit)
     covariance = RunningCovariance(dim)
-    for rows in collection.scan("images", ["id", "vector"]):
+    for rows in collection.scan("images", ["id", "vector"], expression):
         vectors = np.array([row["vector"] for row in rows], dtype=np.float32).reshape(-1, dim)
         sample.add([row["id"] for row in rows], vectors)
         if method == "pca":

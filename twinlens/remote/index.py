@@ -34,6 +34,7 @@ from twinlens.remote.messages import (
     item_from_json,
     part_to_json,
     path_filter,
+    review_item_from_json,
     server_name,
     vectors_from_json,
 )
@@ -54,6 +55,7 @@ if TYPE_CHECKING:
     from twinlens.ingest.match import Picture
     from twinlens.ingest.preview import Preview
     from twinlens.search.analysis.classify import Classified
+    from twinlens.search.analysis.policy.stored import Decision, ReviewItem, ReviewState
     from twinlens.search.analysis.describe import Described
     from twinlens.search.analysis.describe_options import DescribeOptions
     from twinlens.search.analysis.match import PairMatch
@@ -67,7 +69,8 @@ Path = str | os.PathLike[str]
 #: Methods of ``Index`` that need the database itself.
 _LOCAL_ONLY = frozenset(
     {"audit", "compare_indexes", "drop_old", "duplicates", "engine", "evaluate", "export",
-     "for_tenant", "generations", "import_", "intake", "reindex", "rollback", "tenants"}
+     "for_tenant", "generations", "import_", "intake", "measure_policy", "moderate",
+     "open_judge", "reindex", "rollback", "tenants"}
 )  # fmt: skip
 
 
@@ -103,6 +106,7 @@ class RemoteIndex:
     def __init__(self, client: HttpClient, collection: str = "", *, model: str = "") -> None:
         self._client = client
         self._name = collection
+        self._model = model
         self._uploads = UploadClient(client, collection, model)
 
     def __enter__(self) -> Self:
@@ -288,11 +292,39 @@ class RemoteIndex:
         items = _items(paths, source)
         with open_report(run.get("report")) as on_item:
             tally = Tally(run.get("progress"), on_item)
-            ingest = RemoteIngest(self._uploads, tally, **write_options(run))
+            given = run.get("policy")
+            policy = self._send_policy(given) if given is not None else ""
+            ingest = RemoteIngest(self._uploads, tally, policy=policy, **write_options(run))
             report = ingest.run(items, map(name_of, paths))
         if not report.found_anything:
             raise SourceError(nothing_found(paths))
         return report
+
+    def _send_policy(self, file: Path) -> str:
+        """Send a policy file with its examples; return its id on the server."""
+        from twinlens.search.analysis.policy.file import read_policy
+
+        files: list[bytes] = []
+        policy = read_policy(os.fspath(file)).to_json(files)
+        body = self._body({"policy": policy, "model": self._model})
+        sent = self._client.post(
+            "/v1/policies", body, field="request", files={"example": files}, write=True
+        )
+        return str(sent["policy"])
+
+    def review(
+        self, state: ReviewState = "open", *, where: str = "", after: str = ""
+    ) -> list[ReviewItem]:
+        """List flagged pictures for a reviewer; see ``twinlens.Index.review``."""
+        found = self._client.get(
+            "/v1/review", state=state, where=where, after=after, collection=self._name
+        )
+        return [review_item_from_json(one) for one in found["items"]]
+
+    def decide(self, decision: Decision, *pictures: str) -> int:
+        """Release pictures, or hold them back; see ``twinlens.Index.decide``."""
+        body = self._body({"ids": list(pictures), "decision": decision})
+        return int(self._client.post("/v1/review", body, write=True)["decided"])
 
     def preview(self, *paths: Path, **source: Unpack[SourceOptions]) -> Preview:
         """Count what ``ingest`` would do with the same arguments, without reading pictures."""

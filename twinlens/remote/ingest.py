@@ -134,6 +134,7 @@ class RemoteIngest:
         uploads: writes the items; called from several threads.
         tally: counts the items.
         part_bytes: bytes of pictures in one request.
+        policy: the id of a policy that was sent; "" for none.
         options: see ``twinlens.ingest.upload.WriteOptions``.
     """
 
@@ -143,10 +144,12 @@ class RemoteIngest:
         tally: Tally | None = None,
         *,
         part_bytes: int = PART_BYTES,
+        policy: str = "",
         **options: Unpack[WriteOptions],
     ) -> None:
         self._uploads = uploads
         self._options = options
+        self._policy = policy
         self._tally = tally or Tally()
         self._part_bytes = part_bytes
         self._texts: deque[int] = deque()
@@ -255,7 +258,7 @@ class RemoteIngest:
     def _put(self, uploads: Sequence[Upload]) -> list[Upload]:
         """Upload, in halves if it is too large; return the items whose bytes the server wants."""
         try:
-            done = self._uploads.put(uploads, **self._options, more=True)
+            done = self._uploads.put(uploads, **self._options, policy=self._policy, more=True)
         except TooLargeError as error:
             if len(uploads) == 1:
                 lost = uploads[0]

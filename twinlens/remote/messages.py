@@ -23,6 +23,7 @@ from twinlens.search.records import ID_LENGTH
 
 if TYPE_CHECKING:
     from twinlens.search.analysis.classify import Guess
+    from twinlens.search.analysis.policy.stored import ReviewItem
     from twinlens.search.models.base import Rows
 
 T = TypeVar("T")
@@ -105,6 +106,15 @@ def item_from_json(item: Mapping[str, Any]) -> StoredItem:
     values["texts"] = tuple((one["id"], one["text"]) for one in item["texts"])
     values["metadata"] = MappingProxyType(item["metadata"])
     return StoredItem(**values)
+
+
+def review_item_from_json(item: Mapping[str, Any]) -> ReviewItem:
+    from twinlens.search.analysis.policy.stored import ReviewItem
+
+    values = {field.name: item[field.name] for field in fields(ReviewItem)}
+    values["captions"] = tuple(item["captions"])
+    values["flags"] = tuple((one["concept"], one["score"]) for one in item["flags"])
+    return ReviewItem(**values)
 
 
 def info_from_json(info: Mapping[str, Any]) -> CollectionInfo:

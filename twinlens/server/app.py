@@ -28,6 +28,7 @@ from twinlens.server.media import Media, PictureLookup
 from twinlens.server.metrics import Metrics
 from twinlens.server.middleware.limits import Limits
 from twinlens.server.middleware.security import OriginCheck, OuterMiddleware
+from twinlens.server.policies import Policies
 from twinlens.server.routes import (
     classify,
     collections,
@@ -37,6 +38,7 @@ from twinlens.server.routes import (
     images,
     items,
     match,
+    moderation,
     page,
     search,
     session,
@@ -58,6 +60,7 @@ _ROUTES = (
     match,
     describe,
     upload,
+    moderation,
     items,
     images,
     map_routes,
@@ -103,6 +106,7 @@ def create_app(library: Library, settings: Settings) -> FastAPI:
         heavy=CapacityLimiter(HEAVY_CALLS),
         writes=WriteQueue(),
         uploads=UploadedPictures(media, library),
+        policies=Policies(),
     )
     metrics.queue(lambda: ctx.batcher.waiting)
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar
@@ -11,8 +11,10 @@ from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar
 from anyio.to_thread import run_sync
 from fastapi import Depends, Request
 
-from twinlens.server.auth import Keys, Scope, need, tenant_of
+from twinlens.search.analysis.policy.stored import held_among
+from twinlens.server.auth import Keys, Scope, key_of, need, tenant_of
 from twinlens.server.batching import Batcher, QueueFullError
+from twinlens.server.problems import Problem
 
 if TYPE_CHECKING:
     from anyio import CapacityLimiter
@@ -22,6 +24,7 @@ if TYPE_CHECKING:
     from twinlens.server.maps import Maps
     from twinlens.server.media import Media, PictureLookup
     from twinlens.server.metrics import Metrics
+    from twinlens.server.policies import Policies
     from twinlens.server.settings import Settings
     from twinlens.server.writes import UploadedPictures, WriteQueue
 
@@ -62,6 +65,7 @@ class Context:
         heavy: the slots for work that occupies the model for long.
         writes: the queue of writes.
         uploads: the uploaded pictures.
+        policies: the moderation policies that clients have sent.
     """
 
     settings: Settings
@@ -78,6 +82,7 @@ class Context:
     heavy: CapacityLimiter
     writes: WriteQueue
     uploads: UploadedPictures
+    policies: Policies
 
     def need(self, scope: Scope, *, tenants: bool = False, keyless: bool = False) -> Any:
         """A dependency for a route, ``dependencies=[ctx.need("read")]``: who may call it.
@@ -89,6 +94,23 @@ class Context:
             keyless: whether the route may be called without a key.
         """
         return Depends(need(self.keys, scope, tenants=tenants, keyless=keyless))
+
+    def sees_held(self, request: Request) -> bool:
+        """Whether a request may see what a moderation policy holds back: with a write key."""
+        key = key_of(request)
+        return not self.keys or (key is not None and key.scope == "write")
+
+    async def check_visible(self, request: Request, index: Index, ids: Sequence[str]) -> None:
+        """Refuse stored pictures that are held back, unless the request may see them.
+
+        Raises:
+            Problem: 404, as for a picture that is not stored.
+        """
+        if not ids or self.sees_held(request):
+            return
+        held = await self.run(held_among, index.engine.collection, ids)
+        if held:
+            raise Problem(404, "not-found", f"nothing with the id {held[0][:64]!r} is stored")
 
     async def index(self, request: Request, name: str | None = None) -> Index:
         """Open a collection, only the tenant's rows for a tenant's key; see ``Library.index``."""

@@ -12,6 +12,7 @@ from hashlib import blake2b
 from cachetools import TTLCache
 
 from twinlens.index import Index
+from twinlens.search.analysis.policy.stored import visible
 from twinlens.search.analysis.projection import Method, Projection, project
 from twinlens.search.milvus.collection import Collection
 
@@ -48,6 +49,8 @@ class Maps:
     def get(self, index: Index, method: Method) -> Future[Map]:
         """Draw the current map of a collection, or get it from the cache. Asks Milvus.
 
+        What a moderation policy holds back is not on it.
+
         Args:
             index: the collection; only a tenant's rows if it is a tenant's.
             method: how to draw it.
@@ -56,11 +59,12 @@ class Maps:
             A future of the map. It is shared: do not cancel it.
         """
         collection = index.engine.collection
-        key = (collection, collection.count("images"), method)
+        shown = visible(collection)
+        key = (collection, collection.count("images", shown), method)
         with self._lock:
             future = self._maps.get(key)
             if future is None or _has_failed(future):
-                future = self._pool.submit(_draw, collection, index.collection, method)
+                future = self._pool.submit(_draw, collection, index.collection, method, shown)
                 self._maps[key] = future
             return future
 
@@ -87,8 +91,8 @@ def pack(collection: str, projection: Projection) -> bytes:
     return struct.pack("<I", len(header)) + header + projection.points.astype("<f4").tobytes() + ids
 
 
-def _draw(collection: Collection, name: str, method: Method) -> Map:
-    projection = project(collection, method)
+def _draw(collection: Collection, name: str, method: Method, expression: str) -> Map:
+    projection = project(collection, method, expression=expression)
     body = pack(name, projection)
     return Map(projection, body, f'"{blake2b(body, digest_size=16).hexdigest()}"')
 

@@ -27,7 +27,7 @@ from twinlens.search.images.originals import (
 )
 from twinlens.search.milvus.collection import Collection
 from twinlens.search.paths import expand_home
-from twinlens.search.records import ID_LENGTH, Row, image_id
+from twinlens.search.records import HELD, ID_LENGTH, Row, image_id
 from twinlens.server.batching import QueueFullError
 from twinlens.server.disk_cache import DiskCache, write_atomically
 
@@ -47,7 +47,7 @@ MAX_PENDING = 512
 #: How many ids may wait to be looked up.
 MAX_LOOKUPS = 4_096
 _ID = re.compile(rf"[0-9a-f]{{{ID_LENGTH}}}")
-_ROW_FIELDS = ("id", "path", "paths", "width", "height")
+_ROW_FIELDS = ("id", "path", "paths", "width", "height", HELD)
 
 
 @dataclass(frozen=True, slots=True)
@@ -220,7 +220,7 @@ class PictureLookup:
         self._lock = threading.Lock()
 
     def find(self, collection: Collection, key: str) -> Future[Row | None]:
-        """Find a picture's ``id``, ``path``, ``paths``, ``width`` and ``height``.
+        """Find a picture's ``id``, ``path``, ``paths``, ``width``, ``height`` and ``held``.
 
         Args:
             collection: where to look; only a tenant's rows if it is a tenant's.

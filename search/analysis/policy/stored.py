@@ -17,9 +17,10 @@ import numpy as np
 from twinlens.search.analysis.policy.file import SCORE
 from twinlens.search.analysis.policy.judge import Judge, Judged
 from twinlens.search.errors import UsageError
-from twinlens.search.filters import compile_filter, literal
+from twinlens.search.filters import can_hold, compile_filter, compile_visible, literal
 from twinlens.search.milvus.collection import Collection
 from twinlens.search.milvus.expressions import is_in
+from twinlens.search.milvus.reader import SEARCHED
 from twinlens.search.records import (
     FLAG,
     FLAGGED,
@@ -176,6 +177,21 @@ def list_review(
     for rows in collection.scan("images", fields, _expression(collection, wanted), batch=PAGE):
         return [_item(row) for row in rows]
     return []
+
+
+def held_among(collection: Collection, ids: Sequence[str]) -> list[str]:
+    """The ids among these of pictures and texts that are held back, sorted."""
+    held: list[str] = []
+    for kind in SEARCHED:
+        if can_hold(collection.fields(kind)):
+            rows = collection.get(kind, sorted(set(ids)), ["id", HELD])
+            held += [row["id"] for row in rows if row.get(HELD)]
+    return sorted(held)
+
+
+def visible(collection: Collection) -> str:
+    """A Milvus expression for the pictures that are not held back; "" for all."""
+    return compile_visible("", collection.fields("images"), collection.capabilities)
 
 
 def decide(collection: Collection, ids: Sequence[str], decision: Decision) -> int:

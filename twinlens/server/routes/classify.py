@@ -53,6 +53,7 @@ def router(ctx: Context) -> APIRouter:
         if len(sent.labels) * len(templates) > ctx.settings.max_labels:
             raise UsageError(f"labels times templates must be at most {ctx.settings.max_labels}")
         index = await ctx.index(request, sent.collection)
+        await ctx.check_visible(request, index, sent.ids)
         await ctx.loaded(index)
         collection = index.engine.collection
 

@@ -72,6 +72,7 @@ def router(ctx: Context) -> APIRouter:
             raise UsageError("send images to describe, or the ids of stored pictures")
         options = sent.options()
         index = await ctx.index(request, sent.collection)
+        await ctx.check_visible(request, index, sent.ids)
         collection = index.engine.collection
         labels = tuple(options["labels"])
         choice = collection, options["count"], options["min_probability"], labels

@@ -10,7 +10,7 @@ from typing import Any, TypeVar
 from fastapi import APIRouter, Request, Response
 
 from twinlens.search.images.originals import GoneError, ThumbnailFormat
-from twinlens.search.records import Row
+from twinlens.search.records import HELD, Row
 from twinlens.server.context import Context
 from twinlens.server.inputs import CollectionParameter, IdParameter, has_current_copy
 from twinlens.server.media import BROWSER_TYPES, EncodedPicture, is_id
@@ -45,7 +45,7 @@ def router(ctx: Context) -> APIRouter:
     async def find(request: Request, name: str, key: str) -> Row:
         collection = (await ctx.index(request, name)).engine.collection
         row = await _wait(ctx.lookup.find(collection, key)) if is_id(key) else None
-        if row is None:
+        if row is None or (row.get(HELD) and not ctx.sees_held(request)):
             raise Problem(404, "not-found", f"no picture with the id {key[:64]!r} is stored")
         return row
 

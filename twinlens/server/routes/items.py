@@ -12,10 +12,10 @@ from twinlens.index import Index
 from twinlens.ingest.receiver import Receiver
 from twinlens.ingest.upload import Removed
 from twinlens.search.errors import UsageError
-from twinlens.search.filters import compile_filter
+from twinlens.search.filters import compile_filter, compile_visible
 from twinlens.search.query.parts import MAX_QUERY_TEXT
 from twinlens.search.query.stored import find_item, list_images, list_paths
-from twinlens.search.records import MAX_PATH_BYTES
+from twinlens.search.records import HELD, MAX_PATH_BYTES
 from twinlens.server.context import Context
 from twinlens.server.inputs import AfterParameter, BodyReader, CollectionParameter, IdParameter
 from twinlens.server.media import is_id
@@ -66,9 +66,12 @@ def router(ctx: Context) -> APIRouter:
         after: AfterParameter = "",
         collection: CollectionParameter = "",
     ) -> JSONResponse:
-        """The stored pictures that match a filter, sorted by id."""
+        """The stored pictures that match a filter, sorted by id.
+
+        What a moderation policy holds back is listed for keys with the scope write only.
+        """
         index = await ctx.index(request, collection)
-        rows = await ctx.run(_matching, index, where, after)
+        rows = await ctx.run(_matching, index, where, after, held=ctx.sees_held(request))
         items = [{"id": row["id"], "path": row["path"]} for row in rows]
         return JSONResponse({"items": items, "next": items[-1]["id"] if items else ""})
 
@@ -83,7 +86,10 @@ def router(ctx: Context) -> APIRouter:
     ) -> JSONResponse:
         """A stored picture or text with all its fields; with `vector`, its embedding, too."""
         index = await ctx.index(request, collection)
-        return JSONResponse(await ctx.run(describe, index, key, vector=vector))
+        shown = await ctx.run(describe, index, key, vector=vector)
+        if shown["metadata"].get(HELD) and not ctx.sees_held(request):
+            raise _not_stored(key)
+        return JSONResponse(shown)
 
     @routes.delete(
         "/items/{id}", response_model=DeletedOut, responses=problems(404), dependencies=writing
@@ -177,9 +183,10 @@ def describe(index: Index, key: str, *, vector: bool = False) -> dict[str, Any]:
     return plain | picture_paths(item.image_id, index.collection)
 
 
-def _matching(index: Index, where: str, after: str) -> list[dict[str, Any]]:
+def _matching(index: Index, where: str, after: str, *, held: bool) -> list[dict[str, Any]]:
     collection = index.engine.collection
-    expression = compile_filter(where, collection.fields("images"), collection.capabilities)
+    compiled = compile_filter if held else compile_visible
+    expression = compiled(where, collection.fields("images"), collection.capabilities)
     return list_images(collection, expression, after)
 
 

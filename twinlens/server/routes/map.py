@@ -11,7 +11,7 @@ from starlette.responses import JSONResponse
 from twinlens.index import Index
 from twinlens.search.analysis.projection import Method, Projection, methods
 from twinlens.search.milvus.collection import Collection
-from twinlens.search.records import CAPTION_SOURCE, PROPOSED, Row
+from twinlens.search.records import CAPTION_SOURCE, HELD, PROPOSED, Row
 from twinlens.server.context import Context
 from twinlens.server.inputs import BodyReader, CollectionParameter, has_current_copy
 from twinlens.server.maps import Map
@@ -117,7 +117,8 @@ def _place(collection: Collection, projection: Projection, ids: list[str]) -> di
     import numpy as np
 
     fields = ["id", "vector", "captions", "path", "$meta"]
-    rows = collection.get("images", list(dict.fromkeys(ids)), fields)
+    found = collection.get("images", list(dict.fromkeys(ids)), fields)
+    rows = [row for row in found if not row.get(HELD)]
     if not rows:
         return {}
     vectors = np.array([row["vector"] for row in rows], dtype=np.float32)

@@ -51,6 +51,8 @@ def router(ctx: Context) -> APIRouter:
         body = await reader.read(request)
         _check(body, ctx.settings.max_labels)
         index = await ctx.index(request, body.data.collection)
+        named = [one.id for one in body.data.pairs if one.id is not None]
+        await ctx.check_visible(request, index, [*body.data.ids, *named])
         await ctx.loaded(index)
         engine = index.engine
         collection = engine.collection

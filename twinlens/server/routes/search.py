@@ -17,6 +17,7 @@ from twinlens.search.query.request import SearchOptions, SearchRequest
 from twinlens.server.context import Context
 from twinlens.server.inputs import BodyReader
 from twinlens.server.openapi import problems
+from twinlens.server.problems import Problem
 from twinlens.server.query_parts import ImageReader, QueryInput
 from twinlens.server.schemas.requests import BoundedModels
 from twinlens.server.schemas.responses import SearchManyOut, SingleSearchOut
@@ -52,6 +53,11 @@ def router(ctx: Context) -> APIRouter:
 
         return work() if all(query.quick for query in queries) else await ctx.run(work)
 
+    def check_held(request: Request, include_held: bool) -> None:
+        if include_held and not ctx.sees_held(request):
+            detail = "include_held requires a key with the scope write, in the Authorization header"
+            raise Problem(403, "scope", detail)
+
     @routes.post(
         "/v1/search",
         response_model=SingleSearchOut,
@@ -62,11 +68,13 @@ def router(ctx: Context) -> APIRouter:
         """The nearest pictures or texts, best first.
 
         In a form, `request` is the JSON, and `image` the images. An image that no part names by
-        `{"file": n}` counts as one more part.
+        `{"file": n}` counts as one more part. With `include_held`, which needs a key with the scope
+        write, also what a moderation policy holds back.
         """
         began = time.perf_counter()
         body = await reader.read(request)
         sent = body.data
+        check_held(request, sent.options()["include_held"])
         query = QueryInput(sent.query, body.files)
         (question,) = await search_requests([query], sent.options())
         index = await ctx.index(request, sent.collection)
@@ -91,6 +99,7 @@ def router(ctx: Context) -> APIRouter:
         began = time.perf_counter()
         sent = (await many_reader.read(request)).data
         options = sent.options()
+        check_held(request, options["include_held"])
         if len(sent.queries) * options["limit"] > MAX_HITS:
             raise UsageError(f"at most {MAX_HITS:,} hits in all: fewer queries, or a lower limit")
         questions = await search_requests([QueryInput(query) for query in sent.queries], options)

@@ -59,10 +59,12 @@ def router(ctx: Context) -> APIRouter:
         body = await reader.read(request)
         sent = body.data
         uploads = _uploads(sent.items, body.files)
-        _check_model_name(sent.model)
+        check_model_name(sent.model)
         name = sent.collection or ctx.library.default
         check_name(name)
         tenant = tenant_of(request)
+        policy = sent.options().get("policy", "")
+        judge = ctx.policies.get(name, tenant, policy) if policy else None
 
         def work() -> tuple[Uploaded, frozenset[str]]:
             exists = ctx.library.database.exists(name)
@@ -72,7 +74,7 @@ def router(ctx: Context) -> APIRouter:
             index = ctx.library.index(name, tenant, create=True, model=sent.model)
             if exists and sent.model:
                 _check_model(index, sent.model)
-            receiver = index.intake()
+            receiver = index.intake(judge)
             if sent.dry_run:
                 return Uploaded(tuple(receiver.judge(uploads))), frozenset()
             # Bytes before rows: if it is interrupted in between, the client repeats the request.
@@ -150,7 +152,7 @@ def _without_collection(uploads: Sequence[Upload], dry_run: bool) -> Uploaded:
     return Uploaded(wanted=tuple(range(len(uploads))))
 
 
-def _check_model_name(name: str) -> None:
+def check_model_name(name: str) -> None:
     """Raise ``UsageError`` unless the catalogue has the model: a client must not name files."""
     names = [entry.name for entry in CATALOGUE]
     if name and name not in names:

@@ -9,6 +9,7 @@ from pydantic import BaseModel, ConfigDict, Discriminator, Field, JsonValue, Tag
 from twinlens.ingest.upload import PutOptions, UploadKind
 from twinlens.search.analysis import describe_options
 from twinlens.search.analysis.describe_options import DescribeOptions
+from twinlens.search.analysis.policy.stored import Decision
 from twinlens.search.analysis.projection import Method
 from twinlens.search.milvus.capabilities import MAX_LIMIT
 from twinlens.search.options import options_of
@@ -281,6 +282,22 @@ class MissingIn(RequestModel):
 
     paths: Annotated[list[ItemPath], Field(max_length=MAX_DELETED)]
     prune: bool = False
+    collection: CollectionName = None
+
+
+class PolicyIn(RequestModel):
+    """A moderation policy; ``twinlens.search.analysis.policy.file`` checks it."""
+
+    policy: dict[str, JsonValue]
+    collection: CollectionName = None
+    model: Annotated[str, Field(max_length=200)] = ""
+
+
+class DecisionIn(RequestModel):
+    """A decision about flagged pictures."""
+
+    ids: Annotated[list[Name], Field(min_length=1, max_length=MAX_DELETED)]
+    decision: Decision
     collection: CollectionName = None
 
 
