@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import re
 import tempfile
 from pathlib import Path
 
@@ -33,6 +34,8 @@ from twinlens.search.models.base import Rows
 from twinlens.search.models.load import open_encoders
 
 BINS = 15
+#: A collection of one kind.
+TOPIC = r"\bdogs?\b"
 DRAWS = 10
 Values = np.ndarray
 
@@ -88,6 +91,12 @@ def hardest(scores: Values, mine: Values) -> Values:
     """The column of the highest score in each row, without those that are its own."""
     found: Values = np.where(mine, -np.inf, scores).argmax(axis=1)
     return found
+
+
+def select(images: Rows, texts: Rows, owner: Values, which: Values) -> tuple[Rows, Rows, Values]:
+    """Some of the pictures with their captions, and the picture of each caption."""
+    here = which[owner]
+    return images[which], texts[here], (np.cumsum(which) - 1)[owner[here]]
 
 
 def measure(title: str, pairs: PairCalibration, images: Rows, texts: Rows, owner: Values) -> None:
@@ -148,27 +157,33 @@ def main() -> None:
     owner = np.repeat(np.arange(len(rows)), [len(row["captions"]) for row in rows])
     half = np.zeros(len(rows), dtype=bool)
     half[np.random.default_rng(0).permutation(len(rows))[: len(rows) // 2]] = True
-    numbers = np.cumsum(~half) - 1
     unseen = ~half[owner]
     seen = [row for row, here in zip(rows, half, strict=True) if here]
     print(
         f"{encoder.fingerprint.label}: {len(seen)} pictures in the collection; "
         f"{(~half).sum()} others with {unseen.sum():,} captions are scored"
     )
-    mine = images[~half], texts[unseen], numbers[owner[unseen]]
+    mine = select(images, texts, owner, ~half)
     of_collection = collection_calibration(split, seen, options.model)
     of_model = PairCalibration.of_model(encoder)
-    print(f"true pairs lie {of_model.distance:.2f} spreads from unrelated ones")
-    theirs = images[half], texts[~unseen], (np.cumsum(half) - 1)[owner[~unseen]]
+    theirs = select(images, texts, owner, half)
     for name, pairs in (("collection", of_collection), ("model", of_model)):
         best, wide = fitted(pairs, *theirs)
         print(
-            f"best on the collection's half, calibrated by the {name}: half {best:.2f} = "
-            f"{best / pairs.distance:.2f} distance, width {wide:.2f} = "
-            f"{wide * pairs.distance:.2f} / distance"
+            f"calibrated by the {name}, true pairs lie {pairs.distance:.2f} spreads from unrelated "
+            f"ones; best on the collection's half: half {best:.2f} = {best / pairs.distance:.2f} "
+            f"distance, width {wide:.2f} = {wide * pairs.distance:.2f} / distance"
         )
     measure("calibrated by the collection", of_collection, *mine)
     measure("calibrated by the model alone", of_model, *mine)
+
+    topic = np.array([bool(re.search(TOPIC, " ".join(row["captions"]).lower())) for row in rows])
+    chosen = [row for row, here in zip(rows, half & topic, strict=True) if here]
+    some = select(images, texts, owner, ~half & topic)
+    print(f"\nOne topic: {len(chosen)} pictures of dogs; {len(some[0])} others of dogs are scored")
+    of_topic = collection_calibration(split, chosen, options.model)
+    measure("calibrated by the collection of dogs", of_topic, *some)
+    measure("calibrated by the model alone", of_model, *some)
 
     pictures, captions, own = mine
     shown = pictures[own]

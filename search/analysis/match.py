@@ -13,7 +13,7 @@ far the model's true pairs lie from unrelated ones: ``docs/reference/match.md`` 
 from __future__ import annotations
 
 import threading
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass
 from typing import Any, Literal
 
 import numpy as np
@@ -37,13 +37,16 @@ Verdict = Literal["match", "unsure", "mismatch"]
 MATCH_FROM = 0.8
 MISMATCH_TO = 0.2
 #: Two normal distributions of spread 1, ``distance`` apart, have equal densities half-way, and log
-#: odds of slope ``distance`` there (linear discriminant analysis). Measured, with ``starter``:
-HALF_FACTOR = 0.54
+#: odds of slope ``distance`` there (linear discriminant analysis). What ``starter`` was measured
+#: with (``benchmarks/match.py``) corrects both:
+HALF_FACTOR = 0.52
 WIDTH_FACTOR = 1.15
 #: The distance of true pairs, in ``spread``, if a model's own cannot be measured; and what counts
 #: as one: below, the model does not understand the photographs that come with twinlens.
 DISTANCE = 3.0
 MIN_DISTANCE, MAX_DISTANCE = 1.0, 12.0
+#: The least share of the model's distance that a collection's own may be.
+LEAST_SHARE = 0.6
 #: CLIPScore's factor, called w in the paper.
 CLIP_SCORE_SCALE = 2.5
 
@@ -101,8 +104,10 @@ class PairCalibration:
     def of_collection(cls, calibrations: CalibrationCache, encoder: Encoder) -> PairCalibration:
         """Compare with the pictures and texts of a collection.
 
-        The distance of true pairs is the model's, so wrong captions in the collection do no harm.
-        With fewer than ``MIN_QUERIES`` pictures, all of it is the model's.
+        The distance of true pairs is the median of its own texts and their pictures, if there are
+        at least ``MIN_QUERIES``: among pictures of one kind it is shorter. A median bears some
+        wrong captions; ``LEAST_SHARE`` bounds what many of them do. With fewer than
+        ``MIN_QUERIES`` pictures, all of it is the model's.
 
         Args:
             calibrations: of the collection, ``SearchEngine.calibrations``.
@@ -110,7 +115,14 @@ class PairCalibration:
         """
         of_model = cls.of_model(encoder)
         found = calibrations.get("text", "images")
-        return of_model if len(found.sample) < MIN_QUERIES else replace(of_model, calibration=found)
+        if len(found.sample) < MIN_QUERIES:
+            return of_model
+        distance = of_model.distance
+        texts, images = calibrations.true_pairs()
+        if len(texts) >= MIN_QUERIES:
+            own = float(np.median(found.z_scores(texts, cosines(texts, images))))
+            distance = min(max(own, LEAST_SHARE * distance), MAX_DISTANCE)
+        return cls(found, distance)
 
     @classmethod
     def of_model(cls, encoder: Encoder) -> PairCalibration:

@@ -68,6 +68,7 @@ class Matcher:
         self._calibration = calibration
         #: Rows of the last batch's texts: in a grid all batches have the same.
         self._texts: dict[str, Rows] = {}
+        self._stacked: tuple[Sequence[str], Rows] = (), np.empty((0, 0), dtype=np.float32)
         told = check_texts(references)
         self._references = self._encode(told) if told else None
 
@@ -122,7 +123,9 @@ class Matcher:
                 yield from self._score_image(one, row)
 
     def _score_image(self, asked: MatchInput, row: Rows) -> Iterator[PairMatch]:
-        text_rows = np.stack([self._texts[text] for text in asked.texts])
+        if asked.texts is not self._stacked[0]:  # in a grid they are those of the picture before
+            self._stacked = asked.texts, np.stack([self._texts[text] for text in asked.texts])
+        text_rows = self._stacked[1]
         image_rows = np.broadcast_to(row, text_rows.shape)
         found = cosines(text_rows, image_rows)
         matches = self._calibration.match(text_rows, image_rows)

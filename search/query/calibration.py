@@ -251,6 +251,7 @@ class CalibrationCache:
         self.max_age = max_age
         self._samples: dict[Target, _Sample] = {}
         self._made: dict[tuple[Modality, Target], tuple[_Sample, _Sample, Calibration]] = {}
+        self._pairs: tuple[_Sample, Rows, Rows] | None = None
         self._sentences: Rows | None = None
         self._lock = threading.Lock()
 
@@ -263,6 +264,30 @@ class CalibrationCache:
                 made = images, texts, self._make(modality, target, images, texts)
                 self._made[modality, target] = made
             return made[2]
+
+    def true_pairs(self) -> tuple[Rows, Rows]:
+        """Up to ``QUERY_SAMPLE`` stored texts and their own pictures.
+
+        Returns:
+            Float32 unit rows ``[n, dim]`` of the texts and of the pictures.
+        """
+        with self._lock:
+            texts = self._sample("texts")
+            pairs = self._pairs
+            if pairs is None or pairs[0] is not texts:
+                pairs = self._pairs = texts, *self._read_pairs(texts)
+            return pairs[1:]
+
+    def _read_pairs(self, texts: _Sample) -> tuple[Rows, Rows]:
+        owners = [(at, key.decode()) for at, key in enumerate(texts.image_ids) if key]
+        owners = owners[:QUERY_SAMPLE]
+        stored = self._collection.get(
+            "images", sorted({key for _, key in owners}), ["id", "vector"]
+        )
+        found = {row["id"]: row["vector"] for row in stored}
+        kept = [(at, found[key]) for at, key in owners if key in found]
+        images = np.array([row for _, row in kept], dtype=np.float32)
+        return texts.rows[[at for at, _ in kept]], images.reshape(len(kept), texts.rows.shape[1])
 
     def _make(
         self, modality: Modality, target: Target, images: _Sample, texts: _Sample

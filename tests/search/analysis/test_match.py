@@ -8,12 +8,13 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from support.colours import ColourEncoder
+from support.colours import COLOURS, ColourEncoder
 
 import twinlens
 from twinlens.search.analysis.background import ModelBackground, read_background
 from twinlens.search.analysis.match import (
     DISTANCE,
+    LEAST_SHARE,
     PairCalibration,
     clip_score,
     cosines,
@@ -161,7 +162,38 @@ def test_a_small_collection_is_judged_by_its_models_background(
     index.ingest(tmp_path / "photos")
     own = PairCalibration.of_collection(index.engine.calibrations, encoder)
     assert own.calibration.count == MIN_QUERIES + 1
-    assert own.distance == of_model.distance
+    assert own.distance == of_model.distance  # there are no captions
+
+
+def test_a_collections_own_captions_tell_how_far_true_pairs_lie(
+    index: twinlens.Index, encoder: ColourEncoder, paint: Callable[..., Path], tmp_path: Path
+) -> None:
+    colours = list(COLOURS)
+    for number in range(2 * MIN_QUERIES):
+        path = paint(colours[number % 8], f"photos/{number}.png", size=(8, 8 + number))
+        path.with_suffix(".txt").write_text(f"{colours[number % 8]} {number}")
+    index.ingest(tmp_path / "photos")
+    calibrations = index.engine.calibrations
+    texts, images = calibrations.true_pairs()
+    assert texts.shape == images.shape == (2 * MIN_QUERIES, encoder.fingerprint.dim)
+    assert cosines(texts, images).min() > 0.9
+    own = PairCalibration.of_collection(calibrations, encoder)
+    z = own.calibration.z_scores(texts, cosines(texts, images))
+    assert own.distance == pytest.approx(np.median(z)) != DISTANCE
+
+
+def test_wrong_captions_cannot_make_every_pair_a_match(
+    index: twinlens.Index, encoder: ColourEncoder, paint: Callable[..., Path], tmp_path: Path
+) -> None:
+    colours = list(COLOURS)
+    for number in range(2 * MIN_QUERIES):
+        path = paint(colours[number % 8], f"photos/{number}.png", size=(8, 8 + number))
+        path.with_suffix(".txt").write_text(f"{colours[(number + 1) % 8]} {number}")
+    index.ingest(tmp_path / "photos")
+    pairs = PairCalibration.of_collection(index.engine.calibrations, encoder)
+    assert pairs.distance == LEAST_SHARE * DISTANCE
+    texts, images = index.engine.calibrations.true_pairs()
+    assert pairs.match(texts, images).max() < 0.2
 
 
 def test_a_model_that_sees_measures_how_far_true_pairs_lie(cache: Path) -> None:
