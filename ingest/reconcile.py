@@ -76,10 +76,8 @@ def reconcile(
         given = metadata.get(key, {})
         row = stored[key] | dict(given)
         updated = row | _ledger_columns(files[key], texts.get(key, []))
-        if (
-            updated.get(CAPTION_SOURCE) == PROPOSED != given.get(CAPTION_SOURCE)
-            and updated["captions"] != stored[key]["captions"]
-        ):
+        was_proposed = stored[key].get(CAPTION_SOURCE) == PROPOSED
+        if was_proposed and CAPTION_SOURCE not in given and _captions_differ(updated, stored[key]):
             # The mark of a proposed caption does not outlive it. Milvus Lite would keep fields that
             # a row leaves out.
             updated |= {CAPTION_SOURCE: WRITTEN, CAPTION_PROBABILITY: None}
@@ -88,6 +86,10 @@ def reconcile(
     collection.upsert("images", changed)
     lost = frozenset(key for key in ids if files.get(key) and key not in stored)
     return Reconciled(frozenset(orphans) & frozenset(stored), lost)
+
+
+def _captions_differ(first: Row, second: Row) -> bool:
+    return list(first["captions"]) != list(second["captions"])
 
 
 def texts_of(collection: Collection, image_ids: abc.Collection[str]) -> dict[str, list[str]]:

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from twinlens.search.errors import ImageError, TwinlensError
 from twinlens.search.images.originals import thumbnail
-from twinlens.search.query.hits import Hit
+from twinlens.search.query.hits import Hit, marked
 from twinlens.search.query.parts import read_image
 from twinlens.search.records import Target
 
@@ -73,12 +73,13 @@ def write_sheet(path: Path, sections: Sequence[Section], title: str, subtitle: s
 
 
 def _card(hit: Hit, note: str) -> dict[str, str]:
+    says = marked(hit, hit.text or next(iter(hit.captions), ""))
     return {
         "picture": _data_uri(hit.path) if hit.path else "",
-        "alt": hit.captions[0] if hit.captions else hit.text or Path(hit.path).name,
+        "alt": says or Path(hit.path).name,
         "relevance": f"{hit.relevance:.0%}",
         "score": f"{hit.score:.3f}",
-        "says": hit.text or (hit.captions[0] if hit.captions else ""),
+        "says": says,
         "path": str(hit.metadata.get("relative_path", hit.path)),
         "note": note,
     }

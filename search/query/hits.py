@@ -7,7 +7,15 @@ from dataclasses import dataclass, field
 from types import MappingProxyType
 from typing import Any
 
-from twinlens.search.records import IMAGE_FIELDS, TEXT_FIELDS, Row, Scalar, Target
+from twinlens.search.records import (
+    CAPTION_SOURCE,
+    IMAGE_FIELDS,
+    PROPOSED,
+    TEXT_FIELDS,
+    Row,
+    Scalar,
+    Target,
+)
 
 #: Columns that are shown as metadata of a hit, like the fields without a column.
 _SHOWN = frozenset({"relative_path", "width", "height", "bytes", "mtime", "format"})
@@ -82,6 +90,12 @@ class Hits(list[Hit]):
         if not isinstance(self._cursor, str):
             self._cursor = self._cursor()
         return self._cursor
+
+
+def marked(hit: Hit, text: str) -> str:
+    """A caption or text of a hit, to show; marked as a guess if twinlens proposed it."""
+    proposed = text and hit.metadata.get(CAPTION_SOURCE) == PROPOSED
+    return f"perhaps: {text}" if proposed else text
 
 
 def hit_of(kind: Target, row: Row, score: float, relevance: float, duplicates: int = 0) -> Hit:

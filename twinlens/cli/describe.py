@@ -159,10 +159,14 @@ def _show_page(page: Sequence[Described]) -> None:
             table.add_row(escape(one.path), "", "cannot tell")
         for number, proposal in enumerate(one.proposals):
             name = "" if number else escape(one.path)
-            share = f"{100 * proposal.probability:.0f}"
-            table.add_row(name, share, escape(f"perhaps: {proposal.text}"))
+            table.add_row(name, _percent(proposal.probability), escape(f"perhaps: {proposal.text}"))
     if table.row_count:
         show(table)
+
+
+def _percent(probability: float) -> str:
+    """A probability as per cent; a guess is never certain."""
+    return f"{100 * probability:.0f}" if probability < 0.995 else ">99"
 
 
 def _write_page(page: Sequence[Described], totals: _Totals, *, ask: bool, quiet: bool) -> None:

@@ -198,12 +198,15 @@ def print_hits(title: str, hits: Sequence[Hit]) -> None:
     """Print results as a table."""
     from rich.markup import escape
 
+    from twinlens.search.query.hits import marked
+
     table = new_table("#", "relevance", "text" if hits and hits[0].text else "picture", "captions")
     table.title, table.title_justify = escape(title), "left"
     for rank, hit in enumerate(hits, 1):
         where = str(hit.metadata.get("relative_path", hit.path))
-        detail = where if hit.text else " / ".join(hit.captions[:2])
-        table.add_row(str(rank), f"{hit.relevance:.0%}", escape(hit.text or where), escape(detail))
+        detail = where if hit.text else marked(hit, " / ".join(hit.captions[:2]))
+        said = marked(hit, hit.text)
+        table.add_row(str(rank), f"{hit.relevance:.0%}", escape(said or where), escape(detail))
     if hits and hits[0].text:
         table.columns[3].header = "describes"
     show(table)
