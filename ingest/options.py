@@ -14,7 +14,7 @@ from twinlens.search.models.fingerprint import Fingerprint
 from twinlens.search.options import Option, check_options, is_set, options_of
 
 if TYPE_CHECKING:
-    from twinlens.ingest.sample import Item
+    from twinlens.ingest.sample import Item, Warn
 
 Path = str | os.PathLike[str]
 
@@ -125,13 +125,17 @@ def write_options(run: RunOptions) -> WriteOptions:
 
 
 def open_items(
-    paths: Sequence[Path], embeddings: Fingerprint | None = None, **options: Unpack[SourceOptions]
+    paths: Sequence[Path],
+    embeddings: Fingerprint | None = None,
+    warn: Warn | None = None,
+    **options: Unpack[SourceOptions],
 ) -> Iterator[Item]:
     """Read the items of a corpus, one by one.
 
     Args:
         paths: see ``twinlens.Index.ingest``.
         embeddings: the model of the embeddings among the paths.
+        warn: told of what the sources pass over or cannot keep.
         options: see ``SourceOptions``; ``embeddings`` replaces ``embeddings_model``.
 
     Raises:
@@ -140,6 +144,7 @@ def open_items(
     """
     check_options(options, _SOURCE, unset=True)
     from twinlens.ingest.leave_out import LeaveOutList
+    from twinlens.ingest.sample import ignore_notices
     from twinlens.ingest.sources import FileFilter, open_sources
     from twinlens.search.images.fetch import Fetcher, FetchLimits
 
@@ -156,6 +161,7 @@ def open_items(
         fetch=Fetcher(FetchLimits(networks=networks)).fetch,
         refresh=given.get("refresh", False),
         embeddings=embeddings,
+        warn=warn or ignore_notices,
     )
     return items if left_out is None else left_out.apply(items)
 

@@ -32,6 +32,7 @@ from twinlens.ingest.rows import (
 )
 from twinlens.ingest.sample import Failure, Item, Sample
 from twinlens.ingest.sinks import Chunk, ChunkSink, CollectionSink
+from twinlens.ingest.unfinished import finish_writes
 from twinlens.ingest.upload import WriteOptions
 from twinlens.ingest.writer import WriterThread, wait_for_milvus
 from twinlens.search.milvus.collection import Collection
@@ -71,11 +72,14 @@ def ingest_items(
     began = time.perf_counter()
     prune, retry_failed = options.get("prune", False), options.get("retry_failed", False)
     with Ledger(collection, prune=prune) as ledger:
+        if ledger.has_unfinished():
+            wait_for_milvus(partial(finish_writes, collection))
         sink = CollectionSink(collection, prune=prune)
         pipeline = Pipeline(
             collection, ledger, executor, sink, tally, retry_failed=retry_failed, judge=judge
         )
         report = pipeline.run(items)
+        wait_for_milvus(sink.end)
         ledger.find_missing({*roots, *pipeline.roots})
         replaced = sink.wrote_tombstones or ledger.has_tombstones()
         removed, missing = clean_up(collection, ledger, prune=prune, replaced=replaced)
@@ -141,6 +145,7 @@ class Pipeline:
         return IngestReport(
             **self._tally.counts,
             failed=tuple(self._tally.failed),
+            notices=(),
             seconds=time.perf_counter() - began,
             encode_seconds=self._executor.encode_seconds - encoded_before,
         )

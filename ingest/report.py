@@ -8,7 +8,7 @@ import threading
 from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import Literal, Protocol
 
 from twinlens.ingest.sample import Failure
@@ -25,8 +25,16 @@ Status = Literal[
     "left out",
 ]
 
-#: Failures listed in a report; all of them are counted.
+#: Failures, and notices, listed in a report; all of them are counted.
 MAX_FAILURES = 1_000
+
+
+@dataclass(frozen=True, slots=True)
+class Notice:
+    """What an ingest passed over or could not keep of a file that did not fail, in a sentence."""
+
+    uri: str
+    text: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,6 +53,8 @@ class IngestReport:
         failed: the first ``MAX_FAILURES`` items that could not be stored, with their reasons.
         failed_count: how many items could not be stored.
         failed_before: skipped items: they failed in an earlier run and have not changed since.
+        notices: the first ``MAX_FAILURES`` notices: what was passed over or could not be kept.
+        notice_count: how many notices there are.
         seconds: wall time.
         encode_seconds: time spent in the encoder.
     """
@@ -60,6 +70,8 @@ class IngestReport:
     failed: tuple[Failure, ...] = ()
     failed_count: int = 0
     failed_before: int = 0
+    notices: tuple[Notice, ...] = ()
+    notice_count: int = 0
     seconds: float = 0.0
     encode_seconds: float = 0.0
 
@@ -88,6 +100,29 @@ class ItemRow:
 
 #: Called with the row of every finished item.
 ItemCallback = Callable[[ItemRow], None]
+
+
+class Notices:
+    """Collects notices, each once; ``add`` may be called from any thread."""
+
+    def __init__(self) -> None:
+        self._listed: dict[Notice, None] = {}
+        self._count = 0
+        self._lock = threading.Lock()
+
+    def add(self, uri: str, text: str) -> None:
+        """Add a notice about a file."""
+        notice = Notice(uri, text)
+        with self._lock:
+            if notice in self._listed:
+                return
+            self._count += 1
+            if len(self._listed) < MAX_FAILURES:
+                self._listed[notice] = None
+
+    def added_to(self, report: IngestReport) -> IngestReport:
+        """A report with these notices."""
+        return replace(report, notices=tuple(self._listed), notice_count=self._count)
 
 
 @contextmanager

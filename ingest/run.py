@@ -20,7 +20,7 @@ from twinlens.ingest.options import (
 )
 from twinlens.ingest.pipeline import ingest_items
 from twinlens.ingest.ray.cluster import Cluster, connect
-from twinlens.ingest.report import IngestReport, Tally, open_report
+from twinlens.ingest.report import IngestReport, Notices, Tally, open_report
 from twinlens.ingest.sample import Item
 from twinlens.ingest.sources.paths import name_of
 from twinlens.search.analysis.policy.file import read_policy
@@ -50,7 +50,8 @@ def ingest(
     if collection is not None:
         collection.generation.layout.check_matches(layout, session.name)
         collection.check_not_frozen()
-    read = partial(open_items, paths, declared, **source)
+    notices = Notices()
+    read = partial(open_items, paths, declared, notices.add, **source)
     items = read()
     session.reset_engine()  # what the engine has cached is outdated from now on
     try:
@@ -93,7 +94,7 @@ def ingest(
         session.reset_engine()  # and so is what it cached meanwhile
     if not report.found_anything:
         raise SourceError(nothing_found(paths))
-    return report
+    return notices.added_to(report)
 
 
 def _executor(session: Session, collection: Collection, cluster: Cluster | None) -> Executor:

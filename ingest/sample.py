@@ -16,6 +16,14 @@ if TYPE_CHECKING:
     from twinlens.search.models.base import Rows
 
 
+#: Told of what a source passes over or cannot keep: the name of the file, and a sentence.
+Warn = Callable[[str, str], None]
+
+
+def ignore_notices(uri: str, text: str) -> None:
+    """A ``Warn`` that does nothing."""
+
+
 @dataclass(frozen=True, slots=True)
 class Sample:
     """One item to store.
@@ -39,6 +47,7 @@ class Sample:
         left_out: how many captions the option ``leave_out`` took away. Without any left, stored
             captions are deleted, too.
         unwanted: the option ``leave_out`` names it: it is not stored, and deleted if it is.
+        notes: what of it could not be read or kept, in one sentence each, to tell the user.
     """
 
     uri: str
@@ -54,6 +63,7 @@ class Sample:
     caption_vector: Rows | None = field(default=None, compare=False, repr=False)
     left_out: int = field(default=0, compare=False)
     unwanted: bool = False
+    notes: tuple[str, ...] = field(default=(), compare=False)
 
     @property
     def has_image(self) -> bool:

@@ -70,9 +70,7 @@ def open_sources(
     describing = expand(captions) if captions is not None else []
     if not (given or describing):
         raise UsageError("nothing to ingest: name a folder of pictures or a caption file")
-    options = ReadOptions(
-        files, image_column, caption_column, fetch, refresh, embeddings, warn
-    )
+    options = ReadOptions(files, image_column, caption_column, fetch, refresh, embeddings, warn)
     opened = [_open(place, options) for place in given]
     described = [source for source in opened if isinstance(source, CaptionFile)]
     described += [_open_captions(place, options) for place in describing]

@@ -100,6 +100,7 @@ def member_item(
         mtime_ns=archive.mtime_ns,
         captions=beside.captions,
         metadata=beside.metadata,
+        notes=beside.notes,
     )
 
 

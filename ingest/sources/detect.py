@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from twinlens.ingest.sample import Failure, Item, failure_of
+from twinlens.ingest.sample import Failure, Item, Warn, failure_of, ignore_notices
 from twinlens.ingest.sources import embeddings, tables
 from twinlens.ingest.sources import export_manifest as manifest
 from twinlens.ingest.sources.archives import Archive
@@ -36,6 +36,7 @@ class ReadOptions:
         fetch: downloads a URL; None to download nothing.
         refresh: download images again that are stored already.
         embeddings: the model that computed the embeddings.
+        warn: told of what is passed over or cannot be kept.
     """
 
     files: FileFilter = EVERY_FILE
@@ -44,6 +45,7 @@ class ReadOptions:
     fetch: Fetch | None = None
     refresh: bool = False
     embeddings: Fingerprint | None = None
+    warn: Warn = ignore_notices
 
 
 #: Yields the items of one path, from the start at each call.

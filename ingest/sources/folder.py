@@ -10,6 +10,7 @@ from functools import partial
 from pathlib import Path
 
 from twinlens.ingest.sample import Failure, Item, Sample, failure_of
+from twinlens.ingest.sources.sidecar_names import Siblings
 from twinlens.ingest.sources.sidecars import read_sidecars
 from twinlens.search.errors import ImageError
 from twinlens.search.images.decode import MAX_BYTES
@@ -70,20 +71,24 @@ def count(root: Path) -> int:
     )
 
 
-def file_sample(path: Path, root: Path) -> Item:
-    """Return an image file as a sample, with the captions of its sidecars."""
+def file_sample(path: Path, root: Path, siblings: Siblings | None = None) -> Item:
+    """Return an image file as a sample, with the captions of its sidecars.
+
+    Args:
+        path: the image file.
+        root: the ingested folder that it is in.
+        siblings: the names in its own folder, if they are listed already.
+    """
     try:
         uri = os.fspath(path)
         uri.encode()
         status = path.stat()
-        beside = read_sidecars(path)
+        beside = read_sidecars(path, siblings)
     except UnicodeEncodeError:
         readable = os.fsencode(path).decode("utf-8", "backslashreplace")
         return Failure(readable, "its name is not valid UTF-8: rename it", str(root))
     except OSError as error:
         return failure_of(error, str(path), str(root))
-    except ValueError as error:
-        return Failure(str(path), str(error), str(root))
     return Sample(
         uri=uri,
         root=str(root),
@@ -93,6 +98,7 @@ def file_sample(path: Path, root: Path) -> Item:
         mtime_ns=status.st_mtime_ns,
         captions=beside.captions,
         metadata=beside.metadata,
+        notes=beside.notes,
     )
 
 
@@ -128,6 +134,7 @@ def _walk(
         reason = f"the folder cannot be read: {error.strerror}"
         yield Failure(str(folder), reason, str(root), transient=True)
         return
+    siblings = Siblings(entry.name for entry in entries)
     for entry in entries:
         if entry.name.startswith("."):
             continue
@@ -136,7 +143,7 @@ def _walk(
         if not is_folder and not files.takes(path.relative_to(root).as_posix()):
             continue
         if not is_folder and is_image_name(entry.name):
-            yield file_sample(path, root)
+            yield file_sample(path, root, siblings)
         elif (held := container(path, root)) is not None:
             yield from held
         elif is_folder:

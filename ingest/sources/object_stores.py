@@ -23,7 +23,8 @@ from twinlens.ingest.sources.captions import CaptionFile
 from twinlens.ingest.sources.detect import archive_reader
 from twinlens.ingest.sources.folder import EVERY_FILE, FileFilter
 from twinlens.ingest.sources.paths import is_address
-from twinlens.ingest.sources.sidecars import MAX_SIDECAR_BYTES, parse_sidecars
+from twinlens.ingest.sources.sidecar_names import Siblings, sidecars_of, usual_sidecars
+from twinlens.ingest.sources.sidecars import MAX_SIDECAR_BYTES, SidecarError, parse_sidecars
 from twinlens.search.errors import ImageError, SourceError, UsageError, first_line
 from twinlens.search.images.decode import MAX_BYTES
 from twinlens.search.images.formats import is_image_name
@@ -155,8 +156,8 @@ def open_remote(
         captions = _captions(place, *columns)
         if captions is not None:
             return captions
-    beside = {name: place.info(name) for name in _beside(place.path) if place.fs.exists(name)}
-    found = {place.path: info, **beside}
+    there = [name for name in usual_sidecars(place.path) if place.fs.exists(name)]
+    found = {place.path: info, **{name: place.info(name) for name in there}}
     return lambda: _files(place, place.uri, found, EVERY_FILE, columns, chosen=[place.path])
 
 
@@ -285,6 +286,8 @@ def _picture(
 
     def read(name: str) -> bytes | None:
         data = beside.get(name)
+        if isinstance(data, PermissionError):
+            raise SidecarError("cannot be read: no permission")
         if isinstance(data, Exception):
             raise data
         return data
@@ -292,7 +295,7 @@ def _picture(
     try:
         if len(uri.encode()) > MAX_PATH_BYTES:
             raise ValueError(f"its name is longer than {MAX_PATH_BYTES} bytes")
-        described = parse_sidecars(path, read)
+        described = parse_sidecars(path, Siblings(beside), read)
     except ValueError as error:
         return Failure(cut_bytes(uri, MAX_PATH_BYTES), str(error), root)
     except Exception as error:  # noqa: BLE001 - a driver's own
@@ -306,6 +309,7 @@ def _picture(
         mtime_ns=_stamp(info),
         captions=described.captions,
         metadata=described.metadata,
+        notes=described.notes,
     )
 
 
@@ -323,12 +327,13 @@ def _sidecars(
     place: Remote, batch: list[str], found: Mapping[str, Info]
 ) -> dict[str, bytes | Exception]:
     """Download the sidecars of images together; give the error of one that fails."""
-    names = {name for path in batch for name in _beside(path)}
-    small = [n for n in names if n in found and (found[n].get("size") or 0) <= MAX_SIDECAR_BYTES]
+    siblings = Siblings(found)
+    names = {name for path in batch for name in sidecars_of(path, siblings)}
+    small = [name for name in names if (found[name].get("size") or 0) <= MAX_SIDECAR_BYTES]
     fetched: dict[str, bytes | Exception] = {
-        name: ValueError(f"its sidecar {posixpath.basename(name)} is larger than 1 MB")
-        for name in names & found.keys() - set(small)
-        if name.endswith(".txt")
+        name: SidecarError("is larger than 1 MB and is not used as a caption")
+        for name in names - set(small)
+        if not name.endswith(".json")
     }
     if small:
         try:
@@ -336,12 +341,6 @@ def _sidecars(
         except Exception as error:  # noqa: BLE001 - a driver's own
             fetched |= dict.fromkeys(small, error)
     return fetched
-
-
-def _beside(path: str) -> list[str]:
-    """Return the paths that an image's sidecars may have."""
-    starts = (posixpath.splitext(path)[0], path)
-    return [start + suffix for suffix in (".txt", ".json") for start in starts]
 
 
 def _fixed_part(pattern: str) -> str:

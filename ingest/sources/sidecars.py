@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import MappingProxyType
@@ -13,9 +14,19 @@ from typing import Any, TypeVar
 from twinlens.ingest.sources.columns import (
     CAPTION_COLUMNS,
     DOWNLOAD_COLUMNS,
+    TEXT_KEYS,
     Columns,
     captions_in,
     guess,
+    texts_of,
+)
+from twinlens.ingest.sources.encodings import decode_text
+from twinlens.ingest.sources.sidecar_names import (
+    FilesBeside,
+    Siblings,
+    json_sidecars,
+    sidecars_of,
+    text_sidecars,
 )
 from twinlens.search.records import (
     CAPTION_PROBABILITY,
@@ -29,61 +40,108 @@ from twinlens.search.records import (
 
 #: A larger sidecar is not a caption.
 MAX_SIDECAR_BYTES = 1 << 20
+#: Errors of a sidecar that is not there, or cannot be: its name is too long, or a folder has it.
+_NO_SIDECAR = (errno.ENOENT, errno.ENAMETOOLONG, errno.EISDIR, errno.ENOTDIR, errno.EINVAL,
+               errno.ELOOP)  # fmt: skip
 
 T = TypeVar("T")
 
 
 @dataclass(frozen=True, slots=True)
 class Sidecar:
-    """Captions and metadata from an image's sidecar files."""
+    """Captions and metadata from an image's sidecar files.
+
+    Attributes:
+        captions: without duplicates.
+        metadata: further columns.
+        notes: which sidecars could not be read, and why: one sentence each.
+    """
 
     captions: tuple[str, ...] = ()
     metadata: Mapping[str, Any] = field(default_factory=lambda: MappingProxyType({}))
+    notes: tuple[str, ...] = ()
 
 
-def read_sidecars(picture: Path) -> Sidecar:
+class SidecarError(ValueError):
+    """A sidecar cannot be used; the message says why."""
+
+
+def read_sidecars(picture: Path, siblings: Siblings | None = None) -> Sidecar:
     """Read the sidecars of an image file; see ``parse_sidecars``.
 
+    Args:
+        picture: the image file.
+        siblings: the names in its folder, if they are listed already.
+
     Raises:
-        ValueError: the text is larger than 1 MB.
-        OSError: a sidecar cannot be read.
+        OSError: the disk or the network fails.
     """
-    return parse_sidecars(str(picture), _read)
+    folder = os.path.dirname(picture)
+
+    def read(name: str) -> bytes | None:
+        return _read(os.path.join(folder, name))
+
+    beside = FilesBeside(picture.parent) if siblings is None else siblings
+    return parse_sidecars(picture.name, beside, read)
 
 
-def parse_sidecars(picture: str, read: Callable[[str], bytes | None]) -> Sidecar:
-    """Parse ``photo.txt`` or ``photo.jpg.txt``, one caption a line, and ``photo.json``.
+def parse_sidecars(
+    picture: str, siblings: Siblings, read: Callable[[str], bytes | None]
+) -> Sidecar:
+    """Parse the sidecars of an image.
 
-    The JSON file is an object as img2dataset writes it: the caption column gives captions, every
-    other scalar is metadata. Many programs write other ``.json`` files beside images: one that is
-    not an object, or larger than 1 MB, is ignored.
+    ``photo.txt`` or ``photo.jpg.txt`` have one caption a line, and so have ``.caption`` and
+    ``.text``. ``photo.json`` is an object as img2dataset or Google Takeout write it: the caption
+    column gives captions, everything else is metadata; or it is a list of captions. Many programs
+    write other ``.json`` files beside images: those, and what is larger than 1 MB, are ignored.
+
+    A sidecar that cannot be read never costs the image: ``notes`` says what is missing.
 
     Args:
         picture: the image's file name.
-        read: returns the bytes of a file, at most ``MAX_SIDECAR_BYTES`` + 1 of them; None if there
-            is none.
-
-    Raises:
-        ValueError: the text is larger than 1 MB.
+        siblings: the names of the files beside it.
+        read: returns the bytes of a file, at most ``MAX_SIDECAR_BYTES`` + 1 of them; None if it is
+            not there. Raises ``SidecarError`` if it cannot be read.
     """
-    captions = next(filter(None, _beside(picture, ".txt", read, _text)), ())
-    described = next(filter(None, _beside(picture, ".json", read, _object)), None)
-    if described is None:
-        return Sidecar(captions)
-    column = guess({name.lower(): name for name in described}, CAPTION_COLUMNS)
-    columns = Columns("", (column,) if column else ())
-    # Photo libraries export the file name as the title: not a caption.
-    own_name = os.path.basename(picture)
-    more = [text for text in captions_in(described, columns) if text != own_name]
-    plain = {name: value for name, value in described.items() if _is_plain(name, value, columns)}
-    unique = tuple(dict.fromkeys((*captions, *more)))[:MAX_CAPTIONS]
-    return Sidecar(unique, clean_metadata(plain))
+    texts = list(text_sidecars(picture, siblings))
+    return parse_named(picture, texts, json_sidecars(picture, siblings), read)
+
+
+def parse_named(
+    picture: str,
+    texts: Sequence[Sequence[str]],
+    objects: Sequence[str],
+    read: Callable[[str], bytes | None],
+) -> Sidecar:
+    """Parse the sidecars of an image, given their names; see ``parse_sidecars``.
+
+    Args:
+        picture: the image's file name.
+        texts: names of text sidecars; of each group, the first that has a caption counts.
+        objects: names of JSON sidecars.
+        read: see ``parse_sidecars``.
+    """
+    notes: list[str] = []
+    captions: list[str] = []
+    for names in texts:
+        said = (_parsed(name, read, _text, notes) for name in names)
+        captions += next(filter(None, said), ())
+    metadata: dict[str, Any] = {}
+    for name in objects:
+        more, columns = _described(picture, _parsed(name, read, _json, notes))
+        if captions and columns.get(CAPTION_SOURCE) == PROPOSED:
+            continue  # a written caption replaces a proposed one
+        captions += more
+        metadata = {**columns, **metadata}
+    unique = tuple(dict.fromkeys(captions))[:MAX_CAPTIONS]
+    return Sidecar(unique, clean_metadata(metadata), tuple(notes))
 
 
 def find_sidecar(picture: Path) -> Path | None:
     """The first sidecar of an image file, whatever it holds; ``None`` if there is none."""
-    names = (name for suffix in (".txt", ".json") for name in _names(str(picture), suffix))
-    return next((Path(name) for name in names if os.path.lexists(name)), None)
+    beside = FilesBeside(picture.parent)
+    names = sidecars_of(picture.name, beside)
+    return picture.parent / names[0] if names else None
 
 
 def write_proposal(picture: Path, caption: str, probability: float) -> Path:
@@ -111,45 +169,72 @@ def write_proposal(picture: Path, caption: str, probability: float) -> Path:
     return path
 
 
-def _names(picture: str, suffix: str) -> tuple[str, str]:
-    return os.path.splitext(picture)[0] + suffix, picture + suffix
-
-
-def _beside(
-    picture: str,
-    suffix: str,
+def _parsed(
+    name: str,
     read: Callable[[str], bytes | None],
-    parse: Callable[[str, bytes], T],
-) -> Iterator[T]:
-    for name in _names(picture, suffix):
+    parse: Callable[[bytes], T],
+    notes: list[str],
+) -> T | None:
+    try:
         data = read(name)
-        if data is not None:
-            yield parse(name, data)
+        return None if data is None else parse(data)
+    except SidecarError as error:
+        notes.append(f"its sidecar {os.path.basename(name)} {error}")
+        return None
 
 
-def _text(name: str, data: bytes) -> tuple[str, ...]:
+def _text(data: bytes) -> tuple[str, ...]:
     if len(data) > MAX_SIDECAR_BYTES:
-        raise ValueError(f"its sidecar {os.path.basename(name)} is larger than 1 MB")
-    lines = data.decode("utf-8-sig", "replace").splitlines()
+        raise SidecarError("is larger than 1 MB and is not used as a caption")
+    try:
+        lines = decode_text(data).splitlines()
+    except UnicodeDecodeError:
+        raise SidecarError("is neither UTF-8 nor UTF-16: save it as UTF-8") from None
     return tuple(dict.fromkeys(filter(None, map(clean_text, lines))))[:MAX_CAPTIONS]
 
 
-def _object(name: str, data: bytes) -> dict[str, Any] | None:
+def _json(data: bytes) -> Any:
     if len(data) > MAX_SIDECAR_BYTES:
         return None
     try:
-        value = json.loads(data.decode("utf-8-sig"))
+        return json.loads(decode_text(data))
     except (ValueError, RecursionError):
         return None
-    return value if isinstance(value, dict) else None
+
+
+def _described(picture: str, value: Any) -> tuple[list[str], dict[str, Any]]:
+    """The captions and columns in a JSON sidecar."""
+    if isinstance(value, list):
+        return (texts_of(value) if all(map(_is_caption, value)) else []), {}
+    if not isinstance(value, dict):
+        return [], {}
+    column = guess({name.lower(): name for name in value}, CAPTION_COLUMNS)
+    columns = Columns("", (column,) if column else ())
+    # Photo libraries export the file name as the title: not a caption.
+    own_name = os.path.basename(picture)
+    captions = [text for text in captions_in(value, columns) if text != own_name]
+    return captions, {name: one for name, one in value.items() if _is_plain(name, one, columns)}
+
+
+def _is_caption(value: Any) -> bool:
+    """Whether an element of a list is a caption, or an object with one."""
+    if isinstance(value, dict):
+        return any(isinstance(value.get(key), str) for key in TEXT_KEYS)
+    return isinstance(value, str)
 
 
 def _read(path: str) -> bytes | None:
     try:
         with open(path, "rb") as file:
             return file.read(MAX_SIDECAR_BYTES + 1)
-    except FileNotFoundError:
+    except PermissionError:
+        raise SidecarError("cannot be read: no permission") from None
+    except ValueError:  # a name that no file can have
         return None
+    except OSError as error:
+        if error.errno in _NO_SIDECAR:
+            return None
+        raise
 
 
 def _is_plain(name: str, value: Any, columns: Columns) -> bool:

@@ -11,7 +11,7 @@ import bz2
 import gzip
 import lzma
 import tarfile
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from functools import partial
 from itertools import groupby, islice
@@ -21,7 +21,9 @@ from typing import IO, BinaryIO, cast
 from twinlens.ingest.sample import Item
 from twinlens.ingest.sources.archives import Archive, TemporaryCopy, is_hidden, member_item
 from twinlens.ingest.sources.folder import EVERY_FILE, FileFilter
-from twinlens.ingest.sources.sidecars import MAX_SIDECAR_BYTES, Sidecar, parse_sidecars
+from twinlens.ingest.sources.sidecar_names import TEXT_SUFFIXES
+from twinlens.ingest.sources.sidecars import MAX_SIDECAR_BYTES, Sidecar, parse_named
+from twinlens.ingest.sources.webdataset import SIDECAR_SUFFIXES, assign_sidecars
 from twinlens.search.images.formats import is_image_name
 from twinlens.search.records import clean_metadata
 
@@ -34,7 +36,6 @@ MAX_GROUP = 64
 #: Bytes of a header, with the long names and attributes that may precede it.
 _MAX_HEADER = 1 << 20
 _BLOCK = 512
-_SIDECARS = (".txt", ".json", ".cls")
 #: A class number with more digits does not fit into Milvus.
 _MAX_DIGITS = 19
 
@@ -117,30 +118,34 @@ def _items(
     pictures = [m for m in visible if is_image_name(m.name) and files.takes(m.name)]
     if not pictures:
         return
-    beside = {
-        Path(m.name).suffix.lower(): _sidecar(file, m)
-        for m in visible
-        if m.name.lower().endswith(_SIDECARS)
-    }
+    beside = {m.name: m for m in visible if m.name.lower().endswith(SIDECAR_SUFFIXES)}
+    assigned = assign_sidecars([m.name for m in visible if is_image_name(m.name)], list(beside))
+    unused = beside.keys() - {name for names in assigned.values() for name in names}
+
+    def read(name: str) -> bytes:
+        file.seek(beside[name].offset_data)
+        return file.read(min(beside[name].size, MAX_SIDECAR_BYTES + 1))
+
+    notes = tuple(f"{Path(name).name} beside it describes no picture" for name in sorted(unused))
     for member in pictures:
         load = partial(_read, archive, member.offset_data, member.size)
-        says = partial(_said, member.name, beside)
+        says = partial(_said, member.name, assigned[member.name], read, notes)
         yield member_item(archive, member.name, member.size, load, says)
+        notes = ()
 
 
-def _said(name: str, beside: Mapping[str, bytes]) -> Sidecar:
-    """Parse the sidecars of a key; what stands between key and suffix does not matter."""
-    described = parse_sidecars(name, lambda sidecar: beside.get(Path(sidecar).suffix))
-    kind = beside.get(".cls", b"").decode("utf-8", "replace").strip()
+def _said(
+    picture: str, names: Sequence[str], read: Callable[[str], bytes], notes: tuple[str, ...]
+) -> Sidecar:
+    texts = [[name] for name in names if name.lower().endswith(TEXT_SUFFIXES)]
+    described = parse_named(picture, texts, [n for n in names if n.lower().endswith(".json")], read)
+    described = replace(described, notes=(*described.notes, *notes))
+    classes = [read(name) for name in names if name.lower().endswith(".cls")]
+    kind = classes[0].decode("utf-8", "replace").strip() if classes else ""
     if not kind:
         return described
     number = int(kind) if kind.isascii() and kind.isdigit() and len(kind) < _MAX_DIGITS else kind
     return replace(described, metadata={**described.metadata, **clean_metadata({"cls": number})})
-
-
-def _sidecar(file: BinaryIO, member: tarfile.TarInfo) -> bytes:
-    file.seek(member.offset_data)
-    return file.read(min(member.size, MAX_SIDECAR_BYTES + 1))
 
 
 def _read(archive: Archive, offset: int, size: int) -> bytes:

@@ -11,13 +11,19 @@ import os
 import struct
 import zipfile
 import zlib
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from functools import partial
 
 from twinlens.ingest.sample import Item
 from twinlens.ingest.sources.archives import Archive, is_hidden, member_item
 from twinlens.ingest.sources.folder import EVERY_FILE, FileFilter
-from twinlens.ingest.sources.sidecars import MAX_SIDECAR_BYTES, Sidecar, parse_sidecars
+from twinlens.ingest.sources.sidecar_names import Siblings
+from twinlens.ingest.sources.sidecars import (
+    MAX_SIDECAR_BYTES,
+    Sidecar,
+    SidecarError,
+    parse_sidecars,
+)
 from twinlens.search.errors import ImageError
 from twinlens.search.images.decode import MAX_BYTES
 from twinlens.search.images.formats import is_image_name
@@ -37,7 +43,7 @@ def is_zip(name: str) -> bool:
 def read_zip(archive: Archive, files: FileFilter = EVERY_FILE) -> Iterator[Item]:
     """Yield the images of an archive in name order, with their sidecars' captions.
 
-    The sidecars of ``a/b.jpg`` are ``a/b.txt``, ``a/b.jpg.txt``, and likewise ``.json``.
+    The sidecars of ``a/b.jpg`` have the same names as in a folder: see ``parse_sidecars``.
     """
     try:
         with zipfile.ZipFile(archive.file) as opened:
@@ -52,23 +58,26 @@ def read_zip(archive: Archive, files: FileFilter = EVERY_FILE) -> Iterator[Item]
     except OSError as error:
         yield archive.failure(error)
         return
+    siblings = Siblings(members)
     for name in sorted(members):
         if is_image_name(name) and files.takes(name):
-            yield _item(archive, members[name], members)
+            says = partial(_said, archive, members[name], members, siblings)
+            yield _item(archive, members[name], says)
 
 
-def _item(archive: Archive, info: zipfile.ZipInfo, members: Mapping[str, zipfile.ZipInfo]) -> Item:
+def _item(archive: Archive, info: zipfile.ZipInfo, says: Callable[[], Sidecar]) -> Item:
     load = partial(_load, archive, info)
     try:
-        return member_item(
-            archive, info.filename, info.file_size, load, partial(_said, archive, info, members)
-        )
+        return member_item(archive, info.filename, info.file_size, load, says)
     except OSError as error:
         return archive.failure(error)
 
 
 def _said(
-    archive: Archive, info: zipfile.ZipInfo, members: Mapping[str, zipfile.ZipInfo]
+    archive: Archive,
+    info: zipfile.ZipInfo,
+    members: Mapping[str, zipfile.ZipInfo],
+    siblings: Siblings,
 ) -> Sidecar:
     if info.flag_bits & _ENCRYPTED:
         raise ValueError("encrypted: unpack it with its password first")
@@ -79,9 +88,9 @@ def _said(
         try:
             return _read(archive, members[name], MAX_SIDECAR_BYTES)
         except ImageError as error:
-            raise ValueError(f"its sidecar {name}: {error}") from error
+            raise SidecarError(f"cannot be read: {error}") from error
 
-    return parse_sidecars(info.filename, read)
+    return parse_sidecars(info.filename, siblings, read)
 
 
 def _load(archive: Archive, info: zipfile.ZipInfo) -> bytes:

@@ -11,7 +11,7 @@ import typer
 
 import twinlens
 from twinlens.cli.options import LAYOUT, LAYOUT_FLAGS, OUTPUT, ModelOptions, Quiet, with_options
-from twinlens.cli.output import ITEMS_FAILED, counted, print_failures, print_preview
+from twinlens.cli.output import ITEMS_FAILED, counted, print_failures, print_notices, print_preview
 from twinlens.ingest.options import RUN_OPTIONS, SOURCE_OPTIONS, IngestOptions
 from twinlens.search.errors import UsageError
 from twinlens.search.milvus.layout import OPTIONS as LAYOUT_OPTIONS
@@ -91,6 +91,7 @@ def ingest(
                 print(_summary(outcome, index), flush=True)
                 if given.get("leave_out") is not None and not outcome.left_out:
                     _warn("nothing was left out: no picture or caption is in the --leave-out list")
+            print_notices(outcome)
             print_failures(outcome, hint=": --report FILE lists them all")
             return outcome
 

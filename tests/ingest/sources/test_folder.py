@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import errno
 import os
+import unicodedata
 from collections.abc import Callable
 from pathlib import Path
 
@@ -175,28 +177,78 @@ def test_captions_stand_beside_a_picture(tmp_path: Path, paint: Paint) -> None:
     }
 
 
-def test_a_sidecar_that_is_not_utf8_is_read_as_far_as_it_is(paint: Paint) -> None:
+def test_a_sidecar_in_a_code_page_is_told_and_not_guessed(paint: Paint) -> None:
     path = paint("red")
-    path.with_suffix(".txt").write_bytes(b"\xef\xbb\xbfcaf\xe9 noir\x00\x1b[31m")
+    path.with_suffix(".txt").write_bytes("un café à Zürich".encode("cp1252"))
     sample = file_sample(path, path.parent)
     assert isinstance(sample, Sample)
-    assert sample.captions == ("caf� noir [31m",)
+    assert sample.captions == ()
+    assert sample.notes == ("its sidecar red.txt is neither UTF-8 nor UTF-16: save it as UTF-8",)
 
 
-def test_a_sidecar_that_is_no_caption_is_a_failure(paint: Paint) -> None:
+def test_a_sidecar_that_is_no_caption_costs_no_picture(paint: Paint) -> None:
     path = paint("red")
     path.with_suffix(".txt").write_text("x" * (2 << 20))
-    assert file_sample(path, path.parent) == Failure(
-        str(path), "its sidecar red.txt is larger than 1 MB", str(path.parent)
-    )
+    sample = file_sample(path, path.parent)
+    assert isinstance(sample, Sample)
+    assert sample.notes == ("its sidecar red.txt is larger than 1 MB and is not used as a caption",)
 
 
-def test_a_sidecar_that_cannot_be_read_is_a_failure_for_now(paint: Paint) -> None:
+def test_a_folder_with_the_name_of_a_sidecar_costs_no_picture(paint: Paint) -> None:
     path = paint("red")
     path.with_suffix(".txt").mkdir()
+    path.with_suffix(".json").mkdir()
+    sample = file_sample(path, path.parent)
+    assert isinstance(sample, Sample)
+    assert (sample.captions, sample.notes) == ((), ())
+
+
+@pytest.mark.skipif(os.geteuid() == 0, reason="root may read everything")
+def test_a_sidecar_without_permission_costs_no_picture(paint: Paint) -> None:
+    path = paint("red")
+    path.with_suffix(".txt").write_text("a dog")
+    path.with_suffix(".txt").chmod(0)
+    sample = file_sample(path, path.parent)
+    assert isinstance(sample, Sample)
+    assert sample.notes == ("its sidecar red.txt cannot be read: no permission",)
+
+
+def test_a_sidecar_on_a_failing_disk_is_tried_again(
+    paint: Paint, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = paint("red")
+    path.with_suffix(".txt").write_text("a dog")
+
+    def broken(*args: object) -> None:
+        raise OSError(errno.EIO, "Input/output error")
+
+    monkeypatch.setattr("builtins.open", broken)
     failure = file_sample(path, path.parent)
+    monkeypatch.undo()
     assert isinstance(failure, Failure)
     assert failure.transient
+
+
+@pytest.mark.parametrize("stem", ["a" * 251, "b" * 248, "語" * 83, "c" * 240])
+def test_names_as_long_as_a_file_system_allows(tmp_path: Path, paint: Paint, stem: str) -> None:
+    os.replace(paint("red"), tmp_path / f"{stem}.png")
+    for path in (tmp_path, tmp_path / f"{stem}.png"):
+        (sample,) = walk(path)
+        assert isinstance(sample, Sample)
+        assert (sample.relative, sample.notes) == (f"{stem}.png", ())
+
+
+@pytest.mark.parametrize("form", ["NFC", "NFD"])
+def test_a_sidecar_in_another_unicode_form_is_found(
+    tmp_path: Path, paint: Paint, form: str
+) -> None:
+    other = "NFD" if form == "NFC" else "NFC"
+    path = paint("red", f"photos/{unicodedata.normalize(other, 'Café.png')}")
+    path.with_name(unicodedata.normalize(form, "Café.txt")).write_text("two cups")
+    for where in (path.parent, path):
+        (sample,) = walk(where)
+        assert isinstance(sample, Sample)
+        assert sample.captions == ("two cups",)
 
 
 def test_an_endless_file_is_not_read_to_its_end(

@@ -7,7 +7,6 @@ import io
 import json
 import os
 import tarfile
-from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -268,13 +267,74 @@ def test_globs_choose_members(shard: Path) -> None:
     assert sorted(samples(list(open_sources([shard], files=chosen)))) == ["001.png", "002.png"]
 
 
-def test_an_oversized_sidecar_fails_its_picture_only(
-    tmp_path: Path, photos: Callable[..., Path]
-) -> None:
+def test_an_oversized_sidecar_costs_no_picture(tmp_path: Path) -> None:
     path = make_tar(
         tmp_path / "s.tar",
         {"a.png": png("red"), "a.txt": b"x" * (2 << 20), "b.png": png("blue"), "b.json": b"{not"},
     )
-    items = list(open_sources([path]))
-    assert sorted(samples(items)) == ["b.png"]
-    assert [f.uri for f in failures(items)] == [f"{path}!a.png"]
+    told: list[tuple[str, str]] = []
+    items = list(open_sources([path], warn=lambda uri, text: told.append((uri, text))))
+    assert sorted(samples(items)) == ["a.png", "b.png"]
+    assert told == [
+        (f"{path}!a.png", "its sidecar a.txt is larger than 1 MB and is not used as a caption")
+    ]
+
+
+def captions_of(path: Path) -> dict[str, tuple[str, ...]]:
+    found = samples(list(open_sources([path])))
+    return {name: sample.captions for name, sample in found.items()}
+
+
+def test_dots_in_names_mix_up_no_captions(tmp_path: Path) -> None:
+    times = ["10.15.30", "10.15.45", "11.02.07"]
+    members = {}
+    for at in times:
+        members[f"shot at {at}.png"] = png("red")
+        if at != "10.15.30":
+            members[f"shot at {at}.txt"] = f"screen at {at}".encode()
+    assert captions_of(make_tar(tmp_path / "s.tar", members)) == {
+        "shot at 10.15.30.png": (),
+        "shot at 10.15.45.png": ("screen at 10.15.45",),
+        "shot at 11.02.07.png": ("screen at 11.02.07",),
+    }
+
+
+def test_a_sidecar_without_its_picture_is_told(tmp_path: Path) -> None:
+    path = make_tar(tmp_path / "s.tar", {"a.1.png": png("red"), "a.2.txt": b"the other"})
+    told: list[str] = []
+    [sample] = samples(list(open_sources([path], warn=lambda _, text: told.append(text)))).values()
+    assert sample.captions == ()
+    assert told == ["a.2.txt beside it describes no picture"]
+
+
+@pytest.mark.parametrize(
+    ("members", "said"),
+    [
+        ({"x.jpg": 1, "x.json": ["a dog", "it is wet"]}, {"x.jpg": ("a dog", "it is wet")}),
+        ({"x.jpg": 1, "x.json": [{"caption": "a dog"}]}, {"x.jpg": ("a dog",)}),
+        ({"x.jpg": 1, "x.text": "a dog"}, {"x.jpg": ("a dog",)}),
+        ({"x.jpg": 1, "x.caption": "a dog"}, {"x.jpg": ("a dog",)}),
+        ({"x.jpg": 1, "x.caption.txt": "a dog"}, {"x.jpg": ("a dog",)}),
+        ({"x.JPG": 1, "x.TXT": "a dog"}, {"x.JPG": ("a dog",)}),
+        (
+            {"x.image.jpg": 1, "x.mask.png": 2, "x.txt": "a dog"},
+            {"x.image.jpg": ("a dog",), "x.mask.png": ()},
+        ),
+        ({"x.jpg": 1, "x.mask.png": 2, "x.txt": "a dog"}, {"x.jpg": ("a dog",), "x.mask.png": ()}),
+        (
+            {"x.left.jpg": 1, "x.right.jpg": 2, "x.txt": "a dog", "x.left.txt": "left"},
+            {"x.left.jpg": ("left", "a dog"), "x.right.jpg": ("a dog",)},
+        ),
+        ({"x.1.jpg": 1, "x.2.jpg": 2, "x.txt": "a dog"}, {"x.1.jpg": (), "x.2.jpg": ()}),
+    ],
+)
+def test_webdataset_as_it_is_made(
+    tmp_path: Path, members: dict[str, object], said: dict[str, tuple[str, ...]]
+) -> None:
+    data = {
+        name: png("red", 10 + value)
+        if isinstance(value, int)
+        else (value if isinstance(value, str) else json.dumps(value)).encode()
+        for name, value in members.items()
+    }
+    assert captions_of(make_tar(tmp_path / "s.tar", data)) == said

@@ -172,3 +172,28 @@ def test_zips_below_a_folder(tmp_path: Path, photos: Path, index: twinlens.Index
     report = index.ingest(photos, exclude=[f"{colour}.png" for colour in COLOURS])
     assert report.images == 1
     assert index.search("red", limit=1)[0].path == f"{photos}/more.zip!inner.png"
+
+
+def test_a_sidecar_that_cannot_be_read_costs_no_picture(tmp_path: Path) -> None:
+    path = make_zip(
+        tmp_path / "z.zip",
+        {
+            "a.png": png("red"),
+            "a.txt": "ein Hund am Meer".encode("utf-16"),
+            "b.png": png("blue"),
+            "b.txt": "café".encode("cp1252"),
+            "c.png": png("green"),
+            "c.txt": b"to be damaged",
+        },
+    )
+    data = bytearray(path.read_bytes())
+    data[data.index(b"to be damaged")] ^= 0xFF
+    path.write_bytes(data)
+    found = samples(list(open_sources([path])))
+    assert {name: sample.captions for name, sample in found.items()} == {
+        "a.png": ("ein Hund am Meer",),
+        "b.png": (),
+        "c.png": (),
+    }
+    assert "save it as UTF-8" in found["b.png"].notes[0]
+    assert "its sidecar c.txt cannot be read: damaged" in found["c.png"].notes[0]
