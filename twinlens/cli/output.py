@@ -53,6 +53,14 @@ def print_failures(outcome: IngestReport | ReindexReport, *, hint: str = "") -> 
         print(f"... and {more:,} more{hint}", file=sys.stderr)
 
 
+def print_notices(outcome: IngestReport) -> None:
+    """List the first notices: what was passed over or could not be kept."""
+    for notice in outcome.notices[:LISTED]:
+        print(f"note: {notice.uri}: {notice.text}", file=sys.stderr)
+    if outcome.notice_count > LISTED:
+        print(f"... and {outcome.notice_count - LISTED:,} more notes", file=sys.stderr)
+
+
 def print_preview(preview: Preview) -> None:
     print(
         f"{preview.new:,} to read ({preview.changed:,} of them changed), "

@@ -18,8 +18,8 @@ from twinlens.ingest.options import (
     split_options,
     write_options,
 )
-from twinlens.ingest.report import IngestReport, Tally, open_report
-from twinlens.ingest.sample import Item
+from twinlens.ingest.report import IngestReport, Notices, Tally, open_report
+from twinlens.ingest.sample import Item, Warn
 from twinlens.ingest.sources.paths import name_of
 from twinlens.remote.client import PROBE_SECONDS, HttpClient, is_twinlens, path_segment
 from twinlens.remote.ingest import RemoteIngest, UploadClient, preview
@@ -289,7 +289,8 @@ class RemoteIndex:
                 "the layout of a new collection cannot be set over HTTP: create it where "
                 f"{self.url} runs"
             )
-        items = _items(paths, source)
+        notices = Notices()
+        items = _items(paths, source, notices.add)
         with open_report(run.get("report")) as on_item:
             tally = Tally(run.get("progress"), on_item)
             given = run.get("policy")
@@ -298,7 +299,7 @@ class RemoteIndex:
             report = ingest.run(items, map(name_of, paths))
         if not report.found_anything:
             raise SourceError(nothing_found(paths))
-        return report
+        return notices.added_to(report)
 
     def _send_policy(self, file: Path) -> str:
         """Send a policy file with its examples; return its id on the server."""
@@ -461,12 +462,14 @@ class RemoteIndex:
         return cast("dict[str, Any]", described)
 
 
-def _items(paths: Sequence[Path], source: SourceOptions) -> Iterator[Item]:
+def _items(
+    paths: Sequence[Path], source: SourceOptions, warn: Warn | None = None
+) -> Iterator[Item]:
     if source.get("embeddings_model"):
         raise UnsupportedError(
             "a twinlens server does not accept embeddings: ingest them where the database is"
         )
-    return open_items(paths, **source)
+    return open_items(paths, warn=warn, **source)
 
 
 def _read(items: Iterator[Item]) -> Iterator[tuple[str, bytes | str]]:

@@ -200,6 +200,7 @@ class RemoteIngest:
             removed=removed,
             missing=missing,
             failed=tuple(self._tally.failed),
+            notices=(),
             seconds=time.perf_counter() - began,
             encode_seconds=sum(self._encode_seconds),
         )
