@@ -1,4 +1,4 @@
-"""``/``, ``/map`` and ``/static/…``: serve the search page, the map page and their files."""
+"""``/``, ``/map``, ``/review`` and ``/static/…``: serve the pages and their files."""
 
 from __future__ import annotations
 
@@ -57,6 +57,10 @@ def router(ctx: Context) -> APIRouter:
     @routes.api_route("/map", methods=["GET", "HEAD"])
     async def map_page(request: Request) -> Response:
         return _answer(request, assets["map/index.html"])
+
+    @routes.api_route("/review", methods=["GET", "HEAD"])
+    async def review_page(request: Request) -> Response:
+        return _answer(request, assets["review/index.html"])
 
     @routes.api_route("/static/{name:path}", methods=["GET", "HEAD"])
     async def static(request: Request, name: str) -> Response:

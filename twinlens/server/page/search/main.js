@@ -107,6 +107,8 @@ function render() {
   document.title = isAsking(query) ? `${describe(query)} · twinlens` : "twinlens";
   const map = new URLSearchParams(query.collection ? { collection: query.collection } : {});
   $("map").href = `/map${map.size ? `?${map}` : ""}`;
+  $("review").href = `/review${map.size ? `?${map}` : ""}`;
+  $("review").hidden = !collection?.fields?.images?.flagged;
   pending.abort();
   pending = new AbortController();
   const key = toAddress(query);

@@ -1,0 +1,131 @@
+// Run the review page: list flagged pictures, and store the decisions about them.
+
+import { createDialog } from "../shared/dialogs.js";
+import { $, count, h, toast } from "../shared/dom.js";
+import { nameOf, titleOf } from "../shared/hits.js";
+import { decide, onLocked, reviewPage, thumbnailBlob } from "./review-api.js";
+
+const collection = new URLSearchParams(location.search).get("collection") ?? "";
+let next = "";
+let shown = 0;
+let run = 0;
+
+/** Ask for a write key; resolves to "" if the user closes the dialog. */
+function createKeyDialog() {
+  const input = h("input", { class: "key field", id: "key", type: "password", autocomplete: "off", required: true });
+  const failed = h("p", { class: "error", role: "alert" });
+  const form = h(
+    "form", { class: "key-form" },
+    h("p", {}, "The review requires an API key with the scope write. It is forgotten when this page is closed."),
+    h("label", { for: "key" }, "Key"), input, failed, h("button", { class: "action first", type: "submit" }, "Continue"),
+  );
+  const dialog = createDialog("Write key required", "key-title", form);
+  let asking = null;
+  return (problem) => {
+    asking ??= new Promise((resolve) => {
+      let key = "";
+      failed.textContent = problem;
+      form.onsubmit = (event) => {
+        event.preventDefault();
+        key = input.value;
+        dialog.close();
+      };
+      dialog.addEventListener("close", () => {
+        input.value = "";
+        asking = null;
+        resolve(key);
+      }, { once: true });
+      dialog.showModal();
+      input.focus();
+    });
+    return asking;
+  };
+}
+
+function card(item) {
+  const picture = h("div", { class: "review-picture" });
+  thumbnailBlob(item.thumbnail).then((url) => {
+    const image = h("img", { src: url, alt: titleOf(item) });
+    image.addEventListener("load", () => URL.revokeObjectURL(url), { once: true });
+    picture.replaceChildren(image);
+  }, (error) => picture.replaceChildren(h("p", {}, error.message)));
+  const flags = item.flags.length
+    ? item.flags.map(({ concept, score }) => h("li", {}, `${concept} ${score.toFixed(1)}`))
+    : [h("li", {}, "no concept any more")];
+  const release = h("button", { class: "action", type: "button" }, item.held ? "Release" : "Dismiss");
+  const hold = h("button", { class: "action", type: "button" }, item.held ? "Keep held back" : "Hold back");
+  const status = h("p", {});
+  const element = h(
+    "li", { class: `review-card${item.held ? " held" : ""}`, data: { id: item.id } },
+    picture,
+    h("div", { class: "review-facts" },
+      h("h2", { class: "clamp" }, titleOf(item)), h("p", { class: "review-path" }, item.path),
+      h("ul", { class: "review-flags", "aria-label": "Concepts and scores" }, ...flags), status),
+    h("div", { class: "review-buttons" }, release, hold),
+  );
+  status.textContent = statusOf(item);
+  const store = async (decision) => {
+    release.disabled = hold.disabled = true;
+    try {
+      await decide(item.id, decision, collection);
+    } catch (error) {
+      toast(error.message);
+      release.disabled = hold.disabled = false;
+      return;
+    }
+    toast(`${nameOf(item.path)}: ${decision === "held" ? "held back" : "released"}`);
+    const following = element.nextElementSibling ?? element.previousElementSibling;
+    if ($("state").value === "open") {
+      element.remove();
+      shown -= 1;
+      summarise();
+      (following?.querySelector("button") ?? $("list")).focus();
+    } else {
+      const changed = card({ ...item, review: decision, held: decision === "held" });
+      element.replaceWith(changed);
+      changed.querySelector("button").focus();
+    }
+  };
+  release.addEventListener("click", () => store("released"));
+  hold.addEventListener("click", () => store("held"));
+  return element;
+}
+
+function statusOf(item) {
+  if (item.review) return `Decided: ${item.review === "held" ? "held back" : "released"} (${item.policy})`;
+  return item.held ? `Held back by ${item.policy}` : `Flagged by ${item.policy}, and shown in searches`;
+}
+
+function summarise() {
+  $("status").textContent = shown
+    ? `${count(shown, "picture")}${next ? ", and more" : ""}`
+    : "Nothing to review.";
+}
+
+async function load(fresh) {
+  const mine = ++run;
+  if (fresh) {
+    next = "";
+    shown = 0;
+    $("list").replaceChildren();
+    $("more").hidden = true;
+    $("status").textContent = "Loading…";
+  }
+  try {
+    const page = await reviewPage($("state").value, next, collection);
+    if (mine !== run) return;
+    next = page.items.length < 100 ? "" : page.next;
+    shown += page.items.length;
+    $("list").append(...page.items.map(card));
+    $("more").hidden = !next;
+    summarise();
+  } catch (error) {
+    if (mine === run) $("status").textContent = error.message;
+  }
+}
+
+onLocked(createKeyDialog());
+$("state").addEventListener("change", () => load(true));
+$("more").addEventListener("click", () => load(false));
+$("results").href = $("home").href = collection ? `/?${new URLSearchParams({ collection })}` : "/";
+load(true);
