@@ -6,9 +6,9 @@ import os
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from functools import partial
 from itertools import chain, groupby
-from typing import TYPE_CHECKING, cast
+from typing import TYPE_CHECKING, Unpack, cast
 
-from twinlens.ingest.options import open_items
+from twinlens.ingest.options import SourceOptions, open_items
 from twinlens.ingest.sample import Item, Sample
 from twinlens.search.analysis.matcher import MatchInput, check_texts
 from twinlens.search.errors import ImageError, UsageError
@@ -33,6 +33,7 @@ def match_inputs(
     *,
     pairs: AnyPath | Iterable[tuple[Picture, str]] | None = None,
     stored: FindStored | None = None,
+    **source: Unpack[SourceOptions],
 ) -> Iterator[MatchInput]:
     """Read what to match, see ``twinlens.match``.
 
@@ -41,6 +42,7 @@ def match_inputs(
             a folder is all its pictures.
         pairs: in place of both, pairs of a picture and a text, or the path of a caption file.
         stored: finds stored pictures; ``None`` where there is no collection.
+        source: how to read paths.
 
     Raises:
         UsageError: pictures or texts are missing, or both they and pairs are given; a path does
@@ -53,17 +55,20 @@ def match_inputs(
         if listed or said:
             raise UsageError("give pairs, or pictures and texts, not both")
         if isinstance(pairs, str | os.PathLike):
-            return chain.from_iterable(map(_captioned, open_items([pairs])))
+            return chain.from_iterable(map(_captioned, open_items([pairs], **source)))
         return _paired(pairs, stored)
     if not listed:
         raise UsageError("give at least one picture to match")
     if not said:
         raise UsageError("give at least one text to match the pictures with")
-    return chain.from_iterable(_grid(listed, said, stored))
+    return chain.from_iterable(_grid(listed, said, stored, source))
 
 
 def _grid(
-    images: Sequence[Picture], texts: Sequence[str], stored: FindStored | None
+    images: Sequence[Picture],
+    texts: Sequence[str],
+    stored: FindStored | None,
+    source: SourceOptions,
 ) -> list[Iterator[MatchInput]]:
     """The inputs of each run of pictures of one kind; all paths are checked at once."""
     streams: list[Iterator[MatchInput]] = []
@@ -72,7 +77,7 @@ def _grid(
         paths = [image for _, image in some if isinstance(image, str | os.PathLike)]
         ids = [image.id for _, image in some if isinstance(image, Id)]
         if paths:
-            streams.append(_read_paths(paths, texts))
+            streams.append(_read_paths(paths, texts, source))
         elif ids:
             rows = _find(stored, ids)
             streams.append(MatchInput(key, texts, row=rows[key], alternatives=True) for key in ids)
@@ -84,10 +89,12 @@ def _grid(
     return streams
 
 
-def _read_paths(paths: Sequence[AnyPath], texts: Sequence[str]) -> Iterator[MatchInput]:
+def _read_paths(
+    paths: Sequence[AnyPath], texts: Sequence[str], source: SourceOptions
+) -> Iterator[MatchInput]:
     return (
         MatchInput(item.uri, texts, item.load, alternatives=True)
-        for item in open_items(paths)
+        for item in open_items(paths, **source)
         if item.load is not None
     )
 

@@ -37,6 +37,7 @@ if TYPE_CHECKING:
     from twinlens.cli import run as main
     from twinlens.index import Index
     from twinlens.ingest.match import Picture
+    from twinlens.ingest.options import SourceOptions
     from twinlens.ingest.preview import Preview
     from twinlens.ingest.report import IngestReport, Progress
     from twinlens.ingest.transfer.copy import CopyReport
@@ -345,6 +346,7 @@ def match(
     model: str | Encoder = "auto",
     device: str = "auto",
     precision: Precision = "auto",
+    **source: Unpack[SourceOptions],
 ) -> Iterator[PairMatch]:
     """Score how well texts fit pictures, without a database; see ``Index.match`` for one.
 
@@ -362,6 +364,8 @@ def match(
             caption file, as ``ingest`` takes them. It is read as a stream.
         references: reference texts of the pictures, for ``ref_clip_score``.
         model, device, precision: see ``open``.
+        source: how to read paths: captions, include, exclude, image_column and the rest of
+            ``twinlens.ingest.options.SourceOptions``.
 
     Returns:
         A ``PairMatch`` for each picture and text, in order, as they are scored. A picture that
@@ -380,7 +384,7 @@ def match(
 
     check_device(device)
     check_precision(precision)
-    inputs = match_inputs(images, texts, pairs=pairs)
+    inputs = match_inputs(images, texts, pairs=pairs, **source)
     if isinstance(model, str):
         load = open_for_queries if pairs is None else open_encoders
         encoder: Encoder = load(model, device=device, precision=precision)

@@ -297,6 +297,7 @@ class Index:
         *,
         pairs: AnyPath | Iterable[tuple[Picture, str]] | None = None,
         references: str | Sequence[str] = (),
+        **source: Unpack[SourceOptions],
     ) -> Iterator[PairMatch]:
         """Score how well texts fit pictures, compared with this collection's; nothing is stored.
 
@@ -314,7 +315,11 @@ class Index:
 
         collection = self._require_collection()
         inputs = match_inputs(
-            images, texts, pairs=pairs, stored=lambda names: find_images(collection, names)
+            images,
+            texts,
+            pairs=pairs,
+            stored=lambda names: find_images(collection, names),
+            **source,
         )
         encoder = self._load_encoder(bulk=pairs is not None)
         calibration = PairCalibration.of_collection(self.engine.calibrations, encoder)

@@ -95,6 +95,18 @@ def test_a_caption_file_gives_a_line_for_each_pair(run: Run, captions: Path) -> 
     assert all(one["probability"] is None for one in found)
 
 
+def test_columns_and_folders_are_read_as_ingest_reads_them(run: Run, captions: Path) -> None:
+    captions.write_text("id,file,says,note\n1,red.png,a red picture,x\n2,blue.png,so blue,y\n")
+    columns = ("--image-column", "file", "--caption-column", "says")
+    found = lines_of(run("--pairs", captions, *columns, "--json"))
+    assert [(one["text"], one["verdict"]) for one in found] == [
+        ("a red picture", "match"),
+        ("so blue", "match"),
+    ]
+    only = lines_of(run(captions.parent, "--text", "red", "--include", "r*.png", "--json"))
+    assert [Path(one["image"]).name for one in only] == ["red.png"]
+
+
 def test_the_exit_code_says_whether_pairs_do_not_fit_or_cannot_be_read(
     run: Run, photos: Path, tmp_path: Path
 ) -> None:

@@ -9,22 +9,33 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from itertools import count, islice
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Unpack
 
 import typer
 
 import twinlens
-from twinlens.cli.options import OUTPUT, AsJson, ModelOptions, Quiet, lines_of
+from twinlens.cli.options import OUTPUT, AsJson, ModelOptions, Quiet, lines_of, with_options
 from twinlens.cli.output import ITEMS_FAILED, PAGE, counted, new_table, show
+from twinlens.ingest.options import SOURCE_OPTIONS, SourceOptions
 
 if TYPE_CHECKING:
     from twinlens.search.analysis.match import PairMatch
 
 _TEXTS = "Texts"
+#: How to read IMAGE and --pairs.
+FILE_OPTIONS = (
+    "captions", "include", "exclude", "image_column", "caption_column", "allow_networks"
+)  # fmt: skip
 #: Pictures on the HTML page.
 _CARDS = 500
 
 
+@with_options(
+    {name: SOURCE_OPTIONS[name] for name in FILE_OPTIONS},
+    before="below",
+    panel="Files",
+    flags={"allow_networks": ["--allow-network"]},
+)
 def match(
     context: typer.Context,
     place: ModelOptions,
@@ -76,6 +87,7 @@ def match(
         typer.Option(help="Also write the results to an HTML page.", rich_help_panel=OUTPUT),
     ] = None,
     quiet: Quiet = False,
+    **source: Unpack[SourceOptions],
 ) -> None:
     """Score how well texts fit pictures: the probability that they belong together.
 
@@ -88,12 +100,12 @@ def match(
     if not _uses_collection(context):
         found = twinlens.match(
             images or (), texts, pairs=pairs, references=reference, model=place.model,
-            device=place.device,
+            device=place.device, **source,
         )  # fmt: skip
         _report(found, totals, sheet, as_json=as_json, quiet=quiet)
     else:
         with place.reach(place.model) as index:
-            found = index.match(images or (), texts, pairs=pairs, references=reference)
+            found = index.match(images or (), texts, pairs=pairs, references=reference, **source)
             _report(found, totals, sheet, as_json=as_json, quiet=quiet)
     if sheet is not None and html is not None:
         sheet.write(html, totals)

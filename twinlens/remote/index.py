@@ -369,12 +369,13 @@ class RemoteIndex:
         *,
         pairs: Path | Iterable[tuple[Picture, str]] | None = None,
         references: str | Sequence[str] = (),
+        **source: Unpack[SourceOptions],
     ) -> Iterator[PairMatch]:
         """Score how well texts fit pictures; see ``twinlens.Index.match``. Files are read here."""
         from twinlens.ingest.match import match_inputs
         from twinlens.remote.match import match, stored_on_server
 
-        inputs = match_inputs(images, texts, pairs=pairs, stored=stored_on_server)
+        inputs = match_inputs(images, texts, pairs=pairs, stored=stored_on_server, **source)
         return match(
             lambda body, files: self._post_files("/v1/match", self._body(body), files),
             inputs,
