@@ -16,6 +16,8 @@ if TYPE_CHECKING:
     from twinlens.search.models.base import Rows
 
 
+#: The largest time that Milvus stores, in the year 2262.
+MAX_TIME_NS = 2**63 - 1
 #: Told of what a source passes over or cannot keep: the name of the file, and a sentence.
 Warn = Callable[[str, str], None]
 
@@ -37,7 +39,8 @@ class Sample:
             ``OSError`` when it cannot be read now.
         size: bytes.
         mtime_ns: nanoseconds since 1970. An image is not read again while size, time and captions
-            are unchanged. Both are -1 where the source does not know them.
+            are unchanged. Both are -1 where the source does not know them. A time before 1970
+            becomes 0, one after April 2262 ``MAX_TIME_NS``.
         fixed: the name always means the same image, as a URL is assumed to: once stored, it is not
             read again, whatever ``size`` and ``mtime_ns`` are.
         captions: what the source says about the image, already cleaned.
@@ -64,6 +67,10 @@ class Sample:
     left_out: int = field(default=0, compare=False)
     unwanted: bool = False
     notes: tuple[str, ...] = field(default=(), compare=False)
+
+    def __post_init__(self) -> None:
+        if not -1 <= self.mtime_ns <= MAX_TIME_NS:  # the only way to change a frozen dataclass
+            object.__setattr__(self, "mtime_ns", min(max(self.mtime_ns, 0), MAX_TIME_NS))
 
     @property
     def has_image(self) -> bool:

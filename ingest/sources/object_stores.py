@@ -9,6 +9,7 @@ from __future__ import annotations
 import hashlib
 import posixpath
 from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import datetime
 from functools import partial
@@ -362,10 +363,11 @@ def _stamp(info: Info) -> int:
             time = datetime.fromisoformat(time.replace("Z", "+00:00"))
         except ValueError:
             time = None
-    if isinstance(time, datetime):
-        return int(time.timestamp() * 1e6) * 1_000
-    if isinstance(time, int | float):
-        return int(time * 1e9)
+    with suppress(ValueError, OverflowError, OSError):  # no number, or years that no clock has
+        if isinstance(time, datetime):
+            return int(time.timestamp() * 1e6) * 1_000
+        if isinstance(time, int | float):
+            return int(time * 1e9)
     tag = next((str(info[name]) for name in _TAGS if info.get(name)), "")
     return int(hashlib.blake2b(tag.encode(), digest_size=5).hexdigest(), 16) if tag else -1
 

@@ -17,7 +17,7 @@ from support.rows import comparable
 
 import twinlens
 from twinlens.ingest import sinks, writer
-from twinlens.ingest.sample import Failure
+from twinlens.ingest.sample import MAX_TIME_NS, Failure
 from twinlens.search.errors import ImageError, StoreError, StoreUnreachableError
 from twinlens.search.milvus.collection import Collection
 
@@ -655,3 +655,17 @@ def test_a_reader_that_raises_is_a_failure(
     report = index.ingest(photos)
     assert [failure.reason for failure in report.failed] == ["I do not like it"]
     assert report.images == len(COLOURS) - 1
+
+
+@pytest.mark.parametrize("seconds", [9_300_000_000, -86_400])
+def test_a_time_that_milvus_cannot_store_stops_nothing(
+    photos: Path, index: twinlens.Index, seconds: int
+) -> None:
+    """A camera whose clock says 2264, or a file from before 1970."""
+    odd = photos / "red.png"
+    os.utime(odd, (seconds, seconds))
+    assert index.ingest(photos).images == len(COLOURS)
+    assert index.ingest(photos).unchanged == len(COLOURS)
+    hit = index.search("red", limit=1)[0]
+    assert hit.path == str(odd)
+    assert hit.metadata["mtime"] == (pytest.approx(MAX_TIME_NS / 1e9) if seconds > 0 else 0)

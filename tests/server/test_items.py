@@ -276,6 +276,16 @@ def test_a_replaced_picture_is_deleted(client: TestClient, photos: Path, tmp_pat
     assert kept(tmp_path) == {image_id(blue)}
 
 
+def test_an_impossible_time_refuses_nothing(client: TestClient, photos: Path) -> None:
+    odd = [item("red", mtime_ns=9_300_000_000 * 10**9, file=0), item("blue", mtime_ns=-5, file=1)]
+    files = [("file", ("a", (photos / f"{name}.png").read_bytes())) for name in ("red", "blue")]
+    form = {"items": json.dumps({"items": odd})}
+    done = client.post("/v1/items", data=form, files=files).json()
+    assert [row["status"] for row in done["items"]] == ["stored", "stored"]
+    again = client.post("/v1/items", data=form, files=files).json()
+    assert [row["status"] for row in again["items"]] == ["unchanged", "unchanged"]
+
+
 def test_a_request_without_items_ends_a_series(client: TestClient, photos: Path) -> None:
     send(client, photos, "red", "green")
     form = {"items": json.dumps({"items": [item("red", mtime_ns=6, file=0)], "more": True})}
