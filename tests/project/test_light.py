@@ -94,6 +94,8 @@ ASKING = {
     "match": ["match", CAT, "--text", "a cat", "-c", "starter"],
     "match with an exported model": ["match", CAT, "--text", "a cat", "-c", "tiny"],
     "match without a database": ["match", CAT, "--text", "a cat", "--model", "starter"],
+    "describe": ["describe", CAT, "-c", "starter"],
+    "describe stored pictures": ["describe", "--missing", "-c", "starter"],
     "duplicates": ["duplicates", "-c", "starter"],
     "audit": ["audit", "-c", "starter"],
     "export": ["export", "exported", "-c", "starter"],

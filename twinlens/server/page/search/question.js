@@ -46,7 +46,7 @@ export function createQuestion(handlers) {
     try {
       const { verdict, match } = await matchText(id, text, handlers.collection(), pending.signal);
       answer.dataset.verdict = verdict;
-      answer.textContent = `${VERDICTS[verdict]}: “${text}” is a match with ${probabilityText(match)}`;
+      answer.textContent = `${VERDICTS[verdict]}, ${probabilityText(match)}: “${text}”`;
     } catch (error) {
       if (!isAbort(error)) answer.textContent = error.detail || error.message;
     }
