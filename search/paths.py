@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import unicodedata
 from pathlib import Path
 
 
@@ -21,3 +22,16 @@ def cache_folder(name: str) -> Path:
 
     cache = os.environ.get("TWINLENS_CACHE")
     return (Path(cache) if cache else user_cache_path("twinlens")) / name
+
+
+def one_form(name: str) -> str:
+    """A name in NFC: Macs write ``é`` as two characters, other systems as one."""
+    return name if name.isascii() else unicodedata.normalize("NFC", name)
+
+
+def name_forms(name: str) -> tuple[str, ...]:
+    """The forms that a name may have on disk: as given, in NFC, in NFD."""
+    if name.isascii():
+        return (name,)
+    forms = (name, unicodedata.normalize("NFC", name), unicodedata.normalize("NFD", name))
+    return tuple(dict.fromkeys(forms))

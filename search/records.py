@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import hashlib
 import math
-import re
 from collections.abc import Iterable, Mapping
 from typing import Any, Literal
+
+from twinlens.search.paths import one_form
+from twinlens.search.words import path_words, searchable
 
 Kind = Literal["images", "texts", "files"]
 Target = Literal["images", "texts"]
@@ -63,7 +65,6 @@ _TYPES: Mapping[str, FieldType] = {
     "mtime": "number",
 }
 _MAX_INTEGER = 2**63 - 1
-_PATH_WORDS = re.compile(r"[0-9]+|[^\W\d_A-Z]+|[A-Z]+(?![^\W\d_A-Z])|[A-Z][^\W\d_A-Z]*")
 
 
 def image_id(data: bytes) -> str:
@@ -77,9 +78,9 @@ def text_id(of_image: str, text: str) -> str:
 
 
 def clean_text(text: str) -> str:
-    """Clean a caption: one line, no control characters, at most ``MAX_TEXT_BYTES``."""
+    """Clean a caption: one line, in NFC, no control characters, at most ``MAX_TEXT_BYTES``."""
     # The zero-width joiner is not printable, but emoji need it.
-    visible = "".join(ch if ch.isprintable() or ch == "\u200d" else " " for ch in text)
+    visible = "".join(ch if ch.isprintable() or ch == "\u200d" else " " for ch in one_form(text))
     return cut_bytes(" ".join(visible.split()), MAX_TEXT_BYTES)
 
 
@@ -130,16 +131,18 @@ def text_moderation(row: Row) -> Row:
 
 
 def words_of(row: Row) -> str:
-    """The words for full-text search: captions or the text, words of the path, text metadata.
+    """The words for full-text search: captions or the text, words of paths, text metadata.
 
-    ``trips/SunsetBeach_2041.jpg`` has the words trips, Sunset, Beach and 2041.
+    Compound words are whole and in pieces: ``trips/SunsetBeach_2041.jpg`` has the words trips,
+    SunsetBeach_2041, Sunset, Beach and 2041. The names of a picture's other files count, too.
     """
-    says = [*row.get("captions", ()), row.get("text", "")]
-    path, _, _ = str(row.get("relative_path", "")).rpartition(".")
-    says += _PATH_WORDS.findall(path or str(row.get("relative_path", "")))
+    says = [searchable(text) for text in (*row.get("captions", ()), row.get("text", "")) if text]
+    says.append(path_words(str(row.get("relative_path", ""))))
+    copies = {path.rpartition("/")[2] for path in row.get("paths", ()) if path != row.get("path")}
+    says += map(path_words, sorted(copies))
     own = FIXED_FIELDS | _RESERVED
     says += [
-        value
+        searchable(value)
         for name, value in row.items()
         if name not in own and isinstance(value, str) and not is_moderation(name)
     ]

@@ -77,7 +77,7 @@ def _card(hit: Hit, note: str) -> dict[str, str]:
     return {
         "picture": _data_uri(hit.path) if hit.path else "",
         "alt": says or Path(hit.path).name,
-        "relevance": f"{hit.relevance:.0%}",
+        "relevance": "words" if hit.by_words else f"{hit.relevance:.0%}",
         "score": f"{hit.score:.3f}",
         "says": says,
         "path": str(hit.metadata.get("relative_path", hit.path)),

@@ -19,8 +19,8 @@ from twinlens.search.errors import TwinlensError, UsageError
 from twinlens.search.filters import can_hold, compile_filter, compile_visible
 from twinlens.search.milvus.capabilities import MAX_LIMIT
 from twinlens.search.milvus.collection import Collection
-from twinlens.search.milvus.expressions import is_in
 from twinlens.search.models.base import Encoder, Rows
+from twinlens.search.query.by_words import excluding, matches_words, rank_by_words
 from twinlens.search.query.calibration import CalibrationCache, Modality
 from twinlens.search.query.cursor import Cursor, RankedPage, options_hash
 from twinlens.search.query.embed import EmbeddingCache, PreparedPart, embed, prepare_part
@@ -256,7 +256,7 @@ class SearchEngine:
     ) -> list[list[tuple[Row, float]]]:
         """Rank rows with their cosines, best first, for requests with the same options."""
         options, prepared = group[0].options, group[0].prepared
-        expression = _excluding(prepared.expression, prepared.excluded)
+        expression = excluding(prepared.expression, prepared.excluded)
         if options["mode"] == "dense":
             return self.collection.search(
                 options["target"],
@@ -267,7 +267,8 @@ class SearchEngine:
                 expression=expression,
             )
         (one,) = group
-        rows = self.collection.search_words(
+        rows = rank_by_words(
+            self.collection,
             options["target"],
             words_of(one.request.parts),
             limit,
@@ -331,10 +332,13 @@ class SearchEngine:
             calibration = calibration.for_fused(request.row)
         scores = [score for _, score, _ in rows]
         relevances = calibration.relevance(request.row, scores)
+        by_words = [self._is_by_words(row, request) for row, _, _ in rows]
         hits = [
-            hit_of(options["target"], row, score, relevance, duplicates)
-            for (row, score, duplicates), relevance in zip(rows, relevances, strict=True)
-            if relevance >= options["min_relevance"] and score >= options["min_score"]
+            hit_of(options["target"], row, score, relevance, duplicates, by_words=words)
+            for (row, score, duplicates), relevance, words in zip(
+                rows, relevances, by_words, strict=True
+            )
+            if (words or relevance >= options["min_relevance"]) and score >= options["min_score"]
         ]
         cursor: str | Callable[[], str] = ""
         # Scores fall from hit to hit: after one below the minimum no other can follow.
@@ -344,8 +348,16 @@ class SearchEngine:
         is_top = (
             not options["offset"] and request.prepared.cursor is None and options["mode"] != "text"
         )
-        nothing_close = is_top and calibration.nothing_close(request.row, max(scores))
+        is_far = is_top and not any(by_words)
+        nothing_close = is_far and calibration.nothing_close(request.row, max(scores))
         return Hits(hits, nothing_close=nothing_close, cursor=cursor)
+
+    def _is_by_words(self, row: Row, request: EncodedRequest) -> bool:
+        """Whether a row is a hit because of its words, whatever it shows."""
+        mode = request.options["mode"]
+        if mode == "hybrid":
+            return matches_words(row, words_of(request.request.parts))
+        return mode == "text"
 
     def _expression(self, target: Target, where: str, *, include_held: bool) -> str:
         """A filter as a Milvus expression; fields are looked up only if they are needed."""
@@ -390,14 +402,6 @@ def _group_key(request: EncodedRequest, place: int) -> Hashable:
         return place
     limits = options["limit"], options["offset"]
     return options["target"], prepared.expression, prepared.excluded, limits
-
-
-def _excluding(expression: str, ids: Sequence[str]) -> str:
-    """A Milvus expression that also excludes ids."""
-    if not ids:
-        return expression
-    others = is_in("id", ids, negated=True)
-    return f"({expression}) and {others}" if expression else others
 
 
 def _modality(part: Plain, target: Target, stored: Mapping[str, StoredRow]) -> Modality:

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
-from types import MappingProxyType
 from typing import Any
 
+from twinlens.search.frozen import FrozenDict
 from twinlens.search.records import (
     CAPTION_SOURCE,
     IMAGE_FIELDS,
@@ -43,6 +43,10 @@ class Hit:
         image_id: the id of the image, or of the image a text describes.
         metadata: all other fields: width, height, camera, columns of a caption file.
         duplicates: how many near-duplicates were merged into this hit, with ``collapse``.
+        paths: all paths of an image, at most 64.
+        by_words: whether it was found by its words: any hit in mode "text", and in mode "hybrid"
+            one that has all words of the query, or its name. The relevance of meanings does not
+            apply to it.
     """
 
     target: Target
@@ -52,14 +56,17 @@ class Hit:
     text: str = ""
     captions: tuple[str, ...] = ()
     image_id: str = ""
-    metadata: Mapping[str, Any] = field(default_factory=lambda: MappingProxyType({}))
+    metadata: Mapping[str, Any] = field(default_factory=FrozenDict)
     relevance: float = 0.0
     duplicates: int = 0
+    paths: tuple[str, ...] = ()
+    by_words: bool = False
 
     def to_dict(self) -> dict[str, Any]:
         """The hit as plain types, for JSON."""
         plain = {name: getattr(self, name) for name in self.__dataclass_fields__}
-        return plain | {"captions": list(self.captions), "metadata": dict(self.metadata)}
+        lists = {"captions": list(self.captions), "paths": list(self.paths)}
+        return plain | lists | {"metadata": dict(self.metadata)}
 
 
 class Hits(list[Hit]):
@@ -91,6 +98,14 @@ class Hits(list[Hit]):
             self._cursor = self._cursor()
         return self._cursor
 
+    def __reduce__(self) -> tuple[Callable[..., Hits], tuple[list[Hit], bool, str]]:
+        """Pickle and copy hits with their cursor as text: it cannot be made elsewhere."""
+        return _restore, (list(self), self.nothing_close, self.cursor)
+
+
+def _restore(hits: list[Hit], nothing_close: bool, cursor: str) -> Hits:
+    return Hits(hits, nothing_close=nothing_close, cursor=cursor)
+
 
 def marked(hit: Hit, text: str) -> str:
     """A caption or text of a hit, to show; marked as a guess if twinlens proposed it."""
@@ -98,7 +113,15 @@ def marked(hit: Hit, text: str) -> str:
     return f"perhaps: {text}" if proposed else text
 
 
-def hit_of(kind: Target, row: Row, score: float, relevance: float, duplicates: int = 0) -> Hit:
+def hit_of(
+    kind: Target,
+    row: Row,
+    score: float,
+    relevance: float,
+    duplicates: int = 0,
+    *,
+    by_words: bool = False,
+) -> Hit:
     """Make a hit of a stored row."""
     hidden = _HIDDEN[kind]
     metadata: dict[str, Scalar] = {
@@ -112,7 +135,9 @@ def hit_of(kind: Target, row: Row, score: float, relevance: float, duplicates: i
         text=row.get("text", ""),
         captions=tuple(row.get("captions", ())),
         image_id=row["id"] if kind == "images" else row["image_id"],
-        metadata=MappingProxyType(metadata),
+        metadata=FrozenDict(metadata),
         relevance=relevance,
         duplicates=duplicates,
+        paths=tuple(row.get("paths", ())),
+        by_words=by_words,
     )

@@ -5,12 +5,12 @@ from __future__ import annotations
 from collections import abc
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from types import MappingProxyType
 from typing import Any
 
 import numpy as np
 
 from twinlens.search.errors import UsageError
+from twinlens.search.frozen import FrozenDict
 from twinlens.search.milvus.collection import Collection
 from twinlens.search.milvus.connection import is_server
 from twinlens.search.milvus.expressions import begins, quote
@@ -48,7 +48,7 @@ class StoredItem:
     captions: tuple[str, ...] = ()
     text: str = ""
     image_id: str = ""
-    metadata: Mapping[str, Any] = field(default_factory=lambda: MappingProxyType({}))
+    metadata: Mapping[str, Any] = field(default_factory=FrozenDict)
     texts: tuple[tuple[str, str], ...] = ()
 
 
@@ -148,7 +148,7 @@ def list_images(collection: Collection, expression: str = "", after: str = "") -
 def list_paths(collection: Collection, root: str, after: str = "") -> list[str]:
     """List the next ``PAGE`` paths after a path that the ledger has below a root."""
     below = f"root == {quote(root)} or ({begins('path', root + '/')})"
-    expression = f'({below}) and status != "gone"'
+    expression = f'({below}) and status not in ["gone", "writing"]'
     rows = _page(collection, "files", ["path"], expression, f"path > {quote(after)}")
     return [row["path"] for row in rows]
 

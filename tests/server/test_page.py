@@ -396,6 +396,15 @@ def test_ranking_by_words_loads_on_too(visit: Callable[..., Page]) -> None:
     expect(page.get_by_text("End of results:")).to_be_attached()
 
 
+def test_hits_by_words_are_not_called_weak(visit: Callable[..., Page]) -> None:
+    page = visit("/?q=green.png&mode=hybrid")
+    expect(tiles(page).first).to_have_accessible_name("a green picture, found by words")
+    expect(page.locator("#summary")).to_have_text(re.compile("^1 found by words"))
+    expect(page.get_by_text(re.compile("further away"))).to_have_count(0)
+    page = visit("/?q=green.png&mode=text")
+    expect(page.locator("#summary")).to_have_text(re.compile("^17 found by words"))
+
+
 def test_what_was_asked_before_does_not_come_after(visit: Callable[..., Page]) -> None:
     page = visit()
     held: list[Any] = []

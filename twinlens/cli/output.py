@@ -212,9 +212,10 @@ def print_hits(title: str, hits: Sequence[Hit]) -> None:
     table.title, table.title_justify = escape(title), "left"
     for rank, hit in enumerate(hits, 1):
         where = str(hit.metadata.get("relative_path", hit.path))
+        matched = "words" if hit.by_words else f"{hit.relevance:.0%}"
         detail = where if hit.text else marked(hit, " / ".join(hit.captions[:2]))
         said = marked(hit, hit.text)
-        table.add_row(str(rank), f"{hit.relevance:.0%}", escape(said or where), escape(detail))
+        table.add_row(str(rank), matched, escape(said or where), escape(detail))
     if hits and hits[0].text:
         table.columns[3].header = "describes"
     show(table)

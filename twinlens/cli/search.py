@@ -15,6 +15,7 @@ from twinlens.cli.options import OUTPUT, AsJson, ModelOptions, lines_of, with_op
 from twinlens.cli.output import NOTHING_CLOSE, counted, print_hits
 from twinlens.search.errors import UsageError
 from twinlens.search.query.request import OPTIONS, SearchOptions
+from twinlens.search.words import NameQuery
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -143,6 +144,8 @@ def search(
             continue
         if hits.nothing_close:
             print(NOTHING_CLOSE)
+            if options["mode"] == "dense" and NameQuery(query).is_name:
+                print("to find names of files and words of captions: --mode hybrid")
         if hits:
             print_hits(f"{query} → {target}", hits)
         else:

@@ -36,8 +36,8 @@ class TwinlensRetriever(_Options):
 
     A document's content is the text that was found, or an image's captions, one per line; an
     image without captions gives its path. Its metadata has ``id``, ``target``, ``path``,
-    ``image_id``, ``score``, ``relevance``, and the hit's own metadata unless a name clashes.
-    Asynchronous calls search in a thread.
+    ``image_id``, ``score``, ``relevance``, ``by_words``, and the hit's own metadata
+    unless a name clashes. Asynchronous calls search in a thread.
 
     Attributes:
         index: the collection to search, from ``twinlens.open``; the retriever does not close it.
@@ -69,6 +69,7 @@ def document_of(hit: Hit) -> Document:
         "image_id": hit.image_id,
         "score": hit.score,
         "relevance": hit.relevance,
+        "by_words": hit.by_words,
     }
     content = hit.text or "\n".join(hit.captions) or hit.path
     return Document(page_content=content, id=hit.id, metadata=dict(hit.metadata) | own)

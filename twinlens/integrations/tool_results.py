@@ -13,6 +13,7 @@ class ToolHit(BaseModel):
 
     id: str = Field(description="for describe, like and unlike")
     relevance: float = Field(description="from 0 to 1, the probability that it is a match")
+    by_words: bool = Field(description="has all words that were searched for, or that name")
     score: float = Field(description="cosine similarity; comparable within one result only")
     path: str
     captions: list[str] = Field(description="of a picture")

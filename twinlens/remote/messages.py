@@ -5,12 +5,12 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import fields
 from pathlib import Path
-from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import numpy as np
 
 from twinlens.search.errors import ImageError, StoreError, UsageError
+from twinlens.search.frozen import FrozenDict
 from twinlens.search.images.formats import sniff
 from twinlens.search.milvus.collection import CollectionInfo
 from twinlens.search.milvus.connection import is_server
@@ -94,9 +94,10 @@ def hits_from_json(found: Mapping[str, Any]) -> Hits:
 
 
 def _hit_from_json(hit: Mapping[str, Any]) -> Hit:
-    values = {field.name: hit[field.name] for field in fields(Hit)}
-    values["captions"] = tuple(hit["captions"])
-    values["metadata"] = MappingProxyType(hit["metadata"])
+    # A server of an earlier version does not send every field.
+    values = {field.name: hit[field.name] for field in fields(Hit) if field.name in hit}
+    values |= {name: tuple(hit.get(name, ())) for name in ("captions", "paths")}
+    values["metadata"] = FrozenDict(hit["metadata"])
     return Hit(**values)
 
 
@@ -104,7 +105,7 @@ def item_from_json(item: Mapping[str, Any]) -> StoredItem:
     values = {field.name: item[field.name] for field in fields(StoredItem)}
     values |= {name: tuple(item[name]) for name in ("paths", "captions")}
     values["texts"] = tuple((one["id"], one["text"]) for one in item["texts"])
-    values["metadata"] = MappingProxyType(item["metadata"])
+    values["metadata"] = FrozenDict(item["metadata"])
     return StoredItem(**values)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import unicodedata
 from collections.abc import Callable
 from pathlib import Path
 
@@ -46,6 +47,93 @@ def test_words_match_captions_names_and_metadata(
     named: twinlens.Index, words: str, finds: str
 ) -> None:
     assert names(named.search(words, mode="text")) == [finds]
+
+
+@pytest.mark.parametrize("mode", ["text", "hybrid"])
+@pytest.mark.parametrize(
+    ("query", "finds"),
+    [
+        ("IMG_2041", "IMG_2041.png"),
+        ("img_2041.png", "IMG_2041.png"),
+        ("IMG 2041", "IMG_2041.png"),
+        ("2041", "IMG_2041.png"),
+        ("IMG-2041.jpg", "IMG_2041.png"),
+        ("photos/IMG_2041.png", "IMG_2041.png"),
+        ("ZermattGlacier", "ZermattGlacier.png"),
+        ("zermattglacier", "ZermattGlacier.png"),
+        ("zermatt-glacier", "ZermattGlacier.png"),
+        ("Zermatt glacier", "ZermattGlacier.png"),
+        ("blue-hour", "blue-hour.png"),
+        ("BlueHour", "blue-hour.png"),
+        (unicodedata.normalize("NFD", "Größe"), "Größe.png"),
+    ],
+)
+def test_a_name_finds_its_file_first(
+    index: twinlens.Index, paint: Callable[..., Path], mode: str, query: str, finds: str
+) -> None:
+    for colour, name, says in (
+        ("red", "IMG_2041.png", ""),
+        ("green", "IMG_2040.png", "2041 of them, says the caption of IMG_2040"),
+        ("black", "IMG_20411.png", "img img img"),
+        ("white", "2041-05/IMG_0001.png", "a glacier, a glacier, at the blue hour"),
+        ("blue", "trips/ZermattGlacier.png", ""),
+        ("yellow", "blue-hour.png", ""),
+        ("orange", "Größe.png", "")
+    ):  # fmt: skip
+        paint(colour, f"photos/{name}").with_suffix(".txt").write_text(says)
+    index.ingest(paint("purple", "photos/other.png").parent)
+    hits = index.search(query, mode=mode, min_relevance=0.999)
+    assert names(hits)[0] == finds
+    assert hits[0].by_words
+    assert not hits.nothing_close
+    shown = names(index.search(query, mode=mode, limit=4))
+    pages = [index.search(query, mode=mode, limit=1, offset=n) for n in range(len(shown))]
+    assert [name for page in pages for name in names(page)] == shown
+
+
+def test_a_name_is_found_that_only_a_copy_has(
+    index: twinlens.Index, paint: Callable[..., Path]
+) -> None:
+    folder = paint("red", "photos/a.png").parent
+    paint("red", "photos/z/IMG_7.png")
+    index.ingest(folder)
+    (hit,) = index.search("IMG_7", mode="text")
+    assert [Path(path).name for path in hit.paths] == ["a.png", "IMG_7.png"]
+
+
+def test_numbers_in_captions_and_metadata_are_words(
+    index: twinlens.Index, paint: Callable[..., Path]
+) -> None:
+    table = paint("red").parent.parent / "captions.csv"
+    table.write_text("image,caption,lens\nphotos/red.png,scan of IMG_2041,DSC-RX100M3\n")
+    index.ingest(table)
+    for query in ("2041", "img_2041", "RX100", "rx100m3"):
+        assert names(index.search(query, mode="text")) == ["red.png"], query
+
+
+def test_a_collection_with_words_of_an_earlier_version_is_searched_by_names(
+    named: twinlens.Index, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    collection = named.engine.collection
+    before = {"IMG_2041.png": "IMG 2041", "ZermattGlacier.png": "trips Zermatt Glacier"}
+    monkeypatch.setattr(
+        "twinlens.search.milvus.collection.words_of",
+        lambda row: before.get(Path(row["path"]).name, "picture"),
+    )
+    for rows in collection.scan("images", ["*", "vector"]):
+        collection.upsert("images", rows)
+    for query, finds in (("IMG_2041", "IMG_2041.png"), ("ZermattGlacier", "ZermattGlacier.png")):
+        for mode in ("text", "hybrid"):
+            assert names(named.search(query, mode=mode))[0] == finds
+
+
+def test_hits_by_words_are_not_judged_by_their_meaning(named: twinlens.Index) -> None:
+    hits = named.search("harbour", mode="hybrid", min_relevance=0.999)
+    assert [(Path(hit.path).name, hit.by_words) for hit in hits][:1] == [("IMG_2041.png", True)]
+    assert all(hit.by_words or hit.relevance >= 0.999 for hit in hits)
+    assert [hit.by_words for hit in named.search("harbour of dragons", mode="text")] == [True]
+    assert not any(hit.by_words for hit in named.search("harbour"))
+    assert not any(hit.by_words for hit in named.search("harbour dragons", mode="hybrid"))
 
 
 def test_unknown_words_match_nothing(named: twinlens.Index) -> None:
@@ -147,10 +235,12 @@ def test_a_backend_without_full_text_search_says_so(
 @pytest.mark.parametrize(
     ("path", "words"),
     [
-        ("IMG_2041.jpg", "IMG 2041"),
-        ("trips/SunsetBeach.jpg", "trips Sunset Beach"),
+        ("IMG_2041.jpg", "IMG_2041 IMG 2041"),
+        ("trips/SunsetBeach.jpg", "trips SunsetBeach Sunset Beach"),
         ("a/b-c d.tar.gz", "a b c d tar"),
-        ("Größe/Ærø2.png", "Größe Ærø 2"),
+        ("2024.05/no extension", "2024 05 no extension"),
+        ("Größe/Ærø2.png", "Größe Ærø2 Ærø 2"),
+        (unicodedata.normalize("NFD", "Größe.png"), "Größe"),
         ("東京タワー.jpg", "東京タワー"),
         ("noextension", "noextension"),
         ("", ""),
@@ -167,6 +257,8 @@ def test_the_words_of_a_row() -> None:
         "vector": [1.0], "words": "old",
     }  # fmt: skip
     assert words_of(row) == "a dog a hound x Leica"
+    row["paths"].append("/home/me/two.jpg")
+    assert words_of(row) == "a dog a hound x two Leica"
     assert words_of({"text": "a dog", "relative_path": "", "path": ""}) == "a dog"
 
 
