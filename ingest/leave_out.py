@@ -12,7 +12,7 @@ from twinlens.ingest.sample import Item, Sample
 from twinlens.ingest.sources.caption_formats import MAX_LINE, format_of
 from twinlens.ingest.sources.columns import captions_in, choose_columns
 from twinlens.search.errors import SourceError, UsageError
-from twinlens.search.paths import expand_home
+from twinlens.search.paths import expand_home, one_form
 
 #: Stands for all captions of a picture, and the picture itself: no cleaned caption has it.
 _WHOLE = ""
@@ -119,6 +119,6 @@ def _lines(path: Path) -> Iterator[tuple[str, str]]:
 
 
 def _plain(image: str) -> str:
-    """Normalise a name: ``a.jpg`` for ``./a.jpg``; lone surrogates cannot be looked up."""
+    """Normalise a name: ``a.jpg`` for ``./a.jpg``, in NFC, without lone surrogates."""
     image = image.encode("utf-8", "replace").decode()
-    return image if "://" in image else os.path.normpath(image)
+    return image if "://" in image else os.path.normpath(one_form(image))

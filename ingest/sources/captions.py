@@ -26,6 +26,7 @@ from twinlens.ingest.sources.columns import (
 from twinlens.ingest.sources.folder import file_sample
 from twinlens.search.errors import SourceError
 from twinlens.search.images.formats import supported_extensions
+from twinlens.search.paths import name_forms, one_form
 from twinlens.search.records import MAX_CAPTIONS, clean_metadata
 
 #: Names of folders that hold caption files while the images are in a folder beside them, as in
@@ -99,7 +100,7 @@ class CaptionFile:
 
     def get(self, image: str) -> CaptionEntry | None:
         """Return the entry of an image, by the name in the file; None if there is none."""
-        described = self._described(image)
+        described = self._described(_plain(image))
         return described if described.line else None
 
     def take(self, *names: str) -> CaptionEntry | None:
@@ -107,7 +108,7 @@ class CaptionFile:
         for name in names:
             described = self.get(name) if name else None
             if described is not None:
-                self._rows.execute("INSERT OR IGNORE INTO used VALUES (?)", (name,))
+                self._rows.execute("INSERT OR IGNORE INTO used VALUES (?)", (described.image,))
                 return described
         return None
 
@@ -213,9 +214,9 @@ class ImageFinder:
 
 
 def _plain(image: str) -> str:
-    """Normalise an image's path: ``a.jpg`` for ``./a.jpg``."""
+    """Normalise an image's path: ``a.jpg`` for ``./a.jpg``, and NFC for any Unicode form."""
     image = image.encode("utf-8", "replace").decode()
-    return os.path.normpath(image) if image and "://" not in image else image
+    return os.path.normpath(one_form(image)) if image and "://" not in image else image
 
 
 def _unique(captions: list[str]) -> tuple[str, ...]:
@@ -227,7 +228,11 @@ def _frozen(metadata: dict[str, Any]) -> Mapping[str, Any]:
 
 
 def _existing(path: Path) -> Path | None:
-    path = Path(os.path.normpath(path))
+    forms = name_forms(os.path.normpath(path))
+    return next((found for form in forms if (found := _exists(Path(form))) is not None), None)
+
+
+def _exists(path: Path) -> Path | None:
     try:
         if path.is_file():
             return path

@@ -29,6 +29,7 @@ from twinlens.ingest.sources.sidecars import MAX_SIDECAR_BYTES, SidecarError, pa
 from twinlens.search.errors import ImageError, SourceError, UsageError, first_line
 from twinlens.search.images.decode import MAX_BYTES
 from twinlens.search.images.formats import is_image_name
+from twinlens.search.paths import name_forms
 from twinlens.search.records import MAX_PATH_BYTES, cut_bytes
 
 #: Bytes of the largest archive or table that is copied.
@@ -197,7 +198,8 @@ class RemoteImageFinder:
             return None
         except OSError as error:
             return _unreadable(self._place.uri_of(path), self._place.uri, error)
-        if path not in self._found:
+        path = next((form for form in name_forms(path) if form in self._found), "")
+        if not path:
             return None
         beside = _sidecars(self._place, [path], self._found)
         return _picture(

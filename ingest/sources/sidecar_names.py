@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import os
 import re
-import unicodedata
 from collections.abc import Iterable, Iterator
 from pathlib import Path
+
+from twinlens.search.paths import name_forms, one_form
 
 #: Suffixes of text sidecars: one caption on each line.
 TEXT_SUFFIXES = (".txt", ".caption", ".text")
@@ -54,19 +55,6 @@ class FilesBeside(Siblings):
             (one for one in name_forms(name) if os.path.lexists(os.path.join(self._folder, one))),
             None,
         )
-
-
-def one_form(name: str) -> str:
-    """A name in NFC: Macs write ``é`` as two characters, other systems as one."""
-    return name if name.isascii() else unicodedata.normalize("NFC", name)
-
-
-def name_forms(name: str) -> tuple[str, ...]:
-    """The forms that a name may have on disk: as given, in NFC, in NFD."""
-    if name.isascii():
-        return (name,)
-    forms = (name, unicodedata.normalize("NFC", name), unicodedata.normalize("NFD", name))
-    return tuple(dict.fromkeys(forms))
 
 
 def sidecars_of(picture: str, siblings: Siblings) -> list[str]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import operator
 import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 
 from twinlens.search.errors import UnsupportedError
 from twinlens.search.filters.nodes import (
@@ -22,6 +22,7 @@ from twinlens.search.filters.nodes import (
 )
 from twinlens.search.milvus.capabilities import Capabilities
 from twinlens.search.milvus.expressions import NO_ESCAPES, NOT_ROW_WISE, begins, escape_like, quote
+from twinlens.search.paths import name_forms
 from twinlens.search.records import FIXED_FIELDS, FieldType, Scalar
 
 #: Reserved words of Milvus Lite's expression language.
@@ -59,10 +60,29 @@ class MilvusCompiler:
         Raises:
             UnsupportedError: the backend cannot evaluate it.
         """
-        expression = self._node(node, within_not=False)
+        expression = self._node(self._in_any_form(node), within_not=False)
         if self._lite and any(self._row_wise - {field} for field in self._escaped):
             raise UnsupportedError(NO_ESCAPES)
         return expression
+
+    def _in_any_form(self, node: Node) -> Node:
+        """A tree whose paths match in any Unicode form: Macs write NFD, other systems NFC."""
+        if isinstance(node, Join):
+            return Join(node.word, tuple(map(self._in_any_form, node.nodes)))
+        if isinstance(node, Negation):
+            return Negation(self._in_any_form(node.node))
+        if isinstance(node, HasField) or self._fields[node.field] != "path":
+            return node
+        if isinstance(node, In):
+            return In(node.field, _all_forms(node.values), node.negated)
+        forms = _all_forms([node.value])
+        if len(forms) == 1:
+            return node
+        if isinstance(node, Match):
+            each = (Match(node.field, node.how, form) for form in forms if isinstance(form, str))
+            return Join("or", tuple(each))
+        equal = node.op in ("==", "!=")
+        return In(node.field, forms, node.op == "!=") if equal else node
 
     def _node(self, node: Node, *, within_not: bool) -> str:
         if isinstance(node, Join):
@@ -200,6 +220,11 @@ def can_be_bare(field: str) -> bool:
     """Whether Milvus Lite accepts the bare name before "in", where it rejects ``$meta["name"]``."""
     safe = field.replace("_", "a").isalnum() and field.isascii() and field[0].isalpha()
     return field in FIXED_FIELDS or (safe and field.lower() not in _WORDS_OF_LITE)
+
+
+def _all_forms(values: Iterable[Scalar]) -> tuple[Scalar, ...]:
+    forms = (name_forms(value) if isinstance(value, str) else (value,) for value in values)
+    return tuple(dict.fromkeys(form for some in forms for form in some))
 
 
 def _path(value: str) -> str:

@@ -1,0 +1,86 @@
+"""A name is the same name in NFC, as Linux and Windows type it, and in NFD, as Macs write it."""
+
+from __future__ import annotations
+
+import json
+import unicodedata
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+import twinlens
+
+Paint = Callable[..., Path]
+Forms = tuple[str, str]
+
+
+@pytest.fixture(params=["NFC", "NFD"])
+def forms(request: pytest.FixtureRequest) -> Forms:
+    """A name as it is on disk, and as it is typed."""
+    other = "NFD" if request.param == "NFC" else "NFC"
+    return unicodedata.normalize(request.param, "Café.png"), unicodedata.normalize(
+        other, "Café.png"
+    )
+
+
+@pytest.fixture
+def photo(forms: Forms, paint: Paint) -> Path:
+    paint("blue", "photos/other.png")
+    return paint("red", f"photos/{forms[0]}")
+
+
+@pytest.mark.parametrize("ending", [".csv", ".tsv", ".jsonl", ".json"])
+@pytest.mark.parametrize("with_folder", [True, False])
+def test_a_caption_file_names_the_picture(
+    photo: Path, forms: Forms, index: twinlens.Index, ending: str, with_folder: bool
+) -> None:
+    row = {"image": forms[1], "caption": "two cups"}
+    sign = "\t" if ending == ".tsv" else ","
+    text = f"{sign.join(row)}\n{sign.join(row.values())}\n" if ending.endswith("sv") else ""
+    text = text or json.dumps(row if ending == ".jsonl" else [row], ensure_ascii=False)
+    table = photo.parent / f"c{ending}"
+    table.write_text(text, "utf-8")
+    report = index.ingest(photo.parent, captions=table) if with_folder else index.ingest(table)
+    assert not report.failed
+    hit = index.search("red", limit=1)[0]
+    assert (hit.path, hit.captions) == (str(photo), ("two cups",))
+
+
+def test_filters_find_it(photo: Path, forms: Forms, index: twinlens.Index) -> None:
+    index.ingest(photo.parent)
+    stem = forms[1].removesuffix(".png")
+    for where in (
+        f'path == "{forms[1]}"',
+        f'path == "{photo.parent}/{forms[1]}"',
+        f'path startswith "{stem}"',
+        f'path contains "{stem}"',
+        f'path in ("x", "{forms[1]}")',
+        f'not (path != "{forms[1]}")',
+        f'path not in ("other.png") and path endswith "{forms[1]}"',
+    ):
+        assert [hit.path for hit in index.search("red", where=where)] == [str(photo)], where
+    others = [hit.path for hit in index.search("red", where=f'path != "{forms[1]}"')]
+    assert others == [str(photo.parent / "other.png")]
+
+
+def test_delete_finds_it(photo: Path, forms: Forms, index: twinlens.Index) -> None:
+    index.ingest(photo.parent)
+    assert index.delete(photo.parent / forms[1]) == 1
+    assert index.info().images == 1
+
+
+def test_a_list_leaves_it_out(
+    photo: Path, forms: Forms, index: twinlens.Index, tmp_path: Path
+) -> None:
+    listed = tmp_path / "out.txt"
+    listed.write_text(forms[1], "utf-8")
+    assert index.ingest(photo.parent, leave_out=listed).left_out == 1
+
+
+def test_words_find_it(photo: Path, forms: Forms, index: twinlens.Index) -> None:
+    photo.with_suffix(".txt").write_text(unicodedata.normalize("NFD", "größer"))
+    index.ingest(photo.parent)
+    word = unicodedata.normalize("NFC", "größer")
+    hit = index.search("red", limit=1)[0]
+    assert hit.captions == (word,)
