@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
 from functools import partial
+from itertools import chain
 
 from twinlens.ingest.ledger import SEPARATORS, Ledger
 from twinlens.ingest.reconcile import reconcile
@@ -12,6 +13,7 @@ from twinlens.ingest.writer import wait_for_milvus
 from twinlens.search.errors import UsageError
 from twinlens.search.milvus.collection import Collection
 from twinlens.search.milvus.expressions import begins, is_in, quote
+from twinlens.search.paths import name_forms
 from twinlens.search.records import Row
 
 _BATCH = 256
@@ -95,13 +97,13 @@ def remove_missing(
 
 
 def remove_paths(collection: Collection, paths: Sequence[str]) -> Removed:
-    """Remove paths and everything below them.
+    """Remove paths and everything below them, in whichever Unicode form they are stored.
 
     Returns:
         The deleted images and texts: those that no other path contains.
     """
     removed = Removed()
-    for path in paths:
+    for path in dict.fromkeys(chain.from_iterable(map(name_forms, paths))):
         below = f"path == {quote(path)} or root == {quote(path)}"
         below += "".join(f" or ({begins('path', path + sep)})" for sep in SEPARATORS)
         removed += _remove_where(collection, below)
