@@ -71,4 +71,4 @@ def test_options_are_split_by_what_they_concern() -> None:
 
 def test_every_option_of_a_request_is_an_option_of_an_ingest() -> None:
     assert set(get_type_hints(WriteOptions)) <= set(RUN_OPTIONS)
-    assert set(get_type_hints(PutOptions)) == {*get_type_hints(WriteOptions), "more"}
+    assert set(get_type_hints(PutOptions)) == {*get_type_hints(WriteOptions), "more", "policy"}

@@ -216,11 +216,11 @@ def test_a_map_is_drawn_once_and_answered_202_meanwhile(
     may_go, drawn = threading.Event(), threading.Event()
     drawing: list[int] = []
 
-    def slow(*arguments: Any) -> Any:
+    def slow(*arguments: Any, **options: Any) -> Any:
         drawing.append(1)
         may_go.wait(30)
         try:
-            return project(*arguments)
+            return project(*arguments, **options)
         finally:
             drawn.set()
 
@@ -238,7 +238,7 @@ def test_a_map_is_drawn_once_and_answered_202_meanwhile(
 
 
 def test_a_failed_map_is_drawn_again(client: TestClient, monkeypatch: pytest.MonkeyPatch) -> None:
-    def broken(*arguments: Any) -> Any:
+    def broken(*arguments: Any, **options: Any) -> Any:
         raise UsageError("not today")
 
     monkeypatch.setattr(maps, "project", broken)

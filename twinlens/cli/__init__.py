@@ -23,6 +23,7 @@ from twinlens.cli import (
     mcp,
     models,
     plan,
+    policy,
     quality,
     search,
     serve,
@@ -124,6 +125,7 @@ app.command("eval")(flat(quality.evaluate))
 app.command()(flat(quality.classify))
 app.command()(flat(match.match))
 app.command()(flat(describe.describe))
+app.command()(flat(policy.review))
 app.command()(flat(quality.duplicates))
 app.command()(flat(audit.audit))
 app.command("export")(flat(collections.export))

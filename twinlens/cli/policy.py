@@ -7,11 +7,11 @@ import sys
 from collections.abc import Sequence
 from contextlib import ExitStack
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from twinlens.cli.options import ModelOptions
+from twinlens.cli.options import AsJson, CollectionOptions, ModelOptions
 from twinlens.cli.output import ITEMS_FAILED, counted, new_table, show
 from twinlens.search.errors import UsageError
 
@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from twinlens.search.analysis.metrics import Estimate
     from twinlens.search.analysis.policy.judge import Judged
     from twinlens.search.analysis.policy.report import PolicyReport
+    from twinlens.search.analysis.policy.stored import ReviewItem
 
 
 def by_policy(
@@ -63,6 +64,73 @@ def by_policy(
         print_policy(report)
     if report.failed:
         raise typer.Exit(ITEMS_FAILED)
+
+
+def review(
+    place: CollectionOptions,
+    state: Annotated[
+        str,
+        typer.Option(
+            help="What to list: open (without a decision), decided or all.",
+            rich_help_panel="Pictures",
+        ),
+    ] = "open",
+    where: Annotated[
+        str,
+        typer.Option(
+            help="Only pictures that match this filter: 'held == true'.", rich_help_panel="Pictures"
+        ),
+    ] = "",
+    release: Annotated[
+        list[str],
+        typer.Option(
+            help="Release this picture, by its id or path; repeatable.", rich_help_panel="Decide"
+        ),
+    ] = [],  # noqa: B006
+    hold: Annotated[
+        list[str],
+        typer.Option(
+            help="Hold this picture back, by its id or path; repeatable.", rich_help_panel="Decide"
+        ),
+    ] = [],  # noqa: B006
+    as_json: AsJson = False,
+) -> None:
+    """List the pictures that a policy flagged, and decide about them."""
+    from dataclasses import asdict
+
+    with place.reach() as index:
+        if release or hold:
+            for name, pictures in (("released", release), ("held", hold)):
+                if pictures:
+                    ids = [index.item(picture).image_id for picture in pictures]
+                    count = index.decide("held" if name == "held" else "released", *ids)
+                    print(f"{name}: {counted(count, 'picture')}")
+            return
+        after, shown = "", 0
+        while page := index.review(state, where=where, after=after):  # type: ignore[arg-type]
+            after, shown = page[-1].id, shown + len(page)
+            if as_json:
+                for one in page:
+                    print(json.dumps(asdict(one) | {"flags": dict(one.flags)}, ensure_ascii=False))
+            else:
+                _print_review(page)
+    if not as_json:
+        print(
+            f"{counted(shown, 'picture')}; decide with --release ID and --hold ID"
+            if shown
+            else "nothing to review"
+        )
+
+
+def _print_review(page: Sequence[ReviewItem]) -> None:
+    from rich.markup import escape
+
+    table = new_table("id", "picture", "concepts", "state")
+    for one in page:
+        concepts = ", ".join(f"{name} {score:.1f}" for name, score in one.flags)
+        state = f"decided: {one.review}" if one.review else "held" if one.held else "flagged"
+        table.add_row(one.id, escape(one.path), escape(concepts), state)
+    show(table)
 
 
 def print_policy(report: PolicyReport) -> None:

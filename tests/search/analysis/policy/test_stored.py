@@ -235,3 +235,42 @@ def test_the_command_line_refuses_what_does_not_go_together(
         code, output = run(*arguments)
         assert code == 2
         assert says in output
+
+
+def test_the_command_line_judges_and_reviews(
+    run: Callable[..., tuple[int, str]], index: twinlens.Index, photos: Path, rules: Path,
+    monkeypatch: pytest.MonkeyPatch, encoder: ColourEncoder,
+) -> None:  # fmt: skip
+    index.ingest(photos)
+    key = index.search("blue")[0].id
+    index.close()
+    opened = twinlens.open
+    monkeypatch.setattr(
+        twinlens, "open", lambda *args, **options: opened(*args, **options | {"model": encoder})
+    )
+    code, output = run("classify", "--policy", rules)
+    assert code == 0, output
+    assert "rules@1: 8 pictures, 1 held back, 1 more flagged" in output
+    assert "rough" in output
+    code, output = run("classify", "--policy", rules, "--again", "--dry-run", "--json")
+    *lines, last = map(json.loads, output.splitlines())
+    assert len(lines) == 8
+    assert [one["held"] for one in lines].count(True) == 1
+    assert last["report"]["concepts"] == {"red": 1, "blue": 1}
+    labels = rules.with_suffix(".csv")
+    labels.write_text("path,concept\nphotos/red.png,red\nphotos/blue.png,\nphotos/none.png,red\n")
+    code, output = run("classify", "--policy", rules, "--labelled", labels)
+    assert code == 3  # one of them cannot be read
+    assert "100.0 (20.7–100.0)" in output
+    code, output = run("review", "--json")
+    assert {tuple(json.loads(line)["flags"]) for line in output.splitlines()} == {
+        ("red",),
+        ("blue",),
+    }
+    assert run("review", "--release", photos / "red.png", "--hold", key)[0] == 0
+    assert "nothing to review" in run("review")[1]
+    code, output = run("review", "--state", "decided", "--where", "held == true")
+    assert "decided: held" in output
+    assert "blue.png" in output
+    assert "1 picture;" in output
+    assert "the state must be open, decided, all" in run("review", "--state", "x")[1]
