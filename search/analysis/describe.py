@@ -20,7 +20,7 @@ from twinlens.search.analysis.describe_options import DescribeOptions, check_des
 from twinlens.search.analysis.everyday import WORDS
 from twinlens.search.analysis.pictures import NamedImage, ReadPicture, read_pictures
 from twinlens.search.errors import UsageError
-from twinlens.search.filters import compile_filter
+from twinlens.search.filters import compile_visible
 from twinlens.search.milvus.collection import Collection
 from twinlens.search.models.base import Encoder, Rows
 from twinlens.search.records import CAPTION_SOURCE, PROPOSED, Row
@@ -96,7 +96,8 @@ class StoredCaptions:
         self._collection = collection
         fields = collection.fields("texts")
         written = f'not {CAPTION_SOURCE} == "{PROPOSED}"' if CAPTION_SOURCE in fields else ""
-        self._expression = compile_filter(written, fields, collection.capabilities)
+        # Nor the words of what a policy holds back.
+        self._expression = compile_visible(written, fields, collection.capabilities)
 
     def nearest(self, vectors: Rows, count: int) -> list[tuple[list[str], Rows]]:
         found = self._collection.search(

@@ -66,6 +66,21 @@ def test_what_is_held_back_is_not_found(either: twinlens.Index, photos: Path, ru
     assert shown(either.search("x", where="held == true", include_held=True)) == {"red"}
 
 
+def test_words_of_what_is_held_back_are_not_proposed(
+    index: twinlens.Index, photos: Path, rules: Path, paint: Callable[..., Path]
+) -> None:
+    index.ingest(photos)
+    crimson = paint("red", "elsewhere/crimson.png", (20, 20))
+
+    def proposed() -> set[str]:
+        (found,) = index.describe(crimson, count=8, min_probability=0.0)
+        return {one.text for one in found.proposals}
+
+    assert "a red picture" in proposed()
+    index.moderate(rules)
+    assert "a red picture" not in proposed()
+
+
 def test_without_a_policy_no_field_is_looked_up_for_every_search(
     index: twinlens.Index, photos: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
