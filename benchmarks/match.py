@@ -20,6 +20,7 @@ from pathlib import Path
 
 import numpy as np
 from captions import Split, encode_images, encode_texts
+from nonsense import nonsense_texts
 from relevance import auc
 
 import twinlens
@@ -184,6 +185,15 @@ def main() -> None:
     of_topic = collection_calibration(split, chosen, options.model)
     measure("calibrated by the collection of dogs", of_topic, *some)
     measure("calibrated by the model alone", of_model, *some)
+
+    mad = encode_texts(encoder, [text for kind in nonsense_texts().values() for text in kind])
+    said = np.concatenate([of_model.match(mad, np.broadcast_to(row, mad.shape)) for row in mine[0]])
+    verdicts = [verdict(one) for one in said]
+    print(
+        f"\n{len(mad)} meaningless texts with each picture: "
+        f"{verdicts.count('mismatch') / len(said):.1%} mismatch, "
+        f"{verdicts.count('match') / len(said):.2%} match"
+    )
 
     pictures, captions, own = mine
     shown = pictures[own]
