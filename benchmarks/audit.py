@@ -1,12 +1,14 @@
 """Measure how well an audit finds swapped captions, and how long it takes.
 
-Usage: python benchmarks/audit.py CAPTIONS [--split dev] [--share 0.05] [--each 1] [--cache FOLDER]
+Usage: python benchmarks/audit.py CAPTIONS [--split dev] [--share 0.05] [--each 1] [--times 7]
+                           [--cache FOLDER]
 
 CAPTIONS is a JSONL file with image, captions and split, like Flickr8k's; --split "" takes all of
 it. A share of the captions is swapped in pairs, and everything is stored in Milvus Lite. Prints
 precision and recall among as many of the least likely pairs as were swapped, beside those by the
 cosine alone (the filter of LAION); how often the partner of a swap is named, and named rightly;
-what ``--below`` would leave out; and the time of the audit, from stored vectors.
+what ``--below`` would leave out; the time of the audit, from stored vectors; and how many captions
+that are cut within a word are told by their words.
 """
 
 from __future__ import annotations
@@ -22,6 +24,7 @@ import numpy as np
 from captions import Split, encode_images, encode_texts
 
 from twinlens.search.analysis.audit import MAX_LISTED, audit
+from twinlens.search.analysis.caption_checks import CaptionChecks, has_problem
 from twinlens.search.analysis.match import PairCalibration
 from twinlens.search.milvus.collection import Collection
 from twinlens.search.milvus.database import Database
@@ -74,12 +77,32 @@ def store(
     return ids
 
 
+def cut_words(said: list[str], share: float = 0.02, seed: int = 0) -> None:
+    """Cut a share of the captions within a word, and print how many are told by their words."""
+    dice = np.random.default_rng(seed)
+    texts, cut = list(said), set()
+    for number in dice.permutation(len(said))[: round(share * len(said))].tolist():
+        text = said[number].rstrip(" .")
+        at = int(dice.integers(len(text) // 2, len(text)))
+        if text[at - 1 : at + 1].isalpha():
+            texts[number] = text[:at]
+            cut.add(number)
+    for name, captions in (("as they are", said), (f"{len(cut):,} cut within a word", texts)):
+        checks = CaptionChecks(None)
+        marked = np.flatnonzero(has_problem(checks.finish(checks.check(captions)), "cut-off"))
+        right = (
+            f", {len(cut.intersection(marked.tolist())):,} of these" if captions is texts else ""
+        )
+        print(f"  marked as cut off, captions {name}: {len(marked):,}{right}")
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("captions", type=Path)
     parser.add_argument("--split", default="dev")
     parser.add_argument("--share", type=float, default=0.05)
     parser.add_argument("--each", type=int, default=0, help="captions of each picture; 0 for all")
+    parser.add_argument("--times", type=int, default=1, help="store so many copies, for the time")
     parser.add_argument("--model", default="starter")
     parser.add_argument("--cache", type=Path, help="keep embeddings here")
     options = parser.parse_args()
@@ -96,6 +119,14 @@ def main() -> None:
                           for at, owner in enumerate(owners)])  # fmt: skip
         texts, owners = texts[first], owners[first]
         said = [text for text, chosen in zip(said, first, strict=True) if chosen]
+    if options.times > 1:
+        # Permuted dimensions keep the cosines within a copy, and make copies strangers.
+        dice, pictures = np.random.default_rng(1), len(images)
+        orders = [dice.permutation(images.shape[1]) for _ in range(options.times)]
+        images = np.concatenate([images[:, order] for order in orders])
+        texts = np.concatenate([texts[:, order] for order in orders])
+        owners = np.concatenate([owners + pictures * at for at in range(options.times)])
+        said *= options.times
     partner = swap(owners, options.share)
     swapped = partner != np.arange(len(partner))
     given = owners[partner]  # the picture that each caption is stored with
@@ -149,6 +180,7 @@ def main() -> None:
             f"swapped, {low[~swapped].mean():.1%} of the others"
         )
     print(f"  problems of words: {json.dumps(dict(found.problems))}")
+    cut_words(said)
     assert every.pairs == len(texts)
     print(
         f"  {len(texts):,} pairs: {seconds:.1f} s with {count:,} explained, {filtering:.1f} s with "
