@@ -69,7 +69,7 @@ def measure_policy(session: Session, policy: AnyPath | Policy, labels: AnyPath) 
     parsed = policy if isinstance(policy, Policy) else read_policy(os.fspath(policy))
     shown = read_labels(os.fspath(labels), [concept.name for concept in parsed.concepts])
     encoder = session.load_encoder()
-    background = Background.of(encoder, session.refresh())
+    background = Background.of(encoder, session.refresh(), parsed.ordinary)
     judge, measured, failed = measure(parsed, encoder, background, shown)
     found = [Judged(name, error=reason) for name, reason in failed]
     report = count_judged(judge, found)
@@ -78,7 +78,7 @@ def measure_policy(session: Session, policy: AnyPath | Policy, labels: AnyPath) 
 
 def open_judge(policy: Policy, encoder: Encoder, collection: Collection | None) -> Judge:
     """A judge whose thresholds come from a collection, or from twinlens' own pictures."""
-    return Judge(policy, encoder, Background.of(encoder, collection))
+    return Judge(policy, encoder, Background.of(encoder, collection, policy.ordinary))
 
 
 def judge_pictures(

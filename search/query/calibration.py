@@ -348,13 +348,21 @@ class _Sample:
     checked: float
 
 
-def sample_rows(collection: Collection, kind: Target, count: int) -> _Sample:
-    """Draw about ``ROW_SAMPLE`` of ``count`` rows: ids are hashes, so the smallest are random."""
-    expression = 'id != ""'
+def sample_rows(collection: Collection, kind: Target, count: int, expression: str = "") -> _Sample:
+    """Draw about ``ROW_SAMPLE`` of ``count`` rows: ids are hashes, so the smallest are random.
+
+    Args:
+        collection: where the rows are.
+        kind: which rows.
+        count: how many there are that match the expression.
+        expression: a Milvus expression; "" for all.
+    """
+    drawn = 'id != ""'
     if count > ROW_SAMPLE:
         # 10 % more than needed, so that there are seldom fewer; eight hex digits are fine enough.
         bound = min(int(1.1 * ROW_SAMPLE / count * 16**8), 16**8 - 1)
-        expression = f'id < "{bound:08x}"'
+        drawn = f'id < "{bound:08x}"'
+    expression = f"({expression}) and {drawn}" if expression else drawn
     image_field = "id" if kind == "images" else "image_id"
     found = collection.query(kind, expression, [image_field, "vector"], ROW_SAMPLE)
     dim = collection.fingerprint.dim

@@ -37,6 +37,7 @@ MAX_CONCEPTS = 64
 MAX_TEXTS = 64
 MAX_EXAMPLES = 64
 MAX_TEXT = 1_000
+MAX_FILTER = 10_000
 #: Bytes of all example pictures together.
 MAX_EXAMPLE_BYTES = 64 << 20
 FALSE_ALARMS = 0.01
@@ -47,7 +48,7 @@ SCORE = "_score"
 _CONCEPT = re.compile(r"[A-Za-z]([A-Za-z0-9_]{0,38}[A-Za-z0-9])?")
 _NAME = re.compile(r"[A-Za-z0-9]([A-Za-z0-9._ -]{0,62}[A-Za-z0-9])?")
 _VERSION = re.compile(r"[A-Za-z0-9]([A-Za-z0-9._-]{0,30}[A-Za-z0-9])?")
-_POLICY_KEYS = ("name", "version", "concepts")
+_POLICY_KEYS = ("name", "version", "ordinary", "concepts")
 _CONCEPT_KEYS = ("texts", "examples", "false_alarms", "action")
 
 
@@ -85,11 +86,18 @@ class Concept:
 
 @dataclass(frozen=True, slots=True)
 class Policy:
-    """A policy: a name, a version and its concepts."""
+    """A policy.
+
+    Attributes:
+        name, version: of the policy.
+        concepts: what to look for.
+        ordinary: a filter for the stored pictures that thresholds are chosen from; "" for all.
+    """
 
     name: str
     version: str
     concepts: tuple[Concept, ...]
+    ordinary: str = ""
 
     @property
     def label(self) -> str:
@@ -117,7 +125,8 @@ class Policy:
                 "false_alarms": concept.false_alarms,
                 "action": concept.action,
             }
-        return {"name": self.name, "version": self.version, "concepts": concepts}
+        plain = {"name": self.name, "version": self.version, "concepts": concepts}
+        return plain | ({"ordinary": self.ordinary} if self.ordinary else {})
 
 
 def read_policy(path: str | Path) -> Policy:
@@ -200,12 +209,16 @@ class _Reader:
         concepts = policy.get("concepts")
         if not isinstance(concepts, Mapping) or not concepts:
             raise self._error("concepts", "are missing: begin one with [concepts.weapons]")
+        ordinary = policy.get("ordinary", "")
+        if not isinstance(ordinary, str) or len(ordinary) > MAX_FILTER:
+            raise self._error("ordinary", f"must be a filter of at most {MAX_FILTER:,} characters")
         if len(concepts) > MAX_CONCEPTS:
             raise self._error("concepts", f"has more than {MAX_CONCEPTS} concepts")
         return Policy(
             self._word("name", policy.get("name"), _NAME),
             self._word("version", version, _VERSION),
             tuple(self._concept(name, value) for name, value in concepts.items()),
+            ordinary.strip(),
         )
 
     def _concept(self, name: str, content: object) -> Concept:

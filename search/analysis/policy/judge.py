@@ -34,10 +34,11 @@ from twinlens.search.analysis.metrics import Estimate
 from twinlens.search.analysis.pictures import read_pictures
 from twinlens.search.analysis.policy.file import SCORE, Action, Concept, Example, Policy
 from twinlens.search.errors import UsageError
+from twinlens.search.filters import compile_filter
 from twinlens.search.milvus.collection import Collection
 from twinlens.search.models.base import Encoder, Rows
 from twinlens.search.query.calibration import sample_rows
-from twinlens.search.records import FLAG, FLAGGED, HELD, POLICY, POLICY_DIGEST, Row
+from twinlens.search.records import FLAG, FLAGGED, HELD, POLICY, POLICY_DIGEST, REVIEW, Row
 
 Reals = npt.NDArray[np.float64]
 
@@ -67,15 +68,32 @@ class Background:
     source: Literal["collection", "model"]
 
     @classmethod
-    def of(cls, encoder: Encoder, collection: Collection | None = None) -> Background:
+    def of(
+        cls, encoder: Encoder, collection: Collection | None = None, where: str = ""
+    ) -> Background:
         """A sample of about 1,000 pictures of a collection; twinlens' own if it has too few.
 
-        With twinlens' own, thresholds are rough: 49 photographs stand for all there are.
+        What a reviewer holds back is no ordinary picture. With twinlens' own, thresholds are rough:
+        49 photographs stand for all there are.
+
+        Args:
+            encoder: the model.
+            collection: where pictures are stored.
+            where: a filter for the ordinary ones among them.
+
+        Raises:
+            FilterError: the filter is not valid.
         """
         if collection is not None:
-            count = collection.count("images")
+            fields = collection.fields("images")
+            parts = [f"({where})"] if where else []
+            if REVIEW in fields:
+                parts.append(f'not {REVIEW} == "held"')
+            expression = compile_filter(" and ".join(parts), fields, collection.capabilities)
+            count = collection.count("images", expression)
             if count >= MIN_OWN:
-                return cls(sample_rows(collection, "images", count).rows, "collection")
+                sample = sample_rows(collection, "images", count, expression)
+                return cls(sample.rows, "collection")
         return cls(ModelBackground.of(encoder).images, "model")
 
 

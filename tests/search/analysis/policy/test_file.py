@@ -86,6 +86,7 @@ def test_what_decides_changes_the_digest(write: Callable[[str], Path], tmp_path:
         ("version = 1\n[concepts.a]\nexamples = ['photos']", "is not a regular file"),
         (f"version = 1\n[concepts.a]\ntexts = {['x'] * 65}", "at most 64 entries, not 65"),
         ("version = 1\nconcepts = 3", "concepts are missing"),
+        ("version = 1\nordinary = 3\n[concepts.a]\ntexts = ['x']", "ordinary must be a filter"),
         ("version = 1\n[concepts]\na = 3", r"concepts\.a must be a table"),
         ("a = " + "[" * 5_000, "is not valid TOML"),
     ],

@@ -17,7 +17,7 @@ from twinlens.cli import app
 from twinlens.ingest.moderate import open_judge
 from twinlens.search.analysis.policy.file import Concept, Policy, read_policy
 from twinlens.search.analysis.policy.stored import apply_policy
-from twinlens.search.errors import UsageError
+from twinlens.search.errors import FilterError, UsageError
 from twinlens.search.query.engine import SearchEngine
 
 RULES = """
@@ -223,6 +223,32 @@ def test_a_large_collection_is_its_own_background(index: twinlens.Index, tmp_pat
     assert report.held == 11  # one fewer than the rank, floor(0.1 * 121)
     assert not report.rough
     assert len(index.search("red", limit=200)) == 120 - 11
+
+
+def test_ordinary_pictures_are_chosen_by_a_filter_and_by_reviewers(
+    index: twinlens.Index, tmp_path: Path
+) -> None:
+    for number in range(240):
+        folder = tmp_path / "many" / ("red" if number % 2 else "grey")
+        folder.mkdir(parents=True, exist_ok=True)
+        colour = (
+            (190 + number // 4, 30, number % 8) if number % 2 else (number, number, number // 2)
+        )
+        Image.new("RGB", (9, 9), colour).save(folder / f"{number}.png")
+    index.ingest(tmp_path / "many")
+    concept = Concept("red", ("red",), (), 0.02, "hold")
+    # A half is red: the threshold for 2 % of all lets most of them pass.
+    assert index.moderate(Policy("p", "1", (concept,))).held <= 4
+    grey = f'path startswith "{tmp_path}/many/grey/"'
+    report = index.moderate(Policy("p", "2", (concept,), grey))
+    assert report.thresholds[0].background == 120
+    assert report.held >= 120
+    reds = [one.id for page in (index.review(), index.review()) for one in page]
+    index.decide("held", *reds)
+    report = index.moderate(Policy("p", "2", (concept,)))
+    assert report.thresholds[0].background == 240 - len(set(reds))
+    with pytest.raises(FilterError, match="no field nowhere"):
+        index.moderate(Policy("p", "3", (concept,), "nowhere == 1"))
 
 
 @pytest.fixture
