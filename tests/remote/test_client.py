@@ -774,6 +774,10 @@ def test_commands_work_through_a_server(
         assert "8" in command("info", **where).stdout
         guessed = command("classify", "--labels", "red,blue", "--json", **where)
         assert len(guessed.stdout.splitlines()) == 8
+        texts = ("--text", "a red picture", "--text", "a blue picture")
+        matched = command("match", photos / "red.png", *texts, "--json", **where)
+        verdicts = [json.loads(line)["verdict"] for line in matched.stdout.splitlines()]
+        assert verdicts == ["match", "mismatch"]
         gone = command("delete", photos / "red.png", **where)
         assert "deleted 1 from twinlens" in gone.stdout
         elsewhere = command("reindex", "--index", "FLAT", **where)
