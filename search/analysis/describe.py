@@ -25,10 +25,10 @@ from twinlens.search.milvus.collection import Collection
 from twinlens.search.models.base import Encoder, Rows
 from twinlens.search.records import CAPTION_SOURCE, PROPOSED, Row
 
-#: How probable it is that a random stored caption fits an image, so that the probabilities come out
-#: right, and how many of the everyday words fit one: measured by ``benchmarks/describe.py``.
-CAPTION_PRIOR = 1 / 300
-WORDS_FITTING = 5.0
+#: How probable it is that a random stored caption fits an image, and how many of the everyday words
+#: fit one: chosen so that probabilities come out right in ``benchmarks/describe.py``.
+CAPTION_PRIOR = 1 / 500
+WORDS_FITTING = 2.0
 #: Selects the stored images that have no captions, as a filter.
 WITHOUT_CAPTIONS = "captions is unknown"
 #: Images whose nearest captions are read at once, with their vectors.

@@ -360,15 +360,11 @@ class BoundedModels:
             pairs=(Annotated[list[MatchPairIn], most_pictures], []),
             references=(Annotated[list[Words], most_pictures], []),
         )
-        one_of = Annotated[list[Label], Field(max_length=settings.max_labels)]
-        self.describe: type[Describe] = create_model(
-            "DescribeBody",
-            __base__=Describe,
-            images=(pictures, []),
-            ids=(Annotated[list[Name], most_pictures], []),
-            **{n: (one.pydantic_type(), one.default) for n, one in _DESCRIBE_OPTIONS.items()}
-            | {"labels": (one_of, [])},
-        )
+        fields = {n: (one.pydantic_type(), one.default) for n, one in _DESCRIBE_OPTIONS.items()}
+        fields["labels"] = Annotated[list[Label], Field(max_length=settings.max_labels)], []
+        fields["images"] = pictures, []
+        fields["ids"] = Annotated[list[Name], most_pictures], []
+        self.describe: type[Describe] = create_model("DescribeBody", __base__=Describe, **fields)
         fields = {name: (one.pydantic_type(), one.default) for name, one in _PUT_OPTIONS.items()}
         fields["items"] = Annotated[list[ItemIn], Field(max_length=settings.max_items)], []
         self.items: type[ItemsIn] = create_model("ItemsBody", __base__=ItemsIn, **fields)
