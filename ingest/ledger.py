@@ -11,6 +11,7 @@ import errno
 import os
 import sqlite3
 import threading
+import time
 from collections import abc
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
@@ -31,6 +32,9 @@ Verdict = Literal[
 
 #: Prefix of the path of a tombstone: a row that remembers the image that a file held before.
 TOMBSTONE = "\x01was "
+#: Prefix of the path, and the status, of a row that notes what a run is writing.
+WRITING = "\x01writing "
+WRITING_STATUS = "writing"
 #: Errors that mean there is no file at a path, or that there can be none.
 _NOTHING_THERE = (errno.ENOENT, errno.ENOTDIR, errno.ENAMETOOLONG, errno.EINVAL, errno.ELOOP)
 #: Characters between a container and its members: of a folder, an archive, a list.
@@ -212,6 +216,14 @@ class Ledger:
             found = self._table.execute("SELECT 1 FROM file WHERE status = 'gone' LIMIT 1")
             return found.fetchone() is not None
 
+    def has_unfinished(self) -> bool:
+        """Whether any run had not finished writing when the ledger was read."""
+        with self._lock:
+            found = self._table.execute(
+                "SELECT 1 FROM file WHERE status = ? LIMIT 1", (WRITING_STATUS,)
+            )
+            return found.fetchone() is not None
+
     def claim(self, image_id: str) -> bool:
         """Reserve an image for this run; False when it is stored or claimed already."""
         with self._lock:
@@ -226,7 +238,7 @@ class Ledger:
             for root in sorted(set(roots)):
                 # "0" is the character after "/", so the range holds what begins with "root/".
                 rows = self._table.execute(
-                    "SELECT uri FROM file WHERE seen = 0 AND status != 'gone'"
+                    "SELECT uri FROM file WHERE seen = 0 AND status NOT IN ('gone', 'writing')"
                     " AND (root = ?1 OR uri > ?1||'/' AND uri < ?1||'0')",
                     (root,),
                 )
@@ -300,6 +312,12 @@ def tombstone_row(entry: LedgerEntry) -> Row:
     """A row that remembers the image a file held before, until that image is deleted."""
     path = cut_bytes(f"{TOMBSTONE}{entry.image_id} {entry.uri}", MAX_PATH_BYTES)
     return _row(path, None, image_id=entry.image_id, size=0, mtime_ns=0, status="gone")
+
+
+def note_row(path: str, ids: Iterable[str], writer: str) -> Row:
+    """A row that notes the ids of what a run is writing; see ``twinlens.ingest.unfinished``."""
+    texts, now = list(ids), time.time_ns()
+    return _row(path, None, texts=texts, mtime_ns=now, status=WRITING_STATUS, reason=writer)
 
 
 def _row(path: str, sample: Sample | None, **columns: object) -> Row:

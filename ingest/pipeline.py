@@ -74,12 +74,12 @@ def ingest_items(
     with Ledger(collection, prune=prune) as ledger:
         if ledger.has_unfinished():
             wait_for_milvus(partial(finish_writes, collection))
-        sink = CollectionSink(collection, prune=prune)
-        pipeline = Pipeline(
-            collection, ledger, executor, sink, tally, retry_failed=retry_failed, judge=judge
-        )
-        report = pipeline.run(items)
-        wait_for_milvus(sink.end)
+        with CollectionSink(collection, prune=prune) as sink:
+            pipeline = Pipeline(
+                collection, ledger, executor, sink, tally, retry_failed=retry_failed, judge=judge
+            )
+            report = pipeline.run(items)
+            wait_for_milvus(sink.end)
         ledger.find_missing({*roots, *pipeline.roots})
         replaced = sink.wrote_tombstones or ledger.has_tombstones()
         removed, missing = clean_up(collection, ledger, prune=prune, replaced=replaced)

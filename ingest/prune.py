@@ -8,6 +8,7 @@ from itertools import chain
 
 from twinlens.ingest.ledger import SEPARATORS, Ledger
 from twinlens.ingest.reconcile import reconcile
+from twinlens.ingest.unfinished import finish_writes
 from twinlens.ingest.upload import Removed
 from twinlens.ingest.writer import wait_for_milvus
 from twinlens.search.errors import UsageError
@@ -102,7 +103,7 @@ def remove_paths(collection: Collection, paths: Sequence[str]) -> Removed:
     Returns:
         The deleted images and texts: those that no other path contains.
     """
-    removed = Removed()
+    removed = Removed(finish_writes(collection))
     for path in dict.fromkeys(chain.from_iterable(map(name_forms, paths))):
         below = f"path == {quote(path)} or root == {quote(path)}"
         below += "".join(f" or ({begins('path', path + sep)})" for sep in SEPARATORS)

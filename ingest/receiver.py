@@ -17,6 +17,7 @@ from twinlens.ingest.prune import delete_replaced, remove_ids, remove_missing, r
 from twinlens.ingest.report import ItemRow, Tally
 from twinlens.ingest.sample import Failure, Item, Sample
 from twinlens.ingest.sinks import CollectionSink
+from twinlens.ingest.unfinished import finish_writes
 from twinlens.ingest.upload import PutOptions, Removed, Upload, Uploaded, UploadedItem
 from twinlens.search.analysis.policy.judge import Judge
 from twinlens.search.errors import ImageError, UsageError
@@ -91,17 +92,18 @@ class Receiver:
                 return Uploaded(wanted=tuple(wanted))
             collection = collection or self._create()
             rows: list[ItemRow] = []
-            sink = CollectionSink(collection, prune=prune, keep_tombstones=True)
-            pipeline = Pipeline(
-                collection,
-                ledger,
-                ThreadExecutor(self._encoder),
-                sink,
-                Tally(on_item=rows.append),
-                retry_failed=retry_failed,
-                judge=self._judge,
-            )
-            report = pipeline.run(complete)
+            with CollectionSink(collection, prune=prune, keep_tombstones=True) as sink:
+                pipeline = Pipeline(
+                    collection,
+                    ledger,
+                    ThreadExecutor(self._encoder),
+                    sink,
+                    Tally(on_item=rows.append),
+                    retry_failed=retry_failed,
+                    judge=self._judge,
+                )
+                report = pipeline.run(complete)
+                sink.end()
         replaced = [] if options.get("more") else list(sink.tombstones.values())
         deleted = delete_replaced(collection, replaced)
         collection.check_writes()
@@ -134,7 +136,7 @@ class Receiver:
         collection = self._collection()
         if collection is None:
             return Removed()
-        return remove_ids(collection, ids) + remove_paths(collection, paths)
+        return remove_paths(collection, paths) + remove_ids(collection, ids)
 
     def remove_missing(self, paths: Sequence[str], *, prune: bool = False) -> Removed:
         """Remove paths that no longer exist on the client's disk.
@@ -152,7 +154,7 @@ class Receiver:
         if collection is None:
             return Uploaded()
         collection.check_not_frozen()
-        deleted = delete_replaced(collection)
+        deleted = finish_writes(collection) | delete_replaced(collection)
         collection.flush()
         return Uploaded(deleted=deleted)
 

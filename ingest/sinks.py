@@ -9,6 +9,7 @@ from twinlens.ingest.ledger import LedgerEntry, failed_row, file_row, tombstone_
 from twinlens.ingest.reconcile import reconcile, texts_of
 from twinlens.ingest.rows import PendingItem, text_keys
 from twinlens.ingest.sample import Failure, Sample
+from twinlens.ingest.unfinished import WriteNote
 from twinlens.search.milvus.collection import Collection
 from twinlens.search.records import Row, clean_metadata, text_moderation
 
@@ -63,6 +64,8 @@ class ChunkSink(Protocol):
 class CollectionSink:
     """Writes to a collection: rows first and the ledger last, so that a broken run can resume.
 
+    A context manager; call ``end`` before leaving it if all chunks were written.
+
     Args:
         collection: where to write.
         prune: a path without captions removes the stored ones; otherwise they are kept.
@@ -81,9 +84,11 @@ class CollectionSink:
         self._keep_tombstones = keep_tombstones
         self.tombstones: dict[str, Row] = {}
         self.wrote_tombstones = False
+        self._note = WriteNote(collection)
 
     def write(self, chunk: Chunk) -> None:
         self._hold_back_texts(chunk)
+        self._note_rows(chunk)
         self._collection.upsert("images", chunk.image_rows)
         self._collection.upsert("texts", chunk.text_rows)
         inherited = self._inherited_texts(chunk)
@@ -108,6 +113,23 @@ class CollectionSink:
         self._collection.upsert("files", [failed_row(*failed) for failed in lasting])
         # What was written before the collection was frozen is copied to its next generation.
         self._collection.check_writes()
+
+    def __enter__(self) -> CollectionSink:
+        return self
+
+    def __exit__(self, *exc: object) -> None:
+        self._note.release()
+
+    def end(self) -> None:
+        """End a run that has written all its chunks."""
+        self._note.end()
+
+    def _note_rows(self, chunk: Chunk) -> None:
+        images = {row["id"] for row in chunk.image_rows}
+        images |= {row["image_id"] for row in chunk.text_rows} - {""}
+        texts = [row["id"] for row in chunk.text_rows if not row["image_id"]]
+        if images or texts:
+            self._note.begin(sorted(images), texts)
 
     def _hold_back_texts(self, chunk: Chunk) -> None:
         """Give new captions of stored images what a policy has found in the images."""

@@ -230,7 +230,7 @@ class Collection(CollectionReader):
             name=self.name,
             images=self.count("images", all_tenants=True),
             texts=self.count("texts", all_tenants=True),
-            files=self.count("files", all_tenants=True),
+            files=self.count("files", 'status != "writing"', all_tenants=True),
             failed=self.count("files", 'status == "failed"', all_tenants=True),
             fingerprint=self.fingerprint,
             index=self.generation.index,

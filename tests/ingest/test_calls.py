@@ -65,12 +65,12 @@ def test_a_collection_is_opened_with_a_call_for_each_alias(
 def test_writing_is_checked_once_for_each_chunk(
     index: twinlens.Index, photos: Path, paint: Callable[..., Path], calls: Counter[str]
 ) -> None:
-    """Once to open the collection, once after the chunk, and not again at the end."""
+    """Once to open the collection, after the chunk, and after the note of the run is deleted."""
     index.ingest(photos)
     paint("red", "photos/new.png", size=(50, 50))
     calls.clear()
     assert index.ingest(photos).images == 1
-    assert calls["describe_collection"] == 2
+    assert calls["describe_collection"] == 3
 
 
 def test_nothing_new_is_refused_as_well_while_a_reindex_takes_over(

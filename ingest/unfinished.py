@@ -1,0 +1,134 @@
+"""Note what is being written, so that a run that dies leaves no rows that the ledger lacks.
+
+Rows of images and texts are stored before their ledger rows. If a run dies in between, and the file
+is deleted, renamed or replaced before the next run, nothing else would lead to those rows again. So
+each run keeps one ledger row of its own with the ids that it writes at the moment. Whoever finds
+the note of a run that is no longer alive compares these ids with the ledger.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import secrets
+import socket
+import time
+from collections.abc import Sequence
+from contextlib import suppress
+
+from twinlens.ingest.ledger import WRITING, WRITING_STATUS, note_row
+from twinlens.ingest.reconcile import reconcile
+from twinlens.search.milvus.collection import Collection
+from twinlens.search.records import Row
+
+#: Seconds after which the note of a process on another machine is no longer believed.
+PATIENCE = 600.0
+#: Ids of one row: the capacity of its column.
+MAX_IDS = 4_096
+#: The notes of runs of this process.
+_alive: set[str] = set()
+
+
+class WriteNote:
+    """The note of one run; kept up to date by its only writing thread.
+
+    Args:
+        collection: where the run writes.
+    """
+
+    def __init__(self, collection: Collection) -> None:
+        self._collection = collection
+        self._token = secrets.token_hex(8)
+        self._paths: set[str] = set()
+
+    def begin(self, images: Sequence[str], texts: Sequence[str]) -> None:
+        """Note ids before their rows are written; what was noted before is finished.
+
+        Args:
+            images: ids of images whose rows, or whose captions' rows, are written.
+            texts: ids of texts without an image.
+        """
+        _alive.add(self._token)
+        rows = []
+        for kind, ids in (("images", images), ("texts", texts)):
+            for start in range(0, len(ids), MAX_IDS):
+                path = f"{WRITING}{self._token} {kind} {start}"
+                rows.append(note_row(path, ids[start : start + MAX_IDS], self._writer(kind)))
+        self._collection.upsert("files", rows)
+        self._clear(self._paths - {row["path"] for row in rows})
+        self._paths |= {row["path"] for row in rows}
+
+    def end(self) -> None:
+        """Delete the note: everything noted is in the ledger."""
+        self._clear(set(self._paths))
+
+    def release(self) -> None:
+        """Let others finish what is noted: this run writes no more."""
+        _alive.discard(self._token)
+
+    def _clear(self, paths: set[str]) -> None:
+        self._collection.delete("files", sorted(paths))
+        self._paths -= paths
+
+    def _writer(self, kind: str) -> str:
+        return json.dumps(
+            {"kind": kind, "host": socket.gethostname(), "pid": os.getpid(), "run": self._token}
+        )
+
+
+def finish_writes(collection: Collection) -> frozenset[str]:
+    """Delete what runs that died have stored without a ledger row.
+
+    Safe to repeat after a failure half-way.
+
+    Returns:
+        The ids of the deleted images.
+    """
+    deleted: set[str] = set()
+    fields = ["path", "texts", "reason", "mtime_ns"]
+    for rows in collection.scan("files", fields, f'status == "{WRITING_STATUS}"', strong=True):
+        for row in rows:
+            writer = _writer_of(row)
+            if _is_alive(writer, row["mtime_ns"]):
+                continue
+            if writer.get("kind") == "texts":
+                _delete_unlisted(collection, row["texts"])
+            else:
+                deleted |= reconcile(collection, row["texts"]).deleted
+            collection.delete("files", [row["path"]])
+    return frozenset(deleted)
+
+
+def _delete_unlisted(collection: Collection, ids: Sequence[str]) -> None:
+    """Delete texts without an image that no ledger row has."""
+    listed: set[str] = set()
+    for rows in collection.scan("files", ["texts"], 'image_id == "" and status == "ok"'):
+        for row in rows:
+            listed |= {*row["texts"]} & {*ids}
+    rows = collection.get("texts", ids, ["id", "image_id"])
+    alone = [row["id"] for row in rows if not row["image_id"] and row["id"] not in listed]
+    collection.delete("texts", alone)
+
+
+def _writer_of(row: Row) -> dict[str, object]:
+    with suppress(ValueError):
+        writer = json.loads(row["reason"])
+        if isinstance(writer, dict):
+            return writer
+    return {}
+
+
+def _is_alive(writer: dict[str, object], noted_ns: int) -> bool:
+    """Whether the process that wrote a note may still be writing."""
+    if writer.get("host") != socket.gethostname():
+        return time.time() - noted_ns / 1e9 < PATIENCE
+    pid = writer.get("pid")
+    if pid == os.getpid():
+        return writer.get("run") in _alive
+    try:
+        os.kill(int(str(pid)), 0)
+    except PermissionError:
+        return True
+    except (OSError, ValueError, OverflowError):
+        return False
+    return True
