@@ -8,19 +8,19 @@ from functools import partial
 from itertools import chain, groupby
 from typing import TYPE_CHECKING, Unpack, cast
 
+import numpy as np
+
 from twinlens.ingest.options import SourceOptions, open_items
 from twinlens.ingest.sample import Item, Sample
 from twinlens.search.analysis.matcher import MatchInput, check_texts
 from twinlens.search.errors import ImageError, UsageError
-from twinlens.search.query.parts import Id, Image, read_image
+from twinlens.search.query.parts import Id, Image, PictureSource, read_image
 
 if TYPE_CHECKING:
-    from PIL import Image as PillowImage
-
     from twinlens.search.models.base import Rows
 
-    #: A path, encoded bytes, a Pillow image, or the ``Id`` of a stored picture.
-    Picture = str | os.PathLike[str] | bytes | PillowImage.Image | Image | Id
+    #: A picture, or the ``Id`` of a stored one.
+    Picture = PictureSource | Image | Id
     #: Finds the rows of stored pictures, by the ids or paths that they are named with.
     FindStored = Callable[[Sequence[str]], dict[str, Rows]]
 
@@ -134,13 +134,17 @@ def _listed(images: Picture | Iterable[Picture]) -> list[Picture]:
 
 
 def _is_picture(given: object) -> bool:
-    return isinstance(given, str | bytes | os.PathLike | Image | Id) or hasattr(given, "save")
+    if isinstance(given, np.ndarray):
+        return given.ndim < 4
+    known = isinstance(given, str | bytes | os.PathLike | Image | Id)
+    return known or hasattr(given, "save") or hasattr(given, "read")
 
 
 def _kind(image: Picture) -> str:
     if not _is_picture(image):
         raise UsageError(
-            f"a picture must be a path, bytes, a Pillow image or an Id, not {type(image).__name__}"
+            "a picture must be a path, bytes, an open file, a Pillow image, an array or an Id, "
+            f"not {type(image).__name__}"
         )
     if isinstance(image, str | os.PathLike):
         return "path"

@@ -6,10 +6,10 @@ import hashlib
 import json
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
 from twinlens.search.errors import ImageError, reason_of
+from twinlens.search.frozen import FrozenDict
 from twinlens.search.records import ID_LENGTH
 
 if TYPE_CHECKING:
@@ -60,7 +60,7 @@ class Sample:
     size: int = -1
     mtime_ns: int = -1
     captions: tuple[str, ...] = ()
-    metadata: Mapping[str, Any] = field(default_factory=lambda: MappingProxyType({}))
+    metadata: Mapping[str, Any] = field(default_factory=FrozenDict)
     fixed: bool = False
     vector: Rows | None = field(default=None, compare=False, repr=False)
     caption_vector: Rows | None = field(default=None, compare=False, repr=False)

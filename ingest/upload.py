@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from types import MappingProxyType
 from typing import Annotated, Any, Literal, TypedDict
 
 from twinlens.search.errors import UsageError
+from twinlens.search.frozen import FrozenDict
 from twinlens.search.options import Option
 
 #: An image, a text without an image, or an image that a source names but does not contain.
@@ -61,7 +61,7 @@ class Upload:
     size: int = -1
     mtime_ns: int = -1
     captions: tuple[str, ...] = ()
-    metadata: Mapping[str, Any] = field(default_factory=lambda: MappingProxyType({}))
+    metadata: Mapping[str, Any] = field(default_factory=FrozenDict)
     fixed: bool = False
     left_out: int = 0
     data: bytes | None = field(default=None, repr=False)

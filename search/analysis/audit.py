@@ -15,7 +15,6 @@ import tempfile
 from collections.abc import Callable, Sequence
 from contextlib import nullcontext
 from pathlib import Path
-from types import MappingProxyType
 
 import numpy as np
 import numpy.typing as npt
@@ -41,6 +40,7 @@ from twinlens.search.analysis.metrics import Numbers
 from twinlens.search.analysis.pair_list import PairList
 from twinlens.search.analysis.vector_file import Keys, VectorFile
 from twinlens.search.errors import UsageError
+from twinlens.search.frozen import FrozenDict
 from twinlens.search.milvus.collection import Collection
 from twinlens.search.models.coverage import TokenCoverage
 from twinlens.search.options import is_number
@@ -214,8 +214,8 @@ def _summarise(
         images=len(pairs.images.keys()),
         captions=len(pairs.owners),
         unpaired=pairs.unpaired,
-        verdicts=MappingProxyType(verdicts),
-        problems=MappingProxyType(
+        verdicts=FrozenDict(verdicts),
+        problems=FrozenDict(
             {one: int(has_problem(flags, one).sum()) for one in CAPTION_PROBLEMS}
         ),
         reads_tokens=pairs.checks.reads_tokens,

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from types import MappingProxyType
 from typing import Any
 
 from twinlens.search.analysis.caption_checks import CaptionProblem
 from twinlens.search.analysis.match import Verdict
+from twinlens.search.frozen import FrozenDict
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,8 +99,8 @@ class Audit:
     images: int = 0
     captions: int = 0
     unpaired: int = 0
-    verdicts: Mapping[Verdict, int] = field(default_factory=lambda: MappingProxyType({}))
-    problems: Mapping[CaptionProblem, int] = field(default_factory=lambda: MappingProxyType({}))
+    verdicts: Mapping[Verdict, int] = field(default_factory=FrozenDict)
+    problems: Mapping[CaptionProblem, int] = field(default_factory=FrozenDict)
     reads_tokens: bool = False
     below: int = 0
     worst: tuple[AuditedPair, ...] = ()

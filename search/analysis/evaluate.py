@@ -14,7 +14,6 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
-from types import MappingProxyType
 from typing import Any, Literal
 
 import numpy as np
@@ -22,6 +21,7 @@ import numpy as np
 from twinlens.search.analysis.metrics import KS, TIE, Estimate, Numbers, bootstrap, nearest, ranks
 from twinlens.search.analysis.vector_file import VectorFile
 from twinlens.search.errors import UsageError
+from twinlens.search.frozen import FrozenDict
 from twinlens.search.milvus.collection import Collection
 from twinlens.search.models.base import Encoder, Rows
 from twinlens.search.records import Target
@@ -274,7 +274,7 @@ def _quality(
     found = ranks(rows[asking], gallery, local)
     recall, median = bootstrap(found, groups, KS, *resampling)
     return Quality(
-        direction, len(asking), len(gallery), MappingProxyType(recall), median, ann_recall
+        direction, len(asking), len(gallery), FrozenDict(recall), median, ann_recall
     )
 
 

@@ -7,7 +7,7 @@ import os
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, BinaryIO, TypeAlias, cast
 
 import numpy as np
 
@@ -28,6 +28,13 @@ MAX_WEIGHT = 100.0
 NOT_WEIGHT = 0.5
 LIKE_WEIGHT = 0.75
 UNLIKE_WEIGHT = 0.15
+
+
+#: A picture: a path, encoded bytes, an open binary file, a Pillow image, or pixels as an array,
+#: uint8 ``[height, width]`` or ``[height, width, 3 or 4]``.
+PictureSource: TypeAlias = (
+    "str | os.PathLike[str] | bytes | BinaryIO | PillowImage.Image | np.ndarray"
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,9 +58,9 @@ class Text:
 
 @dataclass(frozen=True, slots=True)
 class Image:
-    """Find what looks like an image: a path, encoded bytes, or a Pillow image."""
+    """Find what looks like an image: see ``PictureSource`` for what it may be."""
 
-    source: str | os.PathLike[str] | bytes | PillowImage.Image = field(repr=False)
+    source: PictureSource = field(repr=False)
     weight: float = 1.0
 
     def __post_init__(self) -> None:
@@ -120,7 +127,7 @@ def parse(
 
     Args:
         query: text, a part, an array ``[dim]``, or a list of these.
-        image: another image: a path, encoded bytes or a Pillow image.
+        image: another image: see ``PictureSource``.
         like, unlike: ids or paths of stored items that were right, or wrong, hits (Rocchio,
             https://nlp.stanford.edu/IR-book/html/htmledition/rocchio-classification-1.html).
 
@@ -170,15 +177,19 @@ def words_of(parts: Sequence[Part]) -> str:
     return " ".join(_unicode(part.text) for part in parts if isinstance(part, Text))
 
 
-def read_image(source: str | os.PathLike[str] | bytes | PillowImage.Image) -> bytes:
+def read_image(source: PictureSource) -> bytes:
     """Read the encoded bytes of a query image.
 
     Raises:
         UsageError: it does not exist, or is of another type.
         ImageError: the file cannot be read.
     """
-    if isinstance(source, bytes):
-        return source
+    if isinstance(source, bytes | bytearray | memoryview):
+        return bytes(source)
+    if isinstance(source, np.ndarray):
+        return _png(_of_array(source))
+    if not isinstance(source, str | os.PathLike) and hasattr(source, "read"):
+        return _read_stream(cast("BinaryIO", source))
     if isinstance(source, str | os.PathLike):
         path = expand_home(source)
         try:
@@ -189,11 +200,43 @@ def read_image(source: str | os.PathLike[str] | bytes | PillowImage.Image) -> by
             raise ImageError(f"{path} cannot be read: {error.strerror}") from error
     if not hasattr(source, "save"):
         raise UsageError(
-            f"a picture must be a path, bytes or a Pillow image, not {type(source).__name__}"
+            "a picture must be a path, bytes, an open file, a Pillow image or an array, not "
+            f"{type(source).__name__}"
         )
+    return _png(source)
+
+
+def _png(image: PillowImage.Image) -> bytes:
     buffer = io.BytesIO()
-    source.save(buffer, format="PNG")
+    image.save(buffer, format="PNG")
     return buffer.getvalue()
+
+
+def _of_array(pixels: np.ndarray) -> PillowImage.Image:
+    from PIL import Image as PillowImage
+
+    channels = pixels.shape[2] if pixels.ndim == 3 else 1
+    if pixels.ndim not in (2, 3) or channels not in (1, 3, 4) or not pixels.size:
+        raise UsageError(
+            "an array must be a picture of shape [height, width] or [height, width, 3 or 4], not "
+            f"{list(pixels.shape)}; for an embedding, use Vector"
+        )
+    if pixels.dtype != np.uint8:
+        raise UsageError(f"the array of a picture must be uint8, from 0 to 255, not {pixels.dtype}")
+    return PillowImage.fromarray(pixels[..., 0] if pixels.ndim == 3 and channels == 1 else pixels)
+
+
+def _read_stream(file: BinaryIO) -> bytes:
+    """Read an open file from its start; where it stood does not matter."""
+    try:
+        if file.seekable():
+            file.seek(0)
+        data = file.read()
+    except (OSError, ValueError) as error:
+        raise ImageError(f"the open file cannot be read: {error}") from error
+    if not isinstance(data, bytes):
+        raise UsageError("the open file of a picture must be binary: open it with mode 'rb'")
+    return data
 
 
 def _part(given: object) -> Part:
@@ -202,7 +245,9 @@ def _part(given: object) -> Part:
     if isinstance(given, str):
         return Text(given)
     if isinstance(given, np.ndarray):
-        return Vector(given)
+        return Vector(given) if given.ndim < 2 or given.dtype != np.uint8 else Image(given)
+    if isinstance(given, os.PathLike) or hasattr(given, "save") or hasattr(given, "read"):
+        return Image(given)  # type: ignore[arg-type]  # checked where it is read
     raise UsageError(f"a query must be text, a picture or a vector, not {type(given).__name__}")
 
 

@@ -27,7 +27,9 @@ class SearchOptions(TypedDict, total=False):
 
     image: Annotated[
         object,
-        Option(None, "Another query image: a path, encoded bytes or a Pillow image."),
+        Option(
+            None, "Another query image: a path, bytes, an open file, a Pillow image, or pixels."
+        ),
     ]
     like: Annotated[
         Sequence[str], Option((), "Find more like these stored items, given by id or path.")

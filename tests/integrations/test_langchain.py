@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 from langchain_core.documents import Document
 from langchain_core.runnables import RunnableLambda
+from langchain_tests.integration_tests import RetrieversIntegrationTests
 from pydantic import ValidationError
 from support import ROOT
 from support.colours import COLOURS
@@ -117,9 +118,50 @@ def test_invalid_options_are_errors(filled: twinlens.Index) -> None:
         twinlens.TwinlensRetriever(index=filled, where="yera > 2020").invoke("red")
     with pytest.raises(twinlens.UsageError, match="the query is empty"):
         twinlens.TwinlensRetriever(index=filled).invoke(" ")
-    for wrong in ({"target": "videos"}, {"limit": 0}, {"min_relevance": 2}, {"k": 4}):
+    for wrong in ({"target": "videos"}, {"limit": 0}, {"min_relevance": 2}, {"top": 4}, {"k": 0}):
         with pytest.raises(ValidationError):
             twinlens.TwinlensRetriever(index=filled, **wrong)
+    retriever = twinlens.TwinlensRetriever(index=filled)
+    with pytest.raises(twinlens.UsageError, match="invoke has no option top: it has k, target"):
+        retriever.invoke("red", top=4)
+    with pytest.raises(twinlens.UsageError, match="limit must be"):
+        retriever.invoke("red", k=0)
+    with pytest.raises(twinlens.UsageError, match="k and limit are the same option"):
+        retriever.invoke("red", k=3, limit=3)
+
+
+def test_options_of_one_call(filled: twinlens.Index) -> None:
+    retriever = twinlens.TwinlensRetriever(index=filled, k=5)
+    assert len(retriever.invoke("red")) == 5
+    assert len(retriever.invoke("red", k=2)) == len(retriever.invoke("red", limit=2)) == 2
+    (blue,) = retriever.invoke("red", where='path == "blue.png"', target="texts")
+    assert blue.page_content == "a blue picture"
+    assert len(retriever.invoke("red")) == 5
+
+
+@pytest.mark.anyio
+class TestStandards(RetrieversIntegrationTests):
+    """LangChain's own tests of retrievers."""
+
+    @pytest.fixture(autouse=True)
+    def _fill(self, filled: twinlens.Index) -> None:
+        self._index = filled
+
+    @property
+    def retriever_constructor(self) -> type[twinlens.TwinlensRetriever]:
+        return twinlens.TwinlensRetriever
+
+    @property
+    def retriever_constructor_params(self) -> dict[str, object]:
+        return {"index": self._index}
+
+    @property
+    def retriever_query_example(self) -> str:
+        return "a red picture"
+
+    @pytest.fixture
+    def anyio_backend(self) -> str:
+        return "asyncio"
 
 
 def test_a_missing_package_is_one_line() -> None:

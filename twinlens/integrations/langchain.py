@@ -14,7 +14,7 @@ try:
     from langchain_core.callbacks import CallbackManagerForRetrieverRun
     from langchain_core.documents import Document
     from langchain_core.retrievers import BaseRetriever
-    from pydantic import ConfigDict, Field, SkipValidation, create_model
+    from pydantic import ConfigDict, Field, SkipValidation, create_model, model_validator
 except ImportError as error:
     raise UsageError("the retriever needs an extra: pip install 'twinlens[langchain]'") from error
 
@@ -32,7 +32,7 @@ else:
 
 
 class TwinlensRetriever(_Options):
-    """Find images or texts by words: ``TwinlensRetriever(index=index).invoke("a red car")``.
+    """Find images or texts by words: ``TwinlensRetriever(index=index).invoke("a red car", k=4)``.
 
     A document's content is the text that was found, or an image's captions, one per line; an
     image without captions gives its path. Its metadata has ``id``, ``target``, ``path``,
@@ -43,7 +43,8 @@ class TwinlensRetriever(_Options):
         index: the collection to search, from ``twinlens.open``; the retriever does not close it.
         skip_nothing_close: return nothing when the best hit is no closer than chance.
 
-    The options of ``OFFERED`` are attributes, too: see ``SearchOptions`` for their meaning.
+    The options of ``OFFERED`` are attributes, too: see ``SearchOptions`` for their meaning. They
+    can be given to ``invoke`` as well, for one call. ``k`` is another name of ``limit``.
     """
 
     model_config = ConfigDict(arbitrary_types_allowed=True, extra="forbid")
@@ -51,13 +52,33 @@ class TwinlensRetriever(_Options):
     index: SkipValidation[Index | RemoteIndex] = Field(exclude=True, repr=False)
     skip_nothing_close: bool = False
 
+    @model_validator(mode="before")
+    @classmethod
+    def _accept_k(cls, given: Any) -> Any:
+        return _with_limit(given) if isinstance(given, dict) else given
+
     def _get_relevant_documents(
-        self, query: str, *, run_manager: CallbackManagerForRetrieverRun
+        self, query: str, *, run_manager: CallbackManagerForRetrieverRun, **options: Any
     ) -> list[Document]:
-        hits = self.index.search(query, **{name: getattr(self, name) for name in OFFERED})
+        options = _with_limit(options)
+        if unknown := options.keys() - set(OFFERED):
+            raise UsageError(
+                f"invoke has no option {', '.join(sorted(unknown))}: it has k, {', '.join(OFFERED)}"
+            )
+        own = {name: getattr(self, name) for name in OFFERED}
+        hits = self.index.search(query, **(own | options))
         if self.skip_nothing_close and hits.nothing_close:
             return []
         return [document_of(hit) for hit in hits]
+
+
+def _with_limit(options: dict[str, Any]) -> dict[str, Any]:
+    """Options with ``limit`` in place of ``k``, which other retrievers have."""
+    if "k" not in options:
+        return options
+    if "limit" in options:
+        raise UsageError("k and limit are the same option: give one of them")
+    return {name: value for name, value in options.items() if name != "k"} | {"limit": options["k"]}
 
 
 def document_of(hit: Hit) -> Document:

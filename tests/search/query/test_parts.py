@@ -92,14 +92,51 @@ def test_text_and_picture_become_unit_rows(
         assert row.argmax() == list(COLOURS).index("red")
 
 
-def test_paths_bytes_and_pillow_images_give_the_same_row(
+def test_whatever_holds_a_picture_gives_the_same_row(
     encoder: ColourEncoder, paint: Callable[..., Path]
 ) -> None:
     path = paint("blue")
     expected = one(Image(path), encoder)
     (entry,) = os.scandir(path.parent)
-    for source in (str(path), path.read_bytes(), Pillow.open(path), entry):
-        np.testing.assert_array_equal(one(Image(source), encoder), expected)
+    read = io.BytesIO(path.read_bytes())
+    read.seek(7)
+    pixels = np.asarray(Pillow.open(path))
+    data = path.read_bytes()
+    with path.open("rb") as file:
+        for source in (
+            str(path),
+            data,
+            bytearray(data),
+            Pillow.open(path),
+            entry,
+            read,
+            file,
+            pixels,
+        ):
+            np.testing.assert_array_equal(one(Image(source), encoder), expected)
+    for query in (path, Pillow.open(path), read, pixels):
+        np.testing.assert_array_equal(one(*parse(query), encoder), expected)
+
+
+@pytest.mark.parametrize(
+    ("pixels", "says"),
+    [
+        (np.zeros((4, 4, 2), np.uint8), r"shape \[height, width\].*not \[4, 4, 2\]"),
+        (np.zeros((0, 4), np.uint8), r"not \[0, 4\]"),
+        (np.zeros(4, np.uint8), "for an embedding, use Vector"),
+        (np.zeros((4, 4, 3)), "must be uint8, from 0 to 255, not float64"),
+        (io.StringIO("text"), "must be binary: open it with mode 'rb'"),
+    ],
+)
+def test_arrays_and_files_that_are_no_pictures(pixels: object, says: str) -> None:
+    with pytest.raises(UsageError, match=says):
+        read_image(pixels)  # type: ignore[arg-type]
+
+
+def test_grey_and_transparent_pixels() -> None:
+    for shape, mode in (((2, 3), "L"), ((2, 3, 1), "L"), ((2, 3, 3), "RGB"), ((2, 3, 4), "RGBA")):
+        image = Pillow.open(io.BytesIO(read_image(np.full(shape, 7, np.uint8))))
+        assert (image.mode, image.size) == (mode, (3, 2))
 
 
 def test_surrogates_in_a_text_are_replaced(encoder: ColourEncoder) -> None:
