@@ -52,22 +52,31 @@ def mask_of(block: Block, expression: str) -> Mask | None:
 
 def _simple(block: Block, expression: str) -> Mask | None:
     """The rows of ``column in ["a", "b"]`` or ``column < "a"``; None for any other expression."""
-    match = _LIST.fullmatch(expression) or _COMPARISON.fullmatch(expression)
-    if match is None or match[1] not in block.schema.columns:
+    column, operator, value = _comparison(expression)
+    if column not in block.schema.columns:
         return None
+    texts = block.table.column(column)
+    if not pa.types.is_string(texts.type):
+        return None
+    if isinstance(value, str):
+        return _mask(_COMPARE[operator](texts, string_array([value])[0]))
+    found = _mask(pc.is_in(texts, value_set=string_array(value)))
+    return found if operator == "in" else ~found
+
+
+def _comparison(expression: str) -> tuple[str, str, str | list[str]]:
+    """Column, operator and text or texts of a simple expression; "" thrice for any other one."""
+    other = ("", "", "")
+    match = _LIST.fullmatch(expression) or _COMPARISON.fullmatch(expression)
+    if match is None:
+        return other
     try:
         value = json.loads(match[3], strict=False)
     except ValueError:  # something follows the literal
-        return None
-    column = block.table.column(match[1])
-    if not pa.types.is_string(column.type):
-        return None
-    if isinstance(value, str):
-        return _mask(_COMPARE[match[2]](column, string_array([value])[0]))
-    if not all(isinstance(one, str) for one in value):
-        return None
-    found = _mask(pc.is_in(column, value_set=string_array(value)))
-    return found if match[2] == "in" else ~found
+        return other
+    if not isinstance(value, str) and not all(isinstance(one, str) for one in value):
+        return other
+    return match[1], match[2], value
 
 
 def _evaluate(block: Block, expression: str) -> Mask:
@@ -95,6 +104,8 @@ def _evaluate(block: Block, expression: str) -> Mask:
 
 def check(schema: Schema, expression: str) -> None:
     """Raise ``ValueError`` if an expression is not valid."""
+    if _comparison(expression)[0] == schema.key:
+        return
     from milvus_lite.search.filter import FilterError
 
     try:
