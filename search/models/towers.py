@@ -79,9 +79,11 @@ def _short_texts(model: Any, tokens: torch.Tensor) -> torch.Tensor:
     end = getattr(model, "text_eos_id", None)
     rows: torch.Tensor = text_global_pool(inner, tokens, model.text_pool_type, eos_token_id=end)
     projection = model.text_projection
-    if projection is None:
-        return rows
-    return projection(rows) if isinstance(projection, torch.nn.Linear) else rows @ projection
+    if isinstance(projection, torch.nn.Linear):
+        rows = projection(rows)
+    elif projection is not None:
+        rows = rows @ projection
+    return rows
 
 
 def image_tower(model: Any) -> Any:
@@ -203,12 +205,12 @@ def _plain_attention(tower: Any) -> Iterator[None]:
         and one.in_proj_weight is not None and one.bias_k is None and not one.add_zero_attn
     ]  # fmt: skip
     for one in replaced:
-        one.forward = partial(_attend, one)
+        one.__dict__["forward"] = partial(_attend, one)
     try:
         yield
     finally:
         for one in replaced:
-            del one.forward
+            del one.__dict__["forward"]
 
 
 def _attend(
