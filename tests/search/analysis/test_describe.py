@@ -200,6 +200,20 @@ def test_proposed_captions_are_not_proposed_again(
     assert len(index.search("red", where='caption_source == "proposed"')) == 1
 
 
+def test_captions_of_other_tenants_are_not_proposed(
+    index: twinlens.Index, photos: Path, bare: Path
+) -> None:
+    index.for_tenant("alice").ingest(photos)
+    bob = index.for_tenant("bob")
+    bob.ingest(bare / "red.png")
+    for found in (bob.describe(missing=True, min_probability=0, count=50),
+                  bob.describe(bare / "blue.png", min_probability=0, count=50)):  # fmt: skip
+        (one,) = found
+        assert {proposal.text for proposal in one.proposals} <= set(WORDS)
+    (own,) = index.for_tenant("alice").describe(bare / "red.png", min_probability=LOW)
+    assert own.proposals[0].text == "a red picture"
+
+
 @pytest.mark.parametrize(
     ("options", "says"),
     [
