@@ -36,6 +36,8 @@ MAX_FILE_BYTES = 1 << 20
 MAX_CONCEPTS = 64
 MAX_TEXTS = 64
 MAX_EXAMPLES = 64
+#: Examples of all concepts together: each takes the time of encoding a picture.
+MAX_ALL_EXAMPLES = 512
 MAX_TEXT = 1_000
 MAX_FILTER = 10_000
 #: Bytes of all example pictures together.
@@ -214,6 +216,9 @@ class _Reader:
             raise self._error("ordinary", f"must be a filter of at most {MAX_FILTER:,} characters")
         if len(concepts) > MAX_CONCEPTS:
             raise self._error("concepts", f"has more than {MAX_CONCEPTS} concepts")
+        listed = [one.get("examples") for one in concepts.values() if isinstance(one, Mapping)]
+        if sum(len(one) for one in listed if isinstance(one, list)) > MAX_ALL_EXAMPLES:
+            raise self._error("concepts", f"has more than {MAX_ALL_EXAMPLES} examples in all")
         return Policy(
             self._word("name", policy.get("name"), _NAME),
             self._word("version", version, _VERSION),

@@ -8,7 +8,7 @@ from typing import Annotated
 from fastapi import APIRouter, Query, Request
 from starlette.responses import JSONResponse
 
-from twinlens.search.analysis.policy.file import MAX_CONCEPTS, MAX_EXAMPLES, policy_from_json
+from twinlens.search.analysis.policy.file import MAX_ALL_EXAMPLES, policy_from_json
 from twinlens.search.analysis.policy.judge import Judge
 from twinlens.search.analysis.policy.stored import ReviewState
 from twinlens.search.milvus.database import check_name
@@ -39,7 +39,7 @@ def router(ctx: Context) -> APIRouter:
     routes = APIRouter(
         prefix="/v1", tags=["moderation"], dependencies=[ctx.need("write", tenants=True)]
     )
-    policies = BodyReader(ctx, PolicyIn, _POLICY, "request", "example", MAX_CONCEPTS * MAX_EXAMPLES)
+    policies = BodyReader(ctx, PolicyIn, _POLICY, "request", "example", MAX_ALL_EXAMPLES)
     decisions = BodyReader(ctx, DecisionIn, _DECISION)
 
     @routes.post(

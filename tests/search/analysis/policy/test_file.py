@@ -104,6 +104,10 @@ def test_a_policy_is_bounded(write: Callable[[str], Path], monkeypatch: pytest.M
     monkeypatch.setattr(policy_file, "MAX_FILE_BYTES", 10)
     with pytest.raises(UsageError, match="larger than"):
         read_policy(write(RULES))
+    monkeypatch.undo()
+    monkeypatch.setattr(policy_file, "MAX_ALL_EXAMPLES", 0)
+    with pytest.raises(UsageError, match="more than 0 examples in all"):
+        read_policy(write(RULES))
     many = "".join(f"[concepts.c{number}]\ntexts = ['x']\n" for number in range(65))
     monkeypatch.undo()
     with pytest.raises(UsageError, match="more than 64 concepts"):
