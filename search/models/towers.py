@@ -107,7 +107,7 @@ def image_tower(model: Any) -> Any:
 
 
 def write_by_tracing(tower: Any, example: Any, name: str, free: dict[int, str], path: Path) -> None:
-    """Write a tower as ONNX with torch's older exporter, in a third of the newer one's time."""
+    """Write a tower as ONNX with torch's older exporter, which is quicker than the newer one."""
     import torch
 
     with _quiet(), _plain_attention(tower), torch.no_grad():
