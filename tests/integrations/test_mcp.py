@@ -483,11 +483,11 @@ def test_standard_output_has_the_protocol_only(stored: Path) -> None:
     assert len(answers[2]["structuredContent"]["hits"]) == len(COLOURS)
 
 
-def test_a_database_that_cannot_be_opened_is_one_line(stored: Path, tmp_path: Path) -> None:
-    with twinlens.open(stored):
-        locked = _ended("--db", str(stored))
-    assert (locked.returncode, locked.stdout) == (1, "")
-    assert len(locked.stderr.splitlines()) == 1
+def test_a_database_that_cannot_be_opened_is_one_line(tmp_path: Path) -> None:
+    (tmp_path / "file.db").touch()
+    file = _ended("--db", str(tmp_path / "file.db"))
+    assert (file.returncode, file.stdout) == (2, "")
+    assert "is not a Milvus Lite database, which is a folder" in file.stderr
     wrong = _ended("--db", str(tmp_path / "photos"))
     assert (wrong.returncode, wrong.stdout) == (2, "")
     assert len(wrong.stderr.splitlines()) == 1

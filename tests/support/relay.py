@@ -86,7 +86,7 @@ def relayed(place: str) -> Iterator[Relay]:
     with contextlib.ExitStack() as stack:
         if place.endswith(".db"):
             database = stack.enter_context(Database(place))
-            place = f"http://{database.client._config.address}"
+            place = f"http://{database.client.lite()._config.address}"
         where = urlsplit(place)
         assert where.hostname is not None
         assert where.port is not None
