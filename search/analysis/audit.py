@@ -66,8 +66,8 @@ def audit(
 ) -> Audit:
     """Check every pair of a stored picture and a stored caption; nothing is encoded.
 
-    Memory holds about 120 bytes for each caption, 50 for each picture, and at most 100 MB of words;
-    vectors are in temporary files. Time grows with the number of pairs, and for the reasons with
+    Memory holds about 200 bytes for each caption, and at most 100 MB of words; vectors are in
+    temporary files (``benchmarks/audit_memory.py``). Time grows with the number of pairs, and for the reasons with
     ``limit`` times the number of rows.
 
     Args:
@@ -215,9 +215,7 @@ def _summarise(
         captions=len(pairs.owners),
         unpaired=pairs.unpaired,
         verdicts=FrozenDict(verdicts),
-        problems=FrozenDict(
-            {one: int(has_problem(flags, one).sum()) for one in CAPTION_PROBLEMS}
-        ),
+        problems=FrozenDict({one: int(has_problem(flags, one).sum()) for one in CAPTION_PROBLEMS}),
         reads_tokens=pairs.checks.reads_tokens,
         below=int((judged < below).sum()),
         worst=_described(collection, pairs, worst, reasons),
