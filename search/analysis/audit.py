@@ -66,9 +66,9 @@ def audit(
 ) -> Audit:
     """Check every pair of a stored picture and a stored caption; nothing is encoded.
 
-    Memory holds about 200 bytes for each caption, and at most 100 MB of words; vectors are in
-    temporary files (``benchmarks/audit_memory.py``). Time grows with the number of pairs, and for the reasons with
-    ``limit`` times the number of rows.
+    Memory holds about 200 bytes for each caption, and at most 100 MB of words
+    (``benchmarks/audit_memory.py``); vectors are in temporary files. Time grows with the number of
+    pairs, and for the reasons with ``limit`` times the number of rows.
 
     Args:
         collection: the pictures and captions.
