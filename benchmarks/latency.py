@@ -5,6 +5,7 @@ same number of hits, and they are read; NumPy only finds the places of the best 
 batch computes the matrix product alone.
 
 Usage: python benchmarks/latency.py [--db latency.db] [--rows 10000] [--dim 384] [--queries 200]
+       [--keep]
 """
 
 from __future__ import annotations
@@ -59,21 +60,24 @@ def main() -> None:
     parser.add_argument("--rows", type=int, default=10_000)
     parser.add_argument("--dim", type=int, default=384)
     parser.add_argument("--queries", type=int, default=200)
+    parser.add_argument("--keep", action="store_true", help="keep the rows of --db, and use them")
     parser.add_argument("--wait", type=float, default=0.0, help="seconds for a server's index")
     options = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder:
         db = options.db or str(Path(folder) / "latency.db")
         with Database(db) as database:
-            if database.exists(NAME):
-                database.drop(NAME)
             fingerprint = Fingerprint("random", "none", options.dim, 224, "{}")
+            if database.exists(NAME) and not options.keep:
+                database.drop(NAME)
             collection = database.create(NAME, fingerprint)
             try:
-                fill(collection, unit_rows(options.rows, options.dim, 0))
-                time.sleep(options.wait)
+                if collection.count("images") != options.rows:
+                    fill(collection, unit_rows(options.rows, options.dim, 0))
+                    time.sleep(options.wait)
                 measure(database, collection, unit_rows(options.queries, options.dim, 1))
             finally:
-                database.drop(NAME)
+                if not options.keep:
+                    database.drop(NAME)
 
 
 def measure(database: Database, collection: Collection, queries: np.ndarray) -> None:
