@@ -9,8 +9,9 @@ from dataclasses import replace
 from pathlib import Path
 
 from twinlens.ingest.sample import Item, Sample
-from twinlens.ingest.sources.caption_formats import MAX_LINE, format_of
+from twinlens.ingest.sources.caption_formats import format_of
 from twinlens.ingest.sources.columns import captions_in, choose_columns
+from twinlens.ingest.sources.text_lines import numbered_lines
 from twinlens.search.errors import SourceError, UsageError
 from twinlens.search.paths import expand_home, one_form
 
@@ -108,14 +109,8 @@ def _pairs(path: Path) -> Iterator[tuple[str, str]]:
 
 
 def _lines(path: Path) -> Iterator[tuple[str, str]]:
-    with path.open(encoding="utf-8-sig") as file:
-        number = 0
-        while line := file.readline(MAX_LINE + 1):
-            number += 1
-            if len(line) > MAX_LINE:
-                raise SourceError(f"{path}, line {number}: the line is too long")
-            if name := line.strip():
-                yield _plain(name), _WHOLE
+    for _, line in numbered_lines(path):
+        yield _plain(line.strip()), _WHOLE
 
 
 def _plain(image: str) -> str:

@@ -38,6 +38,14 @@ class SourceOptions(TypedDict, total=False):
     caption_column: Annotated[
         str, Option("", "The column of a caption file that has the caption; default: guessed.")
     ]
+    texts_alone: Annotated[
+        bool,
+        Option(
+            False,
+            "Store the texts of a caption file that names no pictures, although pictures are "
+            "given, too.",
+        ),
+    ]
     leave_out: Annotated[
         Path | None,
         Option(
@@ -158,6 +166,7 @@ def open_items(
         files=FileFilter(tuple(given.get("include", ())), tuple(given.get("exclude", ()))),
         image_column=given.get("image_column", ""),
         caption_column=given.get("caption_column", ""),
+        texts_alone=given.get("texts_alone", False),
         fetch=Fetcher(FetchLimits(networks=networks)).fetch,
         refresh=given.get("refresh", False),
         embeddings=embeddings,

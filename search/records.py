@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 import hashlib
-import math
 from collections.abc import Iterable, Mapping
 from typing import Any, Literal
 
+from twinlens.search.metadata import Scalar as Scalar
+from twinlens.search.metadata import field_names, flat_values, scalar_of
 from twinlens.search.paths import one_form
 from twinlens.search.words import path_words, searchable
 
 Kind = Literal["images", "texts", "files"]
 Target = Literal["images", "texts"]
-Scalar = str | int | float | bool
 Row = dict[str, Any]
 #: The type of a field in filters; "mixed" is text in some rows and numbers in others.
 FieldType = Literal["text", "path", "date", "integer", "number", "boolean", "list", "mixed"]
@@ -64,7 +64,6 @@ _TYPES: Mapping[str, FieldType] = {
     "bytes": "integer",
     "mtime": "number",
 }
-_MAX_INTEGER = 2**63 - 1
 
 
 def image_id(data: bytes) -> str:
@@ -90,29 +89,44 @@ def cut_bytes(text: str, limit: int) -> str:
     return encoded[:limit].decode("utf-8", "ignore") if len(encoded) > limit else encoded.decode()
 
 
-def clean_metadata(metadata: Mapping[str, Any]) -> dict[str, Scalar]:
-    """Keep the metadata that can be stored and filtered on: scalars with identifier-like names.
+def clean_metadata(
+    metadata: Mapping[str, Any], lost: dict[str, str] | None = None
+) -> dict[str, Scalar]:
+    """Turn metadata into fields that can be stored and filtered on; see ``search.metadata``.
 
     Characters of a name other than letters, digits and underscores become underscores. A name of
     one of our own columns gets an underscore at its end, one of moderation at its beginning.
+
+    Args:
+        metadata: the columns of a row.
+        lost: filled with the names of columns that cannot be kept, or not wholly, and why.
     """
-    kept: dict[str, Scalar] = {}
-    for name, value in metadata.items():
-        if value is None or value == "" or not isinstance(value, str | int | float | bool):
+    values: list[tuple[str, Scalar]] = []
+    for name, value in flat_values(metadata):
+        try:
+            scalar = scalar_of(value)
+        except ValueError as error:
+            _lose(lost, name, f"{error} and is not kept")
             continue
-        if isinstance(value, float) and not math.isfinite(value):  # not valid in JSON
-            continue
-        if isinstance(value, int) and abs(value) > _MAX_INTEGER:  # too large for Milvus
-            value = str(value)
-        field = "".join(ch if ch.isascii() and (ch.isalnum() or ch == "_") else "_" for ch in name)
-        if not field or field[0].isdigit():
-            field = f"_{field}"
-        if field in _RESERVED:
-            field += "_"
-        elif is_moderation(field):
-            field = f"_{field}"
-        kept[field[:128]] = cut_bytes(value, MAX_SHOWN_BYTES) if isinstance(value, str) else value
-    return kept
+        if isinstance(scalar, str) and len(scalar.encode("utf-8", "replace")) > MAX_SHOWN_BYTES:
+            scalar = cut_bytes(scalar, MAX_SHOWN_BYTES)
+            _lose(lost, name, f"is cut to {MAX_SHOWN_BYTES:,} bytes")
+        if scalar is not None:
+            values.append((name, scalar))
+    fields = field_names([name for name, _ in values], _allowed)
+    return {field: value for field, (_, value) in zip(fields, values, strict=True)}
+
+
+def _allowed(field: str) -> str:
+    """A field that is not one of ours."""
+    if field in _RESERVED:
+        return f"{field}_"
+    return f"_{field}" if is_moderation(field) else field
+
+
+def _lose(lost: dict[str, str] | None, name: str, reason: str) -> None:
+    if lost is not None:
+        lost.setdefault(name, reason)
 
 
 def is_moderation(field: str) -> bool:

@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import os
+import posixpath
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from twinlens.ingest.sample import Failure, Item, Sample, Warn, ignore_notices
+from twinlens.ingest.sources.caption_formats import SUFFIXES
 from twinlens.ingest.sources.captions import CaptionEntry, CaptionFile, ImageFinder
 from twinlens.ingest.sources.detect import Items, ReadOptions, open_captions, open_path
 from twinlens.ingest.sources.folder import EVERY_FILE, FileFilter
+from twinlens.ingest.sources.known import KnownPictures
 from twinlens.ingest.sources.object_stores import (
     RemoteImageFinder,
     open_remote,
@@ -42,6 +45,7 @@ def open_sources(
     files: FileFilter = EVERY_FILE,
     image_column: str = "",
     caption_column: str = "",
+    texts_alone: bool = False,
     fetch: Fetch | None = None,
     refresh: bool = False,
     embeddings: Fingerprint | None = None,
@@ -57,6 +61,7 @@ def open_sources(
         captions: a caption file that describes images in the folders.
         files: which files of a folder to take.
         image_column, caption_column: columns of a table; "" to guess them.
+        texts_alone: store the texts of a caption file that names no pictures beside pictures.
         fetch: downloads a URL; None to download nothing.
         refresh: download images again that are stored already.
         embeddings: the model that computed the embeddings among the paths.
@@ -64,19 +69,51 @@ def open_sources(
 
     Raises:
         UsageError: a path does not exist, or there is none.
-        SourceError: a caption file cannot be read. Both are raised before the first sample.
+        SourceError: a caption file cannot be read, or does not say which pictures it describes.
+            Both are raised before the first sample.
     """
     given = [place for path in paths for place in expand(path)]
     describing = expand(captions) if captions is not None else []
     if not (given or describing):
         raise UsageError("nothing to ingest: name a folder of pictures or a caption file")
-    options = ReadOptions(files, image_column, caption_column, fetch, refresh, embeddings, warn)
-    opened = [_open(place, options) for place in given]
-    described = [source for source in opened if isinstance(source, CaptionFile)]
+    known = KnownPictures(
+        place.parent for place in (*given, *describing) if isinstance(place, Path)
+    )
+    options = ReadOptions(
+        files, image_column, caption_column, fetch, refresh, embeddings, warn, known, texts_alone
+    )
+    opened: dict[int, Items | CaptionFile] = {}
+    # Caption files last: which column names the pictures may show only by comparing both.
+    for number in sorted(range(len(given)), key=lambda number: not _holds_files(given[number])):
+        source = opened[number] = _open(given[number], options)
+        if not isinstance(source, CaptionFile):
+            known.streams.append(source)
+    described = [one for _, one in sorted(opened.items()) if isinstance(one, CaptionFile)]
     described += [_open_captions(place, options) for place in describing]
-    streams = [source for source in opened if not isinstance(source, CaptionFile)]
+    streams = [one for _, one in sorted(opened.items()) if not isinstance(one, CaptionFile)]
+    for file in described:
+        _check_captions(file, streams, options)
     folders = [place for place in given if isinstance(place, Path) and place.is_dir()]
     return _noticed(_samples(streams, described, folders, options), warn)
+
+
+def _holds_files(place: Path | str) -> bool:
+    """Whether a path certainly holds pictures: it is opened before the caption files."""
+    if isinstance(place, str):
+        return posixpath.splitext(place)[1].lower() not in SUFFIXES
+    return place.is_dir() or place.suffix.lower() not in SUFFIXES
+
+
+def _check_captions(file: CaptionFile, streams: Sequence[Items], options: ReadOptions) -> None:
+    """Refuse captions that would go to no picture; say what of their columns is lost."""
+    if streams and not options.texts_alone and not file.names_pictures:
+        raise SourceError(
+            f"{file.uri} does not say which pictures its texts describe; its columns are: "
+            f"{', '.join(file.columns)}. Name the column of pictures with --image-column, or store "
+            "the texts without pictures with --texts-alone"
+        )
+    for name, reason in file.lost.items():
+        options.warn(file.uri, f"the column {name} {reason}")
 
 
 def _noticed(items: Iterator[Item], warn: Warn) -> Iterator[Item]:
@@ -92,7 +129,7 @@ def _open(place: Path | str, options: ReadOptions) -> Items | CaptionFile:
         return open_path(place, options)
     if is_url(place):
         return open_web(place, options)
-    return open_remote(place, options.files, options.image_column, options.caption_column)
+    return open_remote(place, options)
 
 
 def _open_captions(place: Path | str, options: ReadOptions) -> CaptionFile:
@@ -100,7 +137,7 @@ def _open_captions(place: Path | str, options: ReadOptions) -> CaptionFile:
         return open_captions(place, options)
     if is_url(place):
         return open_web_captions(place, options)
-    return open_remote_captions(place, options.image_column, options.caption_column)
+    return open_remote_captions(place, options)
 
 
 def _samples(

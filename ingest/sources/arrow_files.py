@@ -10,7 +10,17 @@ from itertools import accumulate
 from pathlib import Path
 from typing import Any, Protocol
 
-from twinlens.ingest.sources.columns import IMAGE_COLUMNS, TEXT_KEYS, guess
+from twinlens.ingest.sources.arrow_types import (
+    element_of,
+    has_path,
+    holds_pictures,
+    is_bytes,
+    is_list,
+    is_picture,
+    is_plain,
+    rows_of,
+)
+from twinlens.ingest.sources.columns import IMAGE_COLUMNS, guess
 from twinlens.ingest.sources.json_files import Row
 from twinlens.search.errors import ImageError, SourceError, first_line
 
@@ -92,7 +102,7 @@ def is_arrow(head: bytes) -> bool:
 
 
 def picture_column(schema: Any, wanted: str = "") -> str:
-    """Return the column of encoded images: bytes, or Hugging Face's ``{bytes, path}``.
+    """Return the column of encoded images: bytes, Hugging Face's ``{bytes, path}``, or lists.
 
     Args:
         schema: of the table.
@@ -103,17 +113,30 @@ def picture_column(schema: Any, wanted: str = "") -> str:
     """
     fields = {field.name: field.type for field in schema}
     if wanted:
-        kind = fields.get(wanted)
-        return wanted if kind is not None and (_is_bytes(kind) or _is_picture(kind)) else ""
-    features = [name for name, kind in fields.items() if _is_picture(kind)]
-    by_lower = {name.lower(): name for name, kind in fields.items() if _is_bytes(kind)}
-    by_lower |= {name.lower(): name for name in features}
-    return guess(by_lower, _BYTES_COLUMNS) or next(iter(features), "")
+        return wanted if wanted in fields and holds_pictures(fields[wanted]) else ""
+    features = [name for name, kind in fields.items() if is_picture(element_of(kind))]
+    names = [*features, *(name for name, kind in fields.items() if is_bytes(element_of(kind)))]
+    return guess(names, _BYTES_COLUMNS) or next(iter(features), "")
 
 
 def plain_columns(schema: Any) -> list[str]:
-    """Return the columns of texts, numbers and lists of captions."""
-    return [field.name for field in schema if _is_worth(field.type)]
+    """Return the columns of texts, numbers, times, and lists and objects of these."""
+    return [field.name for field in schema if is_plain(field.type)]
+
+
+def lost_columns(schema: Any) -> dict[str, str]:
+    """Return the columns that are neither plain nor the pictures, and why they are not kept."""
+    pictures = picture_column(schema)
+    return {
+        field.name: f"holds {field.type} and is not kept"[:200]
+        for field in schema
+        if field.name != pictures and not is_plain(field.type)
+    }
+
+
+def lost_of_file(path: Path) -> dict[str, str]:
+    """``lost_columns`` of a file."""
+    return lost_columns(open_table(path).schema)
 
 
 def labels(schema: Any) -> dict[str, list[str]]:
@@ -160,22 +183,27 @@ class ParquetTable:
     def batches(
         self, columns: Sequence[str], pictures: str = ""
     ) -> Iterator[tuple[list[dict[str, Any]], Fetch]]:
-        # Of the images read only the path, which the file stores as a separate column.
-        nested = [f"{pictures}.path"] if pictures and _has_path(self.schema, pictures) else []
         first = 0
         with self._open() as file:
+            # Of the images read only the path, which the file stores as a separate column.
+            nested = _path_leaf(file, pictures) if pictures else []
+            size = ROWS
+            if pictures and not nested and is_list(self.schema.field(pictures).type):
+                nested, size = [pictures], PICTURES  # how many there are, no other column says
             for group, start in enumerate(self._starts):
                 count = file.metadata.row_group(group).num_rows
                 if not columns and not nested:
                     for first in range(start, start + count, ROWS):
-                        size = min(ROWS, start + count - first)
-                        yield [{} for _ in range(size)], self._fetcher(pictures, first)
+                        empty: list[dict[str, Any]] = [
+                            {} for _ in range(min(ROWS, start + count - first))
+                        ]
+                        yield empty, self._fetcher(pictures, first)
                     continue
                 first = start
                 for batch in file.iter_batches(
-                    ROWS, row_groups=[group], columns=[*columns, *nested], use_threads=False
+                    size, row_groups=[group], columns=[*columns, *nested], use_threads=False
                 ):
-                    yield batch.to_pylist(), self._fetcher(pictures, first)
+                    yield rows_of(batch, pictures), self._fetcher(pictures, first)
                     first += batch.num_rows
 
     def _fetcher(self, pictures: str, first: int) -> Fetch:
@@ -235,18 +263,13 @@ class ArrowTable:
     def batches(
         self, columns: Sequence[str], pictures: str = ""
     ) -> Iterator[tuple[list[dict[str, Any]], Fetch]]:
-        nested = pictures if pictures and _has_path(self.schema, pictures) else ""
+        kind = self.schema.field(pictures).type if pictures else None
+        nested = [pictures] if kind is not None and (has_path(kind) or is_list(kind)) else []
         for batch in self._record_batches():
             cells = batch.column(pictures) if pictures else None
             for first in range(0, batch.num_rows, ROWS):
-                part = batch.slice(first, ROWS)
-                read = part.select(list(columns)).to_pylist() or [{}] * part.num_rows
-                if nested:
-                    paths = part.column(nested).field("path").to_pylist()
-                    read = [
-                        {**row, nested: {"path": path}}
-                        for row, path in zip(read, paths, strict=True)
-                    ]
+                part = batch.slice(first, ROWS).select([*columns, *nested])
+                read = rows_of(part, pictures) or [{}] * min(ROWS, batch.num_rows - first)
                 yield read, self._fetcher(cells, first)
 
     def _fetcher(self, cells: Any, first: int) -> Fetch:
@@ -274,6 +297,13 @@ class ArrowTable:
         return pa.memory_map(str(self.path))
 
 
+def _path_leaf(file: Any, pictures: str) -> list[str]:
+    """The column of a Parquet file that has the paths of its images, if there is one."""
+    leaves = [file.schema.column(number).path for number in range(len(file.schema))]
+    inner = [leaf for leaf in leaves if leaf.startswith(f"{pictures}.")]
+    return [leaf for leaf in inner if leaf.endswith(".path")][:1]
+
+
 def _cell(cells: Any, row: int, path: Path) -> Any:
     try:
         return cells[row].as_py()
@@ -292,50 +322,3 @@ def _read_names(fields: Any) -> None:
             inner = inner.value_type
         if pa.types.is_struct(inner):
             _read_names(inner.field(i) for i in range(inner.num_fields))
-
-
-def _is_worth(kind: Any) -> bool:
-    """Whether a type is a text, a number or nested captions; not a vector or a time."""
-    import pyarrow as pa
-
-    types = pa.types
-    if types.is_dictionary(kind):
-        return _is_worth(kind.value_type)
-    if types.is_list(kind) or types.is_large_list(kind) or types.is_fixed_size_list(kind):
-        return not _is_number(kind.value_type) and _is_worth(kind.value_type)
-    if types.is_struct(kind):
-        return any(kind.get_field_index(name) >= 0 for name in TEXT_KEYS) and not _is_picture(kind)
-    is_text = types.is_string(kind) or types.is_large_string(kind) or types.is_string_view(kind)
-    return bool(is_text or _is_number(kind) or types.is_null(kind))
-
-
-def _is_number(kind: Any) -> bool:
-    import pyarrow as pa
-
-    types = pa.types
-    return bool(types.is_boolean(kind) or types.is_integer(kind) or types.is_floating(kind))
-
-
-def _is_bytes(kind: Any) -> bool:
-    import pyarrow as pa
-
-    types = pa.types
-    return bool(
-        types.is_binary(kind) or types.is_large_binary(kind) or types.is_fixed_size_binary(kind)
-    )
-
-
-def _is_picture(kind: Any) -> bool:
-    import pyarrow as pa
-
-    if not pa.types.is_struct(kind):
-        return False
-    return any(kind.field(i).name == "bytes" and _is_bytes(kind.field(i).type)
-               for i in range(kind.num_fields))  # fmt: skip
-
-
-def _has_path(schema: Any, column: str) -> bool:
-    import pyarrow as pa
-
-    kind = schema.field(column).type
-    return bool(pa.types.is_struct(kind) and kind.get_field_index("path") >= 0)

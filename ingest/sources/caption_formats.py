@@ -2,22 +2,21 @@
 
 from __future__ import annotations
 
-import csv
 import json
 import re
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from twinlens.ingest.sources import arrow_files, tables
-from twinlens.ingest.sources.columns import CAPTION_COLUMNS, IMAGE_COLUMNS
+from twinlens.ingest.sources.columns import CAPTION_COLUMNS, IMAGE_COLUMNS, same_name
+from twinlens.ingest.sources.encodings import encoding_of
 from twinlens.ingest.sources.json_files import Row, json_rows
+from twinlens.ingest.sources.separated import separated
+from twinlens.ingest.sources.text_lines import numbered_lines
 from twinlens.search.errors import SourceError
 from twinlens.search.images.formats import is_image_name
 
-#: Characters. A file with a longer line is not a caption file.
-MAX_LINE = 4 << 20
 #: Bytes read to recognise a format.
 _HEAD = 1 << 16
 
@@ -37,6 +36,8 @@ class CaptionFormat:
         unit: what messages call a row.
         looks: whether the first bytes of a file have this format; None accepts any file.
         read: yields rows, numbered from 1.
+        lost: returns the columns that ``read`` passes over, and why.
+        typed: whether cells have types; if not, each column gets the type that its cells have.
     """
 
     name: str
@@ -44,6 +45,8 @@ class CaptionFormat:
     unit: str
     looks: Callable[[bytes], bool] | None
     read: Callable[[Path], Iterator[Row]]
+    typed: bool = True
+    lost: Callable[[Path], dict[str, str]] | None = None
 
 
 def format_of(path: Path, *, whatever_its_name: bool = False) -> CaptionFormat | None:
@@ -74,7 +77,7 @@ def format_of(path: Path, *, whatever_its_name: bool = False) -> CaptionFormat |
 
 def json_lines(path: Path) -> Iterator[Row]:
     """Read one JSON object per line; skip empty lines."""
-    for line, text in _lines(path):
+    for line, text in numbered_lines(path):
         try:
             row = json.loads(text)
         except (ValueError, RecursionError) as error:
@@ -82,27 +85,6 @@ def json_lines(path: Path) -> Iterator[Row]:
         if not isinstance(row, dict):
             raise SourceError(f"{path}, line {line}: not a JSON object, but {type(row).__name__}")
         yield line, row
-
-
-def separated(path: Path) -> Iterator[Row]:
-    """Read columns separated by tabs (.tsv), commas or semicolons; the first line names them."""
-    with path.open(encoding="utf-8-sig", newline="") as file:
-        reader = csv.DictReader(_capped(path, file), delimiter=_delimiter(path), strict=True)
-        while True:
-            try:
-                row = next(reader)
-            except StopIteration:
-                return
-            except csv.Error as error:
-                # DictReader has counted only the lines of whole rows.
-                raise SourceError(f"{path}, line {reader.reader.line_num}: {error}") from error
-            if None in row or None in row.values():
-                fields = len(reader.fieldnames or ())
-                raise SourceError(
-                    f"{path}, line {reader.line_num}: expected {fields} columns, "
-                    "as in the first line"
-                )
-            yield reader.line_num, row
 
 
 def tokens(path: Path) -> Iterator[Row]:
@@ -118,7 +100,7 @@ def bars(path: Path) -> Iterator[Row]:
 def _matched(
     path: Path, pattern: re.Pattern[str], expected: str, header: str | None = None
 ) -> Iterator[Row]:
-    for line, text in _lines(path):
+    for line, text in numbered_lines(path):
         if line == 1 and header is not None and text.startswith(header):
             continue
         found = pattern.fullmatch(text.rstrip())
@@ -127,33 +109,8 @@ def _matched(
         yield line, {"image": found["image"].strip(), "caption": found["caption"]}
 
 
-def _lines(path: Path) -> Iterator[tuple[int, str]]:
-    with path.open(encoding="utf-8-sig") as file:
-        for line, text in enumerate(_capped(path, file), 1):
-            if text.strip():
-                yield line, text
-
-
-def _capped(path: Path, file: Any) -> Iterator[str]:
-    """Yield the lines of a file; raise at a line that is too long, without reading all of it."""
-    line = 0
-    while text := file.readline(MAX_LINE + 1):
-        line += 1
-        if len(text) > MAX_LINE:
-            raise SourceError(f"{path}, line {line}: the line is too long")
-        yield text
-
-
-def _delimiter(path: Path) -> str:
-    if path.suffix.lower() == ".tsv":
-        return "\t"
-    with path.open(encoding="utf-8-sig") as file:
-        header = file.readline(MAX_LINE)
-    return max(",;\t", key=header.count)
-
-
 def _first_line(head: bytes) -> str:
-    lines = head.removeprefix(b"\xef\xbb\xbf").decode("utf-8", "replace").splitlines()
+    lines = head.decode(encoding_of(head), "replace").splitlines()
     return next((line for line in lines if line.strip()), "")
 
 
@@ -171,14 +128,16 @@ def _looks_bars(head: bytes) -> bool:
 def _looks_separated(head: bytes) -> bool:
     """Whether the first line names an image column and a caption column."""
     line = _first_line(head)
-    names = {name.strip(' "').lower() for name in re.split(r"[,;\t]", line)}
-    return bool(names & set(IMAGE_COLUMNS) and names & set(CAPTION_COLUMNS))
+    names = {same_name(name.strip(' "')) for name in re.split(r"[,;\t]", line)}
+    images, captions = map(same_name, IMAGE_COLUMNS), map(same_name, CAPTION_COLUMNS)
+    return bool(names & set(images) and names & set(captions))
 
 
 def _looks_json_lines(head: bytes) -> bool:
     """Whether the first line is a whole JSON object and another object follows."""
-    first, _, rest = head.removeprefix(b"\xef\xbb\xbf").lstrip().partition(b"\n")
-    if not rest.lstrip().startswith(b"{"):
+    text = head.decode(encoding_of(head), "replace")
+    first, _, rest = text.lstrip().partition("\n")
+    if not rest.lstrip().startswith("{"):
         return False
     try:
         return isinstance(json.loads(first), dict)
@@ -187,7 +146,7 @@ def _looks_json_lines(head: bytes) -> bool:
 
 
 def _looks_json(head: bytes) -> bool:
-    return head.removeprefix(b"\xef\xbb\xbf").lstrip()[:1] in (b"{", b"[")
+    return head.decode(encoding_of(head), "replace").lstrip()[:1] in ("{", "[")
 
 
 def _suffixes(text: str) -> frozenset[str]:
@@ -196,10 +155,20 @@ def _suffixes(text: str) -> frozenset[str]:
 
 _TABLES = (
     CaptionFormat(
-        "Parquet", _suffixes(".parquet .pq"), "row", arrow_files.is_parquet, arrow_files.rows
+        "Parquet",
+        _suffixes(".parquet .pq"),
+        "row",
+        arrow_files.is_parquet,
+        arrow_files.rows,
+        lost=arrow_files.lost_of_file,
     ),
     CaptionFormat(
-        "Arrow", _suffixes(".arrow .feather"), "row", arrow_files.is_arrow, arrow_files.rows
+        "Arrow",
+        _suffixes(".arrow .feather"),
+        "row",
+        arrow_files.is_arrow,
+        arrow_files.rows,
+        lost=arrow_files.lost_of_file,
     ),
 )
 
@@ -210,8 +179,8 @@ FORMATS = (
     CaptionFormat("JSON", _suffixes(".json"), "row", _looks_json, json_rows),
     CaptionFormat("Flickr tokens", _suffixes(".txt .token"), "line", _looks_tokens, tokens),
     CaptionFormat("Flickr30k results", _suffixes(".csv .txt .token"), "line", _looks_bars, bars),
-    CaptionFormat("CSV", _suffixes(".txt"), "line", _looks_separated, separated),
-    CaptionFormat("CSV", _suffixes(".csv .tsv"), "line", None, separated),
+    CaptionFormat("CSV", _suffixes(".txt"), "line", _looks_separated, separated, typed=False),
+    CaptionFormat("CSV", _suffixes(".csv .tsv"), "line", None, separated, typed=False),
     *_TABLES,
 )
 _SAVED = CaptionFormat("saved dataset", frozenset(), "row", None, tables.dataset_rows)

@@ -14,14 +14,14 @@ from typing import Any
 
 from twinlens.ingest.sample import Item
 from twinlens.ingest.sources.caption_formats import CaptionFormat, format_of
+from twinlens.ingest.sources.cell_types import ColumnTypes
+from twinlens.ingest.sources.choose import KnownNames, columns_of, first_rows
 from twinlens.ingest.sources.columns import (
-    CAPTION_COLUMNS,
     IMAGE_COLUMNS,
     Columns,
     captions_in,
-    choose_columns,
     downloaded_rows,
-    missing_column,
+    listed_texts,
 )
 from twinlens.ingest.sources.folder import file_sample
 from twinlens.search.errors import SourceError
@@ -32,6 +32,8 @@ from twinlens.search.records import MAX_CAPTIONS, clean_metadata
 #: Names of folders that hold caption files while the images are in a folder beside them, as in
 #: COCO and Flickr8k.
 _OF_TEXTS = re.compile(r"annotation|caption|text|label|meta", re.IGNORECASE)
+#: Keys under which a picture that is an object keeps its name.
+_NAME_KEYS = ("path", "file_name", "filename", "url", "src")
 #: How many folders to search, and how deep.
 _MAX_FOLDERS = 256
 _DEPTH = 2
@@ -57,6 +59,12 @@ class CaptionFile:
         image_column, caption_column: its columns; "" to guess them.
         format: its format, if known.
         uri: its permanent name, if ``path`` is a temporary copy.
+        known: the names of pictures that are given beside it; called if the image column cannot be
+            told otherwise.
+
+    Attributes:
+        columns: the names of its columns.
+        lost: columns that cannot be kept, or not wholly, and why.
 
     Raises:
         SourceError: it cannot be read; the message names the line.
@@ -69,6 +77,7 @@ class CaptionFile:
         caption_column: str = "",
         format: CaptionFormat | None = None,  # noqa: A002 - what it is called everywhere else
         uri: str = "",
+        known: KnownNames = frozenset,
     ) -> None:
         self.path = path.absolute()
         self.uri = uri or str(self.path)
@@ -76,16 +85,22 @@ class CaptionFile:
         if found is None:
             raise SourceError(f"{path} is not a caption file")
         self._format = found
+        self._types = ColumnTypes()
+        self.columns: tuple[str, ...] = ()
+        self.lost = found.lost(path) if found.lost is not None else {}
         # An empty name is a temporary database that moves to disk when it grows.
         self._rows = sqlite3.connect("", check_same_thread=False)
         self._rows.execute("CREATE TABLE row (image TEXT, line INTEGER, said TEXT, extra TEXT)")
         self._rows.execute("CREATE TABLE used (image TEXT PRIMARY KEY) WITHOUT ROWID")
         try:
             self._rows.executemany(
-                "INSERT INTO row VALUES (?, ?, ?, ?)", self._read(image_column, caption_column)
+                "INSERT INTO row VALUES (?, ?, ?, ?)",
+                self._read(image_column, caption_column, known),
             )
         except UnicodeDecodeError as error:
-            raise SourceError(f"{path} is not UTF-8 text: {error.reason}") from error
+            raise SourceError(
+                f"{path} is neither UTF-8 nor UTF-16 text: save it as UTF-8"
+            ) from error
         except OSError as error:
             raise SourceError(f"{path} cannot be read: {error.strerror}") from error
         self._rows.execute("CREATE INDEX by_image ON row (image, line)")
@@ -116,6 +131,12 @@ class CaptionFile:
         """Name the file and the row, for a message."""
         return f"{os.path.basename(self.uri)}, {self._format.unit} {described.line}"
 
+    @property
+    def names_pictures(self) -> bool:
+        """Whether any row names a picture."""
+        found = self._rows.execute("SELECT 1 FROM row WHERE image != '' LIMIT 1")
+        return found.fetchone() is not None
+
     def _described_where(self, condition: str) -> Iterator[CaptionEntry]:
         named = self._rows.execute(
             f"SELECT image, min(line) AS first FROM row WHERE {condition}"  # noqa: S608 - ours
@@ -127,7 +148,7 @@ class CaptionFile:
             "SELECT line, said, extra FROM row WHERE image = '' ORDER BY line"
         )
         for line, said, extra in alone:
-            yield CaptionEntry("", _unique(json.loads(said)), _frozen(json.loads(extra)), line)
+            yield CaptionEntry("", _unique(json.loads(said)), _frozen(self._typed(extra)), line)
 
     def _described(self, image: str) -> CaptionEntry:
         captions: list[str] = []
@@ -139,29 +160,42 @@ class CaptionFile:
         for line, said, extra in rows:
             first = first or line
             captions += json.loads(said)
-            metadata |= json.loads(extra)
+            metadata |= self._typed(extra)
         return CaptionEntry(image, _unique(captions), _frozen(metadata), first)
 
-    def _read(self, image_column: str, caption_column: str) -> Iterator[tuple[str, int, str, str]]:
-        columns: Columns | None = None
-        for line, row in downloaded_rows(self.path, self._format.read(self.path)):
+    def _typed(self, extra: str) -> dict[str, Any]:
+        row: dict[str, Any] = json.loads(extra)
+        return row if self._format.typed else self._types.typed(row)
+
+    def _read(
+        self, image_column: str, caption_column: str, known: KnownNames
+    ) -> Iterator[tuple[str, int, str, str]]:
+        first, rows = first_rows(downloaded_rows(self.path, self._format.read(self.path)))
+        if not first:
+            return
+        where = f"{self.path}, {self._format.unit} {first[0][0]}"
+        sample = [row for _, row in first]
+        columns = columns_of(where, sample, image_column, caption_column, known)
+        self.columns = tuple(dict.fromkeys(name for row in sample for name in row))
+        columns = Columns(columns.image or IMAGE_COLUMNS[0], columns.captions)
+        for line, row in rows:
             where = f"{self.path}, {self._format.unit} {line}"
-            if columns is None:
-                columns = choose_columns(where, row.keys(), image_column, caption_column)
-                if not columns.captions:
-                    raise missing_column(where, " or ".join(CAPTION_COLUMNS[:3]), row.keys())
-                columns = Columns(columns.image or IMAGE_COLUMNS[0], columns.captions)
-            image = row.get(columns.image)
+            images = _images_in(row.get(columns.image))
             said = captions_in(row, columns)
-            if image is not None and not isinstance(image, str):
+            if images is None:
                 raise SourceError(f"{where}: {columns.image!r} is not a file name")
-            if not said and not image:
+            if not said and not images:
                 raise SourceError(
                     f"{where}: no value in {columns.image!r}, "
                     f"{', '.join(map(repr, columns.captions))}"
                 )
-            extra = {name: row[name] for name in row if name not in columns}
-            yield _plain(image or ""), line, json.dumps(said), json.dumps(clean_metadata(extra))
+            extra = clean_metadata(
+                {name: row[name] for name in row if name not in columns}, self.lost
+            )
+            if not self._format.typed:
+                self._types.see(extra)
+            for image in images or [""]:
+                yield _plain(image), line, json.dumps(said), json.dumps(extra)
 
 
 class ImageFinder:
@@ -211,6 +245,23 @@ class ImageFinder:
             below = (folder for top in tops for folder in _below(top, _DEPTH))
             self._around = list(dict.fromkeys(below))[:_MAX_FOLDERS]
         return self._around
+
+
+def _images_in(cell: Any) -> list[str] | None:
+    """The pictures that a cell names, [] if none; None if it is neither a name nor a list of them.
+
+    A number is a name, too: the suffix is found with the file.
+    """
+    if cell is None or cell == "" or cell != cell:  # NaN: pandas' missing value
+        return []
+    if isinstance(cell, Mapping):
+        cell = next((cell[key] for key in _NAME_KEYS if isinstance(cell.get(key), str)), cell)
+    if isinstance(cell, list):
+        found = [_images_in(one) for one in cell]
+        return None if None in found else [name for names in found for name in names or ()]
+    if isinstance(cell, bool) or not isinstance(cell, str | int):
+        return None
+    return listed_texts(str(cell)) or [str(cell)]
 
 
 def _plain(image: str) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import json
 import re
 from collections import abc
@@ -13,16 +14,27 @@ from typing import Any
 from twinlens.search.errors import SourceError
 from twinlens.search.records import clean_text
 
-IMAGE_COLUMNS = ("image", "image_path", "filepath", "file_path", "file_name", "filename", "file",
-                 "path", "img", "photo", "picture", "image_url", "img_url", "url")  # fmt: skip
+#: Names of columns, compared by ``same_name``. The first that a table has counts.
+IMAGE_COLUMNS = ("image", "image_path", "filepath", "file_path", "source_file", "file_name", "file",
+                 "path", "img", "photo", "picture", "img_path", "image_name", "img_name",
+                 "image_file", "img_file", "image_file_name", "photo_path", "photo_name",
+                 "picture_path", "full_path", "abs_path", "relative_path", "rel_path", "fname",
+                 "fpath", "local_path", "src", "image_src", "media", "images",
+                 "image_paths", "image_files", "image_url", "img_url",
+                 "image_urls", "photo_url", "download_url", "url")  # fmt: skip
 CAPTION_COLUMNS = ("captions", "caption", "text", "texts", "sentences", "sentence", "description",
-                   "title", "alt_text", "alt", "comment", "prompt", "raw")  # fmt: skip
+                   "caption_abstract", "image_description", "caption_str", "caption_text",
+                   "image_caption", "headline", "title", "alt_text", "alt", "comment",
+                   "user_comment", "prompt", "raw")  # fmt: skip
 #: ``caption_0``, ``caption_1``, …: one caption in each.
 _NUMBERED = re.compile(r"(caption|text|sentence|comment)s?_?\d+")
 #: Keys under which a caption that is an object keeps its text.
 TEXT_KEYS = ("raw", "caption", "text", "sentence")
 #: Columns in which img2dataset reports a download; never stored as metadata.
 DOWNLOAD_COLUMNS = frozenset({"status", "error_message", "exif"})
+_PYTHON_TEXT = re.compile(r"""'(?:[^'\\]|\\.)*+'|"(?:[^"\\]|\\.)*+\"""", re.DOTALL)
+_PYTHON_LIST = re.compile(rf"(?:{_PYTHON_TEXT.pattern})(?:\s*,?\s*(?:{_PYTHON_TEXT.pattern}))*+,?",
+                          re.DOTALL)  # fmt: skip
 _IMG2DATASET_COLUMNS = {"key", "status", "error_message"}
 
 
@@ -40,7 +52,7 @@ class Columns:
 def choose_columns(
     where: str, names: abc.Collection[str], image: str = "", caption: str = ""
 ) -> Columns:
-    """Return the requested columns, or guess them from their names, ignoring case.
+    """Return the requested columns, or guess them from their names, however these are spelled.
 
     Args:
         where: file and line, for the error message.
@@ -53,16 +65,23 @@ def choose_columns(
     for wanted in filter(None, (image, caption)):
         if wanted not in names:
             raise missing_column(where, wanted, names)
-    by_lower = {name.lower(): name for name in names}
     return Columns(
-        image or guess(by_lower, IMAGE_COLUMNS),
-        (caption,) if caption else _caption_columns(by_lower),
+        image or guess(names, IMAGE_COLUMNS),
+        (caption,) if caption else _caption_columns(names),
     )
 
 
-def guess(by_lower: Mapping[str, str], guesses: Iterable[str]) -> str:
-    """Return the first of the guesses that exists, "" if none does."""
-    return next((by_lower[name] for name in guesses if name in by_lower), "")
+def same_name(name: str) -> str:
+    """The spelling of a column's name that counts: ``XMP:File Name`` is ``filename``."""
+    return "".join(ch for ch in name.rpartition(":")[2].casefold() if ch.isalnum())
+
+
+def guess(names: Iterable[str], guesses: Iterable[str]) -> str:
+    """Return the column with the first of the guessed names that there is, "" if there is none."""
+    known: dict[str, str] = {}
+    for name in names:
+        known.setdefault(same_name(name), name)
+    return next((known[one] for one in map(same_name, guesses) if one in known), "")
 
 
 def missing_column(where: str, wanted: str, names: Iterable[str]) -> SourceError:
@@ -82,15 +101,15 @@ def captions_in(row: Mapping[str, Any], columns: Columns) -> list[str]:
 def texts_of(cell: Any) -> list[str]:
     """Return the captions in a cell: a text, a list, or an object with one of ``TEXT_KEYS``.
 
-    A text that is itself a JSON list of texts, as in some CSV files, counts as that list.
+    A text that is itself a list of texts, as JSON or as Python writes it, counts as that list.
     """
-    if isinstance(cell, list):
+    if isinstance(cell, list | tuple):
         return [text for entry in cell for text in texts_of(entry)]
     if isinstance(cell, Mapping):
         return texts_of(next((cell[key] for key in TEXT_KEYS if key in cell), None))
     if cell is None or cell != cell:  # NaN: pandas' missing value
         return []
-    if isinstance(cell, str) and cell.startswith('["') and (listed := _json_list(cell)):
+    if isinstance(cell, str) and (listed := listed_texts(cell)):
         return texts_of(listed)
     text = clean_text(str(cell))
     return [text] if text else []
@@ -123,17 +142,32 @@ def downloaded_rows(
             yield number, {**kept, "image": f"{path.stem}/{row['key']}"}
 
 
-def _caption_columns(by_lower: Mapping[str, str]) -> tuple[str, ...]:
-    guessed = guess(by_lower, CAPTION_COLUMNS)
-    if guessed:
-        return (guessed,)
-    return tuple(by_lower[name] for name in by_lower if _NUMBERED.fullmatch(name))
-
-
-def _json_list(text: str) -> list[str]:
+def listed_texts(text: str) -> list[str]:
+    """The texts in a list that JSON, Python or NumPy has written as text; [] if it is none."""
+    text = text.strip()
+    if not (text.startswith("[") and text.endswith("]")):
+        return []
     try:
         listed = json.loads(text)
     except (ValueError, RecursionError):
-        return []
+        return _python_list(text)
     strings = isinstance(listed, list) and all(isinstance(entry, str) for entry in listed)
     return listed if strings else []
+
+
+def _python_list(text: str) -> list[str]:
+    """``['a dog', "it's wet"]``; if commas are missing, as in NumPy's, Python would join them."""
+    inner = text[1:-1].strip()
+    if _PYTHON_LIST.fullmatch(inner) is None:
+        return []
+    try:
+        return [str(ast.literal_eval(one[0])) for one in _PYTHON_TEXT.finditer(inner)]
+    except (ValueError, SyntaxError):
+        return []
+
+
+def _caption_columns(names: Iterable[str]) -> tuple[str, ...]:
+    guessed = guess(names, CAPTION_COLUMNS)
+    if guessed:
+        return (guessed,)
+    return tuple(name for name in names if _NUMBERED.fullmatch(name.lower()))

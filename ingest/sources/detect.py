@@ -15,8 +15,16 @@ from twinlens.ingest.sample import Failure, Item, Warn, failure_of, ignore_notic
 from twinlens.ingest.sources import embeddings, tables
 from twinlens.ingest.sources import export_manifest as manifest
 from twinlens.ingest.sources.archives import Archive
-from twinlens.ingest.sources.caption_formats import FORMATS, SUFFIXES, TABLES, format_of, names_of
+from twinlens.ingest.sources.caption_formats import (
+    FORMATS,
+    SUFFIXES,
+    TABLES,
+    CaptionFormat,
+    format_of,
+    names_of,
+)
 from twinlens.ingest.sources.captions import CaptionFile
+from twinlens.ingest.sources.choose import KnownNames
 from twinlens.ingest.sources.folder import EVERY_FILE, FileFilter, walk
 from twinlens.ingest.sources.tar import is_tar, read_tar
 from twinlens.ingest.sources.urls import Fetch, is_url_list, no_fetch, read_urls
@@ -37,6 +45,8 @@ class ReadOptions:
         refresh: download images again that are stored already.
         embeddings: the model that computed the embeddings.
         warn: told of what is passed over or cannot be kept.
+        known: the names of pictures that are given beside a caption file.
+        texts_alone: store texts of a caption file that name no picture, beside pictures.
     """
 
     files: FileFilter = EVERY_FILE
@@ -46,6 +56,14 @@ class ReadOptions:
     refresh: bool = False
     embeddings: Fingerprint | None = None
     warn: Warn = ignore_notices
+    known: KnownNames = frozenset
+    texts_alone: bool = False
+
+    def caption_file(self, path: Path, kind: CaptionFormat, uri: str = "") -> CaptionFile:
+        """Read a caption file of a known format; ``uri`` names it if ``path`` is a copy."""
+        return CaptionFile(
+            path, self.image_column, self.caption_column, kind, uri=uri, known=self.known
+        )
 
 
 #: Yields the items of one path, from the start at each call.
@@ -83,7 +101,7 @@ def open_path(path: Path, options: ReadOptions) -> Items | CaptionFile:
             return items
     found = format_of(path)
     if found is not None:
-        return CaptionFile(path, options.image_column, options.caption_column, found)
+        return options.caption_file(path, found)
     if path.is_file() and path.suffix.lower() in SUFFIXES:
         raise SourceError(
             f"{path} holds neither pictures nor captions; captions are read from "
@@ -115,7 +133,7 @@ def open_captions(path: Path, options: ReadOptions) -> CaptionFile:
             f"{path} is not a caption file: caption files are {names_of(FORMATS)} and end in "
             f"{', '.join(sorted(SUFFIXES))}"
         )
-    return CaptionFile(path, options.image_column, options.caption_column, found)
+    return options.caption_file(path, found)
 
 
 def _below(path: Path, root: Path, options: ReadOptions) -> Iterator[Item] | None:
@@ -150,7 +168,8 @@ def _tables(path: Path, root: Path | None, options: ReadOptions) -> Items | None
 
     def items() -> Iterator[Item]:
         for split, inner in splits.items():
-            yield from tables.samples(inner, place.below(split) if split else place, *columns)
+            below = place.below(split) if split else place
+            yield from tables.samples(inner, below, *columns, split=split)
 
     return items
 

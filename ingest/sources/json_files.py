@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, TextIO
 
+from twinlens.ingest.sources.text_lines import open_text
 from twinlens.search.errors import SourceError
 from twinlens.search.images.formats import is_image_name
 
@@ -32,7 +33,7 @@ def json_rows(path: Path) -> Iterator[Row]:
     Raises:
         SourceError: it is not JSON, or of another shape.
     """
-    with path.open(encoding="utf-8-sig") as file:
+    with open_text(path) as file:
         scanner = _Scanner(path, file)
         opening = scanner.peek()
         if opening == "[":

@@ -21,7 +21,7 @@ from twinlens.ingest.sources import tables
 from twinlens.ingest.sources.archives import Archive, TemporaryCopy, is_hidden
 from twinlens.ingest.sources.caption_formats import SUFFIXES, TABLES, format_of
 from twinlens.ingest.sources.captions import CaptionFile
-from twinlens.ingest.sources.detect import archive_reader
+from twinlens.ingest.sources.detect import Items, ReadOptions, archive_reader
 from twinlens.ingest.sources.folder import EVERY_FILE, FileFilter
 from twinlens.ingest.sources.paths import is_address
 from twinlens.ingest.sources.sidecar_names import Siblings, sidecars_of, usual_sidecars
@@ -128,9 +128,7 @@ class Remote:
         return copy
 
 
-def open_remote(
-    address: str, files: FileFilter, image_column: str = "", caption_column: str = ""
-) -> Callable[[], Iterator[Item]] | CaptionFile:
+def open_remote(address: str, options: ReadOptions) -> Items | CaptionFile:
     """Open a URL: a folder, image, archive, table or caption file, or a pattern that matches some.
 
     Raises:
@@ -138,7 +136,7 @@ def open_remote(
         SourceError: it cannot be read, or the driver is not installed.
     """
     place = Remote.of(address)
-    columns = (image_column, caption_column)
+    files, columns = options.files, (options.image_column, options.caption_column)
     try:
         if any(sign in place.path for sign in "*?["):
             names = sorted(_call_driver(lambda: place.fs.glob(place.path)))
@@ -155,7 +153,7 @@ def open_remote(
     if info.get("type") == "directory":
         return lambda: _walk(place, files, columns)
     if not is_image_name(place.path) and posixpath.splitext(place.path)[1].lower() in SUFFIXES:
-        captions = _captions(place, *columns)
+        captions = _captions(place, options)
         if captions is not None:
             return captions
     there = [name for name in usual_sidecars(place.path) if place.fs.exists(name)]
@@ -163,13 +161,13 @@ def open_remote(
     return lambda: _files(place, place.uri, found, EVERY_FILE, columns, chosen=[place.path])
 
 
-def open_remote_captions(address: str, image_column: str, caption_column: str) -> CaptionFile:
+def open_remote_captions(address: str, options: ReadOptions) -> CaptionFile:
     """Open a caption file at a URL.
 
     Raises:
         SourceError: it cannot be read, or is no caption file.
     """
-    found = _captions(Remote.of(address), image_column, caption_column)
+    found = _captions(Remote.of(address), options)
     if found is None:
         raise SourceError(f"{address} is not a caption file")
     return found
@@ -207,16 +205,16 @@ class RemoteImageFinder:
         )
 
 
-def _captions(place: Remote, image_column: str, caption_column: str) -> CaptionFile | None:
+def _captions(place: Remote, options: ReadOptions) -> CaptionFile | None:
     try:
         copy = place.copy(place.path)
     except OSError as error:
         raise SourceError(f"{place.uri} cannot be read: {_error_text(error)}") from error
     found = format_of(copy.path)
-    if found is None or _holds_pictures(place.path, copy, image_column):
+    if found is None or _holds_pictures(place.path, copy, options.image_column):
         return None
     # CaptionFile reads all of it here; the copy is not needed afterwards.
-    return CaptionFile(copy.path, image_column, caption_column, found, uri=place.uri)
+    return options.caption_file(copy.path, found, place.uri)
 
 
 def _holds_pictures(path: str, copy: TemporaryCopy, image_column: str) -> bool:

@@ -208,7 +208,7 @@ def _described(picture: str, value: Any) -> tuple[list[str], dict[str, Any]]:
         return (texts_of(value) if all(map(_is_caption, value)) else []), {}
     if not isinstance(value, dict):
         return [], {}
-    column = guess({name.lower(): name for name in value}, CAPTION_COLUMNS)
+    column = guess(value, CAPTION_COLUMNS)
     columns = Columns("", (column,) if column else ())
     # Photo libraries export the file name as the title: not a caption.
     own_name = os.path.basename(picture)

@@ -14,6 +14,7 @@ from twinlens.ingest.sources import arrow_files
 from twinlens.ingest.sources.arrow_files import (
     labelled,
     labels,
+    lost_columns,
     open_table,
     picture_column,
     plain_columns,
@@ -90,16 +91,22 @@ def check(path: Path, image_column: str, caption_column: str) -> None:
 
 
 def samples(
-    paths: Iterable[Path], place: UriPrefix, image_column: str = "", caption_column: str = ""
+    paths: Iterable[Path],
+    place: UriPrefix,
+    image_column: str = "",
+    caption_column: str = "",
+    split: str = "",
 ) -> Iterator[Item]:
     """Yield every row of tables that belong together.
 
     A row is named by the path its image came from; by its number if it has none, or one that an
-    earlier row has. A file that cannot be read is a failure, and the next file is read.
+    earlier row has. Each image of a list is one sample, with the captions of the row. A file that
+    cannot be read is a failure, and the next file is read. ``split`` becomes a column of that name.
     """
     names = UniqueNames()
+    columns = {"split": split} if split else {}
     for path in paths:
-        yield from _table_samples(path, place, names, image_column, caption_column)
+        yield from _table_samples(path, place, names, image_column, caption_column, columns)
 
 
 def is_saved_dataset(folder: Path) -> bool:
@@ -148,7 +155,12 @@ def keep_copy(item: Item, copy: object, mtime_ns: int) -> Item:
 
 
 def _table_samples(
-    path: Path, place: UriPrefix, names: UniqueNames, image_column: str, caption_column: str
+    path: Path,
+    place: UriPrefix,
+    names: UniqueNames,
+    image_column: str,
+    caption_column: str,
+    columns: Mapping[str, Any],
 ) -> Iterator[Item]:
     try:
         table = open_table(path)
@@ -156,12 +168,22 @@ def _table_samples(
         others = plain_columns(table.schema)
         chosen = choose_columns(str(path), others, "", caption_column)
         row_of = _RowReader(path, place, pictures, chosen, labels(table.schema))
+        row_of.lost |= lost_columns(table.schema)
         for rows, fetch in table.batches(others, pictures):
             for i, row in enumerate(rows):
                 number = names.count()
-                if not is_img2dataset(row) or was_downloaded(row):
-                    name = names.unique(row_of.name(row), number)
+                if is_img2dataset(row) and not was_downloaded(row):
+                    continue
+                row = {**columns, **row}
+                cell = row.get(pictures)
+                if not isinstance(cell, list):
+                    name = names.unique(row_of.name(row, cell), number)
                     yield row_of.sample(name, row, _loader(fetch, i, path))
+                    continue
+                for k, one in enumerate(cell or [None]):
+                    own = row_of.name({}, one) or f"{row_of.name(row, None) or number}/{k}"
+                    name = names.unique(own, number)
+                    yield row_of.sample(name, row, _loader(fetch, i, path, k))
     except SourceError as error:
         yield place.failure(str(error))
     except table_errors() as error:
@@ -185,14 +207,16 @@ class _RowReader:
         self._pictures = pictures
         self._columns = Columns(pictures, columns.captions)
         self._classes = classes
+        self._told: set[str] = set()
+        #: Columns that cannot be kept, or not wholly, and why.
+        self.lost: dict[str, str] = {}
 
-    def name(self, row: Mapping[str, Any]) -> str:
-        """Return the name of the row's image, "" if there is none that can be used."""
-        cell = row.get(self._pictures)
+    def name(self, row: Mapping[str, Any], cell: object) -> str:
+        """Return the name of an image of the row, "" if there is none that can be used."""
         named = cell.get("path") if isinstance(cell, Mapping) else None
         if not named:
-            by_lower = {key.lower(): key for key, value in row.items() if isinstance(value, str)}
-            named = row.get(guess(by_lower, (*IMAGE_COLUMNS, "key", "__key__")))
+            texts = [key for key, value in row.items() if isinstance(value, str)]
+            named = row.get(guess(texts, (*IMAGE_COLUMNS, "key")))
         if not isinstance(named, str):
             return ""
         named = named.strip().replace("\\", "/")
@@ -205,6 +229,9 @@ class _RowReader:
     def sample(self, name: str, row: Mapping[str, Any], load: Callable[[], bytes]) -> Sample:
         """Return the row as a sample with that name."""
         extra = {key: value for key, value in row.items() if key not in self._columns}
+        metadata = clean_metadata(labelled(extra, self._classes), self.lost)
+        new = sorted(self.lost.keys() - self._told)
+        self._told.update(new)
         return Sample(
             uri=f"{self._place.uri}{name}",
             root=self._place.root,
@@ -213,15 +240,20 @@ class _RowReader:
             size=self._size,
             mtime_ns=self._mtime_ns,
             captions=tuple(captions_in(row, self._columns))[:MAX_CAPTIONS],
-            metadata=clean_metadata(labelled(extra, self._classes)),
+            metadata=metadata,
+            notes=tuple(f"the column {column} {self.lost[column]}" for column in new),
         )
 
 
-def _loader(fetch: Callable[[int], Any], i: int, path: Path) -> Callable[[], bytes]:
+def _loader(
+    fetch: Callable[[int], Any], i: int, path: Path, k: int | None = None
+) -> Callable[[], bytes]:
     """Return a function that reads the image: from the table, or from the file it names."""
 
     def load() -> bytes:
         cell = fetch(i)
+        if k is not None:
+            cell = cell[k] if cell and k < len(cell) else None
         data = cell.get("bytes") if isinstance(cell, Mapping) else cell
         if isinstance(data, bytes) and data:
             return data

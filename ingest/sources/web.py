@@ -118,12 +118,11 @@ def _named(address: str, fetched: _Fetched) -> Iterator[None]:
 def _captions(
     address: str, fetched: _Fetched, options: ReadOptions, *, whatever_its_name: bool = False
 ) -> CaptionFile:
-    columns = (options.image_column, options.caption_column)
     found = format_of(fetched.copy.path, whatever_its_name=whatever_its_name)
     if found is None:
         raise SourceError(f"{address} is not a caption file: caption files are {names_of(FORMATS)}")
     # CaptionFile reads all of it here; the copy is not needed afterwards.
-    return CaptionFile(fetched.copy.path, *columns, found, uri=address)
+    return options.caption_file(fetched.copy.path, found, address)
 
 
 def _list(address: str, fetched: _Fetched, options: ReadOptions) -> Iterator[Item]:

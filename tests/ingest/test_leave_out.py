@@ -134,7 +134,7 @@ def test_an_embedding_of_a_caption_that_is_left_out_is_not_given_to_the_next(
         ("a.jsonl", b'{"caption": "x"}\n', "line 1: no picture"),
         ("a.jsonl", b'{"image": "a"}\n{"image": 3}\n', "line 2: no picture"),
         ("a.jsonl", b"{", "line 1: not JSON"),
-        ("a.txt", b"\xff\xfe", "not UTF-8"),
+        ("a.txt", b"caf\xe9", "not UTF-8"),
     ],
 )
 def test_lists_that_cannot_be_read(

@@ -17,7 +17,7 @@ from pyarrow import parquet
 
 from twinlens.ingest.sample import Failure, Sample
 from twinlens.ingest.sources import caption_formats as records
-from twinlens.ingest.sources import json_files, open_sources
+from twinlens.ingest.sources import json_files, open_sources, text_lines
 from twinlens.ingest.sources.caption_formats import format_of
 from twinlens.ingest.sources.captions import CaptionFile
 from twinlens.ingest.sources.columns import choose_columns, texts_of
@@ -174,7 +174,7 @@ def test_columns_beside_the_captions_go_along(pictures: Path) -> None:
     for path in (dumped(pictures, rows), as_parquet(pictures, rows)):
         (sample,) = open_sources([path])
         assert isinstance(sample, Sample)
-        assert dict(sample.metadata) == {"year": 2020}
+        assert dict(sample.metadata) == {"year": 2020, "nested_a": 1}
 
 
 def test_coco_tells_where_a_picture_is_from_but_not_its_size(pictures: Path) -> None:
@@ -324,7 +324,7 @@ BROKEN = {
     '[{"image": "a.png", "caption": [' + "[" * 100_000: "nested too deeply",
     '[{"picture_of": "a.png", "says": "a"}]': "no column captions or caption or text; there are: "
     "picture_of, says. Name them with --image-column and --caption-column",
-    '[{"image": 3, "caption": "a"}]': "row 1: 'image' is not a file name",
+    '[{"image": true, "caption": "a"}]': "row 1: 'image' is not a file name",
     '[{"image": "", "caption": ""}]': "row 1: no value in 'image', 'caption'",
 }
 
@@ -440,7 +440,7 @@ def test_a_row_without_end_is_not_read_to_its_end(
     path = written(tmp_path, "c.json", '[{"image": "a.png", "caption": "' + "x" * (1 << 16) + '"}]')
     with pytest.raises(SourceError, match="longer than a row can be; write it as JSON lines"):
         CaptionFile(path)
-    monkeypatch.setattr(records, "MAX_LINE", 1 << 12)
+    monkeypatch.setattr(text_lines, "MAX_LINE", 1 << 12)
     for name, start in (
         ("c.jsonl", '{"image": "'),
         ("c.csv", "image,caption\n"),

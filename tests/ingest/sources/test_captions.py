@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
+from datetime import date, datetime, time, timedelta
+from decimal import Decimal
 from pathlib import Path
 
 import pytest
@@ -102,7 +104,7 @@ def test_a_picture_may_have_no_caption(write: Write) -> None:
 
 
 def test_other_columns_go_along(write: Write) -> None:
-    row = {"image": "a.jpg", "caption": "x", "year": 2020, "ok": True, "place": "Ulm", "gps": [1]}
+    row = {"image": "a.jpg", "caption": "x", "year": 2020, "ok": True, "place": "Ulm", "gps": {}}
     (described,) = CaptionFile(write("c.jsonl", json.dumps(row)))
     assert dict(described.metadata) == {"year": 2020, "ok": True, "place": "Ulm"}
 
@@ -120,7 +122,11 @@ BROKEN = {
     "too few cells": ("c.csv", "image,caption\na.jpg,x\nb.jpg\n", "line 3: expected 2 columns"),
     "too many cells": ("c.csv", "image,caption\na.jpg,x,y\n", "line 2: expected 2 columns"),
     "open quote": ("c.csv", 'image,caption\na.jpg,"x\nb.jpg,y\n', "line 3: unexpected end"),
-    "a number": ("c.jsonl", '{"image": 7, "caption": "x"}\n', "line 1: 'image' is not a file name"),
+    "a number": (
+        "c.jsonl",
+        '{"image": true, "caption": "x"}\n',
+        "line 1: 'image' is not a file name",
+    ),
     "nested": ("c.jsonl", "[" * 100_000 + "\n", "line 1: not JSON"),
 }
 
@@ -135,10 +141,22 @@ def test_what_is_wrong_is_said_with_its_line(write: Write, kind: str) -> None:
     assert "\n" not in str(refused.value)
 
 
+@pytest.mark.parametrize("encoding", ["utf-16", "utf-16-le", "utf-16-be", "utf-8-sig"])
+@pytest.mark.parametrize("name", ["c.jsonl", "c.csv", "c.tsv", "c.json", "c.txt"])
+def test_unicode_of_any_width_is_read(tmp_path: Path, name: str, encoding: str) -> None:
+    sign = "\t" if name == "c.tsv" else ","
+    text = f"image{sign}caption\na.jpg{sign}größe\n"
+    if name.startswith("c.json"):
+        row = json.dumps({"image": "a.jpg", "caption": "größe"}, ensure_ascii=False)
+        text = row if name == "c.jsonl" else f"[{row}]"
+    (tmp_path / name).write_text(text, encoding)
+    assert entries(tmp_path / name) == [("a.jpg", ("größe",))]
+
+
 @pytest.mark.parametrize("name", ["c.jsonl", "c.csv", "c.tsv"])
-def test_what_is_not_text_is_refused(tmp_path: Path, name: str) -> None:
-    (tmp_path / name).write_bytes("image,caption\na.jpg,größe\n".encode("utf-16"))
-    with pytest.raises(SourceError, match=rf"{name} is not UTF-8 text"):
+def test_a_code_page_is_refused(tmp_path: Path, name: str) -> None:
+    (tmp_path / name).write_bytes("image,caption\na.jpg,größe\n".encode("cp1252"))
+    with pytest.raises(SourceError, match=rf"{name} is neither UTF-8 nor UTF-16 text: save it as"):
         CaptionFile(tmp_path / name)
 
 
@@ -228,7 +246,7 @@ def test_captions_beside_and_in_files_come_together_once(write: Write, paint: Pa
     (sample,) = samples(list(open_sources([photo.parent, second], first)))
     assert sorted(sample.captions) == ["four", "one", "three", "two"]
     assert sample.captions[:2] == ("one", "two")
-    assert dict(sample.metadata) == {"year": "2020", "place": "Ulm"}
+    assert dict(sample.metadata) == {"year": 2020, "place": "Ulm"}
 
 
 @pytest.mark.parametrize("name", ["\\ud800.png", "a\\u0000.png", "\\udcff"])
@@ -279,7 +297,13 @@ def test_a_text_alone_keeps_its_name_when_lines_move(write: Write) -> None:
         ("text", "text_"),
         ("captions", "captions_"),
         ("two words", "two_words"),
-        ("größe", "gr__e"),
+        ("größe", "größe"),
+        ("gro\u0308ße", "größe"),
+        ("标题", "标题"),
+        ("цена, €", "цена___"),
+        ("हिन्दी", "हिन्दी"),
+        ("٣", "_٣"),
+        ("flag-nudity", "_flag_nudity"),
         ("1st", "_1st"),
         ("", "_"),
     ],
@@ -288,10 +312,74 @@ def test_columns_are_called_as_milvus_takes_them(name: str, kept: str) -> None:
     assert clean_metadata({name: 1}) == {kept: 1}
 
 
-def test_only_plain_values_are_kept() -> None:
-    values = {"a": None, "b": "", "c": [1], "d": {"x": 1}, "e": float("nan"), "f": float("inf")}
+def test_missing_values_are_left_out() -> None:
+    values = {"a": None, "b": "", "c": [], "d": {}, "e": float("nan"), "f": float("inf")}
     assert clean_metadata(values) == {}
     assert clean_metadata({"a": 0, "b": False, "c": 0.0}) == {"a": 0, "b": False, "c": 0.0}
+
+
+def test_dates_decimals_lists_and_objects_are_kept() -> None:
+    values = {
+        "shot": datetime(2020, 5, 17, 8, 30),
+        "day": date(2020, 5, 17),
+        "at": time(8, 30),
+        "took": timedelta(minutes=1),
+        "price": Decimal("12.50"),
+        "count": Decimal("3"),
+        "tags": ["sea", "dog"],
+        "box": (1, 2.5),
+        "lens": {"make": "Canon", "mm": {"min": 24}},
+    }
+    assert clean_metadata(values) == {
+        "shot": "2020-05-17T08:30:00",
+        "day": "2020-05-17",
+        "at": "08:30:00",
+        "took": 60.0,
+        "price": 12.5,
+        "count": 3,
+        "tags": "sea, dog",
+        "box": "1, 2.5",
+        "lens_make": "Canon",
+        "lens_mm_min": 24,
+    }
+
+
+def test_what_cannot_be_kept_is_told() -> None:
+    lost: dict[str, str] = {}
+    values = {"a": b"x", "b": [{"x": 1}], "c": [0.5] * 1_000, "d": "x" * 5_000, "e": object()}
+    assert set(clean_metadata(values, lost)) == {"d"}
+    assert lost == {
+        "a": "is neither text nor a number and is not kept",
+        "b": "is a list of objects and is not kept",
+        "c": "is a list of more than 256 values and is not kept",
+        "d": "is cut to 2,000 bytes",
+        "e": "is neither text nor a number and is not kept",
+    }
+
+
+def test_columns_stay_apart() -> None:
+    row = {
+        "a-b": 1,
+        "a b": 2,
+        "a_b": 3,
+        "größe": 4,
+        "grüße": 5,
+        "标题": 6,
+        "价格": 7,
+        "a": {"b": 8},
+    }
+    assert clean_metadata(row) == {
+        "a_b": 3, "a_b_2": 1, "a_b_3": 2, "a_b_4": 8,
+        "größe": 4, "grüße": 5, "标题": 6, "价格": 7,
+    }  # fmt: skip
+
+
+@given(names=st.lists(st.text(max_size=8), max_size=6, unique=True))
+def test_no_column_replaces_another(names: list[str]) -> None:
+    row = {name: number for number, name in enumerate(names)}
+    once = clean_metadata(row)
+    assert sorted(once.values()) == sorted(row.values())
+    assert clean_metadata(once) == once
 
 
 def test_a_number_too_large_for_milvus_is_kept_as_its_digits() -> None:

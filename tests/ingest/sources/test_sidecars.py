@@ -42,6 +42,7 @@ def test_img2dataset_json_gives_caption_and_columns(name: str, picture: Path) ->
         "url": "https://example.org/a.jpg",
         "key": "000000000",
         "similarity": 0.3,
+        "nested_a": 1,
     }
 
 

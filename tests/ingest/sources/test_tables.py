@@ -8,6 +8,8 @@ import random
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
+from datetime import UTC, datetime
+from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
@@ -414,3 +416,120 @@ def test_an_offset_that_leads_out_of_the_file_is_damage(tmp_path: Path) -> None:
     (failure,) = open_sources([path])
     assert isinstance(failure, Failure)
     assert "t.arrow cannot be read further" in failure.reason
+
+
+@pytest.mark.parametrize("kind", ["parquet", "arrow"])
+def test_values_of_every_type_go_along(kind: str, tmp_path: Path) -> None:
+    shot = datetime(2020, 5, 17, 8, 30)
+    table = {
+        "image": [encoded("red")],
+        "caption": ["x"],
+        "shot_at": [shot],
+        "zoned": [shot.replace(tzinfo=UTC)],
+        "day": [shot.date()],
+        "at": [shot.time()],
+        "price": [Decimal("12.50")],
+        "tags": [["sea", "dog"]],
+        "sizes": [[1, 2]],
+        "lens": [{"make": "Canon", "mm": 24}],
+        "n": [3],
+        "ok": [True],
+        "标题": ["t"],
+        "vector": [[0.5, 0.25]],
+        "thumb": [b"x"],
+    }
+    path = tmp_path / f"t.{kind}"
+    whole = pa.table(table)
+    whole = whole.append_column("nano", pa.array([1_589_704_200_123_456_789], pa.timestamp("ns")))
+    whole = whole.append_column("far", pa.array([253_402_300_800], pa.timestamp("s")))
+    if kind == "parquet":
+        parquet.write_table(whole, path)
+    else:
+        with pa.OSFile(str(path), "wb") as sink, pa.ipc.new_file(sink, whole.schema) as writer:
+            writer.write_table(whole)
+    told: list[str] = []
+    [sample] = samples(list(open_sources([path], warn=lambda _, text: told.append(text))))
+    found = dict(sample.metadata)
+    assert str(found.pop("nano")).startswith("2020-05-17T08:30:00.123456789")
+    assert str(found.pop("far")).startswith("10000-01-01")
+    assert found == {
+        "shot_at": "2020-05-17T08:30:00",
+        "zoned": "2020-05-17T08:30:00+00:00",
+        "day": "2020-05-17",
+        "at": "08:30:00",
+        "price": 12.5,
+        "tags": "sea, dog",
+        "sizes": "1, 2",
+        "lens_make": "Canon",
+        "lens_mm": 24,
+        "n": 3,
+        "ok": True,
+        "标题": "t",
+    }
+    assert sorted(told) == [
+        "the column thumb holds binary and is not kept",
+        "the column vector holds list<element: double> and is not kept"
+        if kind == "parquet"
+        else "the column vector holds list<item: double> and is not kept",
+    ]
+
+
+def test_a_caption_table_tells_which_columns_it_loses(
+    tmp_path: Path, paint: Callable[..., Path]
+) -> None:
+    paint("red", "a.png")
+    table = pa.table({"image": ["a.png"], "caption": ["x"], "vector": [[0.5]], "n": [1]})
+    parquet.write_table(table, tmp_path / "c.parquet")
+    told: dict[str, str] = {}
+    [sample] = samples(list(open_sources([tmp_path / "c.parquet"], warn=told.__setitem__)))
+    assert dict(sample.metadata) == {"n": 1}
+    assert list(told) == [str(tmp_path / "c.parquet")]
+    assert "the column vector holds list<" in next(iter(told.values()))
+
+
+LISTS = {
+    "structs": (
+        pa.list_(PICTURE),
+        [
+            [{"bytes": encoded("red"), "path": "r.png"}, {"bytes": encoded("blue"), "path": None}],
+            [{"bytes": encoded("green"), "path": None}],
+            [],
+        ],
+        ["r.png", "0/1", "1/0", "2/0"],
+    ),
+    "bytes": (
+        pa.list_(pa.binary()),
+        [[encoded("red"), encoded("blue")], [encoded("green")], []],
+        ["0/0", "0/1", "1/0", "2/0"],
+    ),
+}
+
+
+@pytest.mark.parametrize("form", LISTS)
+@pytest.mark.parametrize("kind", ["parquet", "arrow"])
+def test_a_column_of_lists_of_pictures(form: str, kind: str, tmp_path: Path) -> None:
+    schema, pictures, names = LISTS[form]
+    table = pa.table({"images": pa.array(pictures, schema), "caption": ["a", "b", "c"]})
+    path = tmp_path / f"t.{kind}"
+    if kind == "parquet":
+        parquet.write_table(table, path)
+    else:
+        with pa.OSFile(str(path), "wb") as sink, pa.ipc.new_file(sink, table.schema) as writer:
+            writer.write_table(table)
+    found = samples(list(open_sources([path])))
+    assert [sample.relative for sample in found] == names
+    assert [sample.captions for sample in found] == [("a",), ("a",), ("b",), ("c",)]
+    assert [read(sample) for sample in found[:3]] == [
+        encoded(colour) for colour in ("red", "blue", "green")
+    ]
+    with pytest.raises(ImageError, match="its row holds no picture"):
+        read(found[3])
+
+
+def test_the_split_of_a_dataset_is_a_column(tmp_path: Path) -> None:
+    folder = saved_dict(tmp_path / "d", train=rows(["red"]), test=rows(["blue"]))
+    found = samples(list(open_sources([folder])))
+    assert {sample.relative: sample.metadata["split"] for sample in found} == {
+        "train/red.png": "train",
+        "test/blue.png": "test",
+    }

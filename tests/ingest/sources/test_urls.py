@@ -75,7 +75,7 @@ def test_a_single_address_and_a_caption_file_of_addresses(
     table.write_text(f"url,caption,year\n{blue},a blue square,2020\n")
     report = index.ingest(table, allow_networks=LOCAL)
     assert (report.images, report.texts) == (1, 1)
-    assert index.search("blue", limit=1)[0].metadata["year"] == "2020"
+    assert index.search("blue", limit=1)[0].metadata["year"] == 2020
     assert index.delete(red) == 1
 
 
