@@ -240,7 +240,9 @@ def _release_lite(path: str) -> None:
 
 def check_unlocked(path: str) -> None:
     """Raise ``StoreLockedError`` if another process has a Milvus Lite file open for writing."""
-    if _is_locked(path):
+    with _lite_lock:
+        ours = path in _lite_users
+    if not ours and _is_locked(path):
         raise StoreLockedError(locked_message(path))
 
 
