@@ -1,9 +1,12 @@
-"""Fuzz the server from its OpenAPI document, with valid and invalid requests."""
+"""Send the server its OpenAPI document's examples, then valid and invalid requests at random."""
 
 from __future__ import annotations
 
+import base64
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
+from urllib.parse import urlencode
 
 import pytest
 import schemathesis
@@ -19,10 +22,11 @@ from schemathesis.specs.openapi.checks import (
     status_code_conformance,
 )
 from support.colours import ColourEncoder
-from support.serving import library_of, paint
+from support.serving import library_of, paint, serving
 
 import twinlens
 from twinlens.server.app import create_app
+from twinlens.server.schemas.examples import ID, PNG
 from twinlens.server.settings import Settings
 
 #: Requests for each operation.
@@ -84,3 +88,65 @@ def _ask(operation: Any, client: ASGIClient) -> None:
             case.validate_response(response, checks=CHECKS)
 
     ask()
+
+
+# ---- the examples
+
+#: Paths whose examples delete what the others need, in the order to send them.
+LAST = ["/v1/items/gone", f"/v1/items/{ID}", "/v1/items/delete", "/v1/collections/twinlens"]
+
+
+@pytest.fixture(scope="module")
+def example_photos(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with the picture of the examples, and some others to compare it with."""
+    folder = paint(tmp_path_factory.mktemp("examples") / "photos")
+    (folder / "example.png").write_bytes(base64.b64decode(PNG))
+    (folder / "example.json").write_text('{"caption": "two dogs in snow", "year": 2021}')
+    (folder / "rules.toml").write_text(
+        'version = 1\n[concepts.blue]\ntexts = ["blue"]\nfalse_alarms = 0.5\naction = "flag"\n'
+    )
+    return folder
+
+
+def _requests_of(document: dict[str, Any]) -> Iterator[tuple[str, str, dict[str, Any] | None]]:
+    """Method, path with parameters and body of each example in an OpenAPI document."""
+    for path, operations in document["paths"].items():
+        for method, operation in operations.items():
+            query = {}
+            address = path
+            for parameter in operation.get("parameters", ()):
+                name, examples = parameter["name"], parameter["schema"].get("examples", ())
+                assert examples or not parameter["required"], f"{method} {path}: {name}"
+                if parameter["in"] == "path":
+                    address = address.replace(f"{{{name}}}", examples[0])
+                elif examples:
+                    query[name] = examples[0]
+            address += f"?{urlencode(query)}" if query else ""
+            content = operation.get("requestBody", {}).get("content", {})
+            if not content:
+                yield method, address, None
+                continue
+            examples = content["application/json"]["examples"]
+            assert examples, f"{method} {path} has no example"
+            for example in examples.values():
+                yield method, address, example["value"]
+
+
+def test_every_example_is_accepted(example_photos: Path) -> None:
+    db = example_photos.parent / "examples.db"
+    with twinlens.open(db, model=ColourEncoder()) as index:
+        index.ingest(example_photos, policy=example_photos / "rules.toml")
+    with serving(db) as client:
+        requests = list(_requests_of(client.get("/openapi.json").json()))
+        requests.sort(
+            key=lambda one: LAST.index(one[1]) if one[1] in LAST and one[0] != "get" else -1
+        )
+        refused = []
+        for method, path, body in requests:
+            answer = client.request(method, path, json=body)
+            if not answer.is_success:
+                refused.append((method, path, body, answer.status_code, answer.text))
+    assert refused == []
+    assert {path for _, path, body in requests if body} >= {
+        "/v1/search", "/v1/classify", "/v1/match", "/v1/describe", "/v1/policies", "/v1/review"
+    }  # fmt: skip

@@ -19,6 +19,8 @@ from starlette.datastructures import UploadFile
 from twinlens.search.records import MAX_PATH_BYTES
 from twinlens.server.openapi import REFERENCE
 from twinlens.server.problems import MAX_ERRORS, Problem, invalid_request
+from twinlens.server.schemas.examples import ID
+from twinlens.server.settings import Settings
 
 if TYPE_CHECKING:
     from twinlens.server.context import Context
@@ -36,13 +38,14 @@ _TAGS = frozenset(
 CollectionParameter = Annotated[
     str, Query(description="A collection; the server's default if left out.")
 ]
+NameParameter = Annotated[str, Path(description="A collection.", examples=[Settings.collection])]
 IdParameter = Annotated[
     str,
     Path(
         alias="id",
         description="The id of a picture or a text.",
         max_length=128,
-        examples=["0e5751c026e543b2e8ab2eb06099daa1"],
+        examples=[ID],
     ),
 ]
 AfterParameter = Annotated[

@@ -18,12 +18,13 @@ from twinlens.server.context import Context
 from twinlens.server.inputs import BodyReader
 from twinlens.server.openapi import problems
 from twinlens.server.query_parts import ImageReader
+from twinlens.server.schemas.examples import ID, IMAGE
 from twinlens.server.schemas.requests import BoundedModels
 from twinlens.server.schemas.responses import ClassifyOut
 
 _EXAMPLES = {
-    "stored": {"labels": ["dog", "cat", "horse"], "ids": ["0f" * 16], "top": 1},
-    "sent": {"labels": ["day", "night"], "images": [{"base64": "iVBORw0KGgo="}]},
+    "stored": {"labels": ["dog", "cat", "horse"], "ids": [ID], "top": 1},
+    "sent": {"labels": ["day", "night"], "images": [IMAGE]},
 }
 
 

@@ -23,6 +23,7 @@ from twinlens.search.errors import StoreError, UsageError
 from twinlens.search.records import Target
 from twinlens.server.auth import tenant_of
 from twinlens.server.context import Context
+from twinlens.server.inputs import NameParameter
 from twinlens.server.openapi import problems
 from twinlens.server.schemas.responses import CollectionOut, CollectionsOut
 
@@ -65,7 +66,7 @@ def router(ctx: Context) -> APIRouter:
         responses=problems(404),
         dependencies=[ctx.need("read", tenants=True)],
     )
-    async def collection(request: Request, name: str) -> JSONResponse:
+    async def collection(request: Request, name: NameParameter) -> JSONResponse:
         """One collection."""
         return JSONResponse(await ctx.run(describe, await ctx.index(request, name)))
 
@@ -76,7 +77,7 @@ def router(ctx: Context) -> APIRouter:
         responses=problems(404),
         dependencies=[ctx.need("write", tenants=True)],
     )
-    async def drop(request: Request, name: str) -> Response:
+    async def drop(request: Request, name: NameParameter) -> Response:
         """Delete a collection; with a tenant's key, the tenant's rows. Files are not touched."""
         index = await ctx.index(request, name)
 

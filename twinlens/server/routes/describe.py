@@ -25,6 +25,7 @@ from twinlens.server.context import Context
 from twinlens.server.inputs import BodyReader
 from twinlens.server.openapi import problems
 from twinlens.server.query_parts import ImageReader
+from twinlens.server.schemas.examples import ID, IMAGE
 from twinlens.server.schemas.requests import BoundedModels
 from twinlens.server.schemas.responses import DescribeOut
 
@@ -34,8 +35,8 @@ CACHED_PROPOSALS, CACHE_SECONDS = 20_000, 600.0
 #: Collections whose everyday words and calibration are kept ready, likewise.
 CACHED_DESCRIBERS = 8
 _EXAMPLES = {
-    "stored": {"ids": ["0f" * 16]},
-    "sent": {"images": [{"base64": "iVBORw0KGgo="}], "count": 3, "min_probability": 0.2},
+    "stored": {"ids": [ID]},
+    "sent": {"images": [IMAGE], "count": 3, "min_probability": 0.2},
 }
 
 #: A collection, of one generation and tenant, and the options.

@@ -16,12 +16,13 @@ from twinlens.server.context import Context
 from twinlens.server.inputs import BodyReader
 from twinlens.server.openapi import problems
 from twinlens.server.query_parts import ImageReader
+from twinlens.server.schemas.examples import IMAGE
 from twinlens.server.schemas.requests import BoundedModels
 from twinlens.server.schemas.responses import EmbedOut
 
 _EXAMPLES = {
     "texts": {"texts": ["two dogs in snow", "a red car"]},
-    "images": {"images": [{"base64": "iVBORw0KGgo="}]},
+    "images": {"images": [IMAGE]},
 }
 
 

@@ -22,6 +22,7 @@ from twinlens.server.media import is_id
 from twinlens.server.openapi import problems
 from twinlens.server.problems import Problem
 from twinlens.server.routes.search import picture_paths
+from twinlens.server.schemas.examples import ID
 from twinlens.server.schemas.requests import DeleteIn, MissingIn
 from twinlens.server.schemas.responses import (
     DeletedOut,
@@ -33,7 +34,7 @@ from twinlens.server.schemas.responses import (
 
 _DELETE = {
     "a folder": {"paths": ["/photos/2019"]},
-    "a picture": {"ids": ["0e5751c026e543b2e8ab2eb06099daa1"]},
+    "a picture": {"ids": [ID]},
 }
 _MISSING = {"moved": {"paths": ["/photos/a.jpg"]}}
 
@@ -146,7 +147,14 @@ def router(ctx: Context) -> APIRouter:
     @routes.get("/files", response_model=PathsListed, responses=problems(404), dependencies=writing)
     async def list_files(
         request: Request,
-        root: Annotated[str, Query(max_length=MAX_PATH_BYTES, description="An ingested path.")],
+        root: Annotated[
+            str,
+            Query(
+                max_length=MAX_PATH_BYTES,
+                description="An ingested path.",
+                examples=["/photos"],
+            ),
+        ],
         after: AfterParameter = "",
         collection: CollectionParameter = "",
     ) -> JSONResponse:

@@ -16,6 +16,7 @@ from twinlens.server.context import Context
 from twinlens.server.inputs import BodyReader, CollectionParameter, has_current_copy
 from twinlens.server.maps import Map
 from twinlens.server.openapi import problems
+from twinlens.server.schemas.examples import ID
 from twinlens.server.schemas.requests import PointsIn
 from twinlens.server.schemas.responses import PointsOut
 
@@ -32,7 +33,7 @@ _DRAWING: dict[int | str, dict[str, Any]] = {
         "content": {"application/json": {"example": {"status": "drawing"}}},
     }
 }
-_EXAMPLES = {"two": {"ids": ["0e5751c026e543b2e8ab2eb06099daa1", "0f" * 16]}}
+_EXAMPLES = {"two": {"ids": [ID, "0f" * 16]}}
 
 
 def router(ctx: Context) -> APIRouter:

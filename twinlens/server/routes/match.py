@@ -18,13 +18,14 @@ from twinlens.server.context import Context
 from twinlens.server.inputs import Body, BodyReader
 from twinlens.server.openapi import problems
 from twinlens.server.query_parts import ImageReader
+from twinlens.server.schemas.examples import ID, IMAGE
 from twinlens.server.schemas.requests import BoundedModels, FileImage, MatchIn
 from twinlens.server.schemas.responses import MatchOut
 
 _EXAMPLES = {
-    "stored": {"ids": ["0f" * 16], "texts": ["a dog in the snow", "a cat on a sofa"]},
-    "sent": {"images": [{"base64": "iVBORw0KGgo="}], "texts": ["a dog in the snow"]},
-    "pairs": {"pairs": [{"id": "0f" * 16, "text": "a dog in the snow"}]},
+    "stored": {"ids": [ID], "texts": ["a dog in the snow", "a cat on a sofa"]},
+    "sent": {"images": [IMAGE], "texts": ["a dog in the snow"]},
+    "pairs": {"pairs": [{"id": ID, "text": "a dog in the snow"}]},
 }
 
 

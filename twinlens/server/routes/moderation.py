@@ -19,6 +19,7 @@ from twinlens.server.inputs import AfterParameter, BodyReader, CollectionParamet
 from twinlens.server.openapi import problems
 from twinlens.server.routes.search import picture_paths
 from twinlens.server.routes.upload import check_model_name
+from twinlens.server.schemas.examples import ID
 from twinlens.server.schemas.requests import DecisionIn, PolicyIn
 from twinlens.server.schemas.responses import DecidedOut, PolicyOut, ReviewOut
 
@@ -31,7 +32,7 @@ _POLICY = {
         }
     }
 }
-_DECISION = {"release": {"ids": ["0f" * 16], "decision": "released"}}
+_DECISION = {"release": {"ids": [ID], "decision": "released"}}
 
 
 def router(ctx: Context) -> APIRouter:

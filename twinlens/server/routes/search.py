@@ -19,6 +19,7 @@ from twinlens.server.inputs import BodyReader
 from twinlens.server.openapi import problems
 from twinlens.server.problems import Problem
 from twinlens.server.query_parts import ImageReader, QueryInput
+from twinlens.server.schemas.examples import ID, IMAGE
 from twinlens.server.schemas.requests import BoundedModels
 from twinlens.server.schemas.responses import SearchManyOut, SingleSearchOut
 
@@ -29,10 +30,10 @@ MAX_HITS = 10_000
 _EXAMPLES = {
     "words": {"query": "two dogs in snow", "limit": 5},
     "an image and what hits should not show": {
-        "query": [{"image": {"base64": "iVBORw0KGgo="}}, {"not": "people"}],
+        "query": [{"image": IMAGE}, {"not": "people"}],
         "where": "year >= 2020",
     },
-    "more like this, as texts": {"query": {"id": "0f" * 16}, "target": "texts"},
+    "more like this, as texts": {"query": {"id": ID}, "target": "texts"},
 }
 _MANY = {"several": {"queries": ["two dogs in snow", "a red car"], "limit": 3}}
 
