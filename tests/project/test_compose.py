@@ -24,6 +24,8 @@ from twinlens.server.settings import DEFAULT_PORT
 
 KEYS = "me:write:0123456789abcdef"
 OURS = ["twinlens", "twinlens-gpu"]
+#: Where the images of others come from: registry and owner. Docker Hub no longer has MinIO.
+SOURCES = {"quay.io/coreos/etcd", "quay.io/minio/minio", "milvusdb/milvus"}
 
 
 @pytest.fixture(scope="module")
@@ -64,6 +66,11 @@ def test_every_image_is_pinned(compose: dict[str, Any]) -> None:
     for service in compose["services"].values():
         _, _, tag = service["image"].rpartition(":")
         assert re.search(r"\d+[.-]\d+", tag), service["image"]
+
+
+def test_images_of_others_come_from_where_they_can_be_pulled(compose: dict[str, Any]) -> None:
+    others = [one["image"] for name, one in compose["services"].items() if name not in OURS]
+    assert {image.rpartition(":")[0] for image in others} == SOURCES
 
 
 def test_our_images_have_our_version(compose: dict[str, Any]) -> None:
