@@ -55,6 +55,13 @@ def test_what_is_held_back_is_not_found(either: twinlens.Index, photos: Path, ru
     assert shown(either.search("red", where='path endswith ".png"' if
                                either.backend.startswith("Milvus Lite") else "width > 0",
                                limit=20)) == set(COLOURS) - {"red"}  # fmt: skip
+    for mode in either.modes:
+        assert "red" not in shown(either.search("red picture", mode=mode, limit=20)), mode
+        assert "red" in shown(either.search("red", mode=mode, limit=20, include_held=True)), mode
+        first = either.search("picture", mode=mode, limit=3, collapse=0.999)
+        assert "red" not in shown(first)
+        if first.cursor:
+            assert "red" not in shown(either.search(cursor=first.cursor, limit=20, collapse=0.999))
     # Nor its caption.
     texts = either.search("red", target="texts", limit=20)
     assert "a red picture" not in {hit.text for hit in texts}
