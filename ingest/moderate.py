@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import replace
@@ -20,6 +21,8 @@ from twinlens.search.errors import UsageError
 from twinlens.search.milvus.collection import Collection
 from twinlens.search.models.base import Encoder
 from twinlens.search.query.session import Session
+
+_log = logging.getLogger("twinlens")
 
 AnyPath = str | os.PathLike[str]
 OnJudged = Callable[[Judged], object]
@@ -79,6 +82,17 @@ def measure_policy(session: Session, policy: AnyPath | Policy, labels: AnyPath) 
 def open_judge(policy: Policy, encoder: Encoder, collection: Collection | None) -> Judge:
     """A judge whose thresholds come from a collection, or from twinlens' own pictures."""
     return Judge(policy, encoder, Background.of(encoder, collection, policy.ordinary))
+
+
+def warn_if_rough(judge: Judge) -> None:
+    """Log that thresholds are rough, and how to choose better ones."""
+    if judge.rough:
+        _log.warning(
+            "the thresholds of the policy %s are rough, from %d pictures: later, judge once more "
+            "with `twinlens classify --policy FILE --again`",
+            judge.policy.label,
+            judge.thresholds[0].background,
+        )
 
 
 def judge_pictures(

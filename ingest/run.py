@@ -10,7 +10,7 @@ from itertools import chain
 from twinlens.ingest.bulk.importer import bulk_ingest, check_backend
 from twinlens.ingest.bulk.storage import open_storage
 from twinlens.ingest.executor import Executor, ThreadExecutor
-from twinlens.ingest.moderate import open_judge
+from twinlens.ingest.moderate import open_judge, warn_if_rough
 from twinlens.ingest.options import (
     IngestOptions,
     nothing_found,
@@ -65,6 +65,7 @@ def ingest(
             judge = None
             if policy is not None:
                 judge = open_judge(policy, session.model.load(collection.fingerprint), collection)
+                warn_if_rough(judge)
             roots = [name_of(path) for path in paths]
             tally = Tally(run.get("progress"), on_item)
             if storage is not None:

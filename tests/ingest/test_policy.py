@@ -60,6 +60,15 @@ def test_what_is_held_back_is_never_found(
     assert either.moderate(rules).pictures == 0
 
 
+def test_rough_thresholds_are_said_to_be_rough(
+    index: twinlens.Index, photos: Path, rules: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    index.ingest(photos, policy=rules)
+    (said,) = [one for one in caplog.messages if "rough" in one]
+    assert "the policy rules@1 are rough, from 49 pictures" in said
+    assert "--again" in said
+
+
 def test_a_wrong_policy_stores_nothing(index: twinlens.Index, photos: Path, rules: Path) -> None:
     rules.write_text("version = 1")
     with pytest.raises(UsageError, match="concepts are missing"):
