@@ -13,6 +13,7 @@ from typing import Literal, Protocol
 
 from twinlens.ingest.sample import Failure
 from twinlens.search.errors import TwinlensError, UsageError
+from twinlens.search.printable import printable
 
 Status = Literal[
     "stored",
@@ -148,7 +149,7 @@ def open_report(
 
     def write(row: ItemRow) -> None:
         try:
-            print(json.dumps(asdict(row), ensure_ascii=False), file=file)
+            print(printable(json.dumps(asdict(row), ensure_ascii=False)), file=file)
         except OSError as error:
             raise TwinlensError(_unwritten(report, error)) from error
 

@@ -41,7 +41,8 @@ def rank_by_words(
     words = searchable(query)
     named = _named(collection, target, query, words, expression)
     some = named[offset : offset + limit]
-    rows = {row["id"]: row for row in collection.get(target, some, fields)} if some else {}
+    wanted = list(dict.fromkeys(["id", *fields]))
+    rows = {row["id"]: row for row in collection.get(target, some, wanted)} if some else {}
     found = [rows[key] for key in some if key in rows]
     if len(some) < limit:
         found += collection.search_words(

@@ -30,7 +30,9 @@ from twinlens.cli import (
 )
 from twinlens.cli.options import flat
 from twinlens.cli.output import FAILURE, INTERRUPTED, USAGE
+from twinlens.cli.printing import prepare_output, say
 from twinlens.search.errors import TwinlensError, UsageError
+from twinlens.search.printable import PrintableFormatter
 
 app = typer.Typer(
     name="twinlens",
@@ -44,6 +46,7 @@ app = typer.Typer(
 
 def run() -> None:
     """Run the ``twinlens`` command; errors become one line on stderr and an exit code."""
+    prepare_output()
     show_log(sys.stderr)
     try:
         try:
@@ -55,17 +58,17 @@ def run() -> None:
                 raise end.__context__ from None
             raise
     except TwinlensError as error:
-        print(f"twinlens: {error}", file=sys.stderr)
+        say(f"twinlens: {error}", file=sys.stderr)
         sys.exit(USAGE if isinstance(error, UsageError) else FAILURE)
     except KeyboardInterrupt:
-        print("twinlens: interrupted", file=sys.stderr)
+        say("twinlens: interrupted", file=sys.stderr)
         sys.exit(INTERRUPTED)
     except BrokenPipeError:
         # The reader of our output, such as `head`, has closed it.
         _discard_output()
         sys.exit(0)
     except OSError as error:
-        print(f"twinlens: {_reason(error)}", file=sys.stderr)
+        say(f"twinlens: {_reason(error)}", file=sys.stderr)
         sys.exit(FAILURE)
 
 
@@ -77,7 +80,7 @@ def show_log(stream: TextIO) -> None:
     if not stream.isatty():
         return
     handler = logging.StreamHandler(stream)
-    handler.setFormatter(logging.Formatter("twinlens: %(message)s"))
+    handler.setFormatter(PrintableFormatter("twinlens: %(message)s"))
     logger = logging.getLogger("twinlens")
     logger.addHandler(handler)
     logger.setLevel(logging.INFO)
@@ -100,7 +103,7 @@ def _discard_output() -> None:
 
 def _print_version(enabled: bool) -> None:
     if enabled:
-        print(f"twinlens {twinlens.__version__}")
+        say(f"twinlens {twinlens.__version__}")
         raise typer.Exit
 
 

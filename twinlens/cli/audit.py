@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -11,6 +10,7 @@ import typer
 
 from twinlens.cli.options import OUTPUT, AsJson, ModelOptions, Quiet
 from twinlens.cli.output import ITEMS_FAILED, counted, new_table, show
+from twinlens.cli.printing import cell, say, say_json
 
 if TYPE_CHECKING:
     import twinlens
@@ -89,15 +89,15 @@ def audit(
         _write_html(html, found)
     if as_json:
         for pair in found.worst:
-            print(json.dumps(pair.to_dict() | {"why": why(pair, found)}, ensure_ascii=False))
+            say_json(pair.to_dict() | {"why": why(pair, found)})
     elif not quiet:
         _print(found)
     if not (as_json or quiet):
         if below:
             written = f", written to {out}" if out is not None else ""
-            print(f"{counted(found.below, 'pair')} below {below:g}{written}")
+            say(f"{counted(found.below, 'pair')} below {below:g}{written}")
         if html is not None:
-            print(f"contact sheet written to {html}")
+            say(f"contact sheet written to {html}")
     if below and out is None and found.below:
         raise typer.Exit(ITEMS_FAILED)
 
@@ -138,25 +138,24 @@ def _short(text: str, length: int = 300) -> str:
 
 
 def _print(found: Audit) -> None:
-    from rich.markup import escape
 
     if found.worst:
         table = new_table("#", "%", "picture", "caption", "why")
         for number, pair in enumerate(found.worst, 1):
             table.add_row(
-                str(number), f"{100 * pair.probability:.0f}", escape(pair.relative_path),
-                escape(_short(pair.caption)), escape(why(pair, found)),
+                str(number), f"{100 * pair.probability:.0f}", cell(pair.relative_path),
+                cell(_short(pair.caption)), cell(why(pair, found)),
             )  # fmt: skip
         show(table)
     verdicts = ", ".join(f"{count:,} {name}" for name, count in found.verdicts.items())
-    print(f"{counted(found.pairs, 'pair')} checked with {found.model}: {verdicts}")
+    say(f"{counted(found.pairs, 'pair')} checked with {found.model}: {verdicts}")
     problems = [f"{count:,} {_WORDS[name]}" for name, count in found.problems.items() if count]
     if problems:
-        print(f"captions: {', '.join(problems)}")
+        say(f"captions: {', '.join(problems)}")
     if not found.reads_tokens:
-        print("not checked, because the model's tokenizer is not known: script, too-long")
+        say("not checked, because the model's tokenizer is not known: script, too-long")
     if found.unpaired:
-        print(f"left out: {counted(found.unpaired, 'text')} without a stored picture")
+        say(f"left out: {counted(found.unpaired, 'text')} without a stored picture")
 
 
 def _write_html(path: Path, found: Audit) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Unpack
@@ -30,6 +29,7 @@ from twinlens.cli.output import (
     print_failures,
     show,
 )
+from twinlens.cli.printing import say, say_json
 from twinlens.search.errors import StoreError, TwinlensError, UsageError
 from twinlens.search.milvus.layout import OPTIONS, LayoutOptions
 from twinlens.search.options import is_set
@@ -59,12 +59,12 @@ def info(
     uri, backend, features, infos = _inspect(place, tenant)
     if as_json:
         for one in infos:
-            print(json.dumps(_info_dict(one) | {"db": uri, "backend": backend}))
+            say_json(_info_dict(one) | {"db": uri, "backend": backend})
         return
-    print(f"{uri}: {backend}{features}")
+    say(f"{uri}: {backend}{features}")
     if not infos:
         none = "no collections yet: `twinlens ingest FOLDER` creates one"
-        print(f"no collection has rows of the tenant {tenant}" if tenant else none)
+        say(f"no collection has rows of the tenant {tenant}" if tenant else none)
         return
     table = new_table(
         "collection", "images", "texts", "files", "failed", "model", "dim", "fingerprint", "index"
@@ -79,16 +79,16 @@ def info(
     for one in infos:
         if one.unindexed:
             wait = "waits" if one.unindexed == 1 else "wait"
-            print(f"{one.name}: {counted(one.unindexed, 'row')} {wait} to be indexed")
+            say(f"{one.name}: {counted(one.unindexed, 'row')} {wait} to be indexed")
         if one.snapshot_bytes:
             size = f"{one.snapshot_bytes / 1e6:,.1f} MB"
-            print(f"{one.name}: {size} of snapshots for searching, a cache that can be deleted")
+            say(f"{one.name}: {size} of snapshots for searching, a cache that can be deleted")
         if one.tenants is not None:
             more = len(one.tenants) - _LISTED_TENANTS
             named = ", ".join(one.tenants[:_LISTED_TENANTS]) + (
                 f" and {more:,} more" if more > 0 else ""
             )
-            print(f"{one.name}: {counted(len(one.tenants), 'tenant')}{named and ': '}{named}")
+            say(f"{one.name}: {counted(len(one.tenants), 'tenant')}{named and ': '}{named}")
 
 
 def _inspect(place: DatabaseOptions, tenant: str) -> tuple[str, str, str, list[CollectionInfo]]:
@@ -141,14 +141,14 @@ def delete(
                     f"no picture in {place.collection!r} is stored under these paths alone; "
                     "nothing was deleted"
                 )
-            print(f"deleted {count} from {place.collection}")
+            say(f"deleted {count} from {place.collection}")
             return
         now = index.info()
         holding = contents(now.images, now.texts)
         if not yes and not typer.confirm(f"Delete {place.collection}, {holding}?"):
             raise TwinlensError("nothing was deleted")
         index.drop()
-    print(f"deleted {place.collection}: {holding}")
+    say(f"deleted {place.collection}: {holding}")
 
 
 def export(
@@ -158,7 +158,7 @@ def export(
     """Export a collection to a folder of Parquet and .npy files."""
     with place.open() as index:
         done = index.export(folder)
-    print(f"exported {contents(done.images, done.texts, done.files)} to {done.folder}")
+    say(f"exported {contents(done.images, done.texts, done.files)} to {done.folder}")
 
 
 def import_(
@@ -168,7 +168,7 @@ def import_(
     """Import an export into this or any other database, row by row as it was."""
     with place.open(create=True) as index:
         done = index.import_(folder)
-    print(f"imported {contents(done.images, done.texts, done.files)} into {place.collection}")
+    say(f"imported {contents(done.images, done.texts, done.files)} into {place.collection}")
 
 
 @with_options(OPTIONS, before="memory", panel=LAYOUT, flags=LAYOUT_FLAGS)
@@ -228,7 +228,7 @@ def reindex(
         raise UsageError(f"nothing to do: give {changes}, --rollback or --drop-old")
     with place.open(device) as index:
         if rollback:
-            print(f"{place.collection} is back to generation {index.rollback().number}")
+            say(f"{place.collection} is back to generation {index.rollback().number}")
         if building:
             from tqdm import tqdm
 
@@ -242,7 +242,7 @@ def reindex(
                 )
             print_failures(outcome)
             if not outcome.switched:
-                print(
+                say(
                     f"generation {outcome.generation} is not active: "
                     f"{counted(outcome.failed_count, 'picture')} cannot be read again. Restore "
                     "the files, or use --drop-unreadable",
@@ -251,7 +251,7 @@ def reindex(
                 raise typer.Exit(ITEMS_FAILED)
             if not quiet:
                 now = index.info()
-                print(
+                say(
                     f"{contents(outcome.images, outcome.texts)} in "
                     f"{outcome.seconds:.1f} s; {place.collection} now uses generation "
                     f"{outcome.generation} ({now.fingerprint.label}, {now.index})"
@@ -259,7 +259,7 @@ def reindex(
         if drop_old:
             dropped = index.drop_old()
             earlier = counted(len(dropped), "earlier or unfinished generation")
-            print(f"deleted {earlier} of {place.collection}")
+            say(f"deleted {earlier} of {place.collection}")
 
 
 def _index_of(one: CollectionInfo) -> str:

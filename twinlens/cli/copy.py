@@ -11,6 +11,7 @@ import typer
 import twinlens
 from twinlens.cli.options import LAYOUT, LAYOUT_FLAGS, Quiet, with_options
 from twinlens.cli.output import contents, counted
+from twinlens.cli.printing import say
 from twinlens.search.milvus.layout import OPTIONS, LayoutOptions
 
 if TYPE_CHECKING:
@@ -75,7 +76,7 @@ def copy(
         )
     if not quiet:
         copied = contents(outcome.images, outcome.texts, outcome.files)
-        print(
+        say(
             f"{outcome.collection} holds {copied}, the same as {source}; "
             f"{counted(outcome.written, 'row')} written in "
             f"{outcome.seconds:.1f} s ({outcome.rows_per_second:.0f}/s), "

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import sys
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
@@ -14,6 +13,7 @@ import typer
 
 from twinlens.cli.options import AsJson, ModelOptions, Quiet, lines_of, with_options
 from twinlens.cli.output import ITEMS_FAILED, PAGE, counted, new_table, show
+from twinlens.cli.printing import cell, say, say_json
 from twinlens.search.analysis.describe_options import OPTIONS, DescribeOptions
 from twinlens.search.errors import TwinlensError, UsageError
 
@@ -111,7 +111,7 @@ def describe(
             if write_sidecars:
                 _write_page(page, totals, ask=not yes, quiet=quiet)
     if not (as_json or quiet):
-        print(_summary(totals, choice["min_probability"]))
+        say(_summary(totals, choice["min_probability"]))
     if totals.failed:
         raise typer.Exit(ITEMS_FAILED)
 
@@ -132,7 +132,7 @@ def _count(one: Described, totals: _Totals) -> None:
     """Count a result; a failed one is named on standard error."""
     if one.error:
         totals.failed += 1
-        print(f"failed: {one.path}: {one.error}", file=sys.stderr)
+        say(f"failed: {one.path}: {one.error}", file=sys.stderr)
     elif one.captions:
         totals.captioned += 1
     elif one.proposals:
@@ -145,21 +145,20 @@ def _print_json(page: Sequence[Described], totals: _Totals, *, write: bool) -> N
     for one in page:
         written = _write([one], totals) if write else []
         sidecar = {"sidecar": str(written[0])} if written else {}
-        print(json.dumps(one.to_dict() | sidecar, ensure_ascii=False), flush=True)
+        say_json(one.to_dict() | sidecar, flush=True)
 
 
 def _show_page(page: Sequence[Described]) -> None:
-    from rich.markup import escape
 
     table = new_table("picture", "%", "proposal")
     for one in page:
         if one.error or one.captions:
             continue
         if not one.proposals:
-            table.add_row(escape(one.path), "", "cannot tell")
+            table.add_row(cell(one.path), "", "cannot tell")
         for number, proposal in enumerate(one.proposals):
-            name = "" if number else escape(one.path)
-            table.add_row(name, _percent(proposal.probability), escape(f"perhaps: {proposal.text}"))
+            name = "" if number else cell(one.path)
+            table.add_row(name, _percent(proposal.probability), cell(f"perhaps: {proposal.text}"))
     if table.row_count:
         show(table)
 
@@ -177,7 +176,7 @@ def _write_page(page: Sequence[Described], totals: _Totals, *, ask: bool, quiet:
         return
     for path in _write(ready, totals):
         if not quiet:
-            print(f"wrote {path}")
+            say(f"wrote {path}")
 
 
 def _write(found: Iterable[Described], totals: _Totals) -> list[Path]:
@@ -192,7 +191,7 @@ def _write(found: Iterable[Described], totals: _Totals) -> list[Path]:
             written.append(write_sidecar(one))
         except TwinlensError as error:
             totals.failed += 1
-            print(f"not written: {one.path}: {error}", file=sys.stderr)
+            say(f"not written: {one.path}: {error}", file=sys.stderr)
     totals.written += len(written)
     return written
 

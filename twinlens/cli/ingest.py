@@ -12,6 +12,7 @@ import typer
 import twinlens
 from twinlens.cli.options import LAYOUT, LAYOUT_FLAGS, OUTPUT, ModelOptions, Quiet, with_options
 from twinlens.cli.output import ITEMS_FAILED, counted, print_failures, print_notices, print_preview
+from twinlens.cli.printing import say
 from twinlens.ingest.options import RUN_OPTIONS, SOURCE_OPTIONS, IngestOptions
 from twinlens.search.errors import UsageError
 from twinlens.search.milvus.layout import OPTIONS as LAYOUT_OPTIONS
@@ -88,7 +89,7 @@ def ingest(
             with _progress(paths, quiet) as progress:
                 outcome = index.ingest(*paths, **{**given, "progress": progress})
             if not quiet:
-                print(_summary(outcome, index), flush=True)
+                say(_summary(outcome, index), flush=True)
                 if given.get("leave_out") is not None and not outcome.left_out:
                     _warn("nothing was left out: no picture or caption is in the --leave-out list")
             print_notices(outcome)
@@ -114,7 +115,7 @@ def ingest(
 
 
 def _warn(line: str) -> None:
-    print(line, file=sys.stderr, flush=True)
+    say(line, file=sys.stderr, flush=True)
 
 
 @contextmanager

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import heapq
-import json
 import sys
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
@@ -16,6 +15,7 @@ import typer
 import twinlens
 from twinlens.cli.options import OUTPUT, AsJson, ModelOptions, Quiet, lines_of, with_options
 from twinlens.cli.output import ITEMS_FAILED, PAGE, counted, new_table, show
+from twinlens.cli.printing import cell, say, say_json
 from twinlens.ingest.options import SOURCE_OPTIONS, SourceOptions
 
 if TYPE_CHECKING:
@@ -110,9 +110,9 @@ def match(
     if sheet is not None and html is not None:
         sheet.write(html, totals)
     if not (as_json or quiet):
-        print(totals)
+        say(totals)
         if html is not None:
-            print(f"contact sheet written to {html}")
+            say(f"contact sheet written to {html}")
     if totals.failed or totals.below:
         raise typer.Exit(ITEMS_FAILED)
 
@@ -181,16 +181,15 @@ def _report(
                 if sheet is not None and not one.error:
                     sheet.add(one)
             if as_json:
-                print(json.dumps(page[0].to_dict(), ensure_ascii=False), flush=True)
+                say_json(page[0].to_dict(), flush=True)
             elif not quiet:
                 _show(page)
             for one in page:
                 if one.error and not as_json:
-                    print(f"failed: {one.image}: {one.error}", file=sys.stderr)
+                    say(f"failed: {one.image}: {one.error}", file=sys.stderr)
 
 
 def _show(page: Sequence[PairMatch]) -> None:
-    from rich.markup import escape
 
     scored = [one for one in page if not one.error]
     if not scored:
@@ -205,7 +204,7 @@ def _show(page: Sequence[PairMatch]) -> None:
         share = [f"{100 * (one.probability or 0):.0f}"] if compete else []
         reference = [f"{one.ref_clip_score or 0:.3f}"] if referred else []
         table.add_row(
-            escape(_shortened(one.image)), escape(one.text), f"{one.match:.0%}", one.verdict,
+            cell(_shortened(one.image)), cell(one.text), f"{one.match:.0%}", one.verdict,
             *share, f"{one.cosine:.3f}", f"{one.clip_score:.3f}", *reference,
         )  # fmt: skip
     show(table)

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 import twinlens
 from twinlens.cli.options import CollectionOptions, Device, refuse_tenant
 from twinlens.search.errors import UsageError
+from twinlens.search.printable import PrintableFormatter
 
 if TYPE_CHECKING:
     from twinlens.server.library import Library
@@ -83,7 +84,9 @@ def mcp(place: CollectionOptions, device: Device = "auto") -> None:
     if place.tenant:
         check_tenant(place.tenant)
     # Log to standard error: standard output belongs to the protocol.
-    logging.basicConfig(level=logging.WARNING, format="twinlens: %(message)s")
+    handler = logging.StreamHandler()
+    handler.setFormatter(PrintableFormatter("twinlens: %(message)s"))
+    logging.basicConfig(level=logging.WARNING, handlers=[handler])
     if place.is_twinlens:
         refuse_tenant(place.tenant)
         build_server(RemoteCollections(place), twinlens.__version__).run("stdio")

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import json
 from typing import Annotated
 
 import typer
 
 from twinlens.cli.options import AsJson
 from twinlens.cli.output import new_table, show
+from twinlens.cli.printing import say, say_json
 
 app = typer.Typer(help="List the recommended embedding models, or download one.")
 
@@ -26,7 +26,7 @@ def pull(
     spec = resolve(name)
     was_cached = is_cached(spec)
     fetch(spec)
-    print(f"{spec.label} {'was already downloaded' if was_cached else 'is downloaded'}")
+    say(f"{spec.label} {'was already downloaded' if was_cached else 'is downloaded'}")
     export_for_queries(fingerprint_from_config(name))
 
 
@@ -51,11 +51,11 @@ def models(
         open_clip = import_openclip()
 
         for architecture, tag in open_clip.list_pretrained():
-            print(f"{architecture}:{tag}")
+            say(f"{architecture}:{tag}")
         return
     if as_json:
         for entry in CATALOGUE:
-            print(json.dumps(asdict(entry)))
+            say_json(asdict(entry))
         return
     table = new_table(
         "model", "openclip name", "text→image", "image→text", "dim", "MB", "licence", ""
@@ -66,7 +66,7 @@ def models(
             str(entry.dim), f"{entry.download_mb:,}", entry.licence, entry.note,
         )  # fmt: skip
     show(table)
-    print("text→image and image→text: COCO recall@1 in per cent, zero-shot, as published")
+    say("text→image and image→text: COCO recall@1 in per cent, zero-shot, as published")
 
 
 def _percent(value: float | None) -> str:

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-import json
 import sys
 from typing import TYPE_CHECKING
+
+from twinlens.cli.printing import cell, say, say_json
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
@@ -47,22 +48,22 @@ def contents(images: int, texts: int, files: int | None = None) -> str:
 def print_failures(outcome: IngestReport | ReindexReport, *, hint: str = "") -> None:
     """List the first failures; ``hint`` says how to see the rest."""
     for failure in outcome.failed[:LISTED]:
-        print(f"failed: {failure.uri}: {failure.reason}", file=sys.stderr)
+        say(f"failed: {failure.uri}: {failure.reason}", file=sys.stderr)
     if outcome.failed_count > LISTED:
         more = outcome.failed_count - LISTED
-        print(f"... and {more:,} more{hint}", file=sys.stderr)
+        say(f"... and {more:,} more{hint}", file=sys.stderr)
 
 
 def print_notices(outcome: IngestReport) -> None:
     """List the first notices: what was passed over or could not be kept."""
     for notice in outcome.notices[:LISTED]:
-        print(f"note: {notice.uri}: {notice.text}", file=sys.stderr)
+        say(f"note: {notice.uri}: {notice.text}", file=sys.stderr)
     if outcome.notice_count > LISTED:
-        print(f"... and {outcome.notice_count - LISTED:,} more notes", file=sys.stderr)
+        say(f"... and {outcome.notice_count - LISTED:,} more notes", file=sys.stderr)
 
 
 def print_preview(preview: Preview) -> None:
-    print(
+    say(
         f"{preview.new:,} to read ({preview.changed:,} of them changed), "
         f"{preview.captions_changed:,} with changed captions, {preview.unchanged:,} unchanged, "
         f"{preview.missing:,} missing on disk, {preview.failed:,} that cannot be stored, "
@@ -76,8 +77,6 @@ def print_classified(found: Iterable[Classified]) -> int:
     from collections import Counter
     from itertools import islice
 
-    from rich.markup import escape
-
     first: Counter[str] = Counter()
     failed = 0
     rest = iter(found)
@@ -86,41 +85,40 @@ def print_classified(found: Iterable[Classified]) -> int:
         for one in page:
             if one.error:
                 failed += 1
-                print(f"failed: {one.path}: {one.error}", file=sys.stderr)
+                say(f"failed: {one.path}: {one.error}", file=sys.stderr)
                 continue
             best, *others = one.guesses
             first[best.label] += 1
             runners_up = ", ".join(f"{guess.label} {guess.probability:.0%}" for guess in others)
             table.add_row(
-                escape(one.path),
-                escape(best.label),
+                cell(one.path),
+                cell(best.label),
                 f"{100 * best.probability:.0f}",
-                escape(runners_up),
+                cell(runners_up),
             )
         if table.row_count:
             show(table)
     labels = ", ".join(f"{label} {count:,}" for label, count in first.most_common())
-    print(f"{counted(first.total(), 'picture')}: {labels}" if labels else "no pictures")
+    say(f"{counted(first.total(), 'picture')}: {labels}" if labels else "no pictures")
     return failed
 
 
 def print_duplicates(groups: Sequence[Group]) -> None:
-    from rich.markup import escape
 
     if not groups:
-        print("no duplicates")
+        say("no duplicates")
         return
     table = new_table("group", "picture", "size", "bytes", "similarity")
     for number, group in enumerate(groups, 1):
         for copy in group.copies:
             for path in copy.paths:
                 table.add_row(
-                    str(number), escape(path), f"{copy.width}×{copy.height}", f"{copy.bytes:,}",
+                    str(number), cell(path), f"{copy.width}×{copy.height}", f"{copy.bytes:,}",
                     f"{copy.similarity:.3f}",
                 )  # fmt: skip
     show(table)
     files = sum(group.files for group in groups)
-    print(
+    say(
         f"{counted(len(groups), 'group')} of {counted(files, 'file')}, the largest first in each "
         "group. similarity: cosine similarity with it"
     )
@@ -130,7 +128,6 @@ def print_evaluations(
     measured: Iterable[tuple[Evaluation, float]], as_json: bool
 ) -> list[Evaluation]:
     """Print each evaluation as it comes, with pictures per second unless 0; return them all."""
-    from rich.markup import escape
 
     found: list[Evaluation] = []
     ks = (1, 5, 10)
@@ -151,25 +148,25 @@ def print_evaluations(
                 rank = side.median_rank
                 middle = f"{rank.value:.0f} ({rank.low:.0f}–{rank.high:.0f})"
                 ann = "–" if side.ann_recall != side.ann_recall else f"{side.ann_recall:.3f}"
-                yield [escape(one.model), side.direction, *cells, middle, ann, *costs]
+                yield [cell(one.model), side.direction, *cells, middle, ann, *costs]
 
     if as_json:
         for one, rate in measured:
             found.append(one)
             costs = {"images_per_second": rate} if rate else {}
-            print(json.dumps(one.to_dict() | costs, ensure_ascii=False), flush=True)
+            say_json(one.to_dict() | costs, flush=True)
     else:
         show_growing(table, rows())
     for missing in found[0].missing[:LISTED]:
-        print(f"failed: {missing}", file=sys.stderr)
+        say(f"failed: {missing}", file=sys.stderr)
     if found[0].missing_count > LISTED:
-        print(f"... and {found[0].missing_count - LISTED:,} more", file=sys.stderr)
+        say(f"... and {found[0].missing_count - LISTED:,} more", file=sys.stderr)
     if as_json:
         return found
     first = found[0]
     texts = counted(first.unpaired, "text")
     left_out = f"; left out {texts} without a stored picture" if first.unpaired else ""
-    print(
+    say(
         f"{counted(first.images, 'picture')}, {counted(first.texts, 'caption')}{left_out}. R@k: "
         "recall in per cent, with 95 % intervals; median: median rank; ann: the share of the exact "
         "ten nearest that Milvus returns"
@@ -192,10 +189,10 @@ def print_trials(trials: Iterable[IndexTrial], as_json: bool) -> list[IndexTrial
     if as_json:
         for one in trials:
             found.append(one)
-            print(json.dumps(asdict(one)), flush=True)
+            say_json(asdict(one), flush=True)
         return found
     show_growing(new_table("index", "parameters", "ann", "ms", "bytes/image"), rows())
-    print(
+    say(
         "ann: the share of the exact ten nearest that Milvus returns; ms: median latency of one "
         "query at a time; bytes/image: computed from the layout"
     )
@@ -204,18 +201,17 @@ def print_trials(trials: Iterable[IndexTrial], as_json: bool) -> list[IndexTrial
 
 def print_hits(title: str, hits: Sequence[Hit]) -> None:
     """Print results as a table."""
-    from rich.markup import escape
 
     from twinlens.search.query.hits import marked
 
     table = new_table("#", "relevance", "text" if hits and hits[0].text else "picture", "captions")
-    table.title, table.title_justify = escape(title), "left"
+    table.title, table.title_justify = cell(title), "left"
     for rank, hit in enumerate(hits, 1):
         where = str(hit.metadata.get("relative_path", hit.path))
         matched = "words" if hit.by_words else f"{hit.relevance:.0%}"
         detail = where if hit.text else marked(hit, " / ".join(hit.captions[:2]))
         said = marked(hit, hit.text)
-        table.add_row(str(rank), matched, escape(said or where), escape(detail))
+        table.add_row(str(rank), matched, cell(said or where), cell(detail))
     if hits and hits[0].text:
         table.columns[3].header = "describes"
     show(table)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from dataclasses import asdict
 from functools import partial
 from typing import TYPE_CHECKING, Annotated
@@ -11,6 +10,7 @@ import typer
 
 from twinlens.cli.options import COLLECTION, LAYOUT, MODEL, OUTPUT, AsJson
 from twinlens.cli.output import counted, new_table, show
+from twinlens.cli.printing import say, say_json
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -120,10 +120,10 @@ def plan(
     ]
     if as_json:
         for one in plans:
-            print(json.dumps(asdict(one)))
+            say_json(asdict(one))
     elif markdown:
         _print_markdown(*_by_size(plans, gpus))
-        print()
+        say()
         _print_markdown(*_by_index(plans[-1]))
     elif len(plans) > 1:
         header, *rows = _by_size(plans, gpus)
@@ -140,7 +140,7 @@ def plan(
 def _print(plan: Plan, gpus: int, *, estimated: bool) -> None:
     from twinlens.search.analysis.sizing import since
 
-    print(
+    say(
         f"{counted(plan.images, 'image')} and {counted(plan.texts, 'text')} of {plan.dim} "
         f"dimensions: {plan.home}, index {plan.recommended}"
     )
@@ -162,13 +162,13 @@ def _print(plan: Plan, gpus: int, *, estimated: bool) -> None:
         )
     show(kinds)
     source = "estimated" if estimated else "as given"
-    print(
+    say(
         f"encoding: {_hours(plan.encode_hours)} on {counted(gpus, 'GPU')} at "
         f"{plan.rate:,.0f} images/s each, texts included ({source})"
     )
-    print(f"writing: {_hours(plan.upsert_hours)} from one process, at the same time")
+    say(f"writing: {_hours(plan.upsert_hours)} from one process, at the same time")
     if plan.bulk:
-        print("writing takes longer than encoding: consider a bulk import, --bulk (not measured)")
+        say("writing takes longer than encoding: consider a bulk import, --bulk (not measured)")
     for what, price in (
         ("encoding", plan.encode_cost),
         ("memory a month", plan.memory_cost_month),
@@ -176,7 +176,7 @@ def _print(plan: Plan, gpus: int, *, estimated: bool) -> None:
         ("SSDs a month", plan.ssd_cost_month),
     ):
         if price is not None:
-            print(f"cost of {what}: {price:,.2f}")
+            say(f"cost of {what}: {price:,.2f}")
 
 
 def _by_size(plans: Sequence[Plan], gpus: int) -> list[list[str]]:
@@ -222,7 +222,7 @@ def _by_index(plan: Plan) -> list[list[str]]:
 
 def _print_markdown(header: Sequence[str], *rows: Sequence[str]) -> None:
     for row in (header, ["---"] * len(header), *rows):
-        print(f"| {' | '.join(row)} |" if row[0] != "---" else f"|{'|'.join(row)}|")
+        say(f"| {' | '.join(row)} |" if row[0] != "---" else f"|{'|'.join(row)}|")
 
 
 def _gib(gib: float) -> str:

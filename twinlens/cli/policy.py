@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import sys
 from collections.abc import Sequence
 from contextlib import ExitStack
@@ -13,6 +12,7 @@ import typer
 
 from twinlens.cli.options import AsJson, CollectionOptions, ModelOptions
 from twinlens.cli.output import ITEMS_FAILED, counted, new_table, show
+from twinlens.cli.printing import cell, say, say_json
 from twinlens.search.errors import UsageError
 
 if TYPE_CHECKING:
@@ -59,7 +59,7 @@ def by_policy(
                 progress=progress,
             )
     if as_json:
-        print(json.dumps({"report": report.to_dict()}, ensure_ascii=False))
+        say_json({"report": report.to_dict()})
     else:
         print_policy(report)
     if report.failed:
@@ -104,18 +104,18 @@ def review(
                 if pictures:
                     ids = [index.item(picture).image_id for picture in pictures]
                     count = index.decide("held" if name == "held" else "released", *ids)
-                    print(f"{name}: {counted(count, 'picture')}")
+                    say(f"{name}: {counted(count, 'picture')}")
             return
         after, shown = "", 0
         while page := index.review(state, where=where, after=after):  # type: ignore[arg-type]
             after, shown = page[-1].id, shown + len(page)
             if as_json:
                 for one in page:
-                    print(json.dumps(asdict(one) | {"flags": dict(one.flags)}, ensure_ascii=False))
+                    say_json(asdict(one) | {"flags": dict(one.flags)})
             else:
                 _print_review(page)
     if not as_json:
-        print(
+        say(
             f"{counted(shown, 'picture')}; decide with --release ID and --hold ID"
             if shown
             else "nothing to review"
@@ -123,13 +123,12 @@ def review(
 
 
 def _print_review(page: Sequence[ReviewItem]) -> None:
-    from rich.markup import escape
 
     table = new_table("id", "picture", "concepts", "state")
     for one in page:
         concepts = ", ".join(f"{name} {score:.1f}" for name, score in one.flags)
         state = f"decided: {one.review}" if one.review else "held" if one.held else "flagged"
-        table.add_row(one.id, escape(one.path), escape(concepts), state)
+        table.add_row(one.id, cell(one.path), cell(concepts), state)
     show(table)
 
 
@@ -152,25 +151,25 @@ def print_policy(report: PolicyReport) -> None:
     show(table)
     pictures = counted(report.pictures, "picture")
     if report.measured:
-        print(f"{report.policy}: {pictures}; shares in per cent, with 95 % intervals (Wilson)")
+        say(f"{report.policy}: {pictures}; shares in per cent, with 95 % intervals (Wilson)")
     else:
         stored = "" if report.stored else "; nothing was stored"
         if report.stored and not report.pictures:
             stored = "; the others were judged before, and --again judges them once more"
-        print(
+        say(
             f"{report.policy}: {pictures}, {report.held:,} held back, "
             f"{report.flagged - report.held:,} more flagged{stored}"
         )
     number = f"{report.thresholds[0].background:,}"
     if report.source == "collection":
-        print(f"thresholds: from a sample of {number} pictures of the collection")
+        say(f"thresholds: from a sample of {number} pictures of the collection")
     else:
-        print(
+        say(
             f"thresholds: rough, from the {number} photographs that come with twinlens: ingest 100 "
             "pictures or more of your own for thresholds that keep the wanted share"
         )
     if report.source == "collection" and report.rough:
-        print("rough: extrapolated, since the sample is too small for such a small share")
+        say("rough: extrapolated, since the sample is too small for such a small share")
 
 
 def _per_cent(share: Estimate) -> str:
@@ -180,13 +179,13 @@ def _per_cent(share: Estimate) -> str:
 
 
 def _print_json(judged: Judged) -> None:
-    print(json.dumps(judged.to_dict(), ensure_ascii=False))
+    say_json(judged.to_dict())
 
 
 def _print_flagged(judged: Judged) -> None:
     if judged.error:
-        print(f"failed: {judged.path}: {judged.error}", file=sys.stderr)
+        say(f"failed: {judged.path}: {judged.error}", file=sys.stderr)
         return
     if judged.flags:
         flags = ", ".join(f"{flag.concept} {flag.score:.1f}" for flag in judged.flags)
-        print(f"{'held' if judged.held else 'flagged'}: {judged.path}: {flags}")
+        say(f"{'held' if judged.held else 'flagged'}: {judged.path}: {flags}")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -19,6 +18,7 @@ from twinlens.cli.output import (
     print_trials,
 )
 from twinlens.cli.policy import by_policy
+from twinlens.cli.printing import say, say_json
 from twinlens.search.errors import UsageError
 
 if TYPE_CHECKING:
@@ -97,7 +97,7 @@ def evaluate(
             plot_recall(plot, found)
         missing = sum(one.missing_count for one in found)
     if plot is not None and not as_json:
-        print(f"plotted to {plot}")
+        say(f"plotted to {plot}")
     if missing:
         raise typer.Exit(ITEMS_FAILED)
 
@@ -202,7 +202,7 @@ def classify(
         if as_json:
             for one in found:
                 failed += bool(one.error)
-                print(json.dumps(one.to_dict(), ensure_ascii=False))
+                say_json(one.to_dict())
         else:
             failed = print_classified(found)
     if failed:
@@ -231,6 +231,6 @@ def duplicates(
         groups = index.duplicates(threshold, where=where)
     if as_json:
         for group in groups:
-            print(json.dumps(group.to_dict(), ensure_ascii=False))
+            say_json(group.to_dict())
         return
     print_duplicates(groups)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import re
 import sys
@@ -13,6 +12,7 @@ import typer
 
 from twinlens.cli.options import OUTPUT, AsJson, ModelOptions, lines_of, with_options
 from twinlens.cli.output import NOTHING_CLOSE, counted, print_hits
+from twinlens.cli.printing import say, say_json
 from twinlens.search.errors import UsageError
 from twinlens.search.query.request import OPTIONS, SearchOptions
 from twinlens.search.words import NameQuery
@@ -143,27 +143,27 @@ def search(
             _print_lines(hits, {"query": query} if queries is not None else {})
             continue
         if hits.nothing_close:
-            print(NOTHING_CLOSE)
+            say(NOTHING_CLOSE)
             if options["mode"] == "dense" and NameQuery(query).is_name:
-                print("to find names of files and words of captions: --mode hybrid")
+                say("to find names of files and words of captions: --mode hybrid")
         if hits:
             print_hits(f"{query} → {target}", hits)
         else:
             filtered = f" that matches {' and '.join(bounds)}" if bounds else ""
-            print(f"{query} → {target}: nothing found{filtered}")
+            say(f"{query} → {target}: nothing found{filtered}")
     if html is not None and not as_json:
-        print(f"written to {html}")
+        say(f"written to {html}")
 
 
 def _print_lines(hits: Hits, which: dict[str, str]) -> None:
     """Print a JSON line for each hit; with several queries, also one for a query without hits."""
     shared = {**which, "nothing_close": hits.nothing_close}
     if which and not hits:
-        print(json.dumps(shared | {"hits": 0}, ensure_ascii=False))
+        say_json(shared | {"hits": 0})
     for number, hit in enumerate(hits, 1):
         # In the last line only: a cursor is as long as the query's vector.
         last = {"cursor": hits.cursor} if hits.cursor and number == len(hits) else {}
-        print(json.dumps(shared | hit.to_dict() | last, ensure_ascii=False))
+        say_json(shared | hit.to_dict() | last)
 
 
 def _queries(path: Path) -> list[str]:

@@ -10,6 +10,7 @@ import typer
 
 import twinlens
 from twinlens.cli.options import COLLECTION, ModelOptions, Quiet
+from twinlens.cli.printing import say
 from twinlens.search.errors import UsageError
 from twinlens.server.settings import DEFAULT_PORT
 
@@ -161,7 +162,7 @@ def serve(
 
     def started(address: str) -> None:
         if not quiet:
-            print(f"twinlens answers at {address} (Ctrl-C stops it)", flush=True)
+            say(f"twinlens answers at {address} (Ctrl-C stops it)", flush=True)
 
     twinlens.serve(
         place.db,

@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
 
+from twinlens.search.printable import PrintableFormatter
+
 if TYPE_CHECKING:
     from starlette.types import Scope
 
@@ -101,7 +103,7 @@ def start_access_log() -> None:
     """Write the access log to standard error, unless the application has configured it."""
     if not access_log.handlers:
         handler = logging.StreamHandler(sys.stderr)
-        handler.setFormatter(logging.Formatter("%(asctime)s %(message)s"))
+        handler.setFormatter(PrintableFormatter("%(asctime)s %(message)s"))
         access_log.addHandler(handler)
         access_log.propagate = False
     access_log.setLevel(logging.INFO)

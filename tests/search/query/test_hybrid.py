@@ -86,6 +86,7 @@ def test_a_name_finds_its_file_first(
     assert names(hits)[0] == finds
     assert hits[0].by_words
     assert not hits.nothing_close
+    assert names(index.search(query, mode=mode, collapse=0.9999))[0] == finds
     shown = names(index.search(query, mode=mode, limit=4))
     pages = [index.search(query, mode=mode, limit=1, offset=n) for n in range(len(shown))]
     assert [name for page in pages for name in names(page)] == shown
