@@ -57,7 +57,7 @@ RUN --mount=type=cache,target=/root/.cache/pip \
 FROM python:${PYTHON} AS base
 LABEL org.opencontainers.image.title="twinlens" \
       org.opencontainers.image.description="Cross-modal search on Milvus" \
-      org.opencontainers.image.licenses="Apache-2.0"
+      org.opencontainers.image.licenses="Apache-2.0 AND CC0-1.0 AND LicenseRef-starter-heads"
 RUN groupadd --gid 10001 twinlens \
     && useradd --uid 10001 --gid twinlens --no-create-home --home-dir /data \
         --shell /usr/sbin/nologin twinlens \

@@ -2,8 +2,9 @@
 PYTHON ?= python3
 BIN := .venv/bin
 DEMO_DB := demo/demo.db
+INSTALL := -m pip install --quiet --disable-pip-version-check
 
-.PHONY: demo test install check clean
+.PHONY: demo test install upgrade check clean
 
 demo: .venv/demo
 	$(BIN)/twinlens ingest samples/photos --captions samples/captions.jsonl --model starter --db $(DEMO_DB)
@@ -15,14 +16,22 @@ test: install demo
 install: .venv/installed
 
 # What the demo needs; the tests add the rest.
-.venv/demo: pyproject.toml
+.venv/demo: pyproject.toml constraints.txt
 	$(PYTHON) -m venv .venv
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check -e '.[starter]'
+	$(BIN)/python $(INSTALL) --constraint constraints.txt -e '.[starter]'
 	touch $@
 
 .venv/installed: .venv/demo
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check -e '.[starter,dev]'
+	$(BIN)/python $(INSTALL) --constraint constraints.txt -e '.[starter,dev]'
 	touch $@
+
+# The newest versions that pyproject.toml allows; then run the tests.
+upgrade: install
+	$(BIN)/python $(INSTALL) --upgrade --upgrade-strategy eager -e '.[starter,dev]'
+	head -1 constraints.txt > .venv/versions
+	$(BIN)/python -m pip freeze --exclude-editable >> .venv/versions
+	mv .venv/versions constraints.txt
+	touch .venv/demo .venv/installed
 
 check: install
 	$(BIN)/ruff format --check .

@@ -63,8 +63,8 @@ CATALOGUE: tuple[CatalogueEntry, ...] = (
         "best text to image, needs a GPU",
     ),
     CatalogueEntry(
-        STARTER, STARTER, 384, 224, 0, "for trying", None, None,
-        "no download, comes with twinlens[starter]; see its model card",
+        STARTER, STARTER, 384, 224, 0, "research", None, None,
+        "for trying: no download, comes with twinlens[starter]; not for commercial use",
     ),
 )  # fmt: skip
 

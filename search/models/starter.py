@@ -1,7 +1,7 @@
 """The built-in model ``starter``: small, without a download, with OpenCLIP's interface.
 
 Two pretrained towers that are installed as Python packages, and two heads of our own that map both
-into one space (trained by ``starter/train.py``, evaluated in ``starter/MODEL_CARD.md``):
+into one space (trained by ``starter/train.py``, evaluated in ``data/MODEL_CARD.md``):
 
     image   → EfficientNet-Lite2, five depths pooled + class odds → image head ─┐
                                                                                  ├→ 384 numbers

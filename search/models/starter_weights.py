@@ -1,7 +1,7 @@
 """Read the weights of ``starter`` as NumPy arrays, without torch.
 
 Two pretrained towers come as Python packages, and two trained heads with twinlens:
-``starter/MODEL_CARD.md`` describes them. The names of the arrays are those of the parameters of
+``data/MODEL_CARD.md`` describes them. The names of the arrays are those of the parameters of
 ``twinlens.search.models.starter.Starter``.
 """
 

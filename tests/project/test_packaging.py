@@ -8,10 +8,13 @@ import sys
 import tarfile
 import tomllib
 import zipfile
+from email.parser import Parser
 from pathlib import Path
 from typing import Any
 
 import pytest
+from packaging.requirements import Requirement
+from packaging.utils import canonicalize_name
 from support import ROOT
 
 #: A script that ingests and searches, with whatever modules stand beside it.
@@ -32,6 +35,23 @@ def setuptools() -> dict[str, Any]:
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())
     settings: dict[str, Any] = project["tool"]["setuptools"]
     return settings
+
+
+def test_what_the_tests_install_is_what_the_project_allows() -> None:
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    lines = (ROOT / "constraints.txt").read_text().splitlines()[1:]
+    pinned = {canonicalize_name(name): v for name, _, v in (one.partition("==") for one in lines)}
+    extras = project["optional-dependencies"]
+    wanted = [Requirement(one) for one in project["dependencies"]]
+    for extra in ("starter", "dev", "test", "server-test", *Requirement(extras["test"][0]).extras):
+        wanted += [Requirement(one) for one in extras[extra]]
+    wrong = [
+        str(one)
+        for one in wanted
+        if one.name != "twinlens"
+        and not one.specifier.contains(pinned.get(canonicalize_name(one.name), "0"))
+    ]
+    assert wrong == []
 
 
 def folder_of(package: str, folders: dict[str, str]) -> Path:
@@ -70,7 +90,7 @@ def built(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
     checkout = folder / "checkout"
     files = subprocess.run(
         ["git", "-C", str(ROOT), "ls-files", "-z", "--", "twinlens", "search", "ingest",
-         "pyproject.toml", "README.md", "LICENSE"],
+         "tests", "pyproject.toml", "README.md", "LICENSE", "MANIFEST.in"],
         check=True, capture_output=True, text=True,
     ).stdout.split("\0")  # fmt: skip
     for name in filter(None, files):
@@ -115,6 +135,25 @@ def test_the_wheel_installs_nothing_but_twinlens(built: tuple[Path, Path]) -> No
     for name in ("search/errors.py", "ingest/pipeline.py", "search/models/data/starter.safetensors",
                  "server/app.py", "py.typed", "__main__.py"):  # fmt: skip
         assert f"twinlens/{name}" in names
+
+
+def test_the_licence_of_the_heads_comes_with_them(built: tuple[Path, Path]) -> None:
+    with zipfile.ZipFile(built[1]) as wheel:
+        names = wheel.namelist()
+        (metadata,) = [name for name in names if name.endswith(".dist-info/METADATA")]
+        fields = Parser().parsestr(wheel.read(metadata).decode(), headersonly=True)
+    licence = "search/models/data/LICENSE.starter"
+    assert fields["License-Expression"] == "Apache-2.0 AND CC0-1.0 AND LicenseRef-starter-heads"
+    assert fields.get_all("License-File") == ["LICENSE", licence]
+    assert {name.partition(".dist-info/licenses/")[2] for name in names} >= {"LICENSE", licence}
+    assert {f"twinlens/{licence}", "twinlens/search/models/data/MODEL_CARD.md"} <= set(names)
+
+
+def test_the_sdist_has_the_model_card_and_no_tests(built: tuple[Path, Path]) -> None:
+    with tarfile.open(built[0]) as archive:
+        names = {name.partition("/")[2] for name in archive.getnames()}
+    assert "search/models/data/MODEL_CARD.md" in names
+    assert not [name for name in names if name.startswith("tests")]
 
 
 @pytest.mark.parametrize("own", ["packages", "modules"])
