@@ -54,6 +54,13 @@ def fill(collection: Collection, rows: np.ndarray) -> None:
     collection.flush()
 
 
+def timed(call: Callable[[], object]) -> float:
+    """How many milliseconds a call takes."""
+    began = time.perf_counter()
+    call()
+    return 1e3 * (time.perf_counter() - began)
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--db", default="")

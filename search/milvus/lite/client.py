@@ -124,8 +124,12 @@ class LiteClient:
         self._to_write(collection_name).insert(collection_name, data)
 
     def upsert(self, collection_name: str, data: Sequence[Row]) -> None:
-        """Write or replace rows; see ``MilvusClient``."""
-        self._to_write(collection_name).upsert(collection_name, data)
+        """Write or replace rows; see ``MilvusClient``.
+
+        Milvus Lite keeps one row of a key, the last one inserted. Its own upsert would keep fields
+        of the old row that the new one does not have, which a server does not.
+        """
+        self._to_write(collection_name).insert(collection_name, data)
 
     def delete(self, collection_name: str, *, filter: str) -> None:  # noqa: A002
         """Delete rows; see ``MilvusClient``."""
@@ -228,7 +232,10 @@ class LiteClient:
         limit: int | None = None,
         **options: Any,
     ) -> list[Row]:
-        """Rows that satisfy an expression, in no particular order; or ``count(*)`` of them."""
+        """Rows that satisfy an expression, in no particular order; or ``count(*)`` of them.
+
+        They have their keys, too, as those of ``pymilvus`` do.
+        """
         if not self.understands(collection_name):
             options |= {"filter": filter, "output_fields": list(output_fields)}
             options |= {} if limit is None else {"limit": limit}
@@ -241,7 +248,7 @@ class LiteClient:
             places = np.flatnonzero(mask)
             if limit is not None:
                 places = places[: limit - len(found)]
-            found += _materialise(block, places, output_fields)
+            found += _materialise(block, places, [block.schema.key, *output_fields])
         return found
 
     def query_iterator(
@@ -258,7 +265,8 @@ class LiteClient:
             options |= {"filter": filter, "output_fields": list(output_fields)}
             return self.lite().query_iterator(collection_name, batch_size=batch_size, **options)
         _, rows = self._selected(collection_name, filter)
-        return LiteIterator(_in_key_order(rows, batch_size, output_fields))
+        key = self.folder.schema(self._physical(collection_name)).key
+        return LiteIterator(_in_key_order(rows, batch_size, [key, *output_fields]))
 
     def search(
         self,
@@ -431,7 +439,7 @@ def _rows_at(
 
 def _materialise(block: Block, places: np.ndarray, fields: Sequence[str]) -> list[Row]:
     """Rows of a block with some fields, as ``pymilvus`` returns them."""
-    names = block.schema.columns if "*" in fields else fields
+    names = block.schema.columns if "*" in fields else dict.fromkeys(fields)
     columns = [name for name in names if name in block.schema.columns and name != "vector"]
     dynamic = {name for name in fields if name not in block.schema.columns} - {_KEY}
     with_meta = bool(dynamic) and "$meta" in block.table.column_names

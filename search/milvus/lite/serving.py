@@ -8,6 +8,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
+from twinlens.search.processes import is_running
+
 _NAME = "serving.json"
 
 
@@ -50,9 +52,6 @@ def _address(note: Path) -> str:
     with suppress(OSError, ValueError, KeyError, TypeError):
         found = json.loads(note.read_text())
         address = str(found["address"])[:200]
-        try:
-            os.kill(int(found["pid"]), 0)
-        except PermissionError:  # it runs, as another user
+        if is_running(int(found["pid"])):
             return address
-        return address
     return ""

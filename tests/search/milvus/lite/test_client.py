@@ -194,7 +194,9 @@ def test_what_other_processes_write_is_read_at_once(tmp_path: Path) -> None:
         for number, key in enumerate(IDS):
             writing.upsert("images", [row_of(key, {"year": number}, "images")])
             assert reading.count("images") == number + 1
-            assert reading.query("images", f'id == "{key}"', ["year"], 1) == [{"year": number}]
+            assert reading.query("images", f'id == "{key}"', ["year"], 1) == [
+                {"id": key, "year": number}
+            ]
             if number % 4 == 3:
                 writing.flush()
         writing.delete("images", IDS[:5])
@@ -208,6 +210,17 @@ def test_what_other_processes_write_is_read_at_once(tmp_path: Path) -> None:
         assert reader.names() == []
         with pytest.raises(StoreError):
             reading.count("images")
+
+
+def test_a_row_is_replaced_as_a_whole(tmp_path: Path) -> None:
+    with Database(str(tmp_path / "test.db")) as database:
+        stored = database.create("photos", FINGERPRINT)
+        stored.upsert("images", [row_of(IDS[0], {"year": 2020, "camera": "R5"}, "images")])
+        stored.flush()
+        stored.upsert("images", [row_of(IDS[0], {"year": 2021}, "images")])
+        (row,) = stored.query("images", "", ["$meta"], 10)
+        assert row == {"id": IDS[0], "year": 2021}
+        assert stored.count("images") == 1
 
 
 @pytest.fixture
