@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import re
 from contextlib import suppress
-from datetime import datetime
+from datetime import date, time
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -16,8 +16,9 @@ def read_exif(exif: Exif) -> dict[str, str | float | int]:
     """Read the metadata to store; implausible values are left out.
 
     Returns:
-        Those present of: ``taken`` (ISO 8601, local time), ``year``, ``camera``, ``latitude`` and
-        ``longitude`` (decimal degrees, WGS 84).
+        Those present of: ``taken`` (ISO 8601, local time; the day alone if the clock is impossible,
+        and never the day on which a program edited the file), ``year``, ``camera``, ``latitude``
+        and ``longitude`` (decimal degrees, WGS 84).
     """
     metadata: dict[str, str | float | int] = {}
     for read in (_taken, _camera, _location):
@@ -26,21 +27,37 @@ def read_exif(exif: Exif) -> dict[str, str | float | int]:
     return metadata
 
 
-_DATE = re.compile(r"(\d{4})[:/.-](\d\d)[:/.-](\d\d)(?:[ T](\d\d):(\d\d):(\d\d))?", re.ASCII)
+_DATE = re.compile(r"(\d{4})[:/.-](\d\d)[:/.-](\d\d)(?:[ T](\d\d:\d\d(?::\d\d)?))?", re.ASCII)
 
 
 def _taken(exif: Exif) -> dict[str, str | int]:
     details = exif.get_ifd(0x8769)
-    # DateTimeOriginal, DateTimeDigitized, DateTime (the last change of the file).
-    for value in (details.get(0x9003), details.get(0x9004), exif.get(0x0132)):
-        found = _DATE.match(_text(value))
-        if not found:
-            continue
-        year, month, day, hour, minute, second = map(int, found.groups("0"))
-        with suppress(ValueError):  # 0000:00:00, the 31st of June …
-            moment = datetime(year, month, day, hour, minute, second)
-            if 1800 <= year <= 2200:
-                return {"taken": moment.isoformat(), "year": year}
+    # DateTimeOriginal and DateTimeDigitized.
+    values = [_text(details.get(tag)) for tag in (0x9003, 0x9004)]
+    if not any(values) and _is_from_camera(exif):
+        values.append(_text(exif.get(0x0132)))
+    return next(filter(None, map(_day, values)), {})
+
+
+def _is_from_camera(exif: Exif) -> bool:
+    """Whether a camera wrote DateTime, the last change of the file: no program has edited it."""
+    camera = _text(exif.get(0x010F)) or _text(exif.get(0x0110))
+    # Software and ProcessingSoftware.
+    return bool(camera) and not (_text(exif.get(0x0131)) or _text(exif.get(0x000B)))
+
+
+def _day(text: str) -> dict[str, str | int]:
+    """``taken`` and ``year`` of a date: with the time where that is valid, else the day alone."""
+    found = _DATE.match(text)
+    if not found:
+        return {}
+    year, month, day = (int(found[number]) for number in (1, 2, 3))
+    with suppress(ValueError):  # 0000:00:00, the 31st of June …
+        taken = date(year, month, day).isoformat()
+        if 1800 <= year <= 2200:
+            with suppress(ValueError, TypeError):  # 24:08:19, or no time at all
+                taken = f"{taken}T{time.fromisoformat(found[4]).isoformat()}"
+            return {"taken": taken, "year": year}
     return {}
 
 

@@ -348,8 +348,40 @@ def test_camera(make: str, model: str, camera: str) -> None:
 )
 def test_implausible_dates_are_left_out(date: str) -> None:
     exif = Image.Exif()
-    exif[ExifTags.Base.DateTime] = date
+    exif.get_ifd(ExifTags.IFD.Exif)[ExifTags.Base.DateTimeOriginal] = date
     assert decode(encoded(scene(), "JPEG", exif=exif)).exif == {}
+
+
+ORIGINAL, DIGITIZED = ExifTags.Base.DateTimeOriginal, ExifTags.Base.DateTimeDigitized
+CHANGED = ExifTags.Base.DateTime
+
+
+@pytest.mark.parametrize(
+    ("dates", "taken"),
+    [
+        ({ORIGINAL: "2015:08:22 24:08:19"}, "2015-08-22"),
+        ({ORIGINAL: "2015:08:22 10:61:00"}, "2015-08-22"),
+        ({ORIGINAL: "2015:08:22"}, "2015-08-22"),
+        ({ORIGINAL: "2015:08:22   :  :  "}, "2015-08-22"),
+        ({ORIGINAL: "2015:08:22 10:20"}, "2015-08-22T10:20:00"),
+        ({ORIGINAL: "2015-08-22T10:20:30"}, "2015-08-22T10:20:30"),
+        ({ORIGINAL: "2015:08:22 24:08:19", CHANGED: "2024:03:01 10:00:00"}, "2015-08-22"),
+        ({ORIGINAL: "0000:00:00 00:00:00", CHANGED: "2024:03:01 10:00:00"}, None),
+        ({ORIGINAL: "0000:00:00 00:00:00", DIGITIZED: "2015:08:22 10:20:30"},
+         "2015-08-22T10:20:30"),
+        ({CHANGED: "2024:03:01 10:00:00"}, None),
+        ({CHANGED: "2003:03:01 10:00:00", ExifTags.Base.Model: "D70"}, "2003-03-01T10:00:00"),
+        ({CHANGED: "2024:03:01 10:00:00", ExifTags.Base.Model: "D70",
+          ExifTags.Base.Software: "Photoshop"}, None),
+    ],
+)  # fmt: skip
+def test_the_day_a_picture_was_taken(dates: dict[int, str], taken: str | None) -> None:
+    exif = Image.Exif()
+    for tag, value in dates.items():
+        (exif.get_ifd(ExifTags.IFD.Exif) if tag in (ORIGINAL, DIGITIZED) else exif)[tag] = value
+    found = decode(encoded(scene(), "JPEG", exif=exif)).exif
+    assert found.get("taken") == taken
+    assert found.get("year") == (int(taken[:4]) if taken else None)
 
 
 @pytest.mark.parametrize(
