@@ -24,6 +24,7 @@ from twinlens.ingest.sources.columns import (
     listed_texts,
 )
 from twinlens.ingest.sources.folder import file_sample
+from twinlens.ingest.sources.urls import plain_url
 from twinlens.search.errors import SourceError
 from twinlens.search.images.formats import supported_extensions
 from twinlens.search.paths import name_forms, one_form
@@ -266,7 +267,7 @@ def _images_in(cell: Any) -> list[str] | None:
 
 def _plain(image: str) -> str:
     """Normalise an image's path: ``a.jpg`` for ``./a.jpg``, and NFC for any Unicode form."""
-    image = image.encode("utf-8", "replace").decode()
+    image = plain_url(image.encode("utf-8", "replace").decode())
     return os.path.normpath(one_form(image)) if image and "://" not in image else image
 
 

@@ -24,7 +24,7 @@ from twinlens.ingest.sources.columns import (
     choose_columns,
 )
 from twinlens.ingest.sources.tables import UniqueNames, UriPrefix
-from twinlens.ingest.sources.urls import is_url
+from twinlens.ingest.sources.urls import is_url, plain_url
 from twinlens.search.errors import SourceError, first_line
 from twinlens.search.images.formats import is_image_name
 from twinlens.search.models.base import Rows
@@ -170,7 +170,8 @@ def _called(
     number = names.count()
     for column in _ADDRESSES:
         address = row.get(column)
-        if isinstance(address, str) and is_url(address) and len(address) <= MAX_PATH_BYTES // 4:
+        address = plain_url(address) if isinstance(address, str) else None
+        if address is not None and is_url(address) and len(address) <= MAX_PATH_BYTES // 4:
             name = names.unique(address, number)
             return (name, name) if name == address else _member(place, names.unique("", number))
     for column in _PATHS:

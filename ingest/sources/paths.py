@@ -10,8 +10,9 @@ from itertools import islice
 from pathlib import Path
 from urllib.parse import unquote, urlsplit
 
+from twinlens.ingest.sources.urls import plain_url
 from twinlens.search.errors import UsageError
-from twinlens.search.paths import expand_home
+from twinlens.search.paths import expand_home, stored_path
 
 #: How many paths one pattern may expand to.
 MAX_PATHS = 1_000_000
@@ -28,7 +29,9 @@ def is_address(text: str) -> bool:
 def name_of(place: str | os.PathLike[str]) -> str:
     """Return the absolute path, or the URL, under which a path is stored."""
     text = _local(os.fspath(place))
-    return text.rstrip("/") if is_address(text) else os.path.abspath(expand_home(text))
+    return (
+        text.rstrip("/") if is_address(text) else stored_path(os.path.abspath(expand_home(text)))
+    )
 
 
 def expand(place: str | os.PathLike[str]) -> list[Path | str]:
@@ -87,6 +90,10 @@ def _choices(inner: str) -> Iterator[str]:
 
 
 def _local(text: str) -> str:
-    """Turn a ``file://`` URL into a path, so that a file is stored under one name only."""
+    """Turn a ``file://`` URL into a path, so that a file is stored under one name only.
+
+    Another URL loses the blanks around it, and has ``%20`` for those within it.
+    """
+    text = plain_url(text)
     parts = urlsplit(text) if text.lower().startswith("file://") else None
     return unquote(parts.path) if parts is not None and parts.netloc in ("", "localhost") else text

@@ -13,15 +13,15 @@ from twinlens.search.errors import SourceError
 MAX_LINE = 4 << 20
 
 
-def open_text(path: Path, newline: str | None = None) -> TextIO:
-    """Open a text file in the encoding that its first bytes tell.
+def open_text(path: Path, newline: str | None = None, errors: str = "strict") -> TextIO:
+    """Open a text file in the encoding that its first bytes tell; see ``open``.
 
     Raises:
         OSError: it cannot be read.
     """
     with path.open("rb") as file:
         encoding = encoding_of(file.read(64))
-    return cast("TextIO", path.open(encoding=encoding, newline=newline))
+    return cast("TextIO", path.open(encoding=encoding, errors=errors, newline=newline))
 
 
 def numbered_lines(path: Path) -> Iterator[tuple[int, str]]:

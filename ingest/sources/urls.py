@@ -7,8 +7,11 @@ from collections.abc import Callable, Iterator, Mapping
 from functools import partial
 from pathlib import Path
 from typing import Any
+from urllib.parse import quote
 
 from twinlens.ingest.sample import Failure, Item, Sample, failure_of
+from twinlens.ingest.sources.encodings import encoding_of
+from twinlens.ingest.sources.text_lines import open_text
 from twinlens.search.records import MAX_PATH_BYTES, cut_bytes
 
 #: Downloads a URL: ``twinlens.search.images.fetch.Fetcher(...).fetch``.
@@ -28,6 +31,22 @@ def is_url(text: str) -> bool:
     return _URL.fullmatch(text) is not None
 
 
+def plain_url(text: str) -> str:
+    """A URL as a browser takes it: without blanks around it, and ``%20`` for those within.
+
+    Any other text is returned unchanged, as is one with a tab: there, two columns were meant.
+    """
+    url = "".join(text.strip().splitlines())
+    if "\t" in url or not url.lower().startswith(("http://", "https://")):
+        return text
+    scheme, _, rest = url.partition("://")
+    host, slash, path = rest.partition("/")
+    if any(ch.isspace() for ch in host):
+        return text
+    path = re.sub(r"\s", lambda found: quote(found[0]), path)
+    return f"{scheme}://{host}{slash}{path}"
+
+
 def is_url_list(path: Path) -> bool:
     """Whether a file ends in ``.urls``, or is a ``.txt`` whose first entry is a URL.
 
@@ -38,8 +57,9 @@ def is_url_list(path: Path) -> bool:
     if suffix != ".txt":
         return suffix == ".urls"
     with path.open("rb") as file:
-        head = file.read(_HEAD).decode("utf-8-sig", "replace")
-    return is_url(next(filter(None, map(_entry, head.splitlines())), ""))
+        head = file.read(_HEAD)
+    text = head.decode(encoding_of(head), "replace")
+    return is_url(next(filter(None, map(_entry, text.splitlines())), ""))
 
 
 def read_urls(path: Path, fetch: Fetch, *, refresh: bool = False, uri: str = "") -> Iterator[Item]:
@@ -53,7 +73,7 @@ def read_urls(path: Path, fetch: Fetch, *, refresh: bool = False, uri: str = "")
     """
     uri = uri or str(path.absolute())
     try:
-        with path.open(encoding="utf-8-sig", errors="replace") as file:
+        with open_text(path, errors="replace") as file:
             number = 0
             while line := file.readline(MAX_PATH_BYTES + 2):
                 number += 1
@@ -104,7 +124,7 @@ def url_item(
 
 
 def _entry(line: str) -> str:
-    line = line.strip()
+    line = plain_url(line.strip().strip("\ufeff\u200b"))
     return "" if line.startswith("#") else line
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gzip
 import ipaddress
+import json
 import subprocess
 import threading
 import time
@@ -12,13 +13,16 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from shutil import which
 
+import pyarrow as pa
 import pytest
+from pyarrow import parquet
 from support.colours import ColourEncoder
 from support.web import LOCAL, Web, fetcher, png, serving
 
 import twinlens
 from twinlens.ingest.sample import Failure, Sample
 from twinlens.ingest.sources import open_sources
+from twinlens.ingest.sources.urls import plain_url
 from twinlens.search.errors import ImageError, UsageError
 from twinlens.search.images.fetch import Fetcher, FetchLimits, is_public
 
@@ -77,6 +81,45 @@ def test_a_single_address_and_a_caption_file_of_addresses(
     assert (report.images, report.texts) == (1, 1)
     assert index.search("blue", limit=1)[0].metadata["year"] == 2020
     assert index.delete(red) == 1
+
+
+@pytest.mark.parametrize(
+    ("given", "url"),
+    [
+        ("http://a.example/one.jpg ", "http://a.example/one.jpg"),
+        ("\u00a0 http://a.example/two.jpg\r\n", "http://a.example/two.jpg"),
+        ("HTTPS://a.example/my photo.jpg?x=a b", "HTTPS://a.example/my%20photo.jpg?x=a%20b"),
+        ("http://a.example/lo\nng.jpg", "http://a.example/long.jpg"),
+        ("http://a.example/a.jpg\ta dog", "http://a.example/a.jpg\ta dog"),
+        ("http://a example/a.jpg", "http://a example/a.jpg"),
+        (" a b.jpg ", " a b.jpg "),
+    ],
+)
+def test_addresses_as_browsers_take_them(given: str, url: str) -> None:
+    assert plain_url(given) == url
+    assert plain_url(url) == url
+
+
+@pytest.mark.parametrize("kind", ["urls", "utf16.urls", "csv", "jsonl", "parquet", "address"])
+def test_blanks_around_and_within_an_address(
+    web: Web, tmp_path: Path, index: twinlens.Index, kind: str
+) -> None:
+    stored = web.serve("/my%20photo.png", png("red"))
+    typed = f" {web.url}/my photo.png "
+    path: Path | str = tmp_path / f"list.{kind}"
+    if kind.endswith("urls"):
+        Path(path).write_text(f"{typed}\n", "utf-16" if kind.startswith("utf16") else "utf-8")
+    elif kind == "csv":
+        Path(path).write_text(f'url,caption\n"{typed}",a dog\n')
+    elif kind == "jsonl":
+        Path(path).write_text(json.dumps({"url": typed, "caption": "a dog"}))
+    elif kind == "parquet":
+        parquet.write_table(pa.table({"url": [typed], "caption": ["a dog"]}), path)
+    else:
+        path = typed
+    report = index.ingest(path, allow_networks=LOCAL)
+    assert (report.images, report.failed) == (1, ())
+    assert index.search("red", limit=1)[0].path == stored
 
 
 def test_private_addresses_are_refused_by_default(
