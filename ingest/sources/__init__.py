@@ -174,7 +174,7 @@ def _with_captions(sample: Sample, described: Sequence[CaptionFile]) -> Sample:
             member,
             os.path.basename(member),
             *(os.path.splitext(name)[0] for name in (beside, member, os.path.basename(member))),
-        )
+        ) or file.take_foreign(member)
         if entry is not None:
             _add(captions, metadata, entry)
     return _replace(sample, captions, metadata)

@@ -12,6 +12,7 @@ from twinlens.ingest.sources import arrow_files, tables
 from twinlens.ingest.sources.columns import CAPTION_COLUMNS, IMAGE_COLUMNS, same_name
 from twinlens.ingest.sources.encodings import encoding_of
 from twinlens.ingest.sources.json_files import Row, json_rows
+from twinlens.ingest.sources.json_shapes import plain_row
 from twinlens.ingest.sources.separated import separated
 from twinlens.ingest.sources.text_lines import numbered_lines
 from twinlens.search.errors import SourceError
@@ -84,7 +85,7 @@ def json_lines(path: Path) -> Iterator[Row]:
             raise SourceError(f"{path}, line {line}: not JSON: {error}") from error
         if not isinstance(row, dict):
             raise SourceError(f"{path}, line {line}: not a JSON object, but {type(row).__name__}")
-        yield line, row
+        yield line, plain_row(row)
 
 
 def tokens(path: Path) -> Iterator[Row]:

@@ -33,6 +33,7 @@ from twinlens.search.records import MAX_CAPTIONS, clean_metadata
 #: Names of folders that hold caption files while the images are in a folder beside them, as in
 #: COCO and Flickr8k.
 _OF_TEXTS = re.compile(r"annotation|caption|text|label|meta", re.IGNORECASE)
+_DRIVE = re.compile(r"[A-Za-z]:[\\/]")
 #: Keys under which a picture that is an object keeps its name.
 _NAME_KEYS = ("path", "file_name", "filename", "url", "src")
 #: How many folders to search, and how deep.
@@ -91,11 +92,13 @@ class CaptionFile:
         self.lost = found.lost(path) if found.lost is not None else {}
         # An empty name is a temporary database that moves to disk when it grows.
         self._rows = sqlite3.connect("", check_same_thread=False)
-        self._rows.execute("CREATE TABLE row (image TEXT, line INTEGER, said TEXT, extra TEXT)")
+        self._rows.execute(
+            "CREATE TABLE row (image TEXT, line INTEGER, said TEXT, extra TEXT, base TEXT)"
+        )
         self._rows.execute("CREATE TABLE used (image TEXT PRIMARY KEY) WITHOUT ROWID")
         try:
             self._rows.executemany(
-                "INSERT INTO row VALUES (?, ?, ?, ?)",
+                "INSERT INTO row VALUES (?, ?, ?, ?, ?)",
                 self._read(image_column, caption_column, known),
             )
         except UnicodeDecodeError as error:
@@ -105,6 +108,7 @@ class CaptionFile:
         except OSError as error:
             raise SourceError(f"{path} cannot be read: {error.strerror}") from error
         self._rows.execute("CREATE INDEX by_image ON row (image, line)")
+        self._rows.execute("CREATE INDEX by_base ON row (base) WHERE base != ''")
 
     def __iter__(self) -> Iterator[CaptionEntry]:
         """Yield every image in the order of its first row, then the texts without an image."""
@@ -126,6 +130,20 @@ class CaptionFile:
             if described is not None:
                 self._rows.execute("INSERT OR IGNORE INTO used VALUES (?)", (described.image,))
                 return described
+        return None
+
+    def take_foreign(self, relative: str) -> CaptionEntry | None:
+        """Return the entry whose absolute path, of another machine, ends in this path.
+
+        None if there is none, or more than one: another picture's caption is worse than no caption.
+        """
+        for name in (_plain(relative), os.path.splitext(_plain(relative))[0]):
+            found = self._rows.execute(
+                "SELECT DISTINCT image FROM row WHERE base = ?", (os.path.basename(name),)
+            )
+            ending = [image for (image,) in found if _slashes(image).endswith(f"/{name}")]
+            if len(ending) == 1 and not os.path.lexists(ending[0]):
+                return self.take(ending[0])
         return None
 
     def where(self, described: CaptionEntry) -> str:
@@ -170,7 +188,7 @@ class CaptionFile:
 
     def _read(
         self, image_column: str, caption_column: str, known: KnownNames
-    ) -> Iterator[tuple[str, int, str, str]]:
+    ) -> Iterator[tuple[str, int, str, str, str]]:
         first, rows = first_rows(downloaded_rows(self.path, self._format.read(self.path)))
         if not first:
             return
@@ -195,8 +213,9 @@ class CaptionFile:
             )
             if not self._format.typed:
                 self._types.see(extra)
-            for image in images or [""]:
-                yield _plain(image), line, json.dumps(said), json.dumps(extra)
+            for name in images or [""]:
+                image = _plain(name)
+                yield image, line, json.dumps(said), json.dumps(extra), _foreign_base(image)
 
 
 class ImageFinder:
@@ -263,6 +282,16 @@ def _images_in(cell: Any) -> list[str] | None:
     if isinstance(cell, bool) or not isinstance(cell, str | int):
         return None
     return listed_texts(str(cell)) or [str(cell)]
+
+
+def _foreign_base(image: str) -> str:
+    """The last part of an absolute path, POSIX or Windows; "" for any other name."""
+    is_absolute = image.startswith("/") or _DRIVE.match(image) is not None
+    return _slashes(image).rpartition("/")[2] if is_absolute else ""
+
+
+def _slashes(image: str) -> str:
+    return image.replace("\\", "/") if _DRIVE.match(image) else image
 
 
 def _plain(image: str) -> str:

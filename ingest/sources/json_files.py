@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, TextIO
 
+from twinlens.ingest.sources.json_shapes import is_named, named_row, plain_row
 from twinlens.ingest.sources.text_lines import open_text
 from twinlens.search.errors import SourceError
 from twinlens.search.images.formats import is_image_name
@@ -26,6 +27,7 @@ def json_rows(path: Path) -> Iterator[Row]:
     - ``{"a.jpg": "caption" | ["caption", …] | {…}, …}``, recognised by its first key.
     - COCO captions: ``{"images": […], "annotations": […]}``.
     - ``{"images": [{…}, …]}``: one list of rows under some name, Karpathy's splits among them.
+    - Rows and files of LLaVA, Label Studio, VIA and kohya's scripts: see ``json_shapes``.
     - ``{"image": […], "caption": […]}``: columns, as lists or as pandas writes them.
 
     Only one row is in memory at a time.
@@ -55,25 +57,26 @@ def _object_rows(path: Path, scanner: _Scanner) -> Iterator[Row]:
     if first is None:
         return
     if is_image_name(first):
-        yield from _named(path, scanner, first, members)
+        yield from _named(scanner, first, scanner.value(), members)
         return
     document = _Document(path)
-    document.add(scanner, first)
+    if scanner.peek() == "{":
+        value = scanner.value()
+        if is_named(value):
+            yield from _named(scanner, first, value, members)
+            return
+        document.add_value(first, value)
+    else:
+        document.add(scanner, first)
     for key in members:
         document.add(scanner, key)
     yield from document.rows()
 
 
-def _named(path: Path, scanner: _Scanner, first: str, rest: Iterator[str]) -> Iterator[Row]:
-    number, key = 0, first
-    while key is not None:
-        number += 1
-        value = scanner.value()
-        if isinstance(value, dict):
-            yield number, {**value, "image": key}
-        else:
-            yield number, {"image": key, "captions": value}
-        key = next(rest, None)  # type: ignore[assignment]
+def _named(scanner: _Scanner, first: str, value: Any, rest: Iterator[str]) -> Iterator[Row]:
+    yield 1, named_row(first, value)
+    for number, key in enumerate(rest, 2):
+        yield number, named_row(key, scanner.value())
 
 
 class _Document:
@@ -92,8 +95,13 @@ class _Document:
         if scanner.peek() == "[":
             self._insert(key, scanner.elements())
             return
-        value = scanner.value()
-        if isinstance(value, dict) and value and all(name.isdigit() for name in value):
+        self.add_value(key, scanner.value())
+
+    def add_value(self, key: str, value: Any) -> None:
+        """Take the value of a key: columns as pandas writes them, or VIA's files by name."""
+        if not isinstance(value, dict) or not value:
+            return
+        if all(name.isdigit() for name in value) or all(map(is_named, value.values())):
             self._insert(key, iter(value.values()))
 
     def rows(self) -> Iterator[Row]:
@@ -107,7 +115,7 @@ class _Document:
                 else max(self._lists, key=self._lists.__getitem__)
             )
             for number, _, value in self._all(key):
-                yield number, _karpathy(value)
+                yield number, plain_row(value)
         elif self._columns:
             yield from self._zipped()
         else:
@@ -191,18 +199,6 @@ def _coco_columns(image: dict[str, Any]) -> dict[str, Any]:
     """Return COCO's fields of an image, with its id as ``coco_id`` and without its size."""
     kept = {name: image[name] for name in image if name not in ("id", "width", "height")}
     return {**kept, "coco_id": image.get("id"), "image": str(image.get("file_name") or "")}
-
-
-def _karpathy(row: dict[str, Any]) -> dict[str, Any]:
-    """Join the folder and file name of an image, which Karpathy's splits keep apart."""
-    if isinstance(row.get("sentences"), list) and isinstance(row.get("filename"), str):
-        folder = row.get("filepath")
-        name = (
-            f"{folder}/{row['filename']}" if isinstance(folder, str) and folder else row["filename"]
-        )
-        left = {key: row[key] for key in row if key not in ("filepath", "filename")}
-        return {**left, "image": name}
-    return row
 
 
 class _Scanner:
@@ -294,4 +290,4 @@ class _Scanner:
 def _object(path: Path, number: int, value: Any) -> Mapping[str, Any]:
     if not isinstance(value, dict):
         raise SourceError(f"{path}, row {number}: not a JSON object, but {type(value).__name__}")
-    return value
+    return plain_row(value)

@@ -29,9 +29,7 @@ def is_address(text: str) -> bool:
 def name_of(place: str | os.PathLike[str]) -> str:
     """Return the absolute path, or the URL, under which a path is stored."""
     text = _local(os.fspath(place))
-    return (
-        text.rstrip("/") if is_address(text) else stored_path(os.path.abspath(expand_home(text)))
-    )
+    return text.rstrip("/") if is_address(text) else stored_path(os.path.abspath(expand_home(text)))
 
 
 def expand(place: str | os.PathLike[str]) -> list[Path | str]:

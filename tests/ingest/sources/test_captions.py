@@ -16,6 +16,7 @@ from twinlens.ingest.sample import Failure, Item, Sample
 from twinlens.ingest.sources import open_sources
 from twinlens.ingest.sources.captions import CaptionFile
 from twinlens.search.errors import SourceError, UsageError
+from twinlens.search.paths import one_form
 from twinlens.search.records import clean_metadata, clean_text
 
 Paint = Callable[..., Path]
@@ -205,11 +206,12 @@ def test_no_file_breaks_the_reader(
 def test_what_is_written_is_read(
     said: dict[str, list[str]], tmp_path_factory: pytest.TempPathFactory
 ) -> None:
+    said = {one_form(image): texts for image, texts in said.items() if image.strip()}
     path = tmp_path_factory.mktemp("said") / "c.jsonl"
     lines = [json.dumps({"image": image, "captions": texts}) for image, texts in said.items()]
     path.write_text("\n".join(lines))
     wanted = [
-        (image, tuple(dict.fromkeys(filter(None, map(clean_text, texts)))))
+        (one_form(image), tuple(dict.fromkeys(filter(None, map(clean_text, texts)))))
         for image, texts in said.items()
     ]
     assert entries(path) == wanted
