@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from twinlens.search.errors import ImageError, reason_of
 from twinlens.search.frozen import FrozenDict
+from twinlens.search.paths import stored_path
 from twinlens.search.records import ID_LENGTH
 
 if TYPE_CHECKING:
@@ -31,7 +32,8 @@ class Sample:
     """One item to store.
 
     Attributes:
-        uri: its permanent name: an absolute path, a URL, or ``container!member``.
+        uri: its permanent name: an absolute path (with slashes, on Windows too), a URL, or
+            ``container!member``.
         root: the ingested path it was found under.
         relative: its name below ``root``, with slashes; it survives a move of the whole corpus.
         load: reads the encoded image; ``None`` for a text without an image, or where ``vector``
@@ -69,6 +71,9 @@ class Sample:
     notes: tuple[str, ...] = field(default=(), compare=False)
 
     def __post_init__(self) -> None:
+        for name in ("uri", "root"):
+            if (text := stored_path(getattr(self, name))) != getattr(self, name):
+                object.__setattr__(self, name, text)
         if not -1 <= self.mtime_ns <= MAX_TIME_NS:  # the only way to change a frozen dataclass
             object.__setattr__(self, "mtime_ns", min(max(self.mtime_ns, 0), MAX_TIME_NS))
 
@@ -104,6 +109,10 @@ class Failure:
     root: str = ""
     transient: bool = False
     captions: tuple[str, ...] = field(default=(), compare=False, repr=False)
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "uri", stored_path(self.uri))
+        object.__setattr__(self, "root", stored_path(self.root))
 
     def load(self) -> bytes:
         """Raise the reason, as loading the picture would have done."""

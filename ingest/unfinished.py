@@ -19,6 +19,7 @@ from contextlib import suppress
 from twinlens.ingest.ledger import WRITING, WRITING_STATUS, note_row
 from twinlens.ingest.reconcile import reconcile
 from twinlens.search.milvus.collection import Collection
+from twinlens.search.processes import is_running
 from twinlens.search.records import Row
 
 #: Seconds after which the note of a process on another machine is no longer believed.
@@ -125,10 +126,4 @@ def _is_alive(writer: dict[str, object], noted_ns: int) -> bool:
     pid = writer.get("pid")
     if pid == os.getpid():
         return writer.get("run") in _alive
-    try:
-        os.kill(int(str(pid)), 0)
-    except PermissionError:
-        return True
-    except (OSError, ValueError, OverflowError):
-        return False
-    return True
+    return isinstance(pid, int) and is_running(pid)

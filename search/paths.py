@@ -1,10 +1,10 @@
-"""Expand ``~`` in paths that people type, and find the folder for caches."""
+"""Expand ``~`` in paths that people type, write paths in one form, find the folder for caches."""
 
 from __future__ import annotations
 
 import os
 import unicodedata
-from pathlib import Path
+from pathlib import Path, PurePath
 
 
 def expand_home(path: str | os.PathLike[str]) -> Path:
@@ -14,6 +14,16 @@ def expand_home(path: str | os.PathLike[str]) -> Path:
     whatever opens it reports a missing file.
     """
     return Path(os.path.expanduser(path))
+
+
+def stored_path(path: str | PurePath) -> str:
+    """The form in which a path is stored: with slashes, on Windows too.
+
+    Where paths have slashes anyway, a backslash is a character of a name, and stays.
+    """
+    if isinstance(path, PurePath):
+        return path.as_posix()
+    return path if os.sep == "/" or "://" in path else path.replace(os.sep, "/")
 
 
 def cache_folder(name: str) -> Path:

@@ -15,7 +15,7 @@ from twinlens.search.milvus.collection import Collection
 from twinlens.search.milvus.connection import is_server
 from twinlens.search.milvus.expressions import begins, quote
 from twinlens.search.models.base import Rows
-from twinlens.search.paths import expand_home
+from twinlens.search.paths import expand_home, stored_path
 from twinlens.search.query.hits import hit_of
 from twinlens.search.records import IMAGE_FIELDS, MAX_SHOWN, TEXT_FIELDS, Kind, Row, Target
 
@@ -187,4 +187,4 @@ def _candidate_paths(name: str) -> list[str]:
     """The stored paths that a name may stand for."""
     if is_server(name) or "\0" in name:
         return [name]
-    return list(dict.fromkeys([name, str(expand_home(name).absolute())]))
+    return list(dict.fromkeys([name, stored_path(expand_home(name).absolute())]))
