@@ -370,6 +370,7 @@ def test_models_are_listed(run: Run) -> None:
     assert "siglip2-b32" in run("models").out
     rows = [json.loads(line) for line in run("models", "--json").out.splitlines()]
     assert rows[0]["name"] == "siglip2-b32"
+    assert {row["name"]: row["licence"] for row in rows}["starter"] == "research"
     assert "ViT-B-32:openai" in run("models", "--all").out.splitlines()
 
 

@@ -175,6 +175,8 @@ def test_a_wheel_works_beside_modules_of_the_same_names(
     assert Path(found).is_file()
     said = run([str(python), "-m", "twinlens", "info", "--db", "own.db", "--json"], project)
     assert f'"images": {images}' in said
+    said = run([str(python), "-m", "twinlens", "info", "--db", "own.db"], project)
+    assert "starter is for trying and research, not for commercial use" in said
 
 
 def fresh_environment(folder: Path, wheel: Path) -> Path:

@@ -32,6 +32,7 @@ from twinlens.cli.output import (
 from twinlens.cli.printing import say, say_json
 from twinlens.search.errors import StoreError, TwinlensError, UsageError
 from twinlens.search.milvus.layout import OPTIONS, LayoutOptions
+from twinlens.search.models.catalogue import STARTER
 from twinlens.search.options import is_set
 
 if TYPE_CHECKING:
@@ -83,6 +84,8 @@ def info(
         if one.snapshot_bytes:
             size = f"{one.snapshot_bytes / 1e6:,.1f} MB"
             say(f"{one.name}: {size} of snapshots for searching, a cache that can be deleted")
+        if one.fingerprint.architecture == STARTER:
+            say(f"{one.name}: starter is for trying and research, not for commercial use")
         if one.tenants is not None:
             more = len(one.tenants) - _LISTED_TENANTS
             named = ", ".join(one.tenants[:_LISTED_TENANTS]) + (
