@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import posixpath
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -12,7 +12,14 @@ from typing import Any
 from twinlens.ingest.sample import Failure, Item, Sample, Warn, ignore_notices
 from twinlens.ingest.sources.caption_formats import SUFFIXES
 from twinlens.ingest.sources.captions import CaptionEntry, CaptionFile, ImageFinder
-from twinlens.ingest.sources.detect import Items, ReadOptions, open_captions, open_path
+from twinlens.ingest.sources.captions_inside import captions_inside
+from twinlens.ingest.sources.detect import (
+    Items,
+    ReadOptions,
+    holds_pictures,
+    open_captions,
+    open_path,
+)
 from twinlens.ingest.sources.folder import EVERY_FILE, FileFilter
 from twinlens.ingest.sources.known import KnownPictures
 from twinlens.ingest.sources.object_stores import (
@@ -35,6 +42,8 @@ from twinlens.search.records import (
 
 __all__ = ["FileFilter", "open_sources"]
 
+#: How many parts of a path a caption file is searched for.
+_FOLDERS = 8
 AnyFinder = ImageFinder | RemoteImageFinder | WebImageFinder
 
 
@@ -94,7 +103,30 @@ def open_sources(
     for file in described:
         _check_captions(file, streams, options)
     folders = [place for place in given if isinstance(place, Path) and place.is_dir()]
-    return _noticed(_samples(streams, described, folders, options), warn)
+    inside = _captions_inside(given, opened, describing, bool(described), options)
+    return _noticed(_samples(streams, described, inside, folders, options), warn)
+
+
+def _captions_inside(
+    given: Sequence[Path | str],
+    opened: Mapping[int, Items | CaptionFile],
+    describing: Sequence[Path | str],
+    has_captions: bool,
+    options: ReadOptions,
+) -> list[CaptionFile]:
+    """The caption files in the given folders that describe the pictures there."""
+    named = {str(place) for place in (*given, *describing)}
+    folders = [
+        place
+        for number, place in enumerate(given)
+        if isinstance(place, Path) and place.is_dir()
+        if not isinstance(opened[number], CaptionFile) and not holds_pictures(place, options)
+    ]
+    return [
+        file
+        for folder in folders
+        for file in captions_inside(folder, options, named, use=not has_captions)
+    ]
 
 
 def _holds_files(place: Path | str) -> bool:
@@ -143,12 +175,14 @@ def _open_captions(place: Path | str, options: ReadOptions) -> CaptionFile:
 def _samples(
     streams: Sequence[Items],
     described: Sequence[CaptionFile],
+    inside: Sequence[CaptionFile],
     folders: Sequence[Path],
     options: ReadOptions,
 ) -> Iterator[Item]:
+    files = [*described, *inside]
     for stream in streams:
         for item in stream():
-            yield _with_captions(item, described) if isinstance(item, Sample) else item
+            yield _with_captions(item, files) if isinstance(item, Sample) else item
     for file in described:
         finder = _finder(file, folders, options)
         for entry in file.unused():
@@ -167,14 +201,13 @@ def _with_captions(sample: Sample, described: Sequence[CaptionFile]) -> Sample:
     member = sample.relative.rpartition("!")[2]
     for file in described:
         beside = os.path.relpath(sample.uri, os.path.dirname(file.uri))
-        entry = file.take(
-            sample.uri,
-            beside,
-            sample.relative,
-            member,
-            os.path.basename(member),
-            *(os.path.splitext(name)[0] for name in (beside, member, os.path.basename(member))),
-        ) or file.take_foreign(member)
+        names = [sample.relative, *_endings(member)]
+        names += [os.path.splitext(name)[0] for name in names]
+        entry = (
+            file.take(sample.uri, beside, os.path.splitext(beside)[0])
+            or file.take_by_name(*names)
+            or file.take_foreign(member)
+        )
         if entry is not None:
             _add(captions, metadata, entry)
     return _replace(sample, captions, metadata)
@@ -188,6 +221,12 @@ def _add(captions: list[str], metadata: dict[str, Any], entry: CaptionEntry) -> 
         metadata.pop(CAPTION_PROBABILITY, None)
     captions += entry.captions
     metadata |= entry.metadata
+
+
+def _endings(path: str) -> list[str]:
+    """A path, and what is left of it without its first folders: ``a/b.jpg``, ``b.jpg``."""
+    parts = path.split("/")
+    return ["/".join(parts[first:]) for first in range(max(0, len(parts) - _FOLDERS), len(parts))]
 
 
 def _from_caption_file(

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import NoReturn
 
 from twinlens.ingest.sample import Failure, Item, Sample
+from twinlens.ingest.sources.passed_over import is_passed_over
 from twinlens.ingest.sources.sidecars import Sidecar
 from twinlens.ingest.sources.tables import UriPrefix
 from twinlens.search.images.decode import MAX_BYTES
@@ -105,9 +106,10 @@ def member_item(
 
 
 def is_hidden(name: str) -> bool:
-    """Whether a member is hidden, or one of macOS' resource forks."""
+    """Whether a member is hidden, one of macOS' resource forks, or a file server's thumbnail."""
     parts = name.replace("\\", "/").split("/")
-    return "__MACOSX" in parts or any(p.startswith(".") and p not in (".", "..") for p in parts)
+    is_hidden = any(part.startswith(".") and part not in (".", "..") for part in parts)
+    return is_hidden or any(map(is_passed_over, parts[:-1]))
 
 
 def _checked(archive: Archive, name: str) -> str:

@@ -132,6 +132,17 @@ class CaptionFile:
                 return described
         return None
 
+    def take_by_name(self, *names: str) -> CaptionEntry | None:
+        """Like ``take``, for an image that is not beside the file.
+
+        An entry that names an image beside the file describes that one, and no other of its name.
+        """
+        folder = self.path.parent if self.uri == str(self.path) else None
+        for name in names:
+            if name and self.get(name) and not (folder and _existing(folder / _plain(name))):
+                return self.take(name)
+        return None
+
     def take_foreign(self, relative: str) -> CaptionEntry | None:
         """Return the entry whose absolute path, of another machine, ends in this path.
 

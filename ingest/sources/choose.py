@@ -82,6 +82,12 @@ def columns_of(
     return Columns(found, columns.captions)
 
 
+def image_columns(rows: Sequence[Mapping[str, Any]]) -> list[str]:
+    """The columns whose values look like names of files of pictures."""
+    names = dict.fromkeys(name for row in rows for name in row)
+    return [name for name in names if _mostly(rows, name, is_image_name)]
+
+
 def image_names(relative: str) -> Iterator[str]:
     """The names by which a caption file may call a picture: with and without folder and suffix."""
     member = one_form(relative).rpartition("!")[2]

@@ -107,7 +107,18 @@ def open_path(path: Path, options: ReadOptions) -> Items | CaptionFile:
             f"{path} holds neither pictures nor captions; captions are read from "
             f"{names_of(FORMATS)}"
         )
-    return lambda: walk(path, options.files, lambda inner, root: _below(inner, root, options))
+    return lambda: walk(
+        path, options.files, lambda inner, root: _below(inner, root, options), options.warn
+    )
+
+
+def holds_pictures(path: Path, options: ReadOptions) -> bool:
+    """Whether a file is a container of pictures or of embeddings.
+
+    Raises:
+        SourceError: it cannot be read.
+    """
+    return any(container(path, path.parent, options) is not None for container in CONTAINERS)
 
 
 def has_no_pictures(path: Path) -> bool:

@@ -4,12 +4,20 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from fnmatch import fnmatch
 from functools import partial
 from pathlib import Path
 
-from twinlens.ingest.sample import Failure, Item, Sample, failure_of
+from twinlens.ingest.sample import (
+    Failure,
+    Item,
+    Sample,
+    Warn,
+    failure_of,
+    ignore_notices,
+)
+from twinlens.ingest.sources.passed_over import is_passed_over
 from twinlens.ingest.sources.sidecar_names import Siblings
 from twinlens.ingest.sources.sidecars import read_sidecars
 from twinlens.search.errors import ImageError
@@ -35,6 +43,10 @@ class FileFilter:
 
         return (not self.include or matches(self.include)) and not matches(self.exclude)
 
+    def keeps(self, relative: str) -> bool:
+        """Whether ``exclude`` does not match a file that is no picture."""
+        return replace(self, include=()).takes(relative)
+
 
 EVERY_FILE = FileFilter()
 
@@ -44,9 +56,14 @@ def _no_container(path: Path, root: Path) -> None:
 
 
 def walk(
-    root: Path, files: FileFilter = EVERY_FILE, container: Opener = _no_container
+    root: Path,
+    files: FileFilter = EVERY_FILE,
+    container: Opener = _no_container,
+    warn: Warn = ignore_notices,
 ) -> Iterator[Item]:
     """Yield every image below ``root`` in name order; skip hidden files and folders.
+
+    Folders that file servers make for thumbnails or deleted files are skipped, too, and told.
 
     Follows symbolic links, but enters each folder only once, so that a loop ends.
 
@@ -54,21 +71,22 @@ def walk(
         root: a folder, or one image file.
         files: which files to take.
         container: called with every folder and every file that is not an image.
+        warn: told of what is passed over.
     """
     root = root.absolute()
     if root.is_file():
         yield file_sample(root, root.parent)
         return
-    yield from _walk(root, root, files, container, set())
+    yield from _walk(root, root, files, container, warn, set())
 
 
 def count(root: Path) -> int:
     """Estimate how many images ``walk`` yields: files that it filters out are counted too."""
-    return sum(
-        is_image_name(name) and not name.startswith(".")
-        for _, _, names in os.walk(root)
-        for name in names
-    )
+    total = 0
+    for _, folders, names in os.walk(root):
+        folders[:] = [name for name in folders if not is_passed_over(name)]
+        total += sum(is_image_name(name) and not name.startswith(".") for name in names)
+    return total
 
 
 def file_sample(path: Path, root: Path, siblings: Siblings | None = None) -> Item:
@@ -120,6 +138,7 @@ def _walk(
     folder: Path,
     files: FileFilter,
     container: Opener,
+    warn: Warn,
     visited: set[tuple[int, int]],
 ) -> Iterator[Item]:
     try:
@@ -140,6 +159,9 @@ def _walk(
             continue
         path = folder / entry.name
         is_folder = _is_folder(entry)
+        if is_folder and is_passed_over(entry.name):
+            warn(str(root), f"folders called {entry.name} are passed over: name one to read it")
+            continue
         if not is_folder and not files.takes(path.relative_to(root).as_posix()):
             continue
         if not is_folder and is_image_name(entry.name):
@@ -147,7 +169,7 @@ def _walk(
         elif (held := container(path, root)) is not None:
             yield from held
         elif is_folder:
-            yield from _walk(root, path, files, container, visited)
+            yield from _walk(root, path, files, container, warn, visited)
 
 
 def _is_folder(entry: os.DirEntry[str]) -> bool:

@@ -16,13 +16,14 @@ from functools import partial
 from itertools import islice
 from typing import Any
 
-from twinlens.ingest.sample import Failure, Item, Sample
+from twinlens.ingest.sample import Failure, Item, Sample, Warn
 from twinlens.ingest.sources import tables
 from twinlens.ingest.sources.archives import Archive, TemporaryCopy, is_hidden
 from twinlens.ingest.sources.caption_formats import SUFFIXES, TABLES, format_of
 from twinlens.ingest.sources.captions import CaptionFile
 from twinlens.ingest.sources.detect import Items, ReadOptions, archive_reader
 from twinlens.ingest.sources.folder import EVERY_FILE, FileFilter
+from twinlens.ingest.sources.passed_over import is_passed_over
 from twinlens.ingest.sources.paths import is_address
 from twinlens.ingest.sources.sidecar_names import Siblings, sidecars_of, usual_sidecars
 from twinlens.ingest.sources.sidecars import MAX_SIDECAR_BYTES, SidecarError, parse_sidecars
@@ -151,7 +152,7 @@ def open_remote(address: str, options: ReadOptions) -> Items | CaptionFile:
     except OSError as error:
         raise SourceError(f"{address} cannot be read: {_error_text(error)}") from error
     if info.get("type") == "directory":
-        return lambda: _walk(place, files, columns)
+        return lambda: _walk(place, files, columns, options.warn)
     if not is_image_name(place.path) and posixpath.splitext(place.path)[1].lower() in SUFFIXES:
         captions = _captions(place, options)
         if captions is not None:
@@ -222,12 +223,15 @@ def _holds_pictures(path: str, copy: TemporaryCopy, image_column: str) -> bool:
     return is_table and tables.holds_images(copy.path, image_column)
 
 
-def _walk(place: Remote, files: FileFilter, columns: tuple[str, str]) -> Iterator[Item]:
+def _walk(place: Remote, files: FileFilter, columns: tuple[str, str], warn: Warn) -> Iterator[Item]:
     root = place.uri
     try:
         for _, folders, found in place.fs.walk(place.path, detail=True):
-            for name in [name for name in folders if name.startswith(".")]:
-                del folders[name]
+            for name in list(folders):
+                if is_passed_over(name):
+                    warn(root, f"folders called {name} are passed over: name one to read it")
+                if name.startswith(".") or is_passed_over(name):
+                    del folders[name]
             by_path = {str(info["name"]): info for info in found.values()}
             yield from _files(place, root, by_path, files, columns)
     except Exception as error:  # noqa: BLE001 - a driver's own; what was listed so far is kept

@@ -33,6 +33,11 @@ class Siblings:
 
     def __init__(self, names: Iterable[str]) -> None:
         self._names = {one_form(name): name for name in names}
+        self._suffixes = {os.path.splitext(name)[1].lower() for name in self._names}
+
+    def may_have(self, suffix: str) -> bool:
+        """Whether any file may have the suffix, in lower case."""
+        return suffix in self._suffixes
 
     def find(self, name: str) -> str | None:
         """The name as it is written there; None if there is no such file."""
@@ -48,6 +53,10 @@ class FilesBeside(Siblings):
 
     def __init__(self, folder: Path) -> None:
         self._folder = os.fspath(folder)
+
+    def may_have(self, suffix: str) -> bool:
+        """Whether any file may have the suffix: it is not known."""
+        return True
 
     def find(self, name: str) -> str | None:
         """The name as it is written there; None if there is no such file."""
@@ -71,11 +80,14 @@ def usual_sidecars(picture: str) -> list[str]:
 def text_sidecars(picture: str, siblings: Siblings) -> Iterator[list[str]]:
     """The text sidecars of an image, by suffix: ``photo.txt`` before ``photo.jpg.txt``."""
     for suffix in TEXT_SUFFIXES:
-        yield _existing(_beside(picture, suffix), siblings)
+        if siblings.may_have(suffix):
+            yield _existing(_beside(picture, suffix), siblings)
 
 
 def json_sidecars(picture: str, siblings: Siblings) -> list[str]:
     """The JSON sidecars of an image: ``photo.json``, ``photo.jpg.json``, and Google Takeout's."""
+    if not siblings.may_have(".json"):
+        return []
     folder, slash, base = picture.rpartition("/")
     takeout = (f"{folder}{slash}{name}" for name in _takeout_names(base))
     return _existing([*_beside(picture, ".json"), *takeout], siblings)

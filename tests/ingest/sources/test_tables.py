@@ -217,7 +217,7 @@ def test_a_folder_of_tables_and_pictures_is_walked(
     as_parquet(root / "data" / "a.parquet", rows(["blue"]))
     saved_dict(root / "ds", train=rows(["green"]))
     parquet.write_table(
-        pa.table({"image": ["red.png"], "caption": ["not asked for"]}), root / "c.parquet"
+        pa.table({"image": ["red.png"], "caption": ["found inside"]}), root / "c.parquet"
     )
     found = samples(list(open_sources([root])))
     assert [sample.relative for sample in found] == [
@@ -227,7 +227,7 @@ def test_a_folder_of_tables_and_pictures_is_walked(
     ]
     assert found[0].uri == f"{root}/data/a.parquet!blue.png"
     assert {sample.root for sample in found} == {str(root)}
-    assert found[2].captions == ()
+    assert found[2].captions == ("found inside",)
     (only,) = samples(list(open_sources([root], files=FileFilter(include=("*.parquet",)))))[:1]
     assert only.relative == "data/a.parquet!blue.png"
 
