@@ -41,6 +41,11 @@ from twinlens.search.records import image_id
 if TYPE_CHECKING:
     from twinlens.search.analysis.policy.judge import Judge
 
+#: Seconds of work in a chunk: what an interruption loses, and how often progress moves.
+CHUNK_SECONDS = 2.0
+#: Images and captions that the first chunk encodes, before it is known how long that takes.
+FIRST_CHUNK = 32
+
 #: An item, and the result that is awaited for it, if any.
 _Submitted = tuple[PendingItem | Failure, Future[TaskResult] | None]
 
@@ -90,6 +95,31 @@ def ingest_items(
     return replace(report, removed=removed, missing=missing, seconds=seconds)
 
 
+class Pace:
+    """Says when a chunk is worth ``CHUNK_SECONDS`` of work, from how long the last one took."""
+
+    def __init__(self) -> None:
+        self._began = time.perf_counter()
+        self._most = FIRST_CHUNK
+
+    def begin(self) -> None:
+        """A chunk begins."""
+        self._began = time.perf_counter()
+
+    def encoded(self, count: int, seconds: float) -> None:
+        """So many images and texts were encoded in that time."""
+        if count:
+            rate = count / max(seconds, 1e-3)
+            self._most = max(1, min(int(rate * CHUNK_SECONDS), 2 * max(self._most, count)))
+
+    def is_due(self, chunk: Chunk) -> bool:
+        """Whether a chunk should be encoded and written now."""
+        waited = time.perf_counter() - self._began
+        return chunk.to_encode >= self._most or (
+            waited >= CHUNK_SECONDS and bool(chunk.items or chunk.failed)
+        )
+
+
 class Pipeline:
     """One run over some items.
 
@@ -124,6 +154,7 @@ class Pipeline:
         self._sink = sink
         self._tally = tally
         self._retry_failed = retry_failed
+        self._pace = Pace()
         self.roots: set[str] = set()
 
     def run(self, items: Iterable[Item]) -> IngestReport:
@@ -153,14 +184,16 @@ class Pipeline:
     def _feed(self, items: Iterable[Item], writer: WriterThread[Chunk]) -> None:
         submitted: deque[_Submitted] = deque()
         chunk = Chunk()
+        self._pace.begin()
 
         def take() -> None:
             nonlocal chunk
             self._collect(*submitted.popleft(), chunk)
-            if chunk.full:
+            if chunk.full or self._pace.is_due(chunk):
                 self._encode(chunk)
                 writer.put(chunk)
                 chunk = Chunk()
+                self._pace.begin()
 
         for item, verdict, entry in self._ledger.judge_all(items, self.roots):
             if isinstance(item, Sample):
@@ -241,10 +274,12 @@ class Pipeline:
         texts = self._texts_to_store(chunk)
         decoded = [item for item in chunk.new if item.pixels is not None and item.vector is None]
         unencoded = [(text, item) for text, item in texts.values() if text not in item.text_vectors]
+        began = time.perf_counter()
         image_vectors, text_vectors = self._executor.encode(
             [item.pixels for item in decoded if item.pixels is not None],
             [text for text, _ in unencoded],
         )
+        self._pace.encoded(len(decoded) + len(unencoded), time.perf_counter() - began)
         for item, vector in zip(decoded, image_vectors, strict=True):
             item.vector = vector
         for (text, item), vector in zip(unencoded, text_vectors, strict=True):

@@ -140,7 +140,7 @@ def _remove_where(collection: Collection, expression: str) -> Removed:
     for start in range(0, len(rows), _BATCH):
         batch = rows[start : start + _BATCH]
         texts_only = sum(not row["image_id"] and row["status"] == "ok" for row in batch)
-        removed += Removed(_delete(collection, batch), texts_only)
+        removed += Removed(_delete(collection, batch), texts_only, paths=len(batch))
     return removed
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import threading
+import time
 from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
@@ -101,6 +102,18 @@ class ItemRow:
 
 #: Called with the row of every finished item.
 ItemCallback = Callable[[ItemRow], None]
+
+
+class IngestInterrupted(KeyboardInterrupt):
+    """Ctrl-C ended an ingest; what it had encoded is stored, and the next run continues there.
+
+    Attributes:
+        report: what was done until then.
+    """
+
+    def __init__(self, report: IngestReport) -> None:
+        super().__init__()
+        self.report = report
 
 
 class Notices:
@@ -205,6 +218,17 @@ class Tally:
         self._progress = progress
         self._on_item = on_item
         self._lock = threading.Lock()
+        self._began = time.perf_counter()
+
+    def report(self) -> IngestReport:
+        """What was counted so far."""
+        with self._lock:
+            return IngestReport(
+                **self.counts,
+                failed=tuple(self.failed),
+                notices=(),
+                seconds=time.perf_counter() - self._began,
+            )
 
     def item(self, uri: str, status: Status, ms: float = 0.0) -> None:
         """Count a finished item."""

@@ -20,7 +20,7 @@ from twinlens.ingest.options import (
 )
 from twinlens.ingest.pipeline import ingest_items
 from twinlens.ingest.ray.cluster import Cluster, connect
-from twinlens.ingest.report import IngestReport, Notices, Tally, open_report
+from twinlens.ingest.report import IngestInterrupted, IngestReport, Notices, Tally, open_report
 from twinlens.ingest.sample import Item
 from twinlens.ingest.sources.paths import name_of
 from twinlens.search.analysis.policy.file import read_policy
@@ -53,6 +53,7 @@ def ingest(
     notices = Notices()
     read = partial(open_items, paths, declared, notices.add, **source)
     items = read()
+    tally = Tally()
     session.reset_engine()  # what the engine has cached is outdated from now on
     try:
         with (
@@ -91,6 +92,8 @@ def ingest(
                 )
             if report.images or report.texts:
                 session.model.export()
+    except KeyboardInterrupt as error:
+        raise IngestInterrupted(tally.report()) from error
     finally:
         session.reset_engine()  # and so is what it cached meanwhile
     if not report.found_anything:

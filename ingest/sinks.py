@@ -45,6 +45,11 @@ class Chunk:
         return [*self.new, *self.stored, *self.texts_only]
 
     @property
+    def to_encode(self) -> int:
+        """About how many images and captions the chunk has to encode."""
+        return sum(len(item.sample.captions) for item in self.items) + len(self.new)
+
+    @property
     def full(self) -> bool:
         items = self.items
         captions = sum(len(item.sample.captions) for item in items)

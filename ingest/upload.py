@@ -97,6 +97,26 @@ class Uploaded:
     encode_seconds: float = 0.0
 
 
+class Deleted(int):
+    """How many pictures, and texts without a picture, were deleted.
+
+    Args:
+        count: the number.
+        paths: how many paths were removed from the collection. A picture that is also stored under
+            another path loses a path, and stays.
+    """
+
+    paths: int
+
+    def __new__(cls, count: int, paths: int = 0) -> Deleted:
+        deleted = super().__new__(cls, count)
+        deleted.paths = paths
+        return deleted
+
+    def __reduce__(self) -> tuple[type[Deleted], tuple[int, int]]:
+        return Deleted, (int(self), self.paths)
+
+
 @dataclass(frozen=True, slots=True)
 class Removed:
     """The result of a removal.
@@ -105,22 +125,30 @@ class Removed:
         images: ids of the deleted images: those that no path has any more.
         texts: how many texts without an image were deleted.
         missing: how many missing paths were kept, with their images.
+        paths: how many paths were removed, of deleted images and of those that have other paths.
     """
 
     images: frozenset[str] = frozenset()
     texts: int = 0
     missing: int = 0
+    paths: int = 0
 
     @property
     def count(self) -> int:
         """How many images, and texts without an image, were deleted."""
         return len(self.images) + self.texts
 
+    @property
+    def deleted(self) -> Deleted:
+        """The counts."""
+        return Deleted(self.count, self.paths)
+
     def __add__(self, other: Removed) -> Removed:
         return Removed(
             self.images | other.images,
             self.texts + other.texts,
             self.missing + other.missing,
+            self.paths + other.paths,
         )
 
 

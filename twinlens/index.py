@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from twinlens.ingest.report import IngestReport, Progress
     from twinlens.ingest.transfer.export import Exchanged
     from twinlens.ingest.transfer.reindex import ReindexReport
+    from twinlens.ingest.upload import Deleted
     from twinlens.search.analysis.audit_report import Audit
     from twinlens.search.analysis.classify import Classified
     from twinlens.search.analysis.describe import Described
@@ -514,13 +515,24 @@ class Index:
             UsageError: there is no such picture.
             TwinlensError: its file is missing, or has changed.
         """
+        from twinlens.search.images.originals import thumbnail
+
+        return thumbnail(self.image(picture), side)
+
+    def image(self, picture: str) -> bytes:
+        """The bytes of a stored picture, by its id: from its file, or from an archive.
+
+        Raises:
+            UsageError: there is no such picture.
+            TwinlensError: its file is missing, or has changed.
+        """
         from twinlens.ingest.originals import Originals
-        from twinlens.search.images.originals import read_original, thumbnail
+        from twinlens.search.images.originals import read_original
 
         rows = self._require_collection().get("images", [picture], ["id", "path", "paths"])
         if not rows:
             raise UsageError(f"no picture with the id {picture[:64]!r} is stored")
-        return thumbnail(read_original(rows[0], Originals()), side)
+        return read_original(rows[0], Originals())
 
     def fields(self, target: Target = "images") -> dict[str, FieldType]:
         """The fields that a filter of pictures, or of texts, can name, with their types."""
@@ -540,15 +552,16 @@ class Index:
         """
         return self._require_collection().info()
 
-    def delete(self, *paths: AnyPath) -> int:
+    def delete(self, *paths: AnyPath) -> Deleted:
         """Remove pictures by path, folders with all below them; return how many were removed.
 
-        The files stay. A picture that is also stored under another path stays, too.
+        The files stay. A picture that is also stored under another path stays, too: the attribute
+        ``paths`` of the result counts all removed paths.
         """
         from twinlens.ingest.prune import remove_paths
 
         collection = self._session.refresh() or self._require_collection()
-        return remove_paths(collection, list(map(name_of, paths))).count
+        return remove_paths(collection, list(map(name_of, paths))).deleted
 
     def intake(self, judge: Judge | None = None) -> Receiver:
         """A writer for items that a client reads and sends in parts, as the server does.

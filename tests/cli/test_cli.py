@@ -6,11 +6,15 @@ import io
 import json
 import logging
 import os
+import pickle
+import shutil
 import subprocess
 import sys
+import zipfile
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -20,7 +24,8 @@ from support.colours import COLOURS, ColourEncoder
 import twinlens
 from twinlens import cli as twinlens_cli
 from twinlens.cli.ingest import _summary
-from twinlens.cli.output import LISTED
+from twinlens.cli.output import LISTED, print_hits
+from twinlens.cli.printing import linked
 from twinlens.search.milvus.database import Database
 
 MAIN = "import twinlens; twinlens.main()"
@@ -194,7 +199,7 @@ def test_a_cursor_returns_the_next_page(corpus: Corpus, run: Run) -> None:
     whole = run("search", "red", *corpus.options, "--json").out.splitlines()
     pages, more = [], ["red"]
     while more:
-        found = run("search", *more, *corpus.options, "-n", "3", "--json")
+        found = run("search", *more, *corpus.options, "-n", "3", "--json", "--show-cursor")
         assert found.code == 0, found.err
         page = [json.loads(line) for line in found.out.splitlines()]
         assert not any("cursor" in hit for hit in page[:-1])
@@ -206,13 +211,114 @@ def test_a_cursor_returns_the_next_page(corpus: Corpus, run: Run) -> None:
 
 
 def test_the_next_page_is_printed_as_a_table(corpus: Corpus, run: Run) -> None:
-    first = run("search", "red", *corpus.options, "-n", "7", "--json").out.splitlines()[-1]
-    cursor = json.loads(first)["cursor"]
+    asked = ["search", "red", *corpus.options, "-n", "7", "--json"]
+    assert "cursor" not in run(*asked).out
+    cursor = json.loads(run(*asked, "--show-cursor").out.splitlines()[-1])["cursor"]
     found = run("search", "--cursor", cursor, *corpus.options)
     assert "next page → images" in found.out
     assert found.out.count(".png") == 1
     again = run("search", "red", "--cursor", cursor, *corpus.options)
     assert (again.code, again.complaint[:28]) == (2, "a cursor contains its query:")
+
+
+def test_words_need_no_quotes(corpus: Corpus, run: Run) -> None:
+    quoted = run("search", "a red picture", *corpus.options)
+    assert run("search", "a", "red", "picture", *corpus.options) == quoted
+    assert run("search", *corpus.options, "a", "red", "-n", "10", "picture") == quoted
+
+
+def test_paths_for_pipes(corpus: Corpus, run: Run) -> None:
+    hits = list(map(json.loads, run("search", "red", *corpus.options, "--json").out.splitlines()))
+    paths = [hit["path"] for hit in hits]
+    found = run("search", "red", *corpus.options, "--paths")
+    assert (found.code, found.err, found.out.splitlines()) == (0, "", paths)
+    assert run("search", "red", *corpus.options, "-0").out.split("\0") == [*paths, ""]
+    of_texts = run("search", "red", *corpus.options, "--in", "texts", "--paths").out.splitlines()
+    assert sorted(of_texts) == sorted(paths)
+    both = run("search", "red", *corpus.options, "--json", "--paths")
+    assert (both.code, both.complaint[:7]) == (2, "--json ")
+
+
+def test_files_of_hits_are_copied_or_linked(corpus: Corpus, run: Run, tmp_path: Path) -> None:
+    folder = tmp_path / "found"
+    search = ["search", "--image", corpus.photos / "red.png", "-n", "1", *corpus.options]
+    for _ in range(2):
+        done = run(*search, "--copy-to", folder)
+        assert (done.code, done.err) == (0, f"copied 1 file in {folder}\n")
+    assert sorted(path.name for path in folder.iterdir()) == ["red-2.png", "red.png"]
+    assert (folder / "red-2.png").read_bytes() == (corpus.photos / "red.png").read_bytes()
+    links = tmp_path / "links"
+    done = run(*search, "--copy-to", links, "--link", "--paths")
+    assert (done.code, done.out) == (0, f"{corpus.photos / 'red.png'}\n")
+    assert (links / "red.png").readlink() == corpus.photos / "red.png"
+    assert run(*search, "--link").complaint == "--link needs a folder: --copy-to DIR"
+
+
+def test_members_of_archives_are_copied(run: Run, tmp_path: Path, tiny_model: Path) -> None:
+    buffer = io.BytesIO()
+    Image.new("RGB", (40, 30), "red").save(buffer, "PNG")
+    with zipfile.ZipFile(tmp_path / "a.zip", "w") as file:
+        file.writestr("../x/red.png", buffer.getvalue())
+        file.writestr("b/red.png", buffer.getvalue())
+    options = ["--db", tmp_path / "z.db", "--device", "cpu"]
+    run("ingest", tmp_path / "a.zip", *options, "-m", f"local-dir:{tiny_model}")
+    found = run("search", "red", *options, "--copy-to", tmp_path / "out")
+    assert (found.code, found.err) == (0, f"copied 1 file in {tmp_path / 'out'}\n")
+    assert (tmp_path / "out" / "red.png").read_bytes() == buffer.getvalue()
+    linked = run("search", "red", *options, "--copy-to", tmp_path / "out", "--link")
+    assert linked.code == 1
+    assert "leave out --link" in linked.err
+
+
+def test_the_table_says_what_its_paths_are_relative_to(corpus: Corpus, run: Run) -> None:
+    found = run("search", "red", *corpus.options).out
+    assert found.splitlines()[-1] == f"paths are relative to {corpus.photos}"
+
+
+def test_tables_have_no_empty_columns_and_several_roots(
+    index: twinlens.Index, paint: Callable[..., Path], capsys: pytest.CaptureFixture[str]
+) -> None:
+    index.ingest(paint("red", "one/red.png").parent)
+    index.ingest(paint("red", "two/copy.png").parent)
+    print_hits("red", index.search("red"))
+    table = capsys.readouterr().out
+    assert "captions" not in table
+    assert "red.png (+1 path)" in table
+    assert table.endswith("/one\n")
+    index.ingest(paint("blue", "two/blue.png").parent)
+    print_hits("red", index.search("red"))
+    table = "".join(capsys.readouterr().out.split())
+    assert "two/blue.png" in table
+    assert "relativeto" not in table
+
+
+def test_files_are_links_on_a_terminal(
+    paint: Callable[..., Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = paint("red", "photos/a [red] b.png")
+    assert linked(str(path), "a [red] b.png") == r"a \[red] b.png"
+    monkeypatch.setattr(sys.stdout, "isatty", lambda: True, raising=False)
+    assert linked(str(path), path.name) == rf"[link={path.as_uri()}]a \[red] b.png[/link]"
+    assert "[" not in path.as_uri()
+    assert linked("https://host/a.png", "a.png") == "a.png"
+    assert linked(str(path.with_name("gone.png")), "gone.png") == "gone.png"
+
+
+def test_the_shell_completes_commands_and_options() -> None:
+    for words, found in (("twinlens sea", "search"), ("twinlens search --copy", "--copy-to")):
+        ended = subprocess.run(
+            [sys.executable, "-c", f"import sys; sys.argv[0] = 'twinlens'; {MAIN}"],
+            env=os.environ
+            | {
+                "_TWINLENS_COMPLETE": "complete_bash",
+                "COMP_WORDS": words,
+                "COMP_CWORD": str(len(words.split()) - 1),
+            },
+            capture_output=True,
+            encoding="utf-8",
+            check=False,
+        )
+        assert found in ended.stdout.split(), ended
 
 
 def test_a_file_of_queries(corpus: Corpus, run: Run, tmp_path: Path) -> None:
@@ -428,8 +534,10 @@ def test_many_failures_are_not_all_listed(
 
 
 def test_delete_removes_paths(run: Run, coloured: list[str], photos: Path) -> None:
-    assert run("delete", photos / "red.png", *coloured).out == "deleted 1 from twinlens\n"
-    assert run("delete", photos, *coloured).out == "deleted 7 from twinlens\n"
+    done = run("delete", photos / "red.png", *coloured)
+    assert (done.code, done.out) == (0, "deleted 1 picture from twinlens: removed 1 path\n")
+    done = run("delete", photos, *coloured)
+    assert (done.code, done.out) == (0, "deleted 7 pictures from twinlens: removed 7 paths\n")
     nothing = run("delete", photos, *coloured)
     assert nothing.code == 1
     assert "nothing was deleted" in nothing.complaint
@@ -443,8 +551,8 @@ def test_singular_and_plural(run: Run, paint: Callable[..., Path], tmp_path: Pat
     with twinlens.open(tmp_path / "one.db", model=ColourEncoder()) as index:
         report = index.ingest(tmp_path / "photos")
         told = _summary(report, index)
-    assert told.startswith("1 image and 2 texts encoded, 1 more path of stored images in ")
-    assert told.endswith("twinlens now holds 1 image and 2 texts (colours:none)")
+    assert told[0].startswith("1 image and 2 texts encoded, 1 more path of stored images in ")
+    assert told[1].endswith("twinlens now holds 1 image and 2 texts (colours:none)")
     assert run("export", tmp_path / "out", *options).out.startswith(
         "exported 1 image, 2 texts, 2 files to "
     )
@@ -455,6 +563,53 @@ def test_singular_and_plural(run: Run, paint: Callable[..., Path], tmp_path: Pat
     planned = run("plan", "--images", "1", "--captions", "1").out
     assert planned.startswith("1 image and 1 text of ")
     assert "on 1 GPU at" in planned
+
+
+def test_delete_of_copies_says_that_their_pictures_stay(
+    run: Run, tmp_path: Path, photos: Path
+) -> None:
+    copies = tmp_path / "copies"
+    shutil.copytree(photos, copies)
+    options = ["--db", tmp_path / "copies.db"]
+    with twinlens.open(tmp_path / "copies.db", model=ColourEncoder()) as index:
+        index.ingest(photos)
+        index.ingest(copies)
+    done = run("delete", copies, *options)
+    said = "removed 8 paths from twinlens: no picture had these paths alone\n"
+    assert (done.code, done.out, done.err) == (0, said, "")
+    with twinlens.open(tmp_path / "copies.db", model=ColourEncoder()) as index:
+        (hit,) = index.search("red", limit=1)
+        assert hit.paths == (str(photos / "red.png"),)
+        deleted = index.delete(photos)
+        assert (deleted, deleted.paths) == (8, 8)
+        assert pickle.loads(pickle.dumps(deleted)).paths == 8
+
+
+def test_an_interrupted_ingest_says_what_is_stored(
+    run: Run, tmp_path: Path, tiny_model: Path, photos: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from twinlens.ingest import executor, pipeline
+
+    encode, calls = executor.encode_images, []
+
+    def interrupted(*given: Any) -> Any:
+        calls.append(1)
+        if len(calls) == 3:
+            raise KeyboardInterrupt
+        return encode(*given)
+
+    monkeypatch.setattr(executor, "encode_images", interrupted)
+    monkeypatch.setattr(pipeline, "CHUNK_SECONDS", 0.0)
+    options = ["--db", tmp_path / "x.db", "--device", "cpu"]
+    stopped = run("ingest", photos, *options, "--model", f"local-dir:{tiny_model}")
+    assert (stopped.code, stopped.out) == (130, "")
+    said, last = stopped.err.splitlines()
+    assert said == (
+        "stopped: 2 images and 2 texts encoded; they are stored, and the next run continues there"
+    )
+    assert last == "twinlens: interrupted"
+    monkeypatch.undo()
+    assert "6 images and 6 texts encoded, 2 unchanged" in run("ingest", photos, *options).out
 
 
 def test_deleting_a_collection_needs_confirmation(

@@ -16,8 +16,10 @@ from support.colours import COLOURS, ColourEncoder
 from support.rows import comparable
 
 import twinlens
-from twinlens.ingest import sinks, writer
-from twinlens.ingest.sample import MAX_TIME_NS, Failure
+from twinlens.ingest import pipeline, sinks, writer
+from twinlens.ingest.report import IngestInterrupted
+from twinlens.ingest.rows import PendingItem
+from twinlens.ingest.sample import MAX_TIME_NS, Failure, Sample
 from twinlens.search.errors import ImageError, StoreError, StoreUnreachableError
 from twinlens.search.milvus.collection import Collection
 
@@ -480,6 +482,99 @@ def test_more_than_a_chunk(
     second = index.ingest(photos)
     assert (second.unchanged, second.duplicates) == (601, 1)
     assert index.info().images == index.info().files == 602
+
+
+class Interrupted(ColourEncoder):
+    """Somebody presses Ctrl-C when a batch with the given number is encoded."""
+
+    def __init__(self, batch: int) -> None:
+        super().__init__()
+        self.left = batch
+
+    def images(self, pixels: Any) -> Any:
+        self.left -= 1
+        if not self.left:
+            raise KeyboardInterrupt
+        return super().images(pixels)
+
+
+def test_an_interrupted_run_keeps_what_it_encoded(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    photos = shades(tmp_path / "photos", 40)
+    encoder = Interrupted(6)
+    seen = []
+    monkeypatch.setattr(pipeline, "CHUNK_SECONDS", 1e9)
+    monkeypatch.setattr(pipeline, "FIRST_CHUNK", 16)
+    with twinlens.open(tmp_path / "x.db", model=encoder) as index:
+        with pytest.raises(IngestInterrupted) as stopped:
+            index.ingest(photos, report=seen.append)
+        done = stopped.value.report.images
+        assert done == len(seen) == pipeline.FIRST_CHUNK
+        assert encoder.images_seen == done + encoder.image_batch
+        assert index.info().images == index.info().files == done
+        again = index.ingest(photos)
+        assert (again.images, again.unchanged) == (40 - done, done)
+    with twinlens.open(tmp_path / "whole.db", model=ColourEncoder()) as whole:
+        whole.ingest(photos)
+    assert rows_of(tmp_path / "x.db") == rows_of(tmp_path / "whole.db")
+
+
+def test_a_chunk_ends_when_it_is_worth_its_time(monkeypatch: pytest.MonkeyPatch) -> None:
+    now = 100.0
+    monkeypatch.setattr(pipeline.time, "perf_counter", lambda: now)
+    monkeypatch.setattr(pipeline, "FIRST_CHUNK", 16)
+    pace, chunk = pipeline.Pace(), sinks.Chunk()
+
+    def fill(count: int) -> sinks.Chunk:
+        chunk.failed[:] = []
+        chunk.new[:] = [PendingItem(Sample(str(n), "", "", None), None) for n in range(count)]
+        return chunk
+
+    assert (pace.is_due(fill(15)), pace.is_due(fill(16))) == (False, True)
+    pace.encoded(16, 4.0)  # four a second: eight in two seconds
+    assert (pace.is_due(fill(7)), pace.is_due(fill(8))) == (False, True)
+    pace.encoded(8, 0.001)  # grows step by step, as the first batch may be an exception
+    assert (pace.is_due(fill(15)), pace.is_due(fill(16))) == (False, True)
+    pace.encoded(1, 60.0)
+    assert pace.is_due(fill(1)), "however slow, there is at least one"
+    pace.encoded(1, 0.0)
+    pace.begin()
+    assert not pace.is_due(fill(1))
+    now += pipeline.CHUNK_SECONDS
+    assert pace.is_due(fill(1)), "reading takes long"
+    assert not pace.is_due(sinks.Chunk())
+
+
+def test_contents_do_not_depend_on_when_chunks_end(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    photos = shades(tmp_path / "photos", 30)
+    for path in sorted(photos.iterdir())[:20]:
+        shutil.copy(path, path.with_name(f"z{path.name}"))
+        path.with_suffix(".txt").write_text(f"first {path.stem}")
+        path.with_name(f"z{path.stem}.txt").write_text(f"second {path.stem}")
+    reports = []
+    for name, seconds, first in (("one", 0.0, 1), ("few", 1e-6, 3), ("all", 1e9, 10**9)):
+        monkeypatch.setattr(pipeline, "CHUNK_SECONDS", seconds)
+        monkeypatch.setattr(pipeline, "FIRST_CHUNK", first)
+        with twinlens.open(tmp_path / f"{name}.db", model=ColourEncoder()) as index:
+            reports.append(replace(index.ingest(photos), seconds=0, encode_seconds=0))
+    assert reports[0] == reports[1] == reports[2]
+    assert rows_of(tmp_path / "one.db") == rows_of(tmp_path / "all.db")
+    assert rows_of(tmp_path / "few.db") == rows_of(tmp_path / "all.db")
+
+
+def rows_of(db: Path) -> dict[str, list[Any]]:
+    """Every row of all three collections, without what a run writes of its own time."""
+    with twinlens.open(db, model=ColourEncoder()) as index:
+        collection = index.engine.collection
+        return {
+            kind: sorted(
+                (comparable(row) for rows in collection.scan(kind, ["*"]) for row in rows), key=str
+            )
+            for kind in ("images", "texts", "files")  # type: ignore[misc]
+        }
 
 
 def test_duplicates_across_chunks(

@@ -24,7 +24,7 @@ from support.colours import COLOURS, ColourEncoder
 from support.serving import READ, WRITE, paint, served
 
 import twinlens
-from twinlens.ingest.report import IngestReport
+from twinlens.ingest.report import IngestInterrupted, IngestReport
 from twinlens.ingest.upload import TooLargeError
 from twinlens.remote import client
 from twinlens.remote import ingest as remote
@@ -414,6 +414,37 @@ def test_progress_counts_every_item(own: RemoteIndex, photos: Path) -> None:
     bar = Bar()
     own.ingest(photos, progress=bar)
     assert bar.done == len(COLOURS) + 1
+
+
+def test_an_interrupted_upload_keeps_what_was_stored(
+    own: RemoteIndex, photos: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(remote, "FIRST_PART", 2)
+    monkeypatch.setattr(remote, "PART_SECONDS", 0.0)
+    sent = []
+
+    class Bar:
+        def update(self, n: float = 1) -> None:
+            sent.append(n)
+
+        def set_postfix_str(self, s: str, refresh: bool = True) -> None:
+            pass
+
+    submit = remote.Sending.submit
+
+    def interrupted(self: Any, send: Any, part: Any) -> None:
+        if len(part) == 1:  # the parts after the first, which took too long
+            raise KeyboardInterrupt
+        submit(self, send, part)
+        self.finish()
+
+    monkeypatch.setattr(remote.Sending, "submit", interrupted)
+    with pytest.raises(IngestInterrupted) as stopped:
+        own.ingest(photos, progress=Bar())
+    assert stopped.value.report.images == own.info().images == 2
+    monkeypatch.undo()
+    again = own.ingest(photos)
+    assert (again.images, again.unchanged) == (len(COLOURS) - 2, 2)
 
 
 def test_creating_and_dropping_a_collection(own: RemoteIndex, photos: Path) -> None:

@@ -38,7 +38,6 @@ app = typer.Typer(
     name="twinlens",
     help="Find pictures by words, words by pictures, pictures by pictures.",
     no_args_is_help=True,
-    add_completion=False,
     pretty_exceptions_enable=False,
     epilog="Exit codes: 0 done, 1 failed, 2 usage error, 3 some items could not be ingested.",
 )
@@ -54,6 +53,8 @@ def run() -> None:
         except SystemExit as end:
             # Flush now, so that a write error is reported below and not when Python exits.
             sys.stdout.flush()
+            if end.code == INTERRUPTED:  # typer turns Ctrl-C into that
+                say("twinlens: interrupted", file=sys.stderr)
             if isinstance(end.__context__, BrokenPipeError):  # typer exits with 1 for that
                 raise end.__context__ from None
             raise

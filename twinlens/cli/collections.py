@@ -138,13 +138,18 @@ def delete(
         raise UsageError("give the paths to remove, or --all for the whole collection")
     with place.reach() as index:
         if not everything:
-            count = index.delete(*(paths or ()))
-            if not count:
+            deleted = index.delete(*(paths or ()))
+            if not deleted and not deleted.paths:
                 raise TwinlensError(
-                    f"no picture in {place.collection!r} is stored under these paths alone; "
-                    "nothing was deleted"
+                    f"nothing in {place.collection!r} is stored under these paths; nothing was "
+                    "deleted"
                 )
-            say(f"deleted {count} from {place.collection}")
+            removed = counted(deleted.paths, "path")
+            if deleted:
+                pictures = counted(deleted, "picture")
+                say(f"deleted {pictures} from {place.collection}: removed {removed}")
+            else:
+                say(f"removed {removed} from {place.collection}: no picture had these paths alone")
             return
         now = index.info()
         holding = contents(now.images, now.texts)

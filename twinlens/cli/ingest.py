@@ -11,7 +11,14 @@ import typer
 
 import twinlens
 from twinlens.cli.options import LAYOUT, LAYOUT_FLAGS, OUTPUT, ModelOptions, Quiet, with_options
-from twinlens.cli.output import ITEMS_FAILED, counted, print_failures, print_notices, print_preview
+from twinlens.cli.output import (
+    INTERRUPTED,
+    ITEMS_FAILED,
+    counted,
+    print_failures,
+    print_notices,
+    print_preview,
+)
 from twinlens.cli.printing import say
 from twinlens.ingest.options import RUN_OPTIONS, SOURCE_OPTIONS, IngestOptions
 from twinlens.search.errors import UsageError
@@ -85,11 +92,19 @@ def ingest(
             print_preview(index.preview(*paths, **source))
             return
 
+        from twinlens.ingest.report import IngestInterrupted
+
         def once(paths: Sequence[str | Path], given: IngestOptions) -> IngestReport:
             with _progress(paths, quiet) as progress:
-                outcome = index.ingest(*paths, **{**given, "progress": progress})
+                try:
+                    outcome = index.ingest(*paths, **{**given, "progress": progress})
+                except IngestInterrupted as stopped:
+                    done = _counts(stopped.report)
+                    _warn(f"stopped: {done}; they are stored, and the next run continues there")
+                    raise typer.Exit(INTERRUPTED) from stopped
             if not quiet:
-                say(_summary(outcome, index), flush=True)
+                for line in _summary(outcome, index):
+                    say(line, flush=True)
                 if given.get("leave_out") is not None and not outcome.left_out:
                     _warn("nothing was left out: no picture or caption is in the --leave-out list")
             print_notices(outcome)
@@ -137,8 +152,18 @@ def _progress(paths: Sequence[str | Path], quiet: bool) -> Iterator[Any]:
         yield bar
 
 
-def _summary(report: IngestReport, index: twinlens.Index | twinlens.RemoteIndex) -> str:
+def _summary(report: IngestReport, index: twinlens.Index | twinlens.RemoteIndex) -> tuple[str, str]:
     rate = report.images / report.seconds if report.seconds else 0.0
+    speed = f", {rate:.0f} images/s" if report.images else ""
+    info = index.info()
+    return (
+        f"{_counts(report)} in {report.seconds:.1f} s{speed}",
+        f"{info.name} now holds {counted(info.images, 'image')} and {counted(info.texts, 'text')} "
+        f"({info.fingerprint.label})",
+    )
+
+
+def _counts(report: IngestReport) -> str:
     parts = [f"{counted(report.images, 'image')} and {counted(report.texts, 'text')} encoded"]
     for count, what in (
         (report.unchanged, "unchanged"),
@@ -152,10 +177,4 @@ def _summary(report: IngestReport, index: twinlens.Index | twinlens.RemoteIndex)
     ):
         if count:
             parts.append(f"{count:,} {what}")
-    speed = f", {rate:.0f} images/s" if report.images else ""
-    info = index.info()
-    return (
-        f"{', '.join(parts)} in {report.seconds:.1f} s{speed}\n"
-        f"{info.name} now holds {counted(info.images, 'image')} and {counted(info.texts, 'text')} "
-        f"({info.fingerprint.label})"
-    )
+    return ", ".join(parts)

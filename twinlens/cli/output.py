@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 from typing import TYPE_CHECKING
 
-from twinlens.cli.printing import cell, say, say_json
+from twinlens.cli.printing import cell, linked, say, say_json
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
@@ -204,17 +204,34 @@ def print_hits(title: str, hits: Sequence[Hit]) -> None:
 
     from twinlens.search.query.hits import marked
 
-    table = new_table("#", "relevance", "text" if hits and hits[0].text else "picture", "captions")
+    texts = bool(hits and hits[0].text)
+    root = _root_of(hits)
+    last = "describes" if texts else "captions"
+    is_wide = any(hit.path if texts else hit.captions for hit in hits)
+    table = new_table("#", "relevance", "text" if texts else "picture", *[last] * is_wide)
     table.title, table.title_justify = cell(title), "left"
     for rank, hit in enumerate(hits, 1):
-        where = str(hit.metadata.get("relative_path", hit.path))
         matched = "words" if hit.by_words else f"{hit.relevance:.0%}"
-        detail = where if hit.text else marked(hit, " / ".join(hit.captions[:2]))
-        said = marked(hit, hit.text)
-        table.add_row(str(rank), matched, cell(said or where), cell(detail))
-    if hits and hits[0].text:
-        table.columns[3].header = "describes"
+        where = linked(hit.path, str(hit.metadata.get("relative_path", "")) if root else hit.path)
+        if len(hit.paths) > 1:
+            where += f" (+{counted(len(hit.paths) - 1, 'path')})"
+        said = cell(marked(hit, hit.text)) if texts else where
+        detail = where if texts else cell(marked(hit, " / ".join(hit.captions[:2])))
+        table.add_row(str(rank), matched, said, *[detail] * is_wide)
     show(table)
+    if root:
+        say(f"paths are relative to {root}")
+
+
+def _root_of(hits: Sequence[Hit]) -> str:
+    """The folder or archive that the relative paths of all hits begin at; "" if they have none."""
+    roots = set()
+    for hit in hits:
+        relative = str(hit.metadata.get("relative_path", ""))
+        if hit.path:
+            whole = relative and hit.path != relative and hit.path.endswith(relative)
+            roots.add(hit.path.removesuffix(relative).rstrip("/!\\") if whole else "")
+    return roots.pop() if len(roots) == 1 else ""
 
 
 def new_table(*columns: str) -> Table:

@@ -5,7 +5,9 @@ from __future__ import annotations
 import io
 import json
 import logging
+import os
 import sys
+from pathlib import Path
 from typing import Any, TextIO
 
 from twinlens.search.printable import PrintableFormatter, printable
@@ -36,6 +38,13 @@ def say_json(data: Any, *, flush: bool = False) -> None:
     except UnicodeEncodeError:
         text = json.dumps(data)
     print(text, flush=flush)
+
+
+def linked(path: str, text: str) -> str:
+    """Text for the cell of a table; a terminal that can opens the file when it is clicked on."""
+    if not sys.stdout.isatty() or not os.path.isabs(path) or not os.path.isfile(path):
+        return cell(text)
+    return f"[link={Path(path).as_uri()}]{cell(text)}[/link]"
 
 
 def cell(text: str) -> str:

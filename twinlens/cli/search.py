@@ -10,10 +10,12 @@ from typing import TYPE_CHECKING, Annotated, Unpack
 
 import typer
 
+from twinlens.cli.hit_files import copy_files, print_paths
 from twinlens.cli.options import OUTPUT, AsJson, ModelOptions, lines_of, with_options
-from twinlens.cli.output import NOTHING_CLOSE, counted, print_hits
+from twinlens.cli.output import FAILURE, NOTHING_CLOSE, counted, print_hits
 from twinlens.cli.printing import say, say_json
 from twinlens.search.errors import UsageError
+from twinlens.search.paths import expand_home
 from twinlens.search.query.request import OPTIONS, SearchOptions
 from twinlens.search.words import NameQuery
 
@@ -22,6 +24,7 @@ if TYPE_CHECKING:
 
     import numpy as np
 
+    import twinlens
     from twinlens.search.query.hits import Hits
     from twinlens.search.query.parts import Part
 
@@ -36,7 +39,7 @@ FLAGS = {"target": ["--in"], "limit": ["--limit", "-n"]}
 HELP = {
     "like": "More like this stored item: its id or path; repeatable.",
     "unlike": "Less like this stored item: its id or path; repeatable.",
-    "cursor": "Return the next page: the cursor in the last line of --json, in place of a query.",
+    "cursor": "Return the next page: the cursor that --show-cursor prints, in place of a query.",
 }
 
 
@@ -52,7 +55,7 @@ HELP = {
 def search(
     place: ModelOptions,
     words: Annotated[
-        str | None,
+        list[str] | None,
         typer.Argument(help="What to search for, in words; 'words@2' weighs them twice."),
     ] = None,
     text: Annotated[
@@ -105,11 +108,46 @@ def search(
         Path | None,
         typer.Option(help="Also write the results to an HTML page.", rich_help_panel=OUTPUT),
     ] = None,
+    paths: Annotated[
+        bool,
+        typer.Option(
+            "--paths", help="Print only the paths of pictures, for pipes.", rich_help_panel=OUTPUT
+        ),
+    ] = False,
+    null: Annotated[
+        bool,
+        typer.Option(
+            "--null",
+            "-0",
+            help="Like --paths, each with a NUL at its end, for xargs -0.",
+            rich_help_panel=OUTPUT,
+        ),
+    ] = False,
+    copy_to: Annotated[
+        Path | None,
+        typer.Option(help="Also copy the files of the hits to a folder.", rich_help_panel=OUTPUT),
+    ] = None,
+    link: Annotated[
+        bool,
+        typer.Option("--link", help="With --copy-to: make symbolic links.", rich_help_panel=OUTPUT),
+    ] = False,
+    show_cursor: Annotated[
+        bool,
+        typer.Option(
+            "--show-cursor",
+            help="With --json: print the cursor of the next page in the last line.",
+            rich_help_panel=OUTPUT,
+        ),
+    ] = False,
     **options: Unpack[SearchOptions],
 ) -> None:
     """Search for pictures or texts by words, by pictures, or by a combination."""
     target, like, unlike = options["target"], options["like"], options["unlike"]
-    texts = [*([words] if words is not None else []), *text]
+    if link and copy_to is None:
+        raise UsageError("--link needs a folder: --copy-to DIR")
+    if as_json and (paths or null):
+        raise UsageError("--json prints the paths as well: leave out --paths")
+    texts = [*([" ".join(words)] if words else []), *text]
     positive = [*texts, *images, *vector]
     negative = [*unwanted, *unwanted_image]
     parts: list[Part] = []
@@ -121,6 +159,7 @@ def search(
         titles = _queries(queries)
         with place.reach(place.model) as index:
             found = index.search_many(titles, **options)
+            failed = _copy_files(index, found, copy_to, link)
     else:
         parts = query_parts(texts, images, vector, unwanted, unwanted_image)
         shown = [*positive, *(f"like {one}" for one in like)]
@@ -129,6 +168,7 @@ def search(
         with place.reach(place.model) as index:
             continued = options["cursor"] and not parts
             found = [index.search(None if continued else parts, **options)]
+            failed = _copy_files(index, found, copy_to, link)
     # Arguments that are not UTF-8 hold surrogates, which cannot be printed.
     titles = [one.encode("utf-8", "replace").decode() for one in titles]
     if html is not None:
@@ -140,7 +180,10 @@ def search(
     ) if set_]  # fmt: skip
     for query, hits in zip(titles, found, strict=True):
         if as_json:
-            _print_lines(hits, {"query": query} if queries is not None else {})
+            _print_lines(hits, {"query": query} if queries is not None else {}, show_cursor)
+            continue
+        if paths or null:
+            print_paths(hits, end="\0" if null else "\n")
             continue
         if hits.nothing_close:
             say(NOTHING_CLOSE)
@@ -151,18 +194,33 @@ def search(
         else:
             filtered = f" that matches {' and '.join(bounds)}" if bounds else ""
             say(f"{query} → {target}: nothing found{filtered}")
-    if html is not None and not as_json:
+    if html is not None and not (as_json or paths or null):
         say(f"written to {html}")
+    if failed:
+        raise typer.Exit(FAILURE)
 
 
-def _print_lines(hits: Hits, which: dict[str, str]) -> None:
+def _copy_files(
+    index: twinlens.Index | twinlens.RemoteIndex,
+    found: Sequence[Hits],
+    folder: Path | None,
+    link: bool,
+) -> int:
+    if folder is None:
+        return 0
+    every = [hit for hits in found for hit in hits]
+    return copy_files(index, every, expand_home(folder), link=link)
+
+
+def _print_lines(hits: Hits, which: dict[str, str], show_cursor: bool) -> None:
     """Print a JSON line for each hit; with several queries, also one for a query without hits."""
     shared = {**which, "nothing_close": hits.nothing_close}
     if which and not hits:
         say_json(shared | {"hits": 0})
     for number, hit in enumerate(hits, 1):
         # In the last line only: a cursor is as long as the query's vector.
-        last = {"cursor": hits.cursor} if hits.cursor and number == len(hits) else {}
+        is_last = show_cursor and number == len(hits)
+        last = {"cursor": hits.cursor} if is_last and hits.cursor else {}
         say_json(shared | hit.to_dict() | last)
 
 

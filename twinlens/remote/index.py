@@ -18,7 +18,7 @@ from twinlens.ingest.options import (
     split_options,
     write_options,
 )
-from twinlens.ingest.report import IngestReport, Notices, Tally, open_report
+from twinlens.ingest.report import IngestInterrupted, IngestReport, Notices, Tally, open_report
 from twinlens.ingest.sample import Item, Warn
 from twinlens.ingest.sources.paths import name_of
 from twinlens.remote.client import PROBE_SECONDS, HttpClient, is_twinlens, path_segment
@@ -54,11 +54,12 @@ from twinlens.search.query.request import Mode, SearchOptions, SearchRequest
 if TYPE_CHECKING:
     from twinlens.ingest.match import Picture
     from twinlens.ingest.preview import Preview
+    from twinlens.ingest.upload import Deleted
     from twinlens.search.analysis.classify import Classified
-    from twinlens.search.analysis.policy.stored import Decision, ReviewItem, ReviewState
     from twinlens.search.analysis.describe import Described
     from twinlens.search.analysis.describe_options import DescribeOptions
     from twinlens.search.analysis.match import PairMatch
+    from twinlens.search.analysis.policy.stored import Decision, ReviewItem, ReviewState
     from twinlens.search.milvus.collection import CollectionInfo
     from twinlens.search.models.base import Rows
     from twinlens.search.query.hits import Hits
@@ -296,7 +297,10 @@ class RemoteIndex:
             given = run.get("policy")
             policy = self._send_policy(given) if given is not None else ""
             ingest = RemoteIngest(self._uploads, tally, policy=policy, **write_options(run))
-            report = ingest.run(items, map(name_of, paths))
+            try:
+                report = ingest.run(items, map(name_of, paths))
+            except KeyboardInterrupt as error:
+                raise IngestInterrupted(ingest.report()) from error
         if not report.found_anything:
             raise SourceError(nothing_found(paths))
         return notices.added_to(report)
@@ -331,11 +335,8 @@ class RemoteIndex:
         """Count what ``ingest`` would do with the same arguments, without reading pictures."""
         return preview(self._uploads, _items(paths, source), map(name_of, paths))
 
-    def delete(self, *paths: Path) -> int:
-        """Remove pictures by path, folders with all below them; return how many were removed.
-
-        The files stay. A picture that is also stored under another path stays, too.
-        """
+    def delete(self, *paths: Path) -> Deleted:
+        """Remove pictures by path, folders with all below them; see ``twinlens.Index.delete``."""
         return self._uploads.remove([name_of(path) for path in paths])
 
     def drop(self) -> None:

@@ -22,6 +22,7 @@ from twinlens.ingest.preview import Preview
 from twinlens.ingest.report import IngestReport, Status, Tally
 from twinlens.ingest.sample import Failure, Item, Sample, failure_of
 from twinlens.ingest.upload import (
+    Deleted,
     PutOptions,
     Removed,
     TooLargeError,
@@ -40,6 +41,9 @@ CHUNK = 256
 CHUNK_BYTES = 2 << 20
 #: Bytes of pictures in one request; a larger picture is sent alone.
 PART_BYTES = 16 << 20
+#: Seconds that a part should take, and pictures in the first one, before that is known.
+PART_SECONDS = 4.0
+FIRST_PART = 16
 #: Parts in progress at once: sent, or waiting for the server.
 IN_FLIGHT = 3
 #: Chunks that are described, and pictures that are read, ahead of the parts made of them.
@@ -92,13 +96,15 @@ class UploadClient:
                 "/v1/files", "paths", root=root, collection=self._collection
             )
 
-    def remove(self, paths: Sequence[str]) -> int:
+    def remove(self, paths: Sequence[str]) -> Deleted:
         """Remove paths with all below them; return how many pictures and texts were deleted."""
-        deleted = 0
+        deleted = removed = 0
         for start in range(0, len(paths), PATHS):
             body = self._body(paths=list(paths[start : start + PATHS]))
-            deleted += self._client.post("/v1/items/delete", body, write=True)["deleted"]
-        return deleted
+            done = self._client.post("/v1/items/delete", body, write=True)
+            deleted += done["deleted"]
+            removed += done.get("paths", 0)  # a server of an earlier version does not say
+        return Deleted(deleted, removed)
 
     def remove_missing(self, paths: Sequence[str], *, prune: bool = False) -> Removed:
         """Remove paths whose files are gone; see ``Receiver.remove_missing``."""
@@ -152,6 +158,7 @@ class RemoteIngest:
         self._policy = policy
         self._tally = tally or Tally()
         self._part_bytes = part_bytes
+        self._most = FIRST_PART
         self._texts: deque[int] = deque()
         self._encode_seconds: deque[float] = deque()
         self._deleted: deque[int] = deque()
@@ -165,6 +172,15 @@ class RemoteIngest:
         """
         with Ledger(None) as ledger:
             return self._run(items, ledger, set(roots))
+
+    def report(self) -> IngestReport:
+        """What was done so far."""
+        return replace(
+            self._tally.report(),
+            texts=sum(self._texts),
+            removed=sum(self._deleted),
+            encode_seconds=sum(self._encode_seconds),
+        )
 
     def _run(self, items: Iterable[Item], ledger: Ledger, all_roots: set[str]) -> IngestReport:
         began = time.perf_counter()
@@ -194,16 +210,8 @@ class RemoteIngest:
             done = self._uploads.remove_missing(paths, prune=prune)
             removed += len(done.images)
             missing += done.missing
-        return IngestReport(
-            **self._tally.counts,
-            texts=sum(self._texts),
-            removed=removed,
-            missing=missing,
-            failed=tuple(self._tally.failed),
-            notices=(),
-            seconds=time.perf_counter() - began,
-            encode_seconds=sum(self._encode_seconds),
-        )
+        seconds = time.perf_counter() - began
+        return replace(self.report(), removed=removed, missing=missing, seconds=seconds)
 
     def _unseen(self, items: Iterable[Item], ledger: Ledger, roots: set[str]) -> Iterator[Item]:
         """The items to tell the server of, each path once."""
@@ -225,9 +233,13 @@ class RemoteIngest:
 
     def _send(self, read: Callable[[Upload], Upload | None], part: Sequence[Upload]) -> None:
         """Upload a part, and again what the server asks for again; runs in a thread."""
+        began = time.perf_counter()
         for _ in range(TRIES):
             wanted = [replace(upload, data=None) for upload in self._put(part)]
             if not wanted:
+                # Parts of some seconds: then progress moves, and an interruption loses little.
+                rate = len(part) / max(time.perf_counter() - began, 1e-3)
+                self._most = max(1, min(int(rate * PART_SECONDS), 2 * len(part), CHUNK))
                 return
             part = [upload for upload in map(read, wanted) if upload is not None]
         for upload in part:
@@ -239,7 +251,7 @@ class RemoteIngest:
         return batches(
             (upload for upload in read if upload is not None),
             lambda upload: len(upload.data or b""),
-            CHUNK,
+            lambda: self._most,
             self._part_bytes,
         )
 

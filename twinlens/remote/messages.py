@@ -33,14 +33,23 @@ BATCH_BYTES = 16 << 20
 
 
 def batches(
-    items: Iterable[T], size_of: Callable[[T], int], most: int, most_bytes: int
+    items: Iterable[T], size_of: Callable[[T], int], most: int | Callable[[], int], most_bytes: int
 ) -> Iterator[list[T]]:
-    """Split items into lists of bounded length and size; a larger item is alone in its list."""
+    """Split items into lists of bounded length and size; a larger item is alone in its list.
+
+    Args:
+        items: what to split.
+        size_of: the bytes of an item.
+        most: the most items of a list, or a function that says so as it changes.
+        most_bytes: the most bytes of a list.
+    """
     batch: list[T] = []
     total = 0
     for item in items:
         size = size_of(item)
-        if batch and (len(batch) >= most or total + size > most_bytes):
+        if batch and (
+            len(batch) >= (most() if callable(most) else most) or total + size > most_bytes
+        ):
             yield batch
             batch, total = [], 0
         batch.append(item)

@@ -105,7 +105,7 @@ def router(ctx: Context) -> APIRouter:
             return receiver.remove(ids=[key])
 
         removed = await remove(request, collection, work)
-        return JSONResponse({"deleted": removed.count})
+        return JSONResponse({"deleted": removed.count, "paths": removed.paths})
 
     @routes.post(
         "/items/delete",
@@ -122,7 +122,7 @@ def router(ctx: Context) -> APIRouter:
         removed = await remove(
             request, sent.collection, lambda _, receiver: receiver.remove(sent.paths, sent.ids)
         )
-        return JSONResponse({"deleted": removed.count})
+        return JSONResponse({"deleted": removed.count, "paths": removed.paths})
 
     @routes.post(
         "/items/gone",

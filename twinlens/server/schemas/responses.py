@@ -154,9 +154,10 @@ class PathsListed(ResponseModel):
 
 
 class DeletedOut(ResponseModel):
-    """How many pictures and texts were deleted."""
+    """How many pictures and texts were deleted, and how many paths were removed."""
 
     deleted: int
+    paths: int
 
 
 class ItemsOut(ResponseModel):
