@@ -65,6 +65,18 @@ def test_a_picture_without_a_path_is_deleted(collection: Collection, tmp_path: P
     assert collection.count("files") == 2
 
 
+@pytest.mark.parametrize("status", ["failed", "gone"])
+def test_a_picture_without_a_readable_path_is_deleted(collection: Collection, status: str) -> None:
+    key = str(image(collection)["id"])
+    rows = collection.query("files", 'path != ""', ["*"], 10)
+    collection.upsert("files", [rows[0] | {"status": status}])
+    assert reconcile(collection, [key]).deleted == frozenset()
+    assert image(collection)["paths"] == [rows[1]["path"]]
+    collection.upsert("files", [rows[1] | {"status": status}])
+    assert reconcile(collection, [key]).deleted == {key}
+    assert collection.count("images") == collection.count("texts") == 0
+
+
 def test_a_picture_in_the_ledger_that_is_not_stored_is_lost(collection: Collection) -> None:
     key = str(image(collection)["id"])
     delete_images(collection, [key])

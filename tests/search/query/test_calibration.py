@@ -109,6 +109,40 @@ def test_the_floor_rises_with_the_number_of_rows() -> None:
     assert floors[0] < floors[1]
 
 
+@pytest.mark.parametrize(("modality", "target"), CURVES)
+def test_every_direction_has_its_floor(modality: Any, target: Any) -> None:
+    # Offset and slope of FLOORS, worked out for 100 and 10,000 rows.
+    expected = {
+        ("text", "images"): (2.03, 2.73),
+        ("image", "texts"): (2.24, 3.20),
+        ("text", "texts"): (1.90, 2.73),
+        ("image", "images"): (2.28, 3.22),
+    }
+    floors = [
+        Calibration.of(modality, target, unrelated(1), unrelated(2), count).floor
+        for count in (100, 10_000)
+    ]
+    assert floors == pytest.approx(expected[modality, target], abs=0.01)
+
+
+def test_a_fused_query_is_compared_with_its_own_cosines() -> None:
+    made = calibration(sigmoid=(100.0, -10.0))
+    rows = made.sample
+    query = unit(rows.mean(axis=0, keepdims=True))[0]  # close to everything
+    fused = made.for_fused(query)
+    cosines = rows @ query
+    assert fused.centre == pytest.approx(cosines.mean())
+    assert fused.spread == pytest.approx(cosines.std())
+    assert fused.sigmoid is None
+    assert fused.z_scores(query, cosines).mean() == pytest.approx(0, abs=1e-4)
+    assert fused.z_scores(query, cosines).std() == pytest.approx(1, abs=1e-4)
+    assert abs(made.centre - fused.centre) > made.spread / 4
+    # In a small sample, the rows that the query looks for are a large part.
+    few = unrelated(1, MIN_QUERIES - 1)
+    small = Calibration.of("text", "images", few, unrelated(2), 31).for_fused(few[0])
+    assert small.centre == pytest.approx((unrelated(2) @ few.T).mean(), abs=1e-6)
+
+
 def test_scores_on_the_floor_are_not_relevant() -> None:
     query = np.zeros(DIM, dtype=np.float32)
     for count in (10, 1_000, 10**6, 10**9, 10**12):
