@@ -84,3 +84,36 @@ def test_words_find_it(photo: Path, forms: Forms, index: twinlens.Index) -> None
     word = unicodedata.normalize("NFC", "größer")
     hit = index.search("red", limit=1)[0]
     assert hit.captions == (word,)
+
+
+def test_fields_in_any_script_are_filtered_by(either: twinlens.Index, paint: Paint) -> None:
+    rows = [
+        {"image": "red.png", "caption": "x", "标题": "春", "价格": 9, "größe": 1.5, "хит": True},
+        {"image": "blue.png", "caption": "y", "标题": "秋", "价格": 12, "a-b": 1, "हिन्दी": "न"},
+    ]
+    table = paint("red", "red.png").with_name("c.jsonl")
+    paint("blue", "blue.png")
+    table.write_text("\n".join(json.dumps(row, ensure_ascii=False) for row in rows), "utf-8")
+    either.ingest(table)
+    for where, name in {
+        '标题 == "春"': "red.png",
+        "价格 >= 10": "blue.png",
+        "größe > 1": "red.png",
+        "хит == true": "red.png",
+        "a_b == 1 and 标题 is known": "blue.png",
+        '`हिन्दी` in ("न", "x")': "blue.png",
+    }.items():
+        hits = either.search("red", where=where)
+        assert [Path(hit.path).name for hit in hits] == [name], where
+    assert either.fields("images")["价格"] == "integer"
+    (hit,) = either.search("red", where='标题 == "秋"')
+    assert (hit.metadata["标题"], hit.metadata["हिन्दी"]) == ("秋", "न")
+
+
+def test_paths_in_either_form_are_filtered_by(
+    either: twinlens.Index, photo: Path, forms: Forms
+) -> None:
+    either.ingest(photo.parent)
+    for where in (f'path == "{forms[1]}"', f'path startswith "{forms[1][:-4]}"'):
+        assert [hit.path for hit in either.search("red", where=where)] == [str(photo)]
+    assert either.delete(photo.parent / forms[1]) == 1
