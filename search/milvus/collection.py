@@ -187,6 +187,8 @@ class Collection(CollectionReader):
             expression = self.scope.where_ids(kind, ids[start : start + 1_000])
             with self._counted(), milvus_errors("delete rows"):
                 self.client.delete(self.loaded(kind), filter=expression)
+        if ids:
+            self.note_deletion(kind)
 
     def delete_all(self) -> None:
         """Delete all rows; in a collection with tenants, only the tenant's."""

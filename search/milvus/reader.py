@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING, Any
@@ -22,6 +23,10 @@ if TYPE_CHECKING:
 
 #: Kinds with vectors to search.
 SEARCHED: tuple[Target, ...] = ("images", "texts")
+#: Seconds after a deletion for which reads ask for strong consistency.
+DELETED_SECONDS = 3.0
+#: When rows of a Milvus collection were last deleted by this process.
+_deletions: dict[str, float] = {}
 #: How many results of each ranking a hybrid search reads, at least, before it fuses them.
 MIN_FUSED = 100
 
@@ -59,6 +64,26 @@ class CollectionReader:
         )
         self._loaded: set[Kind] = set()
         self._full_text: bool | None = None
+
+    def _reading(self, kind: Kind) -> dict[str, Any]:
+        """The consistency level of a read.
+
+        Session consistency covers what this process inserted, but a 2.3 server shows deleted rows
+        for about a second more; strong consistency does not.
+        """
+        if self._consistency or self.capabilities.lite:
+            return self._consistency
+        deleted = _deletions.get(self.physical(kind))
+        if deleted is None or time.monotonic() - deleted > DELETED_SECONDS:
+            return {}
+        return {"consistency_level": "Strong"}
+
+    def note_deletion(self, kind: Kind) -> None:
+        """Let the next reads of this process see that rows were deleted."""
+        now = time.monotonic()
+        for name in [name for name, at in _deletions.items() if now - at > DELETED_SECONDS]:
+            _deletions.pop(name, None)
+        _deletions[self.physical(kind)] = now
 
     @property
     def tenant(self) -> str:
@@ -139,7 +164,7 @@ class CollectionReader:
                 self.loaded(kind),
                 filter=expression,
                 output_fields=self.scope.output_fields(fields),
-                **self._consistency,
+                **self._reading(kind),
                 **options,
             )
         return [self._decode(row) for row in rows]
@@ -165,7 +190,7 @@ class CollectionReader:
             batch: rows per page.
             strong: include everything that other processes have written so far.
         """
-        consistency = {"consistency_level": "Strong"} if strong else self._consistency
+        consistency = {"consistency_level": "Strong"} if strong else self._reading(kind)
         with milvus_errors("read rows"):
             iterator = self.client.query_iterator(
                 self.loaded(kind),
@@ -238,7 +263,7 @@ class CollectionReader:
                 offset=offset,
                 output_fields=list(fields),
                 search_params={"metric_type": "IP", "params": dict(params)},
-                **self._consistency,
+                **self._reading(kind),
             )
         return [[(self._hit(hit), float(hit["distance"])) for hit in hits] for hits in results]
 
@@ -286,7 +311,7 @@ class CollectionReader:
         expression = self.scope.where(kind, expression)
         by_words = {"metric_type": "BM25", "params": {}}
         common: dict[str, Any] = {"limit": limit, "offset": offset, "output_fields": list(fields)}
-        common |= self._consistency
+        common |= self._reading(kind)
         with milvus_errors("search"):
             if beside is None:
                 results = self.client.search(

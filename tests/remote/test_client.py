@@ -810,7 +810,7 @@ def test_commands_work_through_a_server(
         verdicts = [json.loads(line)["verdict"] for line in matched.stdout.splitlines()]
         assert verdicts == ["match", "mismatch"]
         gone = command("delete", photos / "red.png", **where)
-        assert "deleted 1 from twinlens" in gone.stdout
+        assert "deleted 1 picture from twinlens: removed 1 path" in gone.stdout
         elsewhere = command("reindex", "--index", "FLAT", **where)
         assert elsewhere.returncode != 0
         assert "run it where" in elsewhere.stderr

@@ -104,3 +104,16 @@ def test_two_readers_see_what_one_writes(either: twinlens.Index, photos: Path) -
     assert norms == pytest.approx([1.0] * len(COLOURS), abs=1e-3)
     collection.delete("images", [rows[0]["id"]])
     assert collection.count("images") == len(COLOURS) - 1
+
+
+def test_what_was_deleted_is_not_found_by_the_next_search(
+    either: twinlens.Index, photos: Path
+) -> None:
+    either.ingest(photos)
+    for colour in ("red", "green", "blue"):
+        assert either.search(colour)[0].path == str(photos / f"{colour}.png")
+        assert either.delete(photos / f"{colour}.png") == 1
+        for _ in range(3):
+            assert str(photos / f"{colour}.png") not in [hit.path for hit in either.search(colour)]
+            texts = either.search(colour, target="texts")
+            assert f"a {colour} picture" not in [hit.text for hit in texts]
