@@ -144,6 +144,10 @@ def _check_captions(file: CaptionFile, streams: Sequence[Items], options: ReadOp
             f"{', '.join(file.columns)}. Name the column of pictures with --image-column, or store "
             "the texts without pictures with --texts-alone"
         )
+    if file.guessed:
+        options.warn(
+            file.uri, f"its column {file.guessed} names the pictures; --image-column sets another"
+        )
     for name, reason in file.lost.items():
         options.warn(file.uri, f"the column {name} {reason}")
 

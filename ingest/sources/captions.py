@@ -22,6 +22,7 @@ from twinlens.ingest.sources.columns import (
     captions_in,
     downloaded_rows,
     listed_texts,
+    same_name,
 )
 from twinlens.ingest.sources.folder import file_sample
 from twinlens.ingest.sources.urls import plain_url
@@ -66,6 +67,7 @@ class CaptionFile:
 
     Attributes:
         columns: the names of its columns.
+        guessed: the image column, if only its values show that it is one.
         lost: columns that cannot be kept, or not wholly, and why.
 
     Raises:
@@ -89,6 +91,7 @@ class CaptionFile:
         self._format = found
         self._types = ColumnTypes()
         self.columns: tuple[str, ...] = ()
+        self.guessed = ""
         self.lost = found.lost(path) if found.lost is not None else {}
         # An empty name is a temporary database that moves to disk when it grows.
         self._rows = sqlite3.connect("", check_same_thread=False)
@@ -207,6 +210,8 @@ class CaptionFile:
         sample = [row for _, row in first]
         columns = columns_of(where, sample, image_column, caption_column, known)
         self.columns = tuple(dict.fromkeys(name for row in sample for name in row))
+        is_usual = not columns.image or same_name(columns.image) in map(same_name, IMAGE_COLUMNS)
+        self.guessed = "" if is_usual or image_column else columns.image
         columns = Columns(columns.image or IMAGE_COLUMNS[0], columns.captions)
         for line, row in rows:
             where = f"{self.path}, {self._format.unit} {line}"

@@ -104,6 +104,13 @@ def test_captions_for_nobody_are_refused(photos: Path, order: int) -> None:
     assert sum(isinstance(item, Sample) and not item.has_image for item in found) == 2
 
 
+def test_a_column_told_by_its_values_only_is_told(photos: Path) -> None:
+    told: list[str] = []
+    path = table(photos.parent, "nummer", "csv", ["0", "1", "2"])
+    assert captioned(photos, path, warn=lambda _, text: told.append(text)) == EXPECTED
+    assert told == ["its column nummer names the pictures; --image-column sets another"]
+
+
 def test_texts_alone_need_no_permission(tmp_path: Path) -> None:
     path = tmp_path / "t.csv"
     path.write_text("nr,caption\n7,a dog\n")
