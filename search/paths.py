@@ -40,8 +40,19 @@ def one_form(name: str) -> str:
 
 
 def name_forms(name: str) -> tuple[str, ...]:
-    """The forms that a name may have on disk: as given, in NFC, in NFD."""
+    """The forms that a path may have on disk: as given, in NFC, in NFD, and its last part alone."""
     if name.isascii():
         return (name,)
-    forms = (name, unicodedata.normalize("NFC", name), unicodedata.normalize("NFD", name))
-    return tuple(dict.fromkeys(forms))
+    head, slash, base = name.rpartition("/")
+    forms = {name: None, _nfc(name): None, _nfd(name): None}
+    heads = dict.fromkeys((head, _nfc(head), _nfd(head)))
+    forms |= dict.fromkeys(h + slash + b for h in heads for b in (_nfc(base), _nfd(base)))
+    return tuple(forms)
+
+
+def _nfc(name: str) -> str:
+    return unicodedata.normalize("NFC", name)
+
+
+def _nfd(name: str) -> str:
+    return unicodedata.normalize("NFD", name)

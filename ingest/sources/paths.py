@@ -12,7 +12,7 @@ from urllib.parse import unquote, urlsplit
 
 from twinlens.ingest.sources.urls import plain_url
 from twinlens.search.errors import UsageError
-from twinlens.search.paths import expand_home, stored_path
+from twinlens.search.paths import expand_home, name_forms, stored_path
 
 #: How many paths one pattern may expand to.
 MAX_PATHS = 1_000_000
@@ -46,8 +46,9 @@ def expand(place: str | os.PathLike[str]) -> list[Path | str]:
         return list(_spelled_out(text, place))
     # "../photos" and "/home/me/photos" must be stored under the same name.
     path = Path(os.path.abspath(expand_home(text)))
-    if path.exists():
-        return [path]
+    for form in name_forms(str(path)):  # as it is typed, and as it is on disk
+        if os.path.exists(form):
+            return [Path(form)]
     paths: list[Path | str] = []
     for name in _spelled_out(str(path), place):
         if glob.has_magic(name):

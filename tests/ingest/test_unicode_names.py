@@ -70,6 +70,16 @@ def test_delete_finds_it(photo: Path, forms: Forms, index: twinlens.Index) -> No
     assert index.info().images == 1
 
 
+def test_a_path_that_is_typed_finds_it(
+    photo: Path, forms: Forms, paint: Paint, index: twinlens.Index
+) -> None:
+    inner = paint("green", f"photos/{forms[0]} d/{forms[1]}")
+    assert index.ingest(photo.parent / forms[1]).images == 1
+    assert index.ingest(photo.parent / f"{forms[1]} d").images == 1
+    assert index.search("green", limit=1)[0].path == str(inner)
+    assert index.delete(f"{photo.parent}/{forms[1]} d/{forms[0]}") == 1
+
+
 def test_a_list_leaves_it_out(
     photo: Path, forms: Forms, index: twinlens.Index, tmp_path: Path
 ) -> None:
