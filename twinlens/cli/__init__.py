@@ -8,6 +8,7 @@ from __future__ import annotations
 import logging
 import os
 import sys
+from collections.abc import Iterable
 from typing import Annotated, TextIO
 
 import typer
@@ -28,6 +29,7 @@ from twinlens.cli import (
     search,
     serve,
 )
+from twinlens.cli.config import read_config
 from twinlens.cli.options import flat
 from twinlens.cli.output import FAILURE, INTERRUPTED, USAGE
 from twinlens.cli.printing import prepare_output, say
@@ -110,6 +112,7 @@ def _print_version(enabled: bool) -> None:
 
 @app.callback()
 def _main(
+    context: typer.Context,
     version: Annotated[
         bool,
         typer.Option(
@@ -117,7 +120,10 @@ def _main(
         ),
     ] = False,
 ) -> None:
-    pass
+    if config := read_config():
+        # The defaults of every command; a command ignores the names that it does not have.
+        commands: Iterable[str] = getattr(context.command, "commands", ())
+        context.default_map = dict.fromkeys(commands, config)
 
 
 # In the order of the help.
