@@ -90,7 +90,7 @@ def finish_writes(collection: Collection) -> frozenset[str]:
     for rows in collection.scan("files", fields, f'status == "{WRITING_STATUS}"', strong=True):
         for row in rows:
             writer = _writer_of(row)
-            if _is_alive(writer, row["mtime_ns"]):
+            if _is_alive(writer, row["mtime_ns"], alone=collection.capabilities.lite):
                 continue
             if writer.get("kind") == "texts":
                 _delete_unlisted(collection, row["texts"])
@@ -119,11 +119,20 @@ def _writer_of(row: Row) -> dict[str, object]:
     return {}
 
 
-def _is_alive(writer: dict[str, object], noted_ns: int) -> bool:
-    """Whether the process that wrote a note may still be writing."""
-    if writer.get("host") != socket.gethostname():
-        return time.time() - noted_ns / 1e9 < PATIENCE
+def _is_alive(writer: dict[str, object], noted_ns: int, *, alone: bool) -> bool:
+    """Whether the process that wrote a note may still be writing.
+
+    Args:
+        writer: what the note says of it.
+        noted_ns: when, in nanoseconds since 1970.
+        alone: only one process at a time can write. If another one does, the first deletion fails.
+    """
+    same_host = writer.get("host") == socket.gethostname()
     pid = writer.get("pid")
-    if pid == os.getpid():
+    if same_host and pid == os.getpid():
         return writer.get("run") in _alive
+    if alone:
+        return False
+    if not same_host:
+        return time.time() - noted_ns / 1e9 < PATIENCE
     return isinstance(pid, int) and is_running(pid)
