@@ -8,6 +8,7 @@ import re
 from collections import abc
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -71,6 +72,7 @@ def choose_columns(
     )
 
 
+@lru_cache(4_096)
 def same_name(name: str) -> str:
     """The spelling of a column's name that counts: ``XMP:File Name`` is ``filename``."""
     return "".join(ch for ch in name.rpartition(":")[2].casefold() if ch.isalnum())
