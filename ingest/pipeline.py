@@ -106,10 +106,10 @@ class Pace:
         """A chunk begins."""
         self._began = time.perf_counter()
 
-    def encoded(self, count: int, seconds: float) -> None:
-        """So many images and texts were encoded in that time."""
+    def end(self, count: int) -> None:
+        """The chunk is encoded; it had so many images and texts."""
         if count:
-            rate = count / max(seconds, 1e-3)
+            rate = count / max(time.perf_counter() - self._began, 1e-3)
             self._most = max(1, min(int(rate * CHUNK_SECONDS), 2 * max(self._most, count)))
 
     def is_due(self, chunk: Chunk) -> bool:
@@ -191,6 +191,7 @@ class Pipeline:
             self._collect(*submitted.popleft(), chunk)
             if chunk.full or self._pace.is_due(chunk):
                 self._encode(chunk)
+                self._pace.end(chunk.to_encode)
                 writer.put(chunk)
                 chunk = Chunk()
                 self._pace.begin()
@@ -274,12 +275,10 @@ class Pipeline:
         texts = self._texts_to_store(chunk)
         decoded = [item for item in chunk.new if item.pixels is not None and item.vector is None]
         unencoded = [(text, item) for text, item in texts.values() if text not in item.text_vectors]
-        began = time.perf_counter()
         image_vectors, text_vectors = self._executor.encode(
             [item.pixels for item in decoded if item.pixels is not None],
             [text for text, _ in unencoded],
         )
-        self._pace.encoded(len(decoded) + len(unencoded), time.perf_counter() - began)
         for item, vector in zip(decoded, image_vectors, strict=True):
             item.vector = vector
         for (text, item), vector in zip(unencoded, text_vectors, strict=True):

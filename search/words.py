@@ -70,6 +70,11 @@ class NameQuery:
             len(pieces(token)) > 1 for token in query.split()
         )
 
+    @property
+    def length(self) -> int:
+        """How many words it has."""
+        return len(self._words)
+
     def closeness(self, path: str) -> int:
         """How well a path goes by this name.
 

@@ -16,6 +16,8 @@ from twinlens.search.words import NameQuery, holds_all, searchable
 
 #: Rows, the best by BM25, among which files of the query's name are looked for.
 CANDIDATES = 100
+#: Words of a query that may be a name; a longer one is a sentence.
+MAX_NAME = 16
 
 
 def rank_by_words(
@@ -75,6 +77,8 @@ def _named(
 ) -> list[str]:
     """The ids of the rows that a query names, best first."""
     name = NameQuery(query)
+    if not 0 < name.length <= MAX_NAME:
+        return []
     fields = ["id", "path", *(["paths"] if target == "images" else [])]
     rows = collection.search_words(target, words, CANDIDATES, fields=fields, expression=expression)
     close = [(_closeness(name, row), row["id"]) for row in rows]

@@ -531,15 +531,20 @@ def test_a_chunk_ends_when_it_is_worth_its_time(monkeypatch: pytest.MonkeyPatch)
         chunk.new[:] = [PendingItem(Sample(str(n), "", "", None), None) for n in range(count)]
         return chunk
 
+    def end(count: int, seconds: float) -> None:
+        nonlocal now
+        now += seconds
+        pace.end(count)
+        pace.begin()
+
     assert (pace.is_due(fill(15)), pace.is_due(fill(16))) == (False, True)
-    pace.encoded(16, 4.0)  # four a second: eight in two seconds
+    end(16, 4.0)  # four a second: eight in two seconds
     assert (pace.is_due(fill(7)), pace.is_due(fill(8))) == (False, True)
-    pace.encoded(8, 0.001)  # grows step by step, as the first batch may be an exception
+    end(8, 0.001)  # grows step by step, as the first batch may be an exception
     assert (pace.is_due(fill(15)), pace.is_due(fill(16))) == (False, True)
-    pace.encoded(1, 60.0)
+    end(1, 60.0)
     assert pace.is_due(fill(1)), "however slow, there is at least one"
-    pace.encoded(1, 0.0)
-    pace.begin()
+    end(1, 0.0)
     assert not pace.is_due(fill(1))
     now += pipeline.CHUNK_SECONDS
     assert pace.is_due(fill(1)), "reading takes long"

@@ -439,6 +439,10 @@ def test_nothing_close_is_said_kindly(visit: Callable[..., Page]) -> None:
     box(page).fill("quarterly earnings")
     expect(page.get_by_text("Nothing here comes close to “quarterly earnings”.")).to_be_visible()
     expect(tiles(page).first).to_be_visible()
+    page.get_by_role("button", name="Search file names and captions").click()
+    expect(page).to_have_url(re.compile("mode=hybrid"))
+    expect(page.get_by_label("Rank")).to_have_value("hybrid")
+    expect(page.get_by_role("button", name="Search file names")).to_have_count(0)
 
 
 def weaken(page: Page, relevance: float) -> None:

@@ -217,7 +217,7 @@ function show(fresh = false) {
         onNoFilter: () => go({ ...query, where: "" }),
         onOther: () => go({ ...query, target: query.target === "images" ? "texts" : "images" }),
       }));
-    } else if (results.nothingClose) above.append(nothingClose(query));
+    } else if (results.nothingClose) above.append(nothingClose(query, byWords()));
     showSummary();
   }
   below.replaceChildren();
@@ -234,6 +234,12 @@ function showSummary() {
 
 const duration = (took) =>
   (took < 1000 ? `${took < 10 ? took.toFixed(1) : Math.round(took)} ms` : `${(took / 1000).toFixed(1)} s`);
+
+/** Searches again by words, too; null if that is not possible. */
+const byWords = () =>
+  (query.text && query.mode === "dense" && collection?.modes.includes("hybrid")
+    ? () => go({ ...query, mode: "hybrid" })
+    : null);
 
 /** Buttons that search in an existing collection. */
 const others = () => listed.collections.map(({ name }) => ({

@@ -37,14 +37,18 @@ export function failure(error, onRetry, ways = []) {
   return element;
 }
 
-/** No result is a close match. */
-export function nothingClose(query) {
+/**
+ * No result is a close match.
+ * @param {(() => void)|null} onWords  searches names of files and words of captions, if that is possible
+ */
+export function nothingClose(query, onWords) {
   const images = query.target === "images";
   return h(
     "div", { class: "message wide" },
     h("h2", {}, `Nothing here comes close to ${describe(query)}.`),
     h("p", {}, `These are the nearest ${images ? "pictures" : "captions"}, but they are no nearer than chance would give. `
       + "Try other words, or search with a picture."),
+    onWords && h("div", { class: "ways" }, button("Search file names and captions", onWords)),
   );
 }
 
