@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -50,15 +51,41 @@ def opposite(option: str) -> str:
     return f"--{option[5:]}" if option.startswith("--no-") else f"--no-{option[2:]}"
 
 
-def test_options_in_command_lines_exist() -> None:
-    """Each ``twinlens COMMAND --option`` in a block or between backticks."""
-    for line in re.findall(r"(?:^|[`$ ])(twinlens [a-z].*)", TEXT, re.MULTILINE):
-        said = re.split(r"[`#|;]|&&", line)[0].split()
+def command_lines(text: str) -> Iterator[list[str]]:
+    """The words of each ``twinlens …`` in an indented or fenced block, or between backticks."""
+    # A block of the console has prompts before commands; other lines are what they print.
+    lines = re.findall(r"^\$ +(.*)", text, re.MULTILINE)
+    for block in re.findall(r"^```(?:sh|bash)\n(.*?)^```", text, re.MULTILINE | re.DOTALL):
+        lines += block.splitlines()
+    lines += re.findall(r"^    +(.*)", text, re.MULTILINE)
+    lines += re.findall(r"`([^`\n]+)`", text)
+    for line in lines:
+        if found := re.match(r"(?:\$ +)?(?:docker compose run --rm )?(twinlens [a-z].*)", line):
+            yield re.split(r"[#|;]|&&", found[1])[0].split()
+
+
+def wrong_in(text: str) -> Iterator[str]:
+    """What command lines in a text name that does not exist."""
+    for said in command_lines(text):
         command = COMMANDS.get(" ".join(said[:3])) or COMMANDS.get(" ".join(said[:2]))
-        if command is None or said[0] != "twinlens":
+        if command is None:
+            yield f"there is no command {' '.join(said[:2])}: {' '.join(said)}"
             continue
         known = {one for parameter in command.params for one in parameter.opts}
         known |= {one for parameter in command.params for one in parameter.secondary_opts}
         for word in said[2:]:
-            if re.fullmatch(r"--[a-z][a-z-]*", word):
-                assert word in known | {"--help"}, line
+            if re.fullmatch(r"--[a-z][a-z-]*", word) and word not in known | {"--help"}:
+                yield f"{' '.join(said[:2])} has no option {word}: {' '.join(said)}"
+
+
+@pytest.mark.parametrize("document", DOCUMENTS, ids=lambda path: path.name)
+def test_command_lines_exist(document: Path) -> None:
+    assert list(wrong_in(document.read_text(encoding="utf-8"))) == []
+
+
+def test_an_unknown_command_or_option_is_noticed() -> None:
+    text = "Run `twinlens serach x`.\n\n    twinlens info --jason\n\n    $ twinlens info --json\n"
+    assert sorted(wrong_in(text)) == [
+        "there is no command twinlens serach: twinlens serach x",
+        "twinlens info has no option --jason: twinlens info --jason",
+    ]
