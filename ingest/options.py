@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from typing import TYPE_CHECKING, Annotated, TypedDict, Unpack, cast
 
 from twinlens.ingest.report import ItemCallback, Progress
@@ -175,10 +175,11 @@ def open_items(
     return items if left_out is None else left_out.apply(items)
 
 
-def nothing_found(paths: Sequence[Path]) -> str:
-    """The error message for paths that contain no pictures at all."""
+def nothing_found(paths: Sequence[Path], notices: Iterable[str] = ()) -> str:
+    """The error message for paths that contain no pictures at all, and what was passed over."""
     from twinlens.search.images.formats import supported_extensions
 
     where = ", ".join(os.fspath(path) for path in paths)
     extensions = ", ".join(sorted(supported_extensions()))
-    return f"no pictures in {where}: looked for files ending in {extensions}"
+    passed_over = "".join(f"; {text}" for text in notices)
+    return f"no pictures in {where}: looked for files ending in {extensions}{passed_over}"

@@ -134,6 +134,10 @@ class Notices:
             if len(self._listed) < MAX_FAILURES:
                 self._listed[notice] = None
 
+    def texts(self, limit: int = 3) -> list[str]:
+        """The first different sentences."""
+        return list(dict.fromkeys(notice.text for notice in self._listed))[:limit]
+
     def added_to(self, report: IngestReport) -> IngestReport:
         """A report with these notices."""
         return replace(report, notices=tuple(self._listed), notice_count=self._count)

@@ -61,7 +61,7 @@ def ingest(
             open_report(run.get("report")) as on_item,
         ):
             if collection is None:
-                items, collection = _create(session, items, paths, layout, declared)
+                items, collection = _create(session, items, paths, layout, declared, notices)
             executor = _executor(session, collection, cluster)
             judge = None
             if policy is not None:
@@ -97,7 +97,7 @@ def ingest(
     finally:
         session.reset_engine()  # and so is what it cached meanwhile
     if not report.found_anything:
-        raise SourceError(nothing_found(paths))
+        raise SourceError(nothing_found(paths, notices.texts()))
     return notices.added_to(report)
 
 
@@ -119,11 +119,12 @@ def _create(
     paths: Sequence[str | os.PathLike[str]],
     layout: Layout,
     declared: Fingerprint | None,
+    notices: Notices,
 ) -> tuple[Iterator[Item], Collection]:
     """Create the collection once the first item is found; the model is loaded no earlier."""
     first = next(items, None)
     if first is None:
-        raise SourceError(nothing_found(paths))
+        raise SourceError(nothing_found(paths, notices.texts()))
     session.database.check_layout(layout)
     fingerprint = declared or session.model.load(bulk=True).fingerprint
     return chain([first], items), session.create(fingerprint, layout)

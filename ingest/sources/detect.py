@@ -74,8 +74,8 @@ Items = Callable[[], Iterator[Item]]
 Container = Callable[[Path, Path | None, ReadOptions], Items | None]
 
 
-#: Reads the images of an archive that the filter takes.
-ArchiveReader = Callable[[Archive, FileFilter], Iterator[Item]]
+#: Reads the images of an archive that the filter takes, and tells what it passes over.
+ArchiveReader = Callable[[Archive, FileFilter, Warn], Iterator[Item]]
 
 #: Archive formats: a test of the file's name, and a reader.
 ARCHIVES: tuple[tuple[Callable[[str], bool], ArchiveReader], ...] = (
@@ -207,7 +207,7 @@ def _archive(path: Path, root: Path | None, options: ReadOptions) -> Items | Non
             archive = Archive.of(path, root)
         except OSError as error:
             return iter([failure_of(error, str(path), str(root or path))])
-        return read(archive, files)
+        return read(archive, files, options.warn)
 
     return items
 

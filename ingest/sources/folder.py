@@ -17,7 +17,7 @@ from twinlens.ingest.sample import (
     failure_of,
     ignore_notices,
 )
-from twinlens.ingest.sources.passed_over import is_passed_over
+from twinlens.ingest.sources.passed_over import is_passed_over, tell_undecodable
 from twinlens.ingest.sources.sidecar_names import Siblings
 from twinlens.ingest.sources.sidecars import read_sidecars
 from twinlens.search.errors import ImageError
@@ -170,6 +170,8 @@ def _walk(
             yield from held
         elif is_folder:
             yield from _walk(root, path, files, container, warn, visited)
+        else:
+            tell_undecodable([entry.name], str(root), warn)
 
 
 def _is_folder(entry: os.DirEntry[str]) -> bool:

@@ -23,7 +23,7 @@ from twinlens.ingest.sources.caption_formats import SUFFIXES, TABLES, format_of
 from twinlens.ingest.sources.captions import CaptionFile
 from twinlens.ingest.sources.detect import Items, ReadOptions, archive_reader
 from twinlens.ingest.sources.folder import EVERY_FILE, FileFilter
-from twinlens.ingest.sources.passed_over import is_passed_over
+from twinlens.ingest.sources.passed_over import is_passed_over, tell_undecodable
 from twinlens.ingest.sources.paths import is_address
 from twinlens.ingest.sources.sidecar_names import Siblings, sidecars_of, usual_sidecars
 from twinlens.ingest.sources.sidecars import MAX_SIDECAR_BYTES, SidecarError, parse_sidecars
@@ -145,7 +145,7 @@ def open_remote(address: str, options: ReadOptions) -> Items | CaptionFile:
                 raise UsageError(f"nothing matches {address}")
             root = place.uri_of(_fixed_part(place.path))
             found = place.listing(*{posixpath.dirname(name) for name in names})
-            return lambda: _files(place, root, found, files, columns, chosen=names)
+            return lambda: _files(place, root, found, files, columns, options.warn, names)
         info = place.info(place.path)
     except FileNotFoundError as error:
         raise UsageError(f"there is no {address}") from error
@@ -159,7 +159,8 @@ def open_remote(address: str, options: ReadOptions) -> Items | CaptionFile:
             return captions
     there = [name for name in usual_sidecars(place.path) if place.fs.exists(name)]
     found = {place.path: info, **{name: place.info(name) for name in there}}
-    return lambda: _files(place, place.uri, found, EVERY_FILE, columns, chosen=[place.path])
+    chosen = [place.path]
+    return lambda: _files(place, place.uri, found, EVERY_FILE, columns, options.warn, chosen)
 
 
 def open_remote_captions(address: str, options: ReadOptions) -> CaptionFile:
@@ -233,7 +234,7 @@ def _walk(place: Remote, files: FileFilter, columns: tuple[str, str], warn: Warn
                 if name.startswith(".") or is_passed_over(name):
                     del folders[name]
             by_path = {str(info["name"]): info for info in found.values()}
-            yield from _files(place, root, by_path, files, columns)
+            yield from _files(place, root, by_path, files, columns, warn)
     except Exception as error:  # noqa: BLE001 - a driver's own; what was listed so far is kept
         yield _unreadable(root, root, error)
 
@@ -244,6 +245,7 @@ def _files(
     found: Mapping[str, Info],
     files: FileFilter,
     columns: tuple[str, str],
+    warn: Warn,
     chosen: Iterable[str] | None = None,
 ) -> Iterator[Item]:
     """Yield the images among the listed files, and those in archives and tables, in name order.
@@ -255,6 +257,7 @@ def _files(
         for path in sorted(found if chosen is None else chosen)
         if not is_hidden(posixpath.basename(path)) and files.takes(_below(place.uri_of(path), root))
     ]
+    tell_undecodable(names, root, warn)
     plain = iter([path for path in names if is_image_name(path)])
     while batch := list(islice(plain, _TOGETHER)):
         beside = _sidecars(place, batch, found)
@@ -262,11 +265,11 @@ def _files(
             yield _picture(place, root, path, found[path], beside)
     for path in names:
         if archive_reader(path) is not None or posixpath.splitext(path)[1].lower() in TABLES:
-            yield from _container(place, root, path, found[path], columns)
+            yield from _container(place, root, path, found[path], columns, warn)
 
 
 def _container(
-    place: Remote, root: str, path: str, info: Info, columns: tuple[str, str]
+    place: Remote, root: str, path: str, info: Info, columns: tuple[str, str], warn: Warn
 ) -> Iterator[Item]:
     uri = place.uri_of(path)
     relative = "" if uri == root else f"{_below(uri, root)}!"
@@ -275,7 +278,7 @@ def _container(
         copy = place.copy(path)
         if (read := archive_reader(path)) is not None:
             archive = Archive(uri, where, copy.path, max(_stamp(info), 0), copy)
-            yield from read(archive, EVERY_FILE)
+            yield from read(archive, EVERY_FILE, warn)
         elif _holds_pictures(path, copy, columns[0]):
             for item in tables.samples([copy.path], where, *columns):
                 yield tables.keep_copy(item, copy, _stamp(info))

@@ -18,9 +18,10 @@ from itertools import groupby, islice
 from pathlib import Path
 from typing import IO, BinaryIO, cast
 
-from twinlens.ingest.sample import Item
+from twinlens.ingest.sample import Item, Warn, ignore_notices
 from twinlens.ingest.sources.archives import Archive, TemporaryCopy, is_hidden, member_item
 from twinlens.ingest.sources.folder import EVERY_FILE, FileFilter
+from twinlens.ingest.sources.passed_over import tell_undecodable
 from twinlens.ingest.sources.sidecar_names import TEXT_SUFFIXES
 from twinlens.ingest.sources.sidecars import MAX_SIDECAR_BYTES, Sidecar, parse_named
 from twinlens.ingest.sources.webdataset import SIDECAR_SUFFIXES, assign_sidecars
@@ -45,7 +46,9 @@ def is_tar(name: str) -> bool:
     return name.lower().endswith(SUFFIXES)
 
 
-def read_tar(archive: Archive, files: FileFilter = EVERY_FILE) -> Iterator[Item]:
+def read_tar(
+    archive: Archive, files: FileFilter = EVERY_FILE, warn: Warn = ignore_notices
+) -> Iterator[Item]:
     """Yield the images of a shard in its order, with the captions of their key's sidecars.
 
     A damaged shard yields what precedes the damage, then a ``Failure``.
@@ -55,7 +58,7 @@ def read_tar(archive: Archive, files: FileFilter = EVERY_FILE) -> Iterator[Item]
         with archive.file.open("rb") as file:
             for _, members in groupby(_members(file), key=_key):
                 while group := list(islice(members, MAX_GROUP)):
-                    yield from _items(archive, file, group, files)
+                    yield from _items(archive, file, group, files, warn)
     except (tarfile.TarError, EOFError, ValueError, lzma.LZMAError) as error:
         yield archive.failure(error, "the shard is damaged")
     except OSError as error:
@@ -112,9 +115,14 @@ def _key(member: tarfile.TarInfo) -> str:
 
 
 def _items(
-    archive: Archive, file: BinaryIO, group: list[tarfile.TarInfo], files: FileFilter
+    archive: Archive,
+    file: BinaryIO,
+    group: list[tarfile.TarInfo],
+    files: FileFilter,
+    warn: Warn,
 ) -> Iterator[Item]:
     visible = [member for member in group if not is_hidden(member.name)]
+    tell_undecodable((m.name for m in visible if files.takes(m.name)), archive.uri, warn)
     pictures = [m for m in visible if is_image_name(m.name) and files.takes(m.name)]
     if not pictures:
         return

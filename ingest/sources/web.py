@@ -146,4 +146,4 @@ def _archive(address: str, read: ArchiveReader, options: ReadOptions) -> Iterato
         return
     place = tables.UriPrefix(address, f"{address}!", "")
     archive = Archive(address, place, fetched.copy.path, fetched.stamp, fetched.copy)
-    yield from read(archive, options.files)
+    yield from read(archive, options.files, options.warn)

@@ -14,9 +14,10 @@ import zlib
 from collections.abc import Callable, Iterator, Mapping
 from functools import partial
 
-from twinlens.ingest.sample import Item
+from twinlens.ingest.sample import Item, Warn, ignore_notices
 from twinlens.ingest.sources.archives import Archive, is_hidden, member_item
 from twinlens.ingest.sources.folder import EVERY_FILE, FileFilter
+from twinlens.ingest.sources.passed_over import tell_undecodable
 from twinlens.ingest.sources.sidecar_names import Siblings
 from twinlens.ingest.sources.sidecars import (
     MAX_SIDECAR_BYTES,
@@ -40,7 +41,9 @@ def is_zip(name: str) -> bool:
     return name.lower().endswith(".zip")
 
 
-def read_zip(archive: Archive, files: FileFilter = EVERY_FILE) -> Iterator[Item]:
+def read_zip(
+    archive: Archive, files: FileFilter = EVERY_FILE, warn: Warn = ignore_notices
+) -> Iterator[Item]:
     """Yield the images of an archive in name order, with their sidecars' captions.
 
     The sidecars of ``a/b.jpg`` have the same names as in a folder: see ``parse_sidecars``.
@@ -59,6 +62,7 @@ def read_zip(archive: Archive, files: FileFilter = EVERY_FILE) -> Iterator[Item]
         yield archive.failure(error)
         return
     siblings = Siblings(members)
+    tell_undecodable(filter(files.takes, members), archive.uri, warn)
     for name in sorted(members):
         if is_image_name(name) and files.takes(name):
             says = partial(_said, archive, members[name], members, siblings)

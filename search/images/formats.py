@@ -74,6 +74,19 @@ def supported_extensions() -> frozenset[str]:
     )
 
 
+def needed_extra(name: str) -> str:
+    """The extra of twinlens that decodes files of this name; "" if none is missing."""
+    suffix = PurePath(name).suffix.lower()
+    if suffix in supported_extensions():
+        return ""
+    kinds = (kind for kind, known in _FORMATS.items() if suffix in known.extensions.split())
+    return next((_extra_of(kind) for kind in kinds), "")
+
+
+def _extra_of(kind: str) -> str:
+    return {"RAW": "raw", "JXL": "jxl"}.get(kind, "formats")
+
+
 def sniff(data: bytes) -> str | None:
     """Recognise a format by its first bytes: Pillow's name for it, None if it cannot be decoded."""
     if data[4:8] == b"ftyp":
@@ -102,8 +115,8 @@ def import_decoder(name: str) -> tuple[ModuleType, str]:
         return importlib.import_module(kind.module), kind.opener
     except ImportError as error:
         what = "a camera raw file" if name == "RAW" else name
-        extra = {"RAW": "raw", "JXL": "jxl"}.get(name, "formats")
-        message = f"{what} needs a decoder that is not installed: pip install 'twinlens[{extra}]'"
+        install = f"pip install 'twinlens[{_extra_of(name)}]'"
+        message = f"{what} needs a decoder that is not installed: {install}"
         raise ImageError(message) from error
 
 

@@ -302,7 +302,7 @@ class RemoteIndex:
             except KeyboardInterrupt as error:
                 raise IngestInterrupted(ingest.report()) from error
         if not report.found_anything:
-            raise SourceError(nothing_found(paths))
+            raise SourceError(nothing_found(paths, notices.texts()))
         return notices.added_to(report)
 
     def _send_policy(self, file: Path) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 
@@ -12,6 +13,8 @@ import twinlens
 from twinlens.ingest.sample import Failure, Sample
 from twinlens.ingest.sources import FileFilter, open_sources
 from twinlens.ingest.sources.folder import count
+from twinlens.search.errors import SourceError
+from twinlens.search.images import formats
 
 Paint = Callable[..., Path]
 Told = dict[str, str]
@@ -164,3 +167,35 @@ def test_folders_of_file_servers_are_passed_over_and_told(
     assert told == {str(photos): f"folders called {name} are passed over: name one to read it"}
     assert count(photos) == 4
     assert list(read(photos / name)[0]) == ["a.png/thumb.png"]
+
+
+@pytest.mark.parametrize("kind", ["folder", "zip", "tar"])
+def test_pictures_without_a_decoder_are_told(
+    photos: Path, index: twinlens.Index, kind: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The pictures of a phone, without the extra that reads them."""
+    for name in ("x.HEIC", "y.heic", "z.nef", "notes.md"):
+        (photos / name).write_bytes(b"x")
+    path = photos
+    if kind != "folder":
+        archive = shutil.make_archive(str(photos.parent / "all"), kind, photos)
+        path = Path(archive)
+    lacking = formats.supported_extensions() - {".heic", ".nef"}
+    monkeypatch.setattr(formats, "supported_extensions", lambda: lacking)
+    report = index.ingest(path)
+    assert report.images == 4
+    assert [(notice.uri, notice.text) for notice in report.notices] == [
+        (str(path), "pictures ending in .heic are passed over: pip install 'twinlens[formats]'"),
+        (str(path), "pictures ending in .nef are passed over: pip install 'twinlens[raw]'"),
+    ]
+
+
+def test_a_folder_of_undecodable_pictures_says_why(
+    tmp_path: Path, index: twinlens.Index, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "phone").mkdir()
+    (tmp_path / "phone" / "x.heic").write_bytes(b"x")
+    lacking = formats.supported_extensions() - {".heic"}
+    monkeypatch.setattr(formats, "supported_extensions", lambda: lacking)
+    with pytest.raises(SourceError, match=r"no pictures in .*; pictures ending in \.heic are"):
+        index.ingest(tmp_path / "phone")
