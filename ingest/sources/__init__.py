@@ -201,20 +201,20 @@ def _finder(file: CaptionFile, folders: Sequence[Path], options: ReadOptions) ->
 
 def _with_captions(sample: Sample, described: Sequence[CaptionFile]) -> Sample:
     """Add captions and metadata from the caption files: by the image's path, else by its name."""
-    captions, metadata = list(sample.captions), dict(sample.metadata)
+    captions, metadata, notes = list(sample.captions), dict(sample.metadata), list(sample.notes)
     member = sample.relative.rpartition("!")[2]
     for file in described:
         beside = os.path.relpath(sample.uri, os.path.dirname(file.uri))
         names = [sample.relative, *_endings(member)]
         names += [os.path.splitext(name)[0] for name in names]
-        entry = (
-            file.take(sample.uri, beside, os.path.splitext(beside)[0])
-            or file.take_by_name(*names)
-            or file.take_foreign(member)
-        )
+        entry = file.take(sample.uri, beside, os.path.splitext(beside)[0])
+        if entry is None:
+            entry, note = file.take_by_name(*names)
+            notes += [note] if note else []
+        entry = entry or file.take_foreign(member)
         if entry is not None:
             _add(captions, metadata, entry)
-    return _replace(sample, captions, metadata)
+    return replace(_replace(sample, captions, metadata), notes=tuple(notes))
 
 
 def _add(captions: list[str], metadata: dict[str, Any], entry: CaptionEntry) -> None:

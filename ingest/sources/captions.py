@@ -135,16 +135,24 @@ class CaptionFile:
                 return described
         return None
 
-    def take_by_name(self, *names: str) -> CaptionEntry | None:
-        """Like ``take``, for an image that is not beside the file.
+    def is_used(self, entry: CaptionEntry) -> bool:
+        """Whether ``take`` has returned the entry."""
+        found = self._rows.execute("SELECT 1 FROM used WHERE image = ?", (entry.image,))
+        return found.fetchone() is not None
+
+    def take_by_name(self, *names: str) -> tuple[CaptionEntry | None, str]:
+        """Like ``take``, for an image that is not beside the file; and what to tell the user.
 
         An entry that names an image beside the file describes that one, and no other of its name.
         """
         folder = self.path.parent if self.uri == str(self.path) else None
         for name in names:
-            if name and self.get(name) and not (folder and _existing(folder / _plain(name))):
-                return self.take(name)
-        return None
+            entry = self.get(name) if name else None
+            if entry is not None and not (folder and _existing(folder / entry.image)):
+                again = f"shares its captions with another {entry.image} ({self.where(entry)})"
+                note = f"{again}: add the folder to the name there" if self.is_used(entry) else ""
+                return self.take(name), note
+        return None, ""
 
     def take_foreign(self, relative: str) -> CaptionEntry | None:
         """Return the entry whose absolute path, of another machine, ends in this path.

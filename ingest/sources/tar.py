@@ -37,6 +37,10 @@ MAX_GROUP = 64
 #: Bytes of a header, with the long names and attributes that may precede it.
 _MAX_HEADER = 1 << 20
 _BLOCK = 512
+_NO_PICTURE = (
+    "texts that do not stand beside a picture of the same name are passed over: tar the files "
+    "sorted by name (tar --sort=name)"
+)
 #: A class number with more digits does not fit into Milvus.
 _MAX_DIGITS = 19
 
@@ -125,6 +129,8 @@ def _items(
     tell_undecodable((m.name for m in visible if files.takes(m.name)), archive.uri, warn)
     pictures = [m for m in visible if is_image_name(m.name) and files.takes(m.name)]
     if not pictures:
+        if any(m.name.lower().endswith(TEXT_SUFFIXES) and files.keeps(m.name) for m in visible):
+            warn(archive.uri, _NO_PICTURE)
         return
     beside = {m.name: m for m in visible if m.name.lower().endswith(SIDECAR_SUFFIXES)}
     assigned = assign_sidecars([m.name for m in visible if is_image_name(m.name)], list(beside))

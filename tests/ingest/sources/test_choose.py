@@ -111,6 +111,22 @@ def test_a_column_told_by_its_values_only_is_told(photos: Path) -> None:
     assert told == ["its column nummer names the pictures; --image-column sets another"]
 
 
+def test_two_pictures_of_one_name_are_told(photos: Path, paint: Paint) -> None:
+    paint("black", "photos/sub/0.png")
+    path = photos.parent / "c.csv"
+    path.write_text("image,caption\n0.png,a dog\nsub/1.png,x\n")
+    paint("white", "photos/sub/1.png")
+    told: dict[str, str] = {}
+    items = list(open_sources([photos, path], warn=told.__setitem__))
+    assert {i.relative for i in items if isinstance(i, Sample) and i.captions} == {
+        "0.png", "sub/0.png", "sub/1.png",
+    }  # fmt: skip
+    assert told == {
+        str(photos / "sub/0.png"): "shares its captions with another 0.png (c.csv, line 2): "
+        "add the folder to the name there"
+    }
+
+
 def test_texts_alone_need_no_permission(tmp_path: Path) -> None:
     path = tmp_path / "t.csv"
     path.write_text("nr,caption\n7,a dog\n")

@@ -338,3 +338,13 @@ def test_webdataset_as_it_is_made(
         for name, value in members.items()
     }
     assert captions_of(make_tar(tmp_path / "s.tar", data)) == said
+
+
+def test_texts_apart_from_their_pictures_are_told(tmp_path: Path) -> None:
+    members = {"a.png": png("red"), "b.png": png("blue"), "a.txt": b"one", "b.txt": b"two"}
+    path = make_tar(tmp_path / "s.tar", members)
+    told: list[tuple[str, str]] = []
+    found = samples(list(open_sources([path], warn=lambda *told_of: told.append(told_of))))
+    assert [sample.captions for sample in found.values()] == [(), ()]
+    assert {uri for uri, _ in told} == {str(path)}
+    assert "sorted by name" in told[0][1]
