@@ -7,6 +7,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 
 from twinlens.ingest.ledger import Ledger
+from twinlens.ingest.report import Notice
 from twinlens.ingest.sample import Item, Sample
 from twinlens.search.milvus.collection import Collection
 
@@ -24,6 +25,7 @@ class Preview:
         failed_before: items to skip because they failed in an earlier run and have not changed.
         missing: stored paths that no longer exist, which ``prune`` would remove.
         left_out: captions, and whole pictures, that the option ``leave_out`` names.
+        notices, notice_count: as in ``IngestReport``.
     """
 
     new: int
@@ -34,6 +36,8 @@ class Preview:
     failed_before: int
     missing: int
     left_out: int = 0
+    notices: tuple[Notice, ...] = ()
+    notice_count: int = 0
 
     @classmethod
     def of(cls, counts: Counter[str], missing: Iterable[list[str]]) -> Preview:

@@ -138,9 +138,19 @@ class Notices:
         """The first different sentences."""
         return list(dict.fromkeys(notice.text for notice in self._listed))[:limit]
 
+    @property
+    def listed(self) -> tuple[Notice, ...]:
+        """The first ``MAX_FAILURES`` of them."""
+        return tuple(self._listed)
+
+    @property
+    def count(self) -> int:
+        """How many there are."""
+        return self._count
+
     def added_to(self, report: IngestReport) -> IngestReport:
         """A report with these notices."""
-        return replace(report, notices=tuple(self._listed), notice_count=self._count)
+        return replace(report, notices=self.listed, notice_count=self.count)
 
 
 @contextmanager

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import threading
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Unpack
 
@@ -156,12 +157,16 @@ class Index:
     def preview(self, *paths: AnyPath, **source: Unpack[SourceOptions]) -> Preview:
         """Count what ``ingest`` would do with the same arguments, without reading pictures."""
         from twinlens.ingest.preview import preview
+        from twinlens.ingest.report import Notices
 
+        notices = Notices()
         collection = self._session.refresh()
         declared = self._model.check_embeddings(
             source.get("embeddings_model", ""), self._session.fingerprint
         )
-        return preview(collection, open_items(paths, declared, **source), map(name_of, paths))
+        items = open_items(paths, declared, notices.add, **source)
+        found = preview(collection, items, map(name_of, paths))
+        return replace(found, notices=notices.listed, notice_count=notices.count)
 
     def search(self, query: object = None, **options: Unpack[SearchOptions]) -> Hits:
         """Find the nearest pictures or texts, best first.
@@ -571,9 +576,7 @@ class Index:
         """
         from twinlens.ingest.receiver import Receiver
 
-        return Receiver(
-            self._session.refresh, self._create_collection, self._load_encoder, judge
-        )
+        return Receiver(self._session.refresh, self._create_collection, self._load_encoder, judge)
 
     def reindex(
         self,

@@ -54,7 +54,7 @@ def print_failures(outcome: IngestReport | ReindexReport, *, hint: str = "") -> 
         say(f"... and {more:,} more{hint}", file=sys.stderr)
 
 
-def print_notices(outcome: IngestReport) -> None:
+def print_notices(outcome: IngestReport | Preview) -> None:
     """List the first notices: what was passed over or could not be kept."""
     for notice in outcome.notices[:LISTED]:
         say(f"note: {notice.uri}: {notice.text}", file=sys.stderr)
@@ -70,6 +70,7 @@ def print_preview(preview: Preview) -> None:
         f"{preview.failed_before:,} failed before, {preview.left_out:,} left out; dry run, nothing "
         "was written"
     )
+    print_notices(preview)
 
 
 def print_classified(found: Iterable[Classified]) -> int:

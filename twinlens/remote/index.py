@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
+from dataclasses import replace
 from itertools import chain
 from typing import TYPE_CHECKING, Any, NoReturn, Self, Unpack, cast
 
@@ -333,7 +334,9 @@ class RemoteIndex:
 
     def preview(self, *paths: Path, **source: Unpack[SourceOptions]) -> Preview:
         """Count what ``ingest`` would do with the same arguments, without reading pictures."""
-        return preview(self._uploads, _items(paths, source), map(name_of, paths))
+        notices = Notices()
+        found = preview(self._uploads, _items(paths, source, notices.add), map(name_of, paths))
+        return replace(found, notices=notices.listed, notice_count=notices.count)
 
     def delete(self, *paths: Path) -> Deleted:
         """Remove pictures by path, folders with all below them; see ``twinlens.Index.delete``."""

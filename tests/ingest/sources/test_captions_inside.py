@@ -149,8 +149,10 @@ def test_the_files_of_other_programs_say_nothing(photos: Path, name: str, text: 
 
 def test_an_ingest_stores_and_lists_them(photos: Path, index: twinlens.Index) -> None:
     (photos / "captions.csv").write_text(FILES["captions.csv"])
+    planned = index.preview(photos)
     report = index.ingest(photos)
     assert (report.images, report.texts, report.notice_count) == (4, 4, 1)
+    assert (planned.new, planned.notices) == (4, report.notices)
     assert report.notices[0].uri == str(photos / "captions.csv")
     assert index.ingest(photos).unchanged == 4
     assert index.search("red", limit=1)[0].captions == ("one", "two")
