@@ -401,6 +401,25 @@ def test_an_ingest_gives_the_same_report_and_rows(
         assert own.info() == local.info()
 
 
+def test_odd_files_are_kept_and_told_alike(own: RemoteIndex, tmp_path: Path) -> None:
+    """Notes, types of columns, fields in any script, times, long names: over HTTP as locally."""
+    photos = paint(tmp_path / "photos")
+    os.utime(photos / "red.png", (9_300_000_000, 9_300_000_000))
+    (photos / "green.png").rename(photos / f"{'g' * 250}.png")
+    (photos / "blue.txt").write_bytes("café".encode("cp1252"))
+    (photos / "captions.csv").write_text(
+        "img_name,标题,price,caption\nred.png,春,9,one\nblack.png,秋,10.5,two\n", "utf-8"
+    )
+    with twinlens.open(tmp_path / "local.db", "mine", model=ColourEncoder()) as local:
+        done, same = own.ingest(photos), local.ingest(photos)
+        assert (counts(done), done.notices) == (counts(same), same.notices)
+        assert (done.failed, done.notice_count) == ((), 2)
+        for index in (own, local):
+            hits = index.search("red", where='price >= 10 and 标题 == "秋"')
+            assert [Path(hit.path).name for hit in hits] == ["black.png"]
+            assert index.ingest(photos).unchanged == done.images
+
+
 def test_progress_counts_every_item(own: RemoteIndex, photos: Path) -> None:
     class Bar:
         done = 0.0
