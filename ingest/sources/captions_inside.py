@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator, Sequence, Set
+from collections.abc import Iterator, Mapping, Sequence, Set
 from itertools import islice
 from pathlib import Path
+from typing import Any
 
 from twinlens.ingest.sources.caption_formats import SUFFIXES, CaptionFormat, format_of
 from twinlens.ingest.sources.captions import CaptionFile, ImageFinder
@@ -43,8 +44,10 @@ def captions_inside(
             continue
         try:
             file, note = _described(path, options, use)
-        except (SourceError, OSError, UnicodeError):  # of another program
+        except (SourceError, OSError):  # of another program
             continue
+        except UnicodeError:
+            file, note = None, "is neither UTF-8 nor UTF-16 and is not read: save it as UTF-8"
         if note:
             options.warn(str(path), note)
         if file is not None:
@@ -64,7 +67,10 @@ def _described(path: Path, options: ReadOptions, use: bool) -> tuple[CaptionFile
         return None, unread
     if not use:
         return None, "is not read, because another caption file is named: name this one, too"
-    file = options.caption_file(path, kind)
+    try:
+        file = options.caption_file(path, kind)
+    except SourceError as error:
+        return None, f"has captions, but is not read: {error}"
     finder = ImageFinder(path, [])
     tried = [entry.image for entry in islice(file, _TRIED) if entry.image]
     there = sum(_is_there(finder, name) for name in tried)
@@ -82,7 +88,12 @@ def _what_is_missing(path: Path, kind: CaptionFormat) -> str | None:
     Raises:
         SourceError: it is in no known format.
     """
-    rows = [row for _, row in islice(kind.read(path), SAMPLED)]
+    rows: list[Mapping[str, Any]] = []
+    try:
+        rows += (row for _, row in islice(kind.read(path), SAMPLED))
+    except SourceError:
+        if not rows:
+            raise
     names = list(dict.fromkeys(name for row in rows for name in row))
     if choose_columns(str(path), names).captions:
         return None

@@ -127,6 +127,21 @@ def test_what_does_not_describe_these_pictures_is_told(photos: Path) -> None:
 
 
 @pytest.mark.parametrize(
+    ("data", "says"),
+    [
+        ("image,caption\na.png,größe\n".encode("cp1252"), "save it as UTF-8"),
+        (b"image,caption\na.png,one\n" * 300 + "a.png,größe\n".encode("cp1252"), "save it as"),
+        (b"image,caption\na.png,one\nb.png,two,three\n", "line 3: expected 2 columns"),
+    ],
+)
+def test_a_caption_file_that_cannot_be_read_is_told(photos: Path, data: bytes, says: str) -> None:
+    (photos / "captions.csv").write_bytes(data)
+    found, told = read(photos)
+    assert set(found.values()) == {()}
+    assert says in told[str(photos / "captions.csv")]
+
+
+@pytest.mark.parametrize(
     ("name", "text"),
     [
         ("README.txt", "These are my pictures.\n"),
