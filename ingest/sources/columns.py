@@ -168,8 +168,9 @@ def _python_list(text: str) -> list[str]:
         return []
 
 
-def _caption_columns(names: Iterable[str]) -> tuple[str, ...]:
+def _caption_columns(names: abc.Collection[str]) -> tuple[str, ...]:
     guessed = guess(names, CAPTION_COLUMNS)
     if guessed:
-        return (guessed,)
+        more = re.compile(rf"{re.escape(guessed)}_?\d+")
+        return (guessed, *(name for name in names if more.fullmatch(name)))
     return tuple(name for name in names if _NUMBERED.fullmatch(name.lower()))

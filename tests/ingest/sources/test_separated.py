@@ -106,6 +106,8 @@ def test_what_spreadsheets_write(tmp_path: Path, text: str) -> None:
 def test_columns_with_one_name_do_not_replace_each_other(tmp_path: Path) -> None:
     text = "image,caption,tag,tag\na.jpg,x,sea,dog\n"
     assert read(tmp_path, text) == [("a.jpg", ("x",), {"tag": "sea", "tag_2": "dog"})]
+    text = "image,caption,caption,Caption_3\na.jpg,x,y,z\n"
+    assert read(tmp_path, text) == [("a.jpg", ("x", "y"), {"Caption_3": "z"})]
 
 
 @pytest.mark.parametrize(
