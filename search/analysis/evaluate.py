@@ -273,9 +273,7 @@ def _quality(
     local = np.stack([np.searchsorted(asking, pairs[:, 0]), pairs[:, 1]], axis=1)
     found = ranks(rows[asking], gallery, local)
     recall, median = bootstrap(found, groups, KS, *resampling)
-    return Quality(
-        direction, len(asking), len(gallery), FrozenDict(recall), median, ann_recall
-    )
+    return Quality(direction, len(asking), len(gallery), FrozenDict(recall), median, ann_recall)
 
 
 def _ann(collection: Collection, target: Target, queries: Rows, gallery: Rows) -> float:
