@@ -122,6 +122,19 @@ def test_a_message_says_where(text: str, where: str) -> None:
     assert refused(text).startswith(f"the filter is wrong {where}:")
 
 
+def test_values_have_the_type_of_their_field() -> None:
+    assert 'write flag == true, not "true"' in refused('flag == "true"')
+    assert 'write year >= 2020, not "1"' in refused('year == "1"')
+    assert 'write camera == "x", not 1' in refused("camera == 1")
+    assert "write flag == true, not 1" in refused("flag == 1")
+
+
+def test_a_doubled_quotation_mark_does_not_close_a_text() -> None:
+    assert refused('camera == "a""') == (
+        'the filter is wrong at "a"", column 11: the text is not closed: write " at its end'
+    )
+
+
 @pytest.mark.parametrize(
     ("value", "text"),
     [(True, "true"), (False, "false"), (1, "1"), (2.5, "2.5"), ('a "b"', '"a ""b"""')],
