@@ -91,9 +91,19 @@ class LiteClient:
             StoreError: it is closed, or cannot be opened.
         """
         with self._lock:
-            if self._lite is None and self.folder:
+            if self._lite is None:
+                self._check_manifests()
                 self._lite = self._open_lite()
             return self._lite
+
+    def _check_manifests(self) -> None:
+        """Raise ``StoreError`` if a manifest is damaged.
+
+        Milvus Lite would take the manifest before it, and delete the data files that it lacks.
+        """
+        for name in self.folder.collections():
+            with suppress(UnknownFormatError):
+                self.folder.manifest(name)
 
     def __getattr__(self, name: str) -> Any:
         if name.startswith("_"):

@@ -303,6 +303,11 @@ def test_a_damaged_manifest_is_said_and_left_alone(closed: Path) -> None:
     manifest.write_text(manifest.read_text()[:-20])
     with pytest.raises(StoreError, match=r"manifest\.json is damaged"):
         read(closed)
+    with (
+        Database(str(closed)) as database,
+        pytest.raises(StoreError, match=r"manifest\.json is damaged"),
+    ):
+        database.create("drawings", FINGERPRINT)
     data = list(manifest.parent.glob("partitions/_default/data/*"))
     assert len(data) == 1
 
