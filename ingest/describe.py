@@ -34,7 +34,7 @@ from twinlens.search.records import image_id
 
 AnyPath = str | os.PathLike[str]
 #: Items that are read at once.
-_CHUNK = 256
+_CHUNK = 64
 
 
 def describe(
