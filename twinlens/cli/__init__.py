@@ -41,7 +41,8 @@ app = typer.Typer(
     help="Find pictures by words, words by pictures, pictures by pictures.",
     no_args_is_help=True,
     pretty_exceptions_enable=False,
-    epilog="Exit codes: 0 done, 1 failed, 2 usage error, 3 some items could not be ingested, 130 interrupted.",
+    epilog="Exit codes: 0 done, 1 failed, 2 usage error, 3 some items could not be ingested, "
+    "130 interrupted.",
 )
 
 
