@@ -1,12 +1,14 @@
 """Measure whether relevance separates real queries from meaningless ones, and what it is worth.
 
 Usage: python benchmarks/relevance.py CAPTIONS [--split dev] [--model starter] [--cache FOLDER]
+           [--fit]
 
 CAPTIONS is a JSONL file with image, captions and split, like Flickr8k's. Real queries are its
 captions, its pictures, and the short questions of nonsense.py, which also makes the meaningless
 ones. Prints the AUC of the best hit's value, real against meaningless, for relevance and for the
 alternatives; then how often hits of each relevance are right. A hit is right if it belongs to the
-query, or, for a short question, if its captions contain the words.
+query, or, for a short question, if its captions contain the words. With --fit, it prints the fits
+of relevance_fit.py.
 """
 
 from __future__ import annotations
@@ -22,6 +24,7 @@ from pathlib import Path
 import numpy as np
 from captions import Split, encode_images, encode_texts
 from nonsense import SHORT, nonsense_images, nonsense_texts
+from relevance_fit import Direction, fit
 
 from twinlens.search.models.base import Rows
 from twinlens.search.models.load import open_encoder
@@ -173,6 +176,7 @@ def main() -> None:
     parser.add_argument("--split", default="dev")
     parser.add_argument("--model", default="starter")
     parser.add_argument("--cache", type=Path, help="keep embeddings here")
+    parser.add_argument("--fit", action="store_true", help="fit CURVES and FLOORS instead")
     options = parser.parse_args()
     encoder = open_encoder(options.model, device="cpu")
     split = Split(options.captions, options.split, options.cache)
@@ -196,6 +200,40 @@ def main() -> None:
         lambda: encode_images(encoder, (image for _, image in nonsense_images())),
     )
     owned = owner[:, None] == np.arange(len(rows))
+    together = [" ".join(row["captions"]).lower() for row in rows]
+    holds = np.array(
+        [
+            [all(re.search(rf"\b{word}", text) for word in words.split()) for text in together]
+            for _, words in SHORT
+        ]
+    )
+    if options.fit:
+        said_lower = [text.lower() for text in said]
+        seen, none = np.arange(len(rows)), np.empty((0, len(rows)), bool)
+        asked = np.array(
+            [
+                [
+                    all(re.search(rf"\b{word}", text) for word in words.split())
+                    for text in said_lower
+                ]
+                for _, words in SHORT
+            ]
+        )
+        known = holds.any(axis=0)  # pictures that a short question asks for
+        own = owned.T | (holds.T.astype(np.float32) @ asked.astype(np.float32) > 0)
+        typed = np.flatnonzero(asked.any(axis=0))[::5]
+        both = asked.T[typed].astype(np.float32) @ asked.astype(np.float32) > 0
+        same = both | (owner[typed, None] == owner[None])
+        directions = [
+            Direction("text", "images", short, holds, images, seen, texts, owner, no_texts),
+            Direction(
+                "image", "texts", images[known], own[known], texts, owner, images, seen, no_images
+            ),
+            Direction("text", "texts", texts[typed], same, texts, owner, texts, owner, no_texts),
+            Direction("image", "images", images[:0], none, images, seen, images, seen, no_images),
+        ]
+        fit(directions, len(rows), options.split)
+        return
     print(
         f"{encoder.fingerprint.label}: {len(images):,} pictures, {len(texts):,} captions, "
         f"{len(short)} short questions; nonsense: {len(no_texts)} texts, {len(no_images)} pictures"
@@ -221,7 +259,6 @@ def main() -> None:
         judges = candidates("text", "images", images[part], texts[mine], owned[np.ix_(mine, part)])
         report(f"text → {count} pictures", judges, {"captions": texts[mine]}, no_texts, False)
 
-    together = [" ".join(row["captions"]).lower() for row in rows]
     kennel = np.array([bool(re.search(r"\bdogs?\b", text)) for text in together])
     dogs = short[[bool(re.search("dog|pupp|grey|german", query)) for query, _ in SHORT]]
     print("\nHow much of a query's own mean counts: AUC")
@@ -242,12 +279,6 @@ def main() -> None:
         print(f"  {weight:<5}" + "   ".join(cells))
 
     print("\nHow many of the ten best hits were right, by their relevance (number of hits):")
-    holds = np.array(
-        [
-            [all(re.search(rf"\b{word}", text) for word in words.split()) for text in together]
-            for _, words in SHORT
-        ]
-    )
     worth("short questions", "text", "images", short, images, holds, texts, owned)
     part = np.sort(np.random.default_rng(64).permutation(len(rows))[:64])
     mine = np.isin(owner, part)
