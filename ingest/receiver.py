@@ -27,6 +27,7 @@ from twinlens.search.records import (
     MAX_CAPTIONS,
     MAX_PATH_BYTES,
     MAX_SHOWN_BYTES,
+    clean_metadata,
     clean_text,
     cut_bytes,
     image_id,
@@ -107,8 +108,12 @@ class Receiver:
         replaced = [] if options.get("more") else list(sink.tombstones.values())
         deleted = delete_replaced(collection, replaced)
         collection.check_writes()
+        notes = {one.uri: "; ".join(one.notes) for one in complete if isinstance(one, Sample)}
         return Uploaded(
-            items=tuple(UploadedItem(row.uri, row.status, row.reason, row.ms) for row in rows),
+            items=tuple(
+                UploadedItem(row.uri, row.status, row.reason or notes.get(row.uri, ""), row.ms)
+                for row in rows
+            ),
             wanted=tuple(wanted),
             texts=report.texts,
             deleted=deleted,
@@ -184,6 +189,8 @@ def _sample(upload: Upload) -> Item:
         reason = cut_bytes(clean_text(upload.failed), MAX_SHOWN_BYTES)
         return Failure(upload.uri, reason or "there is no such image", upload.root)
     captions = dict.fromkeys(filter(None, map(clean_text, upload.captions)))
+    lost: dict[str, str] = {}
+    clean_metadata(upload.metadata, lost)
     return Sample(
         uri=upload.uri,
         root=upload.root,
@@ -195,6 +202,7 @@ def _sample(upload: Upload) -> Item:
         metadata=upload.metadata,
         fixed=upload.fixed,
         left_out=upload.left_out,
+        notes=tuple(f"the field {name} {reason}" for name, reason in lost.items()),
     )
 
 

@@ -70,7 +70,10 @@ class Upload:
 
 @dataclass(frozen=True, slots=True)
 class UploadedItem:
-    """The result of one item; see ``twinlens.ingest.report.ItemRow``."""
+    """The result of one item; see ``twinlens.ingest.report.ItemRow``.
+
+    ``reason`` also says what of the metadata of a stored item could not be kept.
+    """
 
     uri: str
     status: str

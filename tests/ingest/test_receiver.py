@@ -377,6 +377,18 @@ def upload(path: Path, *, data: bool = True, **fields: Any) -> Upload:
     return Upload(str(path), **(given | fields), data=bytes_ if data else None)
 
 
+def test_what_metadata_loses_is_told(index: twinlens.Index, paint: Paint) -> None:
+    metadata = {"tags": ["sea", "dog"], "lens": {"mm": 24}, "boxes": [{"x": 1}], "标题": "春"}
+    done = index.intake().put([upload(paint("red"), metadata=metadata)])
+    [row] = done.items
+    assert (row.status, row.reason) == (
+        "stored",
+        "the field boxes is a list of objects and is not kept",
+    )
+    found = index.search("red")[0].metadata
+    assert (found["tags"], found["lens_mm"], found["标题"]) == ("sea, dog", 24, "春")
+
+
 def test_no_collection_is_created_without_an_item_to_store(
     index: twinlens.Index, paint: Paint, encoder: ColourEncoder
 ) -> None:
