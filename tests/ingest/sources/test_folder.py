@@ -203,12 +203,18 @@ def test_a_folder_with_the_name_of_a_sidecar_costs_no_picture(paint: Paint) -> N
     assert (sample.captions, sample.notes) == ((), ())
 
 
-@pytest.mark.skipif(os.geteuid() == 0, reason="root may read everything")
-def test_a_sidecar_without_permission_costs_no_picture(paint: Paint) -> None:
+def test_a_sidecar_without_permission_costs_no_picture(
+    paint: Paint, monkeypatch: pytest.MonkeyPatch
+) -> None:
     path = paint("red")
     path.with_suffix(".txt").write_text("a dog")
-    path.with_suffix(".txt").chmod(0)
+
+    def denied(*args: object) -> None:
+        raise PermissionError(errno.EACCES, "Permission denied")
+
+    monkeypatch.setattr("builtins.open", denied)  # root may read everything
     sample = file_sample(path, path.parent)
+    monkeypatch.undo()
     assert isinstance(sample, Sample)
     assert sample.notes == ("its sidecar red.txt cannot be read: no permission",)
 
