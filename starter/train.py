@@ -3,6 +3,8 @@
     python -m starter.train --flickr8k DIR --imagenet-samples DIR --wordnet DIR \\
         --cache DIR --out search/models/data/starter.safetensors
 
+``python -m starter.convert`` makes the folders from the public distributions.
+
 The towers are frozen, so their features are computed once (cached in ``--cache``) and training
 takes minutes. The loss of each batch has three terms:
 
@@ -25,7 +27,6 @@ from __future__ import annotations
 import argparse
 import datetime
 import json
-from collections import defaultdict
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass, field, replace
@@ -39,11 +40,11 @@ from PIL import Image
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
+from starter.data import CLASSES, Noun, Photo, Sample, read_nouns, read_photos, read_samples
 from twinlens.search.models import starter, starter_weights
 from twinlens.search.models.load import has_native_bf16
 from twinlens.search.models.starter import ImageHead, TextHead
 
-CLASSES = 1000
 TEMPLATES = ("{0}", "{1} {0}", "a photo of {1} {0}")
 
 
@@ -85,86 +86,6 @@ def main() -> None:
     print(json.dumps(figures, indent=1))
     if options.out:
         save(options.out, heads, settings, figures)
-
-
-# --- what there is to learn from ----------------------------------------------------------------
-
-
-@dataclass(frozen=True)
-class Photo:
-    """One photo of Flickr8k."""
-
-    path: Path
-    captions: tuple[str, ...]
-    split: str
-
-
-@dataclass(frozen=True)
-class Sample:
-    """One photo of one ImageNet class; classes are numbered in the order of their WordNet ids."""
-
-    path: Path
-    wnid: str
-    label: str
-    number: int
-
-
-@dataclass(frozen=True)
-class Noun:
-    """A name and the classes it covers; ``own`` is the class that it names itself, or -1."""
-
-    text: str
-    classes: tuple[int, ...]
-    own: int
-
-
-def read_photos(folder: Path) -> list[Photo]:
-    rows = [json.loads(line) for line in (folder / "captions.jsonl").open()]
-    return [Photo(folder / r["image"], tuple(r["captions"][:5]), r["split"]) for r in rows]
-
-
-def read_samples(folder: Path) -> list[Sample]:
-    rows = [json.loads(line) for line in (folder / "labels.jsonl").open()]
-    numbers = {wnid: n for n, wnid in enumerate(sorted(row["wnid"] for row in rows))}
-    return [Sample(folder / r["image"], r["wnid"], r["label"], numbers[r["wnid"]]) for r in rows]
-
-
-def read_nouns(wordnet: Path | None, samples: Sequence[Sample], widest: int = 260) -> list[Noun]:
-    """Every word for each class and for what it is a kind of, up to ``widest`` classes.
-
-    ``wordnet`` is WordNet 3.0's folder with ``data.noun`` (its format: wndb(5WN)); without it the
-    classes' own labels are all there is.
-    """
-    own = {sample.wnid: sample for sample in samples}
-    if wordnet is None:
-        return [Noun(sample.label, (sample.number,), sample.number) for sample in samples]
-    words, above = {}, {}
-    for line in (wordnet / "data.noun").open():
-        if line.startswith(" "):
-            continue
-        parts = line.partition("|")[0].split()
-        wnid, count = "n" + parts[0], int(parts[3], 16)
-        words[wnid] = [parts[4 + 2 * i].replace("_", " ") for i in range(count)]
-        pointers = parts[5 + 2 * count :]
-        above[wnid] = [
-            "n" + target
-            for kind, target in zip(pointers[::4], pointers[1::4], strict=False)
-            if kind in {"@", "@i"}
-        ]
-    covers: dict[str, set[int]] = defaultdict(set)
-    for sample in samples:
-        climb = [sample.wnid]
-        while climb:
-            wnid = climb.pop()
-            if sample.number not in covers[wnid]:
-                covers[wnid].add(sample.number)
-                climb += above[wnid]
-    return [
-        Noun(word, tuple(sorted(classes)), own[wnid].number if wnid in own else -1)
-        for wnid, classes in sorted(covers.items())
-        if len(classes) <= widest
-        for word in dict.fromkeys([*([own[wnid].label] if wnid in own else []), *words[wnid]])
-    ]
 
 
 # --- features, computed once --------------------------------------------------------------------
