@@ -102,8 +102,8 @@ def test_half_precision_vectors_are_read_as_they_were_written() -> None:
     row = np.array([0.6, -0.8, 0], dtype=np.float16)
     for raw in (row.tobytes(), [row.tobytes()]):
         decoded = decode_vector({"id": "1", "vector": raw})
-        assert decoded["vector"] == row.astype(np.float32).tolist()
-    assert decode_vector({"vector": [0.5, 0.25]})["vector"] == [0.5, 0.25]
+        assert decoded["vector"].tolist() == row.astype(np.float32).tolist()
+    assert decode_vector({"vector": [0.5, 0.25]})["vector"].tolist() == [0.5, 0.25]
 
 
 def test_a_server_is_asked_with_a_graph(server: str) -> None:
