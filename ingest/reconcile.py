@@ -78,8 +78,7 @@ def reconcile(
         updated = row | _ledger_columns(files[key], texts.get(key, []))
         was_proposed = stored[key].get(CAPTION_SOURCE) == PROPOSED
         if was_proposed and CAPTION_SOURCE not in given and _captions_differ(updated, stored[key]):
-            # The mark of a proposed caption does not outlive it. Milvus Lite would keep fields that
-            # a row leaves out.
+            # The mark of a proposed caption does not outlive it.
             updated |= {CAPTION_SOURCE: WRITTEN, CAPTION_PROBABILITY: None}
         if updated != stored[key]:
             changed.append(updated | {"vector": np.asarray(row["vector"], dtype=np.float32)})

@@ -9,20 +9,10 @@ from typing import Any
 import pytest
 from support.browser import Page, expect, listening
 from support.colours import COLOURS, ColourEncoder
+from support.policies import RULES
 from support.serving import READ, WRITE, paint
 
 import twinlens
-
-RULES = """
-version = 1
-[concepts.red]
-texts = ["red"]
-false_alarms = 0.1
-action = "hold"
-[concepts.blue]
-texts = ["blue"]
-false_alarms = 0.1
-"""
 
 
 @pytest.fixture

@@ -249,7 +249,7 @@ def _write_texts(collection: Collection, pictures: dict[str, Row]) -> None:
 def _write(collection: Collection, kind: Kind, rows: Sequence[Row], fields: dict[str, Row]) -> None:
     """Write rows with other fields of moderation, by the rows' ids.
 
-    Earlier fields become empty: Milvus Lite keeps dynamic fields that an upsert leaves out.
+    Earlier fields become empty.
     """
     changed = []
     for row in rows:

@@ -13,6 +13,9 @@ _TYPES = {
     pa.int32(): np.int32, pa.int64(): np.int64, pa.uint64(): np.uint64, pa.float32(): np.float32,
 }  # fmt: skip
 
+#: One term of a sparse vector, as Milvus Lite stores it.
+SPARSE_TERM = np.dtype([("term", "<u4"), ("count", "<f4")])
+
 
 def int64_array(values: npt.NDArray[np.int64]) -> pa.Array:
     """An Arrow array of integers ``[n]``."""

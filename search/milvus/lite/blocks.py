@@ -13,7 +13,7 @@ import pyarrow.compute as pc
 
 from twinlens.search.milvus.lite.arrays import numpy_of
 from twinlens.search.milvus.lite.folder import Schema
-from twinlens.search.milvus.lite.snapshot import Snapshots, with_meta_columns
+from twinlens.search.milvus.lite.snapshot import META, Snapshots, with_meta_columns
 
 Mask = npt.NDArray[np.bool_]
 Floats = npt.NDArray[np.float32]
@@ -86,7 +86,7 @@ class Block:
 
 def _stored(table: pa.Table) -> list[str]:
     """The columns that are not extracted from JSON."""
-    return [name for name in table.column_names if not name.startswith("$meta.")]
+    return [name for name in table.column_names if not name.startswith(META)]
 
 
 def _vectors_of_file(schema: Schema, data: Path, rows: int) -> Floats:

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 import numpy as np
 import numpy.typing as npt
 
+from twinlens.search.milvus.lite.arrays import SPARSE_TERM
 from twinlens.search.milvus.lite.blocks import Block, Floats, Mask
 from twinlens.search.milvus.lite.filters import mask_of
 from twinlens.search.milvus.lite.rows import View
@@ -156,9 +157,8 @@ class _Postings:
         column = block.table.column("sparse").combine_chunks()
         offsets = np.frombuffer(column.buffers()[1], dtype=np.int32)
         offsets = offsets[column.offset : column.offset + len(column) + 1] // 8
-        pairs = np.dtype([("term", "<u4"), ("count", "<f4")])
         data = column.buffers()[2] or b""
-        entries = np.frombuffer(data, dtype=pairs, count=int(offsets[-1]))[int(offsets[0]) :]
+        entries = np.frombuffer(data, dtype=SPARSE_TERM, count=int(offsets[-1]))[int(offsets[0]) :]
         self.docs = np.repeat(np.arange(len(column), dtype=np.int32), np.diff(offsets))
         self.terms, self.counts = entries["term"], entries["count"]
         self.lengths = np.bincount(self.docs, weights=self.counts, minlength=len(column))

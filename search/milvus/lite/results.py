@@ -9,8 +9,9 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
+import pyarrow.compute as pc
 
-from twinlens.search.milvus.lite.arrays import int64_array, numpy_of
+from twinlens.search.milvus.lite.arrays import SPARSE_TERM, int64_array, numpy_of
 from twinlens.search.milvus.lite.blocks import Block, Mask
 from twinlens.search.milvus.lite.ranking import Ranked
 from twinlens.search.records import Row
@@ -58,8 +59,6 @@ def in_key_order(
         ],
         type=pa.string(),
     )
-    import pyarrow.compute as pc
-
     order = numpy_of(pc.sort_indices(keys))
     block_of = np.repeat(np.arange(len(places)), [len(some) for some in places])
     row_of = np.concatenate(places)
@@ -136,5 +135,4 @@ def _add_dynamic(row: Row, text: str | None, names: set[str] | None) -> None:
 
 
 def _sparse(data: bytes) -> dict[int, float]:
-    pairs = np.frombuffer(data, dtype=np.dtype([("term", "<u4"), ("count", "<f4")]))
-    return {int(term): float(count) for term, count in pairs}
+    return {int(term): float(count) for term, count in np.frombuffer(data, dtype=SPARSE_TERM)}

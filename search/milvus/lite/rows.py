@@ -41,10 +41,6 @@ class View:
     def __iter__(self) -> Iterator[tuple[Block, Mask]]:
         return iter(self.blocks)
 
-    def count(self) -> int:
-        """How many rows are live."""
-        return sum(int(live.sum()) for _, live in self.blocks)
-
 
 class LiveRows:
     """Follows the files of one collection; safe to use from several threads.

@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 from PIL import Image
 from support.colours import COLOURS, ColourEncoder
+from support.policies import RULES
 from typer.testing import CliRunner
 
 import twinlens
@@ -19,17 +20,6 @@ from twinlens.search.analysis.policy.file import Concept, Policy, read_policy
 from twinlens.search.analysis.policy.stored import apply_policy
 from twinlens.search.errors import FilterError, UsageError
 from twinlens.search.query.engine import SearchEngine
-
-RULES = """
-version = 1
-[concepts.red]
-texts = ["red"]
-false_alarms = 0.1
-action = "hold"
-[concepts.blue]
-texts = ["blue"]
-false_alarms = 0.1
-"""
 
 
 @pytest.fixture
