@@ -6,6 +6,7 @@ import os
 import threading
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import replace
+from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Unpack
 
@@ -44,7 +45,9 @@ if TYPE_CHECKING:
     from twinlens.search.milvus.generations import Generation
     from twinlens.search.milvus.layout import LayoutOptions
     from twinlens.search.models.base import Encoder, Precision
+    from twinlens.search.query.browse import Browsed, Browser
     from twinlens.search.query.engine import SearchEngine
+    from twinlens.search.query.facets import Facet
     from twinlens.search.query.hits import Hits
     from twinlens.search.query.parts import Id
     from twinlens.search.query.request import Mode, SearchOptions
@@ -538,6 +541,43 @@ class Index:
         if not rows:
             raise UsageError(f"no picture with the id {picture[:64]!r} is stored")
         return read_original(rows[0], Originals())
+
+    def browse(
+        self, where: str = "", *, offset: int = 0, limit: int = 60, include_held: bool = False
+    ) -> Browsed:
+        """List pictures without a query: newest first, and how many each month has.
+
+        Args:
+            where: a filter; "" for all pictures.
+            offset: how many of the newest to skip.
+            limit: how many to return, at most 500.
+            include_held: also what a moderation policy holds back.
+
+        Raises:
+            UsageError: the offset or the limit is out of range.
+            FilterError: the filter is not valid.
+        """
+        return self._browser.browse(
+            self._require_collection(), where, offset, limit, include_held=include_held
+        )
+
+    def facets(self, where: str = "", *, include_held: bool = False) -> tuple[Facet, ...]:
+        """Count the values of fields; each value has the filter that selects its pictures.
+
+        Args:
+            where: a filter for the pictures to count; "" for all.
+            include_held: also what a moderation policy holds back.
+
+        Raises:
+            FilterError: the filter is not valid.
+        """
+        return self._browser.facets(self._require_collection(), where, include_held=include_held)
+
+    @cached_property
+    def _browser(self) -> Browser:
+        from twinlens.search.query.browse import Browser
+
+        return Browser()
 
     def fields(self, target: Target = "images") -> dict[str, FieldType]:
         """The fields that a filter of pictures, or of texts, can name, with their types."""

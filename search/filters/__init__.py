@@ -21,13 +21,20 @@ from twinlens.search.filters.nodes import (
     Node,
     literal,
 )
-from twinlens.search.filters.parser import MAX_DEPTH, MAX_LENGTH, MAX_LIST, MAX_TERMS, Parser
+from twinlens.search.filters.parser import (
+    MAX_DEPTH,
+    MAX_LENGTH,
+    MAX_LIST,
+    MAX_TERMS,
+    Parser,
+    field_reference,
+)
 from twinlens.search.milvus.capabilities import Capabilities
 from twinlens.search.records import HELD, POLICY, FieldType
 
 __all__ = ["MAX_DEPTH", "MAX_LENGTH", "MAX_LIST", "MAX_TERMS", "Compare", "HasField", "In", "Join",
-           "Match", "Negation", "Node", "can_hold", "compile_filter", "compile_visible", "literal",
-           "parse_filter"]  # fmt: skip
+           "Match", "Negation", "Node", "can_hold", "compile_filter", "compile_visible",
+           "field_reference", "literal", "parse_filter"]  # fmt: skip
 
 
 def compile_filter(

@@ -71,6 +71,12 @@ _EXAMPLES: Mapping[FieldType, tuple[str, str]] = {
 }
 
 
+def field_reference(name: str) -> str:
+    """Write the name of a field as the filter language reads it, for programs; see ``literal``."""
+    plain = name.isascii() and name.isidentifier() and name.lower() not in _KEYWORDS
+    return name if plain else f"`{name}`"
+
+
 @dataclass(frozen=True, slots=True)
 class _Token:
     kind: str

@@ -302,6 +302,11 @@ class Collection(CollectionReader):
                 "interrupted, run `twinlens reindex` once more"
             )
 
+    @property
+    def writes(self) -> int:
+        """How many calls of this object have written so far; another count: read again."""
+        return self._writes
+
     def check_writes(self) -> None:
         """Like ``check_open``, but calls Milvus only if something was written since the last check.
 

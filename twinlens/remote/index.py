@@ -28,6 +28,8 @@ from twinlens.remote.messages import (
     BATCH,
     BATCH_BYTES,
     batches,
+    browsed_from_json,
+    facets_from_json,
     guesses_from_json,
     hits_from_json,
     info_from_json,
@@ -63,6 +65,8 @@ if TYPE_CHECKING:
     from twinlens.search.analysis.policy.stored import Decision, ReviewItem, ReviewState
     from twinlens.search.milvus.collection import CollectionInfo
     from twinlens.search.models.base import Rows
+    from twinlens.search.query.browse import Browsed
+    from twinlens.search.query.facets import Facet
     from twinlens.search.query.hits import Hits
     from twinlens.search.query.stored import StoredItem
     from twinlens.search.records import FieldType, Target
@@ -239,6 +243,28 @@ class RemoteIndex:
         """
         path = f"/v1/items/{path_segment(picture)}/image"
         return self._client.get_bytes(path, collection=self._name)
+
+    def browse(
+        self, where: str = "", *, offset: int = 0, limit: int = 60, include_held: bool = False
+    ) -> Browsed:
+        """List pictures without a query; see ``twinlens.Index.browse``."""
+        found = self._client.get(
+            "/v1/browse",
+            where=where,
+            offset=offset,
+            limit=limit,
+            include_held="true" if include_held else "",
+            collection=self._name,
+        )
+        return browsed_from_json(found)
+
+    def facets(self, where: str = "", *, include_held: bool = False) -> tuple[Facet, ...]:
+        """Count the values of fields; see ``twinlens.Index.facets``."""
+        held = "true" if include_held else ""
+        found = self._client.get(
+            "/v1/facets", where=where, include_held=held, collection=self._name
+        )
+        return facets_from_json(found)
 
     def fields(self, target: Target = "images") -> dict[str, FieldType]:
         """The fields that a filter of pictures, or of texts, can name, with their types."""

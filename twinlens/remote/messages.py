@@ -25,6 +25,8 @@ if TYPE_CHECKING:
     from twinlens.search.analysis.classify import Guess
     from twinlens.search.analysis.policy.stored import ReviewItem
     from twinlens.search.models.base import Rows
+    from twinlens.search.query.browse import Browsed
+    from twinlens.search.query.facets import Facet
 
 T = TypeVar("T")
 #: The most items, and bytes of pictures, in one request: what a server accepts by default.
@@ -108,6 +110,23 @@ def _hit_from_json(hit: Mapping[str, Any]) -> Hit:
     values |= {name: tuple(hit.get(name, ())) for name in ("captions", "paths")}
     values["metadata"] = FrozenDict(hit["metadata"])
     return Hit(**values)
+
+
+def browsed_from_json(found: Mapping[str, Any]) -> Browsed:
+    from twinlens.search.query.browse import Browsed
+    from twinlens.search.query.timeline import Month
+
+    items = tuple(map(_hit_from_json, found["items"]))
+    return Browsed(items, found["total"], tuple(Month(**month) for month in found["months"]))
+
+
+def facets_from_json(found: Mapping[str, Any]) -> tuple[Facet, ...]:
+    from twinlens.search.query.facets import Facet, FacetValue
+
+    return tuple(
+        Facet(one["field"], tuple(FacetValue(**value) for value in one["values"]), one["more"])
+        for one in found["facets"]
+    )
 
 
 def item_from_json(item: Mapping[str, Any]) -> StoredItem:

@@ -30,6 +30,7 @@ from twinlens.server.middleware.limits import Limits
 from twinlens.server.middleware.security import OriginCheck, OuterMiddleware
 from twinlens.server.policies import Policies
 from twinlens.server.routes import (
+    browse,
     classify,
     collections,
     describe,
@@ -39,6 +40,7 @@ from twinlens.server.routes import (
     items,
     match,
     moderation,
+    openai,
     page,
     search,
     session,
@@ -55,7 +57,9 @@ _ROUTES = (
     session,
     collections,
     search,
+    browse,
     embed,
+    openai,
     classify,
     match,
     describe,

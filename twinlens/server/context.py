@@ -100,6 +100,16 @@ class Context:
         key = key_of(request)
         return not self.keys or (key is not None and key.scope == "write")
 
+    def check_held(self, request: Request, include_held: bool) -> None:
+        """Refuse ``include_held`` to requests that may not see what is held back.
+
+        Raises:
+            Problem: 403.
+        """
+        if include_held and not self.sees_held(request):
+            detail = "include_held requires a key with the scope write, in the Authorization header"
+            raise Problem(403, "scope", detail)
+
     async def check_visible(self, request: Request, index: Index, ids: Sequence[str]) -> None:
         """Refuse stored pictures that are held back, unless the request may see them.
 

@@ -17,7 +17,6 @@ from twinlens.search.query.request import SearchOptions, SearchRequest
 from twinlens.server.context import Context
 from twinlens.server.inputs import BodyReader
 from twinlens.server.openapi import problems
-from twinlens.server.problems import Problem
 from twinlens.server.query_parts import ImageReader, QueryInput
 from twinlens.server.schemas.examples import ID, IMAGE
 from twinlens.server.schemas.requests import BoundedModels
@@ -54,11 +53,6 @@ def router(ctx: Context) -> APIRouter:
 
         return work() if all(query.quick for query in queries) else await ctx.run(work)
 
-    def check_held(request: Request, include_held: bool) -> None:
-        if include_held and not ctx.sees_held(request):
-            detail = "include_held requires a key with the scope write, in the Authorization header"
-            raise Problem(403, "scope", detail)
-
     @routes.post(
         "/v1/search",
         response_model=SingleSearchOut,
@@ -75,7 +69,7 @@ def router(ctx: Context) -> APIRouter:
         began = time.perf_counter()
         body = await reader.read(request)
         sent = body.data
-        check_held(request, sent.options()["include_held"])
+        ctx.check_held(request, sent.options()["include_held"])
         query = QueryInput(sent.query, body.files)
         (question,) = await search_requests([query], sent.options())
         index = await ctx.index(request, sent.collection)
@@ -100,7 +94,7 @@ def router(ctx: Context) -> APIRouter:
         began = time.perf_counter()
         sent = (await many_reader.read(request)).data
         options = sent.options()
-        check_held(request, options["include_held"])
+        ctx.check_held(request, options["include_held"])
         if len(sent.queries) * options["limit"] > MAX_HITS:
             raise UsageError(f"at most {MAX_HITS:,} hits in all: fewer queries, or a lower limit")
         questions = await search_requests([QueryInput(query) for query in sent.queries], options)

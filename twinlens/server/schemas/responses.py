@@ -15,7 +15,9 @@ from twinlens.search.analysis.classify import Guess
 from twinlens.search.analysis.describe import Proposal
 from twinlens.search.analysis.match import Verdict
 from twinlens.search.models.fingerprint import Fingerprint
+from twinlens.search.query.facets import Facet
 from twinlens.search.query.hits import Hit
+from twinlens.search.query.timeline import Month
 from twinlens.search.records import Target
 
 #: Of dataclasses: fields with a default are always sent, too.
@@ -144,6 +146,25 @@ class ItemsListed(ResponseModel):
 
     items: list[ItemListed]
     next: str
+
+
+class BrowseOut(ResponseModel):
+    """Pictures, newest first; ``total`` and ``months`` are those of all that match the filter.
+
+    There is no query, so score and relevance of the items are 0.
+    """
+
+    items: list[HitOut]
+    total: int
+    months: list[Month]
+    collection: str
+
+
+class FacetsOut(ResponseModel):
+    """The values of fields, with how many pictures have each and the filter that selects them."""
+
+    facets: list[Facet]
+    collection: str
 
 
 class PathsListed(ResponseModel):
