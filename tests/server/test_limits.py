@@ -131,7 +131,9 @@ def test_all_bodies_together_are_bounded() -> None:
         await asyncio.sleep(0)
         with pytest.raises(Problem) as raised:
             await middleware(_scope("/second"), receive, _nowhere)
-        assert raised.value.status_code == 429
+        assert raised.value.status_code == 503
+        assert raised.value.headers is not None
+        assert int(raised.value.headers["Retry-After"]) > 0
         held.set()
         await first
         await middleware(_scope("/third"), receive, _nowhere)  # there is room again

@@ -12,10 +12,13 @@ from urllib.parse import urlsplit
 
 from twinlens.search.errors import UsageError
 from twinlens.search.paths import expand_home
+from twinlens.server.memory import available_memory
 
 DEFAULT_PORT = 8640
 #: Requests a minute for each key or address, if other machines can reach the server.
 DEFAULT_RATE = 1_200.0
+#: Bytes of all bodies in memory on a large machine.
+MAX_BODY_BUDGET = 1 << 30
 
 
 def default_media() -> Path:
@@ -42,7 +45,9 @@ class Settings:
             needs ``allow_urls``.
         page: whether to serve the search page at ``/``.
         media: a folder for thumbnails and uploaded pictures.
-        max_body: bytes of one request body; ``max_bodies``: of all bodies in memory.
+        max_body: bytes of one request body.
+        max_bodies: bytes of all bodies in memory; ``None`` for a share of the memory, see
+            ``body_budget``.
         body_seconds: how long a body may take to arrive.
         max_files: images in one search.
         max_limit: the largest ``limit`` of a search; ``offset`` may be ten times that.
@@ -77,7 +82,7 @@ class Settings:
     page: bool = True
     media: Path = field(default_factory=default_media)
     max_body: int = 32 << 20
-    max_bodies: int = 256 << 20
+    max_bodies: int | None = None
     body_seconds: float = 60.0
     max_files: int = 8
     max_limit: int = 1_000
@@ -109,12 +114,14 @@ class Settings:
             parts = urlsplit(origin)
             if parts.scheme not in ("http", "https") or not parts.netloc or parts.path:
                 raise UsageError(f"{origin!r} is not an origin such as https://example.org")
-        counts = ("max_body", "max_bodies", "max_files", "max_limit", "max_queries",
+        counts = ("max_body", "max_files", "max_limit", "max_queries",
                   "max_embed", "max_items", "max_labels", "burst", "max_requests", "queue",
                   "max_batch", "threads")  # fmt: skip
         for name in counts:
             if getattr(self, name) < 1:
                 raise UsageError(f"{name} must be at least 1, not {getattr(self, name)}")
+        if self.max_bodies is not None and self.max_bodies < 1:
+            raise UsageError(f"max_bodies must be at least 1, not {self.max_bodies}")
         for name in ("wait_ms", "stop_seconds", "body_seconds"):
             if not 0 <= getattr(self, name) < float("inf"):
                 raise UsageError(f"{name} must be at least 0, not {getattr(self, name)}")
@@ -160,6 +167,16 @@ class Settings:
             return ipaddress.ip_address(self.host.strip("[]")).is_loopback
         except ValueError:
             return False
+
+    @cached_property
+    def body_budget(self) -> int:
+        """Bytes of all bodies in memory: by default a 16th of what this process may use.
+
+        Parsed, a body takes up to four times its bytes. One body always fits.
+        """
+        if self.max_bodies is not None:
+            return self.max_bodies
+        return max(self.max_body, min(MAX_BODY_BUDGET, available_memory() // 16))
 
     @property
     def per_minute(self) -> float:

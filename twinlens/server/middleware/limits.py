@@ -1,9 +1,7 @@
-"""Limit each client: requests a minute, bytes of a body, headers, and concurrent requests."""
+"""Limit each client: requests a minute, headers, bodies, and concurrent requests."""
 
 from __future__ import annotations
 
-import asyncio
-import math
 import time
 from collections.abc import Callable
 from http.cookies import CookieError, SimpleCookie
@@ -14,10 +12,18 @@ from cachetools import LRUCache
 from starlette.datastructures import Headers
 
 from twinlens.server.auth import COOKIE, Key, Keys
+from twinlens.server.middleware.admission import (
+    KEYLESS_SECONDS,
+    AdmittedRequest,
+    Capacity,
+    no_room,
+    too_large,
+    too_many,
+)
 from twinlens.server.problems import Problem
 
 if TYPE_CHECKING:
-    from starlette.types import ASGIApp, Message, Receive, Scope, Send
+    from starlette.types import ASGIApp, Receive, Scope, Send
 
     from twinlens.server.settings import Settings
 
@@ -27,8 +33,12 @@ MAX_URL_BYTES = 8 << 10
 MAX_QUERY_FIELDS = 64
 #: How many clients the rate limit tracks; the least recently seen ones are dropped.
 MAX_CLIENTS = 20_000
-#: Not limited: monitoring polls these.
-_UNLIMITED = frozenset({"/healthz"})
+#: Always answered: monitoring polls these.
+_UNLIMITED = frozenset({"/healthz", "/readyz"})
+#: Methods whose requests have no body.
+_WITHOUT_BODY = frozenset({"GET", "HEAD", "OPTIONS"})
+#: The part of all slots that requests without a key may take where keys are required.
+_KEYLESS_PART = 4
 #: The cost of a thumbnail or a file of the page, which a browser requests by the dozen.
 SMALL_COST = 0.1
 
@@ -74,7 +84,9 @@ class TokenBuckets:
 class Limits:
     """The middleware: find the key of a request, and refuse what is too much before reading it.
 
-    The key goes into the request's state, for ``twinlens.server.auth.key_of``.
+    Clients are told apart by key, or by address. Where keys are required, requests without one have
+    a capacity of their own, so that they never keep out those with a key. The key and the client go
+    into the request's state, for ``twinlens.server.auth``.
     """
 
     def __init__(self, app: ASGIApp, settings: Settings, keys: Keys) -> None:
@@ -82,34 +94,38 @@ class Limits:
         self._settings = settings
         self._keys = keys
         self._buckets = TokenBuckets(settings.per_minute, settings.burst)
-        self._in_progress = 0
-        self._bytes = 0
+        most, seconds = settings.max_requests, settings.body_seconds
+        self._usual = Capacity(most, settings.body_budget, seconds)
+        self._keyless = self._usual
+        if keys:
+            slots = max(1, most // _KEYLESS_PART)
+            self._keyless = Capacity(slots, settings.body_budget, min(seconds, KEYLESS_SECONDS))
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        if scope["type"] != "http" or scope["path"] in _UNLIMITED:
+        if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
         headers = Headers(scope=scope)
         key = self._key(headers) if self._keys else None
-        scope.setdefault("state", {})["key"] = key
-        problem = (
-            self._of_head(scope, headers) or self._of_rate(scope, key) or self._of_length(headers)
-        )
-        if problem is not None:
-            await problem.response(scope["path"])(scope, receive, send)
-            return
-        body = _LimitedBody(receive, self, self._settings)
-        self._in_progress += 1
+        client = f"key {key.name}" if key is not None else _address(scope)
+        scope.setdefault("state", {}).update(key=key, client=client)
+        limited = scope["path"] not in _UNLIMITED
+        capacity = self._keyless if key is None else self._usual
+        request = AdmittedRequest(capacity, client, self._settings.max_body, receive, send)
         try:
-            await self._app(scope, body.receive, send)
+            problem = self._of_head(scope, headers) or self._of_length(headers, capacity)
+            if problem is None and limited:
+                problem = self._of_rate(scope, client)
+                if _has_body(scope, headers):
+                    request.expect_body()
+                else:
+                    problem = problem or request.start()
+            if problem is not None:
+                await problem.response(scope["path"])(scope, receive, send)
+            else:
+                await self._app(scope, request.receive, request.send)
         finally:
-            self._in_progress -= 1
-            self._bytes -= body.size
-
-    def add_bytes(self, size: int) -> bool:
-        """Count bytes of a body in memory; return whether all bodies are within the limit."""
-        self._bytes += size
-        return self._bytes <= self._settings.max_bodies
+            request.close()
 
     def _key(self, headers: Headers) -> Key | None:
         try:
@@ -133,70 +149,31 @@ class Limits:
             return Problem(414, "too-large", f"the URL has more than {MAX_QUERY_FIELDS} parameters")
         return None
 
-    def _of_rate(self, scope: Scope, key: Key | None) -> Problem | None:
+    def _of_rate(self, scope: Scope, client: str) -> Problem | None:
         small = scope["method"] == "GET" and (
             scope["path"].startswith("/static/") or scope["path"].endswith("/thumbnail")
         )
-        client = f"key {key.name}" if key is not None else _address(scope)
         seconds = self._buckets.take(client, SMALL_COST if small else 1.0)
-        if seconds:
-            return _too_many("rate", "too many requests: try again in a moment", seconds)
-        if self._in_progress >= self._settings.max_requests:
-            detail = f"{self._in_progress} requests are in progress: try again in a moment"
-            return _too_many("busy", detail, 1)
-        return None
+        if not seconds:
+            return None
+        return too_many("rate", "too many requests: try again in a moment", seconds)
 
-    def _of_length(self, headers: Headers) -> Problem | None:
+    def _of_length(self, headers: Headers, capacity: Capacity) -> Problem | None:
         declared = headers.get("content-length", "")
         if not declared.isascii() or not declared.isdigit():
             return None
         # The length first: int() is slow for thousands of digits.
         if len(declared) > 18 or int(declared) > self._settings.max_body:
             return too_large(self._settings.max_body)
+        if capacity.bytes.used + int(declared) > capacity.bytes.total:
+            return no_room()
         return None
 
 
-class _LimitedBody:
-    """Count the bytes of a request's body as it arrives, and stop waiting after a time."""
-
-    def __init__(self, receive: Receive, limits: Limits, settings: Settings) -> None:
-        self.size = 0
-        self._receive = receive
-        self._limits = limits
-        self._settings = settings
-        self._until = time.monotonic() + settings.body_seconds
-        self._complete = False
-
-    async def receive(self) -> Message:
-        if self._complete:  # the app only waits for the client to disconnect now
-            return await self._receive()
-        try:
-            left = max(0.0, self._until - time.monotonic())
-            message = await asyncio.wait_for(self._receive(), left)
-        except TimeoutError:
-            seconds = self._settings.body_seconds
-            detail = f"the body took longer than {seconds:g} s"
-            raise Problem(408, "body", detail, {"Connection": "close"}) from None
-        if message["type"] == "http.request":
-            length = len(message.get("body", b""))
-            self.size += length
-            self._complete = not message.get("more_body", False)
-            room = self._limits.add_bytes(length)
-            if self.size > self._settings.max_body:
-                raise too_large(self._settings.max_body)
-            if not room:
-                raise _too_many("busy", "too many uploads at once: try again in a moment", 5)
-        return message
-
-
-def too_large(most: int) -> Problem:
-    """The problem for a body that is too large."""
-    detail = f"the body is larger than {most:,} bytes"
-    return Problem(413, "too-large", detail, {"Connection": "close"})
-
-
-def _too_many(slug: str, detail: str, seconds: float) -> Problem:
-    return Problem(429, slug, detail, {"Retry-After": str(max(1, math.ceil(seconds)))})
+def _has_body(scope: Scope, headers: Headers) -> bool:
+    if scope["method"] in _WITHOUT_BODY:
+        return False
+    return "transfer-encoding" in headers or headers.get("content-length", "0") != "0"
 
 
 def _address(scope: Scope) -> str:
