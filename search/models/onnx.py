@@ -190,6 +190,12 @@ class OnnxEncoder:
             tokenizer, tower = self._tokenizer, self._text_tower
         return tower(tokenizer([text[:MAX_TEXT] for text in texts]))
 
+    def count_tokens(self, texts: Sequence[str]) -> int:
+        """How many tokens of the texts the model sees, together."""
+        with self._lock:
+            tokenizer = self._tokenizer
+        return tokenizer.count([text[:MAX_TEXT] for text in texts])
+
     def fixed_texts(self, texts: Sequence[str]) -> Rows:
         """Encode texts that never change, once for all processes: rows are kept with the export."""
         digest = hashlib.sha256("\0".join(texts).encode()).hexdigest()[:16]

@@ -75,6 +75,13 @@ class ExportedTokenizer:
             ids[ids == self._spec.blank] = 0
         return ids
 
+    def count(self, texts: Sequence[str]) -> int:
+        """How many tokens the texts have together, as the model sees them: without padding."""
+        cleaned = [clean_text(text, self._spec.clean) for text in texts]
+        if self._pattern is not None:
+            return sum(len(self._tokens(text)) for text in cleaned)
+        return sum(sum(one.attention_mask) for one in self._pieces.encode_batch(cleaned))
+
     def _split(self, texts: Sequence[str]) -> Tokens:
         spec = self._spec
         rows = [self._tokens(text) for text in texts]

@@ -32,7 +32,7 @@ SMALL = 64 << 10
 MAX_FIELD = 8 << 20
 #: The tags of the unions in ``twinlens.server.schemas.requests``: pydantic puts them into paths.
 _TAGS = frozenset(
-    {"words", "list", "text", "image", "id", "vector", "not", "base64", "file", "url"}
+    {"words", "list", "text", "image", "id", "vector", "not", "base64", "file", "url", "image_url"}
 )
 
 CollectionParameter = Annotated[

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from twinlens.server.problems import MEDIA_TYPE
+from twinlens.server.schemas.openai import ErrorOut
 from twinlens.server.schemas.responses import ProblemOut
 
 if TYPE_CHECKING:
@@ -41,6 +42,18 @@ def common_problems(keys: bool) -> dict[int | str, dict[str, Any]]:
         **problems(400, 413, 422, 429, *((401, 403) if keys else ())),
         "4XX": _problem("Any other mistake of the client."),
         "5XX": _problem("An error of the server."),
+    }
+
+
+def openai_problems(keys: bool) -> dict[int | str, dict[str, Any]]:
+    """The error responses of a route that speaks OpenAI's API; 401 and 403 if keys are required."""
+    statuses: list[int | str] = [400, 404, 413, 415, 422, 429, "4XX", "5XX"]
+    if keys:
+        statuses += [401, 403]
+    described = common_problems(keys) | problems(404, 415)
+    return {
+        status: {"model": ErrorOut, "description": described[status]["description"]}
+        for status in statuses
     }
 
 

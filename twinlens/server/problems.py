@@ -23,6 +23,7 @@ from twinlens.search.errors import (
     UnsupportedError,
     UsageError,
 )
+from twinlens.server.openai_errors import openai_error, speaks_openai
 
 if TYPE_CHECKING:
     from fastapi import FastAPI
@@ -110,6 +111,8 @@ class Problem(HTTPException):
 
     def response(self, instance: str) -> JSONResponse:
         """The response; ``instance`` is the path of the request."""
+        if speaks_openai(instance):
+            return openai_error(self.status_code, str(self.detail), self.headers or {}, self.extra)
         body = {
             "type": f"/problems/{self.slug}",
             "title": _TITLES.get(self.slug) or HTTPStatus(self.status_code).phrase,

@@ -69,6 +69,17 @@ def assert_equal(theirs: Any, ours: ExportedTokenizer, texts: list[str]) -> None
     np.testing.assert_array_equal(ours(texts), theirs(texts).numpy())
 
 
+def test_tokens_are_counted_without_padding(
+    clip: tuple[Any, ExportedTokenizer], unigram: tuple[Any, ExportedTokenizer]
+) -> None:
+    for theirs, ours in (clip, unigram):
+        texts = ["a dog", "two dogs at night " * 40, ""]
+        padding = 0 if theirs is clip[0] else theirs.tokenizer.pad_token_id
+        assert ours.count(texts) == int((theirs(texts) != padding).sum())
+        assert 0 < ours.count(texts[:1]) < 10
+    assert clip[1].count(["a dog"]) == 4  # with the tokens of start and end
+
+
 def test_clips_ids(clip: tuple[Any, ExportedTokenizer]) -> None:
     assert_equal(*clip, list(PROBE_TEXTS))
     assert clip[1](["a dog"])[0, :4].tolist() == [49406, 320, 1929, 49407]

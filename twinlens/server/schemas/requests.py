@@ -41,8 +41,8 @@ class RequestModel(BaseModel):
     model_config = ConfigDict(extra="forbid", strict=True, allow_inf_nan=False, frozen=True)
 
 
-def _tag_of(*known: str) -> Any:
-    """Choose the member of a union by its one telling key."""
+def tag_of(*known: str, message: str = "") -> Any:
+    """Choose the member of a union by its one telling key; ``message`` says what it should be."""
 
     def tag(value: Any) -> str | None:
         if isinstance(value, str):
@@ -56,7 +56,7 @@ def _tag_of(*known: str) -> Any:
     return Discriminator(
         tag,
         custom_error_type="part",
-        custom_error_message=f"should be an object with one of the keys: {listed}",
+        custom_error_message=message or f"should be an object with one of the keys: {listed}",
     )
 
 
@@ -94,7 +94,7 @@ ImageSource = Annotated[
     Annotated[Base64Image, Tag("base64")]
     | Annotated[FileImage, Tag("file")]
     | Annotated[UrlImage, Tag("url")],
-    _tag_of("base64", "file", "url"),
+    tag_of("base64", "file", "url"),
 ]
 
 
@@ -138,21 +138,21 @@ class NotPart(RequestModel):
     """What hits should not resemble."""
 
     not_: Annotated[
-        Annotated[Words, Tag("words")] | Plain, _tag_of("text", "image", "id", "vector")
+        Annotated[Words, Tag("words")] | Plain, tag_of("text", "image", "id", "vector")
     ] = Field(alias="not")
     weight: Weight = 0.5
 
 
 PartOrWords = Annotated[
     Annotated[Words, Tag("words")] | Plain | Annotated[NotPart, Tag("not")],
-    _tag_of("text", "image", "id", "vector", "not"),
+    tag_of("text", "image", "id", "vector", "not"),
 ]
 Query = Annotated[
     Annotated[Words, Tag("words")]
     | Annotated[list[PartOrWords], Field(max_length=MAX_PARTS), Tag("list")]
     | Plain
     | Annotated[NotPart, Tag("not")],
-    _tag_of("text", "image", "id", "vector", "not"),
+    tag_of("text", "image", "id", "vector", "not"),
 ]
 
 
