@@ -1,7 +1,8 @@
 """Read and check what a request carries: query parameters, JSON, and forms with JSON and files.
 
 FastAPI itself takes either JSON or a form at one path, and parses JSON without limits. Here both
-are taken at the same path, and pydantic's JSON parser bounds the depth and refuses lone surrogates.
+are taken at the same path. A body is counted as it arrives, ``json_text`` bounds what JSON costs
+to parse, and pydantic's parser refuses lone surrogates.
 """
 
 from __future__ import annotations
@@ -17,6 +18,8 @@ from pydantic_core import from_json
 from starlette.datastructures import UploadFile
 
 from twinlens.search.records import MAX_PATH_BYTES
+from twinlens.server.json_text import check_json
+from twinlens.server.middleware.admission import too_large
 from twinlens.server.openapi import REFERENCE
 from twinlens.server.problems import MAX_ERRORS, Problem, invalid_request
 from twinlens.server.schemas.examples import ID
@@ -30,6 +33,7 @@ M = TypeVar("M", bound=BaseModel)
 SMALL = 64 << 10
 #: Bytes of the JSON in a form.
 MAX_FIELD = 8 << 20
+_UTF8 = frozenset({"utf-8", "utf8", "us-ascii"})
 #: The tags of the unions in ``twinlens.server.schemas.requests``: pydantic puts them into paths.
 _TAGS = frozenset(
     {"words", "list", "text", "image", "id", "vector", "not", "base64", "file", "url", "image_url"}
@@ -93,6 +97,7 @@ class BodyReader(Generic[M]):
         json_field: the form field with the JSON, which may be left out. "" to take JSON only.
         file_field: the form field, repeated, with the files.
         max_files: how many files a form may have.
+        max_bytes: the largest body; 0 for the largest that the server takes from anybody.
     """
 
     ctx: Context
@@ -101,6 +106,13 @@ class BodyReader(Generic[M]):
     json_field: str = ""
     file_field: str = ""
     max_files: int = 0
+    max_bytes: int = 0
+
+    @property
+    def limit(self) -> int:
+        """Bytes of the largest body."""
+        most = self.ctx.settings.max_body
+        return min(self.max_bytes, most) if self.max_bytes else most
 
     def openapi(self) -> dict[str, Any]:
         """The route's ``openapi_extra``; see ``twinlens.server.openapi.add_schemas``."""
@@ -122,23 +134,43 @@ class BodyReader(Generic[M]):
                 },
                 "encoding": {self.json_field: {"contentType": "application/json"}},
             }
-        return {"requestBody": {"required": True, "content": content}}
+        return {
+            "requestBody": {
+                "required": True,
+                "description": f"At most {self.limit:,} bytes.",
+                "content": content,
+            }
+        }
 
     async def read(self, request: Request) -> Body[M]:
         """Read and check the body.
 
         Raises:
-            Problem: 400 if the JSON or the form is malformed, 415 for another media type, 422 for
-                JSON that does not match the model.
+            Problem: 400 if the JSON or the form is malformed, 413 if it is too large, 415 for
+                another media type, 422 for JSON that does not match the model.
         """
-        kind = request.headers.get("content-type", "").partition(";")[0].strip().lower()
+        sent, _, parameters = request.headers.get("content-type", "").partition(";")
+        kind = sent.strip().lower()
         if kind == "application/json":
-            return Body(await self._parse(await request.body()))
+            return Body(await self._parse(await self._read_json(request)))
         if kind == "multipart/form-data" and self.json_field:
+            _check_charset(parameters)
             return await self._read_form(request)
         form = " or multipart/form-data" if self.json_field else ""
         detail = f"send application/json{form}, not {kind[:100] or 'a body without Content-Type'}"
         raise Problem(415, "media-type", detail)
+
+    async def _read_json(self, request: Request) -> bytearray:
+        """The bytes of the body; too many are not read."""
+        declared = request.headers.get("content-length", "")
+        if declared.isdecimal() and int(declared) > self.limit:
+            raise too_large(self.limit)
+        data = bytearray()
+        async for chunk in request.stream():
+            data += chunk
+            if len(data) > self.limit:
+                raise too_large(self.limit)
+        return data
 
     async def _read_form(self, request: Request) -> Body[M]:
         text = ""
@@ -156,13 +188,22 @@ class BodyReader(Generic[M]):
                     raise Problem(422, "validation", detail)
         return Body(await self._parse(text.encode("utf-8", "replace") or b"{}"), tuple(files))
 
-    async def _parse(self, data: bytes) -> M:
+    async def _parse(self, data: bytes | bytearray) -> M:
         if len(data) > SMALL:
             return await self.ctx.run(_validated, self.model, data)
         return _validated(self.model, data)
 
 
-def _validated(model: type[M], data: bytes) -> M:
+def _check_charset(parameters: str) -> None:
+    """Refuse other encodings of a form than UTF-8: decoding Punycode takes quadratic time."""
+    for parameter in parameters.split(";"):
+        name, _, value = parameter.partition("=")
+        if name.strip().lower() == "charset" and value.strip(' \t"').lower() not in _UTF8:
+            raise Problem(415, "media-type", "send the form in UTF-8, without another charset")
+
+
+def _validated(model: type[M], data: bytes | bytearray) -> M:
+    check_json(data)
     try:
         return model.model_validate_json(data)
     except ValidationError as error:

@@ -32,6 +32,8 @@ from twinlens.server.schemas.responses import (
     PathsListed,
 )
 
+#: Bytes of a body of ``MAX_DELETED`` paths.
+MAX_PATHS_BYTES = 8 << 20
 _DELETE = {
     "a folder": {"paths": ["/photos/2019"]},
     "a picture": {"ids": [ID]},
@@ -44,8 +46,8 @@ def router(ctx: Context) -> APIRouter:
     routes = APIRouter(prefix="/v1", tags=["items"])
     reading = [ctx.need("read", tenants=True)]
     writing = [ctx.need("write", tenants=True)]
-    deleting = BodyReader(ctx, DeleteIn, _DELETE)
-    missing = BodyReader(ctx, MissingIn, _MISSING)
+    deleting = BodyReader(ctx, DeleteIn, _DELETE, max_bytes=MAX_PATHS_BYTES)
+    missing = BodyReader(ctx, MissingIn, _MISSING, max_bytes=MAX_PATHS_BYTES)
 
     async def remove(
         request: Request, name: str | None, work: Callable[[Index, Receiver], Removed]

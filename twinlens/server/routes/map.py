@@ -33,6 +33,8 @@ _DRAWING: dict[int | str, dict[str, Any]] = {
         "content": {"application/json": {"example": {"status": "drawing"}}},
     }
 }
+#: Bytes of a body of ``MAX_POINTS`` ids.
+MAX_BYTES = 64 << 10
 _EXAMPLES = {"two": {"ids": [ID, "0f" * 16]}}
 
 
@@ -41,7 +43,7 @@ def router(ctx: Context) -> APIRouter:
     routes = APIRouter(
         prefix="/v1/map", tags=["map"], dependencies=[ctx.need("read", tenants=True)]
     )
-    reader = BodyReader(ctx, PointsIn, _EXAMPLES)
+    reader = BodyReader(ctx, PointsIn, _EXAMPLES, max_bytes=MAX_BYTES)
 
     async def find(index: Index, method: Method) -> Map | None:
         """The map, or ``None`` while it is being drawn."""

@@ -32,6 +32,8 @@ _POLICY = {
         }
     }
 }
+#: Bytes of a body of ``MAX_DELETED`` ids.
+MAX_DECISION_BYTES = 1 << 20
 _DECISION = {"release": {"ids": [ID], "decision": "released"}}
 
 
@@ -41,7 +43,7 @@ def router(ctx: Context) -> APIRouter:
         prefix="/v1", tags=["moderation"], dependencies=[ctx.need("write", tenants=True)]
     )
     policies = BodyReader(ctx, PolicyIn, _POLICY, "request", "example", MAX_ALL_EXAMPLES)
-    decisions = BodyReader(ctx, DecisionIn, _DECISION)
+    decisions = BodyReader(ctx, DecisionIn, _DECISION, max_bytes=MAX_DECISION_BYTES)
 
     @routes.post(
         "/policies",

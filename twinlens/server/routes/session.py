@@ -11,11 +11,15 @@ from twinlens.server.openapi import problems
 from twinlens.server.problems import Problem
 from twinlens.server.schemas.requests import SignIn
 
+#: Bytes of a body, which anybody may send: a key of ``MAX_KEY`` characters, escaped.
+MAX_BYTES = 8 << 10
+_EXAMPLES = {"a key": {"key": "0123456789abcdef"}}
+
 
 def router(ctx: Context) -> APIRouter:
     """The routes of signing in and out."""
     routes = APIRouter(prefix="/v1/session", tags=["session"])
-    reader = BodyReader(ctx, SignIn, {"a key": {"key": "0123456789abcdef"}})
+    reader = BodyReader(ctx, SignIn, _EXAMPLES, max_bytes=MAX_BYTES)
 
     @routes.post(
         "",

@@ -4,7 +4,17 @@ from __future__ import annotations
 
 from typing import Annotated, Any, cast
 
-from pydantic import BaseModel, ConfigDict, Discriminator, Field, JsonValue, Tag, create_model
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Discriminator,
+    Field,
+    GetCoreSchemaHandler,
+    JsonValue,
+    Tag,
+    create_model,
+)
+from pydantic_core import CoreSchema
 
 from twinlens.ingest.upload import PutOptions, UploadKind
 from twinlens.search.analysis import describe_options
@@ -35,6 +45,19 @@ MAX_POINTS = 1_000
 _INT64 = 2**63 - 1
 
 
+def _end_with_first_mistake(schema: Any) -> None:
+    """Set ``fail_fast`` on all lists of a schema of pydantic's."""
+    if isinstance(schema, dict):
+        if schema.get("type") == "list":
+            schema["fail_fast"] = True
+        for name, inner in schema.items():
+            if name not in ("metadata", "serialization"):
+                _end_with_first_mistake(inner)
+    elif isinstance(schema, list):
+        for inner in schema:
+            _end_with_first_mistake(inner)
+
+
 class RequestModel(BaseModel):
     """The base of all request models: strict types, no unknown fields."""
 
@@ -43,6 +66,14 @@ class RequestModel(BaseModel):
 
 def tag_of(*known: str, message: str = "") -> Any:
     """Choose the member of a union by its one telling key; ``message`` says what it should be."""
+    @classmethod
+    def __get_pydantic_core_schema__(
+        cls, source: type[BaseModel], handler: GetCoreSchemaHandler
+    ) -> CoreSchema:
+        schema = handler(source)
+        _end_with_first_mistake(schema)
+        return schema
+
 
     def tag(value: Any) -> str | None:
         if isinstance(value, str):
