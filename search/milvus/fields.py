@@ -102,6 +102,19 @@ class FieldRegistry:
                 stored |= {(name, seen) for seen in get_args(FieldType) if seen == written}
         return stored
 
+    def has_tenant(self) -> bool:
+        """Whether the tenant has stored a row; false without tenants."""
+        if not self._scope.divided:
+            return False
+        with milvus_errors("look up a tenant"):
+            found = self._reader.client.query(
+                self._reader.loaded("files"),
+                filter=is_in(KEY, [self._scope.registry_prefix()]),
+                output_fields=[KEY],
+                consistency_level="Strong",
+            )
+        return bool(found)
+
     def add_tenant(self) -> None:
         """Store the tenant's name before its first row; does nothing without tenants."""
         if self._scope.divided and not self._has_tenant:

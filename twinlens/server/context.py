@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar
@@ -128,6 +129,19 @@ class Context:
 
     async def loaded(self, index: Index) -> None:
         """Wait until a collection's model is loaded, without occupying a thread.
+
+    def joining(self, name: str, tenant: str) -> AbstractContextManager[None]:
+        """Check that a collection may be made, or get a tenant, while something is stored in it.
+
+        Raises:
+            UsageError: there are too many collections; see ``Memberships.joining``.
+        """
+        return self.library.memberships.joining(
+            name,
+            tenant,
+            most=self.settings.max_collections,
+            most_of_tenant=self.settings.max_tenant_collections,
+        )
 
         Raises:
             ModelError, ModelMismatchError: the model cannot be loaded.

@@ -13,12 +13,18 @@ from typing import TYPE_CHECKING, Any
 from cachetools import LRUCache
 
 from twinlens.index import Index
-from twinlens.search.errors import CollectionNotFoundError, ModelError, ModelMismatchError
+from twinlens.search.errors import (
+    CollectionNotFoundError,
+    ModelError,
+    ModelMismatchError,
+    UsageError,
+)
 from twinlens.search.milvus.database import Database, check_name
 from twinlens.search.models.base import Encoder, Pixels, Precision, Rows
 from twinlens.search.models.collection_model import CollectionModel
 from twinlens.search.models.fingerprint import Fingerprint
 from twinlens.search.models.load import has_accelerator, open_encoders, open_query_encoder
+from twinlens.server.memberships import Memberships
 
 if TYPE_CHECKING:
     from PIL import Image
@@ -145,6 +151,9 @@ class Library:
         device, precision: see ``twinlens.open``.
         recheck_seconds: how long an open collection counts as current.
         max_models: how many models stay in memory.
+
+    Attributes:
+        memberships: which tenant has rows in which collection.
     """
 
     def __init__(
@@ -161,6 +170,7 @@ class Library:
         check_name(default)
         self.database = database
         self.default = default
+        self.memberships = Memberships(database)
         self.recheck_seconds = recheck_seconds
         self._model = model
         self._device = device
@@ -176,9 +186,9 @@ class Library:
         """The name and version of the Milvus behind it, for people."""
         return self.database.capabilities.label
 
-    def names(self) -> list[str]:
-        """The names of all collections, sorted."""
-        return self.database.names()
+    def names(self, tenant: str = "") -> list[str]:
+        """The names of all collections, sorted; of a tenant, those that it has rows in."""
+        return self.memberships.names(tenant) if tenant else self.database.names()
 
     def index(
         self, name: str | None = None, tenant: str = "", *, create: bool = False, model: str = ""
@@ -192,8 +202,8 @@ class Library:
             model: of a new collection, if not the library's.
 
         Raises:
-            CollectionNotFoundError: there is no such collection.
-            UsageError: the name is not valid, or the collection has no tenants.
+            CollectionNotFoundError: there is no such collection, or the tenant has no rows in it.
+            UsageError: the name is not valid, or it is that of a collection without tenants.
             ModelError: a new collection's model cannot be loaded.
         """
         name = name or self.default
@@ -203,7 +213,17 @@ class Library:
             index = Index(self.database, name, model=self._new_model(model))
         if index is None:
             raise self._missing(name)
-        return index.for_tenant(tenant) if tenant else index
+        if not tenant:
+            return index
+        try:
+            its = index.for_tenant(tenant)
+        except UsageError:  # it has no tenants
+            if create:
+                raise UsageError(f"this key cannot use {name!r}: choose another name") from None
+            raise self._missing(name) from None
+        if not create and name != self.default and not self.memberships.has(name, tenant):
+            raise self._missing(name)
+        return its
 
     def encoder(self, fingerprint: Fingerprint) -> Encoder:
         """The shared encoder of a model; it loads on first use."""
@@ -249,6 +269,7 @@ class Library:
 
     def reopen(self, name: str) -> None:
         """Open a collection anew on its next use, because it was changed or dropped."""
+        self.memberships.forget(name)
         with self._locked(name) as name_lock, name_lock.lock, self._lock:
             self._open.pop(name, None)
 

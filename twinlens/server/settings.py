@@ -57,6 +57,8 @@ class Settings:
         max_labels: labels times templates in one ``classify``, pictures times texts in one
             ``match``.
         rate: requests a minute for each key or address; 0 for no limit, ``None`` for the default:
+        max_collections: collections of the database; the server makes no more.
+        max_tenant_collections: collections that a tenant may have rows in.
             no limit on the loopback.
         burst: requests that a client may send at once before the rate counts.
         max_requests: requests in progress.
@@ -98,6 +100,8 @@ class Settings:
     wait_ms: float = 4.0
     threads: int = 8
     stop_seconds: float = 30.0
+    max_collections: int = 256
+    max_tenant_collections: int = 16
     access_log: bool = False
     warm: bool = True
 
@@ -114,7 +118,8 @@ class Settings:
             parts = urlsplit(origin)
             if parts.scheme not in ("http", "https") or not parts.netloc or parts.path:
                 raise UsageError(f"{origin!r} is not an origin such as https://example.org")
-        counts = ("max_body", "max_files", "max_limit", "max_queries",
+        counts = ("max_collections", "max_tenant_collections",
+                  "max_body", "max_files", "max_limit", "max_queries",
                   "max_embed", "max_items", "max_labels", "burst", "max_requests", "queue",
                   "max_batch", "threads")  # fmt: skip
         for name in counts:

@@ -9,7 +9,6 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Callable
-from contextlib import suppress
 from dataclasses import asdict, dataclass
 from typing import Any, get_args
 
@@ -19,7 +18,7 @@ from fastapi import APIRouter, Request, Response
 from starlette.responses import JSONResponse
 
 from twinlens.index import Index
-from twinlens.search.errors import StoreError, UsageError
+from twinlens.search.errors import StoreError
 from twinlens.search.records import Target
 from twinlens.server.auth import tenant_of
 from twinlens.server.context import Context
@@ -40,13 +39,12 @@ def router(ctx: Context) -> APIRouter:
 
     async def described(request: Request, name: str) -> dict[str, Any] | None:
         """Describe a collection; ``None`` if it does not exist for the client."""
-        with suppress(UsageError):  # a collection without tenants, and a tenant's key
-            try:
-                index = await ctx.index(request, name)
-                return await counts.get(index, tenant_of(request))
-            except StoreError:  # dropped in the meantime
-                if await ctx.run(ctx.library.database.exists, name):
-                    raise
+        tenant = tenant_of(request)
+        try:
+            return await counts.get(await ctx.index(request, name), tenant)
+        except StoreError:  # dropped in the meantime
+            if name in await ctx.run(ctx.library.names, tenant):
+                raise
         return None
 
     @routes.get("", response_model=CollectionsOut, dependencies=[ctx.need("read", tenants=True)])
@@ -55,7 +53,7 @@ def router(ctx: Context) -> APIRouter:
 
         A tenant's key sees only the collections with tenants, with the tenant's counts.
         """
-        names = await ctx.run(ctx.library.names)
+        names = await ctx.run(ctx.library.names, tenant_of(request))
         found = await asyncio.gather(*(described(request, name) for name in names))
         listed = [one for one in found if one is not None]
         return JSONResponse({"collections": listed, "default": ctx.library.default})
@@ -77,14 +75,19 @@ def router(ctx: Context) -> APIRouter:
         responses=problems(404),
         dependencies=[ctx.need("write", tenants=True)],
     )
-    async def drop(request: Request, name: NameParameter) -> Response:
-        """Delete a collection; with a tenant's key, the tenant's rows. Files are not touched."""
+    async def drop_collection(request: Request, name: NameParameter) -> Response:
+        """Delete a collection; with a tenant's key, the tenant's rows. Files are not touched.
+
+        The collection goes with the rows of its last tenant, unless it is the server's default.
+        """
         index = await ctx.index(request, name)
 
         def work() -> None:
             uploaded = ctx.uploads.of(index)
             try:
                 index.drop()
+                keep = name == ctx.library.default
+                ctx.library.memberships.leave(name, index.tenant, keep=keep)
             finally:
                 ctx.library.reopen(name)
             ctx.uploads.delete_unused(uploaded)

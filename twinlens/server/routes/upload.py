@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
-from contextlib import suppress
+from contextlib import nullcontext, suppress
 from dataclasses import asdict
 
 from fastapi import APIRouter, Request
@@ -71,6 +71,10 @@ def router(ctx: Context) -> APIRouter:
             if not exists and (sent.dry_run or not any(map(_is_complete, uploads))):
                 # Do not load a model before there is something to store.
                 return _without_collection(uploads, sent.dry_run), frozenset()
+            with nullcontext() if sent.dry_run else ctx.joining(name, tenant):
+                return stored(exists=exists)
+
+        def stored(*, exists: bool) -> tuple[Uploaded, frozenset[str]]:
             index = ctx.library.index(name, tenant, create=True, model=sent.model)
             if exists and sent.model:
                 _check_model(index, sent.model)
