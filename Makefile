@@ -10,7 +10,7 @@ demo: .venv/demo
 	$(BIN)/twinlens ingest samples/photos --captions samples/captions.jsonl --model starter --db $(DEMO_DB)
 	$(BIN)/python samples/demo.py $(DEMO_DB) demo/sheet.html
 
-test: install demo
+test: install demo .venv/generators
 	$(BIN)/python -m pytest -n auto
 
 install: .venv/installed
@@ -23,6 +23,12 @@ install: .venv/installed
 
 .venv/installed: .venv/demo
 	$(BIN)/python $(INSTALL) --constraint constraints.txt -e '.[starter,dev]'
+	touch $@
+
+# It takes an older typer than ours, so it has an environment of its own.
+.venv/generators: .venv/demo
+	$(PYTHON) -m venv $@
+	$@/bin/python $(INSTALL) openapi-python-client==0.29.1
 	touch $@
 
 # The newest versions that pyproject.toml allows; then run the tests.

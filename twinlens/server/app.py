@@ -146,6 +146,7 @@ def create_app(library: Library, settings: Settings) -> FastAPI:
         responses=openapi.common_problems(bool(keys)),
     )
     app.state.context = ctx
+        generate_unique_id_function=openapi.operation_id,
     problems.install(app)
     for module in _ROUTES:
         app.include_router(module.router(ctx))

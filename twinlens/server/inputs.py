@@ -136,7 +136,8 @@ class BodyReader(Generic[M]):
             }
         return {
             "requestBody": {
-                "required": True,
+                # With several media types, openapi-python-client's code needs it to be optional.
+                "required": not self.json_field,
                 "description": f"At most {self.limit:,} bytes.",
                 "content": content,
             }

@@ -10,6 +10,7 @@ from twinlens.server.schemas.responses import ProblemOut
 
 if TYPE_CHECKING:
     from fastapi import FastAPI
+    from fastapi.routing import APIRoute
 
 #: The ``$ref`` of a schema by its name.
 REFERENCE = "#/components/schemas/{model}"
@@ -29,6 +30,11 @@ _DESCRIPTIONS = {
     422: "The request does not match this document, or an image cannot be decoded.",
     429: "Too many requests: try again after the seconds in Retry-After.",
 }
+
+
+def operation_id(route: APIRoute) -> str:
+    """The name of an operation, which generated clients give to its function."""
+    return route.name
 
 
 def problems(*statuses: int) -> dict[int | str, dict[str, Any]]:
@@ -65,7 +71,7 @@ def add_schemas(app: FastAPI) -> None:
         if app.openapi_schema is None:
             made = build()
             schemas = made["components"]["schemas"]
-            schemas["Problem"] = ProblemOut.model_json_schema()
+            schemas["Problem"] = ProblemOut.model_json_schema() | {"title": "Problem"}
             for path in made["paths"].values():
                 for operation in path.values():
                     for content in operation.get("requestBody", {}).get("content", {}).values():

@@ -18,6 +18,7 @@ from twinlens.search.models.base import Encoder, Rows
 from twinlens.search.models.fingerprint import Fingerprint
 from twinlens.search.query.parts import MAX_QUERY_TEXT
 from twinlens.server.context import Context
+from twinlens.server.disconnects import AbandonableRoute
 from twinlens.server.inputs import BodyReader
 from twinlens.server.openai_errors import EMBEDDINGS, MODELS
 from twinlens.server.openapi import openai_problems
@@ -64,6 +65,7 @@ _WORDS = re.compile(r"\w+|[^\w\s]")
 def router(ctx: Context) -> APIRouter:
     """The routes that clients of OpenAI's API call."""
     routes = APIRouter(
+        route_class=AbandonableRoute,
         tags=["openai"],
         dependencies=[ctx.need("read", tenants=True)],
         responses=openai_problems(bool(ctx.keys)),
@@ -145,15 +147,15 @@ def router(ctx: Context) -> APIRouter:
                 "usage": {"prompt_tokens": tokens, "total_tokens": tokens},
             }
 
-        return JSONResponse(await ctx.run_heavy(work))
+        return JSONResponse(await ctx.run_heavy(request, work))
 
     @routes.get(MODELS, response_model=ServedModelsOut)
-    async def models(request: Request) -> JSONResponse:
+    async def list_models(request: Request) -> JSONResponse:
         """The models of all collections, that of the default collection first."""
         return JSONResponse({"object": "list", "data": await served(request)})
 
     @routes.get(f"{MODELS}/{{model:path}}", response_model=ServedModelOut)
-    async def model(
+    async def show_model(
         request: Request,
         name: Annotated[
             str,

@@ -47,7 +47,7 @@ def router(ctx: Context) -> APIRouter:
         dependencies=[ctx.need("write", tenants=True)],
         openapi_extra=reader.openapi(),
     )
-    async def put(request: Request) -> JSONResponse:
+    async def put_items(request: Request) -> JSONResponse:
         """Store items.
 
         Send them without files first: `wanted` lists the positions of the items whose images are
