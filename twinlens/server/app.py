@@ -144,9 +144,9 @@ def create_app(library: Library, settings: Settings) -> FastAPI:
         redirect_slashes=False,
         dependencies=dependencies,
         responses=openapi.common_problems(bool(keys)),
+        generate_unique_id_function=openapi.operation_id,
     )
     app.state.context = ctx
-        generate_unique_id_function=openapi.operation_id,
     problems.install(app)
     for module in _ROUTES:
         app.include_router(module.router(ctx))
