@@ -84,7 +84,9 @@ def load(port: int, clients: int, seconds: float, first: int) -> Outcome:
     return asyncio.run(run())
 
 
-def server(db: str, collection: str, max_batch: int, ready: Connection) -> None:
+def server(
+    db: str, collection: str, max_batch: int, ready: Connection, keys: tuple[str, ...]
+) -> None:
     import twinlens
 
     twinlens.serve(
@@ -92,6 +94,7 @@ def server(db: str, collection: str, max_batch: int, ready: Connection) -> None:
         collection,
         port=0,
         rate=0,
+        keys=keys,
         max_batch=max_batch,
         started=lambda address: ready.send(int(address.rpartition(":")[2])),
     )
@@ -100,14 +103,18 @@ def server(db: str, collection: str, max_batch: int, ready: Connection) -> None:
 class Running:
     """A server in a process of its own, over a copy of the database: Lite opens a file once."""
 
-    def __init__(self, db: str, collection: str, max_batch: int, folder: str) -> None:
+    def __init__(
+        self, db: str, collection: str, max_batch: int, folder: str, keys: tuple[str, ...] = ()
+    ) -> None:
         copy = db
         if "://" not in db:
             copy = str(Path(folder) / f"batch{max_batch}.db")
             shutil.copytree(db, copy, ignore=shutil.ignore_patterns("LOCK"))
         context = multiprocessing.get_context("spawn")
         ours, theirs = context.Pipe()
-        self.process = context.Process(target=server, args=(copy, collection, max_batch, theirs))
+        self.process = context.Process(
+            target=server, args=(copy, collection, max_batch, theirs, keys)
+        )
         self.process.start()
         if not ours.poll(120):
             raise SystemExit("the server did not start")

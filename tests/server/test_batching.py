@@ -154,8 +154,8 @@ def test_a_full_queue_refuses_at_once(filled: twinlens.Index, gated: Gated) -> N
         batcher = Batcher(queue=3)
         first = await _held(batcher, filled, gated)
         more = [
-            asyncio.create_task(batcher.search(filled.engine, SearchRequest.of("red")))
-            for _ in range(2)
+            asyncio.create_task(batcher.search(filled.engine, SearchRequest.of("red"), client))
+            for client in ("a", "b")
         ]
         await asyncio.sleep(0)
         with pytest.raises(QueueFullError, match=r"too many requests \(3\)"):

@@ -48,6 +48,7 @@ from twinlens.server.routes import (
 )
 from twinlens.server.routes import map as map_routes
 from twinlens.server.settings import Settings
+from twinlens.server.shares import Shares
 from twinlens.server.writes import UploadedPictures, WriteQueue
 
 log = logging.getLogger("twinlens.server")
@@ -108,6 +109,7 @@ def create_app(library: Library, settings: Settings) -> FastAPI:
         version=_version(),
         limiter=CapacityLimiter(settings.threads),
         heavy=CapacityLimiter(HEAVY_CALLS),
+        heavy_queue=Shares(settings.queue),
         writes=WriteQueue(),
         uploads=UploadedPictures(media, library),
         policies=Policies(),

@@ -151,6 +151,12 @@ def key_of(request: Request) -> Key | None:
     return key
 
 
+def client_of(request: Request) -> str:
+    """Who sent a request, by key or address, as ``twinlens.server.middleware.limits`` found."""
+    client: str = getattr(request.state, "client", "")
+    return client
+
+
 def tenant_of(request: Request) -> str:
     """The tenant of a request's key; "" without one."""
     key = key_of(request)

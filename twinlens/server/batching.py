@@ -2,28 +2,34 @@
 
 While one batch is being answered the next one collects, so batches grow with the load. A single
 request does not wait. If others are being prepared, it waits for them a few milliseconds at most.
+Clients have their turns, and a search that nobody waits for any more is dropped.
 """
 
 from __future__ import annotations
 
 import asyncio
 import time
-from collections import deque
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from itertools import compress
 from typing import TypeVar
 
 from twinlens.search.errors import TwinlensError
 from twinlens.search.query.engine import PreparedRequest, SearchEngine
 from twinlens.search.query.hits import Hits
 from twinlens.search.query.request import SearchRequest
+from twinlens.server.costs import cost_of
+from twinlens.server.shares import FairQueue, Shares
 
 #: Seconds that a batch waits for requests that are still being prepared.
 WAIT = 0.004
 #: The most requests in one batch.
 MAX_BATCH = 64
 #: How many requests may wait, including those being answered.
-QUEUE = 256
+QUEUE = 512
+#: The part of the queue that one request may count as.
+LARGEST_PART = 8
 #: Threads that decode pictures and read the stored items that a query names.
 PREPARING = 4
 
@@ -46,7 +52,8 @@ class Batcher:
     Args:
         max_batch: the most requests in one batch; 1 turns batching off.
         wait: seconds that a batch waits at most for requests that are still being prepared.
-        queue: how many requests may wait; more raise ``QueueFullError``.
+        queue: how many requests may wait; more raise ``QueueFullError``. A request counts as its
+            cost, and a client may use as much of the queue as is free.
         observe: called with measurements, see ``Observer``.
     """
 
@@ -60,7 +67,7 @@ class Batcher:
     ) -> None:
         self._max_batch = max_batch
         self._wait = wait
-        self._queue = queue
+        self._queue = Shares(queue)
         self._observe: Observer = observe or (lambda stage, value: None)
         self._accepted = 0
         self._lanes: dict[SearchEngine, _Lane] = {}
@@ -73,14 +80,21 @@ class Batcher:
         """How many requests were accepted and not answered yet."""
         return self._accepted
 
-    async def search(self, engine: SearchEngine, request: SearchRequest) -> Hits:
+    async def search(self, engine: SearchEngine, request: SearchRequest, client: str = "") -> Hits:
         """Answer one search.
+
+        Args:
+            engine: what to search.
+            request: the search.
+            client: who asks.
 
         Raises:
             QueueFullError: too many requests are waiting.
             TwinlensError: see ``SearchEngine.search``.
         """
-        if self._closed or self._accepted >= self._queue:
+        cost = cost_of(request, engine.collection.fingerprint.dim)
+        cost = min(cost, max(1, self._queue.total // LARGEST_PART))
+        if self._closed or not self._queue.take(client, cost):
             raise QueueFullError(self._accepted)
         lane = self._lane(engine)
         self._accepted += 1
@@ -96,12 +110,13 @@ class Batcher:
                 if part.key:  # a text or an image, which the encoder may have to encode
                     self._observe("cached" if part.row is not None else "new", 1)
             answer = asyncio.get_running_loop().create_future()
-            lane.waiting.append((prepared, answer))
+            lane.waiting.put(client, _Waiting(prepared, answer, cost))
             lane.wake.set()
             found: Hits = await answer
             return found
         finally:
             self._accepted -= 1
+            self._queue.give_back(client, cost)
 
     async def close(self) -> None:
         """Accept no more requests, and answer those that were accepted."""
@@ -137,26 +152,41 @@ class Batcher:
             lane.busy = True
             try:
                 self._observe("batch", len(batch))
-                prepared = [one for one, _ in batch]
+                prepared = [one.prepared for one in batch]
                 asked = await self._timed("encode", self._answering, engine.encode, prepared)
-                found = await self._timed("search", self._answering, engine.find, asked)
+                wanted = [not one.answer.done() for one in batch]
+                batch = list(compress(batch, wanted))
+                left = list(compress(asked, wanted))
+                found = await self._timed("search", self._answering, engine.find, left)
             except Exception as error:  # noqa: BLE001 - passed to the callers that wait
-                for _, answer in batch:
-                    if not answer.done():
-                        answer.set_exception(error)
+                for one in batch:
+                    if not one.answer.done():
+                        one.answer.set_exception(error)
             else:
-                for (_, answer), hits in zip(batch, found, strict=True):
-                    if answer.done():  # the client has disconnected
+                for one, hits in zip(batch, found, strict=True):
+                    if one.answer.done():  # the client has disconnected
                         continue
                     if isinstance(hits, TwinlensError):
-                        answer.set_exception(hits)
+                        one.answer.set_exception(hits)
                     else:
-                        answer.set_result(hits)
+                        one.answer.set_result(hits)
             finally:
                 lane.busy = False
 
-    async def _gather(self, lane: _Lane) -> list[tuple[PreparedRequest, asyncio.Future[Hits]]]:
-        """Wait for the next batch, of at least one request."""
+    async def _gather(self, lane: _Lane) -> list[_Waiting]:
+        """Wait for the next batch, of at least one request, and of a limited cost."""
+        batch: list[_Waiting] = []
+        while not batch:
+            await self._wait_for_requests(lane)
+            cost = 0
+            while lane.waiting and len(batch) < self._max_batch and cost < self._max_batch:
+                one = lane.waiting.get()
+                if not one.answer.done():
+                    batch.append(one)
+                    cost += one.cost
+        return batch
+
+    async def _wait_for_requests(self, lane: _Lane) -> None:
         while not lane.waiting:
             lane.wake.clear()
             await lane.wake.wait()
@@ -170,8 +200,6 @@ class Batcher:
                 await asyncio.wait_for(lane.wake.wait(), left)
             except TimeoutError:
                 break
-        size = min(len(lane.waiting), self._max_batch)
-        return [lane.waiting.popleft() for _ in range(size)]
 
     async def _timed(
         self, stage: str, pool: ThreadPoolExecutor, work: Callable[..., T], argument: object
@@ -188,6 +216,15 @@ class Batcher:
         return await asyncio.get_running_loop().run_in_executor(pool, run)
 
 
+@dataclass(frozen=True, slots=True)
+class _Waiting:
+    """A request that is ready to be answered, and the future that its caller awaits."""
+
+    prepared: PreparedRequest
+    answer: asyncio.Future[Hits]
+    cost: int
+
+
 class _Lane:
     """The requests for one engine.
 
@@ -198,7 +235,7 @@ class _Lane:
     """
 
     def __init__(self) -> None:
-        self.waiting: deque[tuple[PreparedRequest, asyncio.Future[Hits]]] = deque()
+        self.waiting: FairQueue[_Waiting] = FairQueue()
         self.coming = 0
         self.busy = False
         self.wake = asyncio.Event()

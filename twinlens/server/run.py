@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import asyncio
-import json
 import logging
 import signal
 import socket
 import threading
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from twinlens.search.errors import UsageError
@@ -26,11 +26,14 @@ log = logging.getLogger("twinlens.server")
 #: Seconds for which a stopping server still accepts connections, and asks every client to close
 #: its own, so that no request is lost.
 DRAIN_SECONDS = 0.5
-#: Seconds that a request's headers may take.
-HEAD_SECONDS = 20.0
-#: Concurrent connections; more are closed.
-MAX_CONNECTIONS = 2_000
+#: Seconds until connections that were accepted last are ready.
+ACCEPT_SECONDS = 0.05
+#: Connections that may wait to be accepted.
+BACKLOG = 2_048
 MAX_HEAD_BYTES = 32 << 10
+#: Bytes of each connection's send buffer in the kernel. Linux would let it grow to megabytes, which
+#: clients that never read could fill.
+SEND_BUFFER = 512 << 10
 
 
 def serve(
@@ -105,11 +108,13 @@ def check_open(settings: Settings) -> None:
     """Raise ``UsageError`` if the server would be open to anybody without ``Settings.open``."""
     from twinlens.server.auth import Keys
 
-    if not (settings.loopback or settings.open or Keys(settings.keys)):
-        raise UsageError(
-            f"other machines can reach {settings.host}, and there are no keys: use --keys FILE, "
-            "or --no-auth to let everybody read and write"
-        )
+    if not settings.reachable or settings.open or Keys(settings.keys):
+        return
+    how = f"{settings.host} directly" if not settings.loopback else "the server through its proxy"
+    raise UsageError(
+        f"other machines can reach {how}, and there are no keys: use --keys FILE, or --no-auth to "
+        "let everybody read and write"
+    )
 
 
 def listen(host: str, port: int) -> socket.socket:
@@ -128,6 +133,7 @@ def listen(host: str, port: int) -> socket.socket:
     bound = socket.socket(family, kind, protocol)
     try:
         bound.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        bound.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, SEND_BUFFER)
         bound.bind(address)
     except OSError as error:
         bound.close()
@@ -151,10 +157,14 @@ def _server(
     """uvicorn's server, which reports its start and drains its connections before it stops."""
     import uvicorn
 
+    from twinlens.server.connections import Connections, connections_allowed
+    from twinlens.server.protocol import BoundedProtocol
+
     state = app.state.context.state
+    connections = Connections(connections_allowed(settings.max_connections), settings.proxies)
     config = uvicorn.Config(
         app,
-        http=_protocol(),
+        http=partial(BoundedProtocol, settings=settings, open_connections=connections),  # type: ignore[arg-type]
         ws="none",
         lifespan="on",
         log_config=None,
@@ -163,6 +173,8 @@ def _server(
         proxy_headers=bool(settings.proxies),
         forwarded_allow_ips=list(settings.proxies),
         h11_max_incomplete_event_size=MAX_HEAD_BYTES,
+        backlog=BACKLOG,
+        timeout_keep_alive=max(1, round(settings.idle_seconds)),
         timeout_graceful_shutdown=max(1, round(settings.stop_seconds)),
     )
 
@@ -175,7 +187,27 @@ def _server(
         async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
             state.stopping = True
             await asyncio.sleep(DRAIN_SECONDS)
+            await self._stop_listening()
             await super().shutdown(sockets)
+
+        async def _stop_listening(self) -> None:
+            waiting = _take_waiting(listening)
+            for server in self.servers:
+                server.close()
+            loop = asyncio.get_running_loop()
+            for one in waiting:
+                with suppress(OSError):
+                    await loop.connect_accepted_socket(self._connection, one)
+            await asyncio.sleep(ACCEPT_SECONDS)
+
+        def _connection(self) -> asyncio.Protocol:
+            return BoundedProtocol(
+                settings=settings,
+                open_connections=connections,
+                config=config,
+                server_state=self.server_state,
+                app_state=self.lifespan.state,
+            )
 
         @contextmanager
         def capture_signals(self) -> Iterator[None]:
@@ -194,60 +226,10 @@ def _server(
     return Server(config)
 
 
-def _protocol() -> type[asyncio.Protocol]:
-    """uvicorn's HTTP protocol, with limits on connections and on the time for a request's head."""
-    from uvicorn.protocols.http.h11_impl import H11Protocol
-
-    class Protocol(H11Protocol):
-        _late: asyncio.TimerHandle | None = None
-
-        def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
-            super().connection_made(transport)
-            if len(self.connections) > MAX_CONNECTIONS:
-                transport.abort()
-                return
-            self._watch()
-
-        def data_received(self, data: bytes) -> None:
-            super().data_received(data)
-            self._watch()
-
-        def connection_lost(self, exc: Exception | None) -> None:
-            super().connection_lost(exc)
-            if self._late is not None:
-                self._late.cancel()
-
-        def _unsupported_upgrade_warning(self) -> None:
-            """Log nothing: a client's request for a WebSocket is not the operator's mistake."""
-
-        def send_400_response(self, msg: str) -> None:
-            problem = {
-                "type": "/problems/body",
-                "title": "The request cannot be read",
-                "status": 400,
-                "detail": msg,
-                "instance": "",
-            }
-            body = json.dumps(problem).encode()
-            head = (
-                "HTTP/1.1 400 Bad Request\r\nContent-Type: application/problem+json\r\n"
-                f"Content-Length: {len(body)}\r\nConnection: close\r\n\r\n"
-            )
-            self.transport.write(head.encode() + body)
-            self.transport.close()
-
-        def _watch(self) -> None:
-            """Start the timer while waiting for a request's head, and stop it afterwards."""
-            waiting = self.cycle is None or self.cycle.response_complete
-            if not waiting and self._late is not None:
-                self._late.cancel()
-                self._late = None
-            elif waiting and self._late is None:
-                self._late = self.loop.call_later(HEAD_SECONDS, self._hang_up)
-
-        def _hang_up(self) -> None:
-            self._late = None
-            if self.cycle is None or self.cycle.response_complete:
-                self.transport.close()
-
-    return Protocol
+def _take_waiting(listening: socket.socket) -> list[socket.socket]:
+    """Accept what waits in the backlog of a socket: closing it would reset these connections."""
+    taken: list[socket.socket] = []
+    with suppress(OSError):
+        while len(taken) < BACKLOG:
+            taken.append(listening.accept()[0])
+    return taken

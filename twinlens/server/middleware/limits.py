@@ -5,12 +5,12 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 from http.cookies import CookieError, SimpleCookie
-from ipaddress import IPv6Address, ip_address
 from typing import TYPE_CHECKING
 
 from cachetools import LRUCache
 from starlette.datastructures import Headers
 
+from twinlens.server.addresses import client_at
 from twinlens.server.auth import COOKIE, Key, Keys
 from twinlens.server.middleware.admission import (
     KEYLESS_SECONDS,
@@ -177,14 +177,4 @@ def _has_body(scope: Scope, headers: Headers) -> bool:
 
 
 def _address(scope: Scope) -> str:
-    """The address of a client; for IPv6 its /64 network, since one client has a whole network."""
-    host = (scope.get("client") or ("", 0))[0]
-    try:
-        address = ip_address(host)
-    except ValueError:
-        return host
-    if isinstance(address, IPv6Address):
-        if address.ipv4_mapped is not None:
-            return str(address.ipv4_mapped)
-        return f"{int(address) >> 64:x}/64"
-    return host
+    return client_at((scope.get("client") or ("", 0))[0])

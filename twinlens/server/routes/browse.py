@@ -12,6 +12,7 @@ from twinlens.index import Index
 from twinlens.search.query.browse import MAX_PAGE
 from twinlens.search.query.parts import MAX_QUERY_TEXT
 from twinlens.server.context import Context
+from twinlens.server.disconnects import AbandonableRoute
 from twinlens.server.inputs import CollectionParameter
 from twinlens.server.openapi import problems
 from twinlens.server.routes.search import picture_paths
@@ -28,7 +29,12 @@ _Held = Annotated[
 
 def router(ctx: Context) -> APIRouter:
     """The routes of browsing."""
-    routes = APIRouter(prefix="/v1", tags=["search"], dependencies=[ctx.need("read", tenants=True)])
+    routes = APIRouter(
+        route_class=AbandonableRoute,
+        prefix="/v1",
+        tags=["search"],
+        dependencies=[ctx.need("read", tenants=True)],
+    )
 
     @routes.get("/browse", response_model=BrowseOut, responses=problems(404))
     async def browse(

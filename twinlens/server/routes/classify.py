@@ -15,6 +15,7 @@ from twinlens.search.errors import UsageError
 from twinlens.search.milvus.collection import Collection
 from twinlens.search.models.base import Encoder
 from twinlens.server.context import Context
+from twinlens.server.disconnects import AbandonableRoute
 from twinlens.server.inputs import BodyReader
 from twinlens.server.openapi import problems
 from twinlens.server.query_parts import ImageReader
@@ -30,7 +31,9 @@ _EXAMPLES = {
 
 def router(ctx: Context) -> APIRouter:
     """The route of classification."""
-    routes = APIRouter(tags=["models"], dependencies=[ctx.need("read", tenants=True)])
+    routes = APIRouter(
+        route_class=AbandonableRoute, tags=["models"], dependencies=[ctx.need("read", tenants=True)]
+    )
     model, most = BoundedModels(ctx.settings).classify, ctx.settings.max_embed
     reader = BodyReader(ctx, model, _EXAMPLES, "request", "image", most)
     images = ImageReader(ctx.settings)
@@ -65,7 +68,7 @@ def router(ctx: Context) -> APIRouter:
             data = images.read_all(sent.images, body.files)
             return results + _classify_sent(classifier, encoder, data, sent.top)
 
-        results = await ctx.run_heavy(work)
+        results = await ctx.run_heavy(request, work)
         return JSONResponse({"model": collection.fingerprint.label, "results": results})
 
     return routes

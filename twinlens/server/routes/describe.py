@@ -22,6 +22,7 @@ from twinlens.search.analysis.match import PairCalibration
 from twinlens.search.errors import UsageError
 from twinlens.search.milvus.collection import Collection
 from twinlens.server.context import Context
+from twinlens.server.disconnects import AbandonableRoute
 from twinlens.server.inputs import BodyReader
 from twinlens.server.openapi import problems
 from twinlens.server.query_parts import ImageReader
@@ -45,7 +46,9 @@ _Choice = tuple[Collection, int, float, tuple[str, ...]]
 
 def router(ctx: Context) -> APIRouter:
     """The route of describing."""
-    routes = APIRouter(tags=["models"], dependencies=[ctx.need("read", tenants=True)])
+    routes = APIRouter(
+        route_class=AbandonableRoute, tags=["models"], dependencies=[ctx.need("read", tenants=True)]
+    )
     model, most = BoundedModels(ctx.settings).describe, ctx.settings.max_embed
     reader = BodyReader(ctx, model, _EXAMPLES, "request", "image", most)
     images = ImageReader(ctx.settings)
@@ -94,7 +97,7 @@ def router(ctx: Context) -> APIRouter:
                 stored = describe_ids(chosen, collection, new)
                 return chosen, stored, _describe_sent(ctx, chosen, collection, data)
 
-            describers[choice], stored, others = await ctx.run_heavy(work)
+            describers[choice], stored, others = await ctx.run_heavy(request, work)
             for one in stored:
                 found[one.id] = proposals[choice, one.id] = one
         results = [_result(found[key], id=key) for key in sent.ids]

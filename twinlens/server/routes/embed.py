@@ -13,6 +13,7 @@ from twinlens.search.images.decode import decode
 from twinlens.search.models.base import Encoder, Rows
 from twinlens.search.query.embed import TEXT_BATCH
 from twinlens.server.context import Context
+from twinlens.server.disconnects import AbandonableRoute
 from twinlens.server.inputs import BodyReader
 from twinlens.server.openapi import problems
 from twinlens.server.query_parts import ImageReader
@@ -28,7 +29,9 @@ _EXAMPLES = {
 
 def router(ctx: Context) -> APIRouter:
     """The route of embedding."""
-    routes = APIRouter(tags=["models"], dependencies=[ctx.need("read", tenants=True)])
+    routes = APIRouter(
+        route_class=AbandonableRoute, tags=["models"], dependencies=[ctx.need("read", tenants=True)]
+    )
     model, most = BoundedModels(ctx.settings).embed, ctx.settings.max_embed
     reader = BodyReader(ctx, model, _EXAMPLES, "request", "image", most)
     images = ImageReader(ctx.settings)
@@ -55,7 +58,7 @@ def router(ctx: Context) -> APIRouter:
                 return encode_texts(encoder, sent.texts)
             return encode_images(encoder, images.read_all(sent.images, body.files))
 
-        rows = await ctx.run_heavy(work)
+        rows = await ctx.run_heavy(request, work)
         return JSONResponse(
             {"model": fingerprint.label, "dim": fingerprint.dim, "vectors": rows.tolist()}
         )

@@ -64,8 +64,7 @@ def router(ctx: Context) -> APIRouter:
         "/metrics",
         response_class=Response,
         responses={200: {"content": {"text/plain": {"schema": {"type": "string"}}}}},
-        # Behind a proxy, every request comes from the loopback.
-        dependencies=[ctx.need("read", keyless=ctx.settings.loopback and not ctx.settings.proxies)],
+        dependencies=[ctx.need("read", keyless=not ctx.settings.reachable)],
     )
     async def prometheus() -> Response:
         """The metrics of the server, for Prometheus."""

@@ -12,6 +12,7 @@ from fastapi import APIRouter, Request, Response
 from twinlens.search.images.originals import GoneError, ThumbnailFormat
 from twinlens.search.records import HELD, Row
 from twinlens.server.context import Context
+from twinlens.server.disconnects import AbandonableRoute
 from twinlens.server.inputs import CollectionParameter, IdParameter, has_current_copy
 from twinlens.server.media import BROWSER_TYPES, EncodedPicture, is_id
 from twinlens.server.openapi import problems
@@ -39,7 +40,10 @@ class Side(IntEnum):
 def router(ctx: Context) -> APIRouter:
     """The routes of pictures."""
     routes = APIRouter(
-        prefix="/v1/items", tags=["items"], dependencies=[ctx.need("read", tenants=True)]
+        route_class=AbandonableRoute,
+        prefix="/v1/items",
+        tags=["items"],
+        dependencies=[ctx.need("read", tenants=True)],
     )
 
     async def find(request: Request, name: str, key: str) -> Row:

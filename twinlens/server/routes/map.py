@@ -13,6 +13,7 @@ from twinlens.search.analysis.projection import Method, Projection, methods
 from twinlens.search.milvus.collection import Collection
 from twinlens.search.records import CAPTION_SOURCE, HELD, PROPOSED, Row
 from twinlens.server.context import Context
+from twinlens.server.disconnects import AbandonableRoute
 from twinlens.server.inputs import BodyReader, CollectionParameter, has_current_copy
 from twinlens.server.maps import Map
 from twinlens.server.openapi import problems
@@ -41,7 +42,10 @@ _EXAMPLES = {"two": {"ids": [ID, "0f" * 16]}}
 def router(ctx: Context) -> APIRouter:
     """The routes of the map."""
     routes = APIRouter(
-        prefix="/v1/map", tags=["map"], dependencies=[ctx.need("read", tenants=True)]
+        route_class=AbandonableRoute,
+        prefix="/v1/map",
+        tags=["map"],
+        dependencies=[ctx.need("read", tenants=True)],
     )
     reader = BodyReader(ctx, PointsIn, _EXAMPLES, max_bytes=MAX_BYTES)
 

@@ -15,6 +15,7 @@ from twinlens.search.errors import UsageError
 from twinlens.search.milvus.collection import Collection
 from twinlens.search.query.stored import find_images
 from twinlens.server.context import Context
+from twinlens.server.disconnects import AbandonableRoute
 from twinlens.server.inputs import Body, BodyReader
 from twinlens.server.openapi import problems
 from twinlens.server.query_parts import ImageReader
@@ -31,7 +32,9 @@ _EXAMPLES = {
 
 def router(ctx: Context) -> APIRouter:
     """The route of matching."""
-    routes = APIRouter(tags=["models"], dependencies=[ctx.need("read", tenants=True)])
+    routes = APIRouter(
+        route_class=AbandonableRoute, tags=["models"], dependencies=[ctx.need("read", tenants=True)]
+    )
     model, most = BoundedModels(ctx.settings).match, ctx.settings.max_embed
     reader = BodyReader(ctx, model, _EXAMPLES, "request", "image", most)
     images = ImageReader(ctx.settings)
@@ -70,7 +73,7 @@ def router(ctx: Context) -> APIRouter:
                 for number, one in enumerate(inputs)
             ]
 
-        results = await ctx.run_heavy(work)
+        results = await ctx.run_heavy(request, work)
         return JSONResponse({"model": collection.fingerprint.label, "results": results})
 
     return routes

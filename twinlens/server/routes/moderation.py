@@ -69,7 +69,7 @@ def router(ctx: Context) -> APIRouter:
             index = ctx.library.index(name, tenant, create=True, model=sent.model)
             return ctx.policies.add(index, policy)
 
-        judge = await ctx.run_heavy(work)
+        judge = await ctx.run_heavy(request, work)
         return JSONResponse(
             {
                 "policy": judge.digest,

@@ -14,7 +14,9 @@ from starlette.responses import JSONResponse
 from twinlens.search.errors import UsageError
 from twinlens.search.query.hits import Hits
 from twinlens.search.query.request import SearchOptions, SearchRequest
+from twinlens.server.auth import client_of
 from twinlens.server.context import Context
+from twinlens.server.disconnects import AbandonableRoute
 from twinlens.server.inputs import BodyReader
 from twinlens.server.openapi import problems
 from twinlens.server.query_parts import ImageReader, QueryInput
@@ -39,7 +41,9 @@ _MANY = {"several": {"queries": ["two dogs in snow", "a red car"], "limit": 3}}
 
 def router(ctx: Context) -> APIRouter:
     """The routes of searching."""
-    routes = APIRouter(tags=["search"], dependencies=[ctx.need("read", tenants=True)])
+    routes = APIRouter(
+        route_class=AbandonableRoute, tags=["search"], dependencies=[ctx.need("read", tenants=True)]
+    )
     bounded = BoundedModels(ctx.settings)
     reader = BodyReader(ctx, bounded.search, _EXAMPLES, "request", "image", ctx.settings.max_files)
     many_reader = BodyReader(ctx, bounded.many, _MANY)
@@ -75,7 +79,7 @@ def router(ctx: Context) -> APIRouter:
         index = await ctx.index(request, sent.collection)
         await ctx.loaded(index)
         name = index.collection
-        hits = await ctx.batcher.search(index.engine, question)
+        hits = await ctx.batcher.search(index.engine, question, client_of(request))
         took = _milliseconds(began)
 
         def answer() -> JSONResponse:
@@ -100,9 +104,9 @@ def router(ctx: Context) -> APIRouter:
         questions = await search_requests([QueryInput(query) for query in sent.queries], options)
         index = await ctx.index(request, sent.collection)
         await ctx.loaded(index)
-        name, engine = index.collection, index.engine
+        name, engine, client = index.collection, index.engine, client_of(request)
         found = await asyncio.gather(
-            *(ctx.batcher.search(engine, question) for question in questions),
+            *(ctx.batcher.search(engine, question, client) for question in questions),
             return_exceptions=True,
         )
         results: list[Hits] = []
