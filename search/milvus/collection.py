@@ -117,14 +117,14 @@ class Collection(CollectionReader):
         """All tenants that ever wrote a row, sorted; [] if the collection has no tenants."""
         return self._registry.tenants()
 
-    def per_tenant(self) -> list[Collection]:
-        """A collection for each tenant; only this one if it has no tenants, or is for one."""
-        if not self.scope.divided or self.tenant:
-            return [self]
     def has_tenant(self) -> bool:
         """Whether the tenant that this collection was opened for has stored a row."""
         return self._registry.has_tenant()
 
+    def per_tenant(self) -> list[Collection]:
+        """A collection for each tenant; only this one if it has no tenants, or is for one."""
+        if not self.scope.divided or self.tenant:
+            return [self]
         return [self.for_tenant(tenant) for tenant in self.tenants()]
 
     def fields(self, kind: Kind, *, all_tenants: bool = False) -> dict[str, FieldType]:

@@ -15,7 +15,7 @@ MAX_VALUES = 300_000
 #: Keys of one object.
 MAX_KEYS = 4_096
 #: Arrays and objects within each other.
-MAX_DEPTH = 32
+MAX_DEPTH = 128
 
 #: What counts in JSON: a string, which may not end; a bracket; a comma; the letters that begin NaN
 #: and Infinity outside of strings; anything else in one piece. No alternative backtracks.

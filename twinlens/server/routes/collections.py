@@ -51,7 +51,7 @@ def router(ctx: Context) -> APIRouter:
     async def collections(request: Request) -> JSONResponse:
         """All collections of the database, with their counts and models.
 
-        A tenant's key sees only the collections with tenants, with the tenant's counts.
+        A tenant's key sees only the collections that the tenant has rows in, with its counts.
         """
         names = await ctx.run(ctx.library.names, tenant_of(request))
         found = await asyncio.gather(*(described(request, name) for name in names))
