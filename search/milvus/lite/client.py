@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Sequence
-from contextlib import suppress
+from contextlib import nullcontext, suppress
 from importlib.metadata import version
 from pathlib import Path
 from types import SimpleNamespace
@@ -21,6 +21,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from twinlens.search.errors import CollectionNotFoundError, StoreError
+from twinlens.search.milvus.lite.arrow_writer import ArrowWriter
 from twinlens.search.milvus.lite.blocks import Block, Mask
 from twinlens.search.milvus.lite.filters import check
 from twinlens.search.milvus.lite.folder import LiteFolder, UnknownFormatError
@@ -131,7 +132,11 @@ class LiteClient:
 
     def insert(self, collection_name: str, data: Sequence[Row]) -> None:
         """Write rows; see ``MilvusClient``."""
-        self._to_write(collection_name).insert(collection_name, data)
+        writer = self._to_write(collection_name)
+        if writer is None:
+            self.lite().insert(collection_name, data)
+        else:
+            writer.insert(data)
 
     def upsert(self, collection_name: str, data: Sequence[Row]) -> None:
         """Write or replace rows; see ``MilvusClient``.
@@ -139,16 +144,20 @@ class LiteClient:
         Milvus Lite keeps one row of a key, the last one inserted. Its own upsert would keep fields
         of the old row that the new one does not have, which a server does not.
         """
-        self._to_write(collection_name).insert(collection_name, data)
+        self.insert(collection_name, data)
 
     def delete(self, collection_name: str, *, filter: str) -> None:  # noqa: A002
         """Delete rows; see ``MilvusClient``."""
-        self._to_write(collection_name).delete(collection_name, filter=filter)
+        writer = self._to_write(collection_name)
+        with nullcontext() if writer is None else writer.lock:
+            self.lite().delete(collection_name, filter=filter)
 
     def flush(self, collection_name: str) -> None:
         """Move the log to data files, if this process has written to it."""
         if collection_name in self._written:
-            self.lite().flush(collection_name)
+            writer = self._to_write(collection_name)
+            with nullcontext() if writer is None else writer.lock:
+                self.lite().flush(collection_name)
 
     def drop_collection(self, collection_name: str) -> None:
         """Delete a collection with its snapshots."""
@@ -160,7 +169,8 @@ class LiteClient:
             self._loaded.discard(collection_name)
         lite.drop_collection(collection_name)
 
-    def _to_write(self, name: str) -> MilvusClient:
+    def _to_write(self, name: str) -> ArrowWriter | None:
+        """The writer of a collection, which is loaded; ``None`` if ``pymilvus`` must write."""
         lite = self.lite()
         with self._lock:
             if name not in self._loaded:
@@ -168,7 +178,7 @@ class LiteClient:
                 lite.load_collection(name)
                 self._loaded.add(name)
             self._written.add(name)
-        return lite
+        return ArrowWriter.of(self.folder.path, name)
 
     # ---- Metadata
 
