@@ -13,7 +13,7 @@ from anyio.to_thread import run_sync
 from fastapi import Depends, Request
 
 from twinlens.search.analysis.policy.stored import held_among
-from twinlens.server.auth import Keys, Scope, key_of, need, tenant_of
+from twinlens.server.auth import Keys, Scope, client_of, key_of, need, tenant_of
 from twinlens.server.batching import Batcher, QueueFullError
 from twinlens.server.problems import Problem
 
@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from twinlens.server.metrics import Metrics
     from twinlens.server.policies import Policies
     from twinlens.server.settings import Settings
+    from twinlens.server.shares import Shares
     from twinlens.server.writes import UploadedPictures, WriteQueue
 
 P = ParamSpec("P")
@@ -64,6 +65,7 @@ class Context:
         version: of twinlens.
         limiter: the threads for slow work.
         heavy: the slots for work that occupies the model for long.
+        heavy_queue: what each client takes of the queue for these slots.
         writes: the queue of writes.
         uploads: the uploaded pictures.
         policies: the moderation policies that clients have sent.
@@ -81,6 +83,7 @@ class Context:
     version: str
     limiter: CapacityLimiter
     heavy: CapacityLimiter
+    heavy_queue: Shares
     writes: WriteQueue
     uploads: UploadedPictures
     policies: Policies
@@ -154,13 +157,18 @@ class Context:
         """Run slow work, such as decoding or a call of Milvus, in one of ``threads`` threads."""
         return await run_sync(partial(work, *args, **kwargs), limiter=self.limiter)
 
-    async def run_heavy(self, work: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
+    async def run_heavy(
+        self, request: Request, work: Callable[P, T], *args: P.args, **kwargs: P.kwargs
+    ) -> T:
         """Run work that occupies the model for long, one call after the other.
 
         Raises:
-            QueueFullError: too many calls are waiting.
+            QueueFullError: too many calls are waiting, of all clients or of this one.
         """
-        waiting = self.heavy.statistics().tasks_waiting
-        if waiting >= self.settings.queue:
-            raise QueueFullError(waiting)
-        return await run_sync(partial(work, *args, **kwargs), limiter=self.heavy)
+        client = client_of(request)
+        if not self.heavy_queue.take(client):
+            raise QueueFullError(self.heavy_queue.used)
+        try:
+            return await run_sync(partial(work, *args, **kwargs), limiter=self.heavy)
+        finally:
+            self.heavy_queue.give_back(client)

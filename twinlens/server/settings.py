@@ -48,7 +48,12 @@ class Settings:
         max_body: bytes of one request body.
         max_bodies: bytes of all bodies in memory; ``None`` for a share of the memory, see
             ``body_budget``.
-        body_seconds: how long a body may take to arrive.
+        body_seconds: how long a body may take to arrive at most; a small one has less time, see
+            ``twinlens.server.middleware.admission``.
+        head_seconds: how long a request's head may take to arrive.
+        write_seconds: how long a client may leave an answer unread.
+        idle_seconds: how long a connection without a request stays open.
+        max_connections: open connections.
         max_files: images in one search.
         max_limit: the largest ``limit`` of a search; ``offset`` may be ten times that.
         max_queries: queries in one ``search/many``.
@@ -59,10 +64,12 @@ class Settings:
         max_labels: labels times templates in one ``classify``, pictures times texts in one
             ``match``.
         rate: requests a minute for each key or address; 0 for no limit, ``None`` for the default:
-            no limit on the loopback.
+            no limit on the loopback without a proxy.
         burst: requests that a client may send at once before the rate counts.
-        max_requests: requests in progress.
-        queue: searches that may wait for the model; more are answered with 429.
+        max_requests: requests in progress. A client may have as many as are free, so half of them
+            if it is alone; so it is with ``queue`` and ``max_connections``.
+        queue: searches that may wait for the model; more are answered with 429. An expensive one
+            counts several times, see ``twinlens.server.costs``.
         max_batch: queries in one batch.
         wait_ms: how long the first query of a batch waits for others, in milliseconds.
         threads: for decoding and for calls of Milvus.
@@ -86,6 +93,10 @@ class Settings:
     max_body: int = 32 << 20
     max_bodies: int | None = None
     body_seconds: float = 60.0
+    head_seconds: float = 20.0
+    write_seconds: float = 30.0
+    idle_seconds: float = 75.0
+    max_connections: int = 2_000
     max_files: int = 8
     max_limit: int = 1_000
     max_queries: int = 64
@@ -96,8 +107,8 @@ class Settings:
     max_labels: int = 10_000
     rate: float | None = None
     burst: int = 300
-    max_requests: int = 512
-    queue: int = 256
+    max_requests: int = 1_024
+    queue: int = 512
     max_batch: int = 64
     wait_ms: float = 4.0
     threads: int = 8
@@ -121,13 +132,14 @@ class Settings:
         counts = ("max_collections", "max_tenant_collections",
                   "max_body", "max_files", "max_limit", "max_queries",
                   "max_embed", "max_items", "max_labels", "burst", "max_requests", "queue",
-                  "max_batch", "threads")  # fmt: skip
+                  "max_batch", "max_connections", "threads")  # fmt: skip
         for name in counts:
             if getattr(self, name) < 1:
                 raise UsageError(f"{name} must be at least 1, not {getattr(self, name)}")
         if self.max_bodies is not None and self.max_bodies < 1:
             raise UsageError(f"max_bodies must be at least 1, not {self.max_bodies}")
-        for name in ("wait_ms", "stop_seconds", "body_seconds"):
+        for name in ("wait_ms", "stop_seconds", "body_seconds", "head_seconds", "write_seconds",
+                     "idle_seconds"):  # fmt: skip
             if not 0 <= getattr(self, name) < float("inf"):
                 raise UsageError(f"{name} must be at least 0, not {getattr(self, name)}")
         if self.rate is not None and not 0 <= self.rate < float("inf"):
@@ -165,7 +177,7 @@ class Settings:
 
     @cached_property
     def loopback(self) -> bool:
-        """Whether only this machine can reach the server."""
+        """Whether the server listens on an address of this machine only."""
         if self.host == "localhost":
             return True
         try:
@@ -184,11 +196,16 @@ class Settings:
         return max(self.max_body, min(MAX_BODY_BUDGET, available_memory() // 16))
 
     @property
+    def reachable(self) -> bool:
+        """Whether other machines can reach the server, by its address or through its proxy."""
+        return not self.loopback or bool(self.proxies)
+
+    @property
     def per_minute(self) -> float:
         """The rate limit in requests a minute; 0 for none."""
         if self.rate is not None:
             return self.rate
-        return 0.0 if self.loopback else DEFAULT_RATE
+        return DEFAULT_RATE if self.reachable else 0.0
 
 
 def _is_network(text: str) -> bool:

@@ -47,7 +47,7 @@ def router(ctx: Context) -> APIRouter:
         dependencies=[ctx.need("write", tenants=True)],
         openapi_extra=reader.openapi(),
     )
-    async def put(request: Request) -> JSONResponse:
+    async def put_items(request: Request) -> JSONResponse:
         """Store items.
 
         Send them without files first: `wanted` lists the positions of the items whose images are
@@ -90,7 +90,7 @@ def router(ctx: Context) -> APIRouter:
                 await ctx.loaded(await ctx.index(request, name))
         heavy = any(one.data is not None or one.captions for one in uploads)
         async with ctx.writes.turn(name):
-            result, new = await (ctx.run_heavy(work) if heavy else ctx.run(work))
+            result, new = await (ctx.run_heavy(request, work) if heavy else ctx.run(work))
             failed = {item.uri for item in result.items if item.status == "failed"}
             not_stored = {image_id(one.data) for one in uploads if one.data and one.uri in failed}
             await ctx.run(ctx.uploads.delete_unused, result.deleted | (new & not_stored))
