@@ -63,8 +63,3 @@ function optionsAfter(tokens, fields) {
   const closed = last.endsWith(")") || ["known", "unknown"].includes(last);
   return valued || closed ? [{ text: "and ", hint: "" }, { text: "or ", hint: "" }] : [];
 }
-
-/** Write a value as a literal of the filter language. */
-export function literal(value) {
-  return typeof value === "string" ? `"${value.replaceAll('"', '""')}"` : String(value);
-}

@@ -2,16 +2,21 @@
 
 import { collections, isAbort, isLoading, item, onLocked } from "../shared/api.js";
 import { createSignIn } from "../shared/dialogs.js";
-import { $, h, icon, isTyping, toast } from "../shared/dom.js";
+import { $, count, h, icon, isTyping, toast } from "../shared/dom.js";
+import { withClause } from "../shared/filters.js";
 import { summary } from "../shared/hits.js";
-import { EMPTY, describe, fromAddress, isAsking, isBlank, toAddress, withOne, without } from "../shared/query.js";
+import {
+  EMPTY, describe, fromAddress, isAsking, isListing, isStart, toAddress, withOne, without,
+} from "../shared/query.js";
 import { picture } from "./dropped-pictures.js";
 import { createShortcutsDialog } from "./keyboard.js";
+import { Listing } from "./listing.js";
 import { ending, failure, noHits, nothingClose, sayMore } from "./messages.js";
 import { createGrid } from "./result-grid.js";
 import { Results } from "./results.js";
 import { createSearchBox } from "./search-box.js";
 import { showNothingStored, showStart } from "./start-screen.js";
+import { createTimelineGrid } from "./timeline-grid.js";
 import { createToolbar } from "./toolbar.js";
 import { createViewer } from "./viewer.js";
 
@@ -50,7 +55,7 @@ $("results").append(start, note, above, shown, below, end);
 
 const box = createSearchBox($("search"), {
   onChange: (next, done) => go(next, { live: !done }),
-  onDown: () => grid.focus(),
+  onDown: () => focusHit(),
 });
 const toolbar = createToolbar($("tools"), { onChange: (changes) => go({ ...query, ...changes }) });
 const handlers = {
@@ -70,13 +75,16 @@ const handlers = {
   onLeave: () => box.focus(),
 };
 const grid = createGrid(shown, handlers);
+const timeline = createTimelineGrid(shown, {
+  ...handlers, onError: (error) => toast(error.detail || error.message),
+});
 const viewer = createViewer({
   ...handlers,
   onMove: (by) => move(by),
   onClose: () => closed(),
   onFilter: (filter) => {
     leaveViewer();
-    go({ ...query, where: query.where ? `(${query.where}) and ${filter}` : filter });
+    go({ ...query, where: withClause(query.where, filter) });
   },
 });
 const showShortcuts = createShortcutsDialog();
@@ -104,7 +112,8 @@ function render() {
   box.show(query, collection?.name ?? query.collection);
   if (!ready) return;  // `begin` renders again when the collections are known
   toolbar.show(query, collection, listed.collections.map((one) => one.name), listed.default);
-  document.title = isAsking(query) ? `${describe(query)} · twinlens` : "twinlens";
+  const title = isAsking(query) ? describe(query) : query.where;
+  document.title = title ? `${title} · twinlens` : "twinlens";
   const map = new URLSearchParams(query.collection ? { collection: query.collection } : {});
   $("map").href = `/map${map.size ? `?${map}` : ""}`;
   $("review").href = `/review${map.size ? `?${map}` : ""}`;
@@ -112,19 +121,19 @@ function render() {
   pending.abort();
   pending = new AbortController();
   const key = toAddress(query);
-  results = cache.get(key) ?? new Results(query);
+  results = cache.get(key) ?? (isListing(query) ? new Listing(query) : new Results(query));
   loading = false;
+  if (isStart(query) || !(isAsking(query) || isListing(query)) || !canBeAsked()) {
+    showWithoutQuery();
+    return;
+  }
   if (results.loaded) {
     show(true);
     scrollTo(0, results.scroll);
     return;
   }
-  if (!isAsking(query)) {
-    showWithoutQuery();
-    return;
-  }
   scrollTo(0, 0);
-  const had = !grid.isEmpty();
+  const had = !isEmpty();
   shown.classList.toggle("waiting", had);
   const mine = results;
   if (!had) setTimeout(() => mine === results && !results.loaded && !results.failed && showPlaceholders(), PLACEHOLDER_DELAY);
@@ -143,30 +152,51 @@ async function sayLoading(mine) {
   status.textContent = words;
 }
 
+/** Whether the query's collection exists, and has something to list; a search says itself what is wrong. */
+const canBeAsked = () => isAsking(query) || Boolean(collection?.images || collection?.texts);
+
+const isEmpty = () => grid.isEmpty() && timeline.isEmpty();
+
+const focusHit = (id) => timeline.focus(id) || grid.focus(id);
+
+function clearGrids() {
+  grid.clear();
+  timeline.clear();
+}
+
 function showPlaceholders() {
+  timeline.clear();
   start.replaceChildren();
   above.replaceChildren();
   below.replaceChildren();
   grid.showPlaceholders(query.target);
 }
 
-function showWithoutQuery() {
+async function showWithoutQuery() {
   markCurrent();
   for (const part of [above, below, start]) part.replaceChildren();
   showNote();
-  grid.clear();
+  clearGrids();
   toolbar.summarise("");
   toolbar.showFilterError("");
   const unknown = Boolean(query.collection) && !collection;
-  document.body.classList.toggle("starting", isBlank(query) && !query.where && !unknown);
+  document.body.classList.toggle("starting", isStart(query) && !unknown);
   if (unknown) {
     const title = `There is no collection ${query.collection}`;
     above.append(failure({ title, detail: "It may have been dropped, or the link is wrong." }, begin, others()));
   } else if (!collection?.images && !collection?.texts) showNothingStored(start);
-  else if (isBlank(query) && !query.where) {
-    showStart(start, collection, listed.collections.length > 1, (words) => {
+  else if (isStart(query)) {
+    const mine = results;
+    const shownStart = showStart(start, collection, listed.collections.length > 1, (words) => {
       go({ ...EMPTY, collection: query.collection, text: words });
     }, pending.signal);
+    if (mine.loaded) {
+      show(true);
+      scrollTo(0, mine.scroll);
+      return;
+    }
+    await shownStart;
+    if (mine === results) load(true);
   } else above.append(sayMore(query));
 }
 
@@ -204,15 +234,24 @@ function markCurrent() {
 /** Show the results so far. `fresh`: they belong to another query than those shown. */
 function show(fresh = false) {
   markCurrent();
-  document.body.classList.remove("starting");
-  start.replaceChildren();
+  const starting = isStart(query);
+  document.body.classList.toggle("starting", starting);
+  if (!starting) start.replaceChildren();
   toolbar.showFilterError("");
   showNote();
-  grid.show(results, fresh);
+  const listing = results instanceof Listing;
+  if (listing) {
+    grid.clear();
+    timeline.show(results);
+  } else {
+    timeline.clear();
+    grid.show(results, fresh);
+  }
   if (fresh) {
     above.replaceChildren();
     const { hits } = results;
-    if (!hits.length) {
+    if (starting) above.append(h("h2", { class: "all" }, "All pictures"));
+    else if (!hits.length) {
       above.append(noHits(query, {
         onNoFilter: () => go({ ...query, where: "" }),
         onOther: () => go({ ...query, target: query.target === "images" ? "texts" : "images" }),
@@ -221,12 +260,18 @@ function show(fresh = false) {
     showSummary();
   }
   below.replaceChildren();
-  if (results.complete && results.hits.length) below.append(ending(results.hits.length, query));
+  if (!listing && results.complete && results.hits.length) below.append(ending(results.hits.length, query));
   watchEnd();
 }
 
 function showSummary() {
   const { hits, nothingClose: none, took } = results;
+  if (results instanceof Listing) {
+    const found = count(hits.length, "picture");
+    toolbar.summarise(isStart(query) ? "" : found);
+    status.textContent = query.where ? `${found} match the filter` : found;
+    return;
+  }
   const words = !hits.length ? "No results" : none ? "No close matches" : summary(hits);
   toolbar.summarise(hits.length && took ? `${words} · ${duration(took)}` : words);
   status.textContent = `${words} for ${describe(query)}`;
@@ -265,8 +310,12 @@ function withPictureName(error) {
 }
 
 function fail(error, first) {
-  const had = !grid.isEmpty();
+  const had = !isEmpty();
   markCurrent();
+  if (isStart(query)) {
+    below.replaceChildren(failure(error, () => load(true)));
+    return;
+  }
   document.body.classList.remove("starting");
   const isFilterError = query.where && (/^the filter/i.test(error.detail ?? "") || error.slug === "filter");
   if (first) {
@@ -280,9 +329,9 @@ function fail(error, first) {
       if (had) {
         shown.classList.add("stale");
         shown.inert = true;
-      } else grid.clear();
+      } else clearGrids();
     } else {
-      grid.clear();
+      clearGrids();
       above.replaceChildren(failure(withPictureName(error), () => load(true), waysOut(error)));
     }
   } else {
@@ -362,7 +411,7 @@ async function showOpened() {
   }
   const id = opened;
   itemRequest?.abort();
-  const at = results?.hits.findIndex((hit) => hit.id === id) ?? -1;
+  const at = results?.hits.findIndex((hit) => hit?.id === id) ?? -1;
   if (at >= 0) {
     const { hits, complete } = results;
     viewer.show(hits[at], {
@@ -388,10 +437,13 @@ async function showOpened() {
   }
 }
 
-function move(by) {
+async function move(by) {
   const { hits } = results;
-  const next = hits[hits.findIndex((hit) => hit.id === opened) + by];
-  if (!next || !hits.some((hit) => hit.id === opened)) return;
+  const at = hits.findIndex((hit) => hit?.id === opened) + by;
+  if (at === by - 1 || at < 0 || at >= hits.length) return;
+  if (!hits[at]) await results.load(Math.max(0, at - 30), Math.min(at + 30, hits.length), pending.signal);
+  const next = hits[at];
+  if (!next) return;
   opened = next.id;
   history.replaceState(history.state, "", toAddress(query, { open: opened }));
   showOpened();
@@ -404,7 +456,7 @@ function closed() {
   opened = "";
   if (history.state?.opened) history.back();
   else history.replaceState(null, "", toAddress(query));
-  grid.focus(was);
+  focusHit(was);
 }
 
 /** Close the viewer without going back, because the address is about to change. */

@@ -2,7 +2,7 @@
 
 import { thumbnail } from "../shared/api.js";
 import { fadingImage, h, hidden, icon } from "../shared/dom.js";
-import { hasCaption, marked, matchBadge, matchText, nameOf, perhaps, titleOf } from "../shared/hits.js";
+import { hasCaption, isRanked, labelOf, marked, matchBadge, nameOf, perhaps, titleOf } from "../shared/hits.js";
 import { proposeInView } from "../shared/proposals.js";
 import { GAP, justify, rowHeight } from "./justified-layout.js";
 import { DRAGGED_ID } from "./search-box.js";
@@ -27,7 +27,7 @@ const RATIOS = [1.5, 0.75, 1.33, 1.5, 1.33, 0.67, 1.78, 1.5, 1, 1.33, 1.5, 0.75,
  */
 export function createTile(hit, handlers) {
   const title = titleOf(hit);
-  const link = hitLink(hit, handlers, { class: "tile-link", "aria-label": `${title}, ${matchText(hit)}` });
+  const link = hitLink(hit, handlers, { class: "tile-link", "aria-label": labelOf(hit) });
   const more = h(
     "button",
     {
@@ -40,12 +40,12 @@ export function createTile(hit, handlers) {
   link.append(
     h(
       "span", { class: "tile-foot", "aria-hidden": "true" },
-      matchBadge(hit, { spoken: false }), h("span", { class: "tile-title" }, title),
+      isRanked(hit) && matchBadge(hit, { spoken: false }), h("span", { class: "tile-title" }, title),
     ),
   );
   if (!hasCaption(hit)) {
     proposeInView(element, hit.id, handlers.collection(), ({ text }) => {
-      link.setAttribute("aria-label", `${perhaps(text)}, ${title}, ${matchText(hit)}`);
+      link.setAttribute("aria-label", `${perhaps(text)}, ${labelOf(hit)}`);
       link.querySelector("img")?.setAttribute("alt", perhaps(text));
     });
   }

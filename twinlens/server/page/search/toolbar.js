@@ -1,6 +1,8 @@
 // Create the toolbar below the search box: target, ranking, collection, filter, summary.
 
 import { h, hidden, icon } from "../shared/dom.js";
+import { createFacetChips } from "./facet-chips.js";
+import { isListing } from "../shared/query.js";
 import { suggest } from "./filter-suggestions.js";
 
 const MODES = { dense: "By meaning", text: "By words", hybrid: "By both" };
@@ -12,6 +14,7 @@ const MODES = { dense: "By meaning", text: "By words", hybrid: "By both" };
 export function createToolbar(container, { onChange }) {
   let fields = {};
   let shown = false;
+  let showing = null; // the query's target and filter, and the name of its collection
 
   const target = choice("Find", { images: "Pictures", texts: "Captions" }, (value) => onChange({ target: value }));
   const mode = select("Rank", (value) => onChange({ mode: value }));
@@ -24,7 +27,8 @@ export function createToolbar(container, { onChange }) {
   );
   const summary = h("p", { class: "summary", id: "summary" });
   const field = createFilterField((where) => onChange({ where }), () => fields);
-  const row = h("div", { class: "filter-row", id: "filter-row", hidden: true }, field.element);
+  const facets = createFacetChips({ onFilter: (where) => onChange({ where }) });
+  const row = h("div", { class: "filter-row", id: "filter-row", hidden: true }, facets.element, field.element);
   container.append(
     h("div", { class: "tools-row" }, target.element, mode.element, collections.element, toggle, summary),
     row,
@@ -34,6 +38,14 @@ export function createToolbar(container, { onChange }) {
     shown = opened;
     row.hidden = !opened;
     toggle.setAttribute("aria-expanded", String(opened));
+    showFacets();
+  }
+
+  /** Facets are of pictures, and are fetched when they can be seen. */
+  function showFacets() {
+    const visible = shown && showing?.target === "images" && Boolean(showing.collection);
+    facets.element.hidden = !visible;
+    if (visible) facets.show(showing.where, showing.collection);
   }
 
   toggle.addEventListener("click", () => {
@@ -51,11 +63,13 @@ export function createToolbar(container, { onChange }) {
       target.element.hidden = collection?.texts === 0 && query.target === "images";
       const modes = collection?.modes ?? ["dense"];
       mode.set(Object.fromEntries(modes.map((name) => [name, MODES[name] ?? name])), query.mode);
-      mode.element.hidden = modes.length < 2;
+      mode.element.hidden = modes.length < 2 || isListing(query);
       collections.set(Object.fromEntries(names.map((name) => [name, name])), query.collection || fallback);
       collections.element.hidden = names.length < 2;
       toggle.classList.toggle("on", Boolean(query.where));
+      showing = { target: query.target, where: query.where, collection: collection?.name ?? "" };
       if (query.where && !shown) open(true);
+      else showFacets();
       field.set(query.where);
     },
     /** Summarise the results in a few words. */

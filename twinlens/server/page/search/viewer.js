@@ -5,11 +5,9 @@ import { trapFocus } from "../shared/dialogs.js";
 import { copy, h, hidden, icon, isTyping, toast } from "../shared/dom.js";
 import { hasCaption, marked, matchBadge, perhaps, probabilityText, titleOf } from "../shared/hits.js";
 import { proposalFor } from "../shared/proposals.js";
-import { literal } from "./filter-suggestions.js";
+import { createDetails } from "./details.js";
 import { createQuestion } from "./question.js";
 
-/** Metadata that is shown in a special form, or not at all. */
-const SPECIAL = new Set(["relative_path", "width", "height", "bytes", "mtime", "latitude", "longitude"]);
 /** Pixels that a finger must move for a swipe. */
 const SWIPE = 60;
 
@@ -81,7 +79,7 @@ export function createViewer(handlers) {
       const focused = replaced ? document.activeElement.textContent : null;
       facts.replaceChildren(...about(hit, where.link, handlers));
       question.show(hit.image_id);
-      details.replaceChildren(table(hit, handlers));
+      details.replaceChildren(createDetails(hit, handlers.onFilter));
       propose(hit, image, facts, handlers.collection());
       panel.scrollTop = 0;
       for (const neighbour of where.neighbours) {
@@ -181,51 +179,6 @@ function folding(tag, options, words) {
     },
   }, "more");
   return [text, fold];
-}
-
-function table(hit, handlers) {
-  const data = hit.metadata ?? {};
-  const rows = [];
-  if (data.width > 0 && data.height > 0) rows.push(["Size", `${data.width} × ${data.height} pixels`]);
-  if (data.bytes > 0) rows.push(["File", bytes(data.bytes)]);
-  if (data.mtime > 0 && !data.taken) rows.push(["Changed", new Date(data.mtime * 1000).toLocaleDateString("en", { dateStyle: "medium" })]);
-  if (Number.isFinite(data.latitude) && Number.isFinite(data.longitude)) {
-    rows.push(["Place", `${data.latitude.toFixed(4)}, ${data.longitude.toFixed(4)}`]);
-  }
-  for (const [name, value] of Object.entries(data)) {
-    if (SPECIAL.has(name) || value === "" || value === null) continue;
-    rows.push([readable(name), String(value), `${name} == ${literal(value)}`]);
-  }
-  for (const path of new Set([hit.path, ...(hit.paths ?? [])].filter(Boolean))) rows.push(["Path", path]);
-  return h(
-    "dl", { class: "table" },
-    ...rows.flatMap(([name, value, filter]) => [
-      h("dt", {}, name),
-      h(
-        "dd", { class: name === "Path" ? "path" : "" },
-        filter
-          ? h("button", { class: "value", type: "button", title: `Filter by ${filter}`, on: { click: () => handlers.onFilter(filter) } }, value)
-          : name === "Path" ? breakable(value) : value,
-      ),
-    ]),
-  );
-}
-
-/** A path with possible line breaks after each of its parts. */
-function breakable(path) {
-  const parts = path.split(/(?<=[\\/])/);
-  return h("span", {}, ...parts.flatMap((part) => [part, h("wbr")]));
-}
-
-/** A field's name as a label: "camera_model" becomes "Camera model". */
-const readable = (name) => {
-  const words = name.replaceAll("_", " ").trim();
-  return words.charAt(0).toUpperCase() + words.slice(1);
-};
-
-function bytes(number) {
-  if (number < 1000) return `${number} bytes`;
-  return number < 1e6 ? `${Math.round(number / 1000)} kB` : `${(number / 1e6).toFixed(1)} MB`;
 }
 
 /** Call `onMove` with 1 for a swipe to the left, -1 for one to the right. */

@@ -106,6 +106,19 @@ export function search(body, files, signal) {
   return request("/v1/search", { method: "POST", body: form, signal });
 }
 
+/**
+ * Pictures that match a filter, newest first.
+ * @returns {Promise<{items: object[], total: number, months: {month: string, count: number, offset: number}[]}>}
+ */
+export const browse = (where, offset, limit, collection, signal) =>
+  request(`/v1/browse?${new URLSearchParams({ where, offset, limit, collection })}`, { signal });
+
+/** The values of fields, with how many pictures have each and the filter that selects them. */
+export async function facets(where, collection, signal) {
+  const found = await request(`/v1/facets?${new URLSearchParams({ where, collection })}`, { signal });
+  return found.facets;
+}
+
 export const searchMany = (body, signal) => request("/v1/search/many", json(body, signal));
 
 /**

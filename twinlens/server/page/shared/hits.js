@@ -11,6 +11,12 @@ const CLOSE = 0.25;
 /** The last part of a path. */
 export const nameOf = (path) => String(path ?? "").split(/[\\/]/).filter(Boolean).pop() ?? "";
 
+/** A field's name as a label: "camera_model" becomes "Camera model". */
+export function readable(name) {
+  const words = name.replaceAll("_", " ").trim();
+  return words.charAt(0).toUpperCase() + words.slice(1);
+}
+
 /** Mark a text as a guess about what a picture shows. */
 export const perhaps = (text) => `Perhaps: ${text}`;
 
@@ -37,9 +43,15 @@ export const probabilityText = (probability) => (probability > 0.99 ? "over 99%"
 /** Whether a hit is more than chance: it was found by its words, or it is near enough. */
 export const isClose = (hit) => Boolean(hit) && (hit.by_words || hit.relevance >= CLOSE);
 
+/** Whether a hit was found by a search; pictures that are only listed have no relevance. */
+export const isRanked = (hit) => hit.by_words || hit.relevance !== undefined;
+
 /** "strong match, 94%", or "found by words". */
 export const matchText = (hit) =>
   hit.by_words ? "found by words" : `${level(hit.relevance)} match, ${percent(hit.relevance)}`;
+
+/** A picture's title, and how good a match it is if it was searched for. */
+export const labelOf = (hit) => (isRanked(hit) ? `${titleOf(hit)}, ${matchText(hit)}` : titleOf(hit));
 
 /**
  * Three bars and a word; for a hit that was found by its words, only that.

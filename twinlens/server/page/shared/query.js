@@ -65,6 +65,12 @@ export const isAsking = (query) =>
 /** Whether the search box is empty. */
 export const isBlank = (query) => !isAsking(query) && !query.nots.length && !query.unlikes.length;
 
+/** Whether the query lists pictures: it looks for nothing, and excludes nothing. */
+export const isListing = (query) => isBlank(query) && query.target === "images";
+
+/** Whether the query is the page's start: nothing at all. */
+export const isStart = (query) => isListing(query) && !query.where;
+
 /** The query with a value added to one of its lists. */
 export function withOne(query, list, value) {
   const limit = list === "pictures" ? MAX_PICTURES : MAX_PARTS;

@@ -1,0 +1,170 @@
+"""Test browsing on the search page: pictures by month, chips of fields, dates to click."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+from collections.abc import Callable, Iterator
+from datetime import datetime
+from typing import Any
+from urllib.parse import parse_qs, urlsplit
+
+import pytest
+from PIL import Image
+from support.browser import PHONE, Page, expect, listening
+from support.colours import COLOURS, ColourEncoder
+
+import twinlens
+
+#: Pictures in each month, so many that most of them have no tile at first.
+MONTHS = {"2021-05": 40, "2019-07": 300, "2019-06": 260, "2012-01": 30}
+TOTAL = sum(MONTHS.values()) + 1
+
+
+@pytest.fixture(scope="module")
+def address(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    folder = tmp_path_factory.mktemp("browse")
+    photos = folder / "photos"
+    lines = []
+    number = 0
+    pixels = list(COLOURS.values())
+    for month, count in MONTHS.items():
+        for day in range(count):
+            path = photos / ("trip" if number % 3 else "home") / f"{month}-{number:04d}.png"
+            path.parent.mkdir(parents=True, exist_ok=True)
+            size = (40 + number % 20, 30 + number // 20)
+            Image.new("RGB", size, pixels[number % len(pixels)]).save(path)
+            when = datetime.fromisoformat(f"{month}-15T00:00:00+00:00").timestamp() - day
+            os.utime(path, (when, when))
+            lines.append({"image": str(path), "caption": f"number {number}", "stars": number % 5})
+            number += 1
+    exif = Image.Exif()
+    exif.get_ifd(0x8769)[0x9003] = "2010:03:04 05:06:07"
+    Image.new("RGB", (60, 40), (9, 9, 9)).save(photos / "old.jpg", exif=exif)
+    (folder / "captions.jsonl").write_text("\n".join(map(json.dumps, lines)))
+    with twinlens.open(folder / "browse.db", model=ColourEncoder()) as index:
+        index.ingest(photos, captions=folder / "captions.jsonl")
+    with listening(folder / "browse.db") as found:
+        yield found
+
+
+def where(page: Page) -> str:
+    return parse_qs(urlsplit(page.url).query).get("where", [""])[0]
+
+
+def months(page: Page) -> list[str]:
+    return [str(one) for one in page.locator(".month").all_text_contents()]
+
+
+def listed(page: Page) -> Any:
+    return page.locator(".timeline .tile-link")
+
+
+def test_the_start_page_shows_everything_newest_first(visit: Callable[..., Page]) -> None:
+    page = visit()
+    expect(page.get_by_role("heading", name="All pictures")).to_be_visible()
+    expect(page.locator(".month")).to_have_count(5)
+    assert months(page) == [
+        "May 202140 pictures",
+        "July 2019300 pictures",
+        "June 2019260 pictures",
+        "January 201230 pictures",
+        "March 20101 picture",
+    ]
+    expect(listed(page).first).to_have_accessible_name("number 0")
+    assert 0 < listed(page).count() < 400, "what is far away has no tiles"
+
+
+def test_jumping_to_a_month(visit: Callable[..., Page]) -> None:
+    page = visit("/?where=width+>+0")
+    jump = page.get_by_label("Jump to")
+    jump.select_option("2012-01")
+    first = page.get_by_role("link", name="number 600", exact=True)
+    expect(first).to_be_in_viewport()
+    expect(page.get_by_role("heading", name="January 2012")).to_be_in_viewport()
+    page.mouse.wheel(0, -200_000)
+    expect(page.get_by_role("link", name="number 0", exact=True)).to_be_in_viewport()
+    expect(jump).to_have_value("2021-05")
+    page.get_by_role("navigation", name="Years").get_by_role("button", name="2019").click()
+    expect(page.get_by_role("heading", name="July 2019")).to_be_in_viewport()
+
+
+def test_a_filter_alone_shows_its_pictures(visit: Callable[..., Page]) -> None:
+    page = visit("/?where=stars+%3D%3D+3")
+    expect(page.locator("#summary")).to_have_text("126 pictures")
+    expect(page).to_have_title("stars == 3 · twinlens")
+    assert page.locator(".relevance").count() == 0, "nothing was searched for"
+    page.get_by_role("link", name="number 3", exact=True).click()
+    expect(page.locator(".counter")).to_have_text("1 of 126")
+    page.keyboard.press("ArrowRight")
+    expect(page.locator(".counter")).to_have_text("2 of 126")
+    page.keyboard.press("Escape")
+    expect(page.get_by_role("link", name="number 8", exact=True)).to_be_focused()
+
+
+def test_the_viewer_goes_on_to_pictures_that_were_not_loaded(visit: Callable[..., Page]) -> None:
+    page = visit("/?where=width+>+0")
+    page.get_by_label("Jump to").select_option("2012-01")
+    page.get_by_role("link", name="number 600", exact=True).click()
+    for number in range(599, 560, -1):
+        page.keyboard.press("ArrowLeft")
+        expect(page.locator(".counter")).to_have_text(f"{number + 1} of {TOTAL}")
+    expect(page.locator("#viewer-title")).to_have_text("number 561")
+
+
+def test_chips_write_the_filter(visit: Callable[..., Page]) -> None:
+    page = visit("/?q=red")
+    page.get_by_role("button", name="Filter").click()
+    page.get_by_text("Folder (2 values)").click()
+    page.get_by_role("button", name=re.compile("^home")).click()
+    assert where(page) == 'path startswith "home/"'
+    page.get_by_text("Stars (5 values)").click()
+    page.get_by_role("button", name=re.compile("^3")).click()
+    assert where(page) == 'path startswith "home/" and stars == 3'
+    expect(page.get_by_role("combobox", name="Filter")).to_have_value(where(page))
+    expect(page.locator(".chosen .chip-text")).to_have_text(["Folder home", "Stars 3"])
+    page.get_by_role("button", name="Remove: Folder home").click()
+    assert where(page) == "stars == 3"
+    page.get_by_text("Folder (2 values)").click()
+    expect(page.get_by_role("button", name=re.compile("^home"))).to_be_visible()
+    page.keyboard.press("Escape")
+    expect(page.get_by_role("button", name=re.compile("^home"))).to_be_hidden()
+    page.get_by_role("button", name="Remove: Stars 3").click()
+    assert where(page) == ""
+
+
+def test_a_chip_beside_an_or(visit: Callable[..., Page]) -> None:
+    page = visit("/?where=stars+%3D%3D+1+or+stars+%3D%3D+2")
+    page.get_by_text("Folder (2 values)").click()
+    page.get_by_role("button", name=re.compile("^trip")).click()
+    assert where(page) == '(stars == 1 or stars == 2) and path startswith "trip/"'
+    expect(page.locator("#summary")).to_have_text(re.compile(r"^\d+ pictures$"))
+
+
+def test_a_date_is_clicked_as_day_month_or_year(visit: Callable[..., Page]) -> None:
+    page = visit("/?where=year+%3D%3D+2010")
+    listed(page).first.click()
+    taken = page.locator("dt", has_text="Taken").locator("+ dd")
+    expect(taken).to_have_text("4 March 2010, 05:06")
+    taken.get_by_role("button", name="March").click()
+    assert where(page) == 'year == 2010 and taken == "2010-03"'
+    expect(page.locator("#summary")).to_have_text("1 picture")
+
+
+def test_browsing_on_a_phone(visit: Callable[..., Page]) -> None:
+    page = visit("/?where=stars+%3D%3D+3", phone=True)
+    expect(listed(page).first).to_be_visible()
+    expect(page.get_by_label("Jump to")).to_be_visible()
+    assert page.evaluate("document.documentElement.scrollWidth") <= PHONE["width"]
+
+
+@pytest.mark.parametrize("path", ["/", "/?where=stars+%3D%3D+3"])
+def test_axe_finds_nothing(visit: Callable[..., Page], path: str) -> None:
+    axe = pytest.importorskip("axe_playwright_python.sync_playwright").Axe()
+    page = visit(path)
+    expect(listed(page).first).to_be_visible()
+    if "where" in path:
+        page.get_by_text("Folder (2 values)").click()
+    found = axe.run(page).response["violations"]
+    assert [one["id"] for one in found] == []

@@ -1,0 +1,69 @@
+// Show what is stored about a hit: a table of its fields. Values are buttons that filter by them.
+
+import { h } from "../shared/dom.js";
+import { literal, reference } from "../shared/filters.js";
+import { readable } from "../shared/hits.js";
+
+/** Fields that are shown in a special form, or not at all. */
+const SPECIAL = new Set(["relative_path", "width", "height", "bytes", "mtime", "latitude", "longitude", "taken", "year"]);
+/** "2019", "2019-07", "2019-07-03" or "2019-07-03T10:00:00". */
+const DATE = /^(\d{4})(?:-(\d\d)(?:-(\d\d)(?:T(\d\d:\d\d))?)?)?/;
+
+const monthOnly = new Intl.DateTimeFormat("en", { month: "long", timeZone: "UTC" });
+
+/**
+ * @param {object} hit
+ * @param {(filter: string) => void} onFilter
+ * @returns {HTMLElement}
+ */
+export function createDetails(hit, onFilter) {
+  const data = hit.metadata ?? {};
+  const value = (words, filter) =>
+    h("button", { class: "value", type: "button", title: `Filter by ${filter}`, on: { click: () => onFilter(filter) } }, words);
+  const rows = [];
+  if (data.width > 0 && data.height > 0) rows.push(["Size", `${data.width} × ${data.height} pixels`]);
+  if (data.bytes > 0) rows.push(["File", bytes(data.bytes)]);
+  const taken = takenParts(data.taken, value);
+  if (taken) rows.push(["Taken", ...taken]);
+  else if (data.year) rows.push(["Year", value(String(data.year), `year == ${literal(data.year)}`)]);
+  if (data.mtime > 0 && !taken) rows.push(["Changed", new Date(data.mtime * 1000).toLocaleDateString("en", { dateStyle: "medium" })]);
+  if (Number.isFinite(data.latitude) && Number.isFinite(data.longitude)) {
+    rows.push(["Place", `${data.latitude.toFixed(4)}, ${data.longitude.toFixed(4)}`]);
+  }
+  for (const [name, stored] of Object.entries(data)) {
+    if (SPECIAL.has(name) || stored === "" || stored === null) continue;
+    rows.push([readable(name), value(String(stored), `${reference(name)} == ${literal(stored)}`)]);
+  }
+  for (const path of new Set([hit.path, ...(hit.paths ?? [])].filter(Boolean))) rows.push(["Path", breakable(path)]);
+  return h(
+    "dl", { class: "table" },
+    ...rows.flatMap(([name, ...shown]) => [
+      h("dt", {}, name), h("dd", { class: name === "Path" ? "path" : "" }, ...shown),
+    ]),
+  );
+}
+
+/** A date as buttons that filter by its day, its month and its year; null if it is none. */
+function takenParts(taken, value) {
+  const [, year, month, day, time] = DATE.exec(String(taken ?? "")) ?? [];
+  if (!year) return null;
+  const by = (words, prefix) => value(words, `taken == ${literal(prefix)}`);
+  const parts = [by(year, year)];
+  if (month) {
+    const name = monthOnly.format(new Date(`${year}-${month}-01T00:00:00Z`));
+    parts.unshift(by(name, `${year}-${month}`), " ");
+  }
+  if (day) parts.unshift(by(String(Number(day)), `${year}-${month}-${day}`), " ");
+  return time ? [...parts, `, ${time}`] : parts;
+}
+
+/** A path with possible line breaks after each of its parts. */
+function breakable(path) {
+  const parts = path.split(/(?<=[\\/])/);
+  return h("span", {}, ...parts.flatMap((part) => [part, h("wbr")]));
+}
+
+function bytes(number) {
+  if (number < 1000) return `${number} bytes`;
+  return number < 1e6 ? `${Math.round(number / 1000)} kB` : `${(number / 1e6).toFixed(1)} MB`;
+}

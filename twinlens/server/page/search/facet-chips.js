@@ -1,0 +1,96 @@
+// Show the values of fields as chips; choosing one adds its clause to the filter.
+
+import { facets, isAbort } from "../shared/api.js";
+import { h, hidden, icon } from "../shared/dom.js";
+import { clauses, withClause, withoutClause } from "../shared/filters.js";
+import { readable } from "../shared/hits.js";
+
+/**
+ * @param {{onFilter: (where: string) => void}} handlers
+ * @returns {{element: HTMLElement, show: (where: string, collection: string) => void,
+ *   hide: () => void}}  show: fetches what the filter leaves, unless it is shown already
+ */
+export function createFacetChips({ onFilter }) {
+  const chosen = h("ul", { class: "chosen", "aria-label": "Chosen values" });
+  const list = h("ul", { class: "facets", "aria-label": "Narrow by" });
+  const element = h("div", { class: "facet-rows" }, chosen, list);
+  /** The names of clauses that were chosen here: "Year 2019". */
+  const names = new Map();
+  let shown = "";
+  let pending = new AbortController();
+
+  function drawChosen(where) {
+    const active = clauses(where);
+    chosen.hidden = !active.length;
+    chosen.replaceChildren(...active.map((clause) => {
+      const name = names.get(clause) ?? clause;
+      return h("li", {}, h(
+        "button", {
+          class: "chip", type: "button", title: clause, "aria-label": `Remove: ${name}`,
+          on: { click: () => onFilter(withoutClause(where, clause)) },
+        },
+        h("span", { class: "chip-text" }, name), icon("close"),
+      ));
+    }));
+    return new Set(active);
+  }
+
+  function drawFacets(found, where) {
+    const active = new Set(clauses(where));
+    list.replaceChildren(...found.map(({ field, values, more }) => {
+      const name = readable(field);
+      const options = values.map(({ value, count, where: clause }) => {
+        names.set(clause, `${name} ${value}`);
+        const pressed = active.has(clause);
+        return h("li", {}, h(
+          "button", {
+            class: "facet-value", type: "button", "aria-pressed": String(pressed),
+            on: { click: () => onFilter(pressed ? withoutClause(where, clause) : withClause(where, clause)) },
+          },
+          h("bdi", {}, String(value)), h("span", { class: "facet-count" }, count.toLocaleString("en")),
+        ));
+      });
+      if (more) options.push(h("li", { class: "help" }, `${more.toLocaleString("en")} more: write them as a filter`));
+      return h("li", {}, h(
+        "details", { class: "facet", name: "facet" },
+        h("summary", { class: "quiet" }, name, hidden(` (${values.length} values)`)),
+        h("ul", { class: "facet-values" }, ...options),
+      ));
+    }));
+  }
+
+  // A click elsewhere, or Escape, closes the open list.
+  document.addEventListener("click", (event) => {
+    for (const open of list.querySelectorAll("details[open]")) {
+      if (!open.contains(event.target)) open.open = false;
+    }
+  });
+  list.addEventListener("keydown", (event) => {
+    const open = event.target.closest("details[open]");
+    if (event.key !== "Escape" || !open) return;
+    event.stopPropagation();
+    open.open = false;
+    open.firstChild.focus();
+  });
+
+  return {
+    element,
+    async show(where, collection) {
+      const key = JSON.stringify([where, collection]);
+      if (key === shown) return;
+      shown = key;
+      drawChosen(where);
+      pending.abort();
+      pending = new AbortController();
+      try {
+        const found = await facets(where, collection, pending.signal);
+        drawFacets(found, where);
+        drawChosen(where);
+      } catch (error) {
+        // The filter may be wrong, which its own field says; or the server is busy.
+        if (!isAbort(error)) list.replaceChildren();
+        if (shown === key) shown = "";
+      }
+    },
+  };
+}
