@@ -8,6 +8,7 @@ table, which spills to disk when large, or reads only the rows of the paths it i
 from __future__ import annotations
 
 import errno
+import logging
 import os
 import sqlite3
 import threading
@@ -30,11 +31,17 @@ Verdict = Literal[
     "new", "changed", "unchanged", "failed before", "captions changed", "seen", "left out"
 ]
 
+_log = logging.getLogger("twinlens")
+
 #: Prefix of the path of a tombstone: a row that remembers the image that a file held before.
 TOMBSTONE = "\x01was "
 #: Prefix of the path, and the status, of a row that notes what a run is writing.
 WRITING = "\x01writing "
 WRITING_STATUS = "writing"
+#: The status, only here, of a row whose image is not stored: its path is judged as new.
+_LOST = "lost"
+#: The rows that name an image, in SQL.
+_WITH_IMAGE = "FROM file WHERE status = 'ok' AND image_id != ''"
 #: Errors that mean there is no file at a path, or that there can be none.
 _NOTHING_THERE = (errno.ENOENT, errno.ENOTDIR, errno.ENAMETOOLONG, errno.EINVAL, errno.ELOOP)
 #: Characters between a container and its members: of a folder, an archive, a list.
@@ -57,6 +64,10 @@ class Ledger:
     """The stored paths of a collection as the run began, and which of them the run has seen.
 
     A context manager that deletes its temporary table at the end. Safe to use from several threads.
+
+    A row whose image is not stored is not believed: its path is new, so that a run reads it again.
+    Reading the whole ledger finds such rows if there are fewer images than it names; with ``only``,
+    the images of all rows are looked up.
 
     Args:
         collection: the collection to read; ``None`` for an empty ledger.
@@ -92,17 +103,49 @@ class Ledger:
             read = collection.scan("files", fields)
         elif collection is not None and only is not None:
             read = [collection.get("files", sorted(set(only)), fields)]
-            stored = collection.get("images", sorted(set(images)), ["id"])
-            ids = [(row["id"],) for row in stored]
-            self._table.executemany("INSERT OR IGNORE INTO stored VALUES (?)", ids)
         for rows in read:
             values = [tuple(row[field] for field in fields) for row in rows]
             self._table.executemany("INSERT INTO file VALUES (?, ?, ?, ?, ?, ?, ?, 0)", values)
-        if only is None:
+        if collection is not None and only is not None:
+            ids = [image for (image,) in self._table.execute(f"SELECT image_id {_WITH_IMAGE}")]
+            stored = collection.get("images", sorted({*ids, *images}), ["id"])
+            self._table.executemany(
+                "INSERT OR IGNORE INTO stored VALUES (?)", [(row["id"],) for row in stored]
+            )
+            self._mark_lost("stored")
+        elif collection is not None:
+            self._find_lost(collection)
             self._table.execute(
                 "INSERT OR IGNORE INTO stored"
                 " SELECT image_id FROM file WHERE status IN ('ok', 'gone')"
             )
+
+    def _find_lost(self, collection: Collection) -> None:
+        """Find rows whose image is not stored, where there are fewer images than rows name."""
+        (named,) = self._table.execute(f"SELECT count(DISTINCT image_id) {_WITH_IMAGE}").fetchone()
+        if not named or collection.count("images") >= named:
+            return
+        self._table.execute("CREATE TABLE found (image_id TEXT PRIMARY KEY) WITHOUT ROWID")
+        for rows in collection.scan("images", ["id"], strong=True):
+            self._table.executemany(
+                "INSERT OR IGNORE INTO found VALUES (?)", [(row["id"],) for row in rows]
+            )
+        lost = self._mark_lost("found")
+        self._table.execute("DROP TABLE found")
+        if lost:
+            _log.warning(
+                "%s: the pictures of %s in the ledger are not stored: they are read again where "
+                "this run finds them",
+                collection.name,
+                f"{lost:,} path" + "s" * (lost > 1),
+            )
+
+    def _mark_lost(self, stored: Literal["stored", "found"]) -> int:
+        """Mark the rows whose image is not in a table; return how many."""
+        return self._table.execute(
+            f"UPDATE file SET status = '{_LOST}' WHERE status = 'ok' AND image_id != ''"  # noqa: S608
+            f" AND image_id NOT IN (SELECT image_id FROM {stored})"
+        ).rowcount
 
     def __enter__(self) -> Ledger:
         return self
@@ -165,6 +208,8 @@ class Ledger:
         entry = LedgerEntry(*columns)
         if sample.unwanted:
             return "left out", entry
+        if entry.status == _LOST:
+            return "new", None
         same_file = (entry.size, entry.mtime_ns) == (sample.size, sample.mtime_ns)
         may_differ = not same_file or sample.mtime_ns < 0
         if sample.has_image and may_differ and not sample.fixed:

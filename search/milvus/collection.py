@@ -14,6 +14,7 @@ from twinlens.search.errors import StoreError, UsageError
 from twinlens.search.milvus import indexes as ann
 from twinlens.search.milvus.bulk_import import BulkImports
 from twinlens.search.milvus.capabilities import Capabilities
+from twinlens.search.milvus.consistency import count_lost
 from twinlens.search.milvus.fields import FieldRegistry
 from twinlens.search.milvus.generations import KINDS, Generation, is_ours
 from twinlens.search.milvus.lite.client import LiteClient
@@ -43,6 +44,8 @@ class CollectionInfo:
         tenants: all tenants, sorted; ``None`` if there are none, or if one is named.
         snapshot_bytes: on Milvus Lite, the size on disk of the snapshots that searches read: see
             ``twinlens.search.milvus.lite``.
+        lost: at least how many pictures are in the ledger but not stored; ``ingest`` reads them
+            again.
     """
 
     name: str
@@ -57,6 +60,7 @@ class CollectionInfo:
     unindexed: int = 0
     tenants: tuple[str, ...] | None = None
     snapshot_bytes: int = 0
+    lost: int = 0
 
 
 class Collection(CollectionReader):
@@ -245,6 +249,7 @@ class Collection(CollectionReader):
             unindexed=self.unindexed(),
             tenants=tuple(self.tenants()) if self.scope.divided and not self.tenant else None,
             snapshot_bytes=self.snapshot_bytes(),
+            lost=count_lost(self),
         )
 
     def snapshot_bytes(self) -> int:

@@ -2,19 +2,23 @@
 
 from __future__ import annotations
 
+import logging
 import time
 from collections.abc import Callable
 from functools import partial
 from typing import TypeVar
 
-from twinlens.search.errors import ModelMismatchError, StoreError
+from twinlens.search.errors import ModelMismatchError, StoreError, first_line
 from twinlens.search.milvus.collection import Collection
+from twinlens.search.milvus.consistency import count_lost, lost_message
 from twinlens.search.milvus.database import Database
 from twinlens.search.milvus.layout import Layout
 from twinlens.search.models.base import Encoder
 from twinlens.search.models.collection_model import CollectionModel
 from twinlens.search.models.fingerprint import Fingerprint
 from twinlens.search.query.engine import SearchEngine
+
+_log = logging.getLogger("twinlens")
 
 T = TypeVar("T")
 #: Seconds for which a search does not check again that the collection still exists.
@@ -48,6 +52,8 @@ class Session:
         self._engine: SearchEngine | None = None
         #: When the collection was last known to exist.
         self._checked = 0.0
+        #: The generation whose ledger was compared with its pictures.
+        self._compared = ""
         self.refresh()
 
     def require_collection(self) -> Collection:
@@ -96,7 +102,26 @@ class Session:
         if engine is None or engine.collection is not collection:
             engine = SearchEngine(collection, partial(self.model.load, collection.fingerprint))
             self._engine = engine
+            self._compare_ledger(collection)
         return engine
+
+    def _compare_ledger(self, collection: Collection) -> None:
+        """Warn once, before the first search, if the ledger names pictures that are not stored.
+
+        Only on Milvus Lite, where it takes some milliseconds.
+        """
+        identity = collection.generation.identity
+        if self._compared == identity or not collection.capabilities.lite:
+            return
+        self._compared = identity
+        try:
+            if lost := count_lost(collection):
+                _log.warning("%s", lost_message(self.name, lost))
+        except (StoreError, OSError, ValueError) as error:
+            _log.warning(
+                "%s: its ledger cannot be read (%s): run `twinlens check`",
+                self.name, first_line(error),
+            )  # fmt: skip
 
     def reset_engine(self) -> None:
         """Drop the engine and its caches, since the collection has changed."""

@@ -38,17 +38,22 @@ def calls(monkeypatch: pytest.MonkeyPatch) -> Counter[str]:
 def test_an_ingest_with_nothing_new(
     tmp_path: Path, photos: Path, encoder: ColourEncoder, calls: Counter[str]
 ) -> None:
-    """It asks which generation is served, and reads the ledger."""
+    """It asks which generation is served, reads the ledger, and counts the pictures."""
     db = tmp_path / "test.db"
     with twinlens.open(db, model=encoder) as index:
         index.ingest(photos)
         calls.clear()
         assert index.ingest(photos).unchanged == 8
-        assert calls == {"describe_collection": 1, "query_iterator": 1}
+        assert calls == {"describe_collection": 1, "query_iterator": 1, "query": 1}
     with twinlens.open(db, model=encoder) as index:
         calls.clear()
         assert index.ingest(photos).unchanged == 8
-        assert calls == {"describe_collection": 1, "query_iterator": 1, "load_collection": 1}
+        assert calls == {
+            "describe_collection": 1,
+            "query_iterator": 1,
+            "query": 1,
+            "load_collection": 2,
+        }
 
 
 def test_a_collection_is_opened_with_a_call_for_each_alias(

@@ -32,11 +32,15 @@ def sample(uri: str = "/photos/a.png", **fields: object) -> Sample:
 
 @pytest.fixture
 def collection(index: twinlens.Index, paint: Callable[..., Path]) -> Collection:
-    """A collection with an empty ledger."""
+    """A collection with an empty ledger, and one picture."""
     path = paint("red", "other/seed.png")
     index.ingest(path)
+    stored = index.engine.collection
+    row = next(stored.scan("images", ["*", "vector"]))[0]
     index.delete(path)
-    return index.engine.collection
+    # The picture of the rows that tests add.
+    stored.upsert("images", [{**row, "id": "1" * 32}])
+    return stored
 
 
 def test_without_a_collection_everything_is_new() -> None:

@@ -96,6 +96,7 @@ class CollectionOut(ResponseModel):
     unindexed: int
     tenants: list[str] | None
     snapshot_bytes: int
+    lost: int
     backend: str
     fields: dict[str, dict[str, str]]
     modes: list[str]
