@@ -81,6 +81,10 @@ def info(
         if one.unindexed:
             wait = "waits" if one.unindexed == 1 else "wait"
             say(f"{one.name}: {counted(one.unindexed, 'row')} {wait} to be indexed")
+        if one.lost:
+            from twinlens.search.milvus.consistency import lost_message
+
+            say(lost_message(one.name, one.lost))
         if one.snapshot_bytes:
             size = f"{one.snapshot_bytes / 1e6:,.1f} MB"
             say(f"{one.name}: {size} of snapshots for searching, a cache that can be deleted")
