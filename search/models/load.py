@@ -189,9 +189,9 @@ def choose_model(recommended: str = RECOMMENDED) -> ModelSpec:
         # No fallback is installed; loading the recommended model will report the obstacle.
         return resolve(recommended)
     _log.warning(
-        "using the small built-in encoder, %s: %s is better, but %s. Later: `twinlens models pull "
-        "%s`, then ingest into a new collection with --model %s",
-        STARTER, recommended, obstacle, recommended, recommended,
+        "using the small built-in encoder, %s: %s is better, but %s. Later, `twinlens reindex "
+        "--model %s` changes a collection to it",
+        STARTER, recommended, obstacle, recommended,
     )  # fmt: skip
     return starter
 

@@ -103,12 +103,14 @@ def find_stored(collection: Collection, names: abc.Collection[str]) -> dict[str,
         UsageError: a name that is not stored.
     """
     unique = list(dict.fromkeys(names))
+    failed: dict[str, str] = {}
     found = _by_id(collection, {name: name for name in unique})
     missing = [name for name in unique if name not in found]
     if missing:
         name_of = {path: name for name in missing for path in _candidate_paths(name)}
-        rows = collection.get("files", list(name_of), ["path", "image_id"])
+        rows = collection.get("files", list(name_of), ["path", "image_id", "status", "reason"])
         ids = {name_of[row["path"]]: row["image_id"] for row in rows if row["image_id"]}
+        failed = {name_of[row["path"]]: row["reason"] for row in rows if row["status"] == "failed"}
         for name in set(missing) - set(ids):
             relative = f"relative_path == {quote(name)}"
             same = collection.query("images", relative, ["id"], 2)
@@ -117,7 +119,7 @@ def find_stored(collection: Collection, names: abc.Collection[str]) -> dict[str,
         found |= _by_id(collection, ids)
     for name in unique:
         if name not in found:
-            raise _not_stored(name)
+            raise _not_stored(name, failed.get(name, ""))
     return found
 
 
@@ -179,8 +181,9 @@ def _by_id(collection: Collection, ids: dict[str, str]) -> dict[str, StoredRow]:
     return found
 
 
-def _not_stored(name: str) -> UsageError:
-    return UsageError(f"nothing with the id or path {name[:200]!r} is stored")
+def _not_stored(name: str, failure: str = "") -> UsageError:
+    reason = f": it could not be ingested: {failure}" if failure else ""
+    return UsageError(f"nothing with the id or path {name[:200]!r} is stored{reason}")
 
 
 def _candidate_paths(name: str) -> list[str]:

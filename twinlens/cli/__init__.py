@@ -28,6 +28,7 @@ from twinlens.cli import (
     quality,
     search,
     serve,
+    show,
 )
 from twinlens.cli.config import read_config
 from twinlens.cli.options import flat
@@ -130,6 +131,8 @@ def _main(
 # In the order of the help.
 app.command()(flat(ingest.ingest))
 app.command()(flat(search.search))
+app.command()(flat(show.show))
+app.command("open")(flat(show.open_))
 app.command()(flat(collections.info))
 app.add_typer(models.app, name="models")
 app.command("eval")(flat(quality.evaluate))

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Unpack
 import typer
 
 import twinlens
+from twinlens.cli.advice import better_model
 from twinlens.cli.options import (
     LAYOUT,
     LAYOUT_FLAGS,
@@ -90,6 +91,7 @@ def info(
             say(f"{one.name}: {size} of snapshots for searching, a cache that can be deleted")
         if one.fingerprint.architecture == STARTER:
             say(f"{one.name}: starter is for trying and research, not for commercial use")
+            say(better_model(place, one))
         if one.tenants is not None:
             more = len(one.tenants) - _LISTED_TENANTS
             named = ", ".join(one.tenants[:_LISTED_TENANTS]) + (

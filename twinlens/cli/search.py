@@ -11,8 +11,10 @@ from typing import TYPE_CHECKING, Annotated, Unpack
 import typer
 
 from twinlens.cli.hit_files import copy_files, print_paths
+from twinlens.cli.last_hits import remember
 from twinlens.cli.options import OUTPUT, AsJson, ModelOptions, lines_of, with_options
 from twinlens.cli.output import FAILURE, NOTHING_CLOSE, counted, print_hits
+from twinlens.cli.preview import Preview, pictures_of, print_previews, refuse_preview
 from twinlens.cli.printing import say, say_json
 from twinlens.search.errors import UsageError
 from twinlens.search.paths import expand_home
@@ -131,6 +133,7 @@ def search(
         bool,
         typer.Option("--link", help="With --copy-to: make symbolic links.", rich_help_panel=OUTPUT),
     ] = False,
+    preview: Preview = False,
     show_cursor: Annotated[
         bool,
         typer.Option(
@@ -147,6 +150,8 @@ def search(
         raise UsageError("--link needs a folder: --copy-to DIR")
     if as_json and (paths or null):
         raise UsageError("--json prints the paths as well: leave out --paths")
+    if preview:
+        refuse_preview({"--json": as_json, "--paths": paths, "--null": null})
     texts = [*([" ".join(words)] if words else []), *text]
     positive = [*texts, *images, *vector]
     negative = [*unwanted, *unwanted_image]
@@ -157,45 +162,48 @@ def search(
                 "--queries takes its queries from the file: leave out all other queries"
             )
         titles = _queries(queries)
-        with place.reach(place.model) as index:
-            found = index.search_many(titles, **options)
-            failed = _copy_files(index, found, copy_to, link)
     else:
         parts = query_parts(texts, images, vector, unwanted, unwanted_image)
         shown = [*positive, *(f"like {one}" for one in like)]
         shown += [f"not {one}" for one in [*negative, *unlike]]
         titles = [" + ".join(shown) or "next page"]
-        with place.reach(place.model) as index:
+    with place.reach(place.model) as index:
+        if queries is not None:
+            found = index.search_many(titles, **options)
+        else:
             continued = options["cursor"] and not parts
             found = [index.search(None if continued else parts, **options)]
-            failed = _copy_files(index, found, copy_to, link)
-    # Arguments that are not UTF-8 hold surrogates, which cannot be printed.
-    titles = [one.encode("utf-8", "replace").decode() for one in titles]
-    if html is not None:
-        _write_html(html, titles, found, target, _first_picture(parts))
-    bounds = [name for name, set_ in (
-        ("--where", options["where"].strip()),
-        ("--min-relevance", options["min_relevance"] > 0),
-        ("--min-score", options["min_score"] > -1),
-    ) if set_]  # fmt: skip
-    for query, hits in zip(titles, found, strict=True):
-        if as_json:
-            _print_lines(hits, {"query": query} if queries is not None else {}, show_cursor)
-            continue
-        if paths or null:
-            print_paths(hits, end="\0" if null else "\n")
-            continue
-        if hits.nothing_close:
-            say(NOTHING_CLOSE)
-            if options["mode"] == "dense" and NameQuery(query).is_name:
-                say("to find names of files and words of captions: --mode hybrid")
-        if hits:
-            print_hits(f"{query} → {target}", hits)
-        else:
-            filtered = f" that matches {' and '.join(bounds)}" if bounds else ""
-            say(f"{query} → {target}: nothing found{filtered}")
-    if html is not None and not (as_json or paths or null):
-        say(f"written to {html}")
+        failed = _copy_files(index, found, copy_to, link)
+        # Arguments that are not UTF-8 hold surrogates, which cannot be printed.
+        titles = [one.encode("utf-8", "replace").decode() for one in titles]
+        if html is not None:
+            _write_html(html, titles, found, target, _first_picture(parts))
+        bounds = [name for name, set_ in (
+            ("--where", options["where"].strip()),
+            ("--min-relevance", options["min_relevance"] > 0),
+            ("--min-score", options["min_score"] > -1),
+        ) if set_]  # fmt: skip
+        remember(place, found[-1])
+        for query, hits in zip(titles, found, strict=True):
+            if as_json:
+                _print_lines(hits, {"query": query} if queries is not None else {}, show_cursor)
+                continue
+            if paths or null:
+                print_paths(hits, end="\0" if null else "\n")
+                continue
+            if hits.nothing_close:
+                say(NOTHING_CLOSE)
+                if options["mode"] == "dense" and NameQuery(query).is_name:
+                    say("to find names of files and words of captions: --mode hybrid")
+            if hits:
+                print_hits(f"{query} → {target}", hits)
+                if preview:
+                    print_previews(index, pictures_of(hits))
+            else:
+                filtered = f" that matches {' and '.join(bounds)}" if bounds else ""
+                say(f"{query} → {target}: nothing found{filtered}")
+        if html is not None and not (as_json or paths or null):
+            say(f"written to {html}")
     if failed:
         raise typer.Exit(FAILURE)
 

@@ -122,4 +122,4 @@ def test_auto_falls_back_to_starter_and_says_so_in_one_line(tmp_path: Path) -> N
     assert chosen.stdout.strip() == "starter"
     (line,) = chosen.stderr.strip().splitlines()
     assert "siglip2-b32 is better" in line
-    assert "twinlens models pull siglip2-b32" in line
+    assert "twinlens reindex --model siglip2-b32" in line
