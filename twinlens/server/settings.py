@@ -11,8 +11,8 @@ from typing import Any
 from urllib.parse import urlsplit
 
 from twinlens.search.errors import UsageError
+from twinlens.search.memory import available_memory
 from twinlens.search.paths import expand_home
-from twinlens.server.memory import available_memory
 
 DEFAULT_PORT = 8640
 #: Requests a minute for each key or address, if other machines can reach the server.
