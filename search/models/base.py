@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Literal, Protocol, get_args
 
 import numpy as np
@@ -17,12 +17,14 @@ if TYPE_CHECKING:
 
 Rows = npt.NDArray[np.float32]
 Pixels = npt.NDArray[np.uint8]
+#: Waits for the rows of a batch that was handed to a device, float32 ``[n, dim]``.
+PendingRows = Callable[[], Rows]
 Precision = Literal["auto", "fp32", "fp16", "bf16"]
 #: A device of its own kind: the CPU, with OpenVINO for large batches of images.
 OPENVINO = "openvino"
 #: What the name of a device can begin with; only loading a model tells whether it is present.
 DEVICES = ("auto", "cpu", "cuda", "mps", OPENVINO, "hpu", "mtia", "npu", "xla", "xpu")
-_DEVICE = re.compile(rf"({'|'.join(DEVICES)})(:\d+)?|cuda:all")
+_DEVICE = re.compile(rf"({'|'.join(DEVICES)})(:\d+)?|all|cuda:all")
 
 #: Characters of a text to keep before tokenizing: CLIP text towers read a few dozen tokens, and
 #: tokenizers take quadratic time on hostile input.
@@ -50,6 +52,23 @@ class Encoder(Protocol):
         """Encode ``n`` texts as float32 unit rows ``[n, dim]``."""
 
 
+class AsyncEncoder(Encoder, Protocol):
+    """An encoder on a device that can work on several batches without waiting for the first.
+
+    ``EncodingQueue`` uses it, and gives any encoder an asynchronous interface.
+    """
+
+    @property
+    def text_batch(self) -> int:
+        """How many texts to encode at once for full speed."""
+
+    def begin_images(self, pixels: Pixels | Sequence[Pixels]) -> PendingRows:
+        """Hand any number of images to the device; the caller may change the pixels afterwards."""
+
+    def begin_texts(self, texts: Sequence[str]) -> PendingRows:
+        """Hand any number of texts to the device."""
+
+
 def check_device(device: str) -> None:
     """Reject a device name that exists on no machine, without importing torch.
 
@@ -60,7 +79,7 @@ def check_device(device: str) -> None:
         if not isinstance(one, str) or (one.strip() and not _DEVICE.fullmatch(one.strip())):
             raise UsageError(
                 f"there is no device {str(one)[:60]!r}: use auto, cpu, mps, cuda, cuda:1, "
-                "cuda:all or openvino"
+                "cuda:0,cuda:1, all or openvino"
             )
 
 

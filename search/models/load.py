@@ -11,8 +11,10 @@ import json
 import logging
 import platform
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+from weakref import WeakValueDictionary
 
 from twinlens.search.errors import ModelError
 from twinlens.search.models.base import OPENVINO, Encoder, Precision, check_precision
@@ -39,6 +41,10 @@ if TYPE_CHECKING:
 _log = logging.getLogger("twinlens")
 #: What the drivers of NVIDIA, AMD, WSL, Intel and Habana devices create on Linux.
 _DRIVERS = ("/dev/nvidiactl", "/dev/kfd", "/dev/dxg", "/dev/accel", "/dev/hl0")
+#: The encoders that something in this process refers to.
+_IN_USE: WeakValueDictionary[
+    tuple[ModelSpec, tuple[str, ...], Precision], OpenClipEncoder | ReplicatedEncoder
+] = WeakValueDictionary()
 
 
 def open_query_encoder(
@@ -122,9 +128,10 @@ def _find_exported(spec: ModelSpec) -> Fingerprint | None:
 def open_encoders(
     name: str | ModelSpec, *, device: str = "auto", precision: Precision = "auto"
 ) -> Encoder:
-    """Load one copy of a model on each device of a list: "cuda:0,cuda:1", or "cuda:all".
+    """Load a model, with a copy on each device of a list: "cuda:0,cuda:1", or "all".
 
-    ``starter`` runs on ONNX Runtime where there is no accelerator: it is as fast as torch there.
+    A model that this process has in use on the same devices is not loaded again. ``starter`` runs
+    on ONNX Runtime where there is no accelerator: it is as fast as torch there.
 
     Raises:
         UsageError: there is no such precision.
@@ -138,12 +145,37 @@ def open_encoders(
         if encoder is not None:
             return encoder
     import_openclip()
+    devices = _list_devices(device)
+    with LOADING:
+        key = (name, devices, precision)
+        found = _IN_USE.get(key)
+        if found is None:
+            found = _IN_USE[key] = _open_copies(name, devices, precision)
+        return found
+
+
+def _list_devices(device: str) -> tuple[str, ...]:
     import torch
 
-    if device == "cuda:all":
-        device = ",".join(f"cuda:{number}" for number in range(torch.cuda.device_count())) or "cuda"
-    devices = [one.strip() for one in device.split(",") if one.strip()] or ["auto"]
-    copies = [open_encoder(name, device=one, precision=precision) for one in devices]
+    if device.strip() in ("all", "cuda:all"):
+        count = torch.cuda.device_count()
+        fallback = "auto" if device.strip() == "all" else "cuda"
+        return tuple(f"cuda:{number}" for number in range(count)) or (fallback,)
+    return tuple(one.strip() for one in device.split(",") if one.strip()) or ("auto",)
+
+
+def _open_copies(
+    spec: ModelSpec, devices: Sequence[str], precision: Precision
+) -> OpenClipEncoder | ReplicatedEncoder:
+    """Load a model on the first device, and copy it to others of its kind."""
+    copies = [open_encoder(spec, device=devices[0], precision=precision)]
+    for device in devices[1:]:
+        alike = device.partition(":")[0] == devices[0].partition(":")[0] != OPENVINO
+        copies.append(
+            copies[0].copied_to(pick_device(device))
+            if alike
+            else open_encoder(spec, device=device, precision=precision)
+        )
     return copies[0] if len(copies) == 1 else ReplicatedEncoder(copies)
 
 
@@ -197,8 +229,10 @@ def choose_model(recommended: str = RECOMMENDED) -> ModelSpec:
 
 
 def _open(spec: ModelSpec, device: str, precision: Precision) -> OpenClipEncoder:
-    bulk_bf16 = device == OPENVINO and precision in ("auto", "bf16") and has_native_bf16()
+    import torch
+
     use_openvino = device == OPENVINO
+    bulk_bf16 = use_openvino and precision in ("auto", "bf16") and has_native_bf16()
     if use_openvino:
         # Torch keeps the model that OpenVINO converts, and encodes small batches with it.
         device, precision = "cpu", "fp32"
@@ -213,6 +247,10 @@ def _open(spec: ModelSpec, device: str, precision: Precision) -> OpenClipEncoder
             # Images take half the time in bfloat16; a single short text would take longer.
             dtype = _dtype("bf16")
             model.visual.to(dtype)
+            bulk_bf16 = True
+    if where.type == "cuda":
+        # Pixels arrive so; convolutions need not reorder their weights for each batch then.
+        model.visual.to(memory_format=torch.channels_last)
     config = model.visual.preprocess_cfg
     size = config["size"]
     fingerprint = Fingerprint(
@@ -224,7 +262,9 @@ def _open(spec: ModelSpec, device: str, precision: Precision) -> OpenClipEncoder
         source=spec.source,
     )
     tower = OpenVinoTower(model, fingerprint.image_size, bf16=bulk_bf16) if use_openvino else None
-    return OpenClipEncoder(model, tokenizer, fingerprint, where, dtype, tower)
+    return OpenClipEncoder(
+        model, tokenizer, fingerprint, where, dtype, bulk_bf16=bulk_bf16, openvino=tower
+    )
 
 
 def pick_device(device: str) -> torch.device:

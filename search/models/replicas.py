@@ -29,6 +29,11 @@ class ReplicatedEncoder:
         self._pool = ThreadPoolExecutor(len(self._copies), "twinlens-encoder")
 
     @property
+    def copies(self) -> Sequence[Encoder]:
+        """The encoders, for ``EncodingQueue``."""
+        return self._copies
+
+    @property
     def fingerprint(self) -> Fingerprint:
         return self._copies[0].fingerprint
 

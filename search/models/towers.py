@@ -58,27 +58,88 @@ def can_shorten(model: Any) -> bool:
 
     So it is in CLIP: a token attends to earlier ones only, and the row is that of the last token.
     """
-    from open_clip.model import CLIP
+    return _causal_tower(model) is not None
 
-    return (
-        type(model) is CLIP
-        and model.attn_mask is not None
-        and model.text_pool_type in ("argmax", "eos")
-    )
+
+def text_lengths(model: Any, tokens: torch.Tensor) -> torch.Tensor | None:
+    """How many tokens of each text its row depends on; ``None`` if on all, padding too.
+
+    Args:
+        model: of OpenCLIP, or ``starter``.
+        tokens: int64 ``[n, length]``.
+
+    Returns:
+        int64 ``[n]``, for ``encode_short``.
+    """
+    import torch
+
+    tower = _causal_tower(model)
+    if tower is not None:
+        if _pool(tower) == "argmax":
+            ends = tokens.argmax(dim=1)
+        else:
+            ends = (tokens == _end(tower)).int().argmax(dim=1)
+        return ends + 1
+    padding = _masked_padding(model)
+    if padding is None:
+        return None
+    places = torch.arange(1, tokens.shape[1] + 1)
+    return torch.where(tokens == padding, 0, places).amax(dim=1).clamp(min=1)
+
+
+def encode_short(model: Any, tokens: torch.Tensor) -> torch.Tensor:
+    """``encode_text`` of a model with ``text_lengths``, for tokens cut off at the longest text."""
+    if can_shorten(model):
+        return _short_texts(model, tokens)
+    rows: torch.Tensor = model.encode_text(tokens)
+    return rows
+
+
+def _causal_tower(model: Any) -> Any:
+    """The part of a model that has its causal text transformer; ``None`` if it has another kind."""
+    from open_clip.model import CLIP, CustomTextCLIP
+    from open_clip.transformer import TextTransformer
+
+    tower = model if type(model) is CLIP else None
+    if type(model) is CustomTextCLIP and type(model.text) is TextTransformer:
+        # A class token behind the text, or a mask of the padding, would have to be kept as it is.
+        plain = model.text.cls_emb is None and not model.text.use_pad_mask
+        tower = model.text if plain and not model.text.output_tokens else None
+    causal = tower is not None and tower.attn_mask is not None
+    return tower if causal and _pool(tower) in ("argmax", "eos") else None
+
+
+def _masked_padding(model: Any) -> int | None:
+    """The id of the padding that a bidirectional text tower masks; ``None`` if it masks none."""
+    text: Any = getattr(model, "text", None)
+    if type(text).__name__ == "HFTextEncoder":
+        number = text.config.pad_token_id
+        return None if number is None else int(number)
+    # The built-in model, whose module imports torch.
+    return 0 if type(model).__name__ == "Starter" else None
+
+
+def _pool(tower: Any) -> str:
+    return str(getattr(tower, "text_pool_type", None) or tower.pool_type)
+
+
+def _end(tower: Any) -> Any:
+    return getattr(tower, "text_eos_id", None) or getattr(tower, "eos_id", None)
 
 
 def _short_texts(model: Any, tokens: torch.Tensor) -> torch.Tensor:
-    """``CLIP.encode_text`` of OpenCLIP 3.3, for tokens of any length."""
+    """``encode_text`` of OpenCLIP 3.3's CLIP and TextTransformer, for tokens of any length."""
     import torch
     from open_clip.transformer import text_global_pool
 
-    length = tokens.shape[1]
-    inner = model.token_embedding(tokens) + model.positional_embedding[:length]
-    inner = model.transformer(inner, attn_mask=model.attn_mask[:length, :length])
-    inner = model.ln_final(inner)
-    end = getattr(model, "text_eos_id", None)
-    rows: torch.Tensor = text_global_pool(inner, tokens, model.text_pool_type, eos_token_id=end)
-    projection = model.text_projection
+    tower = _causal_tower(model)
+    length, dtype = tokens.shape[1], tower.transformer.get_cast_dtype()
+    inner = tower.token_embedding(tokens).to(dtype)
+    inner = inner + tower.positional_embedding[:length].to(dtype)
+    inner = tower.transformer(inner, attn_mask=tower.attn_mask[:length, :length])
+    inner = tower.ln_final(inner)
+    rows: torch.Tensor = text_global_pool(inner, tokens, _pool(tower), eos_token_id=_end(tower))
+    projection = tower.text_projection
     if isinstance(projection, torch.nn.Linear):
         rows = projection(rows)
     elif projection is not None:

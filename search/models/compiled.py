@@ -1,0 +1,103 @@
+"""Compile a tower with ``torch.compile``, once a run has been so long that it pays."""
+
+from __future__ import annotations
+
+import logging
+import os
+import time
+from collections.abc import Callable
+from typing import TYPE_CHECKING
+
+from twinlens.search.errors import UsageError, first_line
+
+if TYPE_CHECKING:
+    import torch
+
+    Function = Callable[[torch.Tensor], torch.Tensor]
+
+_log = logging.getLogger("twinlens")
+
+#: Whether to compile: auto, never or always.
+ENVIRONMENT = "TWINLENS_COMPILE"
+#: Seconds of encoding before "auto" compiles. Compiling takes about a minute and saves a part of
+#: what follows, of which nobody knows how much it is. Whoever waits until the time that was not
+#: saved is as long as compiling takes loses at most as much again (the rule of renting skis).
+COMPILE_AFTER = 120.0
+#: The lowest cosine of a compiled function's rows with the plain one's at which it is used.
+MIN_COSINE = 0.999
+
+
+class CompiledFunction:
+    """A function of a batch, compiled for full batches after a while.
+
+    Compiling fails where there is no C compiler or no Triton, or for a model that torch cannot
+    trace. One line says so then, and the function stays as it is.
+
+    Args:
+        function: a batch → float32 unit rows ``[n, dim]``.
+        after: seconds of work after which to compile; ``None``: never.
+        backend: of ``torch.compile``.
+    """
+
+    def __init__(
+        self, function: Function, after: float | None, *, backend: str = "inductor"
+    ) -> None:
+        self._function = function
+        self._after = after
+        self._backend = backend
+        self._spent = 0.0
+        self._compiled: Function | None = None
+        self._count = 0
+
+    @property
+    def is_compiled(self) -> bool:
+        """Whether full batches are compiled by now."""
+        return self._compiled is not None
+
+    def __call__(self, batch: torch.Tensor, full: bool) -> torch.Tensor:
+        """Call the function; ``full`` says that most batches are as large as this one."""
+        if self._compiled is not None and len(batch) == self._count:
+            return self._compiled(batch)
+        if full and self._after is not None and self._spent >= self._after:
+            return self._compile(batch)
+        return self._function(batch)
+
+    def worked(self, seconds: float) -> None:
+        """Note how long a call took."""
+        self._spent += seconds
+
+    def _compile(self, batch: torch.Tensor) -> torch.Tensor:
+        import torch
+
+        _log.info("compiling the model for this device: it takes about a minute, once in a run")
+        began = time.perf_counter()
+        rows = self._function(batch)
+        self._after = None
+        try:
+            compiled = torch.compile(self._function, dynamic=False, backend=self._backend)
+            lowest = float((compiled(batch) * rows).sum(dim=1).min())
+            if not lowest >= MIN_COSINE:
+                raise ValueError(f"the compiled model deviates, lowest cosine {lowest:.4f}")
+        except Exception as error:  # noqa: BLE001 - whatever torch and its compilers raise
+            _log.warning("the model runs uncompiled: %s", first_line(error, 200))
+            return rows
+        self._compiled, self._count = compiled, len(batch)
+        _log.info("compiled in %.0f s", time.perf_counter() - began)
+        return rows
+
+
+def seconds_until_compiled(device: torch.device) -> float | None:
+    """Seconds of encoding after which to compile on a device; ``None``: never.
+
+    Raises:
+        UsageError: ``TWINLENS_COMPILE`` is none of auto, never and always.
+    """
+    asked = os.environ.get(ENVIRONMENT, "").strip() or "auto"
+    choices = {
+        "auto": COMPILE_AFTER if device.type == "cuda" else None,
+        "never": None,
+        "always": 0.0,
+    }
+    if asked not in choices:
+        raise UsageError(f"{ENVIRONMENT} is {asked[:40]!r}: use auto, never or always")
+    return choices[asked]
