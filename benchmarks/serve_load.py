@@ -85,7 +85,7 @@ def load(port: int, clients: int, seconds: float, first: int) -> Outcome:
 
 
 def server(
-    db: str, collection: str, max_batch: int, ready: Connection, keys: tuple[str, ...]
+    db: str, collection: str, max_batch: int, ready: Connection, settings: dict[str, object]
 ) -> None:
     import twinlens
 
@@ -93,10 +93,9 @@ def server(
         db,
         collection,
         port=0,
-        rate=0,
-        keys=keys,
         max_batch=max_batch,
         started=lambda address: ready.send(int(address.rpartition(":")[2])),
+        **{"rate": 0, **settings},
     )
 
 
@@ -104,7 +103,7 @@ class Running:
     """A server in a process of its own, over a copy of the database: Lite opens a file once."""
 
     def __init__(
-        self, db: str, collection: str, max_batch: int, folder: str, keys: tuple[str, ...] = ()
+        self, db: str, collection: str, max_batch: int, folder: str, **settings: object
     ) -> None:
         copy = db
         if "://" not in db:
@@ -113,7 +112,7 @@ class Running:
         context = multiprocessing.get_context("spawn")
         ours, theirs = context.Pipe()
         self.process = context.Process(
-            target=server, args=(copy, collection, max_batch, theirs, keys)
+            target=server, args=(copy, collection, max_batch, theirs, settings)
         )
         self.process.start()
         if not ours.poll(120):

@@ -156,7 +156,10 @@ class Limits:
         seconds = self._buckets.take(client, SMALL_COST if small else 1.0)
         if not seconds:
             return None
-        return too_many("rate", "too many requests: try again in a moment", seconds)
+        problem = too_many("rate", "too many requests: try again in a moment", seconds)
+        if scope["method"] in _WITHOUT_BODY:  # drop what else was sent on this connection
+            problem.headers = {**(problem.headers or {}), "Connection": "close"}
+        return problem
 
     def _of_length(self, headers: Headers, capacity: Capacity) -> Problem | None:
         declared = headers.get("content-length", "")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import logging
 import time
 from ipaddress import ip_address
@@ -12,7 +13,7 @@ from starlette.datastructures import Headers, MutableHeaders
 from starlette.requests import ClientDisconnect
 
 from twinlens.server.metrics import log_request
-from twinlens.server.problems import Problem
+from twinlens.server.problems import RETRY_AFTER, Problem
 
 if TYPE_CHECKING:
     from starlette.types import ASGIApp, Message, Receive, Scope, Send
@@ -42,7 +43,8 @@ class OuterMiddleware:
     """The outermost middleware: add headers, record metrics, and answer unexpected errors with 500.
 
     A header that a response already has is kept: pictures have a stricter policy. A server that is
-    stopping asks its clients to close their connections, so that no further request is lost.
+    stopping asks its clients to close their connections, so that no further request is lost. What
+    is still under way when its time is up is answered with 503.
     """
 
     def __init__(self, app: ASGIApp, metrics: Metrics, state: State, *, shared: bool) -> None:
@@ -80,6 +82,12 @@ class OuterMiddleware:
             await self._app(scope, receive, outgoing)
         except ClientDisconnect:
             pass  # nobody to answer
+        except asyncio.CancelledError:
+            if status or not self._state.stopping:
+                raise
+            detail = "the server has stopped before it could answer: send the request again"
+            stopped = Problem(503, "busy", detail, {"Retry-After": str(RETRY_AFTER)})
+            await stopped.response(scope["path"])(scope, receive, outgoing)
         except Exception:
             log.exception("%s %r failed", scope["method"], scope["path"])
             if status:  # part of the response was sent: only closing the connection tells

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import asyncio
 
+from anyio import CapacityLimiter
+from anyio.to_thread import run_sync
 from fastapi import APIRouter, Response
 from starlette.responses import JSONResponse
 
@@ -19,12 +21,14 @@ def router(ctx: Context) -> APIRouter:
     """The routes of monitoring."""
     routes = APIRouter(tags=["health"])
     check: asyncio.Task[None] | None = None
+    # A thread of its own: all others may be busy.
+    limiter = CapacityLimiter(1)
 
     async def database_answers() -> bool:
         """Whether the database answers; concurrent calls share one check."""
         nonlocal check
         if check is None or check.done():
-            check = asyncio.create_task(ctx.run(ctx.library.check))
+            check = asyncio.create_task(run_sync(ctx.library.check, limiter=limiter))
             check.add_done_callback(lambda done: done.cancelled() or done.exception())
         task = check
         await asyncio.wait([task], timeout=TIMEOUT)
