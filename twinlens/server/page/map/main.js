@@ -1,6 +1,7 @@
 // Run the map page: load the points, highlight what a search finds, list the pictures in view.
 
 import { isAbort, mapPictures, mapPoints, onLocked, search, thumbnailOf } from "../shared/api.js";
+import { isolated, quoted } from "../shared/bidi.js";
 import { createSignIn } from "../shared/dialogs.js";
 import { $, count, fadingImage, h, isTyping } from "../shared/dom.js";
 import { hasCaption, perhaps, titleOf } from "../shared/hits.js";
@@ -86,7 +87,7 @@ async function showTitle(id, show) {
   show(title);
   if (captioned) return;
   const proposal = await proposalFor(id, map.collection);
-  if (proposal) show(`${perhaps(proposal.text)} (${title})`);
+  if (proposal) show(`${perhaps(proposal.text)} (${quoted(title)})`);
 }
 
 function hover(point) {
@@ -150,7 +151,7 @@ const visible = new IntersectionObserver((entries) => {
     link.querySelector(".map-list-picture").append(fadingImage(thumbnail(id, 160), { alt: "" }));
     showTitle(id, (title) => {
       link.classList.remove("waiting");
-      if (title) link.querySelector(".map-list-title").textContent = title;
+      if (title) link.querySelector(".map-list-title").replaceChildren(isolated(title));
     });
   }
 });

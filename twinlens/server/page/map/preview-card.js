@@ -1,5 +1,6 @@
 // Show a card with a larger picture of the map: on hover, on focus in the list, and after a tap.
 
+import { isolated, plain } from "../shared/bidi.js";
 import { h, hidden, icon } from "../shared/dom.js";
 import { matchBadge } from "../shared/hits.js";
 
@@ -17,11 +18,11 @@ export function createPreviewCard(element, { addressOf, imageOf, moreOf, onClose
   let placed = {};
   const fill = (id, { title, relevance }, pinned) => {
     element.replaceChildren(...[
-      h("img", { src: imageOf(id), alt: title, decoding: "async" }),
+      h("img", { src: imageOf(id), alt: plain(title), decoding: "async" }),
       h(
         "div", { class: "map-card-text" },
         relevance !== undefined && matchBadge({ relevance }),
-        h("p", { class: "map-card-title clamp" }, title),
+        h("p", { class: "map-card-title clamp" }, isolated(title)),
       ),
       pinned && h(
         "div", { class: "map-card-links" },
@@ -71,8 +72,8 @@ export function createPreviewCard(element, { addressOf, imageOf, moreOf, onClose
     },
     /** Change the title of the picture; its links keep the focus. */
     rename(title) {
-      element.querySelector("img").alt = title;
-      element.querySelector(".map-card-title").textContent = title;
+      element.querySelector("img").alt = plain(title);
+      element.querySelector(".map-card-title").replaceChildren(isolated(title));
       arrange(placed);
     },
     hide() {

@@ -1,5 +1,6 @@
 // Run the review page: list flagged pictures, and store the decisions about them.
 
+import { isolated, isolatedPath, plain, quoted } from "../shared/bidi.js";
 import { createDialog } from "../shared/dialogs.js";
 import { $, count, h, toast } from "../shared/dom.js";
 import { nameOf, titleOf } from "../shared/hits.js";
@@ -45,12 +46,12 @@ function createKeyDialog() {
 function card(item) {
   const picture = h("div", { class: "review-picture" });
   thumbnailBlob(item.thumbnail).then((url) => {
-    const image = h("img", { src: url, alt: titleOf(item) });
+    const image = h("img", { src: url, alt: plain(titleOf(item)) });
     image.addEventListener("load", () => URL.revokeObjectURL(url), { once: true });
     picture.replaceChildren(image);
   }, (error) => picture.replaceChildren(h("p", {}, error.message)));
   const flags = item.flags.length
-    ? item.flags.map(({ concept, score }) => h("li", {}, `${concept} ${score.toFixed(1)}`))
+    ? item.flags.map(({ concept, score }) => h("li", {}, isolated(concept), ` ${score.toFixed(1)}`))
     : [h("li", {}, "no concept any more")];
   const release = h("button", { class: "action", type: "button" }, item.held ? "Release" : "Dismiss");
   const hold = h("button", { class: "action", type: "button" }, item.held ? "Keep held back" : "Hold back");
@@ -59,7 +60,7 @@ function card(item) {
     "li", { class: `review-card${item.held ? " held" : ""}`, data: { id: item.id } },
     picture,
     h("div", { class: "review-facts" },
-      h("h2", { class: "clamp" }, titleOf(item)), h("p", { class: "review-path" }, item.path),
+      h("h2", { class: "clamp" }, isolated(titleOf(item))), h("p", { class: "review-path" }, isolatedPath(item.path)),
       h("ul", { class: "review-flags", "aria-label": "Concepts and scores" }, ...flags), status),
     h("div", { class: "review-buttons" }, release, hold),
   );
@@ -73,7 +74,7 @@ function card(item) {
       release.disabled = hold.disabled = false;
       return;
     }
-    toast(`${nameOf(item.path)}: ${decision === "held" ? "held back" : "released"}`);
+    toast(`${quoted(nameOf(item.path))}: ${decision === "held" ? "held back" : "released"}`);
     const following = element.nextElementSibling ?? element.previousElementSibling;
     if ($("state").value === "open") {
       element.remove();
@@ -92,8 +93,8 @@ function card(item) {
 }
 
 function statusOf(item) {
-  if (item.review) return `Decided: ${item.review === "held" ? "held back" : "released"} (${item.policy})`;
-  return item.held ? `Held back by ${item.policy}` : `Flagged by ${item.policy}, and shown in searches`;
+  if (item.review) return `Decided: ${item.review === "held" ? "held back" : "released"} (${quoted(item.policy)})`;
+  return item.held ? `Held back by ${quoted(item.policy)}` : `Flagged by ${quoted(item.policy)}, and shown in searches`;
 }
 
 function summarise() {

@@ -1,5 +1,6 @@
 // Show what is stored about a hit: a table of its fields. Values are buttons that filter by them.
 
+import { isolated, isolatedPath, quoted } from "../shared/bidi.js";
 import { h } from "../shared/dom.js";
 import { literal, reference } from "../shared/filters.js";
 import { readable } from "../shared/hits.js";
@@ -19,7 +20,7 @@ const monthOnly = new Intl.DateTimeFormat("en", { month: "long", timeZone: "UTC"
 export function createDetails(hit, onFilter) {
   const data = hit.metadata ?? {};
   const value = (words, filter) =>
-    h("button", { class: "value", type: "button", title: `Filter by ${filter}`, on: { click: () => onFilter(filter) } }, words);
+    h("button", { class: "value", type: "button", title: `Filter by ${quoted(filter)}`, on: { click: () => onFilter(filter) } }, isolated(words));
   const rows = [];
   if (data.width > 0 && data.height > 0) rows.push(["Size", `${data.width} × ${data.height} pixels`]);
   if (data.bytes > 0) rows.push(["File", bytes(data.bytes)]);
@@ -34,7 +35,7 @@ export function createDetails(hit, onFilter) {
     if (SPECIAL.has(name) || stored === "" || stored === null) continue;
     rows.push([readable(name), value(String(stored), `${reference(name)} == ${literal(stored)}`)]);
   }
-  for (const path of new Set([hit.path, ...(hit.paths ?? [])].filter(Boolean))) rows.push(["Path", breakable(path)]);
+  for (const path of new Set([hit.path, ...(hit.paths ?? [])].filter(Boolean))) rows.push(["Path", isolatedPath(path)]);
   return h(
     "dl", { class: "table" },
     ...rows.flatMap(([name, ...shown]) => [
@@ -55,12 +56,6 @@ function takenParts(taken, value) {
   }
   if (day) parts.unshift(by(String(Number(day)), `${year}-${month}-${day}`), " ");
   return time ? [...parts, `, ${time}`] : parts;
-}
-
-/** A path with possible line breaks after each of its parts. */
-function breakable(path) {
-  const parts = path.split(/(?<=[\\/])/);
-  return h("span", {}, ...parts.flatMap((part) => [part, h("wbr")]));
 }
 
 function bytes(number) {

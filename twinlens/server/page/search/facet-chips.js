@@ -1,6 +1,7 @@
 // Show the values of fields as chips; choosing one adds its clause to the filter.
 
 import { facets, isAbort } from "../shared/api.js";
+import { isolated, quoted } from "../shared/bidi.js";
 import { h, hidden, icon } from "../shared/dom.js";
 import { clauses, withClause, withoutClause } from "../shared/filters.js";
 import { readable } from "../shared/hits.js";
@@ -26,10 +27,10 @@ export function createFacetChips({ onFilter }) {
       const name = names.get(clause) ?? clause;
       return h("li", {}, h(
         "button", {
-          class: "chip", type: "button", title: clause, "aria-label": `Remove: ${name}`,
+          class: "chip", type: "button", title: quoted(clause), "aria-label": `Remove: ${quoted(name)}`,
           on: { click: () => onFilter(withoutClause(where, clause)) },
         },
-        h("span", { class: "chip-text" }, name), icon("close"),
+        isolated(name, { class: "chip-text" }), icon("close"),
       ));
     }));
     return new Set(active);
@@ -47,7 +48,7 @@ export function createFacetChips({ onFilter }) {
             class: "facet-value", type: "button", "aria-pressed": String(pressed),
             on: { click: () => onFilter(pressed ? withoutClause(where, clause) : withClause(where, clause)) },
           },
-          h("bdi", {}, String(value)), h("span", { class: "facet-count" }, count.toLocaleString("en")),
+          isolated(value), h("span", { class: "facet-count" }, count.toLocaleString("en")),
         ));
       });
       if (more) options.push(h("li", { class: "help" }, `${more.toLocaleString("en")} more: write them as a filter`));

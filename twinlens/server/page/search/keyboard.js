@@ -11,6 +11,7 @@ const SHORTCUTS = [
   [["m"], "more like it"],
   [["n"], "not like it"],
   [["←", "→"], "show the previous or next result while one is open"],
+  [["+", "−", "0"], "zoom into an open picture, or show all of it"],
   [["Esc"], "close"],
   [["?"], "show these shortcuts"],
 ];

@@ -1,6 +1,7 @@
 // Run the search page: everything shown follows from one query, which the address holds.
 
 import { collections, isAbort, isLoading, item, onLocked } from "../shared/api.js";
+import { quoted } from "../shared/bidi.js";
 import { createSignIn } from "../shared/dialogs.js";
 import { $, count, h, icon, isTyping, toast } from "../shared/dom.js";
 import { withClause } from "../shared/filters.js";
@@ -112,7 +113,7 @@ function render() {
   box.show(query, collection?.name ?? query.collection);
   if (!ready) return;  // `begin` renders again when the collections are known
   toolbar.show(query, collection, listed.collections.map((one) => one.name), listed.default);
-  const title = isAsking(query) ? describe(query) : query.where;
+  const title = isAsking(query) ? describe(query) : quoted(query.where);
   document.title = title ? `${title} · twinlens` : "twinlens";
   const map = new URLSearchParams(query.collection ? { collection: query.collection } : {});
   $("map").href = `/map${map.size ? `?${map}` : ""}`;
@@ -182,12 +183,12 @@ async function showWithoutQuery() {
   const unknown = Boolean(query.collection) && !collection;
   document.body.classList.toggle("starting", isStart(query) && !unknown);
   if (unknown) {
-    const title = `There is no collection ${query.collection}`;
+    const title = `There is no collection ${quoted(query.collection)}`;
     above.append(failure({ title, detail: "It may have been dropped, or the link is wrong." }, begin, others()));
   } else if (!collection?.images && !collection?.texts) showNothingStored(start);
   else if (isStart(query)) {
     const mine = results;
-    const shownStart = showStart(start, collection, listed.collections.length > 1, (words) => {
+    const shownStart = showStart(start, collection, listed.collections.length > 1, collection.name === listed.default, (words) => {
       go({ ...EMPTY, collection: query.collection, text: words });
     }, pending.signal);
     if (mine.loaded) {
@@ -417,7 +418,7 @@ async function showOpened() {
     viewer.show(hits[at], {
       first: at === 0, last: at === hits.length - 1 && complete,
       position: `${at + 1} of ${complete ? hits.length : `${hits.length}+`}`,
-      link: toAddress(query, { open: id }), neighbours: [hits[at - 1], hits[at + 1]],
+      link: toAddress(query, { open: id }), neighbours: [hits[at - 1], hits[at + 1]], query,
     });
     if (at > hits.length - 8) load();
     return;
@@ -427,7 +428,7 @@ async function showOpened() {
     const found = await item(id, query.collection || listed.default, itemRequest.signal);
     if (opened !== id) return;
     viewer.show(found, {
-      first: true, last: true, position: "", link: toAddress(query, { open: id }), neighbours: [],
+      first: true, last: true, position: "", link: toAddress(query, { open: id }), neighbours: [], query,
     });
   } catch (error) {
     if (isAbort(error) || opened !== id) return;

@@ -1,31 +1,53 @@
 // Create the messages shown above, below or instead of results: errors, no results, no close match.
 
+import { isRunning } from "../shared/api.js";
+import { isolated } from "../shared/bidi.js";
 import { count, h, icon } from "../shared/dom.js";
 import { describe } from "../shared/query.js";
+
+/** Milliseconds between two looks whether the server is back. */
+const LOOK_AGAIN = 3000;
 
 const button = (words, run) => h("button", { class: "plain", type: "button", on: { click: run } }, words);
 
 /**
- * An error, with a button to try again. If the server was busy, this retries by itself.
+ * An error, with a button to try again. If the server was busy or away, this retries by itself.
  * @param {object} error
- * @param {() => void} onRetry
+ * @param {() => Promise<void>|void} onRetry
  * @param {{words: string, run: () => void}[]} ways  buttons to show instead, if trying again cannot help
  */
 export function failure(error, onRetry, ways = []) {
-  const again = button("Try again", onRetry);
+  const again = button("Try again", retry);
   const offered = ways.length ? ways.map(({ words, run }) => button(words, run)) : [again];
   const element = h(
     "div", { class: "message", role: "alert" },
     icon("warning"), h("h2", {}, error.title ?? "Something went wrong on this page"),
-    h("p", {}, error.detail ?? String(error.message ?? error)),
+    h("p", {}, isolated(error.detail ?? error.message ?? error)),
     h("div", { class: "ways" }, ...offered),
   );
-  if (error.retry) {
+
+  /** Try again; if that fails, another message takes the place of this one. */
+  async function retry() {
+    again.disabled = true;
+    again.textContent = "Trying …";
+    await onRetry();
+    again.disabled = false;
+    again.textContent = "Try again";
+  }
+
+  if (error.slug === "offline") {
+    const look = async () => {
+      if (!element.isConnected) return;
+      if (await isRunning()) retry();
+      else setTimeout(look, LOOK_AGAIN);
+    };
+    setTimeout(look, LOOK_AGAIN);
+  } else if (error.retry) {
     let left = error.retry;
     const tick = () => {
       if (!element.isConnected) return;
       if (left <= 0) {
-        onRetry();
+        retry();
         return;
       }
       again.textContent = `Trying again in ${left} s`;
@@ -58,7 +80,7 @@ export function noHits(query, handlers) {
   return h(
     "div", { class: "message" },
     h("h2", {}, query.where ? `No ${images ? "picture" : "caption"} matches the filter.` : `There are no ${images ? "pictures" : "captions"} to find.`),
-    h("p", {}, query.where || "Search for the other kind instead."),
+    h("p", {}, query.where ? isolated(query.where) : "Search for the other kind instead."),
     query.where
       ? button("Remove the filter", handlers.onNoFilter)
       : button(images ? "Find captions" : "Find pictures", handlers.onOther),

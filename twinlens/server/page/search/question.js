@@ -1,6 +1,7 @@
 // Ask of one picture: does it show this? The answer is a verdict with a probability.
 
 import { isAbort, matchText } from "../shared/api.js";
+import { quoted } from "../shared/bidi.js";
 import { h } from "../shared/dom.js";
 import { probabilityText } from "../shared/hits.js";
 
@@ -46,7 +47,7 @@ export function createQuestion(handlers) {
     try {
       const { verdict, match } = await matchText(id, text, handlers.collection(), pending.signal);
       answer.dataset.verdict = verdict;
-      answer.textContent = `${VERDICTS[verdict]}, ${probabilityText(match)}: “${text}”`;
+      answer.textContent = `${VERDICTS[verdict]}, ${probabilityText(match)}: “${quoted(text)}”`;
     } catch (error) {
       if (!isAbort(error)) answer.textContent = error.detail || error.message;
     }

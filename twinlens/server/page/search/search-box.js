@@ -1,6 +1,7 @@
 // Create the search box: words, and chips for pictures and exclusions.
 
 import { thumbnailOf } from "../shared/api.js";
+import { isolated, quoted } from "../shared/bidi.js";
 import { h, hidden, icon, toast } from "../shared/dom.js";
 import { keep, mayBePicture, picture } from "./dropped-pictures.js";
 import { isBlank, readTyped, withOne, without } from "../shared/query.js";
@@ -89,7 +90,7 @@ export function createSearchBox(container, { onChange, onDown }) {
   async function add(list) {
     const pictures = [...list].filter(mayBePicture);
     if (!pictures.length) {
-      toast(list.length ? `${list[0].name} is not a picture` : "That is not a picture. Drop a picture file, or copy and paste a picture");
+      toast(list.length ? `${quoted(list[0].name)} is not a picture` : "That is not a picture. Drop a picture file, or copy and paste a picture");
       return;
     }
     let next = query;
@@ -97,7 +98,7 @@ export function createSearchBox(container, { onChange, onDown }) {
       try {
         next = withOne(next, "pictures", await keep(file));
       } catch {
-        toast(`${file.name} cannot be read`);
+        toast(`${quoted(file.name)} cannot be read`);
       }
     }
     change(next, true);
@@ -163,12 +164,12 @@ export function createSearchBox(container, { onChange, onDown }) {
 function chip(image, words, kind, remove) {
   const thumbnail = image && h("img", { src: image, alt: "", width: 28, height: 28 });
   thumbnail?.addEventListener("error", () => thumbnail.replaceWith(icon("picture")), { once: true });
-  const label = kind === "not" && !image ? `Remove: without ${words}` : `Remove: ${words}`;
+  const label = kind === "not" && !image ? `Remove: without ${quoted(words)}` : `Remove: ${quoted(words)}`;
   return h(
     "li", {},
     h(
       "button", { class: `chip ${kind}`, type: "button", title: "Remove", "aria-label": label, on: { click: remove } },
-      kind === "not" && icon("minus"), thumbnail, h("span", { class: "chip-text" }, words), icon("close"),
+      kind === "not" && icon("minus"), thumbnail, isolated(words, { class: "chip-text" }), icon("close"),
     ),
   );
 }

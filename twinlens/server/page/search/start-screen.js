@@ -1,23 +1,15 @@
 // Show the start screen: what the collection contains, and example searches that find something.
 
-import { searchMany, thumbnail } from "../shared/api.js";
+import { examples, thumbnail } from "../shared/api.js";
 import { count, fadingImage, h } from "../shared/dom.js";
 import { GAP, justify, ratioOf, rowHeight } from "./justified-layout.js";
 import { setBox, showPlaceholders } from "./tiles.js";
 
-/** Searches for collections of every kind; those that find nothing are not shown. */
-const EXAMPLES = [
+/** Searches to offer where no example has a picture. */
+const PLAIN = [
   "a castle on a hill", "a cat looking at the camera", "a dog running on the grass", "the sea at sunset",
   "an animal in the snow", "people playing music", "a colourful bird", "snow-covered mountains",
-  "a boat on the water", "children playing", "a plate of food", "a flower close up", "a city at night",
-  "a person on a bicycle", "an old stone building", "a horse", "a car in the street", "a tall tower",
-  "an insect on a flower", "a waterfall", "an aeroplane in the sky", "a football player", "a cup of coffee",
-  "something under water",
 ];
-/** Hits per example: two examples with the same first hit still show two pictures. */
-const DEPTH = 3;
-const MIN_RELEVANCE = 0.4;
-const MAX_EXAMPLES = 14;
 /** With fewer examples than this, show plain buttons. */
 const MIN_EXAMPLES = 3;
 
@@ -26,10 +18,11 @@ const MIN_EXAMPLES = 3;
  * @param {HTMLElement} container
  * @param {object} collection  as the API describes it
  * @param {boolean} several  whether there are other collections
+ * @param {boolean} isDefault  whether it is the default one, whose examples the browser loads early
  * @param {(words: string) => void} onExample
  * @param {AbortSignal} signal
  */
-export async function showStart(container, collection, several, onExample, signal) {
+export async function showStart(container, collection, several, isDefault, onExample, signal) {
   const counts = [count(collection.images, "picture")];
   if (collection.texts) counts.push(count(collection.texts, "caption"));
   const wall = h("ul", { class: "grid examples", role: "list", "aria-label": "Examples" });
@@ -45,10 +38,7 @@ export async function showStart(container, collection, several, onExample, signa
   showPlaceholders(wall);
   let found = [];
   try {
-    const { results } = await searchMany(
-      { queries: EXAMPLES, limit: DEPTH, target: "images", collection: collection.name }, signal,
-    );
-    found = choose(results);
+    found = await examples(isDefault ? "" : collection.name, signal);
   } catch {
     // Show the examples without pictures; searching for one shows the error.
   }
@@ -57,23 +47,8 @@ export async function showStart(container, collection, several, onExample, signa
   else showPictures(wall, found, onExample);
 }
 
-/** One picture for each example with good hits, no picture twice; the most relevant first. */
-function choose(results) {
-  const used = new Set();
-  return results
-    .map((result, at) => ({ words: EXAMPLES[at], hits: result.nothing_close ? [] : result.hits }))
-    .filter(({ hits }) => hits[0]?.relevance >= MIN_RELEVANCE)
-    .sort((one, other) => other.hits[0].relevance - one.hits[0].relevance)
-    .flatMap(({ words, hits }) => {
-      const hit = hits.find((one) => !used.has(one.id) && one.thumbnail && one.relevance >= MIN_RELEVANCE);
-      if (hit) used.add(hit.id);
-      return hit ? [{ words, hit }] : [];
-    })
-    .slice(0, MAX_EXAMPLES);
-}
-
 function showPictures(wall, found, onExample) {
-  const tiles = found.map(({ words, hit }) =>
+  const tiles = found.map(({ words }) =>
     h(
       "li", { class: "tile example" },
       h(
@@ -84,7 +59,7 @@ function showPictures(wall, found, onExample) {
   const arrange = () => {
     const width = wall.clientWidth;
     if (!width) return;
-    const ratios = found.map(({ hit }) => ratioOf(hit.metadata));
+    const ratios = found.map(ratioOf);
     const target = rowHeight(width) * (width < 520 ? 1 : 1.05);
     // Only full rows, unless there is no full row.
     let { boxes, height } = justify(ratios, { width, target, gap: GAP, complete: false });
@@ -95,7 +70,7 @@ function showPictures(wall, found, onExample) {
       if (!box) return;
       setBox(tile, box, 0);
       if (tile.querySelector("img")) return;
-      const source = thumbnail(found[at].hit.thumbnail, Math.max(box.width, box.height));
+      const source = thumbnail(found[at].thumbnail, Math.max(box.width, box.height));
       tile.firstChild.prepend(fadingImage(source, { alt: "" }));
     });
     wall.style.height = `${height}px`;
@@ -108,7 +83,7 @@ function showPictures(wall, found, onExample) {
 function plainExamples(onExample) {
   return h(
     "ul", { class: "plain-examples", role: "list", "aria-label": "Examples" },
-    ...EXAMPLES.slice(0, 8).map((words) =>
+    ...PLAIN.map((words) =>
       h("li", {}, h("button", { class: "quiet", type: "button", on: { click: () => onExample(words) } }, words))),
   );
 }

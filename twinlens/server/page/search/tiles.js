@@ -1,6 +1,7 @@
 // Create the tile of a picture hit, the card of a caption hit, and placeholder tiles.
 
 import { thumbnail } from "../shared/api.js";
+import { isolated, quoted } from "../shared/bidi.js";
 import { fadingImage, h, hidden, icon } from "../shared/dom.js";
 import { hasCaption, isRanked, labelOf, marked, matchBadge, nameOf, perhaps, titleOf } from "../shared/hits.js";
 import { proposeInView } from "../shared/proposals.js";
@@ -34,13 +35,13 @@ export function createTile(hit, handlers) {
       class: "tile-button", type: "button", tabindex: -1, title: "More like this",
       on: { click: () => handlers.onMore(hit) },
     },
-    icon("alike"), hidden(`More like this: ${title}`),
+    icon("alike"), hidden(`More like this: ${quoted(title)}`),
   );
   const element = h("li", { class: "tile" }, link, more);
   link.append(
     h(
       "span", { class: "tile-foot", "aria-hidden": "true" },
-      isRanked(hit) && matchBadge(hit, { spoken: false }), h("span", { class: "tile-title" }, title),
+      isRanked(hit) && matchBadge(hit, { spoken: false }), isolated(title, { class: "tile-title" }),
     ),
   );
   if (!hasCaption(hit)) {
@@ -73,8 +74,8 @@ export function createCard(hit, handlers) {
     hit.thumbnail && h("span", { class: "card-picture" }, hitImage(hit, 112, "")),
     h(
       "span", { class: "card-text" },
-      h("span", { class: "card-words clamp" }, words),
-      h("span", { class: "card-foot" }, matchBadge(hit), h("span", { class: "card-path" }, nameOf(hit.path))),
+      isolated(words, { class: "card-words clamp" }),
+      h("span", { class: "card-foot" }, matchBadge(hit), isolated(nameOf(hit.path), { class: "card-path" })),
     ),
   );
   return h("li", { class: "card" }, link);
@@ -131,7 +132,7 @@ function hitLink(hit, handlers, options, ...children) {
 
 /** A hit's thumbnail, or its file name if there is none. */
 function hitImage(hit, side, alt) {
-  const none = () => h("span", { class: "tile-none" }, icon("picture"), h("span", {}, nameOf(hit.path) || "no picture"));
+  const none = () => h("span", { class: "tile-none" }, icon("picture"), isolated(nameOf(hit.path) || "no picture"));
   const source = thumbnail(hit.thumbnail, side);
   if (!source) return none();
   const image = fadingImage(source, { alt, loading: "lazy" });

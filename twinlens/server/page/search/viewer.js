@@ -1,12 +1,15 @@
 // Show a hit in a dialog: the large picture, its captions, metadata and paths.
 
 import { thumbnail } from "../shared/api.js";
+import { isolated } from "../shared/bidi.js";
 import { trapFocus } from "../shared/dialogs.js";
 import { copy, h, hidden, icon, isTyping, toast } from "../shared/dom.js";
 import { hasCaption, marked, matchBadge, perhaps, probabilityText, titleOf } from "../shared/hits.js";
 import { proposalFor } from "../shared/proposals.js";
 import { createDetails } from "./details.js";
+import { createExplanation } from "./explanation.js";
 import { createQuestion } from "./question.js";
+import { createZoom } from "./zoom.js";
 
 /** Pixels that a finger must move for a swipe. */
 const SWIPE = 60;
@@ -25,17 +28,20 @@ export function createViewer(handlers) {
   const close = h("button", { class: "icon-button close", type: "button", title: "Close (Esc)" }, icon("close"), hidden("Close"));
   const stage = h("div", { class: "stage" }, image, none, previous, next, counter);
   const facts = h("div", { class: "facts" });
+  const why = createExplanation(handlers);
   const question = createQuestion(handlers);
   const details = h("div", { class: "details" });
   const panel = h(
     "div", { class: "panel", tabindex: 0, role: "region", "aria-label": "Details" },
-    close, facts, question.element, details,
+    close, facts, why.element, question.element, details,
   );
   const dialog = h(
     "dialog", { class: "viewer", "aria-labelledby": "viewer-title" },
     stage, panel,
   );
   document.body.append(dialog);
+  const zoom = createZoom(stage, image);
+  let shown = null; // the hit
 
   function step(name, words, by) {
     return h(
@@ -46,31 +52,46 @@ export function createViewer(handlers) {
 
   close.addEventListener("click", () => dialog.close());
   dialog.addEventListener("close", () => {
+    zoom.reset();
     image.removeAttribute("src");
     question.show("");
     handlers.onClose();
   });
   dialog.addEventListener("click", (event) => {
-    if (event.target === dialog || event.target === stage) dialog.close();
+    if (event.target === dialog || (event.target === stage && !zoom.isZoomed())) dialog.close();
   });
   dialog.addEventListener("keydown", (event) => {
     if (event.altKey || event.ctrlKey || event.metaKey) return;
-    if ((event.key === "ArrowLeft" || event.key === "ArrowRight") && !isTyping(event.target)) {
-      event.preventDefault();
-      handlers.onMove(event.key === "ArrowLeft" ? -1 : 1);
-    } else if (event.key === "Tab") {
+    if (event.key === "Tab") {
       trapFocus(dialog, event);
+      return;
     }
+    const action = isTyping(event.target) ? null : {
+      ArrowLeft: () => handlers.onMove(-1),
+      ArrowRight: () => handlers.onMove(1),
+      m: () => shown.image_id && handlers.onMore(shown),
+      n: () => handlers.onNot(shown),
+      "+": () => zoom.zoom(1),
+      "=": () => zoom.zoom(1),
+      "-": () => zoom.zoom(-1),
+      0: () => zoom.zoom(0),
+    }[event.key];
+    if (!action) return;
+    event.preventDefault();
+    action();
   });
-  onSwipe(stage, handlers.onMove);
+  onSwipe(stage, (by) => zoom.isZoomed() || handlers.onMove(by));
 
   return {
     /**
      * Show a hit.
      * @param {object} hit
-     * @param {{first: boolean, last: boolean, position: string, link: string, neighbours: object[]}} where
+     * @param {{first: boolean, last: boolean, position: string, link: string, neighbours: object[],
+     *   query: object}} where
      */
     show(hit, where) {
+      shown = hit;
+      zoom.reset();
       previous.disabled = where.first;
       next.disabled = where.last;
       counter.textContent = where.position;
@@ -78,6 +99,7 @@ export function createViewer(handlers) {
       const replaced = [facts, details].some((part) => part.contains(document.activeElement));
       const focused = replaced ? document.activeElement.textContent : null;
       facts.replaceChildren(...about(hit, where.link, handlers));
+      why.show(hit, where.query);
       question.show(hit.image_id);
       details.replaceChildren(createDetails(hit, handlers.onFilter));
       propose(hit, image, facts, handlers.collection());
@@ -167,7 +189,7 @@ function about(hit, link, handlers) {
 
 /** A text cut after four lines, and a button that shows or hides the rest. */
 function folding(tag, options, words) {
-  const text = h(tag, { ...options, class: `${options.class ?? ""} clamp` }, words);
+  const text = h(tag, { ...options, class: `${options.class ?? ""} clamp` }, isolated(words));
   const fold = h("button", {
     class: "unfold", type: "button", "aria-expanded": "false", hidden: true,
     on: {

@@ -78,6 +78,9 @@ const json = (body, signal) => ({
   signal,
 });
 
+/** Whether the server answers at all. */
+export const isRunning = () => fetch("/healthz").then((response) => response.ok, () => false);
+
 /** Whether the server is loading a model: searches wait for it. */
 export async function isLoading(signal) {
   const { loading } = await (await fetch("/readyz", { signal })).json();
@@ -119,7 +122,15 @@ export async function facets(where, collection, signal) {
   return found.facets;
 }
 
-export const searchMany = (body, signal) => request("/v1/search/many", json(body, signal));
+/**
+ * Searches that find something, each with its picture.
+ * @returns {Promise<{words: string, thumbnail: string, width: number, height: number}[]>}
+ */
+export async function examples(collection, signal) {
+  const parameters = collection ? `?${new URLSearchParams({ collection })}` : "";
+  const found = await request(`/v1/examples${parameters}`, { signal });
+  return found.examples;
+}
 
 /**
  * Texts that may describe stored pictures without captions.

@@ -23,7 +23,7 @@ export function createDialog(title, id, ...children) {
 
 /** Keep Tab within a dialog: without this, it moves on to the browser's own buttons. */
 export function trapFocus(dialog, event) {
-  const stops = [...dialog.querySelectorAll("button, a[href], input, [tabindex='0']")].filter(
+  const stops = [...dialog.querySelectorAll("button, a[href], input, summary, [tabindex='0']")].filter(
     (one) => !one.disabled && one.offsetParent !== null,
   );
   const edge = event.shiftKey ? stops[0] : stops.at(-1);

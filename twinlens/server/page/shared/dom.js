@@ -29,13 +29,22 @@ export function h(tag, options = {}, ...children) {
   return element;
 }
 
+/** The icons, once they are part of the page: then they can be shown while the server is away. */
+let sprite = "/static/shared/icons.svg";
+fetch(sprite).then((response) => response.text()).then((text) => {
+  const icons = new DOMParser().parseFromString(text, "image/svg+xml").documentElement;
+  icons.setAttribute("hidden", "");
+  document.body.append(icons);
+  sprite = "";
+}).catch(() => {});
+
 /** An icon of icons.svg, in the colour of the text. */
 export function icon(name) {
   const element = document.createElementNS(SVG, "svg");
   element.setAttribute("class", "icon");
   element.setAttribute("aria-hidden", "true");
   const use = document.createElementNS(SVG, "use");
-  use.setAttribute("href", `/static/shared/icons.svg#${name}`);
+  use.setAttribute("href", `${sprite}#${name}`);
   element.append(use);
   return element;
 }

@@ -1,5 +1,6 @@
 // Describe a hit: its title, and its relevance as a word and three bars.
 
+import { plain, quoted } from "./bidi.js";
 import { h, hidden } from "./dom.js";
 
 /** From here on a hit is right more often than not. */
@@ -9,7 +10,7 @@ const STRONG = 0.75;
 const CLOSE = 0.25;
 
 /** The last part of a path. */
-export const nameOf = (path) => String(path ?? "").split(/[\\/]/).filter(Boolean).pop() ?? "";
+export const nameOf = (path) => plain(path).split(/[\\/]/).filter(Boolean).pop() ?? "";
 
 /** A field's name as a label: "camera_model" becomes "Camera model". */
 export function readable(name) {
@@ -18,10 +19,10 @@ export function readable(name) {
 }
 
 /** Mark a text as a guess about what a picture shows. */
-export const perhaps = (text) => `Perhaps: ${text}`;
+export const perhaps = (text) => `Perhaps: ${quoted(text)}`;
 
 /** A caption or text of a hit; marked if twinlens proposed it and nobody wrote it. */
-export const marked = (hit, text) => (hit.metadata?.caption_source === "proposed" ? perhaps(text) : text);
+export const marked = (hit, text) => (hit.metadata?.caption_source === "proposed" ? perhaps(text) : plain(text));
 
 /** Whether a picture has a caption. */
 export const hasCaption = (hit) => Boolean(hit.captions?.[0]);
@@ -35,10 +36,11 @@ function level(relevance) {
   return relevance >= LIKELY ? "likely" : "weak";
 }
 
-const percent = (relevance) => (relevance < 0.01 ? "under 1%" : `${Math.round(relevance * 100)}%`);
-
 /** A probability as per cent, never as a certainty: "94%", "over 99%". */
-export const probabilityText = (probability) => (probability > 0.99 ? "over 99%" : percent(probability));
+export function probabilityText(probability) {
+  if (probability > 0.99) return "over 99%";
+  return probability < 0.01 ? "under 1%" : `${Math.round(probability * 100)}%`;
+}
 
 /** Whether a hit is more than chance: it was found by its words, or it is near enough. */
 export const isClose = (hit) => Boolean(hit) && (hit.by_words || hit.relevance >= CLOSE);
@@ -46,12 +48,16 @@ export const isClose = (hit) => Boolean(hit) && (hit.by_words || hit.relevance >
 /** Whether a hit was found by a search; pictures that are only listed have no relevance. */
 export const isRanked = (hit) => hit.by_words || hit.relevance !== undefined;
 
+/** The per cent after a word; none for captions: nearly all that words find are near certain. */
+const percentAfter = (hit, between) =>
+  (hit.target === "texts" ? "" : `${between}${probabilityText(hit.relevance)}`);
+
 /** "strong match, 94%", or "found by words". */
 export const matchText = (hit) =>
-  hit.by_words ? "found by words" : `${level(hit.relevance)} match, ${percent(hit.relevance)}`;
+  (hit.by_words ? "found by words" : `${level(hit.relevance)} match${percentAfter(hit, ", ")}`);
 
 /** A picture's title, and how good a match it is if it was searched for. */
-export const labelOf = (hit) => (isRanked(hit) ? `${titleOf(hit)}, ${matchText(hit)}` : titleOf(hit));
+export const labelOf = (hit) => (isRanked(hit) ? `${quoted(titleOf(hit))}, ${matchText(hit)}` : titleOf(hit));
 
 /**
  * Three bars and a word; for a hit that was found by its words, only that.
@@ -64,12 +70,12 @@ export function matchBadge(hit, { spoken = true } = {}) {
   }
   const { relevance } = hit;
   const word = level(relevance);
-  const title = `${word[0].toUpperCase()}${word.slice(1)} match: ${percent(relevance)} relevant`;
+  const title = `${word[0].toUpperCase()}${word.slice(1)} match${percentAfter(hit, ": ")}`;
   return h(
     "span",
     { class: "relevance", data: { level: word }, title },
     h("span", { class: "bars", "aria-hidden": "true" }, h("i"), h("i"), h("i")),
-    h("span", { class: "relevance-text", "aria-hidden": "true" }, `${word} · ${percent(relevance)}`),
+    h("span", { class: "relevance-text", "aria-hidden": "true" }, `${word}${percentAfter(hit, " · ")}`),
     spoken && hidden(matchText(hit)),
   );
 }

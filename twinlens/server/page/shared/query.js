@@ -1,5 +1,7 @@
 // Read a query from typed text or from the address, and write it to the address or an API request.
 
+import { quoted } from "./bidi.js";
+
 /**
  * @typedef {object} Query  never changed, only replaced
  * @property {string} text  words to look for
@@ -148,8 +150,8 @@ export function scope(query) {
 /** Describe the query in a few words, for the window's title and messages. */
 export function describe(query) {
   const pictures = query.ids.length + query.pictures.length;
-  const parts = [query.text && `“${query.text}”`];
+  const parts = [query.text && `“${quoted(query.text)}”`];
   if (pictures) parts.push(pictures === 1 ? "this picture" : `these ${pictures} pictures`);
   const described = parts.filter(Boolean).join(" with ");
-  return query.nots.length ? `${described} without ${query.nots.join(", ")}` : described;
+  return query.nots.length ? `${described} without ${query.nots.map(quoted).join(", ")}` : described;
 }
