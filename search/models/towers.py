@@ -22,6 +22,9 @@ _LARGE = 1_500_000_000
 #: The set of ONNX operators that torch's older exporter writes.
 _OPSET = 18
 
+#: Of a tower of transformers: they take the text's tokens only.
+_POOLERS = ("MeanPooler", "ClsPooler", "ClsLastHiddenStatePooler")
+
 #: Write a tower as ONNX: the module, an example of its input, the input's name, its axes of any
 #: length with their names, and the file.
 Exporter = Callable[[Any, Any, str, dict[int, str], Path], None]
@@ -113,7 +116,9 @@ def _masked_padding(model: Any) -> int | None:
     """The id of the padding that a bidirectional text tower masks; ``None`` if it masks none."""
     text: Any = getattr(model, "text", None)
     if type(text).__name__ == "HFTextEncoder":
-        number = text.config.pad_token_id
+        # OpenCLIP's MaxPooler masks the text instead of the padding.
+        by_text = type(text.pooler).__name__ in _POOLERS
+        number = text.config.pad_token_id if by_text else None
         return None if number is None else int(number)
     # The built-in model, whose module imports torch.
     return 0 if type(model).__name__ == "Starter" else None
