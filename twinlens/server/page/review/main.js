@@ -1,47 +1,16 @@
 // Run the review page: list flagged pictures, and store the decisions about them.
 
 import { isolated, isolatedPath, plain, quoted } from "../shared/bidi.js";
-import { createDialog } from "../shared/dialogs.js";
+import { createWriteKeyDialog } from "../shared/dialogs.js";
 import { $, count, h, toast } from "../shared/dom.js";
 import { nameOf, titleOf } from "../shared/hits.js";
-import { decide, onLocked, reviewPage, thumbnailBlob } from "./review-api.js";
+import { onWriteLocked } from "../shared/write-api.js";
+import { decide, reviewPage, thumbnailBlob } from "./review-api.js";
 
 const collection = new URLSearchParams(location.search).get("collection") ?? "";
 let next = "";
 let shown = 0;
 let run = 0;
-
-/** Ask for a write key; resolves to "" if the user closes the dialog. */
-function createKeyDialog() {
-  const input = h("input", { class: "key field", id: "key", type: "password", autocomplete: "off", required: true });
-  const failed = h("p", { class: "error", role: "alert" });
-  const form = h(
-    "form", { class: "key-form" },
-    h("p", {}, "The review requires an API key with the scope write. It is forgotten when this page is closed."),
-    h("label", { for: "key" }, "Key"), input, failed, h("button", { class: "action first", type: "submit" }, "Continue"),
-  );
-  const dialog = createDialog("Write key required", "key-title", form);
-  let asking = null;
-  return (problem) => {
-    asking ??= new Promise((resolve) => {
-      let key = "";
-      failed.textContent = problem;
-      form.onsubmit = (event) => {
-        event.preventDefault();
-        key = input.value;
-        dialog.close();
-      };
-      dialog.addEventListener("close", () => {
-        input.value = "";
-        asking = null;
-        resolve(key);
-      }, { once: true });
-      dialog.showModal();
-      input.focus();
-    });
-    return asking;
-  };
-}
 
 function card(item) {
   const picture = h("div", { class: "review-picture" });
@@ -49,7 +18,7 @@ function card(item) {
     const image = h("img", { src: url, alt: plain(titleOf(item)) });
     image.addEventListener("load", () => URL.revokeObjectURL(url), { once: true });
     picture.replaceChildren(image);
-  }, (error) => picture.replaceChildren(h("p", {}, error.message)));
+  }, (error) => picture.replaceChildren(h("p", {}, isolated(error.message))));
   const flags = item.flags.length
     ? item.flags.map(({ concept, score }) => h("li", {}, isolated(concept), ` ${score.toFixed(1)}`))
     : [h("li", {}, "no concept any more")];
@@ -125,7 +94,7 @@ async function load(fresh) {
   }
 }
 
-onLocked(createKeyDialog());
+onWriteLocked(createWriteKeyDialog());
 $("state").addEventListener("change", () => load(true));
 $("more").addEventListener("click", () => load(false));
 $("results").href = $("home").href = collection ? `/?${new URLSearchParams({ collection })}` : "/";

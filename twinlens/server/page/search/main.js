@@ -338,7 +338,7 @@ function fail(error, first) {
   } else {
     below.replaceChildren(failure(error, () => load()));
   }
-  status.textContent = error.detail || error.title || "";
+  status.textContent = quoted(error.detail || error.title);
 }
 
 /** If a dropped picture is stored, put its id in the query, so that the link can be shared. */
@@ -509,7 +509,7 @@ async function begin() {
     listed = await collections();
   } catch (error) {
     above.replaceChildren(failure(error, begin));
-    status.textContent = error.detail || error.title;
+    status.textContent = quoted(error.detail || error.title);
     return;
   }
   above.replaceChildren();

@@ -49,7 +49,7 @@ export function createQuestion(handlers) {
       answer.dataset.verdict = verdict;
       answer.textContent = `${VERDICTS[verdict]}, ${probabilityText(match)}: “${quoted(text)}”`;
     } catch (error) {
-      if (!isAbort(error)) answer.textContent = error.detail || error.message;
+      if (!isAbort(error)) answer.textContent = quoted(error.detail || error.message);
     }
   });
 

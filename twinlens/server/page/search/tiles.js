@@ -18,6 +18,7 @@ const RATIOS = [1.5, 0.75, 1.33, 1.5, 1.33, 0.67, 1.78, 1.5, 1, 1.33, 1.5, 0.75,
  * @property {(hit: object) => void} onOpen
  * @property {(hit: object) => void} onMore
  * @property {(hit: object) => void} onNot
+ * @property {() => ReturnType<import("./selection.js").createSelection>} selection
  */
 
 /**
@@ -37,7 +38,16 @@ export function createTile(hit, handlers) {
     },
     icon("alike"), hidden(`More like this: ${quoted(title)}`),
   );
-  const element = h("li", { class: "tile" }, link, more);
+  const select = h(
+    "button",
+    {
+      class: "tile-select", type: "button", role: "checkbox", tabindex: -1, title: "Select (x)",
+      on: { click: (event) => handlers.selection().toggle(hit, event.shiftKey) },
+    },
+    icon("check"), hidden(`Select ${quoted(title)}`),
+  );
+  const element = h("li", { class: "tile", data: { id: hit.id } }, link, select, more);
+  showSelected(element, handlers.selection());
   link.append(
     h(
       "span", { class: "tile-foot", "aria-hidden": "true" },
@@ -61,6 +71,14 @@ export function createTile(hit, handlers) {
     }
   };
   return { element, place };
+}
+
+/** Show on a tile whether its picture is selected, or being deleted. */
+export function showSelected(element, selection) {
+  const is = selection.has(element.dataset.id);
+  element.classList.toggle("selected", is);
+  element.classList.toggle("removed", selection.isRemoved(element.dataset.id));
+  element.querySelector(".tile-select")?.setAttribute("aria-checked", String(is));
 }
 
 /**
@@ -110,15 +128,22 @@ function hitLink(hit, handlers, options, ...children) {
       href: handlers.addressOf(hit), tabindex: -1, data: { id: hit.id },
       on: {
         click: (event) => {
+          const selection = handlers.selection();
+          const selects = hit.target !== "texts" && (event.shiftKey || selection.isActive());
           // Let the browser open new tabs and windows.
-          if (event.ctrlKey || event.metaKey || event.shiftKey || event.button) return;
+          if (event.ctrlKey || event.metaKey || event.button || (event.shiftKey && !selects)) return;
           event.preventDefault();
+          if (selects) {
+            selection.toggle(hit, event.shiftKey);
+            return;
+          }
           handlers.onOpen(hit);
         },
         keydown: (event) => {
           if (event.ctrlKey || event.metaKey || event.altKey) return;
           if (event.key === "m" && hit.image_id) handlers.onMore(hit);
           else if (event.key === "n") handlers.onNot(hit);
+          else if (event.key === "x" && hit.target !== "texts") handlers.selection().toggle(hit, event.shiftKey);
         },
         dragstart: (event) => {
           if (hit.image_id) event.dataTransfer.setData(DRAGGED_ID, hit.image_id);

@@ -1,5 +1,6 @@
 // Create the toolbar below the search box: target, ranking, collection, filter, summary.
 
+import { isolated, quoted } from "../shared/bidi.js";
 import { h, hidden, icon } from "../shared/dom.js";
 import { createFacetChips } from "./facet-chips.js";
 import { isListing } from "../shared/query.js";
@@ -108,7 +109,7 @@ function select(label, onChange) {
     element,
     set(options, value) {
       const all = Object.hasOwn(options, value) ? options : { ...options, [value]: MODES[value] ?? value };
-      list.replaceChildren(...Object.entries(all).map(([name, words]) => h("option", { value: name }, words)));
+      list.replaceChildren(...Object.entries(all).map(([name, words]) => h("option", { value: name }, quoted(words))));
       list.value = value;
     },
   };
@@ -158,7 +159,7 @@ function createFilterField(onFilter, fieldsOf) {
             // On mousedown: a click would come after the field lost the focus and hid the list.
             on: { mousedown: (event) => { event.preventDefault(); take(option); } },
           },
-          h("span", {}, option.text.trim()), option.hint && h("span", { class: "hint" }, option.hint),
+          isolated(option.text.trim()), option.hint && h("span", { class: "hint" }, option.hint),
         )),
     );
     list.hidden = !suggested.options.length;
@@ -229,7 +230,7 @@ function createFilterField(onFilter, fieldsOf) {
       applied = where;
     },
     showError(reason) {
-      error.textContent = reason;
+      error.replaceChildren(isolated(reason));
       error.hidden = !reason;
       help.hidden = Boolean(reason);
       input.setAttribute("aria-invalid", String(Boolean(reason)));
