@@ -7,7 +7,6 @@ import contextlib
 import http.client
 import json
 import socket
-import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -17,10 +16,9 @@ from typing import Any
 import httpx
 import pytest
 from support.colours import ColourEncoder
-from support.serving import library_of, paint
+from support.serving import RunningServer, library_of, paint, running_server
 
 import twinlens
-from twinlens.server import run
 from twinlens.server.app import create_app
 from twinlens.server.connections import Connections, connections_allowed
 from twinlens.server.settings import Settings
@@ -38,26 +36,8 @@ def db(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return photos.parent / "some.db"
 
 
-@pytest.fixture(autouse=True)
-def quick_stop(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(run, "DRAIN_SECONDS", 0.0)
-
-
-class RunningServer:
-    """A server in a thread, with its event loop."""
-
-    def __init__(self, db: Path, **settings: Any) -> None:
-        self._library = library_of(db, ColourEncoder())
-        chosen = Settings.of(**{"media": db.with_suffix(".media"), "warm": False} | settings)
-        self._listening = run.listen("127.0.0.1", 0)
-        self.address = self._listening.getsockname()
-        started = threading.Event()
-        app = create_app(self._library, chosen)
-        self.server = run._server(app, chosen, self._listening, lambda _: started.set())
-        self._thread = threading.Thread(target=self._run)
-        self._thread.start()
-        assert started.wait(PATIENCE)
-        self.loop = self.server.servers[0].get_loop()
+class Running(RunningServer):
+    """A server in a thread, whose event loop tests may use."""
 
     @property
     def connections(self) -> list[Any]:
@@ -74,23 +54,15 @@ class RunningServer:
     def connect(self) -> socket.socket:
         return socket.create_connection(self.address, timeout=PATIENCE)
 
-    def stop(self) -> None:
-        self.server.should_exit = True
-        self._thread.join(PATIENCE)
-        self._library.close()
-
-    def _run(self) -> None:
-        with self._listening:
-            self.server.run(sockets=[self._listening])
-
 
 @contextmanager
-def serving(db: Path, **settings: Any) -> Iterator[RunningServer]:
-    running = RunningServer(db, **settings)
-    try:
+def serving(db: Path, **settings: Any) -> Iterator[Running]:
+    chosen = Settings.of(**{"media": db.with_suffix(".media"), "warm": False, "port": 0} | settings)
+    with (
+        contextlib.closing(library_of(db, ColourEncoder())) as library,
+        running_server(create_app(library, chosen), chosen, Running) as running,
+    ):
         yield running
-    finally:
-        running.stop()
 
 
 def wait_until(happened: Callable[[], bool]) -> None:
@@ -196,13 +168,13 @@ def test_a_stop_answers_connections_that_were_not_accepted_yet(db: Path) -> None
                 assert answer_on(client)[0] == 200
 
 
-def _stop_with_waiting(running: RunningServer, clients: list[socket.socket]) -> None:
+def _stop_with_waiting(running: Running, clients: list[socket.socket]) -> None:
     for _ in range(5):
         clients.append(running.connect())
         clients[-1].sendall(REQUEST)
     running.server.should_exit = True
     # Nothing is accepted between now and the end of listening.
-    running.loop.remove_reader(running._listening.fileno())
+    running.loop.remove_reader(running.listening.fileno())
 
 
 def test_more_connections_than_a_client_may_have_are_refused(db: Path) -> None:

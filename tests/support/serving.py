@@ -6,7 +6,8 @@ import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
+from unittest.mock import patch
 
 from PIL import Image
 from starlette.testclient import TestClient
@@ -14,12 +15,14 @@ from support.colours import COLOURS, ColourEncoder
 
 from twinlens.search.milvus.database import Database
 from twinlens.search.models.base import Encoder
+from twinlens.server import run
 from twinlens.server.app import create_app
 from twinlens.server.library import Library
 from twinlens.server.settings import Settings
 
 READ = "reader:read:read-key-0123456789"
 WRITE = "writer:write:write-key-0123456789"
+R = TypeVar("R", bound="RunningServer")
 
 
 def bearer(entry: str) -> dict[str, str]:
@@ -54,34 +57,60 @@ def serving(db: Path, encoder: Encoder | None = None, **settings: Any) -> Iterat
         library.close()
 
 
+class RunningServer:
+    """A server in a thread.
+
+    Attributes:
+        address: its host and port.
+        server: uvicorn's.
+        loop: its event loop.
+    """
+
+    def __init__(self, app: Any, settings: Settings) -> None:
+        self.listening = run.listen(settings.host, settings.port)
+        self.address = self.listening.getsockname()[:2]
+        started = threading.Event()
+        self.server = run._server(app, settings, self.listening, lambda _: started.set())
+        self._thread = threading.Thread(target=self._run)
+        self._thread.start()
+        assert started.wait(30)
+        self.loop = self.server.servers[0].get_loop()
+
+    def stop(self) -> None:
+        self.server.should_exit = True
+        self._thread.join()
+
+    def _run(self) -> None:
+        with self.listening:
+            self.server.run(sockets=[self.listening])
+
+
+@contextmanager
+def running_server(
+    app: Any,
+    settings: Settings,
+    kind: type[R] = RunningServer,  # type: ignore[assignment]
+) -> Iterator[R]:
+    """Run an application in a thread, as ``twinlens serve`` does; it stops without a pause."""
+    with patch.object(run, "DRAIN_SECONDS", 0.0):
+        running = kind(app, settings)
+        try:
+            yield running
+        finally:
+            running.stop()
+
+
 @contextmanager
 def served(
     db: Path, port: int = 0, encoder: Encoder | None = None, **settings: Any
 ) -> Iterator[str]:
-    """Run a server in a thread; yields its address."""
-    import uvicorn
-
+    """Run a server of a database in a thread; yields its address."""
     library = library_of(db, encoder or ColourEncoder())
-    chosen = Settings.of(**{"media": db.with_suffix(".media"), "warm": False} | settings)
-    config = uvicorn.Config(
-        create_app(library, chosen), "127.0.0.1", port, log_config=None, lifespan="on"
+    chosen = Settings.of(
+        **{"media": db.with_suffix(".media"), "warm": False, "port": port} | settings
     )
-    server = uvicorn.Server(config)
-    started = threading.Event()
-    startup = server.startup
-
-    async def starting(sockets: Any = None) -> None:
-        await startup(sockets)
-        started.set()
-
-    server.startup = starting  # type: ignore[method-assign]
-    thread = threading.Thread(target=server.run)
-    thread.start()
     try:
-        assert started.wait(30)
-        bound = server.servers[0].sockets[0].getsockname()[1]
-        yield f"http://127.0.0.1:{bound}"
+        with running_server(create_app(library, chosen), chosen) as running:
+            yield f"http://127.0.0.1:{running.address[1]}"
     finally:
-        server.should_exit = True
-        thread.join()
         library.close()
