@@ -18,7 +18,7 @@ from support.colours import COLOURS, ColourEncoder
 from support.serving import READ, serving
 
 import twinlens
-from twinlens.server.routes.page import FOLDER, TYPES, read_assets
+from twinlens.server.assets import TYPES, Assets
 
 SAMPLES = ROOT / "samples"
 NASTY = "<script>document.title = 'run'</script><img src=x onerror=alert(1)> red"
@@ -740,7 +740,7 @@ def test_files_of_the_page_and_nothing_else(db: Path) -> None:
         assert page.headers["content-type"] == "text/html; charset=utf-8"
         assert "unsafe" not in page.headers["content-security-policy"]
         assert not re.search(r"<style|style=|<script>|\son\w+=|https?://", page.text)
-        for name in read_assets():
+        for name, asset in Assets.read().files.items():
             found = client.get(f"/static/{name}")
             assert found.headers["content-type"] == TYPES[Path(name).suffix]
             assert found.content == (FOLDER / name).read_bytes()

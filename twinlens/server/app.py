@@ -26,6 +26,7 @@ from twinlens.server.library import Library
 from twinlens.server.maps import Maps
 from twinlens.server.media import Media, PictureLookup
 from twinlens.server.metrics import Metrics
+from twinlens.server.middleware.compression import Compression
 from twinlens.server.middleware.limits import Limits
 from twinlens.server.middleware.security import OriginCheck, OuterMiddleware
 from twinlens.server.policies import Policies
@@ -35,6 +36,7 @@ from twinlens.server.routes import (
     collections,
     describe,
     embed,
+    examples,
     health,
     images,
     items,
@@ -59,6 +61,7 @@ _ROUTES = (
     collections,
     search,
     browse,
+    examples,
     embed,
     openai,
     classify,
@@ -171,6 +174,7 @@ def _middleware(ctx: Context) -> list[Middleware]:
         Middleware(OriginCheck, settings),
         *([cors] if settings.cors else []),
         Middleware(Limits, settings, ctx.keys),
+        Middleware(Compression),
     ]
 
 

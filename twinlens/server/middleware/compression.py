@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 #: Bytes; a smaller answer fits into one packet.
 SMALL = 1_024
 #: Bytes; a larger answer is compressed in a thread, so that other requests do not wait.
-LARGE = 128 << 10
+LARGE = 64 << 10
 _FROM_HERE = frozenset({"", "same-origin", "none"})
 
 

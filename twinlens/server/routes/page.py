@@ -1,45 +1,33 @@
-"""``/``, ``/map``, ``/review`` and ``/static/…``: serve the pages and their files."""
+"""``/``, ``/map``, ``/review``, ``/docs`` and ``/static/…``: serve the pages and their files."""
 
 from __future__ import annotations
 
-import hashlib
-from dataclasses import dataclass
-from pathlib import Path
+import re
 
 from fastapi import APIRouter, Request, Response
 
+from twinlens.server.assets import Asset, Assets
 from twinlens.server.context import Context
+from twinlens.server.encodings import accepted_encoding
 from twinlens.server.inputs import has_current_copy
 from twinlens.server.problems import Problem
 
-FOLDER = Path(__file__).parents[1] / "page"
-#: The file types that are served. Other files in the folder are not.
-TYPES = {
-    ".html": "text/html; charset=utf-8",
-    ".css": "text/css; charset=utf-8",
-    ".js": "text/javascript; charset=utf-8",
-    ".svg": "image/svg+xml",
+#: Addresses without a version: browsers must revalidate (304 if unchanged).
+_REVALIDATE = "no-cache"
+#: Addresses with a version, which the contents behind never change.
+_CACHE_FOREVER = "public, max-age=31536000, immutable"
+_VERSIONED = re.compile(r"([0-9a-f]{16})/(.+)")
+#: What the start screen asks for first: the browser need not wait until the script does.
+_PRELOAD = ", ".join(
+    f"<{path}>; rel=preload; as=fetch; crossorigin=anonymous"
+    for path in ("/v1/collections", "/v1/examples")
+)
+_PAGES = {
+    "/": "search/index.html",
+    "/map": "map/index.html",
+    "/review": "review/index.html",
+    "/docs": "docs/index.html",
 }
-#: Browsers must revalidate (304 if unchanged): modules of different versions do not work together.
-_CACHING = "no-cache"
-
-
-@dataclass(frozen=True, slots=True)
-class Asset:
-    """A file of the pages, with its media type and ETag."""
-
-    data: bytes
-    type: str
-    tag: str
-
-
-def read_assets(folder: Path = FOLDER) -> dict[str, Asset]:
-    """Read all files, keyed by relative path. ``/static/`` serves these and opens nothing else."""
-    return {
-        path.relative_to(folder).as_posix(): _asset(path.read_bytes(), TYPES[path.suffix])
-        for path in sorted(folder.rglob("*"))
-        if path.suffix in TYPES and path.is_file()
-    }
 
 
 def router(ctx: Context) -> APIRouter:
@@ -47,37 +35,42 @@ def router(ctx: Context) -> APIRouter:
     routes = APIRouter(include_in_schema=False)
     if not ctx.settings.page:
         return routes
-    assets = read_assets()
+    assets = Assets.read()
+
+    async def answer(request: Request, asset: Asset, headers: dict[str, str]) -> Response:
+        encoding = accepted_encoding(request.headers.get("accept-encoding", ""))
+        tag = f'"{asset.digest}{f"-{encoding}" if encoding else ""}"'
+        headers = headers | {"ETag": tag, "Vary": "Accept-Encoding"}
+        if has_current_copy(request, tag):
+            return Response(status_code=304, headers=headers)
+        data = asset.data
+        if encoding is not None:
+            data = await ctx.run(asset.compressed, encoding)
+            headers["Content-Encoding"] = encoding
+        return Response(data, headers=headers, media_type=asset.type)
 
     # No key is needed: the files are the same for everyone. The pages ask for a key themselves.
-    @routes.api_route("/", methods=["GET", "HEAD"])
-    async def search_page(request: Request) -> Response:
-        return _answer(request, assets["search/index.html"])
+    async def page(request: Request) -> Response:
+        path = request.url.path
+        if path == "/docs" and not assets.has_docs:
+            detail = "the page of the documentation needs a package: pip install 'twinlens[serve]'"
+            raise Problem(404, "not-found", detail)
+        headers = {"Cache-Control": _REVALIDATE}
+        if path == "/" and not request.url.query:
+            headers["Link"] = _PRELOAD
+        return await answer(request, assets.files[_PAGES[path]], headers)
 
-    @routes.api_route("/map", methods=["GET", "HEAD"])
-    async def map_page(request: Request) -> Response:
-        return _answer(request, assets["map/index.html"])
-
-    @routes.api_route("/review", methods=["GET", "HEAD"])
-    async def review_page(request: Request) -> Response:
-        return _answer(request, assets["review/index.html"])
+    for path in _PAGES:
+        routes.add_api_route(path, page, methods=["GET", "HEAD"])
 
     @routes.api_route("/static/{name:path}", methods=["GET", "HEAD"])
     async def static(request: Request, name: str) -> Response:
-        asset = assets.get(name)
+        versioned = _VERSIONED.fullmatch(name)
+        asset = assets.files.get(versioned[2] if versioned else name)
         if asset is None:
             raise Problem(404, "not-found", f"there is nothing at {request.url.path[:200]}")
-        return _answer(request, asset)
+        current = versioned is not None and versioned[1] == assets.version
+        caching = _CACHE_FOREVER if current else _REVALIDATE
+        return await answer(request, asset, {"Cache-Control": caching})
 
     return routes
-
-
-def _asset(data: bytes, media_type: str) -> Asset:
-    return Asset(data, media_type, f'"{hashlib.blake2b(data, digest_size=12).hexdigest()}"')
-
-
-def _answer(request: Request, asset: Asset) -> Response:
-    headers = {"ETag": asset.tag, "Cache-Control": _CACHING}
-    if has_current_copy(request, asset.tag):
-        return Response(status_code=304, headers=headers)
-    return Response(asset.data, headers=headers, media_type=asset.type)

@@ -81,6 +81,23 @@ class ModelOut(Fingerprint):
     digest: str = ""
 
 
+class ExampleOut(ResponseModel):
+    """A search that finds something: its words, and the picture it finds."""
+
+    words: str
+    id: str
+    thumbnail: str | None
+    width: int
+    height: int
+
+
+class ExamplesOut(ResponseModel):
+    """Searches that find something in a collection, the most relevant first."""
+
+    examples: list[ExampleOut]
+    collection: str
+
+
 class CollectionOut(ResponseModel):
     """What a collection contains."""
 

@@ -1,0 +1,125 @@
+"""Prepare the files of the pages: joined, compressed, and named so that browsers cache them long.
+
+Every file is also at ``/static/VERSION/NAME``, where the version is a hash of all files. Pages name
+their files by that address, so a browser keeps them for a year and never mixes versions.
+"""
+
+from __future__ import annotations
+
+import gzip
+import hashlib
+import re
+import threading
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from functools import cached_property
+from importlib.util import find_spec
+from pathlib import Path
+
+from twinlens.server.bundle import bundle_modules, bundle_sheets
+from twinlens.server.encodings import Encoding, brotli_compress
+
+FOLDER = Path(__file__).parent / "page"
+#: The file types that are served. Other files in the folder are not.
+TYPES = {
+    ".html": "text/html; charset=utf-8",
+    ".css": "text/css; charset=utf-8",
+    ".js": "text/javascript; charset=utf-8",
+    ".svg": "image/svg+xml",
+}
+#: What the page of the documentation needs of Swagger UI, from the package ``fastapi-offline``.
+SWAGGER = ("swagger-ui-bundle.js", "swagger-ui.css")
+#: Bytes; of a larger file brotli at its best takes seconds.
+_LARGE = 300_000
+_ENTRY = re.compile(r'<script type="module" src="/static/([^"]+)">')
+
+
+@dataclass(frozen=True)
+class Asset:
+    """A file of the pages, with its media type; compressed when that is first asked for."""
+
+    data: bytes
+    type: str
+    _compressed: dict[Encoding, bytes] = field(default_factory=dict, repr=False)
+    _lock: threading.Lock = field(default_factory=threading.Lock, repr=False)
+
+    @cached_property
+    def digest(self) -> str:
+        """A hash of the contents, for ETags."""
+        return hashlib.blake2b(self.data, digest_size=12).hexdigest()
+
+    def compressed(self, encoding: Encoding) -> bytes:
+        """The contents with a content coding, made once; takes some milliseconds then."""
+        with self._lock:
+            if encoding not in self._compressed:
+                self._compressed[encoding] = _best(self.data, encoding)
+            return self._compressed[encoding]
+
+
+@dataclass(frozen=True)
+class Assets:
+    """All files of the pages by their names.
+
+    Attributes:
+        files: as they are served.
+        version: a hash of all of them, for addresses that change when they do.
+    """
+
+    files: Mapping[str, Asset]
+    version: str
+
+    @property
+    def has_docs(self) -> bool:
+        """Whether Swagger UI is installed."""
+        return f"docs/{SWAGGER[0]}" in self.files
+
+    @classmethod
+    def read(cls, folder: Path = FOLDER) -> Assets:
+        """Read the files of a folder, and join the modules and style sheets of each page."""
+        texts = {
+            path.relative_to(folder).as_posix(): path.read_text(encoding="utf-8")
+            for path in sorted(folder.rglob("*"))
+            if path.suffix in TYPES and path.is_file()
+        }
+        texts |= {f"docs/{name}": text for name, text in _swagger().items()}
+        texts |= _joined(texts)
+        whole = "\0".join(f"{name}\0{text}" for name, text in sorted(texts.items()))
+        version = hashlib.blake2b(whole.encode(), digest_size=8).hexdigest()
+        return cls({name: _asset(name, text, version) for name, text in texts.items()}, version)
+
+
+def _asset(name: str, text: str, version: str) -> Asset:
+    """A file whose addresses of other files have the version."""
+    if not name.startswith("docs/swagger"):
+        text = text.replace("/static/", f"/static/{version}/")
+    return Asset(text.encode(), TYPES[Path(name).suffix])
+
+
+def _joined(texts: Mapping[str, str]) -> dict[str, str]:
+    """The pages with their joined files."""
+    joined = {}
+    for name, page in texts.items():
+        if not name.endswith(".html"):
+            continue
+        for entry in _ENTRY.findall(page):
+            joined[entry] = bundle_modules(texts, entry)
+        if name.startswith("docs/") and f"docs/{SWAGGER[0]}" not in texts:
+            continue
+        sheet = f"{name.removesuffix('.html')}.css"
+        joined[name], joined[sheet] = bundle_sheets(page, texts, sheet)
+    return joined
+
+
+def _swagger() -> dict[str, str]:
+    """The files of Swagger UI; empty if their package is not installed."""
+    found = find_spec("fastapi_offline")
+    if found is None or found.origin is None:
+        return {}
+    folder = Path(found.origin).parent / "static"
+    return {name: (folder / name).read_text(encoding="utf-8") for name in SWAGGER}
+
+
+def _best(data: bytes, encoding: Encoding) -> bytes:
+    if encoding == "br":
+        return brotli_compress(data, 9 if len(data) > _LARGE else 11)
+    return gzip.compress(data, 9, mtime=0)
