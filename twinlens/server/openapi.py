@@ -27,6 +27,7 @@ _DESCRIPTIONS = {
     409: "The collection was made with another model.",
     413: "The body is too large.",
     415: "The body has another media type.",
+    416: "The file has no such bytes.",
     422: "The request does not match this document, or an image cannot be decoded.",
     429: "Too many requests: try again after the seconds in Retry-After.",
 }

@@ -71,6 +71,7 @@ _TITLES = {
     "host": "The server does not have this host name",
     "not-found": "Not found",
     "changed": "The picture has changed or is gone",
+    "range": "The file has no such bytes",
     "rate": "Too many requests",
     "busy": "The server is busy",
     "internal": "Internal error",

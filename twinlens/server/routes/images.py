@@ -17,6 +17,7 @@ from twinlens.server.inputs import CollectionParameter, IdParameter, has_current
 from twinlens.server.media import BROWSER_TYPES, EncodedPicture, is_id
 from twinlens.server.openapi import problems
 from twinlens.server.problems import Problem
+from twinlens.server.ranges import file_response
 
 T = TypeVar("T")
 #: The bytes behind an id never change: it is their hash.
@@ -59,6 +60,7 @@ def router(ctx: Context) -> APIRouter:
         response_class=Response,
         responses=_responses("image/jpeg", "image/webp"),
     )
+    @routes.head("/{id}/thumbnail", include_in_schema=False)
     async def thumbnail(
         request: Request,
         key: IdParameter,
@@ -74,9 +76,9 @@ def router(ctx: Context) -> APIRouter:
             return Response(status_code=304, headers=headers)
         cached = await ctx.run(ctx.media.cached, row["id"], size, encoding)
         if cached is not None:
-            return Response(cached, headers=headers, media_type=BROWSER_TYPES[encoding])
+            return file_response(request, cached, headers, BROWSER_TYPES[encoding])
         made = await _made(ctx.media.thumbnail(row, size, encoding))
-        return Response(made.data, headers=headers, media_type=made.type)
+        return file_response(request, made.data, headers, made.type)
 
     @routes.get(
         "/{id}/image",
@@ -84,17 +86,21 @@ def router(ctx: Context) -> APIRouter:
         response_class=Response,
         responses=_responses(*BROWSER_TYPES.values()),
     )
+    @routes.head("/{id}/image", include_in_schema=False)
     async def image(
         request: Request, key: IdParameter, collection: CollectionParameter = ""
     ) -> Response:
-        """The original bytes if browsers show the format, else an upright JPEG made of them."""
+        """The original bytes if browsers show the format, else an upright JPEG made of them.
+
+        `Range` and `If-Range` ask for a part of them.
+        """
         row = await find(request, collection, key)
         tag = f'"{row["id"]}"'
         headers = {"ETag": tag, "Cache-Control": REVALIDATE, **_HEADERS}
         if has_current_copy(request, tag):
             return Response(status_code=304, headers=headers)
         made = await _made(ctx.media.original(row))
-        return Response(made.data, headers=headers, media_type=made.type)
+        return file_response(request, made.data, headers, made.type)
 
     return routes
 
@@ -103,8 +109,12 @@ def _responses(*types: str) -> dict[int | str, dict[str, Any]]:
     schema = {"schema": {"type": "string", "format": "binary"}}
     return {
         200: {"content": dict.fromkeys(types, schema)},
+        206: {
+            "description": "The part that `Range` asks for.",
+            "content": dict.fromkeys(types, schema),
+        },
         304: {"description": "The client's copy is current."},
-        **problems(404),
+        **problems(404, 416),
     }
 
 
