@@ -4,43 +4,20 @@ from __future__ import annotations
 
 import http.client
 import json
-import os
 import signal
 import socket
-import subprocess
-import sys
-import threading
-from collections.abc import Iterator
-from contextlib import closing, contextmanager
+from contextlib import closing
 from pathlib import Path
 
 import pytest
-from support import TESTS
 from support.colours import ColourEncoder
+from support.process import running
 from support.serving import paint
 
 import twinlens
 from twinlens.search.errors import ModelMismatchError, UsageError
 from twinlens.server.run import check_open, listen
 from twinlens.server.settings import Settings
-
-#: A server whose model takes its time, so that there is always something under way.
-SCRIPT = """
-import sys, time
-sys.path[:0] = [{tests!r}, {root!r}]
-import support.colours as conftest, twinlens
-
-class Slow(conftest.ColourEncoder):
-    def texts(self, texts):
-        time.sleep({pause})
-        return super().texts(texts)
-
-def started(address):
-    print(address, flush=True)
-
-twinlens.serve({db!r}, port=0, model=Slow(), media={media!r}, started=started, **{settings!r})
-print("closed", flush=True)
-"""
 
 
 @pytest.fixture(scope="module")
@@ -49,107 +26,6 @@ def db(tmp_path_factory: pytest.TempPathFactory) -> Path:
     with twinlens.open(photos.parent / "run.db", model=ColourEncoder()) as index:
         index.ingest(photos)
     return photos.parent / "run.db"
-
-
-@contextmanager
-def running(
-    db: Path, pause: float = 0.0, **settings: object
-) -> Iterator[tuple[subprocess.Popen[str], str, int]]:
-    """The process, and the host and port that it listens on."""
-    tests = TESTS
-    script = SCRIPT.format(
-        tests=str(tests),
-        root=str(tests.parent),
-        db=str(db),
-        pause=pause,
-        media=str(db.with_suffix(".media")),
-        settings=settings,
-    )
-    process = subprocess.Popen(
-        [sys.executable, "-c", script],
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-        env=os.environ | {"PYTHONUNBUFFERED": "1"},
-    )
-    assert process.stdout is not None
-    try:
-        address = process.stdout.readline().strip()
-        if not address:
-            pytest.fail(f"the server did not start: {process.communicate()[1]}")
-        host, _, port = address.removeprefix("http://").rpartition(":")
-        yield process, host, int(port)
-    finally:
-        if process.poll() is None:
-            process.kill()
-        process.communicate()
-
-
-class Client(threading.Thread):
-    """Sends requests on one connection after another until it is refused; records the results."""
-
-    def __init__(self, host: str, port: int, number: int) -> None:
-        super().__init__()
-        self.address = host, port
-        self.number = number
-        self.answered = 0
-        self.asked_to_go = 0
-        self.lost: list[str] = []
-        self.first = threading.Event()
-
-    def run(self) -> None:
-        try:
-            while self._connection():
-                pass
-        except ConnectionRefusedError:  # the server is gone, and says so
-            pass
-        finally:
-            self.first.set()
-
-    def _connection(self) -> bool:
-        connection = http.client.HTTPConnection(*self.address, timeout=30)
-        connection.connect()
-        try:
-            while True:
-                body = json.dumps({"query": f"a red picture {self.number} {self.answered}"})
-                connection.request("POST", "/v1/search", body, {"Content-Type": "application/json"})
-                try:
-                    answer = connection.getresponse()
-                    said = json.loads(answer.read())
-                except (OSError, ValueError, http.client.HTTPException) as error:
-                    self.lost.append(repr(error))
-                    return False
-                if answer.status != 200 or not said["hits"]:
-                    self.lost.append(f"{answer.status} {said}")
-                    return False
-                self.answered += 1
-                self.first.set()
-                if answer.getheader("Connection") == "close":
-                    self.asked_to_go += 1
-                    return True
-        finally:
-            connection.close()
-
-
-def test_sigterm_under_load_loses_no_request(db: Path) -> None:
-    with running(db, pause=0.05) as (process, host, port):
-        clients = [Client(host, port, number) for number in range(12)]
-        for client in clients:
-            client.start()
-        for client in clients:
-            assert client.first.wait(60)
-        process.send_signal(signal.SIGTERM)
-        for client in clients:
-            client.join(60)
-        out, err = process.communicate(timeout=60)
-        assert [client.lost for client in clients if client.lost] == []
-        assert all(client.answered for client in clients)
-        assert sum(client.asked_to_go for client in clients) >= len(clients)
-        assert process.returncode == 0, err
-        assert out == "closed\n"
-        assert err == ""
-    with twinlens.open(db, model=ColourEncoder()) as index:  # it let go of the file
-        assert index.info().images == 8
 
 
 def test_a_request_that_takes_longer_is_still_answered(db: Path) -> None:
