@@ -353,10 +353,24 @@ def failed_row(failure: Failure, sample: Sample | None) -> Row:
     )
 
 
-def tombstone_row(entry: LedgerEntry) -> Row:
-    """A row that remembers the image a file held before, until that image is deleted."""
+def tombstone_row(entry: LedgerEntry, texts: Iterable[str] = ()) -> Row:
+    """A row that remembers the image a file held before, until that image is deleted.
+
+    Args:
+        entry: of the file.
+        texts: the ids of the image's captions that the file gave, for other paths to inherit.
+    """
     path = cut_bytes(f"{TOMBSTONE}{entry.image_id} {entry.uri}", MAX_PATH_BYTES)
-    return _row(path, None, image_id=entry.image_id, size=0, mtime_ns=0, status="gone")
+    return _row(
+        path,
+        None,
+        image_id=entry.image_id,
+        texts=list(texts),
+        size=0,
+        mtime_ns=0,
+        digest=entry.digest,
+        status="gone",
+    )
 
 
 def note_row(path: str, ids: Iterable[str], writer: str) -> Row:

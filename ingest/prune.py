@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterable, Sequence
 from functools import partial
 from itertools import chain
 
+from twinlens.ingest.captions import inherit
 from twinlens.ingest.ledger import SEPARATORS, Ledger
 from twinlens.ingest.reconcile import reconcile
 from twinlens.ingest.unfinished import finish_writes
@@ -18,7 +19,7 @@ from twinlens.search.paths import name_forms
 from twinlens.search.records import Row
 
 _BATCH = 256
-_FIELDS = ("path", "image_id", "texts", "status")
+_FIELDS = ("path", "image_id", "texts", "digest", "status")
 
 
 def clean_up(
@@ -44,7 +45,7 @@ def clean_up(
     """
     deleted = kept = 0
     if replaced:
-        deleted = len(wait_for_milvus(partial(delete_replaced, collection)))
+        deleted = len(wait_for_milvus(partial(delete_replaced, collection, prune=prune)))
     for paths in ledger.unwanted(_BATCH):
         remove = partial(remove_missing, collection, paths, ledger.is_missing, prune=True)
         deleted += len(wait_for_milvus(remove).images)
@@ -57,13 +58,14 @@ def clean_up(
 
 
 def delete_replaced(
-    collection: Collection, tombstones: Sequence[Row] | None = None
+    collection: Collection, tombstones: Sequence[Row] | None = None, *, prune: bool = False
 ) -> frozenset[str]:
     """Delete the former images of files that contain another image now.
 
     Args:
         collection: where.
         tombstones: rows of the ledger that remember those images; ``None`` for all there are.
+        prune: their captions go; otherwise, other paths of the images inherit them.
 
     Returns:
         The ids of the deleted images: those that no other file contains.
@@ -77,7 +79,7 @@ def delete_replaced(
     # The scan pages by key, so rows deleted meanwhile lie behind the cursor.
     for rows in found:
         for start in range(0, len(rows), _BATCH):
-            deleted |= _delete(collection, rows[start : start + _BATCH])
+            deleted |= _delete(collection, rows[start : start + _BATCH], bequeath=not prune)
     return frozenset(deleted)
 
 
@@ -90,11 +92,13 @@ def remove_missing(
         collection: where.
         paths: about ``_BATCH`` at most.
         is_missing: whether another path is missing, too.
-        prune: also remove paths that are the only one of their image.
+        prune: also remove paths that are the only one of their image. Otherwise, the image may
+            have been renamed, and its other paths inherit the captions.
     """
     rows = collection.get("files", paths, _FIELDS)
     removable = rows if prune else _removable(collection, is_missing, rows)
-    return Removed(_delete(collection, removable), missing=len(rows) - len(removable))
+    deleted = _delete(collection, removable, bequeath=not prune)
+    return Removed(deleted, missing=len(rows) - len(removable))
 
 
 def remove_paths(collection: Collection, paths: Sequence[str]) -> Removed:
@@ -144,12 +148,23 @@ def _remove_where(collection: Collection, expression: str) -> Removed:
     return removed
 
 
-def _delete(collection: Collection, rows: Sequence[Row]) -> frozenset[str]:
-    """Delete ledger rows, and the images that no other row has; the ids of those images."""
+def _delete(
+    collection: Collection, rows: Sequence[Row], *, bequeath: bool = False
+) -> frozenset[str]:
+    """Delete ledger rows, and the images that no other row has; the ids of those images.
+
+    Args:
+        collection: where.
+        rows: the rows.
+        bequeath: other paths of the images inherit their captions.
+    """
     if not rows:
         return frozenset()
     paths = {row["path"] for row in rows}
-    outcome = reconcile(collection, {row["image_id"] for row in rows}, removed=paths)
+    heirs = inherit(collection, rows) if bequeath else []
+    images = {row["image_id"] for row in rows}
+    outcome = reconcile(collection, images, planned=heirs, removed=paths)
+    collection.upsert("files", heirs)
     collection.delete(
         "texts", [text for row in rows if not row["image_id"] for text in row["texts"]]
     )

@@ -75,7 +75,7 @@ class Receiver:
         samples = [_sample(upload) for upload in items]
         collection = self._collection()
         if not items:
-            return self._finish(collection)
+            return self._finish(collection, prune)
         with Ledger(
             collection,
             prune=prune,
@@ -106,7 +106,7 @@ class Receiver:
                 report = pipeline.run(complete)
                 sink.end()
         replaced = [] if options.get("more") else list(sink.tombstones.values())
-        deleted = delete_replaced(collection, replaced)
+        deleted = delete_replaced(collection, replaced, prune=prune)
         collection.check_writes()
         notes = {one.uri: "; ".join(one.notes) for one in complete if isinstance(one, Sample)}
         return Uploaded(
@@ -155,11 +155,11 @@ class Receiver:
         collection.check_writes()
         return removed
 
-    def _finish(self, collection: Collection | None) -> Uploaded:
+    def _finish(self, collection: Collection | None, prune: bool) -> Uploaded:
         if collection is None:
             return Uploaded()
         collection.check_not_frozen()
-        deleted = finish_writes(collection) | delete_replaced(collection)
+        deleted = finish_writes(collection) | delete_replaced(collection, prune=prune)
         collection.flush()
         return Uploaded(deleted=deleted)
 

@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 
+from twinlens.ingest.captions import caption_ids
 from twinlens.ingest.sample import relative_path
 from twinlens.search.milvus.collection import Collection
 from twinlens.search.milvus.expressions import is_in
@@ -24,7 +25,7 @@ from twinlens.search.records import (
     cut_bytes,
 )
 
-_LEDGER_FIELDS = ("path", "image_id", "texts", "root", "status", "mtime_ns")
+_LEDGER_FIELDS = ("path", "image_id", "texts", "root", "status", "mtime_ns", "digest")
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,7 +63,7 @@ def reconcile(
     ids = sorted(set(image_ids) - {""})
     if not ids:
         return Reconciled()
-    files = _ledger_rows(collection, ids, planned, removed)
+    files, tombstones = _ledger_rows(collection, ids, planned, removed)
     stored = {
         row["id"]: row for row in collection.get("images", ids, [*IMAGE_FIELDS, "vector", "$meta"])
     }
@@ -70,7 +71,8 @@ def reconcile(
     delete_images(collection, orphans)
     alive = [key for key in ids if files.get(key) and key in stored]
     metadata = metadata or {}
-    texts = _reconcile_texts(collection, alive, files, metadata)
+    captions = {key: caption_ids([*files[key], *tombstones.get(key, ())]) for key in alive}
+    texts = _reconcile_texts(collection, captions, files, metadata)
     changed = []
     for key in alive:
         given = metadata.get(key, {})
@@ -91,16 +93,6 @@ def _captions_differ(first: Row, second: Row) -> bool:
     return list(first["captions"]) != list(second["captions"])
 
 
-def texts_of(collection: Collection, image_ids: abc.Collection[str]) -> dict[str, list[str]]:
-    """The caption ids that the ledger has for each image."""
-    ids = sorted(set(image_ids))
-    files = _ledger_rows(collection, ids, (), ()) if ids else {}
-    return {
-        key: list(dict.fromkeys(text for row in rows for text in row["texts"]))
-        for key, rows in files.items()
-    }
-
-
 def delete_images(collection: Collection, ids: Sequence[str]) -> None:
     """Delete images and their captions."""
     if ids:
@@ -111,31 +103,33 @@ def delete_images(collection: Collection, ids: Sequence[str]) -> None:
 
 def _ledger_rows(
     collection: Collection, ids: Sequence[str], planned: Iterable[Row], removed: abc.Collection[str]
-) -> dict[str, list[Row]]:
-    """The future ledger rows of each image, ordered by path."""
+) -> tuple[dict[str, list[Row]], dict[str, list[Row]]]:
+    """The future ledger rows of each image, ordered by path; and its tombstones."""
     by_path: dict[str, Row] = {}
     for rows in collection.scan("files", list(_LEDGER_FIELDS), is_in("image_id", ids)):
         by_path |= {row["path"]: row for row in rows}
     by_path |= {row["path"]: row for row in planned}
     files: dict[str, list[Row]] = {}
-    for path in sorted(by_path):
-        if by_path[path]["status"] == "ok" and path not in removed:
-            files.setdefault(by_path[path]["image_id"], []).append(by_path[path])
-    return files
+    tombstones: dict[str, list[Row]] = {}
+    for path, row in sorted(by_path.items()):
+        if path not in removed and row["status"] in ("ok", "gone"):
+            kept = files if row["status"] == "ok" else tombstones
+            kept.setdefault(row["image_id"], []).append(row)
+    return files, tombstones
 
 
 def _reconcile_texts(
     collection: Collection,
-    ids: Sequence[str],
+    captions: Mapping[str, Sequence[str]],
     files: Mapping[str, list[Row]],
     metadata: Mapping[str, Mapping[str, Any]],
 ) -> dict[str, list[str]]:
-    """Delete captions that no path of their image has any more; return the others by image id."""
-    if not ids:
+    """Delete all captions but those listed for each image; return the texts of these."""
+    if not captions:
         return {}
     found: dict[str, list[Row]] = {}
     for rows in collection.scan(
-        "texts", ["id", "text", "image_id", "path"], is_in("image_id", ids)
+        "texts", ["id", "text", "image_id", "path"], is_in("image_id", list(captions))
     ):
         for row in rows:
             found.setdefault(row["image_id"], []).append(row)
@@ -143,8 +137,7 @@ def _reconcile_texts(
     rewritten: dict[str, Row] = {}
     texts: dict[str, list[str]] = {}
     for key, rows in found.items():
-        listed = dict.fromkeys(text for file in files[key] for text in file["texts"])
-        order = {text: position for position, text in enumerate(listed)}
+        order = {text: position for position, text in enumerate(captions[key])}
         stale += [row["id"] for row in rows if row["id"] not in order]
         kept = sorted((row for row in rows if row["id"] in order), key=lambda row: order[row["id"]])
         texts[key] = [row["text"] for row in kept]

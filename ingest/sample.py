@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
@@ -90,8 +90,13 @@ class Sample:
     @property
     def digest(self) -> str:
         """A hash of captions and metadata, to detect a change of either."""
-        text = json.dumps([self.captions, dict(self.metadata)], sort_keys=True, default=str)
-        return hashlib.blake2b(text.encode(), digest_size=ID_LENGTH // 2).hexdigest()
+        return digest_of(self.captions, self.metadata)
+
+
+def digest_of(captions: Sequence[str], metadata: Mapping[str, Any]) -> str:
+    """A hash of captions and metadata."""
+    text = json.dumps([captions, dict(metadata)], sort_keys=True, default=str)
+    return hashlib.blake2b(text.encode(), digest_size=ID_LENGTH // 2).hexdigest()
 
 
 @dataclass(frozen=True, slots=True)

@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from typing import Protocol
 
 from twinlens.ingest.ledger import LedgerEntry, failed_row, file_row, tombstone_row
-from twinlens.ingest.reconcile import reconcile, texts_of
+from twinlens.ingest.reconcile import reconcile
 from twinlens.ingest.rows import PendingItem, text_keys
 from twinlens.ingest.sample import Failure, Sample
 from twinlens.ingest.unfinished import WriteNote
@@ -28,7 +28,9 @@ class Chunk:
         texts_only: texts without an image.
         failed: failures, with their samples where there are any.
         replaced: entries of files that contained another image before.
+        captions: how many captions the items have.
         image_rows, text_rows: rows to write.
+        known: the ledger rows of ``kept`` and ``replaced`` before the chunk is written, by path.
     """
 
     new: list[PendingItem] = field(default_factory=list)
@@ -36,8 +38,10 @@ class Chunk:
     texts_only: list[PendingItem] = field(default_factory=list)
     failed: list[tuple[Failure, Sample | None]] = field(default_factory=list)
     replaced: list[LedgerEntry] = field(default_factory=list)
+    captions: int = 0
     image_rows: list[Row] = field(default_factory=list)
     text_rows: list[Row] = field(default_factory=list)
+    known: dict[str, Row] | None = None
 
     @property
     def items(self) -> list[PendingItem]:
@@ -45,15 +49,28 @@ class Chunk:
         return [*self.new, *self.stored, *self.texts_only]
 
     @property
+    def kept(self) -> list[PendingItem]:
+        """Items with the same image as before, whose source does not say anything about it now."""
+        return [
+            item
+            for item in self.stored
+            if item.sample.silent and item.entry is not None and item.entry.image_id == item.id
+        ]
+
+    @property
     def to_encode(self) -> int:
         """About how many images and captions the chunk has to encode."""
-        return sum(len(item.sample.captions) for item in self.items) + len(self.new)
+        return self.captions + len(self.new)
+
+    @property
+    def empty(self) -> bool:
+        """Whether nothing is in it."""
+        return not (self.new or self.stored or self.texts_only or self.failed)
 
     @property
     def full(self) -> bool:
-        items = self.items
-        captions = sum(len(item.sample.captions) for item in items)
-        return len(items) + len(self.failed) >= CHUNK or captions >= CHUNK_TEXTS
+        items = len(self.new) + len(self.stored) + len(self.texts_only) + len(self.failed)
+        return items >= CHUNK or self.captions >= CHUNK_TEXTS
 
 
 class ChunkSink(Protocol):
@@ -96,19 +113,23 @@ class CollectionSink:
         self._note_rows(chunk)
         self._collection.upsert("images", chunk.image_rows)
         self._collection.upsert("texts", chunk.text_rows)
-        inherited = self._inherited_texts(chunk)
-        files = [
-            file_row(item.sample, item.id, inherited.get(item.id, []) + text_keys(item))
-            for item in chunk.items
+        known = self._known_rows(chunk)
+        files = [file_row(item.sample, item.id, text_keys(item)) for item in chunk.items]
+        kept = {item.sample.uri for item in chunk.kept} & known.keys()
+        for row in files:
+            if row["path"] in kept:
+                row |= {name: known[row["path"]][name] for name in ("texts", "digest")}
+        tombstones = [
+            tombstone_row(entry, known[entry.uri]["texts"] if entry.uri in known else ())
+            for entry in chunk.replaced
         ]
         outcome = reconcile(
             self._collection,
             {item.id for item in chunk.stored},
-            planned=files,
+            planned=[*files, *tombstones],
             metadata={item.id: clean_metadata(item.sample.metadata) for item in chunk.stored},
         )
         files = self._drop_lost(files, outcome.lost, chunk)
-        tombstones = [tombstone_row(entry) for entry in chunk.replaced]
         self._collection.upsert("files", tombstones)
         self.wrote_tombstones |= bool(tombstones)
         if self._keep_tombstones:
@@ -145,12 +166,17 @@ class CollectionSink:
         for text in chunk.text_rows:
             text |= found.get(text["image_id"], {})
 
-    def _inherited_texts(self, chunk: Chunk) -> dict[str, list[str]]:
-        """Ids of the captions that stored images keep, because their new path has none."""
-        if self._prune:
-            return {}
-        silent = [item.id for item in chunk.stored if item.sample.silent]
-        return texts_of(self._collection, silent)
+    def _known_rows(self, chunk: Chunk) -> dict[str, Row]:
+        """What the ledger has of the paths whose captions stay, or are inherited.
+
+        Read once: a chunk that is written again may have overwritten some of it.
+        """
+        if chunk.known is None:
+            paths = {item.sample.uri for item in chunk.kept} | {one.uri for one in chunk.replaced}
+            wanted = [] if self._prune else sorted(paths)
+            rows = self._collection.get("files", wanted, ["path", "texts", "digest"])
+            chunk.known = {row["path"]: row for row in rows}
+        return chunk.known
 
     def _drop_lost(self, files: list[Row], lost: frozenset[str], chunk: Chunk) -> list[Row]:
         """Fail images that are in the ledger but not stored, so that the next run reads them."""

@@ -204,9 +204,9 @@ def test_replaced_pictures_are_deleted_in_batches(
     pages: list[int] = []
     delete = prune._delete
 
-    def counting(collection: Collection, rows: Sequence[Row]) -> frozenset[str]:
+    def counting(collection: Collection, rows: Sequence[Row], *, bequeath: bool) -> frozenset[str]:
         pages.append(len(rows))
-        return delete(collection, rows)
+        return delete(collection, rows, bequeath=bequeath)
 
     monkeypatch.setattr(prune, "_BATCH", 2)
     monkeypatch.setattr(prune, "_delete", counting)

@@ -10,7 +10,7 @@ from support.rows import comparable
 
 import twinlens
 from twinlens.ingest.ledger import Ledger
-from twinlens.ingest.reconcile import delete_images, reconcile, shown_captions, texts_of
+from twinlens.ingest.reconcile import delete_images, reconcile, shown_captions
 from twinlens.ingest.sample import relative_path
 from twinlens.search.milvus.collection import Collection
 
@@ -96,14 +96,6 @@ def test_a_picture_that_is_deleted_during_a_run_is_stored_by_the_next(
     second = index.ingest(tmp_path / "photos")
     assert (second.images, second.failed_count) == (1, 0)
     assert index.search("red")[0].captions == ("another caption",)
-
-
-def test_the_texts_of_a_picture(collection: Collection) -> None:
-    key = str(image(collection)["id"])
-    stored = {row["id"] for row in collection.query("texts", 'id != ""', ["id"], 10)}
-    assert set(texts_of(collection, [key])[key]) == stored
-    assert texts_of(collection, []) == {}
-    assert texts_of(collection, ["0" * 32]) == {}
 
 
 @pytest.mark.parametrize(
