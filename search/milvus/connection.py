@@ -242,11 +242,12 @@ def check_unlocked(path: str) -> None:
     """Raise ``StoreLockedError`` if another process has a Milvus Lite file open for writing."""
     with _lite_lock:
         ours = path in _lite_users
-    if not ours and _is_locked(path):
+    if not ours and is_locked(path):
         raise StoreLockedError(locked_message(path))
 
 
-def _is_locked(path: str) -> bool:
+def is_locked(path: str) -> bool:
+    """Whether a process has a Milvus Lite file open for writing."""
     try:
         import fcntl
     except ImportError:

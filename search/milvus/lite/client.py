@@ -26,6 +26,7 @@ from twinlens.search.milvus.lite.blocks import Block, Mask
 from twinlens.search.milvus.lite.filters import check
 from twinlens.search.milvus.lite.folder import LiteFolder, UnknownFormatError
 from twinlens.search.milvus.lite.ranking import by_words, fuse, nearest, selected
+from twinlens.search.milvus.lite.recorder import Recorder
 from twinlens.search.milvus.lite.results import (
     LiteHit,
     LiteIterator,
@@ -65,6 +66,7 @@ class LiteClient:
         self._loaded: set[str] = set()
         self._lock = threading.RLock()
         self._closed = False
+        self._recorder = Recorder(self._folder)
 
     @property
     def folder(self) -> LiteFolder:
@@ -109,18 +111,35 @@ class LiteClient:
     def __getattr__(self, name: str) -> Any:
         if name.startswith("_"):
             raise AttributeError(name)
-        return getattr(self.lite(), name)
+        return self._recorder.recording(name, getattr(self.lite(), name))
 
     def close(self) -> None:
         """Close Milvus Lite, if it is open, and make snapshots of what was written."""
         with self._lock:
-            if self._lite is not None:
-                self._lite.close()
-                self._lite = None
-                self._release_lite()
-                with suppress(StoreError, OSError):
-                    self.save_snapshots()
+            self.stop_writing()
             self._closed = True
+
+    def stop_writing(self) -> None:
+        """Close Milvus Lite, if it is open, until the next write."""
+        with self._lock:
+            if self._lite is None:
+                return
+            self._lite.close()
+            self._lite = None
+            self._release_lite()
+            with suppress(StoreError, OSError):
+                self.save_snapshots()
+            for name in self._written:
+                self._recorder.settled(name)
+            self._written.clear()
+            self._loaded.clear()
+
+    def reload(self) -> None:
+        """Read all files again: they were replaced."""
+        with self._lock:
+            self._rows.clear()
+            self._folder = LiteFolder(self._folder.path)
+            self._recorder = Recorder(self._folder)
 
     def save_snapshots(self) -> None:
         """Make snapshots of the collections that were written to."""
@@ -137,6 +156,7 @@ class LiteClient:
             self.lite().insert(collection_name, data)
         else:
             writer.insert(data)
+        self._recorder.wrote(collection_name)
 
     def upsert(self, collection_name: str, data: Sequence[Row]) -> None:
         """Write or replace rows; see ``MilvusClient``.
@@ -151,6 +171,7 @@ class LiteClient:
         writer = self._to_write(collection_name)
         with nullcontext() if writer is None else writer.lock:
             self.lite().delete(collection_name, filter=filter)
+        self._recorder.wrote(collection_name)
 
     def flush(self, collection_name: str) -> None:
         """Move the log to data files, if this process has written to it."""
@@ -168,6 +189,7 @@ class LiteClient:
             self._written.discard(collection_name)
             self._loaded.discard(collection_name)
         lite.drop_collection(collection_name)
+        self._recorder.dropped(collection_name)
 
     def _to_write(self, name: str) -> ArrowWriter | None:
         """The writer of a collection, which is loaded; ``None`` if ``pymilvus`` must write."""

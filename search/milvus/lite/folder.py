@@ -127,6 +127,8 @@ class LiteFolder:
         path = self.folder_of(collection) / "manifest.json"
         raw = self._json(path)
         if not raw:
+            if path.with_name("manifest.json.prev").exists():
+                raise _damaged(path, "is missing")
             return Manifest((0, 0, 0), (), ())
         if raw.get("manifest_format_version") != MANIFEST_VERSION:
             raise UnknownFormatError(path)
@@ -182,5 +184,5 @@ def stamp_of(path: Path) -> Stamp | None:
     return found.st_ino, found.st_mtime_ns, found.st_size
 
 
-def _damaged(path: Path) -> StoreError:
-    return StoreError(f"{path} is damaged: restore it from a backup, or ingest into a new database")
+def _damaged(path: Path, how: str = "is damaged") -> StoreError:
+    return StoreError(f"{path} {how}: run `twinlens check --repair`, or restore a backup")

@@ -43,6 +43,6 @@ class LogFile:
                         batch = pa.ipc.read_record_batch(message, self._schema)
                         batch.validate(full=True)
                         batches.append(batch)
-                except (EOFError, OSError, pa.ArrowInvalid):
+                except (EOFError, OSError, pa.ArrowException, MemoryError):
                     return batches
                 self._offset = file.tell()

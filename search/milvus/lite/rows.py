@@ -16,7 +16,7 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
-from twinlens.search.errors import StoreError
+from twinlens.search.errors import StoreError, first_line
 from twinlens.search.milvus.lite.arrays import int64_array, numpy_of, string_array
 from twinlens.search.milvus.lite.blocks import Block, Mask
 from twinlens.search.milvus.lite.folder import LiteFolder, Manifest, Schema, Stamp, stamp_of
@@ -85,6 +85,21 @@ class LiveRows:
             reason = f"{missing.filename} is missing" if missing else "its files keep changing"
             raise StoreError(f"{self.collection} in {self.folder.path} cannot be read: {reason}")
 
+    def count_unknown(self, keys: pa.ChunkedArray, sequence: Sequences) -> int:
+        """How many of some rows are neither here, in this version or a later one, nor deleted."""
+        self.view()
+        wanted = keys.combine_chunks()
+        unknown = np.ones(len(wanted), dtype=bool)
+        with self._lock:
+            for block, _ in self._blocks:
+                where = block.positions(wanted)
+                (rows,) = np.nonzero(where >= 0)
+                unknown[where[rows[block.sequence[rows] >= sequence[where[rows]]]]] = False
+            for row in np.flatnonzero(unknown):
+                if self._deleted.get(wanted[int(row)].as_py(), 0) > sequence[row]:
+                    unknown[row] = False
+        return int(unknown.sum())
+
     def save_snapshots(self) -> None:
         """Make snapshots of all data files, and delete those of files that no longer exist."""
         self.view()
@@ -99,7 +114,7 @@ class LiveRows:
         for path in (root / name for name in manifest.data):
             # Another collection may have been created under the same name since.
             key = path, stamp_of(path)
-            files[key] = self._files.get(key) or Block.of_file(schema, path, self.snapshots)
+            files[key] = self._files.get(key) or self._block(schema, path)
         self._files = files
         self._logs = {}
         self._deleted = _read_deltas([root / name for name in manifest.deltas], schema)
@@ -110,6 +125,17 @@ class LiveRows:
         self._from_files = len(blocks)
         self._hide(self._deleted)
         self._manifest = manifest
+
+    def _block(self, schema: Schema, data: Path) -> Block:
+        try:
+            return Block.of_file(schema, data, self.snapshots)
+        except FileNotFoundError:
+            raise
+        except (OSError, pa.ArrowException, KeyError) as error:
+            raise StoreError(
+                f"{data} is damaged ({first_line(error, 100)}): run `twinlens check --repair`, or "
+                "restore a backup"
+            ) from error
 
     def _follow_logs(self) -> None:
         """Add what was written to the log since the last call."""

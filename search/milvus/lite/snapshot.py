@@ -51,21 +51,32 @@ class Snapshots:
         Raises:
             FileNotFoundError: the data file is gone.
         """
-        stamp = _stamp(data)
-        path = self._path(data)
         with suppress(OSError, pa.ArrowException):
-            found = pa.ipc.open_file(pa.memory_map(str(path)))
-            if (found.schema.metadata or {}).get(_STAMP) == stamp:
-                return found.read_all()
-        table = _read(data)
+            if (found := self.stored(data)) is not None:
+                return found
+        stamp = _stamp(data)
+        table = read_columns(data)
         if len(table) >= MIN_ROWS:
             with suppress(OSError):  # a folder that cannot be written to
-                self._write(path, table.replace_schema_metadata({_STAMP: stamp}))
+                self._write(self.path(data), table.replace_schema_metadata({_STAMP: stamp}))
         return table
+
+    def stored(self, data: Path) -> pa.Table | None:
+        """The snapshot of a data file; None if there is none, or if it is of another file.
+
+        Raises:
+            FileNotFoundError: the data file is gone.
+            OSError, pa.ArrowException: the snapshot cannot be read.
+        """
+        stamp, path = _stamp(data), self.path(data)
+        if not path.exists():
+            return None
+        found = pa.ipc.open_file(pa.memory_map(str(path)))
+        return found.read_all() if (found.schema.metadata or {}).get(_STAMP) == stamp else None
 
     def remove_others(self, data: Iterable[Path]) -> None:
         """Delete the snapshots of data files that no longer exist."""
-        wanted = {self._path(path).name for path in data}
+        wanted = {self.path(path).name for path in data}
         with suppress(OSError):
             for name in os.listdir(self.folder):
                 if name not in wanted:
@@ -81,7 +92,8 @@ class Snapshots:
         """Delete all snapshots."""
         shutil.rmtree(self.folder, ignore_errors=True)
 
-    def _path(self, data: Path) -> Path:
+    def path(self, data: Path) -> Path:
+        """Where the snapshot of a data file is kept."""
         return self.folder / f"{data.parent.parent.name}.{data.stem}.arrow"
 
     def _write(self, path: Path, table: pa.Table) -> None:
@@ -113,7 +125,8 @@ def with_meta_columns(table: pa.Table) -> pa.Table:
     return table
 
 
-def _read(data: Path) -> pa.Table:
+def read_columns(data: Path) -> pa.Table:
+    """Decode the columns of a data file but the vectors, with those of dynamic fields."""
     import pyarrow.parquet as pq
 
     with pq.ParquetFile(data) as file:

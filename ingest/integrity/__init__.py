@@ -1,0 +1,1 @@
+"""Check whether a database is whole, repair it, and back it up."""
