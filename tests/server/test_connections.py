@@ -107,6 +107,18 @@ def test_the_rest_of_an_answer_must_be_read_after_closing_too(db: Path) -> None:
         wait_until(lambda: not running.connections)
 
 
+def test_the_answer_to_a_refused_body_arrives(db: Path) -> None:
+    """Closing a connection with something to read in it would reset it."""
+    with serving(db, max_body=1_000) as running, running.connect() as client:
+        head = b"POST /v1/search HTTP/1.1\r\nHost: 127.0.0.1\r\nContent-Type: application/json\r\n"
+        client.sendall(head + b"Content-Length: %d\r\n\r\n" % (32 << 20))
+        client.sendall(b" " * (32 << 20))
+        status, problem = answer_on(client)
+        assert (status, problem["type"]) == (413, "/problems/too-large")
+        client.close()
+        wait_until(lambda: not running.connections)
+
+
 def test_a_slow_head_is_not_waited_for(db: Path) -> None:
     with serving(db, head_seconds=0.2) as running, running.connect() as slow:
         slow.sendall(REQUEST[:20])

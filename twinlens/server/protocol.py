@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import select
+from collections.abc import Callable
 from http import HTTPStatus
 from typing import TYPE_CHECKING, Any
 
@@ -18,6 +19,8 @@ if TYPE_CHECKING:
 READ_RATE = 1 << 10
 #: Seconds in which a connection must send its request after the server was told to stop.
 LAST_SECONDS = 0.5
+#: Seconds for which the rest of a refused body is read and dropped.
+LINGER_SECONDS = 5.0
 #: Seconds until an idle connection is looked at again, if a request is waiting in its socket.
 LOOK_AGAIN = 1.0
 
@@ -27,7 +30,8 @@ class BoundedProtocol(H11Protocol):
 
     It is closed if a request's head takes too long, and aborted if its answer is not read. It is
     not closed while a request is waiting in its socket, which would be lost: the client could not
-    know whether it was worked on.
+    know whether it was worked on. Nor while a refused body is still arriving, because that would
+    reset the connection, and the client would lose the answer (RFC 9112, section 9.6).
 
     Args:
         settings: how long things may take.
@@ -44,6 +48,7 @@ class BoundedProtocol(H11Protocol):
         self._host = ""
         self._late: asyncio.TimerHandle | None = None
         self._unread: asyncio.TimerHandle | None = None
+        self._lingers = False
 
     @property
     def idle(self) -> bool:
@@ -65,8 +70,16 @@ class BoundedProtocol(H11Protocol):
             self._refuse(503, "busy", "The server is busy", detail, "Retry-After: 1\r\n")
 
     def data_received(self, data: bytes) -> None:
+        if self._lingers:
+            return
         super().data_received(data)
         self._watch_head()
+
+    def handle_events(self) -> None:
+        """Start the requests that have arrived."""
+        super().handle_events()
+        if self.cycle is not None and self.cycle.transport is self.transport:
+            self.cycle.transport = _ClosingTransport(self.transport, self._close)  # type: ignore[assignment]
 
     def connection_lost(self, exc: Exception | None) -> None:
         super().connection_lost(exc)
@@ -131,6 +144,16 @@ class BoundedProtocol(H11Protocol):
         asked.register(connected.fileno(), select.POLLIN)
         return bool(asked.poll(0))
 
+    def _close(self) -> None:
+        """Close the connection after a response; first drop the rest of its request."""
+        if not self.cycle.more_body or self.transport.is_closing():
+            self.transport.close()
+            return
+        self._lingers = True
+        self.transport.write_eof()
+        self.flow.resume_reading()
+        self.loop.call_later(LINGER_SECONDS, self.end)
+
     def _watch_head(self) -> None:
         """Start the timer while waiting for a request's head, and stop it afterwards."""
         if not self._between_requests and self._late is not None:
@@ -180,3 +203,14 @@ class BoundedProtocol(H11Protocol):
         )
         self.transport.write(head.encode() + body)
         self.end()
+
+
+class _ClosingTransport:
+    """A transport that is closed by a function."""
+
+    def __init__(self, transport: asyncio.Transport, close: Callable[[], None]) -> None:
+        self._transport = transport
+        self.close = close
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._transport, name)
