@@ -28,7 +28,7 @@ MIN_COSINE = 0.999
 
 
 class CompiledFunction:
-    """A function of a batch, compiled for full batches after a while.
+    """A function of a batch, which is compiled for full batches when a run has been long enough.
 
     Compiling fails where there is no C compiler or no Triton, or for a model that torch cannot
     trace. One line says so then, and the function stays as it is.
@@ -54,36 +54,39 @@ class CompiledFunction:
         """Whether full batches are compiled by now."""
         return self._compiled is not None
 
-    def __call__(self, batch: torch.Tensor, full: bool) -> torch.Tensor:
-        """Call the function; ``full`` says that most batches are as large as this one."""
+    @property
+    def is_due(self) -> bool:
+        """Whether the run has been long enough for ``compile``."""
+        return self._after is not None and self._spent >= self._after
+
+    def __call__(self, batch: torch.Tensor) -> torch.Tensor:
+        """Call the function; batches of the size that it was compiled for are quicker."""
         if self._compiled is not None and len(batch) == self._count:
             return self._compiled(batch)
-        if full and self._after is not None and self._spent >= self._after:
-            return self._compile(batch)
         return self._function(batch)
 
     def worked(self, seconds: float) -> None:
         """Note how long a call took."""
         self._spent += seconds
 
-    def _compile(self, batch: torch.Tensor) -> torch.Tensor:
+    def compile(self, batch: torch.Tensor) -> None:
+        """Compile for batches as large as this one; tried once."""
         import torch
 
+        self._after = None
         _log.info("compiling the model for this device: it takes about a minute, once in a run")
         began = time.perf_counter()
-        rows = self._function(batch)
-        self._after = None
         try:
             compiled = torch.compile(self._function, dynamic=False, backend=self._backend)
-            lowest = float((compiled(batch) * rows).sum(dim=1).min())
+            lowest = float((compiled(batch) * self._function(batch)).sum(dim=1).min())
             if not lowest >= MIN_COSINE:
                 raise ValueError(f"the compiled model deviates, lowest cosine {lowest:.4f}")
         except Exception as error:  # noqa: BLE001 - whatever torch and its compilers raise
             _log.warning("the model runs uncompiled: %s", first_line(error, 200))
-            return rows
-        self._compiled, self._count = compiled, len(batch)
+            return
+        self._count = len(batch)
+        self._compiled = compiled
         _log.info("compiled in %.0f s", time.perf_counter() - began)
-        return rows
 
 
 def seconds_until_compiled(device: torch.device) -> float | None:

@@ -36,6 +36,9 @@ class Streams(Protocol):
     def pinned(self) -> bool:
         """Whether copies need page-locked memory in order not to wait."""
 
+    def current(self) -> AbstractContextManager[object]:
+        """In the body, this device is the one that torch uses if none is named."""
+
     def copying(self) -> AbstractContextManager[object]:
         """In the body, work is queued behind earlier copies, not behind earlier computing."""
 
@@ -137,6 +140,10 @@ class HostStreams:
 
     pinned = False
 
+    def current(self) -> AbstractContextManager[object]:
+        """Tensors name their device."""
+        return nullcontext()
+
     def copying(self) -> AbstractContextManager[object]:
         """Copies wait."""
         return nullcontext()
@@ -188,6 +195,12 @@ class CudaStreams:
 
         self._where = where
         self._copies = torch.cuda.Stream(where)  # type: ignore[no-untyped-call]
+
+    def current(self) -> AbstractContextManager[object]:
+        """Select the device: page-locked memory would begin to use the first one otherwise."""
+        import torch
+
+        return torch.cuda.device(self._where)
 
     def copying(self) -> AbstractContextManager[object]:
         """Queue copies on their own stream."""

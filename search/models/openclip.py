@@ -20,7 +20,7 @@ from twinlens.search.models.compiled import CompiledFunction, seconds_until_comp
 from twinlens.search.models.devices import Device, Mark, copy_module
 from twinlens.search.models.fingerprint import Fingerprint
 from twinlens.search.models.openvino import MIN_BATCH, OpenVinoTower
-from twinlens.search.models.preprocess import preparation
+from twinlens.search.models.preprocess import Preparation, preparation
 from twinlens.search.models.text_batches import TextBatches
 from twinlens.search.models.weights import fetch, hub_offline
 
@@ -82,6 +82,7 @@ class OpenClipEncoder:
         self._images = BatchSize(256, MOST_IMAGES) if gpu else BatchSize(32, 32)
         self._texts = BatchSize(1024, 1024) if gpu else BatchSize(64, 64)
         self._image_tower = CompiledFunction(self._image_rows, seconds_until_compiled(where))
+        self._device_seconds = 0.0
         self._text_batches = TextBatches(model, tokenizer)
         self._lock = threading.Lock()
 
@@ -98,6 +99,16 @@ class OpenClipEncoder:
     def text_batch(self) -> int:
         """How many texts to encode at once for full speed."""
         return self._texts.size
+
+    @property
+    def image_tower(self) -> CompiledFunction:
+        """uint8 ``[n, side, side, 3]`` on the device → float32 unit rows there, for benchmarks."""
+        return self._image_tower
+
+    @property
+    def device_seconds(self) -> float:
+        """Time that the device has spent on images, as it measured itself."""
+        return self._device_seconds
 
     @property
     def device(self) -> str:
@@ -136,6 +147,11 @@ class OpenClipEncoder:
         whole: Callable[[Image.Image], torch.Tensor] = image_transform_v2(config, is_train=False)
         return whole
 
+    @property
+    def preparation(self) -> Preparation:
+        """``prepare`` for other processes."""
+        return self._prepare
+
     def prepare(self, image: Image.Image) -> Pixels:
         return self._prepare(image)
 
@@ -160,7 +176,7 @@ class OpenClipEncoder:
         import torch
 
         launched: list[PendingRows] = []
-        with self._lock, torch.inference_mode():
+        with self._lock, self._device.streams.current(), torch.inference_mode():
             start = 0
             while start < len(pixels):
                 part = pixels[start : start + self._images.size]
@@ -185,7 +201,7 @@ class OpenClipEncoder:
             return partial(self._joined, [])
         launched: list[PendingRows] = []
         orders = []
-        with self._lock, torch.inference_mode():
+        with self._lock, self._device.streams.current(), torch.inference_mode():
             for order, tokens in self._text_batches.split(texts, self._texts.size):
                 waiting = [tokens]
                 while waiting:
@@ -247,7 +263,10 @@ class OpenClipEncoder:
         count, size = len(pixels), self._images
         images = self._device.upload(pixels)
         began = self._device.streams.mark()
-        rows = self._image_tower(images, full=count == size.size and size.settled)
+        if count == size.size and size.settled and self._image_tower.is_due:
+            with _unlocked(self._lock):  # queries need not wait for a minute
+                self._image_tower.compile(images)
+        rows = self._image_tower(images)
         done, wait = self._device.download(rows)
         return partial(self._measured, count, began, done, wait)
 
@@ -256,6 +275,7 @@ class OpenClipEncoder:
         seconds = done.seconds_since(began)
         self._images.measured(count, seconds, self._device.streams.has_room)
         self._image_tower.worked(seconds)
+        self._device_seconds += seconds
         return rows
 
     def _image_rows(self, pixels: torch.Tensor) -> torch.Tensor:
@@ -320,6 +340,16 @@ def _without_logging() -> Iterator[None]:
         yield
     finally:
         logging.disable(before)
+
+
+@contextmanager
+def _unlocked(lock: threading.Lock) -> Iterator[None]:
+    """Release a lock that is held, and acquire it again afterwards."""
+    lock.release()
+    try:
+        yield
+    finally:
+        lock.acquire()
 
 
 def _unit_rows(rows: torch.Tensor) -> torch.Tensor:

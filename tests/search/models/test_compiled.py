@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import logging
+from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 
@@ -14,6 +16,7 @@ from twinlens.search.models.compiled import (
     CompiledFunction,
     seconds_until_compiled,
 )
+from twinlens.search.models.load import open_encoder
 
 BATCH = torch.eye(4)
 
@@ -22,30 +25,28 @@ def unit(batch: torch.Tensor) -> torch.Tensor:
     return torch.nn.functional.normalize(batch + 1, dim=-1)
 
 
-def test_it_is_compiled_with_the_first_full_batch_after_the_time() -> None:
+def test_it_is_due_after_the_time_and_only_once() -> None:
     function = CompiledFunction(unit, after=10.0, backend="eager")
     for seconds in (4.0, 5.9, 0.2):
-        torch.testing.assert_close(function(BATCH, full=True), unit(BATCH))
-        assert not function.is_compiled
+        assert not function.is_due
         function.worked(seconds)
-    function(BATCH[:2], full=False)
-    assert not function.is_compiled
-    torch.testing.assert_close(function(BATCH, full=True), unit(BATCH))
+    assert function.is_due
+    function.compile(BATCH)
     assert function.is_compiled
+    assert not function.is_due
 
 
-def test_other_counts_than_the_compiled_one_run_uncompiled() -> None:
+def test_rows_are_the_same_whether_compiled_for_their_count_or_not() -> None:
     function = CompiledFunction(unit, after=0.0, backend="eager")
-    function(BATCH, full=True)
+    function.compile(BATCH)
     for count in (1, 3, 4):
-        torch.testing.assert_close(function(BATCH[:count], full=False), unit(BATCH[:count]))
+        torch.testing.assert_close(function(BATCH[:count]), unit(BATCH[:count]))
 
 
-def test_it_is_never_compiled_without_a_time() -> None:
+def test_it_is_never_due_without_a_time() -> None:
     function = CompiledFunction(unit, after=None, backend="eager")
     function.worked(1e9)
-    function(BATCH, full=True)
-    assert not function.is_compiled
+    assert not function.is_due
 
 
 def test_a_compiler_that_fails_costs_one_line(caplog: pytest.LogCaptureFixture) -> None:
@@ -54,9 +55,10 @@ def test_a_compiler_that_fails_costs_one_line(caplog: pytest.LogCaptureFixture) 
 
     function = CompiledFunction(unit, after=0.0, backend=broken)
     with caplog.at_level(logging.WARNING, "twinlens"):
-        for _ in range(3):
-            torch.testing.assert_close(function(BATCH, full=True), unit(BATCH))
+        function.compile(BATCH)
+    torch.testing.assert_close(function(BATCH), unit(BATCH))
     assert not function.is_compiled
+    assert not function.is_due
     (record,) = caplog.records
     assert record.getMessage().startswith("the model runs uncompiled: ")
     assert "\n" not in record.getMessage()
@@ -68,9 +70,24 @@ def test_a_compiled_model_with_other_rows_is_not_used(caplog: pytest.LogCaptureF
 
     function = CompiledFunction(unit, after=0.0, backend=wrong)
     with caplog.at_level(logging.WARNING, "twinlens"):
-        torch.testing.assert_close(function(BATCH, full=True), unit(BATCH))
+        function.compile(BATCH)
+    torch.testing.assert_close(function(BATCH), unit(BATCH))
     assert not function.is_compiled
     assert "deviates" in caplog.text
+
+
+def test_an_encoder_compiles_its_image_tower_when_asked(
+    tiny_model: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv(ENVIRONMENT, "always")
+    encoder = open_encoder(str(tiny_model), device="cpu", precision="fp32")
+    monkeypatch.setattr(encoder.image_tower, "_backend", "eager")
+    pixels = np.random.default_rng(0).integers(0, 256, (33, 32, 32, 3), dtype=np.uint8)
+    alone = np.concatenate([encoder.images(pixels[i : i + 1]) for i in range(33)])
+    assert not encoder.image_tower.is_compiled  # batches of one are not worth it
+    np.testing.assert_allclose(encoder.images(pixels), alone, rtol=0, atol=1e-5)
+    assert encoder.image_tower.is_compiled
+    np.testing.assert_allclose(encoder.images(pixels), alone, rtol=0, atol=1e-5)
 
 
 def test_only_long_runs_on_a_gpu_are_compiled_unless_asked(monkeypatch: pytest.MonkeyPatch) -> None:

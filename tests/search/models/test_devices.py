@@ -15,7 +15,7 @@ from support.hub import make_tiny_model
 from twinlens.search.errors import ModelError
 from twinlens.search.models.base import Pixels
 from twinlens.search.models.batch_size import BatchSize, is_out_of_memory
-from twinlens.search.models.devices import Device, HostMark, Mark, copy_module
+from twinlens.search.models.devices import CudaStreams, Device, HostMark, Mark, copy_module
 from twinlens.search.models.encoding_queue import EncodingQueue
 from twinlens.search.models.load import open_encoder, open_encoders
 from twinlens.search.models.openclip import OpenClipEncoder
@@ -42,6 +42,9 @@ class NotingStreams:
         self.notes: list[str] = []
         self.released = 0
         self.room = True
+
+    def current(self) -> AbstractContextManager[object]:
+        return nullcontext()
 
     def copying(self) -> AbstractContextManager[object]:
         self.notes.append("copy")
@@ -103,6 +106,98 @@ def test_rows_may_be_fetched_in_any_order(encoder: OpenClipEncoder) -> None:
     pending = {count: encoder.begin_images(pictures(count)) for count in (1, 2, 3)}
     for count in (3, 1, 2):
         np.testing.assert_array_equal(pending[count](), encoder.images(pictures(count)))
+
+
+class FakeCuda:
+    """Stands for ``torch.cuda`` where there is none, and notes in which order it is used."""
+
+    def __init__(self, notes: list[str]) -> None:
+        self.notes = notes
+
+    def Stream(self, where: torch.device) -> FakeCuda:  # noqa: N802 - torch's name
+        return FakeCuda(self.notes)
+
+    def Event(self, **options: bool) -> FakeCuda:  # noqa: N802 - torch's name
+        assert options == {"enable_timing": True, "blocking": True}
+        return FakeCuda(self.notes)
+
+    def current_stream(self, where: torch.device) -> FakeCuda:
+        return self
+
+    def stream(self, stream: FakeCuda) -> AbstractContextManager[object]:
+        self.notes.append("on the stream of copies")
+        return nullcontext()
+
+    def device(self, where: torch.device) -> AbstractContextManager[object]:
+        return nullcontext()
+
+    def wait_stream(self, other: FakeCuda) -> None:
+        self.notes.append("computing waits for copies")
+
+    def record(self, stream: FakeCuda) -> None:
+        self.notes.append("record")
+
+    def synchronize(self) -> None:
+        self.notes.append("wait")
+
+    def elapsed_time(self, later: FakeCuda) -> float:
+        return 250.0
+
+    def memory_allocated(self, where: torch.device) -> int:
+        return 100
+
+    def max_memory_allocated(self, where: torch.device) -> int:
+        return 1_100
+
+    def memory_reserved(self, where: torch.device) -> int:
+        return 600
+
+    def mem_get_info(self, where: torch.device) -> tuple[int, int]:
+        return 2_100, 9_000
+
+    def reset_peak_memory_stats(self, where: torch.device) -> None:
+        self.notes.append("reset")
+
+    def empty_cache(self) -> None:
+        self.notes.append("empty")
+
+
+@pytest.fixture
+def cuda(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """What ``CudaStreams`` asks of CUDA, on a machine without it."""
+    notes: list[str] = []
+    monkeypatch.setattr(torch, "cuda", FakeCuda(notes))
+    monkeypatch.setattr(CudaStreams, "pinned", False)  # only CUDA can lock pages
+
+    def keep(tensor: torch.Tensor, stream: FakeCuda) -> None:
+        notes.append("keep the memory")
+
+    monkeypatch.setattr(torch.Tensor, "record_stream", keep)
+    return notes
+
+
+def test_on_cuda_copies_have_a_stream_of_their_own(
+    encoder: OpenClipEncoder, cuda: list[str]
+) -> None:
+    streams = CudaStreams(torch.device("cpu"))
+    device = Device(torch.device("cpu"), streams)
+    on_cuda = OpenClipEncoder(
+        encoder.model, encoder.tokenizer, encoder.fingerprint, device, torch.float32
+    )
+    pending = on_cuda.begin_images(pictures(3))
+    copied = ["on the stream of copies", "computing waits for copies", "keep the memory"]
+    assert cuda == [*copied, "record", "record"]
+    np.testing.assert_allclose(pending(), encoder.images(pictures(3)), rtol=0, atol=1e-5)
+    assert cuda[-1] == "wait"
+    assert on_cuda.device_seconds == 0.25
+    on_cuda.release()
+    assert cuda[-1] == "empty"
+
+
+def test_on_cuda_a_batch_grows_if_twice_its_memory_is_free(cuda: list[str]) -> None:
+    streams = CudaStreams(torch.device("cpu"))
+    assert streams.has_room()  # twice 1,000 of 2,100 free and 500 kept, of which 80 % may be used
+    assert cuda == ["reset"]
 
 
 # ---- Memory
