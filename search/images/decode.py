@@ -5,34 +5,39 @@ from __future__ import annotations
 import threading
 import warnings
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager, suppress
+from contextlib import AbstractContextManager, ExitStack, contextmanager, suppress
 from dataclasses import dataclass, field
-from functools import lru_cache
 from io import BytesIO
-from itertools import product
 from typing import TYPE_CHECKING, Any, cast
 
 from twinlens.search.errors import ImageError
-from twinlens.search.images.exif import read_exif
-from twinlens.search.images.formats import (
-    check_scans,
-    import_decoder,
-    is_raw_tiff,
-    jxl_size,
-    sniff,
+from twinlens.search.images.bounded import BoundedFile, check_tags, has_sane_exif
+from twinlens.search.images.budget import decoding_budget
+from twinlens.search.images.colour import WHOLE, to_rgb
+from twinlens.search.images.cost import (
+    ALL_AT_ONCE,
+    RAW,
+    RAW_HALF,
+    check_cost,
+    check_header,
+    check_speed,
+    conversion_bytes,
+    decoder_bytes,
 )
+from twinlens.search.images.exif import read_exif
+from twinlens.search.images.formats import import_decoder, is_raw_tiff, sniff
+from twinlens.search.images.headers import check_scans, jpeg2000_header, jxl_size, webp_size
+from twinlens.search.images.ppm import read_levels
 
 if TYPE_CHECKING:  # importing PIL takes 40 ms
-    from PIL.Image import Image
-    from PIL.ImageCms import ImageCmsTransform
+    from PIL.Image import Exif, Image
     from PIL.ImageFile import ImageFile
 
-#: Of one image; Pillow keeps 4 bytes per pixel: 0.8 GB.
+#: Of one image. Decoding takes up to 9 bytes per pixel (1.8 GB): a format that would take more has
+#: a lower limit, see ``cost.py``. All threads share the memory in ``budget.py``.
 MAX_PIXELS = 200_000_000
 #: Of one image file.
 MAX_BYTES = 1 << 29
-#: Of a colour profile; the largest ones, for print, are near 3 MB.
-MAX_PROFILE_BYTES = 4 << 20
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,6 +86,7 @@ def decode(
         raise ImageError(f"{what} an image in a format that can be read here")
     try:
         with _without_warnings():
+            check_header(name, data)
             if name == "RAW" or (name == "TIFF" and is_raw_tiff(data)):
                 return _decode_raw(data, target, max_pixels)
             return _decode(name, data, target, max_pixels)
@@ -91,31 +97,85 @@ def decode(
 
 
 def _decode(name: str, data: bytes, target: int | None, max_pixels: int) -> DecodedFile:
-    if name == "JXL":  # the plug-in decodes all pixels on opening
-        _check_size(jxl_size(data), max_pixels)
-    # The format's class, not Image.open, which has its own limit of pixels for the whole process.
+    shorter = 2 * target if target else None
     module, opener = import_decoder(name)
-    image: ImageFile = getattr(module, opener)(BytesIO(data))
-    _check_size(image.size, max_pixels)
-    size = image.size
-    if name == "JPEG":
-        check_scans(data, size, max_pixels)
-        if target:
-            image.draft(None, (2 * target, 2 * target))
-    image.load()
-    if name != "JPEG":
+    with ExitStack() as reserved:
+        if name in _SIZES:  # the decoder allocates memory, or decodes all pixels, on opening
+            size = _SIZES[name](data)
+            _check_size(size, max_pixels)
+            cost = float(ALL_AT_ONCE[name] * size[0] * size[1])
+            check_cost(name, size, cost, max_pixels)
+            reserved.enter_context(_reserve(data, cost))
+        # The format's class, not Image.open, which has its own limit of pixels for the process.
+        file = BytesIO(data) if name == "BMP" else BoundedFile(data)
+        image: ImageFile = getattr(module, opener)(file)
+        size = image.size
+        _check_size(size, max_pixels)
+        if name == "JPEG":
+            check_scans(data, size, max_pixels)
+        check_speed(name, image)
+        decoded_size = _scale(name, data, image, shorter)
+        cost = decoder_bytes(name, data, image, size, decoded_size)
+        check_cost(name, size, cost, max_pixels)
+        cost = max(cost, conversion_bytes(image.mode, decoded_size, shorter))
+        reserved.enter_context(_reserve(data, cost))
+        return _upright(name, data, image, size, shorter)
+
+
+def _reserve(data: bytes, cost: float) -> AbstractContextManager[None]:
+    """Wait until the memory to decode a file is free, unless this thread has reserved it."""
+    # Decoders and metadata hold parts of the file once more.
+    return decoding_budget().reserve(int(cost) + len(data))
+
+
+def _scale(name: str, data: bytes, image: ImageFile, shorter: int | None) -> tuple[int, int]:
+    """Let the decoder scale an image down, to no less than `shorter`, where it can.
+
+    Returns:
+        The size to be decoded, in pixels.
+    """
+    if name == "JPEG" and shorter:
+        image.draft(None, (shorter, shorter))
+    # Smaller images are the same without.
+    if name == "JPEG2000" and shorter and image.size[0] * image.size[1] > WHOLE:
+        halvings = (min(image.size) // shorter).bit_length() - 1
+        halvings = max(0, min(halvings, jpeg2000_header(data, image.size).levels))
+        cast(Any, image).reduce = halvings
+        return image.size[0] >> halvings, image.size[1] >> halvings
+    return image.size
+
+
+def _upright(
+    name: str, data: bytes, image: ImageFile, size: tuple[int, int], shorter: int | None
+) -> DecodedFile:
+    """Decode an opened image and convert it."""
+    pixels: Image | None = read_levels(data, image) if name == "PPM" else None
+    if pixels is None:
+        image.load()
+        pixels = image
+    if name not in ("JPEG", "JPEG2000"):
         size = image.size  # Pillow has rotated a TIFF and may have cropped a HEIF
-    exif, orientation = None, 1
-    with suppress(Exception):  # damaged EXIF does not make the pixels unreadable
-        exif = image.getexif()
-        orientation = exif.get(0x0112, 1)
+    exif = _exif_of(image)
+    orientation = exif.get(0x0112, 1) if exif else 1
     if name == "JXL" and not getattr(image, "jpeg", False):
         orientation = 1  # the decoder has applied the orientation in the codestream
-    upright = _to_rgb(image, 2 * target if target else None)
+    read = read_exif(exif) if exif else {}
+    upright = to_rgb(pixels, shorter)
+    if upright is not pixels:
+        pixels.close()  # its memory is not needed any more
     if orientation in _TRANSPOSE:
         upright = upright.transpose(cast(Any, _TRANSPOSE[orientation]))
         size = size if orientation < 5 else size[::-1]
-    return DecodedFile(upright, *size, name, read_exif(exif) if exif else {})
+    return DecodedFile(upright, *size, name, read)
+
+
+def _exif_of(image: ImageFile) -> Exif | None:
+    """EXIF of an image; damaged EXIF does not make the pixels unreadable."""
+    block = image.info.get("exif")
+    with suppress(Exception):
+        if not isinstance(block, bytes) or has_sane_exif(block):
+            return image.getexif()
+    return None
 
 
 def _check_size(size: tuple[int, int], max_pixels: int) -> None:
@@ -126,83 +186,10 @@ def _check_size(size: tuple[int, int], max_pixels: int) -> None:
         raise ImageError(f"{width}x{height} pixels is over the limit of {max_pixels:,}")
 
 
+#: Formats whose size must be read before they are opened.
+_SIZES = {"JXL": jxl_size, "WEBP": webp_size}
 # EXIF orientation to Pillow's Transpose that makes the image upright.
 _TRANSPOSE = {2: 0, 3: 3, 4: 1, 5: 5, 6: 4, 7: 6, 8: 2}
-
-
-def _to_rgb(image: Image, shorter: int | None) -> Image:
-    """Convert any of Pillow's modes to sRGB on white; scale down to no less than `shorter`."""
-    import PIL.Image
-
-    profile = image.info.get("icc_profile")
-    if image.mode.startswith(("I", "F")):
-        image = _to_eight_bits(image)
-    elif image.mode in ("PA", "RGBa") or "transparency" in image.info:
-        image = image.convert("RGBA")
-    elif image.mode not in ("L", "LA", "RGB", "RGBA", "CMYK", "LAB"):
-        image = image.convert("L" if image.mode == "1" else "RGB")
-    factor = min(image.size) // shorter if shorter else 1
-    if factor > 1:  # not Image.reduce, which distorts if the sides are not divisible
-        width, height = (round(side / factor) for side in image.size)
-        image = image.resize((width, height), PIL.Image.Resampling.BOX)
-    alpha = image.getchannel("A") if image.mode in ("LA", "RGBA") else None
-    if alpha:
-        image = image.convert("L" if image.mode == "LA" else "RGB")
-    transform = None
-    if isinstance(profile, bytes) and 0 < len(profile) <= MAX_PROFILE_BYTES:
-        transform = _srgb_transform(profile, image.mode)
-    if transform:
-        image = transform.apply(image)
-    elif image.mode != "RGB":
-        image = image.convert("RGB")
-    if alpha:
-        white = PIL.Image.new("RGB", image.size, "white")
-        white.paste(image, mask=alpha)
-        image = white
-    return image
-
-
-def _to_eight_bits(image: Image) -> Image:
-    """Scale samples wider than 8 bits to 0-255, which Pillow's own conversion would clip.
-
-    16-bit integers span their type. For 32-bit integers and floats, the range is the first that
-    contains all samples of: 0 to 1 (float), 255, 65535; otherwise their minimum to maximum.
-    """
-    import numpy as np
-    import PIL.Image
-
-    values = np.asarray(image, dtype=np.float32)
-    values = np.nan_to_num(values, nan=0.0, posinf=0.0, neginf=0.0)
-    low, high = float(values.min()), float(values.max())
-    bottom, top = 0.0, 65535.0
-    if not image.mode.startswith("I;16"):
-        tops = (1.0, 255.0, 65535.0) if image.mode == "F" else (255.0, 65535.0)
-        fitting = (top for top in tops if low >= 0 and high <= top)
-        bottom, top = next(((0.0, top) for top in fitting), (low, high))
-    values = (values - bottom) * (255 / max(top - bottom, 1e-12))
-    return PIL.Image.fromarray(values.round().clip(0, 255).astype(np.uint8))
-
-
-@lru_cache(maxsize=64)
-def _srgb_transform(profile: bytes, mode: str) -> ImageCmsTransform | None:
-    """Build the transform from a profile to sRGB; None if impossible, or without effect."""
-    import PIL.Image
-    from PIL import ImageChops, ImageCms
-
-    try:
-        source = ImageCms.ImageCmsProfile(BytesIO(profile))
-        space = {"L": "GRAY", "RGB": "RGB", "CMYK": "CMYK", "LAB": "Lab"}.get(mode)
-        if source.profile.xcolor_space.strip() != space:
-            return None
-        transform = ImageCms.buildTransform(source, ImageCms.createProfile("sRGB"), mode, "RGB")
-        # Profiles of sRGB have dozens of names, so see whether a few colours change.
-        levels = range(0, 256, 51)
-        samples = bytes(value for colour in product(levels, repeat=len(space)) for value in colour)
-        probe = PIL.Image.frombytes(mode, (len(samples) // len(mode), 1), samples)
-        change = ImageChops.difference(transform.apply(probe), probe.convert("RGB"))
-    except Exception:  # noqa: BLE001 (a damaged profile does not make the image unreadable)
-        return None
-    return transform if max(change.tobytes()) > 2 else None
 
 
 def _decode_raw(data: bytes, target: int | None, max_pixels: int) -> DecodedFile:
@@ -224,10 +211,14 @@ def _decode_raw(data: bytes, target: int | None, max_pixels: int) -> DecodedFile
                 if min(decoded.image.size) >= enough:
                     return DecodedFile(decoded.image, *size, "RAW", decoded.exif)
         half = target is not None and 4 * target <= min(size)
-        pixels = raw.postprocess(use_camera_wb=True, half_size=half, output_bps=8)
-    image = _to_rgb(PIL.Image.fromarray(pixels), 2 * target if target else None)
+        cost = size[0] * size[1] * (RAW_HALF if half else RAW)
+        check_cost("RAW", size, cost, max_pixels)
+        with _reserve(data, cost):
+            pixels = raw.postprocess(use_camera_wb=True, half_size=half, output_bps=8)
+            image = to_rgb(PIL.Image.fromarray(pixels), 2 * target if target else None)
     exif = PIL.Image.Exif()
     with suppress(Exception):  # most raw files are TIFF inside
+        check_tags(data)
         exif.load(data)
     return DecodedFile(image, *size, "RAW", read_exif(exif))
 

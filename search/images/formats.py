@@ -1,4 +1,4 @@
-"""Recognise image formats by file name or first bytes, and check headers before decoding."""
+"""Recognise image formats by file name or first bytes, and import their decoders."""
 
 from __future__ import annotations
 
@@ -52,10 +52,6 @@ _SIGNATURES = (
     (re.compile(rb"\xff\x4f\xff\x51|\0\0\0\x0cjP  \r\n\x87\n"), "JPEG2000"),
     (re.compile(rb"\xff\x0a|\0\0\0\x0cJXL \r\n\x87\n"), "JXL"),
 )
-
-
-_SCAN, _END = b"\xff\xda", b"\xff\xd9"
-_MARKER = re.compile(rb"\xff[\xc0-\xcf\xd9-\xfe]")
 
 
 def is_image_name(name: str) -> bool:
@@ -118,61 +114,6 @@ def import_decoder(name: str) -> tuple[ModuleType, str]:
         install = f"pip install 'twinlens[{_extra_of(name)}]'"
         message = f"{what} needs a decoder that is not installed: {install}"
         raise ImageError(message) from error
-
-
-def check_scans(data: bytes, size: tuple[int, int], max_pixels: int) -> None:
-    """Reject a JPEG with too many scans: each costs 140 bytes and a pass over all pixels.
-
-    Raises:
-        ImageError: there are more scans than decoding `max_pixels` should cost.
-    """
-    most = 20 * max_pixels // (size[0] * size[1])  # progressive JPEGs have about ten
-    if data.count(_SCAN) <= most:
-        return
-    scans, at = 0, 2
-    while (marker := _MARKER.search(data, at)) and marker[0] != _END:  # a video may follow
-        scans += marker[0] == _SCAN
-        at = marker.end() + int.from_bytes(data[marker.end() : marker.end() + 2], "big")
-    if scans > most:
-        raise ImageError(f"a JPEG of {size[0]}x{size[1]} pixels in {scans} scans is over the limit")
-
-
-def jxl_size(data: bytes) -> tuple[int, int]:
-    """Read width and height of a JPEG XL image, with or without a container (ISO/IEC 18181-1).
-
-    Raises:
-        ImageError: there is no codestream.
-    """
-    start, at = 0, 0
-    while data[0] == 0 and at + 8 <= len(data):
-        length, kind, head = int.from_bytes(data[at : at + 4], "big"), data[at + 4 : at + 8], 8
-        if length == 1:
-            length, head = int.from_bytes(data[at + 8 : at + 16], "big"), 16
-        if kind in (b"jxlc", b"jxlp"):
-            start = at + head + (4 if kind == b"jxlp" else 0)
-            break
-        if length < head:
-            break
-        at += length
-    if data[start : start + 2] != b"\xff\x0a":
-        raise ImageError("damaged JXL: no codestream")
-    bits = int.from_bytes(data[start + 2 : start + 14], "little")
-
-    def take(count: int) -> int:
-        nonlocal bits
-        value, bits = bits & ((1 << count) - 1), bits >> count
-        return value
-
-    def side() -> int:
-        return (take(5) + 1) * 8 if small else take((9, 13, 18, 30)[take(2)]) + 1
-
-    small = take(1)
-    height = side()
-    ratio = take(3)
-    if not ratio:
-        return side(), height
-    across, down = ((1, 1), (12, 10), (4, 3), (3, 2), (16, 9), (5, 4), (2, 1))[ratio - 1]
-    return height * across // down, height
 
 
 def is_raw_tiff(data: bytes) -> bool:

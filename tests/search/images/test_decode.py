@@ -18,6 +18,7 @@ from PIL import ExifTags, Image, ImageCms, ImageDraw
 from PIL.TiffImagePlugin import IFDRational
 
 from twinlens.search.errors import ImageError
+from twinlens.search.images import colour
 from twinlens.search.images import decode as images
 from twinlens.search.images.decode import decode
 from twinlens.search.images.formats import is_image_name, supported_extensions
@@ -239,8 +240,8 @@ def test_colour_profile_applies_to_transparent_images() -> None:
 
 
 def test_srgb_profile_needs_no_transform() -> None:
-    assert images._srgb_transform(chromatic_profile(False), "RGB") is None
-    assert images._srgb_transform(chromatic_profile(True), "RGB") is not None
+    assert colour.srgb_transform(chromatic_profile(False), "RGB") is None
+    assert colour.srgb_transform(chromatic_profile(True), "RGB") is not None
 
 
 @pytest.mark.parametrize("profile", [b"garbage", b"\0" * 3000, chromatic_profile(True)[:200]])
