@@ -16,6 +16,7 @@ from twinlens.cli.options import OUTPUT, AsJson, ModelOptions, lines_of, with_op
 from twinlens.cli.output import FAILURE, NOTHING_CLOSE, counted, print_hits
 from twinlens.cli.preview import Preview, pictures_of, print_previews, refuse_preview
 from twinlens.cli.printing import say, say_json
+from twinlens.cli.waiting import saying_why
 from twinlens.search.errors import UsageError
 from twinlens.search.paths import expand_home
 from twinlens.search.query.request import OPTIONS, SearchOptions
@@ -168,11 +169,12 @@ def search(
         shown += [f"not {one}" for one in [*negative, *unlike]]
         titles = [" + ".join(shown) or "next page"]
     with place.reach(place.model) as index:
-        if queries is not None:
-            found = index.search_many(titles, **options)
-        else:
-            continued = options["cursor"] and not parts
-            found = [index.search(None if continued else parts, **options)]
+        with saying_why(index):
+            if queries is not None:
+                found = index.search_many(titles, **options)
+            else:
+                continued = options["cursor"] and not parts
+                found = [index.search(None if continued else parts, **options)]
         failed = _copy_files(index, found, copy_to, link)
         # Arguments that are not UTF-8 hold surrogates, which cannot be printed.
         titles = [one.encode("utf-8", "replace").decode() for one in titles]

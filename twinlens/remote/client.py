@@ -340,6 +340,17 @@ def is_twinlens(url: str, seconds: float = PROBE_SECONDS) -> bool:
     return isinstance(health, dict) and health.get("service") == SERVICE
 
 
+def is_loading(url: str, seconds: float = PROBE_SECONDS) -> bool:
+    """Whether the twinlens server at an address is loading a model; False if it does not say."""
+    try:
+        ready = json.loads(HttpClient(url).request_once("GET", "/readyz", seconds=seconds).data)
+    except (TwinlensError, ValueError, RecursionError):
+        return False
+    return isinstance(ready, dict) and (
+        ready.get("model") == "loading" or bool(ready.get("loading"))
+    )
+
+
 def path_segment(name: str) -> str:
     """Percent-encode a name as one segment of a URL's path."""
     return quote(name, safe="")
