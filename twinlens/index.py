@@ -21,6 +21,7 @@ from twinlens.search.paths import expand_home
 from twinlens.search.query.session import Session
 
 if TYPE_CHECKING:
+    from twinlens.ingest.integrity.report import CheckReport
     from twinlens.ingest.match import Picture
     from twinlens.ingest.preview import Preview
     from twinlens.ingest.receiver import Receiver
@@ -684,6 +685,22 @@ class Index:
 
         self._refuse_tenant("drop old generations")
         return drop_old(self._session)
+
+    def check(
+        self,
+        *,
+        repair: bool = False,
+        progress: Callable[[int, str], Progress | None] = lambda total, unit: None,
+    ) -> CheckReport:
+        """Check the collection: its files, rows and vectors; see ``twinlens.check``."""
+        from twinlens.ingest.integrity.check import check
+
+        self._refuse_tenant("check")
+        try:
+            return check(self._database, [self.collection], repair=repair, bars=progress)
+        finally:
+            if repair:
+                self._session.reset_engine()
 
     def drop(self) -> None:
         """Delete the collection; for a tenant, only the tenant's rows."""

@@ -16,6 +16,7 @@ import typer
 import twinlens
 from twinlens.cli import (
     audit,
+    check,
     collections,
     copy,
     describe,
@@ -43,7 +44,7 @@ app = typer.Typer(
     no_args_is_help=True,
     pretty_exceptions_enable=False,
     epilog="Exit codes: 0 done, 1 failed, 2 usage error, 3 some items could not be ingested, "
-    "130 interrupted.",
+    "4 damaged, 5 damaged and repaired, 130 interrupted.",
 )
 
 
@@ -147,6 +148,7 @@ app.command("import")(flat(collections.import_))
 app.command()(flat(collections.reindex))
 app.command("copy")(flat(copy.copy))
 app.command()(flat(collections.delete))
+app.command()(flat(check.check))
 app.command()(plan.plan)
 app.command()(flat(serve.serve))
 app.command()(flat(mcp.mcp))

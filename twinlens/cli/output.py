@@ -26,6 +26,8 @@ if TYPE_CHECKING:
 FAILURE = 1
 USAGE = 2
 ITEMS_FAILED = 3
+DAMAGED = 4
+REPAIRED = 5
 INTERRUPTED = 130
 #: How many failed items are listed one by one.
 LISTED = 20

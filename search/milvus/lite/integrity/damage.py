@@ -22,6 +22,7 @@ DamageKind = Literal[
     "stray text",
     "vector",
     "thumbnail",
+    "upload",
 ]
 
 
