@@ -36,6 +36,7 @@ from twinlens.search.errors import (
 if TYPE_CHECKING:
     from twinlens.cli import run as main
     from twinlens.index import Index
+    from twinlens.ingest.integrity.report import CheckReport
     from twinlens.ingest.match import Picture
     from twinlens.ingest.options import SourceOptions
     from twinlens.ingest.preview import Preview
@@ -66,6 +67,7 @@ __version__ = "0.1.0"
 __all__ = [
     "Audit",
     "AuditedPair",
+    "CheckReport",
     "Classified",
     "ClusterError",
     "CollectionInfo",
@@ -108,6 +110,7 @@ __all__ = [
     "UsageError",
     "Vector",
     "__version__",
+    "check",
     "compare",
     "connect",
     "copy",
@@ -124,6 +127,7 @@ _LAZY = {
     "Audit": "twinlens.search.analysis.audit_report",
     "AuditedPair": "twinlens.search.analysis.audit_report",
     "Classified": "twinlens.search.analysis.classify",
+    "CheckReport": "twinlens.ingest.integrity.report",
     "CollectionInfo": "twinlens.search.milvus.collection",
     "CopyReport": "twinlens.ingest.transfer.copy",
     "Described": "twinlens.search.analysis.describe",
@@ -292,6 +296,38 @@ def copy(
         Database(os.fspath(target), token=target_token) as new,
     ):
         return copy(old, new, collection, to, sample=sample, progress=progress, **layout)
+
+
+def check(
+    db: str | os.PathLike[str] | None = None,
+    collections: Sequence[str] = (),
+    *,
+    token: str = "",
+    repair: bool = False,
+    progress: Callable[[int, str], Progress | None] = lambda total, unit: None,
+) -> CheckReport:
+    """Check a database: its files, rows, vectors; see ``docs/operations/damage.md``.
+
+    Args:
+        db: as ``open`` takes it; it must exist.
+        collections: which to check; default: all.
+        token: of a server that requires one.
+        repair: repair what can be repaired. What is not stored any more is forgotten, so that the
+            next ingest reads it again.
+        progress: makes a progress bar like ``tqdm`` for a total and a unit.
+
+    Raises:
+        UsageError: there is no such database.
+        CollectionNotFoundError: there is no such collection.
+        StoreLockedError: another process writes to a database that is to be repaired.
+        StoreError: the server failed, or a file cannot be written.
+    """
+    from twinlens.ingest.integrity.check import check
+    from twinlens.search.milvus.database import Database
+
+    name = os.fspath(db) if db is not None else default_db()
+    with Database(name, token=token, create=False) as database:
+        return check(database, collections, repair=repair, bars=progress)
 
 
 def compare(
