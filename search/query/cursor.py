@@ -4,9 +4,10 @@ An offset counts rows, so whatever is stored in the meantime shifts the next pag
 the last score and the ids of the hits that had it: the next page is what lies below, whatever has
 been inserted above.
 
-It carries the query's vector, so that a page costs no encoding and is ranked exactly like the one
-before. It is neither secret nor signed: a forged cursor is a search with another vector, which
-anybody may do anyway. The caller gives the filter, on every page.
+It carries the query, so that later pages need it no more: a text as it is, which is encoded again
+unless its embedding is cached, and anything else as a vector, which is longer. It is neither secret
+nor signed: a forged cursor is a search for something else, which anybody may do anyway. The caller
+gives the filter, on every page.
 """
 
 from __future__ import annotations
@@ -24,6 +25,7 @@ import numpy as np
 from twinlens.search.errors import UsageError
 from twinlens.search.models.base import Rows
 from twinlens.search.query.calibration import Modality
+from twinlens.search.query.parts import MAX_QUERY_TEXT
 from twinlens.search.records import ID_LENGTH, Row
 
 #: Scores closer than this count as equal: float32 sums depend on their order.
@@ -40,7 +42,7 @@ class Cursor:
     """Where a page ended, as text that a client sends back for the next page.
 
     Attributes:
-        row: the query's float32 unit row ``[dim]``.
+        row: the query's float32 unit row ``[dim]``; ``None`` with a text.
         modality: what the query was made of, for the relevance of hits.
         fused: whether the row was fused from several parts.
         search: a hash of the options that must be the same on the next page.
@@ -49,9 +51,10 @@ class Cursor:
         tied: ids of the rows read with that score.
         shown: when near-duplicates are merged, ids of all hits so far.
         excluded: ids that are never hits.
+        text: the query, if it is one text; else "".
     """
 
-    row: Rows
+    row: Rows | None
     modality: Modality
     fused: bool
     search: str
@@ -60,17 +63,19 @@ class Cursor:
     tied: tuple[str, ...]
     shown: tuple[str, ...] = ()
     excluded: tuple[str, ...] = ()
+    text: str = ""
 
     def encode(self) -> str:
         """The cursor as text; "" if it would hold too many ids."""
         if max(len(self.tied), len(self.shown), len(self.excluded)) > MAX_IDS:
             return ""
-        head = {name: getattr(self, name) for name in self.__dataclass_fields__ if name != "row"}
-        data = (
-            json.dumps(head, separators=(",", ":")).encode()
-            + b"\n"
-            + self.row.astype("<f4").tobytes()
-        )
+        head = {
+            name: getattr(self, name)
+            for name, field in self.__dataclass_fields__.items()
+            if name != "row" and getattr(self, name) != field.default
+        }
+        tail = b"" if self.row is None else self.row.astype("<f4").tobytes()
+        data = json.dumps(head, separators=(",", ":")).encode() + b"\n" + tail
         return base64.urlsafe_b64encode(data).decode()
 
     @classmethod
@@ -90,19 +95,15 @@ class Cursor:
             data = base64.b64decode(text.encode("ascii"), altchars=b"-_", validate=True)
             head, _, tail = data.partition(b"\n")
             row = np.frombuffer(tail, dtype="<f4").astype(np.float32)
-            values = json.loads(head)
-            cursor = cls(
-                row=row,
-                **{name: values.pop(name) for name in cls.__dataclass_fields__ if name != "row"},
-            )
-            if values or not cursor._is_valid():
+            cursor = cls(row=row if len(row) else None, **json.loads(head))
+            if not cursor._is_valid():
                 raise ValueError(head)
         # Not text, base64 or JSON, nested too deeply, or other fields than these.
         except (ValueError, TypeError, AttributeError, KeyError, RecursionError):
             raise UsageError(
                 "this is not a cursor: copy it unchanged from the previous page"
             ) from None
-        if cursor.row.shape != (dim,):
+        if cursor.row is not None and cursor.row.shape != (dim,):
             raise UsageError("the cursor belongs to another collection")
         return cursor
 
@@ -117,12 +118,16 @@ class Cursor:
             and math.isfinite(self.score)
         )
         lists = (self.tied, self.shown, self.excluded)
+        row = self.row
         return (
             scalars
-            and all(isinstance(ids, list) and len(ids) <= MAX_IDS for ids in lists)
+            and isinstance(self.text, str)
+            and bool(self.text.strip()) == (row is None)
+            and len(self.text) <= MAX_QUERY_TEXT
+            and all(isinstance(ids, list | tuple) and len(ids) <= MAX_IDS for ids in lists)
             and all(isinstance(one, str) and _ID.fullmatch(one) for ids in lists for one in ids)
-            and bool(np.isfinite(self.row).all())
-            and abs(float(self.row @ self.row) - 1) < 1e-3
+            and (row is None or bool(np.isfinite(row).all()))
+            and (row is None or abs(float(row @ row) - 1) < 1e-3)
         )
 
 
@@ -232,11 +237,17 @@ class RankedPage:
         )
 
     def cursor(
-        self, row: Rows, modality: Modality, fused: bool, search: str, excluded: Sequence[str]
+        self,
+        query: Rows | str,
+        modality: Modality,
+        fused: bool,
+        search: str,
+        excluded: Sequence[str],
     ) -> Cursor:
         """The cursor of the next page; see its attributes for the arguments."""
+        text = query if isinstance(query, str) else ""
         return Cursor(
-            row,
+            query if not isinstance(query, str) else None,
             modality,
             fused,
             search,
@@ -245,6 +256,7 @@ class RankedPage:
             tuple(self.tied),
             tuple(self.shown or ()),
             tuple(excluded),
+            text,
         )
 
 

@@ -26,7 +26,16 @@ from twinlens.search.query.cursor import Cursor, RankedPage, options_hash
 from twinlens.search.query.embed import EmbeddingCache, PreparedPart, embed, prepare_part
 from twinlens.search.query.fusion import fuse, spread
 from twinlens.search.query.hits import Hits, hit_of
-from twinlens.search.query.parts import Id, Image, Plain, Vector, several, signed, words_of
+from twinlens.search.query.parts import (
+    Id,
+    Image,
+    Plain,
+    Text,
+    Vector,
+    several,
+    signed,
+    words_of,
+)
 from twinlens.search.query.request import SearchOptions, SearchRequest
 from twinlens.search.query.stored import StoredRow, find_stored
 from twinlens.search.records import IMAGE_FIELDS, TEXT_FIELDS, Row, Target
@@ -154,8 +163,15 @@ class SearchEngine:
                     "the cursor belongs to another search: target, where and collapse must be the "
                     "same on every page"
                 )
+            text = [Text(cursor.text)] if cursor.text else []
             return PreparedRequest(
-                request, expression, excluded=tuple(cursor.excluded), cursor=cursor
+                request,
+                expression,
+                parts=tuple(
+                    prepare_part(part, self._encoder, {}, dim, self._cache, target) for part in text
+                ),
+                excluded=tuple(cursor.excluded),
+                cursor=cursor,
             )
         parts = [signed(part) for part in request.parts]
         names = {part.id for part, _ in parts if isinstance(part, Id)}
@@ -217,7 +233,8 @@ class SearchEngine:
         """Combine the rows of a request's parts into one."""
         cursor = request.cursor
         if cursor is not None:
-            return EncodedRequest(request, cursor.row, cursor.modality, cursor.fused)
+            row = rows[0] if cursor.row is None else cursor.row
+            return EncodedRequest(request, row, cursor.modality, cursor.fused)
         wanted = [
             modality
             for modality, weight in zip(request.modalities, request.weights, strict=True)
@@ -380,7 +397,18 @@ def _next_cursor(page: RankedPage, request: EncodedRequest) -> str:
     """The cursor of the page after this one, as text."""
     search = _options_hash(request.options)
     excluded = request.prepared.excluded
-    return page.cursor(request.row, request.modality, request.fused, search, excluded).encode()
+    query = _text_of(request) or request.row
+    return page.cursor(query, request.modality, request.fused, search, excluded).encode()
+
+
+def _text_of(request: EncodedRequest) -> str:
+    """The query of a request if it is one text, and shorter than its vector; else ""."""
+    cursor = request.prepared.cursor
+    if cursor is not None:
+        return cursor.text
+    parts = request.request.parts
+    text = parts[0].text if len(parts) == 1 and isinstance(parts[0], Text) else ""
+    return text if len(text.encode()) <= request.row.nbytes else ""
 
 
 def _fields(target: Target) -> list[str]:

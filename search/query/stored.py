@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import abc
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -136,31 +136,48 @@ def find_images(collection: Collection, names: abc.Collection[str]) -> dict[str,
     return {name: one.row for name, one in found.items()}
 
 
-def list_images(collection: Collection, expression: str = "", after: str = "") -> list[Row]:
-    """List the next ``PAGE`` images after an id, as rows of id and path.
+def list_images(
+    collection: Collection,
+    expression: str = "",
+    after: str = "",
+    *,
+    limit: int = PAGE,
+    fields: Sequence[str] = ("id", "path"),
+) -> list[Row]:
+    """List the next images after an id, sorted by id.
 
     Args:
         collection: where they are stored.
         expression: a Milvus expression that they must match.
         after: the last id of the previous page.
+        limit: how many.
+        fields: the fields of each row.
     """
-    return _page(collection, "images", ["id", "path"], expression, f"id > {quote(after)}")
+    after = f"id > {quote(after)}"
+    return _page(collection, "images", list(fields), expression, after, limit)
 
 
-def list_paths(collection: Collection, root: str, after: str = "") -> list[str]:
-    """List the next ``PAGE`` paths after a path that the ledger has below a root."""
+def list_paths(
+    collection: Collection, root: str, after: str = "", *, limit: int = PAGE
+) -> list[str]:
+    """List the next paths after a path that the ledger has below a root, sorted."""
     below = f"root == {quote(root)} or ({begins('path', root + '/')})"
     expression = f'({below}) and status not in ["gone", "writing"]'
-    rows = _page(collection, "files", ["path"], expression, f"path > {quote(after)}")
+    rows = _page(collection, "files", ["path"], expression, f"path > {quote(after)}", limit)
     return [row["path"] for row in rows]
 
 
 def _page(
-    collection: Collection, kind: Kind, fields: list[str], expression: str, after: str
+    collection: Collection,
+    kind: Kind,
+    fields: list[str],
+    expression: str,
+    after: str,
+    limit: int,
 ) -> list[Row]:
     both = f"({expression}) and {after}" if expression else after
     # A query with a limit returns any matching rows; an iterator returns the first by their keys.
-    for rows in collection.scan(kind, fields, both, batch=PAGE):
+    for rows in collection.scan(kind, fields, both, batch=limit):
         return rows
     return []
 

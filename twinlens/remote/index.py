@@ -162,6 +162,7 @@ class RemoteIndex:
             body["cursor"] = request.cursor
         else:
             body["query"] = [part_to_json(part, files) for part in request.parts]
+            body["with_cursor"] = True
         return hits_from_json(self._post_files("/v1/search", body, files))
 
     def search_many(
@@ -172,7 +173,7 @@ class RemoteIndex:
         requests = [SearchRequest.of(query, **options) for query in several(queries)]
         for start in range(0, len(requests), BATCH):
             batch = requests[start : start + BATCH]
-            body = self._body(batch[0].options)
+            body = self._body({**batch[0].options, "with_cursor": True})
             body["queries"] = [[part_to_json(part, None) for part in one.parts] for one in batch]
             found += map(hits_from_json, self._client.post("/v1/search/many", body)["results"])
         return found

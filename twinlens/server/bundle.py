@@ -13,7 +13,9 @@ import re
 from collections.abc import Mapping
 
 _IMPORT = re.compile(r'^import \{([^}]*)\} from "([^"]+)";$', re.MULTILINE)
-_EXPORT = re.compile(r"^export ((?:async )?function\*?|class|const) ?([\w$]+)(?=[\s(])", re.MULTILINE)
+_EXPORT = re.compile(
+    r"^export ((?:async )?function\*?|class|const) ?([\w$]+)(?=[\s(])", re.MULTILINE
+)
 _OTHER = re.compile(r"^(import|export|await)\b.*", re.MULTILINE)
 #: Whole lines of comments; code never stands beside these.
 _COMMENTS = re.compile(r"^[ \t]*(?://.*|/\*\*(?:(?!\*/)[\s\S])*\*/[ \t]*)\n", re.MULTILINE)

@@ -6,6 +6,7 @@ import base64
 import json
 import uuid
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -21,7 +22,7 @@ from twinlens.search.milvus.database import Database
 from twinlens.search.query.cursor import MAX_CURSOR, MAX_IDS, Cursor, merge_duplicates
 from twinlens.search.query.engine import SearchEngine
 from twinlens.search.query.hits import Hits
-from twinlens.search.query.parts import Vector
+from twinlens.search.query.parts import Text, Vector
 from twinlens.search.records import Row, image_id
 
 DIM = 16
@@ -205,6 +206,9 @@ PAGE = Cursor(
 )
 
 
+HEAD = base64.urlsafe_b64decode(PAGE.encode()).partition(b"\n")[0]
+
+
 def test_a_cursor_round_trips() -> None:
     back = Cursor.decode(PAGE.encode(), DIM)
     np.testing.assert_array_equal(back.row, PAGE.row)
@@ -246,6 +250,11 @@ def forged(**changes: object) -> str:
         forged(tied=["ab" * 16] * (MAX_IDS + 1)),
         forged(excluded=[7]),
         forged(more=1),
+        forged(text="red"),
+        forged(text=1),
+        base64.urlsafe_b64encode(HEAD + b"\n").decode(),
+        base64.urlsafe_b64encode(HEAD[:-1] + b',"text":" "}\n').decode(),
+        base64.urlsafe_b64encode(HEAD[:-1] + b',"text":["a"]}\n').decode(),
     ],
     ids=lambda cursor: cursor[:12],
 )
@@ -295,14 +304,44 @@ def test_a_cursor_belongs_to_its_search(engine: SearchEngine) -> None:
         engine.search(cursor=cursor, mode="text")
 
 
-def test_a_cursor_needs_no_model(engine: SearchEngine) -> None:
+def test_a_cursor_encodes_no_vector_and_no_text_twice(engine: SearchEngine) -> None:
     engine.collection.upsert("images", [row(f"{n}", 0.9 - n / 50) for n in range(5)])
-    cursor = engine.search("red", limit=2).cursor
     encoder = engine._encoder()
     assert isinstance(encoder, ColourEncoder)
-    seen = encoder.texts_seen
-    assert len(engine.search(cursor=cursor, limit=2)) == 2
-    assert encoder.texts_seen == seen
+    for query in ("red", [QUERY, Text("red")]):
+        cursor = engine.search(query, limit=2).cursor
+        seen = encoder.texts_seen
+        assert len(engine.search(cursor=cursor, limit=2)) == 2
+        assert encoder.texts_seen == seen
+
+
+@given(words=st.text("ab c\N{LATIN SMALL LETTER E WITH ACUTE}", min_size=1, max_size=40))
+def test_the_cursor_of_a_text_is_short(words: str) -> None:
+    cursor = replace(PAGE, row=None, text=f"{words}.")
+    assert len(cursor.encode()) < 200 + 4 * len(words.encode())
+    back = Cursor.decode(cursor.encode(), DIM)
+    assert (back.text, back.row, back.excluded) == (f"{words}.", None, ())
+
+
+def test_pages_of_a_text_continue_without_its_embedding(engine: SearchEngine) -> None:
+    """Another process, or a server that was started again, has no cache."""
+    engine.collection.upsert("images", [row(f"{n}", 0.9 - n / 50, turn=1 + n) for n in range(9)])
+    whole = [hit.path for hit in engine.search("red", limit=9)]
+    found, cursor = [], ""
+    while not found or cursor:
+        other = SearchEngine(engine.collection, ColourEncoder)
+        page = other.search(cursor=cursor, limit=2) if found else other.search("red", limit=2)
+        assert len(page.cursor) < 400
+        found += [hit.path for hit in page]
+        cursor = page.cursor
+    assert found == whole
+
+
+def test_a_long_text_is_carried_as_its_vector(engine: SearchEngine) -> None:
+    engine.collection.upsert("images", [row(f"{n}", 0.9 - n / 50) for n in range(5)])
+    cursor = Cursor.decode(engine.search("red " * 400, limit=2).cursor, DIM)
+    assert cursor.text == ""
+    assert cursor.row is not None
 
 
 def test_query_items_are_excluded_on_every_page(index: twinlens.Index, photos: Path) -> None:

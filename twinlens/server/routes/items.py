@@ -14,10 +14,11 @@ from twinlens.ingest.upload import Removed
 from twinlens.search.errors import UsageError
 from twinlens.search.filters import compile_filter, compile_visible
 from twinlens.search.query.parts import MAX_QUERY_TEXT
-from twinlens.search.query.stored import find_item, list_images, list_paths
-from twinlens.search.records import HELD, MAX_PATH_BYTES
+from twinlens.search.query.stored import PAGE, find_item, list_images, list_paths
+from twinlens.search.records import HELD, MAX_PATH_BYTES, Row
 from twinlens.server.context import Context
 from twinlens.server.inputs import AfterParameter, BodyReader, CollectionParameter, IdParameter
+from twinlens.server.item_fields import chosen, columns_of, parse_fields
 from twinlens.server.media import is_id
 from twinlens.server.openapi import problems
 from twinlens.server.problems import Problem
@@ -34,6 +35,9 @@ from twinlens.server.schemas.responses import (
 
 #: Bytes of a body of ``MAX_DELETED`` paths.
 MAX_PATHS_BYTES = 8 << 20
+#: Characters of the names of fields.
+MAX_FIELDS = 2_000
+LimitParameter = Annotated[int, Query(ge=1, le=PAGE, description="How many, at most.")]
 _DELETE = {
     "a folder": {"paths": ["/photos/2019"]},
     "a picture": {"ids": [ID]},
@@ -67,6 +71,16 @@ def router(ctx: Context) -> APIRouter:
         request: Request,
         where: Annotated[str, Query(max_length=MAX_QUERY_TEXT, description="A filter.")] = "",
         after: AfterParameter = "",
+        limit: LimitParameter = PAGE,
+        fields: Annotated[
+            str,
+            Query(
+                max_length=MAX_FIELDS,
+                description="What to return of each picture beside its id: names of fields, "
+                "`thumbnail` and `image`, separated by commas.",
+                examples=["path,captions,thumbnail"],
+            ),
+        ] = "path",
         collection: CollectionParameter = "",
     ) -> JSONResponse:
         """The stored pictures that match a filter, sorted by id.
@@ -74,9 +88,20 @@ def router(ctx: Context) -> APIRouter:
         What a moderation policy holds back is listed for keys with the scope write only.
         """
         index = await ctx.index(request, collection)
-        rows = await ctx.run(_matching, index, where, after, held=ctx.sees_held(request))
-        items = [{"id": row["id"], "path": row["path"]} for row in rows]
-        return JSONResponse({"items": items, "next": items[-1]["id"] if items else ""})
+
+        def work() -> tuple[list[dict[str, Any]], str]:
+            names = parse_fields(fields, index.engine.collection)
+            rows = _matching(
+                index, where, after, limit, columns_of(names), held=ctx.sees_held(request)
+            )
+            items = [
+                chosen(row, names, picture_paths(row["id"], index.collection))
+                for row in rows[:limit]
+            ]
+            return items, items[-1]["id"] if len(rows) > limit else ""
+
+        items, following = await ctx.run(work)
+        return JSONResponse({"items": items, "next": following})
 
     @routes.get(
         "/items/{id}", response_model=ItemOut, responses=problems(404), dependencies=reading
@@ -158,12 +183,15 @@ def router(ctx: Context) -> APIRouter:
             ),
         ],
         after: AfterParameter = "",
+        limit: LimitParameter = PAGE,
         collection: CollectionParameter = "",
     ) -> JSONResponse:
         """The stored paths below a root, sorted, so that a client can find missing files."""
         index = await ctx.index(request, collection)
-        paths = await ctx.run(list_paths, index.engine.collection, root, after)
-        return JSONResponse({"paths": paths, "next": paths[-1] if paths else ""})
+        collected = index.engine.collection
+        paths = await ctx.run(list_paths, collected, root, after, limit=limit + 1)
+        following = paths[limit - 1] if len(paths) > limit else ""
+        return JSONResponse({"paths": paths[:limit], "next": following})
 
     return routes
 
@@ -193,11 +221,14 @@ def describe(index: Index, key: str, *, vector: bool = False) -> dict[str, Any]:
     return plain | picture_paths(item.image_id, index.collection)
 
 
-def _matching(index: Index, where: str, after: str, *, held: bool) -> list[dict[str, Any]]:
+def _matching(
+    index: Index, where: str, after: str, limit: int, columns: list[str], *, held: bool
+) -> list[Row]:
+    """One picture more than the limit, if there is one, so that the last page is known."""
     collection = index.engine.collection
     compiled = compile_filter if held else compile_visible
     expression = compiled(where, collection.fields("images"), collection.capabilities)
-    return list_images(collection, expression, after)
+    return list_images(collection, expression, after, limit=limit + 1, fields=columns)
 
 
 def _not_stored(key: str) -> Problem:

@@ -35,6 +35,7 @@ _EXAMPLES = {
         "where": "year >= 2020",
     },
     "more like this, as texts": {"query": {"id": ID}, "target": "texts"},
+    "the first of several pages": {"query": "two dogs in snow", "limit": 2, "with_cursor": True},
 }
 _MANY = {"several": {"queries": ["two dogs in snow", "a red car"], "limit": 3}}
 
@@ -83,7 +84,9 @@ def router(ctx: Context) -> APIRouter:
         took = _milliseconds(began)
 
         def answer() -> JSONResponse:
-            return JSONResponse(_plain(hits, name) | {"took_ms": took, "collection": name})
+            cursor = sent.with_cursor or bool(question.cursor)
+            plain = _plain(hits, name, cursor=cursor)
+            return JSONResponse(plain | {"took_ms": took, "collection": name})
 
         return answer() if len(hits) <= SMALL else await ctx.run(answer)
 
@@ -117,7 +120,7 @@ def router(ctx: Context) -> APIRouter:
         took = _milliseconds(began)
 
         def answer() -> JSONResponse:
-            plain = [_plain(hits, name) for hits in results]
+            plain = [_plain(hits, name, cursor=sent.with_cursor) for hits in results]
             return JSONResponse({"results": plain, "took_ms": took, "collection": name})
 
         return await ctx.run(answer)
@@ -133,11 +136,11 @@ def picture_paths(image_id: str, collection: str) -> dict[str, str | None]:
     return {"thumbnail": f"{base}/thumbnail{query}", "image": f"{base}/image{query}"}
 
 
-def _plain(hits: Hits, collection: str) -> dict[str, Any]:
+def _plain(hits: Hits, collection: str, *, cursor: bool) -> dict[str, Any]:
     return {
         "hits": [hit.to_dict() | picture_paths(hit.image_id, collection) for hit in hits],
         "nothing_close": hits.nothing_close,
-        "cursor": hits.cursor,
+        "cursor": hits.cursor if cursor else "",
     }
 
 

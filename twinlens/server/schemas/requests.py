@@ -188,9 +188,13 @@ Query = Annotated[
 
 
 class Searching(RequestModel):
-    """What every search takes; ``BoundedModels`` adds the options of ``SearchOptions``."""
+    """What every search takes; ``BoundedModels`` adds the options of ``SearchOptions``.
+
+    ``with_cursor`` asks for the cursor of the next page. Later pages have theirs anyway.
+    """
 
     collection: CollectionName = None
+    with_cursor: bool = False
 
     def options(self) -> SearchOptions:
         """The search options, defaults included."""

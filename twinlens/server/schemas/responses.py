@@ -153,10 +153,10 @@ class ItemOut(ResponseModel):
 
 
 class ItemListed(ResponseModel):
-    """The id and a path of a picture."""
+    """The id of a picture, and the fields that were asked for."""
 
     id: str
-    path: str
+    path: str | None = None
 
 
 class ItemsListed(ResponseModel):

@@ -33,7 +33,7 @@ export class Results {
     const body = this.cursor
       ? { cursor: this.cursor, ...scope(query) }
       : { ...toBody(query), offset: this.hits.length };
-    const found = await search({ ...body, limit: PAGE_SIZE }, pictures.map((one) => one.blob), signal);
+    const found = await search({ ...body, limit: PAGE_SIZE, with_cursor: true }, pictures.map((one) => one.blob), signal);
     if (!this.loaded) {
       this.nothingClose = found.nothing_close;
       this.took = found.took_ms;
