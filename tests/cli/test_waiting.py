@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import sys
 import threading
 import time
 from collections.abc import Iterator
@@ -23,8 +22,8 @@ def web() -> Iterator[Web]:
 
 
 @pytest.fixture(autouse=True)
-def terminal(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
-    monkeypatch.setattr(sys.stderr, "isatty", lambda: True, raising=False)
+def terminal(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(waiting, "_on_terminal", lambda: True)
     monkeypatch.setattr(waiting, "SECONDS", 0.01)
 
 
@@ -64,7 +63,7 @@ def test_it_says_nothing_of_a_server_that_is_only_slow(
 def test_it_does_not_ask_where_nobody_would_read_it(
     web: Web, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(sys.stderr, "isatty", lambda: False, raising=False)
+    monkeypatch.setattr(waiting, "_on_terminal", lambda: False)
     with waiting.saying_why(say_ready(web, "loading", 1)):
         wait_for_thread()
     assert web.asked == []

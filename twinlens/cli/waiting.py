@@ -21,7 +21,7 @@ SECONDS = 1.0
 def saying_why(index: twinlens.Index | twinlens.RemoteIndex) -> Iterator[None]:
     """Say once, on standard error, that a server is loading a model, if that takes long."""
     url = getattr(index, "url", "")
-    if not url or not sys.stderr.isatty():
+    if not url or not _on_terminal():
         yield
         return
     answered = threading.Event()
@@ -39,3 +39,7 @@ def saying_why(index: twinlens.Index | twinlens.RemoteIndex) -> Iterator[None]:
         yield
     finally:
         answered.set()
+
+
+def _on_terminal() -> bool:
+    return sys.stderr.isatty()
