@@ -20,7 +20,6 @@ from twinlens.search.records import (
     MAX_SHOWN,
     MAX_SHOWN_BYTES,
     PROPOSED,
-    WRITTEN,
     Row,
     cut_bytes,
 )
@@ -81,7 +80,8 @@ def reconcile(
         was_proposed = stored[key].get(CAPTION_SOURCE) == PROPOSED
         if was_proposed and CAPTION_SOURCE not in given and _captions_differ(updated, stored[key]):
             # The mark of a proposed caption does not outlive it.
-            updated |= {CAPTION_SOURCE: WRITTEN, CAPTION_PROBABILITY: None}
+            for name in (CAPTION_SOURCE, CAPTION_PROBABILITY):
+                updated.pop(name, None)
         if updated != stored[key]:
             changed.append(updated | {"vector": np.asarray(row["vector"], dtype=np.float32)})
     collection.upsert("images", changed)

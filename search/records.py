@@ -38,10 +38,9 @@ TEXT_FIELDS = ("id", "text", "image_id", "path", "relative_path")
 FILE_FIELDS = ("path", "image_id", "texts", "size", "mtime_ns", "digest", "status", "reason",
                "root")  # fmt: skip
 FIXED_FIELDS = frozenset({*IMAGE_FIELDS, *TEXT_FIELDS})
-#: The metadata of a caption that twinlens proposed: ``caption_source`` is ``proposed``; ``written``
-#: once another one has replaced it.
+#: The metadata of a caption that twinlens proposed: ``caption_source`` is ``proposed``.
 CAPTION_SOURCE, CAPTION_PROBABILITY = "caption_source", "caption_probability"
-PROPOSED, WRITTEN = "proposed", "written"
+PROPOSED = "proposed"
 #: In collections with tenants: the columns of a row's key and its tenant.
 KEY = "twinlens_key"
 TENANT = "twinlens_tenant"

@@ -43,19 +43,19 @@ def stored(index: twinlens.Index) -> list[tuple[str, ...]]:
     return [hit.captions for hit in hits]
 
 
-def test_a_copy_has_no_captions_of_its_own(either: twinlens.Index, picture: Path) -> None:
-    either.ingest(picture.parent)
+def test_a_copy_has_no_captions_of_its_own(index: twinlens.Index, picture: Path) -> None:
+    index.ingest(picture.parent)
     copy = shutil.copy(picture, picture.with_name("b.png"))
-    either.ingest(picture.parent)
-    assert stored(either) == [("first",)]
+    index.ingest(picture.parent)
+    assert stored(index) == [("first",)]
     picture.with_suffix(".txt").write_text("second")
-    either.ingest(picture.parent)
-    assert stored(either) == [("second",)]
+    index.ingest(picture.parent)
+    assert stored(index) == [("second",)]
     Path(copy).with_suffix(".txt").write_text("of the copy")
-    either.ingest(picture.parent)
-    assert stored(either) == [("second", "of the copy")]
-    either.delete(picture)
-    assert stored(either) == [("of the copy",)]
+    index.ingest(picture.parent)
+    assert stored(index) == [("second", "of the copy")]
+    index.delete(picture)
+    assert stored(index) == [("of the copy",)]
 
 
 @pytest.mark.parametrize("together", [False, True])
@@ -180,3 +180,18 @@ def test_uploaded_files_inherit_alike(index: twinlens.Index, picture: Path) -> N
     receiver.remove(["/c/c.png"])
     assert stored(index) == [()]
     assert index.info().files == 1
+
+
+def test_the_mark_of_a_proposed_caption_goes_with_it(either: twinlens.Index, paint: Paint) -> None:
+    picture = paint("red", "photos/a.png")
+    proposal = {"caption": "perhaps", "caption_source": "proposed", "caption_probability": 0.6}
+    picture.with_suffix(".json").write_text(json.dumps(proposal))
+    either.ingest(picture)
+    (hit,) = either.search("red")
+    assert hit.metadata["caption_source"] == "proposed"
+    picture.with_suffix(".json").unlink()
+    picture.with_suffix(".txt").write_text("mine")
+    either.ingest(picture)
+    (hit,) = either.search("red")
+    assert hit.captions == ("mine",)
+    assert not hit.metadata.keys() & {"caption_source", "caption_probability"}

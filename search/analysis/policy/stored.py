@@ -247,16 +247,11 @@ def _write_texts(collection: Collection, pictures: dict[str, Row]) -> None:
 
 
 def _write(collection: Collection, kind: Kind, rows: Sequence[Row], fields: dict[str, Row]) -> None:
-    """Write rows with other fields of moderation, by the rows' ids.
-
-    Earlier fields become empty.
-    """
+    """Replace the fields of moderation in rows, by the rows' ids."""
     changed = []
     for row in rows:
-        emptied = {
-            name: type(value)() if is_moderation(name) else value for name, value in row.items()
-        }
-        updated = emptied | fields[row["id"]]
+        other = {name: value for name, value in row.items() if not is_moderation(name)}
+        updated = other | fields[row["id"]]
         if updated != row:
             changed.append(updated | {"vector": np.asarray(row["vector"], dtype=np.float32)})
     collection.upsert(kind, changed)
