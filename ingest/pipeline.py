@@ -76,6 +76,7 @@ def ingest_items(
     """
     began = time.perf_counter()
     prune, retry_failed = options.get("prune", False), options.get("retry_failed", False)
+    wait_for_milvus(collection.check_loaded)
     with Ledger(collection, prune=prune) as ledger:
         if ledger.has_unfinished():
             wait_for_milvus(partial(finish_writes, collection))

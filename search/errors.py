@@ -11,6 +11,7 @@
     └── StoreError                   Milvus failed or refused
         ├── StoreLockedError         another process has the Milvus Lite file open
         ├── StoreUnreachableError    no server answers at the address
+        │   └── StoreLoadingError    the server has not loaded the collection yet
         ├── CollectionNotFoundError  there is no such collection
         └── UnsupportedError         the backend does not support what was requested
 
@@ -62,6 +63,10 @@ class StoreLockedError(StoreError):
 
 class StoreUnreachableError(StoreError):
     """No Milvus server answers at the address, or it refuses the connection."""
+
+
+class StoreLoadingError(StoreUnreachableError):
+    """Milvus has not loaded the collection, as for a while after it was started: try again."""
 
 
 class CollectionNotFoundError(StoreError):

@@ -71,7 +71,7 @@ class BulkImports:
 
     def refresh(self) -> None:
         """Load imported rows, so that searches find them."""
-        with milvus_errors("load imported rows"):
+        with self._reader.asking("load imported rows"):
             for kind in SEARCHED:
                 self._reader.client.refresh_load(self._reader.loaded(kind))
 

@@ -114,7 +114,7 @@ class Collection(CollectionReader):
             consistency=self._consistency.get("consistency_level", ""),
             tenant=tenant,
         )
-        its._loaded, its._full_text = self._loaded, self._full_text
+        its._loader, its._full_text = self._loader, self._full_text
         return its
 
     def tenants(self) -> list[str]:
@@ -167,7 +167,7 @@ class Collection(CollectionReader):
         if not rows:
             return
         for batch in split_rows(self.prepare(kind, rows)):
-            with self._counted(), milvus_errors(f"write {len(batch)} rows"):
+            with self._counted(), self.asking(f"write {len(batch)} rows"):
                 write(self.loaded(kind), batch)
 
     def prepare(self, kind: Kind, rows: Sequence[Row]) -> list[Row]:
@@ -193,7 +193,7 @@ class Collection(CollectionReader):
         """Delete rows by id (in the ledger: by path); ids that are not stored are ignored."""
         for start in range(0, len(ids), 1_000):
             expression = self.scope.where_ids(kind, ids[start : start + 1_000])
-            with self._counted(), milvus_errors("delete rows"):
+            with self._counted(), self.asking("delete rows"):
                 self.client.delete(self.loaded(kind), filter=expression)
         if ids:
             self.note_deletion(kind)

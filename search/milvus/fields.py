@@ -85,7 +85,7 @@ class FieldRegistry:
 
     def registered(self, kind: Kind, *, all_tenants: bool = False) -> set[tuple[str, FieldType]]:
         """The names and types that are stored in Milvus; see ``fields``."""
-        with milvus_errors("read the names of fields"):
+        with self._reader.asking("read the names of fields"):
             if self._scope.divided:
                 prefix = f"{kind}/"
                 if all_tenants and not self._scope.tenant:
@@ -106,7 +106,7 @@ class FieldRegistry:
         """Whether the tenant has stored a row; false without tenants."""
         if not self._scope.divided:
             return False
-        with milvus_errors("look up a tenant"):
+        with self._reader.asking("look up a tenant"):
             found = self._reader.client.query(
                 self._reader.loaded("files"),
                 filter=is_in(KEY, [self._scope.registry_prefix()]),
@@ -125,7 +125,7 @@ class FieldRegistry:
         """Delete the tenant's name and fields, after its rows; does nothing without tenants."""
         if not self._scope.divided:
             return
-        with milvus_errors("delete the fields of a tenant"):
+        with self._reader.asking("delete the fields of a tenant"):
             prefix = self._scope.registry_prefix()
             keys = [f"{prefix}{entry}" for entry in ("", *self._entries(FIELD_STATUS))]
             self._reader.client.delete(self._reader.loaded("files"), filter=is_in(KEY, keys))
@@ -139,7 +139,7 @@ class FieldRegistry:
         blank = dict.fromkeys(FILE_FIELDS, "") | {"texts": [], "size": 0, "mtime_ns": 0}
         blank |= {TENANT: self._scope.tenant, "status": status, "vector": LEDGER_VECTOR}
         rows = [blank | {KEY: f"{prefix}{entry}", "reason": entry} for entry in sorted(entries)]
-        with milvus_errors("store the fields of a tenant"):
+        with self._reader.asking("store the fields of a tenant"):
             self._reader.client.upsert(self._reader.loaded("files"), rows)
 
     def _entries(self, status: str) -> list[str]:
@@ -156,7 +156,7 @@ class FieldRegistry:
     def _all_tenants_entries(self, status: str, column: str) -> set[str]:
         """A column of all tenants' entries of a status."""
         values: set[str] = set()
-        with milvus_errors("list the tenants"):
+        with self._reader.asking("list the tenants"):
             iterator = self._reader.client.query_iterator(
                 self._reader.loaded("files"),
                 filter=f'status == "{status}"',

@@ -11,6 +11,7 @@ import numpy as np
 from twinlens.search.errors import (
     CollectionNotFoundError,
     StoreError,
+    StoreLoadingError,
     StoreUnreachableError,
     TwinlensError,
     UnsupportedError,
@@ -26,6 +27,13 @@ if TYPE_CHECKING:
 #: Parts of messages of untyped pymilvus errors that mean: the server does not answer, it does not
 #: answer in time, or the connection is being replaced.
 _UNREACHABLE = ("fail connecting", "unavailable", "deadline", "closed channel", "channel closed")
+#: Codes of a server that is loading a collection or handing it from node to node, as after a start:
+#: of collections, partitions, replicas, channels, segments and nodes
+#: (https://github.com/milvus-io/milvus/blob/master/pkg/util/merr/errors.go).
+_LOADING_CODES = frozenset(
+    {101, 103, 201, 202, 400, 401, 500, 501, 503, 600, 601, 602, 901, 902, 903, 904, 905}
+)
+_LOADING = ("not loaded", "not fully loaded", "no available shard", "service not ready")
 _CLOSED = "should create connection first"
 #: gRPC messages are capped at 64 MB; a quarter of that leaves room for encoding overhead.
 MAX_MESSAGE_BYTES = 16 << 20
@@ -41,6 +49,7 @@ def milvus_errors(doing: str) -> Iterator[None]:
 
     Raises:
         StoreUnreachableError: the server does not answer.
+        StoreLoadingError: it has not loaded the collection yet.
         UnsupportedError: Milvus Lite cannot evaluate the filter.
         StoreError: any other failure.
     """
@@ -72,6 +81,10 @@ def _translated(doing: str, error: Exception) -> StoreError | None:
         return UnsupportedError(NO_ESCAPES)
     if any(part in message for part in _UNREACHABLE):
         return _unreachable(doing, error)
+    if getattr(error, "code", 0) in _LOADING_CODES or any(part in message for part in _LOADING):
+        return StoreLoadingError(
+            f"Milvus is still loading the collection and cannot {doing}: try again in a moment"
+        )
     return StoreError(f"Milvus could not {doing}: {first_line(error)}")
 
 

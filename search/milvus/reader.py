@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterator, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from contextlib import AbstractContextManager
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -12,8 +12,10 @@ import numpy as np
 from twinlens.search.errors import UnsupportedError
 from twinlens.search.milvus import indexes as ann
 from twinlens.search.milvus.capabilities import MAX_LIMIT, Capabilities, check_range
+from twinlens.search.milvus.expressions import is_in
 from twinlens.search.milvus.generations import KINDS, Generation
 from twinlens.search.milvus.lite.client import LiteClient
+from twinlens.search.milvus.loading import Loader
 from twinlens.search.milvus.pymilvus_calls import decode_vector, milvus_errors, quote_cursor
 from twinlens.search.milvus.tenants import Scope
 from twinlens.search.records import KEY, Kind, Row, Target
@@ -62,7 +64,7 @@ class CollectionReader:
         self._consistency: dict[str, Any] = (
             {"consistency_level": consistency} if consistency else {}
         )
-        self._loaded: set[Kind] = set()
+        self._loader = Loader(client, self.physical, generation.layout.replicas)
         self._full_text: bool | None = None
 
     def _reading(self, kind: Kind) -> dict[str, Any]:
@@ -98,18 +100,28 @@ class CollectionReader:
 
     def loaded(self, kind: Kind) -> str:
         """The name of a Milvus collection, which is loaded on first use: reads require that."""
-        name = self.physical(kind)
-        if kind not in self._loaded:
-            replicas = self.generation.layout.replicas
-            options = {"replica_number": replicas} if replicas > 1 else {}
-            self.client.load_collection(name, **options)
-            self._loaded.add(kind)
-        return name
+        return self._loader.loaded(kind)
 
     def load(self) -> None:
         """Load all Milvus collections in parallel, instead of each on first use."""
-        with milvus_errors("load a collection"), ThreadPoolExecutor(len(KINDS)) as pool:
-            list(pool.map(self.loaded, KINDS))
+        self._loader.load()
+
+    def asking(self, doing: str) -> AbstractContextManager[None]:
+        """Translate errors, and let a lost collection load again; see ``Loader.asking``."""
+        return self._loader.asking(doing)
+
+    def check_loaded(self) -> None:
+        """Ask each Milvus collection of a server for a row that there is not.
+
+        Raises:
+            StoreLoadingError: one is not loaded, and has begun to load.
+        """
+        if self.capabilities.lite:
+            return
+        with self.asking("read rows"):
+            for kind in KINDS:
+                key = self.scope.primary(kind)
+                self.client.query(self.loaded(kind), filter=is_in(key, [""]), output_fields=[key])
 
     def describe(self, kind: Kind) -> dict[str, Any]:
         """Milvus' description of a collection: its fields, functions and properties."""
@@ -136,7 +148,7 @@ class CollectionReader:
             all_tenants: if no tenant is named, count the rows of all of them instead of raising.
         """
         in_scope = self.scope.where_any if all_tenants else self.scope.where
-        with milvus_errors("count rows"):
+        with self.asking("count rows"):
             rows = self.client.query(
                 self.loaded(kind),
                 filter=in_scope(kind, expression),
@@ -159,7 +171,7 @@ class CollectionReader:
     def _query(
         self, kind: Kind, expression: str, fields: Sequence[str], **options: Any
     ) -> list[Row]:
-        with milvus_errors("read rows"):
+        with self.asking("read rows"):
             rows = self.client.query(
                 self.loaded(kind),
                 filter=expression,
@@ -191,7 +203,7 @@ class CollectionReader:
             strong: include everything that other processes have written so far.
         """
         consistency = {"consistency_level": "Strong"} if strong else self._reading(kind)
-        with milvus_errors("read rows"):
+        with self.asking("read rows"):
             iterator = self.client.query_iterator(
                 self.loaded(kind),
                 batch_size=batch,
@@ -201,7 +213,7 @@ class CollectionReader:
             )
         try:
             while True:
-                with milvus_errors("read rows"):
+                with self.asking("read rows"):
                     rows = iterator.next()
                 if not rows:
                     return
@@ -253,7 +265,7 @@ class CollectionReader:
         offset: int,
         params: Mapping[str, Any],
     ) -> list[list[tuple[Row, float]]]:
-        with milvus_errors("search"):
+        with self.asking("search"):
             results = self.client.search(
                 self.loaded(kind),
                 data=list(self._query_vectors(vectors)),
@@ -312,7 +324,7 @@ class CollectionReader:
         by_words = {"metric_type": "BM25", "params": {}}
         common: dict[str, Any] = {"limit": limit, "offset": offset, "output_fields": list(fields)}
         common |= self._reading(kind)
-        with milvus_errors("search"):
+        with self.asking("search"):
             if beside is None:
                 results = self.client.search(
                     self.loaded(kind),
