@@ -7,7 +7,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from pathlib import Path, PurePosixPath
 
-_ROOT = Path("/sys/fs/cgroup")
+_ROOT, _GROUPS = Path("/sys/fs/cgroup"), Path("/proc/self/cgroup")
 #: Bytes, if the system does not say.
 UNKNOWN = 2 << 30
 
@@ -37,7 +37,7 @@ def _limits() -> Iterator[Path]:
     yield _ROOT / "memory.max"
     yield _ROOT / "memory/memory.limit_in_bytes"
     with suppress(OSError, ValueError):
-        for line in Path("/proc/self/cgroup").read_text(encoding="utf-8").splitlines():
+        for line in _GROUPS.read_text(encoding="utf-8").splitlines():
             _, kinds, name = line.split(":", 2)
             place = PurePosixPath(name.lstrip("/"))
             groups = [place, *place.parents]
