@@ -204,3 +204,66 @@ def test_one_clients_bodies_leave_memory_for_others() -> None:
         assert await caller.finish() == [200] * 3 + [503] * 7
 
     run(check)
+
+
+def test_a_long_answer_is_not_cut_while_it_waits_for_a_disconnect(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """As Starlette's streaming responses do."""
+    monkeypatch.setattr(admission, "BODY_GRACE", 0.01)
+
+    async def check() -> None:
+        gone = asyncio.Event()
+        first = [{"type": "http.request", "body": b"", "more_body": False}]
+
+        async def receive() -> dict[str, Any]:
+            if first:
+                return first.pop()
+            await gone.wait()
+            return {"type": "http.disconnect"}
+
+        async def app(scope: Any, receive: Any, send: Any) -> None:
+            await send({"type": "http.response.start", "status": 200, "headers": []})
+            assert (await receive())["type"] == "http.request"
+            asyncio.get_running_loop().call_later(0.05, gone.set)
+            assert (await receive())["type"] == "http.disconnect"
+
+        async def send(message: Any) -> None:
+            """Nobody reads it."""
+
+        scope = {"type": "http", "method": "GET", "path": "/", "query_string": b"", "headers": []}
+        limits = Limits(app, Settings(max_requests=1), Keys())
+        await limits(scope, receive, send)
+
+    run(check)
+
+
+def test_a_long_answer_has_a_slot_while_it_is_made() -> None:
+    async def check() -> None:
+        made, statuses = asyncio.Event(), []
+
+        async def app(scope: Any, receive: Any, send: Any) -> None:
+            await send({"type": "http.response.start", "status": 200, "headers": []})
+            await send({"type": "http.response.body", "body": b"a", "more_body": True})
+            await made.wait()
+            await send({"type": "http.response.body", "body": b"b"})
+
+        async def receive() -> dict[str, Any]:
+            raise AssertionError
+
+        async def send(message: Any) -> None:
+            statuses.append(message.get("status"))
+
+        scope = {"type": "http", "method": "GET", "path": "/", "query_string": b"", "headers": []}
+        limits = Limits(app, Settings(max_requests=1), Keys())
+        first = asyncio.create_task(limits(dict(scope), receive, send))
+        await asyncio.sleep(0)
+        await limits(dict(scope), receive, send)
+        assert 429 in statuses
+        made.set()
+        await first
+        statuses.clear()
+        await limits(dict(scope), receive, send)
+        assert statuses[0] == 200
+
+    run(check)

@@ -40,9 +40,9 @@ class Capacity:
 class AdmittedRequest:
     """One request: what it takes of the capacity, from its first byte to its answer.
 
-    A request is in progress from the end of its body to the beginning of its response. One whose
-    body is still arriving, or whose response is not read, does no work: it has no slot, so that
-    clients that are slow on purpose keep nobody out.
+    A request is in progress from the end of its body until its response is made. One whose body is
+    still arriving, or whose response is not read, does no work: it has no slot, so that clients
+    that are slow on purpose keep nobody out.
 
     Args:
         capacity: what it takes from.
@@ -63,17 +63,22 @@ class AdmittedRequest:
         self._size = 0
         self._complete = False
         self._evicted = False
+        self._started = False
         self._has_slot = False
         self._waiting: asyncio.Timeout | None = None
 
     def start(self) -> Problem | None:
-        """Take a slot; the problem if there is none."""
-        if not self._has_slot:
-            self._has_slot = self._capacity.slots.take(self._client)
-        if self._has_slot:
+        """Take a slot, once; the problem if there is none."""
+        if not self._started:
+            self._started = self._has_slot = self._capacity.slots.take(self._client)
+        if self._started:
             return None
         count = self._capacity.slots.of(self._client) or self._capacity.slots.used
         return too_many("busy", f"{count} requests are in progress: try again in a moment", 1)
+
+    def expect_no_body(self) -> None:
+        """Neither count nor time what is received."""
+        self._complete = True
 
     def expect_body(self) -> None:
         """Take a place for a body that will arrive."""
@@ -92,7 +97,7 @@ class AdmittedRequest:
             Problem: 408 if it takes too long, 413 if it is too large, 429 if the client has too
                 many requests in progress, 503 if there is no memory.
         """
-        if self._complete:  # the app only waits for the client to disconnect now
+        if self._complete:  # whoever receives now waits for the client to disconnect
             return await self._receive()
         try:
             left = max(0.0, self._seconds - (time.monotonic() - self._began))
@@ -113,9 +118,11 @@ class AdmittedRequest:
         return message
 
     async def send(self, message: Message) -> None:
-        """Send a message; from its first one on, the response is ready."""
+        """Send a message, without a slot; take it again for what else is made of the response."""
         self._release()
         await self._send(message)
+        if message.get("more_body", False):
+            self._has_slot = self._capacity.slots.take(self._client)
 
     @property
     def _seconds(self) -> float:

@@ -112,6 +112,8 @@ class Limits:
         limited = scope["path"] not in _UNLIMITED
         capacity = self._keyless if key is None else self._usual
         request = AdmittedRequest(capacity, client, self._settings.max_body, receive, send)
+        if scope["method"] in _WITHOUT_BODY:
+            request.expect_no_body()
         try:
             problem = self._of_head(scope, headers) or self._of_length(headers, capacity)
             if problem is None and limited:
