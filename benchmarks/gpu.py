@@ -1,7 +1,8 @@
 """Measure ingest on a GPU, and what bounds it: copies, decoding, the encoder, texts.
 
 Usage: python benchmarks/gpu.py [--device cuda] [--models b32,siglip2-b16,l14] [--quick]
-       [--minutes 9] [--pictures 40000] [--captions] [--markdown FILE] [--json FILE]
+       [--only texts] [--minutes 9] [--pictures 40000] [--captions] [--markdown FILE]
+       [--json FILE]
 
 Needs no network: models have random weights, which are as quick as trained ones, and pictures are
 copies of crops of the sample photographs (500x375) that differ in their last bytes. Prints a report
@@ -43,6 +44,8 @@ from gpu_measures import (
 )
 from gpu_models import MODELS, Model, random_encoder
 
+#: The parts; an ingest needs those before it for its ratio.
+PARTS = "copies,decoding,nvjpeg,encoder,loop,texts,ingest"
 #: Seconds of one measurement, and of one ingest.
 LONG, SHORT = (3.0, 15.0), (0.2, 1.0)
 #: Seconds that compiling a model takes at most, for the decision whether there is time for it.
@@ -101,8 +104,8 @@ def measure_model(
     """All parts of one model."""
     seconds, long = SHORT if options.quick else LONG
     gpu = options.device.startswith("cuda")
-    precision = options.precision or ("bf16" if gpu else "fp32")
-    name = f"{model.architecture}, random weights, {precision}"
+    precision = options.precision
+    name = f"{model.architecture}, random weights, precision {precision}"
     rates = []
     encoder = None
     for compiled in (False, True) if gpu or options.compile else (False,):
@@ -113,8 +116,9 @@ def measure_model(
             made.append(random_encoder(model, options.device, precision, compiled=compiled))
             return measure_encoder(made[0], seconds, compiled=compiled)
 
-        found = report.run(title, encode, needs=10 * seconds + COMPILING * compiled)
-        if found:
+        if "encoder" not in options.only:
+            made.append(random_encoder(model, options.device, precision, compiled=False))
+        elif found := report.run(title, encode, needs=10 * seconds + COMPILING * compiled):
             rates.append(found["encoder, images/s"])
         if not compiled and made:
             encoder = made[0]
@@ -123,10 +127,12 @@ def measure_model(
     if encoder is None:
         return
     chosen = encoder
-    report.run(f"{name}, a plain loop", lambda: measure_plain_loop(chosen, seconds))
-    count = 256 if options.quick or not gpu else 20_000
-    report.run(f"{name}, texts", lambda: measure_texts(chosen, count, seconds), 3 * seconds)
-    if not rates or not decoding:
+    if "loop" in options.only:
+        report.run(f"{name}, a plain loop", lambda: measure_plain_loop(chosen, seconds))
+    if "texts" in options.only:
+        count = 256 if options.quick or not gpu else 20_000
+        report.run(f"{name}, texts", lambda: measure_texts(chosen, count, seconds), 3 * seconds)
+    if "ingest" not in options.only or not rates or not decoding:
         return
     ceiling = min(rates[0], decoding)
     folders = sorted(path for path in (base / "pictures").iterdir() if path.is_dir())
@@ -149,7 +155,8 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--device", default="", help="default: cuda if there is one, else cpu")
     parser.add_argument("--models", default="", help=f"of {', '.join(MODELS)}")
-    parser.add_argument("--precision", default="", help="default: bf16 on cuda, fp32 on the CPU")
+    parser.add_argument("--precision", default="auto", help="auto, bf16, fp16 or fp32")
+    parser.add_argument("--only", default=PARTS, help=f"parts to run; default: {PARTS}")
     parser.add_argument("--compile", action="store_true", help="on a CPU, too")
     parser.add_argument("--quick", action="store_true", help="too short for figures to quote")
     parser.add_argument("--minutes", type=float, default=9.0, help="when to stop")
@@ -167,6 +174,9 @@ def main() -> None:
     if unknown:
         parser.error(f"there is no model {unknown[0]!r}: use some of {', '.join(MODELS)}")
     models = [MODELS[name] for name in names.split(",")]
+    options.only = options.only.split(",")
+    if wrong := [part for part in options.only if part not in PARTS.split(",")]:
+        parser.error(f"there is no part {wrong[0]!r}: use some of {PARTS}")
     seconds, _ = SHORT if options.quick else LONG
     report = Report(options.minutes)
     machine = describe(options.device)
@@ -177,10 +187,12 @@ def main() -> None:
         make_copies(base, "small", count, options.captions)
         files = sorted(str(path) for path in (base / "pictures").rglob("*.jpg"))
         machine["pictures"] = f"{count} of {median_size(files)}"
-        if gpu:
+        if gpu and "copies" in options.only:
             report.run("Copies", lambda: measure_copies(options.device, seconds / 3))
-        decoding = report.run("Decoding", lambda: measure_decoding(files, 224, seconds))
-        if gpu:
+        decoding: Found = {}
+        if "decoding" in options.only:
+            decoding = report.run("Decoding", lambda: measure_decoding(files, 224, seconds))
+        if gpu and "nvjpeg" in options.only:
             report.run(
                 "Decoding by nvJPEG", lambda: measure_nvjpeg(files, 224, options.device, seconds)
             )

@@ -9,10 +9,16 @@ import random
 import tempfile
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
+from twinlens.search.models.base import Precision
 from twinlens.search.models.compiled import ENVIRONMENT
 from twinlens.search.models.fingerprint import Fingerprint, preprocess_digest
 from twinlens.search.models.openclip import OpenClipEncoder
+from twinlens.search.models.precision import loaded_precision, tune
+
+if TYPE_CHECKING:
+    import torch
 
 
 @dataclass(frozen=True)
@@ -62,7 +68,7 @@ WORDS = (
 )
 
 
-def random_model(model: Model, device: str, precision: str) -> tuple[object, object]:
+def random_model(model: Model, device: torch.device, precision: Precision) -> tuple[Any, Any]:
     """A model of OpenCLIP with random weights on a device, and its tokenizer."""
     import open_clip
     import torch
@@ -76,7 +82,10 @@ def random_model(model: Model, device: str, precision: str) -> tuple[object, obj
     logging.disable(logging.WARNING)  # that there are no weights
     try:
         made = open_clip.create_model(
-            model.architecture, pretrained=None, precision=precision, device=device
+            model.architecture,
+            pretrained=None,
+            precision=loaded_precision(precision, device),
+            device=device,
         )
     finally:
         logging.disable(logging.NOTSET)
@@ -92,32 +101,34 @@ def random_model(model: Model, device: str, precision: str) -> tuple[object, obj
     return made, tokens
 
 
-def random_encoder(model: Model, device: str, precision: str, *, compiled: bool) -> OpenClipEncoder:
+def random_encoder(
+    model: Model, device: str, precision: Precision, *, compiled: bool
+) -> OpenClipEncoder:
     """An encoder of twinlens with random weights.
 
     Args:
         model: the architecture.
         device: as torch names it.
-        precision: fp32, bf16 or fp16.
+        precision: as twinlens has it; "auto": bf16 on a GPU.
         compiled: compile it with the first full batch.
     """
     import torch
 
-    made, tokenizer = random_model(model, device, precision)
-    visual = made.visual
-    if device.startswith("cuda"):
-        visual.to(memory_format=torch.channels_last)
-    config = visual.preprocess_cfg
+    where = torch.device(device)
+    made, tokenizer = random_model(model, where, precision)
+    tuned = tune(made, where, precision)
+    config = made.visual.preprocess_cfg
     size = config["size"]
     side = size if isinstance(size, int) else size[0]
     with torch.inference_mode():
         dim = made.eval().encode_text(tokenizer(["a"]).to(device)).shape[-1]
     fingerprint = Fingerprint(model.architecture, "random", dim, side, preprocess_digest(config))
-    dtype = {"bf16": torch.bfloat16, "fp16": torch.float16}.get(precision, torch.float32)
     before = os.environ.get(ENVIRONMENT)
     os.environ[ENVIRONMENT] = "always" if compiled else "never"
     try:
-        return OpenClipEncoder(made, tokenizer, fingerprint, torch.device(device), dtype)
+        return OpenClipEncoder(
+            made, tokenizer, fingerprint, where, tuned.dtype, bulk_bf16=tuned.bulk_bf16
+        )
     finally:
         if before is None:
             del os.environ[ENVIRONMENT]

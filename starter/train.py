@@ -42,7 +42,7 @@ from torch import Tensor, nn
 
 from starter.data import CLASSES, Noun, Photo, Sample, read_nouns, read_photos, read_samples
 from twinlens.search.models import starter, starter_weights
-from twinlens.search.models.load import has_native_bf16
+from twinlens.search.models.precision import has_native_bf16
 from twinlens.search.models.starter import ImageHead, TextHead
 
 TEMPLATES = ("{0}", "{1} {0}", "a photo of {1} {0}")

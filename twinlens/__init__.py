@@ -199,7 +199,7 @@ def open(  # noqa: A001 - reads as twinlens.open(...)
         collection: the collection's name.
         model: the encoder of a new collection: a name as in ``twinlens models``, or an object like
             ``twinlens.search.models.base.Encoder``. An existing collection uses its own.
-        device: "auto", "cpu", "cuda", "cuda:1", "mps"; several as "cuda:0,cuda:1" or "cuda:all";
+        device: "auto", "cpu", "cuda", "cuda:1", "mps"; several as "cuda:0,cuda:1" or "all";
             "openvino" for faster bulk work on the CPU (needs the extra "openvino").
         precision: "auto", "fp32", "fp16" or "bf16".
         token: the server's ``user:password`` or API key, if it requires one.

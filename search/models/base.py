@@ -24,7 +24,7 @@ Precision = Literal["auto", "fp32", "fp16", "bf16"]
 OPENVINO = "openvino"
 #: What the name of a device can begin with; only loading a model tells whether it is present.
 DEVICES = ("auto", "cpu", "cuda", "mps", OPENVINO, "hpu", "mtia", "npu", "xla", "xpu")
-_DEVICE = re.compile(rf"({'|'.join(DEVICES)})(:\d+)?|all|cuda:all")
+_DEVICE = re.compile(rf"({'|'.join(DEVICES)})(:\d+)?|all")
 
 #: Characters of a text to keep before tokenizing: CLIP text towers read a few dozen tokens, and
 #: tokenizers take quadratic time on hostile input.

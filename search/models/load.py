@@ -30,6 +30,13 @@ from twinlens.search.models.fingerprint import Fingerprint, preprocess_digest
 from twinlens.search.models.onnx import MANIFEST, find_export, open_export
 from twinlens.search.models.openclip import OpenClipEncoder, load_openclip
 from twinlens.search.models.openvino import OpenVinoTower
+from twinlens.search.models.precision import (
+    TunedModel,
+    dtype_of,
+    has_native_bf16,
+    loaded_precision,
+    tune,
+)
 from twinlens.search.models.replicas import ReplicatedEncoder
 from twinlens.search.models.starter_export import build_starter, starter_fingerprint
 from twinlens.search.models.weights import LOADING, hub_obstacle, is_cached
@@ -157,10 +164,8 @@ def open_encoders(
 def _list_devices(device: str) -> tuple[str, ...]:
     import torch
 
-    if device.strip() in ("all", "cuda:all"):
-        count = torch.cuda.device_count()
-        fallback = "auto" if device.strip() == "all" else "cuda"
-        return tuple(f"cuda:{number}" for number in range(count)) or (fallback,)
+    if device.strip() == "all":
+        return tuple(f"cuda:{number}" for number in range(torch.cuda.device_count())) or ("auto",)
     return tuple(one.strip() for one in device.split(",") if one.strip()) or ("auto",)
 
 
@@ -238,19 +243,12 @@ def _open(spec: ModelSpec, device: str, precision: Precision) -> OpenClipEncoder
         device, precision = "cpu", "fp32"
     where = pick_device(device)
     if spec.architecture == STARTER:
-        model, tokenizer, dtype = _load_starter(where, precision)
+        model, tokenizer = _load_starter(where, precision)
+        # Its image tower casts the pixels to its own dtype.
+        tuned = TunedModel(torch.float32)
     else:
-        chosen = _pick_precision(precision, where)
-        model, tokenizer = load_openclip(spec, where, chosen)
-        dtype = _dtype(chosen)
-        if precision == "auto" and where.type == "cpu" and has_native_bf16():
-            # Images take half the time in bfloat16; a single short text would take longer.
-            dtype = _dtype("bf16")
-            model.visual.to(dtype)
-            bulk_bf16 = True
-    if where.type == "cuda":
-        # Pixels arrive so; convolutions need not reorder their weights for each batch then.
-        model.visual.to(memory_format=torch.channels_last)
+        model, tokenizer = load_openclip(spec, where, loaded_precision(precision, where))
+        tuned = tune(model, where, precision)
     config = model.visual.preprocess_cfg
     size = config["size"]
     fingerprint = Fingerprint(
@@ -263,7 +261,13 @@ def _open(spec: ModelSpec, device: str, precision: Precision) -> OpenClipEncoder
     )
     tower = OpenVinoTower(model, fingerprint.image_size, bf16=bulk_bf16) if use_openvino else None
     return OpenClipEncoder(
-        model, tokenizer, fingerprint, where, dtype, bulk_bf16=bulk_bf16, openvino=tower
+        model,
+        tokenizer,
+        fingerprint,
+        where,
+        tuned.dtype,
+        bulk_bf16=bulk_bf16 or tuned.bulk_bf16,
+        openvino=tower,
     )
 
 
@@ -287,39 +291,12 @@ def pick_device(device: str) -> torch.device:
     return chosen
 
 
-def has_native_bf16() -> bool:
-    """Whether this processor computes in bfloat16 itself, rather than emulating it."""
-    import torch
-
-    probe = getattr(torch.cpu, "_is_avx512_bf16_supported", None)
-    return bool(probe and probe())
-
-
-def _pick_precision(precision: Precision, device: torch.device) -> str:
-    import torch
-
-    if precision != "auto":
-        return precision
-    if device.type == "cuda":
-        return "bf16" if torch.cuda.is_bf16_supported() else "fp16"
-    return "fp32"
-
-
-def _dtype(precision: str) -> torch.dtype:
-    import torch
-
-    return {"fp16": torch.float16, "bf16": torch.bfloat16}.get(precision, torch.float32)
-
-
-def _load_starter(device: torch.device, precision: Precision) -> tuple[Any, Any, torch.dtype]:
-    import torch
-
+def _load_starter(device: torch.device, precision: Precision) -> tuple[Any, Any]:
     from twinlens.search.models.starter import load_starter
 
     chosen = ("bf16" if has_native_bf16() else "fp32") if precision == "auto" else precision
-    model, tokenizer = load_starter(dtype=_dtype(chosen))
-    # Its image tower casts the pixels to its own dtype.
-    return model.to(device), tokenizer, torch.float32
+    model, tokenizer = load_starter(dtype=dtype_of(chosen))
+    return model.to(device), tokenizer
 
 
 def _dimension(model: Any, tokenizer: Any, device: torch.device) -> int:

@@ -33,7 +33,7 @@ Device = Annotated[
     typer.Option(
         envvar="TWINLENS_DEVICE",
         help="Where the model runs: auto, cpu, mps, cuda, cuda:1, openvino; several GPUs: "
-        "cuda:0,cuda:1 or cuda:all.",
+        "cuda:0,cuda:1 or all.",
         rich_help_panel=MODEL,
     ),
 ]

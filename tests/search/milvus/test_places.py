@@ -105,7 +105,7 @@ def test_devices_and_precisions_that_are_none(
 
 
 @pytest.mark.parametrize(
-    "device", ["auto", "cpu", "cuda", "cuda:1", "cuda:0,cuda:1", "cuda:all", "mps", "openvino", ""]
+    "device", ["auto", "cpu", "cuda", "cuda:1", "cuda:0,cuda:1", "all", "mps", "openvino", ""]
 )
 def test_devices_that_there_may_be(device: str) -> None:
     check_device(device)

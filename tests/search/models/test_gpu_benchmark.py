@@ -30,7 +30,7 @@ def test_it_measures_every_part_on_a_cpu(
     found = json.loads((tmp_path / "r.json").read_text())
     parts = found["parts"]
     assert not [part for part in parts.values() if "failed" in part or "skipped" in part]
-    name = "Tiny-twinlens, random weights, fp32"
+    name = "Tiny-twinlens, random weights, precision auto"
     assert parts[f"{name}, not compiled"]["encoder, images/s"] > 0
     assert parts[f"{name}, a plain loop"]["plain loop, images/s"] > 0
     assert parts[f"{name}, texts"]["ratio"] > 0
