@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import replace
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from twinlens.ingest.integrity.report import CheckReport
@@ -94,16 +95,18 @@ class _Check:
     # ---- Files
 
     def _files(self, client: LiteClient) -> None:
-        found = self._check_files(client)
+        path = client.folder.path
+        found = self._check_files(path, writing=client.is_writing or is_locked(str(path)))
         if self.repair and found:
             client.stop_writing()
-            with locked(client.folder.path):
+            with locked(path):
                 # Nobody writes now, so that what seemed wrong for a moment is right.
-                found = self._check_files(client)
-                done = repair_files(client.folder.path, found)
+                found = self._check_files(path)
+                done = repair_files(path, found)
                 client.reload()
-                left = {(one.kind, one.place) for one in self._check_files(client)
-                        if not one.harmless}  # fmt: skip
+                left = {
+                    (one.kind, one.place) for one in self._check_files(path) if not one.harmless
+                }
             self.changed = done.changed
             self.aside = str(done.aside or "")
             found = [
@@ -113,9 +116,7 @@ class _Check:
         self.damage += [one for one in found if not one.harmless]
         self.notes += [one for one in found if one.harmless]
 
-    def _check_files(self, client: LiteClient) -> list[Damage]:
-        path = client.folder.path
-        writing = client.is_writing or is_locked(str(path))
+    def _check_files(self, path: Path, *, writing: bool = False) -> list[Damage]:
         checked = FileCheck(path, self._wanted, writing=writing)
         bar = self.bars(checked.bytes(), "B")
         if bar is not None:

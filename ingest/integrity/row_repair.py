@@ -41,6 +41,8 @@ def repair_rows(collection: Collection, found: RowDamage) -> list[str]:
     for ids in _batches(found.bad_texts):
         again |= set(_delete_texts(collection, ids))
     for paths in _batches(found.lost):
+        rows = collection.get("files", paths, ["path", "image_id"])
+        delete_images(collection, sorted({row["image_id"] for row in rows} - {""}))  # its captions
         collection.delete("files", paths)
     for paths in _batches(found.incomplete):
         outdate(collection, paths)
