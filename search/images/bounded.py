@@ -40,7 +40,7 @@ class BoundedFile(BytesIO):
         """
         self._reads += 1
         if self._reads > MAX_READS:
-            raise ImageError(f"damaged: more than {MAX_READS:,} parts")
+            raise ImageError(f"more than {MAX_READS:,} parts in its header")
         return super().read(size)
 
 
@@ -77,7 +77,7 @@ def check_tags(data: bytes) -> None:
                 if tag in _POINTERS and len(directories) < 8:
                     directories += struct.unpack_from(order + pointer, value)
         if numbers > MAX_NUMBERS:
-            raise ImageError(f"damaged: more than {MAX_NUMBERS:,} numbers in its tags")
+            raise ImageError(f"more than {MAX_NUMBERS:,} numbers in its tags")
 
 
 def has_sane_exif(exif: bytes) -> bool:
