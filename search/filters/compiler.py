@@ -31,6 +31,8 @@ _WORDS_OF_LITE = {"and", "or", "not", "in", "like", "is", "null", "exists", "tru
 _OPERATORS: Mapping[Comparison, Callable[[float, float], bool]] = {
     "==": operator.eq, "<": operator.lt, "<=": operator.le, ">": operator.gt, ">=": operator.ge,
 }  # fmt: skip
+#: How many expressions are joined one after the other.
+MOST_FLAT = 8
 _ALWAYS, _NEVER = 'id != ""', 'id == ""'
 
 
@@ -87,7 +89,7 @@ class MilvusCompiler:
     def _node(self, node: Node, *, within_not: bool) -> str:
         if isinstance(node, Join):
             parts = [self._node(part, within_not=within_not) for part in node.nodes]
-            return f" {node.word} ".join(f"({part})" for part in parts)
+            return self._joined(node.word, parts)
         if isinstance(node, Negation):
             return f"not ({self._node(node.node, within_not=True)})"
         if isinstance(node, HasField):
@@ -98,6 +100,18 @@ class MilvusCompiler:
         if negated:
             positive = f"not ({positive})"
         return f"({self._exists(node.field)}) and ({positive})" if guarded else positive
+
+    def _joined(self, word: str, parts: Sequence[str]) -> str:
+        """Expressions joined by "and" or "or", on a server as a tree that is not deep.
+
+        A server parses ``a or b or c`` as ``(a or b) or c``, and its searches fail with an empty
+        message for fifty such levels, since protobuf allows a hundred messages within each other.
+        """
+        if self._lite or len(parts) <= MOST_FLAT:
+            return f" {word} ".join(f"({part})" for part in parts)
+        half = (len(parts) + 1) // 2
+        left, right = self._joined(word, parts[:half]), self._joined(word, parts[half:])
+        return f"({left}) {word} ({right})"
 
     def _positive(self, node: Compare | In | Match) -> tuple[str, bool]:
         """A condition without its negation, and whether it is negated."""
@@ -160,7 +174,7 @@ class MilvusCompiler:
     def _in(self, field: str, values: Sequence[Scalar]) -> str:
         kind = self._fields[field]
         if kind in ("date", "mixed") or (self._lite and not can_be_bare(field)):
-            return " or ".join(f"({self._compare(field, '==', value)})" for value in values)
+            return self._joined("or", [self._compare(field, "==", value) for value in values])
         groups: dict[tuple[str, type], list[str]] = {}
         for value in values:
             if kind == "integer" and field in FIXED_FIELDS and isinstance(value, float):

@@ -515,6 +515,21 @@ def test_the_deepest_and_longest_filters_are_answered(collection: Collection) ->
         assert _found(collection, expression) == {row["id"] for row in ROWS if wanted(row)}
 
 
+def test_a_search_takes_as_many_conditions_as_a_filter_may_have(collection: Collection) -> None:
+    """A server's searches, unlike its queries, failed from fifty conditions on."""
+    texts = [f"no {n}" for n in range(filters.MAX_TERMS - 1)]
+    year = Compare("year", "==", 2020)
+    dates = tuple(f"{1000 + n}-05" for n in range(filters.MAX_LIST - 1))
+    for node in (
+        Join("or", (*(Compare("camera", "==", text) for text in texts), year)),
+        Join("and", (*(Compare("camera", "!=", text) for text in texts), year)),
+        In("taken", (*dates, "2020")),
+    ):
+        expression = compile_filter(written(node), SCHEMA, collection.capabilities)
+        (hits,) = collection.search("images", ROWS[0]["vector"][None], 100, expression=expression)
+        assert {row["id"] for row, _ in hits} == _expected(node)
+
+
 def test_a_selective_filter_still_returns_k(collection: Collection) -> None:
     node = In("camera", ("X100", "a_b", '" or id != "'))
     expression = compile_filter(written(node), SCHEMA, collection.capabilities)
