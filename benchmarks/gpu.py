@@ -113,11 +113,11 @@ def measure_model(
         made = []
 
         def encode(compiled: bool = compiled, made: list[Any] = made) -> Found:
-            made.append(random_encoder(model, options.device, precision, compiled=compiled))
+            made.append(random_encoder(model, options.device, precision))
             return measure_encoder(made[0], seconds, compiled=compiled)
 
         if "encoder" not in options.only:
-            made.append(random_encoder(model, options.device, precision, compiled=False))
+            made.append(random_encoder(model, options.device, precision))
         elif found := report.run(title, encode, needs=10 * seconds + COMPILING * compiled):
             rates.append(found["encoder, images/s"])
         if not compiled and made:

@@ -26,8 +26,8 @@ from twinlens.search.models.preprocess import preparation
 Found = dict[str, Any]
 #: Batches that are submitted ahead in a measurement of an encoder.
 AHEAD = 6
-#: Batches at most until a batch has its size and the model is compiled.
-WARM_UP = 40
+#: Batches until a batch has its size.
+WARM_UP = 24
 
 
 def synchronize(device: str) -> None:
@@ -149,11 +149,13 @@ def measure_encoder(encoder: OpenClipEncoder, seconds: float, *, compiled: bool)
             if len(pixels) != queue.image_batch:
                 pixels = random_pixels(queue.image_batch, side)
             queue.submit_images(pixels).result()
-            tower = encoder.image_tower
-            if compiled and tower.is_compiled:
-                break
-            if not compiled and len(pixels) == queue.image_batch and not device.startswith("cuda"):
-                break
+            if not device.startswith("cuda"):
+                break  # batches do not grow there
+        pixels = random_pixels(queue.image_batch, side)
+        if compiled:
+            with torch.inference_mode():
+                encoder.image_tower.compile(torch.from_numpy(pixels).to(device))
+            queue.submit_images(pixels).result()
         warm = time.perf_counter() - began
         before = encoder.device_seconds
         count, taken = submit_for(lambda: queue.submit_images(pixels), seconds, at_least=3)

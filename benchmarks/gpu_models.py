@@ -101,16 +101,13 @@ def random_model(model: Model, device: torch.device, precision: Precision) -> tu
     return made, tokens
 
 
-def random_encoder(
-    model: Model, device: str, precision: Precision, *, compiled: bool
-) -> OpenClipEncoder:
-    """An encoder of twinlens with random weights.
+def random_encoder(model: Model, device: str, precision: Precision) -> OpenClipEncoder:
+    """An encoder of twinlens with random weights, which does not compile by itself.
 
     Args:
         model: the architecture.
         device: as torch names it.
         precision: as twinlens has it; "auto": bf16 on a GPU.
-        compiled: compile it with the first full batch.
     """
     import torch
 
@@ -124,7 +121,7 @@ def random_encoder(
         dim = made.eval().encode_text(tokenizer(["a"]).to(device)).shape[-1]
     fingerprint = Fingerprint(model.architecture, "random", dim, side, preprocess_digest(config))
     before = os.environ.get(ENVIRONMENT)
-    os.environ[ENVIRONMENT] = "always" if compiled else "never"
+    os.environ[ENVIRONMENT] = "never"
     try:
         return OpenClipEncoder(
             made, tokenizer, fingerprint, where, tuned.dtype, bulk_bf16=tuned.bulk_bf16

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import os
 import time
+from collections import Counter
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
@@ -23,12 +24,14 @@ ENVIRONMENT = "TWINLENS_COMPILE"
 #: what follows, of which nobody knows how much it is. Whoever waits until the time that was not
 #: saved is as long as compiling takes loses at most as much again (the rule of renting skis).
 COMPILE_AFTER = 120.0
+#: Images in the smallest batch to compile for: a query should not wait for it.
+MIN_COUNT = 16
 #: The lowest cosine of a compiled function's rows with the plain one's at which it is used.
 MIN_COSINE = 0.999
 
 
 class CompiledFunction:
-    """A function of a batch, which is compiled for full batches when a run has been long enough.
+    """A function of a batch, which is compiled for the usual size when a run has been long enough.
 
     Compiling fails where there is no C compiler or no Triton, or for a model that torch cannot
     trace. One line says so then, and the function stays as it is.
@@ -46,18 +49,21 @@ class CompiledFunction:
         self._after = after
         self._backend = backend
         self._spent = 0.0
+        #: Images by the size of the batch they were in.
+        self._images: Counter[int] = Counter()
         self._compiled: Function | None = None
         self._count = 0
 
     @property
     def is_compiled(self) -> bool:
-        """Whether full batches are compiled by now."""
+        """Whether batches of one size are compiled by now."""
         return self._compiled is not None
 
-    @property
-    def is_due(self) -> bool:
-        """Whether the run has been long enough for ``compile``."""
-        return self._after is not None and self._spent >= self._after
+    def is_due(self, count: int) -> bool:
+        """Whether it pays to ``compile`` for batches of a size: the run is long, and most are."""
+        if self._after is None or self._spent < self._after or count < MIN_COUNT:
+            return False
+        return self._images[count] == max(self._images.values(), default=0)
 
     def __call__(self, batch: torch.Tensor) -> torch.Tensor:
         """Call the function; batches of the size that it was compiled for are quicker."""
@@ -65,8 +71,9 @@ class CompiledFunction:
             return self._compiled(batch)
         return self._function(batch)
 
-    def worked(self, seconds: float) -> None:
-        """Note how long a call took."""
+    def worked(self, count: int, seconds: float) -> None:
+        """Note how long a batch took."""
+        self._images[count] += count
         self._spent += seconds
 
     def compile(self, batch: torch.Tensor) -> None:

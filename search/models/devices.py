@@ -234,10 +234,12 @@ class CudaStreams:
         return 2 * peak <= _ROOM * (free + kept)
 
     def release(self) -> None:
-        """Give cached memory back to the device."""
+        """Give cached memory back to the device, and page-locked memory to the system."""
         import torch
 
         torch.cuda.empty_cache()
+        # Of torch 2.7 and later.
+        getattr(torch._C, "_host_emptyCache", lambda: None)()
 
 
 def copy_module(module: Any, where: torch.device) -> Any:

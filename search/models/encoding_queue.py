@@ -18,8 +18,6 @@ from twinlens.search.models.base import AsyncEncoder, Encoder, PendingRows, Pixe
 
 #: Batches that a device has been given beside those that are being handed over and fetched.
 LAUNCHED_AHEAD = 2
-#: Full batches that wait for each device before ``submit_images`` and ``submit_texts`` wait.
-WAITING_AHEAD = 2
 #: Texts in a batch of an encoder that does not say.
 TEXT_BATCH = 64
 
@@ -75,7 +73,8 @@ class EncodingQueue:
     def submit_images(self, pixels: Pixels | Sequence[Pixels]) -> Future[Rows]:
         """Encode uint8 ``[n, side, side, 3]``, or a list of such images.
 
-        Waits while enough work is queued. The pixels must not change until the result is there.
+        It does not wait: the caller decides how much is in memory at once. The pixels must not
+        change until the result is there.
 
         Returns:
             The future of float32 unit rows ``[n, dim]``.
@@ -91,7 +90,7 @@ class EncodingQueue:
         return self._submit("texts", texts, order.astype(np.intp))
 
     def close(self, *, cancel: bool = False) -> None:
-        """Wait until all is encoded, and end the threads.
+        """Wait until all is encoded, end the threads, and release memory kept for batches.
 
         Args:
             cancel: drop what no device has begun; its futures are cancelled.
@@ -105,30 +104,23 @@ class EncodingQueue:
             self._changed.notify_all()
         for thread in self._threads:
             thread.join()
+        for lane in self._lanes:
+            lane.release()
 
     def _submit(self, kind: Kind, items: Any, order: npt.NDArray[np.intp]) -> Future[Rows]:
         whole = _Submission(items, left=len(order))
         if not len(order):
             whole.future.set_result(np.empty((0, self._lanes[0].dim), dtype=np.float32))
-        start = 0
-        while start < len(order):
-            step = self._lanes[0].batch(kind)
-            self._put(_Piece(kind, whole, order[start : start + step]))
-            start += step
+        step = self._lanes[0].batch(kind)
+        parts = (order[start : start + step] for start in range(0, len(order), step))
+        self._put([_Piece(kind, whole, part) for part in parts])
         return whole.future
 
-    def _put(self, piece: _Piece) -> None:
-        def full() -> bool:
-            size = self._lanes[0].batch(piece.kind)
-            most = WAITING_AHEAD * len(self._lanes) * size
-            waiting = sum(len(one.order) for one in self._waiting if one.kind == piece.kind)
-            return not self._closed and waiting > 0 and waiting + len(piece.order) > most
-
+    def _put(self, pieces: Sequence[_Piece]) -> None:
         with self._changed:
-            self._changed.wait_for(lambda: not full())
             if self._closed:
                 raise RuntimeError("the queue of the encoder is closed")
-            self._waiting.append(piece)
+            self._waiting.extend(pieces)
             self._changed.notify_all()
 
     def _take(self, lane: _Lane) -> list[_Piece]:
@@ -144,7 +136,6 @@ class EncodingQueue:
                     self._waiting.remove(piece)
                     taken.append(piece)
                     room -= len(piece.order)
-            self._changed.notify_all()
         return taken
 
     def _launch(self, lane: _Lane) -> None:
@@ -181,6 +172,12 @@ class _Lane:
         if kind == "images":
             return max(1, self._encoder.image_batch)
         return int(getattr(self._encoder, "text_batch", TEXT_BATCH))
+
+    def release(self) -> None:
+        """Give memory back, if the encoder keeps some."""
+        release = getattr(self._encoder, "release", None)
+        if release is not None:
+            release()
 
     def begin(self, pieces: Sequence[_Piece]) -> PendingRows | BaseException:
         """Hand pieces of one kind to the device; an error is returned, for their futures."""

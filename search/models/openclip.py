@@ -260,10 +260,10 @@ class OpenClipEncoder:
         return None
 
     def _launch(self, pixels: Pixels | Sequence[Pixels]) -> PendingRows:
-        count, size = len(pixels), self._images
+        count = len(pixels)
         images = self._device.upload(pixels)
         began = self._device.streams.mark()
-        if count == size.size and size.settled and self._image_tower.is_due:
+        if self._image_tower.is_due(count):
             with _unlocked(self._lock):  # queries need not wait for a minute
                 self._image_tower.compile(images)
         rows = self._image_tower(images)
@@ -274,7 +274,7 @@ class OpenClipEncoder:
         rows = wait()
         seconds = done.seconds_since(began)
         self._images.measured(count, seconds, self._device.streams.has_room)
-        self._image_tower.worked(seconds)
+        self._image_tower.worked(count, seconds)
         self._device_seconds += seconds
         return rows
 

@@ -11,7 +11,7 @@ import pytest
 from support.colours import SIDE, ColourEncoder
 
 from twinlens.search.models.base import Pixels, Rows
-from twinlens.search.models.encoding_queue import LAUNCHED_AHEAD, WAITING_AHEAD, EncodingQueue
+from twinlens.search.models.encoding_queue import LAUNCHED_AHEAD, EncodingQueue
 from twinlens.search.models.replicas import ReplicatedEncoder
 
 TEXTS = [f"a {'very ' * (number % 5)}red thing, number {number}" for number in range(150)]
@@ -133,26 +133,28 @@ def test_texts_of_similar_length_are_encoded_together() -> None:
     assert [max(some) for some in lengths] == sorted(max(some) for some in lengths)
 
 
-def test_submitting_waits_while_enough_is_queued() -> None:
+def test_submitting_does_not_wait() -> None:
     encoder = LaunchingEncoder()
     encoder.may_finish.clear()
-    submitted = 0
-
-    def submit(queue: EncodingQueue) -> None:
-        nonlocal submitted
-        for _ in range(50):
-            queue.submit_images(pictures(4))
-            submitted += 1
-
     with EncodingQueue(encoder) as queue:
-        thread = threading.Thread(target=submit, args=(queue,))
-        thread.start()
-        thread.join(0.3)
-        assert thread.is_alive()
-        assert submitted <= MOST + WAITING_AHEAD
+        futures = [queue.submit_images(pictures(4)) for _ in range(50)]
+        assert not any(future.done() for future in futures)
         encoder.may_finish.set()
-        thread.join(20)
-    assert submitted == 50
+        assert [len(future.result(20)) for future in futures] == [4] * 50
+
+
+def test_closing_releases_memory() -> None:
+    released = []
+
+    class Keeping(ColourEncoder):
+        def release(self) -> None:
+            released.append(self.images_seen)
+
+    with EncodingQueue(ReplicatedEncoder([Keeping(), Keeping()])) as queue:
+        queue.submit_images(pictures(9))
+        assert not released
+    assert sum(released) == 9
+    assert len(released) == 2
 
 
 def test_an_error_reaches_whoever_waits_and_the_queue_goes_on() -> None:
