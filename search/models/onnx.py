@@ -23,7 +23,7 @@ import numpy as np
 from twinlens.search.errors import first_line
 from twinlens.search.models.base import MAX_TEXT, Pixels, Rows
 from twinlens.search.models.fingerprint import Fingerprint
-from twinlens.search.models.preprocess import preparation
+from twinlens.search.models.preprocess import Preparation, preparation
 from twinlens.search.models.sessions import Tower
 from twinlens.search.models.tokenizer import ExportedTokenizer, TokenizerSpec
 from twinlens.search.paths import cache_folder
@@ -174,6 +174,11 @@ class OnnxEncoder:
     def logit_scale(self) -> float | None:
         """The factor on cosines before the softmax in training; None if the model has none."""
         return self._export.logit_scale
+
+    @property
+    def preparation(self) -> Preparation:
+        """``prepare`` for other processes."""
+        return self._prepare
 
     def prepare(self, image: Image.Image) -> Pixels:
         return self._prepare(image)

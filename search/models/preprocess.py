@@ -6,7 +6,8 @@ torchvision's ``Resize`` and ``CenterCrop``; a test compares every pixel with th
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
+from dataclasses import dataclass
 from typing import Any, cast
 
 import numpy as np
@@ -20,15 +21,49 @@ RESIZE_MODES = ("shortest", "longest", "squash")
 INTERPOLATIONS = ("bicubic", "bilinear", "random")
 
 
-def preparation(config: Mapping[str, Any]) -> Callable[[Image.Image], Pixels]:
+@dataclass(frozen=True, slots=True)
+class Preparation:
+    """Resizes images for a model, as ``Encoder.prepare``; unlike an encoder, it can be pickled.
+
+    Attributes:
+        height, width: of the model's input, in pixels.
+        mode: one of ``RESIZE_MODES``.
+        method: of interpolation.
+        fill: of what is added around images, 0 to 255.
+    """
+
+    height: int
+    width: int
+    mode: str
+    method: Resampling
+    fill: int
+
+    def __call__(self, image: Image.Image) -> Pixels:
+        """An RGB image as uint8 ``[height, width, 3]``."""
+        height, width = self.height, self.width
+        if self.mode == "squash":
+            resized = _resize(image, height, width, self.method)
+        elif self.mode == "longest":
+            scale = max(image.height / height, image.width / width)
+            resized = _resize_by(image, scale, self.method)
+        elif height == width:
+            resized = _resize_shortest(image, height, self.method)
+        else:
+            # OpenCLIP resizes to inputs that are not square bicubically, whatever was configured.
+            scale = min(image.height / height, image.width / width)
+            resized = _resize_by(image, scale, Resampling.BICUBIC)
+        if self.mode != "squash":
+            resized = _center(resized, height, width, self.fill if self.mode == "longest" else 0)
+        # np.array copies: Pillow's own buffer is read-only, which torch does not accept.
+        return np.array(resized if resized.mode == "RGB" else resized.convert("RGB"))
+
+
+def preparation(config: Mapping[str, Any]) -> Preparation:
     """Make ``Encoder.prepare`` from an OpenCLIP preprocessing configuration.
 
     Args:
         config: ``size`` (int, or height and width), ``resize_mode``, ``interpolation`` and
             ``fill_color``, as in OpenCLIP's ``preprocess_cfg``.
-
-    Returns:
-        A function from an RGB image to uint8 ``[height, width, 3]``.
 
     Raises:
         ModelError: the configuration asks for something that OpenCLIP does not know either.
@@ -43,26 +78,7 @@ def preparation(config: Mapping[str, Any]) -> Callable[[Image.Image], Pixels]:
     if mode not in RESIZE_MODES or interpolation not in INTERPOLATIONS:
         raise ModelError(f"images cannot be resized by {mode!r} and {interpolation!r}")
     method = Resampling.BILINEAR if interpolation == "bilinear" else Resampling.BICUBIC
-    fill = int(config.get("fill_color") or 0)
-
-    def prepare(image: Image.Image) -> Pixels:
-        if mode == "squash":
-            resized = _resize(image, height, width, method)
-        elif mode == "longest":
-            scale = max(image.height / height, image.width / width)
-            resized = _resize_by(image, scale, method)
-        elif height == width:
-            resized = _resize_shortest(image, height, method)
-        else:
-            # OpenCLIP resizes to inputs that are not square bicubically, whatever was configured.
-            scale = min(image.height / height, image.width / width)
-            resized = _resize_by(image, scale, Resampling.BICUBIC)
-        if mode != "squash":
-            resized = _center(resized, height, width, fill if mode == "longest" else 0)
-        # np.array copies: Pillow's own buffer is read-only, which torch does not accept.
-        return np.array(resized if resized.mode == "RGB" else resized.convert("RGB"))
-
-    return prepare
+    return Preparation(int(height), int(width), mode, method, int(config.get("fill_color") or 0))
 
 
 def _resize(image: Image.Image, height: int, width: int, method: Resampling) -> Image.Image:

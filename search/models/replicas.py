@@ -14,6 +14,8 @@ from twinlens.search.models.fingerprint import Fingerprint
 if TYPE_CHECKING:
     from PIL import Image
 
+    from twinlens.search.models.preprocess import Preparation
+
 T = TypeVar("T", Pixels, Sequence[str])
 
 
@@ -49,6 +51,12 @@ class ReplicatedEncoder:
     @property
     def logit_scale(self) -> float | None:
         found: float | None = getattr(self._copies[0], "logit_scale", None)
+        return found
+
+    @property
+    def preparation(self) -> Preparation | None:
+        """``prepare`` for other processes, if the copies have one."""
+        found: Preparation | None = getattr(self._copies[0], "preparation", None)
         return found
 
     def prepare(self, image: Image.Image) -> Pixels:
