@@ -51,23 +51,25 @@ class Key:
         """Parse ``NAME:SCOPE:KEY`` or ``NAME:SCOPE:KEY:TENANT``.
 
         Raises:
-            UsageError: the entry has another form; the message does not repeat the secret.
+            UsageError: the entry has another form. The message repeats only what cannot be the
+                secret: people leave out the name or the scope.
         """
         name, _, rest = entry.strip().partition(":")
         scope, _, rest = rest.partition(":")
         secret, _, tenant = rest.partition(":")
         if not _NAME.fullmatch(name):
             raise UsageError("write a key as NAME:SCOPE:KEY, with letters and digits in the name")
+        called = f"the key {name}" if len(name) < MIN_KEY else "a key"
         if scope not in ("read", "write"):
-            raise UsageError(f"the scope of the key {name} is read or write, not {scope[:20]!r}")
+            raise UsageError(f"{called} is not written NAME:SCOPE:KEY: the scope is read or write")
         if not MIN_KEY <= len(secret) <= MAX_KEY or not secret.isascii() or " " in secret:
             raise UsageError(
-                f"the key {name} must have {MIN_KEY} to {MAX_KEY} ASCII characters without spaces"
+                f"{called} must have {MIN_KEY} to {MAX_KEY} ASCII characters without spaces"
             )
         if tenant and not is_tenant(tenant):
             # The message does not repeat the tenant, which may be part of the secret.
             raise UsageError(
-                f"the tenant of the key {name} is not valid: use at most {MAX_TENANT} letters, "
+                f"the tenant of {called} is not valid: use at most {MAX_TENANT} letters, "
                 "digits and _ . @ -, and begin with a letter or a digit"
             )
         return cls(name, cast(Scope, scope), _digest(secret), tenant)
