@@ -45,13 +45,13 @@ def plot_recall(path: Path, evaluations: Sequence[Evaluation]) -> None:
     left, right = figure.subplots(1, 2, sharey=True)
     for side, axes in enumerate((left, right)):
         _draw(axes, [evaluation.directions[side] for evaluation in evaluations],
-              [evaluation.model for evaluation in evaluations])  # fmt: skip
+              [_literal(evaluation.model) for evaluation in evaluations])  # fmt: skip
     left.set_ylabel("recall@k in per cent")
     if len(evaluations) > 1:
         left.legend(loc="lower right", frameon=False)
     shown = evaluations[0]
     summary = f"{shown.images:,} pictures, {shown.texts:,} captions; bands: 95 % intervals"
-    title = summary if len(evaluations) > 1 else f"{shown.model}: {summary}"
+    title = summary if len(evaluations) > 1 else f"{_literal(shown.model)}: {summary}"
     figure.suptitle(title, x=0.01, ha="left", fontsize=11)
     _save(figure, path)
 
@@ -88,6 +88,11 @@ def plot_trials(path: Path, trials: Sequence[IndexTrial]) -> None:
     _style(axes)
     figure.suptitle("indexes: the area is the bytes per vector", x=0.01, ha="left", fontsize=11)
     _save(figure, path)
+
+
+def _literal(name: str) -> str:
+    """A name that matplotlib shows as it is: it typesets what is between dollar signs."""
+    return name.replace("$", r"\$")
 
 
 def _figure(path: Path, width: float, height: float) -> Figure:

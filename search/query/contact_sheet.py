@@ -9,6 +9,7 @@ from pathlib import Path
 
 from twinlens.search.errors import ImageError, TwinlensError
 from twinlens.search.images.originals import thumbnail
+from twinlens.search.printable import printable
 from twinlens.search.query.hits import Hit, marked
 from twinlens.search.query.parts import read_image
 from twinlens.search.records import Target
@@ -34,18 +35,18 @@ class Section:
 
 
 def contact_sheet(sections: Sequence[Section], title: str, subtitle: str = "") -> str:
-    """Render the page; all text from the collection is escaped."""
+    """Render the page; all text from the collection is escaped and keeps to its own direction."""
     import jinja2
 
     environment = jinja2.Environment(
         loader=jinja2.PackageLoader("twinlens.search.query"), autoescape=True, trim_blocks=True
     )
     return environment.get_template("sheet.html").render(
-        title=title,
-        subtitle=subtitle,
+        title=printable(title),
+        subtitle=printable(subtitle),
         sections=[
             {
-                "query": section.query,
+                "query": printable(section.query),
                 "target": section.target,
                 "picture": _data_uri(str(section.picture)) if section.picture else "",
                 "cards": [
@@ -76,12 +77,12 @@ def _card(hit: Hit, note: str) -> dict[str, str]:
     says = marked(hit, hit.text or next(iter(hit.captions), ""))
     return {
         "picture": _data_uri(hit.path) if hit.path else "",
-        "alt": says or Path(hit.path).name,
+        "alt": printable(says or Path(hit.path).name),
         "relevance": "words" if hit.by_words else f"{hit.relevance:.0%}",
         "score": f"{hit.score:.3f}",
-        "says": says,
-        "path": str(hit.metadata.get("relative_path", hit.path)),
-        "note": note,
+        "says": printable(says),
+        "path": printable(str(hit.metadata.get("relative_path", hit.path))),
+        "note": printable(note),
     }
 
 

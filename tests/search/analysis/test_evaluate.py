@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import uuid
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -251,7 +252,9 @@ def test_the_plot_is_drawn(index: twinlens.Index, photos: Path, tmp_path: Path) 
     index.ingest(photos)
     measured = index.evaluate()
     plot_recall(tmp_path / "one.png", [measured])
-    plot_recall(tmp_path / "two.png", [measured, measured])
+    named = replace(measured, model="local-dir:/models/$a_{$")
+    plot_recall(tmp_path / "two.png", [measured, named])
+    plot_recall(tmp_path / "dollars.png", [named])
     trials = [IndexTrial("FLAT", "", 1.0, 12.0, 1_536), IndexTrial("HNSW", "", 0.99, 2.0, 1_792)]
     plot_trials(tmp_path / "trials.png", trials)
     for name, size in (("one", (1500, 720)), ("trials", (1050, 720))):

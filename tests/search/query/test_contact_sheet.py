@@ -67,6 +67,16 @@ def test_hostile_captions_are_escaped(paint: Callable[..., Path]) -> None:
     assert "49" not in page
 
 
+def test_a_name_changes_the_direction_of_nothing_else() -> None:
+    hebrew = "\u05e9\u05dc\u05d5\u05dd"
+    hits = [hit(path=f"photo\u202egnp.exe{hebrew}.png", captions=(f"{hebrew} a caption",))]
+    page = contact_sheet([Section(f"\u202e{hebrew}", "images", hits, notes=[hebrew])], "\u202eall")
+    assert "\u202e" not in page
+    assert rf"photo\u202egnp.exe{hebrew}.png" in Elements(page).said
+    outside = re.sub(r"<bdi>[^<]*</bdi>", "", page)
+    assert hebrew not in outside
+
+
 def test_a_missing_picture_leaves_a_placeholder(tmp_path: Path) -> None:
     broken = tmp_path / "broken.jpg"
     broken.write_bytes(b"nothing")
