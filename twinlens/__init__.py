@@ -35,6 +35,8 @@ from twinlens.search.errors import (
 )
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from twinlens.cli import run as main
     from twinlens.index import Index
     from twinlens.ingest.integrity.report import CheckReport
@@ -57,6 +59,7 @@ if TYPE_CHECKING:
     from twinlens.search.milvus.collection import CollectionInfo
     from twinlens.search.milvus.generations import Generation
     from twinlens.search.milvus.layout import LayoutOptions
+    from twinlens.search.milvus.lite.backup import BackedUp
     from twinlens.search.models.base import Encoder, Precision
     from twinlens.search.models.fingerprint import Fingerprint
     from twinlens.search.query.engine import SearchEngine
@@ -68,6 +71,7 @@ __version__ = "0.1.0"
 __all__ = [
     "Audit",
     "AuditedPair",
+    "BackedUp",
     "CheckReport",
     "Classified",
     "ClusterError",
@@ -112,6 +116,7 @@ __all__ = [
     "UsageError",
     "Vector",
     "__version__",
+    "backup",
     "check",
     "compare",
     "connect",
@@ -120,6 +125,7 @@ __all__ = [
     "main",
     "match",
     "open",
+    "restore",
     "serve",
 ]
 
@@ -129,6 +135,7 @@ _LAZY = {
     "Audit": "twinlens.search.analysis.audit_report",
     "AuditedPair": "twinlens.search.analysis.audit_report",
     "Classified": "twinlens.search.analysis.classify",
+    "BackedUp": "twinlens.search.milvus.lite.backup",
     "CheckReport": "twinlens.ingest.integrity.report",
     "CollectionInfo": "twinlens.search.milvus.collection",
     "CopyReport": "twinlens.ingest.transfer.copy",
@@ -298,6 +305,68 @@ def copy(
         Database(os.fspath(target), token=target_token) as new,
     ):
         return copy(old, new, collection, to, sample=sample, progress=progress, **layout)
+
+
+def backup(
+    folder: str | os.PathLike[str],
+    db: str | os.PathLike[str] | None = None,
+    *,
+    keep: int = 0,
+    progress: Callable[[int, str], Progress | None] = lambda total, unit: None,
+) -> BackedUp:
+    """Back up a Milvus Lite database, also while others write to it; see ``docs/operations``.
+
+    Args:
+        folder: of all backups of this database; each is a folder in it, named by its time. Files
+            that did not change are shared with the backup before.
+        db: the path of the database; default: ``default_db()``.
+        keep: delete all but this many of the newest backups; 0 for none.
+        progress: makes a progress bar like ``tqdm`` for a total and a unit.
+
+    Returns:
+        The new backup, which was checked like a database.
+
+    Raises:
+        UsageError: there is no such database, or it is on a server.
+        StoreError: the database is damaged, or the folder cannot be written; no backup is left.
+    """
+    from pathlib import Path
+
+    from twinlens.ingest.integrity.backup import back_up
+
+    name = os.fspath(db) if db is not None else default_db()
+    return back_up(name, Path(folder), keep=keep, bars=progress)
+
+
+def restore(
+    folder: str | os.PathLike[str],
+    db: str | os.PathLike[str] | None = None,
+    *,
+    force: bool = False,
+    progress: Callable[[int, str], Progress | None] = lambda total, unit: None,
+) -> Path:
+    """Restore a backup of a Milvus Lite database, after checking its files.
+
+    Args:
+        folder: one backup, or the folder of several: then the newest.
+        db: the path to restore to; default: ``default_db()``.
+        force: replace the database that is there.
+        progress: makes a progress bar like ``tqdm`` for a total and a unit.
+
+    Returns:
+        The backup that was restored.
+
+    Raises:
+        UsageError: there is no backup; there is a database already, and ``force`` is false.
+        StoreLockedError: a process has the database open to write.
+        StoreError: the backup is damaged, or the database cannot be written; nothing changed.
+    """
+    from pathlib import Path
+
+    from twinlens.ingest.integrity.backup import restore
+
+    name = os.fspath(db) if db is not None else default_db()
+    return restore(Path(folder), name, force=force, bars=progress)
 
 
 def check(

@@ -16,6 +16,7 @@ import typer
 import twinlens
 from twinlens.cli import (
     audit,
+    backup,
     check,
     collections,
     copy,
@@ -149,6 +150,8 @@ app.command()(flat(collections.reindex))
 app.command("copy")(flat(copy.copy))
 app.command()(flat(collections.delete))
 app.command()(flat(check.check))
+app.command()(flat(backup.backup))
+app.command()(flat(backup.restore))
 app.command()(plan.plan)
 app.command()(flat(serve.serve))
 app.command()(flat(mcp.mcp))

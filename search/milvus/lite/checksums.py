@@ -88,7 +88,14 @@ class Checksums:
         Raises:
             OSError: it cannot be read, or the record cannot be written.
         """
-        found = Recorded.of(path, metadata=metadata)
+        self.keep(path, Recorded.of(path, metadata=metadata))
+
+    def keep(self, path: Path, found: Recorded) -> None:
+        """Record what is known of a file.
+
+        Raises:
+            OSError: the record cannot be written.
+        """
         body = {"size": found.size, "sha256": found.sha256, "text": found.text}
         sealed = body | {"seal": _seal(body)}
         write_whole(self._path(path, _RECORD), json.dumps(sealed).encode())
@@ -144,11 +151,19 @@ class Checksums:
             while data := file.read(1 << 20):
                 crc, end = zlib.crc32(data, crc), end + len(data)
         if end > done:
-            path = self._path(log, _LIST)
-            path.parent.mkdir(parents=True, exist_ok=True)
-            with path.open("ab" if done else "wb") as file:
-                file.write(_line(LogPart(done, end, crc)))
+            self.add(log, LogPart(done, end, crc))
         return end
+
+    def add(self, log: Path, part: LogPart) -> None:
+        """Record a part of a log file, after those before it.
+
+        Raises:
+            OSError: the record cannot be written.
+        """
+        path = self._path(log, _LIST)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with path.open("ab" if part.start else "wb") as file:
+            file.write(_line(part))
 
     def followed(self, log: Path) -> list[LogPart]:
         """The recorded parts of a log file, in order; [] for none.
