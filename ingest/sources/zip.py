@@ -11,8 +11,10 @@ import os
 import struct
 import zipfile
 import zlib
-from collections.abc import Callable, Iterator, Mapping
+from bisect import bisect_right
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from functools import partial
+from typing import IO, BinaryIO, cast
 
 from twinlens.ingest.sample import Item, Warn, ignore_notices
 from twinlens.ingest.sources.archives import Archive, is_hidden, member_item
@@ -32,6 +34,8 @@ from twinlens.search.images.formats import is_image_name
 #: Raised by ``zipfile`` for damaged members and unknown compressions.
 _DAMAGE = (zipfile.BadZipFile, zlib.error, lzma.LZMAError, EOFError, ValueError, struct.error,
            NotImplementedError)  # fmt: skip
+#: Of an archive; of its list of members in bytes.
+MAX_MEMBERS, MAX_DIRECTORY = 2_000_000, 512 << 20
 _ENCRYPTED = 0x1
 _LOCAL_HEADER = 30
 
@@ -49,7 +53,8 @@ def read_zip(
     The sidecars of ``a/b.jpg`` have the same names as in a folder: see ``parse_sidecars``.
     """
     try:
-        with zipfile.ZipFile(archive.file) as opened:
+        with archive.file.open("rb") as file, _opened(file) as opened:
+            overlapping = Overlaps(opened.infolist())
             # Of members with the same name, the first counts.
             members: dict[str, zipfile.ZipInfo] = {}
             for info in opened.infolist():
@@ -65,8 +70,56 @@ def read_zip(
     tell_undecodable(filter(files.takes, members), archive.uri, warn)
     for name in sorted(members):
         if is_image_name(name) and files.takes(name):
-            says = partial(_said, archive, members[name], members, siblings)
-            yield _item(archive, members[name], says)
+            info = members[name]
+            if info in overlapping:
+                says: Callable[[], Sidecar] = _refuse_overlap
+            else:
+                says = partial(_said, archive, info, members, siblings)
+            yield _item(archive, info, says)
+
+
+def _opened(file: BinaryIO) -> zipfile.ZipFile:
+    return zipfile.ZipFile(cast("IO[bytes]", _Directory(file)))
+
+
+class _Directory:
+    """Bounds the list of members, which ``zipfile`` reads at once: 500 bytes of memory for each."""
+
+    def __init__(self, file: BinaryIO) -> None:
+        self._file = file
+        self.seek, self.tell, self.seekable = file.seek, file.tell, file.seekable
+
+    def read(self, size: int = -1) -> bytes:
+        if size > MAX_DIRECTORY:
+            raise zipfile.BadZipFile(f"its list of members is over {MAX_DIRECTORY >> 20} MB")
+        data = self._file.read(size)
+        if data.count(b"PK\x01\x02") > MAX_MEMBERS:
+            raise zipfile.BadZipFile(
+                f"it has more than {MAX_MEMBERS:,} members: unpack it, or make several of it"
+            )
+        return data
+
+
+class Overlaps:
+    """Members that lie over others: a few bytes that are unpacked millions of times (zip bomb).
+
+    Args:
+        members: all members of an archive.
+    """
+
+    def __init__(self, members: Iterable[zipfile.ZipInfo]) -> None:
+        self._starts = sorted(info.header_offset for info in members)
+
+    def __contains__(self, info: zipfile.ZipInfo) -> bool:
+        following = bisect_right(self._starts, info.header_offset)
+        if following > 1 and self._starts[following - 2] == info.header_offset:
+            return True
+        end = info.header_offset + _LOCAL_HEADER + info.compress_size
+        return following < len(self._starts) and end > self._starts[following]
+
+
+def _refuse_overlap() -> Sidecar:
+    raise ValueError("it overlaps another member of the archive")
 
 
 def _item(archive: Archive, info: zipfile.ZipInfo, says: Callable[[], Sidecar]) -> Item:
