@@ -36,7 +36,7 @@ def cards(page: Page) -> Any:
 
 
 def enter(page: Page, entry: str) -> None:
-    page.get_by_label("Key", exact=True).fill(entry.split(":")[2])
+    page.get_by_label("Write key", exact=True).fill(entry.split(":")[2])
     page.get_by_role("button", name="Continue").click()
 
 

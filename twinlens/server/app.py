@@ -35,6 +35,7 @@ from twinlens.server.routes import (
     classify,
     collections,
     describe,
+    download,
     embed,
     examples,
     health,
@@ -71,6 +72,7 @@ _ROUTES = (
     moderation,
     items,
     images,
+    download,
     map_routes,
     page,
 )

@@ -47,7 +47,7 @@ MAX_PENDING = 512
 #: How many ids may wait to be looked up.
 MAX_LOOKUPS = 4_096
 _ID = re.compile(rf"[0-9a-f]{{{ID_LENGTH}}}")
-_ROW_FIELDS = ("id", "path", "paths", "width", "height", HELD)
+ROW_FIELDS = ("id", "path", "paths", "width", "height", HELD)
 
 
 @dataclass(frozen=True, slots=True)
@@ -125,6 +125,20 @@ class Media:
         """
         return self._once(row["id"], lambda: self._read_original(row))
 
+    def original_bytes(self, row: Row) -> bytes:
+        """A picture's bytes: as uploaded, or from one of its paths that still has them.
+
+        Raises:
+            GoneError: none has them any more.
+        """
+        key = row["id"]
+        if is_id(key):
+            with suppress(OSError, ImageError):
+                data = read_file(str(self._original(key)))
+                if image_id(data) == key:
+                    return data
+        return read_original(row, self._read)
+
     def store(self, data: bytes) -> str:
         """Store an uploaded picture until ``delete``; returns its id.
 
@@ -177,12 +191,13 @@ class Media:
         data = self._cache.get(name)
         if data is None:
             with self._decoding(row):
-                data = thumbnail(self._bytes(row), side, encoding, max_pixels=self._max_pixels)
+                original = self.original_bytes(row)
+                data = thumbnail(original, side, encoding, max_pixels=self._max_pixels)
             self._cache.put(name, data)
         return EncodedPicture(data, BROWSER_TYPES[encoding])
 
     def _read_original(self, row: Row) -> EncodedPicture:
-        data = self._bytes(row)
+        data = self.original_bytes(row)
         kind = BROWSER_TYPES.get(sniff(data) or "")
         if kind is not None and len(data) <= self._max_original:
             return EncodedPicture(data, kind)
@@ -193,16 +208,6 @@ class Media:
         """Decode large pictures one at a time, to bound memory."""
         large = int(row.get("width") or 0) * int(row.get("height") or 0) > LARGE
         return self._large if large else nullcontext()
-
-    def _bytes(self, row: Row) -> bytes:
-        """A picture's bytes: as uploaded, or from one of its paths that still has them."""
-        key = row["id"]
-        if is_id(key):
-            with suppress(OSError, ImageError):
-                data = read_file(str(self._original(key)))
-                if image_id(data) == key:
-                    return data
-        return read_original(row, self._read)
 
     def _original(self, key: str) -> Path:
         return self._originals / key[:2] / key
@@ -272,12 +277,12 @@ def _name(key: str, side: int, encoding: ThumbnailFormat) -> str:
 
 def _rows(collection: Collection, keys: list[str]) -> dict[str, Row]:
     """The pictures' rows by the ids that were asked for, of pictures or of texts."""
-    found = {row["id"]: row for row in collection.get("images", keys, _ROW_FIELDS)}
+    found = {row["id"]: row for row in collection.get("images", keys, ROW_FIELDS)}
     others = [key for key in keys if key not in found]
     if others:
         texts = collection.get("texts", others, ["id", "image_id"])
         described = {row["id"]: row["image_id"] for row in texts if row["image_id"]}
         ids = sorted(set(described.values()))
-        rows = {row["id"]: row for row in collection.get("images", ids, _ROW_FIELDS)}
+        rows = {row["id"]: row for row in collection.get("images", ids, ROW_FIELDS)}
         found |= {text: rows[key] for text, key in described.items() if key in rows}
     return found

@@ -26,6 +26,7 @@ from twinlens.search.options import options_of
 from twinlens.search.query.parts import MAX_PARTS, MAX_QUERY_TEXT, MAX_WEIGHT
 from twinlens.search.query.request import OPTIONS, SHARED, SearchOptions
 from twinlens.search.records import ID_LENGTH, MAX_CAPTIONS, MAX_PATH_BYTES, MAX_TEXT_BYTES
+from twinlens.server.archive import MAX_PICTURES
 from twinlens.server.settings import Settings
 
 #: Characters of a URL.
@@ -59,13 +60,13 @@ def _end_with_first_mistake(schema: Any) -> None:
 
 
 class RequestModel(BaseModel):
-    """The base of all request models: strict types, no unknown fields."""
+    """The base of all request models: strict types, no unknown fields.
+
+    The validation of a list ends with its first mistake, so that a million of them cost nothing.
+    """
 
     model_config = ConfigDict(extra="forbid", strict=True, allow_inf_nan=False, frozen=True)
 
-
-def tag_of(*known: str, message: str = "") -> Any:
-    """Choose the member of a union by its one telling key; ``message`` says what it should be."""
     @classmethod
     def __get_pydantic_core_schema__(
         cls, source: type[BaseModel], handler: GetCoreSchemaHandler
@@ -74,6 +75,9 @@ def tag_of(*known: str, message: str = "") -> Any:
         _end_with_first_mistake(schema)
         return schema
 
+
+def tag_of(*known: str, message: str = "") -> Any:
+    """Choose the member of a union by its one telling key; ``message`` says what it should be."""
 
     def tag(value: Any) -> str | None:
         if isinstance(value, str):
@@ -303,6 +307,13 @@ class ItemsIn(RequestModel):
     def options(self) -> PutOptions:
         """The options of storing, defaults included."""
         return cast("PutOptions", self.model_dump(include=set(_PUT_OPTIONS)))
+
+
+class ZipIn(RequestModel):
+    """The ids of pictures to download."""
+
+    ids: Annotated[list[Name], Field(min_length=1, max_length=MAX_PICTURES)]
+    collection: CollectionName = None
 
 
 class DeleteIn(RequestModel):

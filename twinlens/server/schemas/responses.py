@@ -192,6 +192,13 @@ class PathsListed(ResponseModel):
     next: str
 
 
+class ZipOut(ResponseModel):
+    """The address of an archive on this server, and how many pictures it has."""
+
+    address: str
+    pictures: int
+
+
 class DeletedOut(ResponseModel):
     """How many pictures and texts were deleted, and how many paths were removed."""
 

@@ -10,9 +10,10 @@ const SHORTCUTS = [
   [["Enter"], "open a result"],
   [["m"], "more like it"],
   [["n"], "not like it"],
+  [["x"], "select it; with Shift, all up to it"],
   [["←", "→"], "show the previous or next result while one is open"],
   [["+", "−", "0"], "zoom into an open picture, or show all of it"],
-  [["Esc"], "close"],
+  [["Esc"], "close, or select nothing"],
   [["?"], "show these shortcuts"],
 ];
 

@@ -2,13 +2,14 @@
 
 import { collections, isAbort, isLoading, item, onLocked } from "../shared/api.js";
 import { quoted } from "../shared/bidi.js";
-import { createSignIn } from "../shared/dialogs.js";
+import { createSignIn, createWriteKeyDialog } from "../shared/dialogs.js";
 import { $, count, h, icon, isTyping, toast } from "../shared/dom.js";
 import { withClause } from "../shared/filters.js";
 import { summary } from "../shared/hits.js";
 import {
   EMPTY, describe, fromAddress, isAsking, isListing, isStart, toAddress, withOne, without,
 } from "../shared/query.js";
+import { onWriteLocked } from "../shared/write-api.js";
 import { picture } from "./dropped-pictures.js";
 import { createShortcutsDialog } from "./keyboard.js";
 import { Listing } from "./listing.js";
@@ -16,9 +17,12 @@ import { ending, failure, noHits, nothingClose, sayMore } from "./messages.js";
 import { createGrid } from "./result-grid.js";
 import { Results } from "./results.js";
 import { createSearchBox } from "./search-box.js";
+import { createSelection } from "./selection.js";
 import { showNothingStored, showStart } from "./start-screen.js";
 import { createTimelineGrid } from "./timeline-grid.js";
+import { showSelected } from "./tiles.js";
 import { createToolbar } from "./toolbar.js";
+import { createUpload } from "./upload.js";
 import { createViewer } from "./viewer.js";
 
 /** Number of earlier queries whose results are cached for going back. */
@@ -74,7 +78,17 @@ const handlers = {
     toast("Fewer like that one");
   },
   onLeave: () => box.focus(),
+  selection: () => selection,
 };
+const selection = createSelection({
+  hits: () => results?.hits ?? [],
+  collection: handlers.collection,
+  onDeleted: reload,
+  onChange: () => {
+    for (const tile of shown.querySelectorAll(".tile[data-id]")) showSelected(tile, selection);
+  },
+});
+const upload = createUpload({ collection: () => query.collection, onAdded: reload });
 const grid = createGrid(shown, handlers);
 const timeline = createTimelineGrid(shown, {
   ...handlers, onError: (error) => toast(error.detail || error.message),
@@ -90,6 +104,7 @@ const viewer = createViewer({
 });
 const showShortcuts = createShortcutsDialog();
 onLocked(createSignIn());
+onWriteLocked(createWriteKeyDialog());
 
 /** Search for another query. `live`: the user is typing, so the next query replaces this history entry. */
 function go(next, { live = false } = {}) {
@@ -107,8 +122,16 @@ function go(next, { live = false } = {}) {
   else render();
 }
 
+/** Fetch everything again, after pictures were stored or deleted. */
+async function reload() {
+  cache.clear();
+  listed = await collections().catch(() => listed);
+  render();
+}
+
 /** Show the query: the box, the toolbar, and its results, from the cache or the server. */
 function render() {
+  selection.clear();
   collection = listed.collections.find((one) => one.name === (query.collection || listed.default));
   box.show(query, collection?.name ?? query.collection);
   if (!ready) return;  // `begin` renders again when the collections are known
@@ -491,9 +514,12 @@ document.addEventListener("keydown", (event) => {
     box.focus();
   } else if (event.key === "?") {
     showShortcuts();
+  } else if (event.key === "Escape") {
+    selection.clear();
   }
 });
 $("keys").addEventListener("click", showShortcuts);
+$("add").addEventListener("click", upload.open);
 $("home").addEventListener("click", (event) => {
   if (event.ctrlKey || event.metaKey || event.shiftKey) return;
   event.preventDefault();

@@ -150,6 +150,12 @@ export async function matchText(id, text, collection, signal) {
   return results[0].matches[0];
 }
 
+/** The address of an archive with the originals of these pictures. */
+export async function zipAddress(ids, collection) {
+  const { address } = await request("/v1/zip", json({ ids, ...(collection ? { collection } : {}) }));
+  return address;
+}
+
 /** Sign in: the server answers with a cookie. */
 export const signIn = (key) => request("/v1/session", json({ key }));
 

@@ -70,3 +70,35 @@ export function createSignIn() {
       input.focus();
     });
 }
+
+/** @returns {(problem: string) => Promise<string>}  asks for a write key; "" if the user closes the dialog */
+export function createWriteKeyDialog() {
+  const input = h("input", { class: "key field", id: "write-key", type: "password", autocomplete: "off", required: true });
+  const failed = h("p", { class: "error", role: "alert" });
+  const form = h(
+    "form", { class: "key-form" },
+    h("p", {}, "This requires an API key with the scope write. It is forgotten when this page is closed."),
+    h("label", { for: "write-key" }, "Write key"), input, failed, h("button", { class: "action first", type: "submit" }, "Continue"),
+  );
+  const dialog = createDialog("Write key required", "write-key-title", form);
+  let asking = null;
+  return (problem) => {
+    asking ??= new Promise((resolve) => {
+      let key = "";
+      failed.textContent = problem;
+      form.onsubmit = (event) => {
+        event.preventDefault();
+        key = input.value;
+        dialog.close();
+      };
+      dialog.addEventListener("close", () => {
+        input.value = "";
+        asking = null;
+        resolve(key);
+      }, { once: true });
+      dialog.showModal();
+      input.focus();
+    });
+    return asking;
+  };
+}

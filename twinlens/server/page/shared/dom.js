@@ -82,6 +82,34 @@ export function toast(text) {
   fading = setTimeout(() => place.classList.remove("shown"), 5000);
 }
 
+/** The deletion that can still be undone: finish it now. */
+let finishPending = () => {};
+
+/**
+ * Say that something was done, and offer to undo it for some time.
+ * @param {string} text
+ * @param {number} time  milliseconds
+ * @param {() => void} undo
+ * @param {() => void} finish  called once if it was not undone, at the latest when the page is closed
+ */
+export function offerUndo(text, time, undo, finish) {
+  finishPending();
+  const place = h("div", { class: "toast undo shown", role: "status" }, h("span", {}, text));
+  let timer = 0;
+  const close = (then) => () => {
+    clearTimeout(timer);
+    place.remove();
+    finishPending = () => {};
+    then();
+  };
+  finishPending = close(finish);
+  timer = setTimeout(finishPending, time);
+  place.append(h("button", { class: "undo-button", type: "button", on: { click: close(undo) } }, "Undo"));
+  document.body.append(place);
+}
+
+window.addEventListener("pagehide", () => finishPending());
+
 /** Copy text to the clipboard. @returns {Promise<boolean>} whether that worked */
 export async function copy(text) {
   try {

@@ -1,0 +1,205 @@
+"""Test selecting pictures on the search page, and what is done with them; adding pictures."""
+
+from __future__ import annotations
+
+import re
+import time
+import zipfile
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from PIL import Image
+from support.browser import Page, expect, listening
+from support.colours import COLOURS, ColourEncoder
+from support.serving import READ, WRITE
+
+import twinlens
+
+
+@pytest.fixture
+def db(tmp_path: Path) -> Path:
+    photos = tmp_path / "photos"
+    photos.mkdir()
+    for number, (colour, pixel) in enumerate(COLOURS.items()):
+        Image.new("RGB", (60 + number, 40), pixel).save(photos / f"{colour}.png")
+        (photos / f"{colour}.txt").write_text(f"a {colour} picture\n")
+    with twinlens.open(tmp_path / "x.db", model=ColourEncoder()) as index:
+        index.ingest(photos)
+    return tmp_path / "x.db"
+
+
+@pytest.fixture
+def address(db: Path) -> Iterator[str]:
+    with listening(db) as found:
+        yield found
+
+
+def tiles(page: Page) -> Any:
+    return page.locator("#results .tile[data-id]:not(.removed)")
+
+
+def tick(page: Page, number: int, **options: Any) -> None:
+    tile = tiles(page).nth(number)
+    tile.hover()
+    tile.get_by_role("checkbox").click(**options)
+
+
+def count(page: Page) -> Any:
+    return page.locator(".selected-count")
+
+
+def test_clicks_shift_and_keys_select(visit: Callable[..., Page]) -> None:
+    page = visit("/?where=width+>+0")
+    expect(tiles(page)).to_have_count(8)
+    tick(page, 1)
+    expect(count(page)).to_have_text("1 picture selected")
+    tick(page, 4, modifiers=["Shift"])
+    expect(count(page)).to_have_text("4 pictures selected")
+    tiles(page).nth(6).locator("a").click()  # while pictures are selected, a click selects
+    expect(count(page)).to_have_text("5 pictures selected")
+    expect(page.get_by_role("dialog")).to_have_count(0)
+    tick(page, 1)
+    expect(count(page)).to_have_text("4 pictures selected")
+    tiles(page).nth(7).locator("a").focus()
+    page.keyboard.press("x")
+    expect(count(page)).to_have_text("5 pictures selected")
+    expect(tiles(page).nth(7).get_by_role("checkbox")).to_be_checked()
+    page.keyboard.press("Escape")
+    expect(page.get_by_role("region", name="Selected pictures")).to_be_hidden()
+    expect(page.locator(".tile.selected")).to_have_count(0)
+    tiles(page).nth(0).locator("a").click()
+    expect(page.get_by_role("dialog")).to_be_visible()
+
+
+def test_a_selection_is_downloaded(visit: Callable[..., Page], tmp_path: Path) -> None:
+    page = visit("/?q=red")
+    tick(page, 0)
+    tick(page, 1)
+    with page.expect_download() as download:
+        page.get_by_role("button", name="Download").click()
+    download.value.save_as(tmp_path / "got.zip")
+    with zipfile.ZipFile(tmp_path / "got.zip") as archive:
+        names = archive.namelist()
+        assert len(names) == 2
+        assert "red.png" in names
+        assert archive.read("red.png") == (tmp_path / "photos/red.png").read_bytes()
+
+
+def test_paths_are_copied(visit: Callable[..., Page], tmp_path: Path) -> None:
+    page = visit("/?q=red", permissions=["clipboard-read", "clipboard-write"])
+    tick(page, 0)
+    page.get_by_role("button", name="Copy paths").click()
+    expect(page.locator("#toast")).to_have_text("1 path copied")
+    assert page.evaluate("navigator.clipboard.readText()") == str(tmp_path / "photos/red.png")
+
+
+def test_a_deletion_is_asked_and_can_be_undone(visit: Callable[..., Page], db: Path) -> None:
+    page = visit("/?where=width+>+0")
+    expect(tiles(page)).to_have_count(8)
+    tick(page, 0)
+    tick(page, 1)
+    page.get_by_role("button", name="Delete …").click()
+    page.get_by_role("button", name="Keep").click()
+    expect(count(page)).to_have_text("2 pictures selected")
+    page.get_by_role("button", name="Delete …").click()
+    page.get_by_role("button", name="Delete", exact=True).click()
+    expect(tiles(page)).to_have_count(6)
+    expect(page.get_by_text("Deleted 2 pictures")).to_be_visible()
+    page.get_by_role("button", name="Undo").click()
+    expect(tiles(page)).to_have_count(8)
+    page.reload()
+    expect(tiles(page)).to_have_count(8)
+
+
+def test_a_deletion_that_is_not_undone_happens(visit: Callable[..., Page], tmp_path: Path) -> None:
+    page = visit("/?where=width+>+0")
+    tick(page, 0)
+    page.get_by_role("button", name="Delete …").click()
+    with page.expect_response("**/v1/items/delete") as answer:
+        page.get_by_role("button", name="Delete", exact=True).click()
+    assert answer.value.status == 200
+    expect(tiles(page)).to_have_count(7)
+    expect(page.locator("#summary")).to_have_text("7 pictures")
+    assert len(list((tmp_path / "photos").glob("*.png"))) == 8, "the files stay"
+
+
+def test_leaving_the_page_ends_the_time_to_undo(visit: Callable[..., Page]) -> None:
+    page = visit("/?where=width+>+0")
+    tick(page, 0)
+    page.get_by_role("button", name="Delete …").click()
+    page.get_by_role("button", name="Delete", exact=True).click()
+    expect(page.get_by_role("button", name="Undo")).to_be_visible()
+    server = page.url.split("?")[0]
+    page.goto(server + "map")
+    ends = time.monotonic() + 20
+    while page.request.get(server + "v1/browse?limit=0").json()["total"] != 7:
+        assert time.monotonic() < ends, "it was not deleted"
+        page.wait_for_timeout(100)
+
+
+def test_a_write_key_is_asked_for(visit: Callable[..., Page], db: Path) -> None:
+    with listening(db, keys=(READ, WRITE)) as locked:
+        page = visit("/?where=width+>+0", at=locked)
+        page.get_by_label("Key", exact=True).fill(READ.split(":")[2])
+        page.keyboard.press("Enter")
+        tick(page, 0)
+        page.get_by_role("button", name="Delete …").click()
+        page.get_by_role("button", name="Delete", exact=True).click()
+        dialog = page.get_by_role("dialog", name="Write key required")
+        expect(dialog).to_be_visible()
+        page.keyboard.press("Escape")
+        expect(page.get_by_text("Nothing was deleted")).to_be_visible()
+        expect(tiles(page)).to_have_count(8)
+        tick(page, 0)
+        page.get_by_role("button", name="Delete …").click()
+        page.get_by_role("button", name="Delete", exact=True).click()
+        dialog.get_by_label("Key").fill(WRITE.split(":")[2])
+        page.keyboard.press("Enter")
+        expect(page.locator("#summary")).to_have_text("7 pictures")
+
+
+def test_pictures_are_added(visit: Callable[..., Page], tmp_path: Path) -> None:
+    new = tmp_path / "new"
+    (new / "deep").mkdir(parents=True)
+    Image.new("RGB", (90, 50), (200, 30, 30)).save(new / "ruby.png")
+    Image.new("RGB", (91, 50), (30, 30, 200)).save(new / "deep/sky.png")
+    (new / "broken.png").write_bytes(b"no picture at all")
+    (new / "notes.txt").write_text("words")
+    page = visit("/?where=width+>+0")
+    expect(tiles(page)).to_have_count(8)
+    page.get_by_role("button", name="Add pictures").click()
+    dialog = page.get_by_role("dialog", name="Add pictures")
+    dialog.get_by_label("Folder to add").set_input_files(new)
+    expect(dialog.get_by_role("status")).to_have_text("Done: 2 pictures stored")
+    failures = dialog.get_by_role("list", name="Not stored").get_by_role("listitem")
+    expect(failures).to_have_count(2)
+    said = sorted(failures.all_text_contents())
+    assert re.match(r"new/broken.png: .+", said[0])
+    assert said[1] == "new/notes.txt: is not a picture"
+    dialog.get_by_role("button", name="Close").click()
+    expect(tiles(page)).to_have_count(10)
+    page.locator('[data-id] a[aria-label*="ruby"]').click()
+    expect(page.locator("dd.path")).to_have_text("uploads/new/ruby.png")
+    expect(page.locator(".large")).to_have_js_property("naturalWidth", 90)
+
+
+def test_adding_again_changes_nothing(visit: Callable[..., Page], tmp_path: Path) -> None:
+    page = visit()
+    page.get_by_role("button", name="Add pictures").click()
+    dialog = page.get_by_role("dialog", name="Add pictures")
+    for known in ("1 picture known already", "1 picture known already"):
+        dialog.get_by_label("Pictures to add").set_input_files(tmp_path / "photos/red.png")
+        expect(dialog.get_by_role("status")).to_have_text(f"Done: 0 pictures stored, {known}")
+
+
+def test_axe_finds_nothing(visit: Callable[..., Page]) -> None:
+    axe = pytest.importorskip("axe_playwright_python.sync_playwright").Axe()
+    page = visit("/?where=width+>+0", reduced_motion="reduce")
+    tick(page, 0)
+    page.get_by_role("button", name="Delete …").click()
+    assert [one["id"] for one in axe.run(page).response["violations"]] == []
+    page.keyboard.press("Escape")
+    page.get_by_role("button", name="Add pictures").click()
+    assert [one["id"] for one in axe.run(page).response["violations"]] == []

@@ -1,0 +1,134 @@
+// Select pictures, and do something with all of them: download, copy paths, delete.
+
+import { zipAddress } from "../shared/api.js";
+import { quoted } from "../shared/bidi.js";
+import { copy, count, h, icon, offerUndo, toast } from "../shared/dom.js";
+import { nameOf } from "../shared/hits.js";
+import { deleteItems } from "../shared/write-api.js";
+
+/** Pictures that can be downloaded at once, and deleted at once: what the server accepts. */
+const MAX_DOWNLOAD = 500;
+const MAX_DELETE = 1000;
+/** Milliseconds in which a deletion can be undone. */
+const UNDO_TIME = 8000;
+
+/**
+ * @param {{hits: () => object[], collection: () => string, onDeleted: () => void,
+ *   onChange: () => void}} page  hits: those shown, in order, perhaps with gaps; onDeleted: pictures
+ *   are gone, so what is shown must be fetched again; onChange: tiles show who is selected
+ */
+export function createSelection(page) {
+  const selected = new Map();
+  let anchor = ""; // the id from which a range begins
+  const words = h("p", { class: "selected-count", "aria-live": "polite" });
+  const act = (name, text, run) =>
+    h("button", { class: "action", type: "button", on: { click: run } }, icon(name), h("span", {}, text));
+  const sure = h(
+    "div", { class: "sure", hidden: true, role: "group", "aria-label": "Delete?" },
+    h("span", {}, "Delete them from the collection? The files stay."),
+    h("button", { class: "action danger", type: "button", on: { click: () => remove() } }, "Delete"),
+    h("button", { class: "action", type: "button", on: { click: () => ask(false) } }, "Keep"),
+  );
+  const actions = h(
+    "div", { class: "selected-actions" },
+    act("download", "Download", () => download()),
+    act("copy", "Copy paths", () => copyPaths()),
+    act("delete", "Delete …", () => ask(true)),
+  );
+  const bar = h(
+    "section", { class: "selection-bar", "aria-label": "Selected pictures", hidden: true },
+    words, actions, sure,
+    h("button", { class: "icon-button", type: "button", title: "Select nothing (Esc)", on: { click: () => clear() } },
+      icon("close"), h("span", { class: "hidden" }, "Select nothing")),
+  );
+  document.body.append(bar);
+
+  function show() {
+    bar.hidden = !selected.size;
+    document.body.classList.toggle("selecting", selected.size > 0);
+    words.textContent = `${count(selected.size, "picture")} selected`;
+    ask(false);
+    page.onChange();
+  }
+
+  function ask(asking) {
+    const had = sure.contains(document.activeElement) || actions.contains(document.activeElement);
+    sure.hidden = !asking;
+    actions.hidden = asking;
+    if (had) (asking ? sure : actions).querySelector("button").focus();
+  }
+
+  function clear() {
+    selected.clear();
+    anchor = "";
+    show();
+  }
+
+  function toggle(hit, range) {
+    const hits = page.hits();
+    const from = range ? hits.findIndex((one) => one?.id === anchor) : -1;
+    const to = hits.findIndex((one) => one?.id === hit.id);
+    if (from >= 0 && to >= 0) {
+      for (const one of hits.slice(Math.min(from, to), Math.max(from, to) + 1)) if (one) selected.set(one.id, one);
+    } else if (selected.has(hit.id)) selected.delete(hit.id);
+    else selected.set(hit.id, hit);
+    anchor = hit.id;
+    show();
+  }
+
+  async function download() {
+    if (selected.size > MAX_DOWNLOAD) {
+      toast(`At most ${MAX_DOWNLOAD} pictures can be downloaded at once.`);
+      return;
+    }
+    try {
+      h("a", { href: await zipAddress([...selected.keys()], page.collection()), download: "" }).click();
+    } catch (error) {
+      toast(error.detail || error.message);
+    }
+  }
+
+  async function copyPaths() {
+    const paths = [...selected.values()].map((hit) => hit.path).join("\n");
+    toast((await copy(paths)) ? `${count(selected.size, "path")} copied` : "The browser does not let this page copy.");
+  }
+
+  /** Hide the pictures at once, and delete them when that can no longer be undone. */
+  function remove() {
+    if (selected.size > MAX_DELETE) {
+      toast(`At most ${MAX_DELETE.toLocaleString("en")} pictures can be deleted at once.`);
+      return;
+    }
+    const gone = [...selected.values()];
+    const ids = gone.map((hit) => hit.id);
+    const collection = page.collection();
+    for (const id of ids) removed.add(id);
+    clear();
+    const said = gone.length === 1 ? `Deleted ${quoted(nameOf(gone[0].path))}` : `Deleted ${count(gone.length, "picture")}`;
+    const restore = () => {
+      for (const id of ids) removed.delete(id);
+      page.onChange();
+    };
+    offerUndo(said, UNDO_TIME, restore, async () => {
+      try {
+        await deleteItems(ids, collection);
+      } catch (error) {
+        restore();
+        toast(`Nothing was deleted: ${error.message}`);
+        return;
+      }
+      page.onDeleted();
+    });
+  }
+
+  /** The ids of pictures that are being deleted. */
+  const removed = new Set();
+
+  return {
+    has: (id) => selected.has(id),
+    isRemoved: (id) => removed.has(id),
+    isActive: () => selected.size > 0,
+    toggle,
+    clear,
+  };
+}

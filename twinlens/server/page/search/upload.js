@@ -1,0 +1,151 @@
+// Add pictures to the collection: files and folders that are chosen or dropped, sent in parts.
+
+import { isolated } from "../shared/bidi.js";
+import { createDialog } from "../shared/dialogs.js";
+import { count, h, icon } from "../shared/dom.js";
+import { putItems } from "../shared/write-api.js";
+import { mayBePicture } from "./dropped-pictures.js";
+
+/** Files and bytes of one request; a larger file is sent alone. */
+const MAX_FILES = 16;
+const MAX_BYTES = 12 << 20;
+/** The folder that stored paths begin with: a browser does not tell where a file was. */
+const ROOT = "uploads";
+
+/** The files of dropped items, with those in folders. @returns {Promise<{path: string, file: File}[]>} */
+export async function filesOf(transfer) {
+  const entries = [...transfer.items].map((item) => item.webkitGetAsEntry?.()).filter(Boolean);
+  if (!entries.length) return [...transfer.files].map((file) => ({ path: file.name, file }));
+  const found = [];
+  const walk = async (entry) => {
+    if (entry.isFile) {
+      const file = await new Promise((resolve, reject) => entry.file(resolve, reject));
+      found.push({ path: entry.fullPath.replace(/^\//, ""), file });
+      return;
+    }
+    const reader = entry.createReader();
+    for (;;) {
+      const some = await new Promise((resolve, reject) => reader.readEntries(resolve, reject));
+      if (!some.length) return;
+      for (const one of some) await walk(one);
+    }
+  };
+  for (const entry of entries) await walk(entry);
+  return found;
+}
+
+/** Split files into the parts of requests. */
+function* parts(files) {
+  let part = [];
+  let bytes = 0;
+  for (const one of files) {
+    if (part.length && (part.length >= MAX_FILES || bytes + one.file.size > MAX_BYTES)) {
+      yield part;
+      part = [];
+      bytes = 0;
+    }
+    part.push(one);
+    bytes += one.file.size;
+  }
+  if (part.length) yield part;
+}
+
+/**
+ * The dialog "Add pictures".
+ * @param {{collection: () => string, onAdded: () => void}} page  onAdded: pictures were stored
+ * @returns {{open: () => void}}
+ */
+export function createUpload(page) {
+  const pick = (options) => h("input", {
+    type: "file", multiple: true, hidden: true, tabindex: -1, ...options,
+    on: {
+      change: (event) => {
+        const chosen = [...event.target.files].map((file) => ({ path: file.webkitRelativePath || file.name, file }));
+        event.target.value = "";
+        add(chosen);
+      },
+    },
+  });
+  const files = pick({ "aria-label": "Pictures to add", accept: "image/*,.heic,.avif,.jxl,.dng,.cr2,.nef,.arw" });
+  const folder = pick({ "aria-label": "Folder to add", webkitdirectory: true });
+  const zone = h(
+    "div", { class: "drop-zone" },
+    icon("plus"), h("p", {}, "Drop pictures or folders here"),
+    h(
+      "div", { class: "ways" },
+      h("button", { class: "action first", type: "button", on: { click: () => files.click() } }, "Choose pictures"),
+      h("button", { class: "action", type: "button", on: { click: () => folder.click() } }, "Choose a folder"),
+    ),
+    files, folder,
+  );
+  const bar = h("progress", { class: "upload-progress", max: 1, value: 0, hidden: true, "aria-label": "Pictures sent" });
+  const status = h("p", { class: "upload-status", role: "status" });
+  const stop = h("button", { class: "action", type: "button", hidden: true, on: { click: () => pending.abort() } }, "Stop");
+  const failures = h("ul", { class: "upload-failures", "aria-label": "Not stored", hidden: true });
+  const dialog = createDialog("Add pictures", "upload-title", zone, bar, status, stop, failures);
+  let pending = new AbortController();
+  let running = false;
+
+  zone.addEventListener("dragover", (event) => event.preventDefault());
+  zone.addEventListener("drop", async (event) => {
+    event.preventDefault();
+    event.stopPropagation();
+    add(await filesOf(event.dataTransfer));
+  });
+
+  function fail(path, reason) {
+    failures.hidden = false;
+    failures.append(h("li", {}, isolated(path), `: ${reason}`));
+  }
+
+  async function add(chosen) {
+    if (running || !chosen.length) return;
+    running = true;
+    pending = new AbortController();
+    failures.replaceChildren();
+    failures.hidden = true;
+    const pictures = chosen.filter(({ path, file }) => {
+      const may = mayBePicture(file);
+      if (!may && !/(^|\/)\./.test(path)) fail(path, "is not a picture");
+      return may;
+    });
+    bar.hidden = stop.hidden = !pictures.length;
+    bar.max = pictures.length || 1;
+    let sent = 0;
+    let stored = 0;
+    let known = 0;
+    const say = (beginning) => {
+      bar.value = sent;
+      const rest = known ? `, ${count(known, "picture")} known already` : "";
+      status.textContent = `${beginning}: ${count(stored, "picture")} stored${rest}`;
+    };
+    try {
+      for (const part of parts(pictures)) {
+        say(`Sending ${sent + 1} of ${pictures.length}`);
+        const items = part.map(({ path, file }) => ({
+          uri: `${ROOT}/${path}`, root: ROOT, relative: path, size: file.size, mtime_ns: file.lastModified * 1e6,
+        }));
+        const result = await putItems(items, part.map(({ file }) => file), page.collection(), pending.signal);
+        for (const item of result.items) {
+          if (item.status === "failed") fail(item.uri.slice(ROOT.length + 1), item.reason);
+          else if (item.status === "stored") stored += 1;
+          else known += 1;
+        }
+        sent += part.length;
+      }
+      say("Done");
+    } catch (error) {
+      say(pending.signal.aborted ? "Stopped" : `Stopped, ${error.message}`);
+    }
+    bar.hidden = stop.hidden = true;
+    running = false;
+    if (stored) page.onAdded();
+  }
+
+  return {
+    open() {
+      if (!running) status.textContent = "";
+      dialog.showModal();
+    },
+  };
+}
