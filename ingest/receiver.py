@@ -92,6 +92,8 @@ class Receiver:
             if not complete:
                 return Uploaded(wanted=tuple(wanted))
             collection = collection or self._create()
+            if self._judge is not None:
+                self._judge.check_model(collection.fingerprint)
             rows: list[ItemRow] = []
             with CollectionSink(collection, prune=prune, keep_tombstones=True) as sink:
                 pipeline = Pipeline(

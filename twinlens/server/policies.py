@@ -33,6 +33,18 @@ class Policies:
             self._judges[index.collection, index.tenant, judge.digest] = judge
         return judge
 
+    def forget(self, collection: str, tenant: str) -> None:
+        """Drop the policies of a collection that was deleted, whose thresholds came from it.
+
+        Args:
+            collection: its name.
+            tenant: whose policies; "" for those of all tenants.
+        """
+        with self._lock:
+            for key in [key for key in self._judges if key[0] == collection]:
+                if not tenant or key[1] == tenant:
+                    del self._judges[key]
+
     def get(self, collection: str, tenant: str, key: str) -> Judge:
         """The policy with an id.
 

@@ -37,6 +37,7 @@ from twinlens.search.errors import UsageError
 from twinlens.search.filters import compile_filter
 from twinlens.search.milvus.collection import Collection
 from twinlens.search.models.base import Encoder, Rows
+from twinlens.search.models.fingerprint import Fingerprint
 from twinlens.search.query.calibration import sample_rows
 from twinlens.search.records import FLAG, FLAGGED, HELD, POLICY, POLICY_DIGEST, REVIEW, Row
 
@@ -176,6 +177,7 @@ class Judge:
     Attributes:
         policy: the policy.
         source: where the background is from.
+        model: the digest of the encoder's fingerprint.
         digest: a hash of the policy and the model, 16 hex digits.
         thresholds: one for each concept.
     """
@@ -186,12 +188,21 @@ class Judge:
             policy, concepts=tuple(replace(one, examples=()) for one in policy.concepts)
         )
         self.source = background.source
-        model = f"{policy.digest} {encoder.fingerprint.digest}".encode()
-        self.digest = hashlib.blake2b(model, digest_size=8).hexdigest()
+        self.model = encoder.fingerprint.digest
+        both = f"{policy.digest} {self.model}".encode()
+        self.digest = hashlib.blake2b(both, digest_size=8).hexdigest()
         self._rows, modalities = _concept_rows(policy, encoder)
         counts = [len(concept.texts) + len(concept.examples) for concept in policy.concepts]
         self._first = np.cumsum([0, *counts[:-1]])
         self._choose_thresholds(without(background.rows, self._rows[modalities == "image"]))
+
+    def check_model(self, fingerprint: Fingerprint) -> None:
+        """Raise ``UsageError`` unless embeddings of this model can be judged."""
+        if fingerprint.digest != self.model:
+            raise UsageError(
+                f"the policy {self.policy.label} was sent for another model than "
+                f"{fingerprint.label}: send it again"
+            )
 
     def apart_from(self, rows: Rows) -> Judge:
         """The judge whose thresholds have not seen near-duplicates of unit rows ``[n, dim]``.

@@ -90,6 +90,7 @@ def router(ctx: Context) -> APIRouter:
                 ctx.library.memberships.leave(name, index.tenant, keep=keep)
             finally:
                 ctx.library.reopen(name)
+                ctx.policies.forget(name, index.tenant)
             ctx.uploads.delete_unused(uploaded)
 
         async with ctx.writes.turn(name):
