@@ -53,7 +53,7 @@ class FreeEncoder:
     def __init__(self) -> None:
         self.fingerprint = Fingerprint("free", "none", DIM, SIDE, "{}")
         self.image_batch = 256
-        self.prepare = preparation({"size": SIDE})
+        self.prepare = self.preparation = preparation({"size": SIDE})
         rows = np.random.default_rng(0).normal(size=(4096, DIM)).astype(np.float32)
         self._rows = rows / np.linalg.norm(rows, axis=1, keepdims=True)
         self._next = 0
@@ -133,10 +133,10 @@ def timed(function: Callable[[], object], count: int) -> float:
 
 
 def stages(folder: Path, warm: Path, db: str, collection: str) -> dict[str, float]:
-    from twinlens.ingest.executor import decode_image
     from twinlens.ingest.ledger import Ledger, file_row
     from twinlens.ingest.rows import PendingItem, decoded_columns, image_row
     from twinlens.ingest.sources.folder import walk
+    from twinlens.ingest.tasks import decode_image
     from twinlens.search.records import image_id
 
     encoder = FreeEncoder()

@@ -1,4 +1,4 @@
-"""``Executor``: where images are read, decoded and encoded: threads of this process, or a cluster.
+"""``Executor``: where images are read, decoded and encoded: in this machine, or on a cluster.
 
 An item travels as a ``Task`` and comes back as a ``TaskResult``.
 """
@@ -7,79 +7,56 @@ from __future__ import annotations
 
 import os
 import time
-from collections import abc
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Protocol
 
 import numpy as np
 
 from twinlens.ingest.ledger import Ledger
-from twinlens.ingest.sample import Failure, failure_of
-from twinlens.search.errors import ImageError
+from twinlens.ingest.tasks import Task, TaskResult, decode_tasks
 from twinlens.search.models.base import Encoder, Pixels, Rows
-from twinlens.search.records import Row, image_id
+from twinlens.search.models.encoding_queue import EncodingQueue
 
 if TYPE_CHECKING:
-    from PIL.Image import Image
+    from twinlens.ingest.decoder_pool import DecoderPool
 
 #: Texts encoded in one batch.
 TEXT_BATCH = 64
-#: Encoded images in memory at once while a worker looks up which of them are stored.
-_READ_TOGETHER = 16
-#: Items that threads read ahead of the encoder.
+#: Items that are read ahead of the encoder.
 _AHEAD = 512
+#: Images after which processes are started, if the encoder has waited for more than this share of
+#: the time until then.
+_PROCESSES_AFTER = 128
+_STARVED = 0.4
+
+
+class PendingResult(Protocol):
+    """The result of a task that was submitted."""
+
+    def done(self) -> bool:
+        """Whether ``result`` returns at once."""
+
+    def result(self) -> TaskResult:
+        """Wait for the result."""
 
 
 @dataclass(frozen=True, slots=True)
-class DecodedImage:
-    """A decoded image: uint8 ``[side, side, 3]`` for the model, and facts about its file."""
+class PendingVectors:
+    """The embeddings of images and texts that are being encoded; without futures, of none."""
 
-    pixels: Pixels | None
-    width: int
-    height: int
-    bytes: int
-    format: str
-    exif: Row
+    images: Future[Rows] | None = None
+    texts: Future[Rows] | None = None
 
+    def done(self) -> bool:
+        """Whether ``result`` returns at once."""
+        return all(one is None or one.done() for one in (self.images, self.texts))
 
-@dataclass(frozen=True, slots=True)
-class Task:
-    """One item to read, decode and encode.
-
-    Attributes:
-        uri, root: the item's, for its failure.
-        load: reads the encoded image, or is its bytes; ``None`` where only texts are to be encoded.
-        texts: captions to encode.
-    """
-
-    uri: str
-    root: str
-    load: Callable[[], bytes] | bytes | None
-    texts: tuple[str, ...] = ()
-
-
-@dataclass(slots=True)
-class TaskResult:
-    """The result of a task.
-
-    Attributes:
-        id: of the image; "" where none was read.
-        image: the decoded image, without pixels once it is encoded; ``None`` where it is stored
-            already.
-        vector: the image's embedding, float32 ``[dim]``; ``None`` until it is encoded.
-        texts: embeddings of texts that are encoded already.
-        failure: why the task failed.
-        ms: time to read and decode the image.
-    """
-
-    id: str = ""
-    image: DecodedImage | None = None
-    vector: Rows | None = None
-    texts: dict[str, Rows] = field(default_factory=dict)
-    failure: Failure | None = None
-    ms: float = 0.0
+    def result(self) -> tuple[Sequence[Rows], Sequence[Rows]]:
+        """Wait for float32 ``[dim]`` of each image and each text."""
+        images = () if self.images is None else list(self.images.result())
+        return images, () if self.texts is None else list(self.texts.result())
 
 
 class Executor(Protocol):
@@ -96,61 +73,119 @@ class Executor(Protocol):
     def start(self, ledger: Ledger) -> None:
         """Begin a run; images that the ledger has are read but not decoded."""
 
-    def submit(self, task: Task) -> Future[TaskResult]:
+    def submit(self, task: Task) -> PendingResult:
         """Queue a task."""
 
-    def flush(self, future: Future[TaskResult]) -> None:
-        """Send a task that is held back for a batch, because its result is awaited."""
+    def wait(self, pending: PendingResult) -> TaskResult:
+        """Wait for a task; one that is held back for a batch is sent now."""
 
-    def encode(
-        self, pixels: Sequence[Pixels], texts: Sequence[str]
-    ) -> tuple[Sequence[Rows], Sequence[Rows]]:
-        """Encode what the results of a chunk lack: float32 ``[dim]`` for each image and text."""
+    def encode(self, pixels: Sequence[Pixels], texts: Sequence[str]) -> PendingVectors:
+        """Begin to encode what the results of a chunk lack."""
 
     def stop(self, *, cancel: bool) -> None:
         """End the run; ``cancel`` drops queued tasks instead of waiting for them."""
 
 
-class ThreadExecutor:
-    """Reads and decodes in threads of this process; encodes in the calling thread, by chunks.
+class LocalExecutor:
+    """Reads, decodes and encodes on this machine.
+
+    Threads decode as long as the encoder is the slower part, which on a CPU is always. If it waits
+    for them, as an accelerator does, processes take over, since threads share one interpreter lock.
 
     Args:
         encoder: gives the encoder; called only when something must be decoded or encoded.
     """
 
-    ahead = _AHEAD
-
     def __init__(self, encoder: Callable[[], Encoder]) -> None:
         self._encoder = encoder
-        self.encode_seconds = 0.0
+        self._queue: EncodingQueue | None = None
+        self._encode_seconds = 0.0
+
+    @property
+    def encode_seconds(self) -> float:
+        return self._encode_seconds + (self._queue.seconds if self._queue else 0.0)
+
+    @property
+    def ahead(self) -> int:
+        if self._pool is None:
+            return _AHEAD
+        from twinlens.ingest.decoder_pool import BATCH
+
+        return max(_AHEAD, 4 * BATCH * self._pool.processes)
 
     def start(self, ledger: Ledger) -> None:
         self._ledger = ledger
-        self._pool = ThreadPoolExecutor(min(32, (os.cpu_count() or 2) + 1), "twinlens-reader")
+        self._loaded: Encoder | None = None
+        self._threads = ThreadPoolExecutor(min(32, (os.cpu_count() or 2) + 1), "twinlens-reader")
+        self._pool: DecoderPool | None = None
+        self._submitted = 0
+        self._waited = 0.0
+        self._began = time.perf_counter()
 
-    def submit(self, task: Task) -> Future[TaskResult]:
+    def submit(self, task: Task) -> PendingResult:
         if task.load is None:  # texts alone are encoded with their chunk
             done: Future[TaskResult] = Future()
             done.set_result(TaskResult())
             return done
-        return self._pool.submit(self._decode, task, self._encoder())
+        self._submitted += 1
+        if self._pool is not None and self._pool.ready:
+            return self._pool.submit(task)
+        encoder = self._model()
+        if self._submitted == _PROCESSES_AFTER + self.ahead:
+            self._start_processes(encoder)
+        return self._threads.submit(self._decode, task, encoder)
 
-    def flush(self, future: Future[TaskResult]) -> None:
-        """Nothing is held back."""
+    def wait(self, pending: PendingResult) -> TaskResult:
+        if pending.done():
+            return pending.result()
+        from twinlens.ingest.decoder_pool import PooledTask
 
-    def encode(
-        self, pixels: Sequence[Pixels], texts: Sequence[str]
-    ) -> tuple[Sequence[Rows], Sequence[Rows]]:
-        if not (pixels or texts):
-            return [], []
-        encoder = self._encoder()
         began = time.perf_counter()
-        vectors = encode_images(encoder, pixels), encode_texts(encoder, texts)
-        self.encode_seconds += time.perf_counter() - began
-        return vectors
+        if self._pool is not None and isinstance(pending, PooledTask):
+            self._pool.flush(pending)
+        result = pending.result()
+        self._waited += time.perf_counter() - began
+        return result
+
+    def encode(self, pixels: Sequence[Pixels], texts: Sequence[str]) -> PendingVectors:
+        if not (pixels or texts):
+            return PendingVectors()
+        if self._queue is None:
+            self._queue = EncodingQueue(self._model())
+        images = self._queue.submit_images(pixels) if pixels else None
+        return PendingVectors(images, self._queue.submit_texts(texts) if texts else None)
 
     def stop(self, *, cancel: bool) -> None:
-        self._pool.shutdown(wait=not cancel, cancel_futures=cancel)
+        self._threads.shutdown(wait=not cancel, cancel_futures=cancel)
+        if self._pool is not None:
+            self._pool.close(cancel=cancel)
+            self._pool = None
+        if self._queue is not None:
+            self._queue.close(cancel=cancel)
+            self._encode_seconds += self._queue.seconds
+            self._queue = None
+
+    def _model(self) -> Encoder:
+        if self._loaded is None:
+            self._loaded = self._encoder()
+        return self._loaded
+
+    def _start_processes(self, encoder: Encoder) -> None:
+        """Start processes that decode, if the encoder waits for threads and its images allow it."""
+        # Only what says so: other encoders' ``prepare`` would take their weights along.
+        prepare = getattr(encoder, "preparation", None)
+        starved = self._waited > _STARVED * (time.perf_counter() - self._began)
+        if prepare is None or not starved or os.name != "posix":
+            return
+        from twinlens.ingest.decoder_pool import MAX_PROCESSES, DecoderPool, usable_cores
+
+        self._pool = DecoderPool(
+            prepare,
+            encoder.fingerprint.image_size,
+            self._ledger.stored_images,
+            min(usable_cores(), MAX_PROCESSES),
+        )
+        self._pool.start()
 
     def _decode(self, task: Task, encoder: Encoder) -> TaskResult:
         def stored(ids: Sequence[str]) -> set[str]:
@@ -158,25 +193,6 @@ class ThreadExecutor:
 
         (result,) = decode_tasks([task], encoder.prepare, encoder.fingerprint.image_size, stored)
         return result
-
-
-def decode_image(data: bytes, prepare: Callable[[Image], Pixels], side: int) -> DecodedImage:
-    """Decode an image for a model with an input of ``side`` pixels.
-
-    Raises:
-        ImageError: it cannot be decoded.
-    """
-    from twinlens.search.images.decode import decode
-
-    decoded = decode(data, target=side)
-    return DecodedImage(
-        pixels=prepare(decoded.image),
-        width=decoded.width,
-        height=decoded.height,
-        bytes=len(data),
-        format=decoded.format,
-        exif=dict(decoded.exif),
-    )
 
 
 def encode_images(encoder: Encoder, pixels: Sequence[Pixels]) -> list[Rows]:
@@ -200,25 +216,6 @@ def encode_texts(encoder: Encoder, texts: Sequence[str]) -> list[Rows]:
     return [vectors[i] for i in range(len(texts))]
 
 
-def decode_tasks(
-    tasks: Sequence[Task],
-    prepare: Callable[[Image], Pixels],
-    side: int,
-    stored: Callable[[Sequence[str]], abc.Collection[str]],
-) -> list[TaskResult]:
-    """Read and decode the images of tasks.
-
-    Args:
-        tasks: what to read.
-        prepare, side: the model's preprocessing and input size in pixels.
-        stored: returns those of some ids that are stored already and need no decoding.
-    """
-    results: list[TaskResult] = []
-    for start in range(0, len(tasks), _READ_TOGETHER):
-        results += _decode_batch(tasks[start : start + _READ_TOGETHER], prepare, side, stored)
-    return results
-
-
 def encode_results(encoder: Encoder, tasks: Sequence[Task], results: Sequence[TaskResult]) -> None:
     """Add the embeddings of images and texts to the results of ``decode_tasks``."""
     decoded = [
@@ -237,35 +234,3 @@ def encode_results(encoder: Encoder, tasks: Sequence[Task], results: Sequence[Ta
     vectors = encode_texts(encoder, [text for _, text in pending])
     for (result, text), vector in zip(pending, vectors, strict=True):
         result.texts[text] = vector
-
-
-def _decode_batch(
-    tasks: Sequence[Task],
-    prepare: Callable[[Image], Pixels],
-    side: int,
-    stored: Callable[[Sequence[str]], abc.Collection[str]],
-) -> list[TaskResult]:
-    results = [TaskResult() for _ in tasks]
-    read: list[tuple[Task, TaskResult, bytes]] = []
-    for task, result in zip(tasks, results, strict=True):
-        began = time.perf_counter()
-        try:
-            data = task.load() if callable(task.load) else task.load
-        except (ImageError, OSError) as error:
-            result.failure = failure_of(error, task.uri, task.root)
-            continue
-        if data is not None:
-            result.id = image_id(data)
-            read.append((task, result, data))
-        result.ms = 1e3 * (time.perf_counter() - began)
-    duplicates = stored([result.id for _, result, _ in read])
-    for task, result, data in read:
-        if result.id in duplicates:
-            continue
-        began = time.perf_counter()
-        try:
-            result.image = decode_image(data, prepare, side)
-        except (ImageError, OSError) as error:
-            result.failure = failure_of(error, task.uri, task.root)
-        result.ms += 1e3 * (time.perf_counter() - began)
-    return results

@@ -9,29 +9,24 @@ from __future__ import annotations
 
 import time
 from collections import deque
-from collections.abc import Iterable, Sequence
-from concurrent.futures import Future
+from collections.abc import Iterable
 from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING, Unpack
 
-import numpy as np
-
-from twinlens.ingest.executor import Executor, Task, TaskResult
+from twinlens.ingest.chunk_encoder import ChunkEncoder
+from twinlens.ingest.executor import Executor, PendingResult
 from twinlens.ingest.ledger import Ledger
 from twinlens.ingest.prune import clean_up
 from twinlens.ingest.report import IngestReport, Status, Tally
 from twinlens.ingest.rows import (
     PendingItem,
     decoded_columns,
-    image_row,
     sample_columns,
-    text_key,
-    text_keys,
-    text_row,
 )
 from twinlens.ingest.sample import Failure, Item, Sample
 from twinlens.ingest.sinks import Chunk, ChunkSink, CollectionSink
+from twinlens.ingest.tasks import Task
 from twinlens.ingest.unfinished import finish_writes
 from twinlens.ingest.upload import WriteOptions
 from twinlens.ingest.writer import WriterThread, wait_for_milvus
@@ -47,7 +42,7 @@ CHUNK_SECONDS = 2.0
 FIRST_CHUNK = 32
 
 #: An item, and the result that is awaited for it, if any.
-_Submitted = tuple[PendingItem | Failure, Future[TaskResult] | None]
+_Submitted = tuple[PendingItem | Failure, PendingResult | None]
 
 
 def ingest_items(
@@ -100,7 +95,7 @@ class Pace:
     """Says when a chunk is worth ``CHUNK_SECONDS`` of work, from how long the last one took."""
 
     def __init__(self) -> None:
-        self._began = time.perf_counter()
+        self._began = self._ended = time.perf_counter()
         self._most = FIRST_CHUNK
 
     def begin(self) -> None:
@@ -108,17 +103,16 @@ class Pace:
         self._began = time.perf_counter()
 
     def end(self, count: int) -> None:
-        """The chunk is encoded; it had so many images and texts."""
+        """A chunk is encoded, since the one before; it had so many images and texts."""
+        before, self._ended = self._ended, time.perf_counter()
         if count:
-            rate = count / max(time.perf_counter() - self._began, 1e-3)
+            rate = count / max(self._ended - before, 1e-3)
             self._most = max(1, min(int(rate * CHUNK_SECONDS), 2 * max(self._most, count)))
 
     def is_due(self, chunk: Chunk) -> bool:
         """Whether a chunk should be encoded and written now."""
         waited = time.perf_counter() - self._began
-        return chunk.to_encode >= self._most or (
-            waited >= CHUNK_SECONDS and bool(chunk.items or chunk.failed)
-        )
+        return chunk.to_encode >= self._most or (waited >= CHUNK_SECONDS and not chunk.empty)
 
 
 class Pipeline:
@@ -187,13 +181,18 @@ class Pipeline:
         chunk = Chunk()
         self._pace.begin()
 
+        def encoded(chunk: Chunk) -> None:
+            self._pace.end(chunk.to_encode)
+            writer.put(chunk)
+
+        encoder = ChunkEncoder(self._collection, self._executor, self._judge, encoded)
+
         def take() -> None:
             nonlocal chunk
             self._collect(*submitted.popleft(), chunk)
+            encoder.finish_ready()
             if chunk.full or self._pace.is_due(chunk):
-                self._encode(chunk)
-                self._pace.end(chunk.to_encode)
-                writer.put(chunk)
+                encoder.begin(chunk)
                 chunk = Chunk()
                 self._pace.begin()
 
@@ -213,11 +212,11 @@ class Pipeline:
                 take()
         while submitted:
             take()
-        if chunk.items or chunk.failed:
-            self._encode(chunk)
-            writer.put(chunk)
+        if not chunk.empty:
+            encoder.begin(chunk)
+        encoder.finish()
 
-    def _submit(self, pending: PendingItem, same_image: bool) -> Future[TaskResult] | None:
+    def _submit(self, pending: PendingItem, same_image: bool) -> PendingResult | None:
         """Submit the work on an item; None when there is nothing to read or encode."""
         item, entry = pending.sample, pending.entry
         if item.caption_vector is not None and item.captions:
@@ -235,7 +234,7 @@ class Pipeline:
         return self._executor.submit(Task(item.uri, item.root, load, texts))
 
     def _collect(
-        self, pending: PendingItem | Failure, future: Future[TaskResult] | None, chunk: Chunk
+        self, pending: PendingItem | Failure, future: PendingResult | None, chunk: Chunk
     ) -> None:
         """Add an item to the chunk, once its result is there."""
         if isinstance(pending, Failure):
@@ -250,6 +249,7 @@ class Pipeline:
             return
         if entry is not None and entry.image_id not in ("", pending.id):
             chunk.replaced.append(entry)
+        chunk.captions += len(pending.sample.captions)
         has_pixels = pending.pixels is not None or pending.vector is not None
         if not pending.id:
             chunk.texts_only.append(pending)
@@ -258,10 +258,9 @@ class Pipeline:
         else:
             chunk.stored.append(pending)
 
-    def _await(self, pending: PendingItem, future: Future[TaskResult]) -> Failure | None:
+    def _await(self, pending: PendingItem, future: PendingResult) -> Failure | None:
         """Wait for a task, and copy its result to the item."""
-        self._executor.flush(future)
-        result = future.result()
+        result = self._executor.wait(future)
         pending.id = pending.id or result.id
         pending.text_vectors |= result.texts
         pending.ms = result.ms
@@ -270,45 +269,6 @@ class Pipeline:
             pending.vector = result.vector
             pending.columns = decoded_columns(pending.sample, result.image)
         return result.failure
-
-    def _encode(self, chunk: Chunk) -> None:
-        """Encode what the executor left, and build the rows of images and texts."""
-        texts = self._texts_to_store(chunk)
-        decoded = [item for item in chunk.new if item.pixels is not None and item.vector is None]
-        unencoded = [(text, item) for text, item in texts.values() if text not in item.text_vectors]
-        image_vectors, text_vectors = self._executor.encode(
-            [item.pixels for item in decoded if item.pixels is not None],
-            [text for text, _ in unencoded],
-        )
-        for item, vector in zip(decoded, image_vectors, strict=True):
-            item.vector = vector
-        for (text, item), vector in zip(unencoded, text_vectors, strict=True):
-            item.text_vectors[text] = vector
-        self._moderate(chunk.new)
-        for item in chunk.new:
-            assert item.vector is not None
-            item.pixels = None
-            chunk.image_rows.append(image_row(item, item.vector))
-        for key, (text, item) in texts.items():
-            chunk.text_rows.append(text_row(key, text, item, item.text_vectors[text]))
-
-    def _moderate(self, items: Sequence[PendingItem]) -> None:
-        """Add what the policy finds in new images to their columns."""
-        vectors = [item.vector for item in items if item.vector is not None]
-        if self._judge is not None and vectors:
-            for item, fields in zip(items, self._judge.rows(np.stack(vectors)), strict=True):
-                item.columns |= fields
-
-    def _texts_to_store(self, chunk: Chunk) -> dict[str, tuple[str, PendingItem]]:
-        """The chunk's captions that are not stored yet, by id."""
-        texts: dict[str, tuple[str, PendingItem]] = {}
-        for item in chunk.items:
-            for text in item.sample.captions:
-                texts.setdefault(text_key(item, text), (text, item))
-        maybe_stored = [key for item in chunk.stored for key in text_keys(item)]
-        for row in wait_for_milvus(partial(self._collection.get, "texts", maybe_stored, ["id"])):
-            texts.pop(row["id"], None)
-        return texts
 
     def _write(self, chunk: Chunk) -> None:
         """In the writer thread: write a chunk, then count its items."""

@@ -10,7 +10,7 @@ from collections.abc import Callable, Sequence
 from pathlib import PurePosixPath
 from typing import Unpack
 
-from twinlens.ingest.executor import ThreadExecutor
+from twinlens.ingest.executor import LocalExecutor
 from twinlens.ingest.ledger import TOMBSTONE, Ledger
 from twinlens.ingest.pipeline import Pipeline
 from twinlens.ingest.prune import delete_replaced, remove_ids, remove_missing, remove_paths
@@ -99,7 +99,7 @@ class Receiver:
                 pipeline = Pipeline(
                     collection,
                     ledger,
-                    ThreadExecutor(self._encoder),
+                    LocalExecutor(self._encoder),
                     sink,
                     Tally(on_item=rows.append),
                     retry_failed=retry_failed,

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
-from twinlens.ingest.executor import DecodedImage
 from twinlens.ingest.ledger import LedgerEntry
 from twinlens.ingest.reconcile import shown_captions
 from twinlens.ingest.sample import Sample
+from twinlens.ingest.tasks import DecodedImage
 from twinlens.search.models.base import Pixels, Rows
 from twinlens.search.records import (
     IMAGE_FIELDS,

@@ -9,7 +9,7 @@ from itertools import chain
 
 from twinlens.ingest.bulk.importer import bulk_ingest, check_backend
 from twinlens.ingest.bulk.storage import open_storage
-from twinlens.ingest.executor import Executor, ThreadExecutor
+from twinlens.ingest.executor import Executor, LocalExecutor
 from twinlens.ingest.moderate import open_judge, warn_if_rough
 from twinlens.ingest.options import (
     IngestOptions,
@@ -104,7 +104,7 @@ def ingest(
 def _executor(session: Session, collection: Collection, cluster: Cluster | None) -> Executor:
     model, fingerprint = session.model, collection.fingerprint
     if cluster is None:
-        return ThreadExecutor(partial(model.load, fingerprint, bulk=True))
+        return LocalExecutor(partial(model.load, fingerprint, bulk=True))
     return cluster.executor(
         partial(model.source, fingerprint),
         fingerprint,

@@ -100,6 +100,8 @@ def clean_metadata(
         metadata: the columns of a row.
         lost: filled with the names of columns that cannot be kept, or not wholly, and why.
     """
+    if not metadata:
+        return {}
     values: list[tuple[str, Scalar]] = []
     for name, value in flat_values(metadata):
         try:

@@ -22,7 +22,8 @@ import ray
 from ray.data import Datasource, ReadTask
 from ray.data.block import BlockMetadata
 
-from twinlens.ingest.executor import Task, TaskResult, decode_tasks, encode_results
+from twinlens.ingest.executor import encode_results
+from twinlens.ingest.tasks import Task, TaskResult, decode_tasks, find_sorted
 from twinlens.search.errors import ModelMismatchError
 from twinlens.search.models.base import Encoder, Precision
 
@@ -241,15 +242,6 @@ class DecodeEncodeStage(WorkerStage):
 
     def work(self, content: list[Task]) -> Any:
         return self.encode(*self.decode(content, self.encoder.prepare))
-
-
-def find_sorted(stored: npt.NDArray[np.bytes_], ids: Sequence[str]) -> set[str]:
-    """The ids that a sorted array of ids as bytes contains, by binary search."""
-    if not len(stored) or not ids:
-        return set()
-    wanted = np.array([bytes.fromhex(one) for one in ids], stored.dtype)
-    at = np.minimum(np.searchsorted(stored, wanted), len(stored) - 1)
-    return {one for one, hit in zip(ids, stored[at] == wanted, strict=True) if hit}
 
 
 def dumps(content: Any) -> bytes:

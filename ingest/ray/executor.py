@@ -15,11 +15,12 @@ from contextlib import closing, suppress
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
-from twinlens.ingest.executor import Task, TaskResult
+from twinlens.ingest.executor import PendingResult, PendingVectors
 from twinlens.ingest.ledger import Ledger
 from twinlens.ingest.sample import failure_of
+from twinlens.ingest.tasks import Task, TaskResult
 from twinlens.search.errors import ClusterError, ImageError
-from twinlens.search.models.base import Pixels, Rows
+from twinlens.search.models.base import Pixels
 
 if TYPE_CHECKING:
     from twinlens.ingest.ray.actors import WorkerModel
@@ -107,15 +108,14 @@ class RayExecutor:
             self._send()
         return future
 
-    def flush(self, future: Future[TaskResult]) -> None:
-        if future in self._unsent:
+    def wait(self, pending: PendingResult) -> TaskResult:
+        if pending in self._unsent:
             self._send()
+        return pending.result()
 
-    def encode(
-        self, pixels: Sequence[Pixels], texts: Sequence[str]
-    ) -> tuple[Sequence[Rows], Sequence[Rows]]:
+    def encode(self, pixels: Sequence[Pixels], texts: Sequence[str]) -> PendingVectors:
         """Nothing is left to encode: results come with all embeddings."""
-        return [], []
+        return PendingVectors()
 
     def stop(self, *, cancel: bool) -> None:
         """Workers serve several runs; ``close`` stops them."""

@@ -186,7 +186,10 @@ def _samples(
     files = [*described, *inside]
     for stream in streams:
         for item in stream():
-            yield _with_captions(item, files) if isinstance(item, Sample) else item
+            if isinstance(item, Sample) and (files or item.captions):
+                yield _with_captions(item, files)
+            else:
+                yield item
     for file in described:
         finder = _finder(file, folders, options)
         for entry in file.unused():
@@ -214,7 +217,7 @@ def _with_captions(sample: Sample, described: Sequence[CaptionFile]) -> Sample:
         entry = entry or file.take_foreign(member)
         if entry is not None:
             _add(captions, metadata, entry)
-    return replace(_replace(sample, captions, metadata), notes=tuple(notes))
+    return _replace(sample, captions, metadata, notes)
 
 
 def _add(captions: list[str], metadata: dict[str, Any], entry: CaptionEntry) -> None:
@@ -286,7 +289,15 @@ def _failure(entry: CaptionEntry, file: CaptionFile, reason: str) -> Failure:
     return Failure(uri, f"{file.where(entry)}: {reason}", file.uri, captions=entry.captions)
 
 
-def _replace(sample: Sample, captions: Sequence[str], metadata: dict[str, Any]) -> Sample:
+def _replace(
+    sample: Sample,
+    captions: Sequence[str],
+    metadata: dict[str, Any],
+    notes: Sequence[str] | None = None,
+) -> Sample:
     return replace(
-        sample, captions=tuple(dict.fromkeys(captions))[:MAX_CAPTIONS], metadata=metadata
+        sample,
+        captions=tuple(dict.fromkeys(captions))[:MAX_CAPTIONS],
+        metadata=metadata,
+        notes=sample.notes if notes is None else tuple(notes),
     )

@@ -36,6 +36,8 @@ class FileFilter:
     exclude: tuple[str, ...] = ()
 
     def takes(self, relative: str) -> bool:
+        if not (self.include or self.exclude):
+            return True
         name = relative.rpartition("/")[2]
 
         def matches(globs: Sequence[str]) -> bool:
@@ -89,7 +91,7 @@ def count(root: Path) -> int:
     return total
 
 
-def file_sample(path: Path, root: Path, siblings: Siblings | None = None) -> Item:
+def file_sample(path: str | Path, root: str | Path, siblings: Siblings | None = None) -> Item:
     """Return an image file as a sample, with the captions of its sidecars.
 
     Args:
@@ -97,20 +99,20 @@ def file_sample(path: Path, root: Path, siblings: Siblings | None = None) -> Ite
         root: the ingested folder that it is in.
         siblings: the names in its own folder, if they are listed already.
     """
+    path, root = os.fspath(path), os.fspath(root)
     try:
-        uri = os.fspath(path)
-        uri.encode()
-        status = path.stat()
+        path.encode()
+        status = os.stat(path)
         beside = read_sidecars(path, siblings)
     except UnicodeEncodeError:
         readable = os.fsencode(path).decode("utf-8", "backslashreplace")
-        return Failure(readable, "its name is not valid UTF-8: rename it", str(root))
+        return Failure(readable, "its name is not valid UTF-8: rename it", root)
     except OSError as error:
-        return failure_of(error, str(path), str(root))
+        return failure_of(error, path, root)
     return Sample(
-        uri=uri,
-        root=str(root),
-        relative=path.relative_to(root).as_posix(),
+        uri=path,
+        root=root,
+        relative=_below(path, root),
         load=reader(path),
         size=status.st_size,
         mtime_ns=status.st_mtime_ns,
@@ -120,13 +122,18 @@ def file_sample(path: Path, root: Path, siblings: Siblings | None = None) -> Ite
     )
 
 
-def reader(path: Path) -> Callable[[], bytes]:
+def _below(path: str, root: str) -> str:
+    """The part of a path below its root, with slashes."""
+    return path[len(root.rstrip(os.sep)) + 1 :].replace(os.sep, "/")
+
+
+def reader(path: str | Path) -> Callable[[], bytes]:
     """Return a function that reads the file; it can be called in another process."""
-    return partial(_read, path)
+    return partial(_read, os.fspath(path))
 
 
-def _read(path: Path) -> bytes:
-    with path.open("rb") as file:
+def _read(path: str) -> bytes:
+    with open(path, "rb") as file:
         data = file.read(MAX_BYTES + 1)
     if len(data) > MAX_BYTES:
         raise ImageError(f"larger than {MAX_BYTES >> 20} MB")
@@ -154,22 +161,23 @@ def _walk(
         yield Failure(str(folder), reason, str(root), transient=True)
         return
     siblings = Siblings(entry.name for entry in entries)
+    base = os.fspath(root)
     for entry in entries:
         if entry.name.startswith("."):
             continue
-        path = folder / entry.name
+        path = os.path.join(folder, entry.name)
         is_folder = _is_folder(entry)
         if is_folder and is_passed_over(entry.name):
             warn(str(root), f"folders called {entry.name} are passed over: name one to read it")
             continue
-        if not is_folder and not files.takes(path.relative_to(root).as_posix()):
+        if not is_folder and not files.takes(_below(path, base)):
             continue
         if not is_folder and is_image_name(entry.name):
-            yield file_sample(path, root, siblings)
-        elif (held := container(path, root)) is not None:
+            yield file_sample(path, base, siblings)
+        elif (held := container(Path(path), root)) is not None:
             yield from held
         elif is_folder:
-            yield from _walk(root, path, files, container, warn, visited)
+            yield from _walk(root, Path(path), files, container, warn, visited)
         else:
             tell_undecodable([entry.name], str(root), warn)
 

@@ -29,11 +29,15 @@ class Siblings:
 
     Args:
         names: base names, or paths with slashes.
+
+    Attributes:
+        may_have_sidecars: whether any of them may be the sidecar of an image.
     """
 
     def __init__(self, names: Iterable[str]) -> None:
         self._names = {one_form(name): name for name in names}
         self._suffixes = {os.path.splitext(name)[1].lower() for name in self._names}
+        self.may_have_sidecars = bool(self._suffixes & {*TEXT_SUFFIXES, ".json"})
 
     def may_have(self, suffix: str) -> bool:
         """Whether any file may have the suffix, in lower case."""
@@ -51,8 +55,9 @@ class FilesBeside(Siblings):
         folder: of the image.
     """
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: str | Path) -> None:
         self._folder = os.fspath(folder)
+        self.may_have_sidecars = True
 
     def may_have(self, suffix: str) -> bool:
         """Whether any file may have the suffix: it is not known."""

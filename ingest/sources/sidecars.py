@@ -62,11 +62,14 @@ class Sidecar:
     notes: tuple[str, ...] = ()
 
 
+_NONE = Sidecar()
+
+
 class SidecarError(ValueError):
     """A sidecar cannot be used; the message says why."""
 
 
-def read_sidecars(picture: Path, siblings: Siblings | None = None) -> Sidecar:
+def read_sidecars(picture: str | Path, siblings: Siblings | None = None) -> Sidecar:
     """Read the sidecars of an image file; see ``parse_sidecars``.
 
     Args:
@@ -76,13 +79,13 @@ def read_sidecars(picture: Path, siblings: Siblings | None = None) -> Sidecar:
     Raises:
         OSError: the disk or the network fails.
     """
-    folder = os.path.dirname(picture)
+    folder, name = os.path.split(picture)
 
     def read(name: str) -> bytes | None:
         return _read(os.path.join(folder, name))
 
-    beside = FilesBeside(picture.parent) if siblings is None else siblings
-    return parse_sidecars(picture.name, beside, read)
+    beside = FilesBeside(folder) if siblings is None else siblings
+    return parse_sidecars(name, beside, read) if beside.may_have_sidecars else _NONE
 
 
 def parse_sidecars(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib
 import importlib.util
+import os
 import re
 from functools import cache
 from io import BytesIO
@@ -56,7 +57,7 @@ _SIGNATURES = (
 
 def is_image_name(name: str) -> bool:
     """Whether a file name has the extension of a format that can be decoded here."""
-    return PurePath(name).suffix.lower() in supported_extensions()
+    return os.path.splitext(name)[1].lower() in supported_extensions()
 
 
 @cache

@@ -511,7 +511,7 @@ def test_an_interrupted_run_keeps_what_it_encoded(
             index.ingest(photos, report=seen.append)
         done = stopped.value.report.images
         assert done == len(seen) == pipeline.FIRST_CHUNK
-        assert encoder.images_seen == done + encoder.image_batch
+        assert done < encoder.images_seen < 40
         assert index.info().images == index.info().files == done
         again = index.ingest(photos)
         assert (again.images, again.unchanged) == (40 - done, done)
@@ -685,7 +685,7 @@ def test_a_resumed_run_ends_like_an_uninterrupted_one(
         index.ingest(photos)
         assert contents(index) == wanted
     # What was written before is not encoded again.
-    assert encoder.images_seen <= 28 + 3 * 4 + 4
+    assert encoder.images_seen <= 28 + 5 * 4 + 4
 
 
 def test_writes_are_retried_while_milvus_is_away(
@@ -741,9 +741,9 @@ def test_a_reader_that_raises_is_a_failure(
 
     original = folder.file_sample
 
-    def choosy(path: Path, *others: Any) -> Any:
+    def choosy(path: str, *others: Any) -> Any:
         sample = original(path, *others)
-        if path.name != "red.png":
+        if not path.endswith("red.png"):
             return sample
 
         def load() -> bytes:

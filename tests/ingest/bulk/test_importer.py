@@ -17,7 +17,7 @@ import twinlens
 from twinlens.ingest.bulk.importer import BulkImporter, bulk_ingest
 from twinlens.ingest.bulk.segments import SegmentWriter
 from twinlens.ingest.bulk.storage import Bucket, Folder, Storage, open_storage
-from twinlens.ingest.executor import ThreadExecutor
+from twinlens.ingest.executor import LocalExecutor
 from twinlens.ingest.ledger import Ledger
 from twinlens.ingest.options import open_items
 from twinlens.ingest.pipeline import Pipeline
@@ -127,7 +127,7 @@ def test_segments_and_a_tenant(
         open_storage(str(tmp_path / "bulk")),
         lambda: open_items([photos]),
         [str(photos)],
-        ThreadExecutor(ColourEncoder),
+        LocalExecutor(ColourEncoder),
         Tally(),
         segment_bytes=1,
     )
@@ -174,7 +174,7 @@ def test_segments_hold_only_new_rows(
 
     sink = SegmentWriter(collection, tmp_path, 1 << 30, read)
     with Ledger(collection) as ledger:
-        pipeline = Pipeline(collection, ledger, ThreadExecutor(lambda: encoder), sink, Tally())
+        pipeline = Pipeline(collection, ledger, LocalExecutor(lambda: encoder), sink, Tally())
         report = pipeline.run(open_items([photos]))
         sink.close()
     assert (report.images, report.unchanged, report.duplicates) == (7, 1, 0)

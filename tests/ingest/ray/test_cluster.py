@@ -324,7 +324,7 @@ def test_a_worker_refuses_another_model() -> None:
 
 
 def test_ids_are_looked_up_exactly() -> None:
-    from twinlens.ingest.ray.actors import find_sorted
+    from twinlens.ingest.tasks import find_sorted
 
     ids = sorted(f"{number * 7919:032x}" for number in range(100))
     stored = np.array([bytes.fromhex(one) for one in ids], "S16")

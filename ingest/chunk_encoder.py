@@ -1,0 +1,125 @@
+"""``ChunkEncoder``: encode chunks in order while the next ones are collected; build their rows."""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from functools import partial
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from twinlens.ingest.executor import Executor, PendingVectors
+from twinlens.ingest.rows import PendingItem, image_row, text_key, text_keys, text_row
+from twinlens.ingest.sinks import Chunk
+from twinlens.ingest.writer import wait_for_milvus
+from twinlens.search.milvus.collection import Collection
+
+if TYPE_CHECKING:
+    from twinlens.search.analysis.policy.judge import Judge
+
+
+@dataclass(frozen=True, slots=True)
+class _Encoding:
+    """A chunk that is being encoded.
+
+    Attributes:
+        chunk: the chunk.
+        images: its items whose images are encoded.
+        texts: the captions to store, with their items, by id.
+        unencoded: those that are encoded.
+        vectors: the embeddings of both.
+    """
+
+    chunk: Chunk
+    images: list[PendingItem]
+    texts: dict[str, tuple[str, PendingItem]]
+    unencoded: list[tuple[str, PendingItem]]
+    vectors: PendingVectors
+
+
+class ChunkEncoder:
+    """Has one chunk encoded while the next is collected.
+
+    Behind a full chunk another one waits, so that an accelerator goes from one to the next. Smaller
+    ones come from an encoder that is so slow that a chunk is all that an interruption should cost.
+
+    Args:
+        collection: searched for texts that are stored already.
+        executor: encodes.
+        judge: judges new images before they are stored.
+        done: called with every chunk and its rows, in order.
+    """
+
+    def __init__(
+        self,
+        collection: Collection,
+        executor: Executor,
+        judge: Judge | None,
+        done: Callable[[Chunk], None],
+    ) -> None:
+        self._collection = collection
+        self._executor = executor
+        self._judge = judge
+        self._done = done
+        self._begun: deque[_Encoding] = deque()
+
+    def begin(self, chunk: Chunk) -> None:
+        """Begin to encode a chunk; waits for those before it."""
+        while len(self._begun) > chunk.full:
+            self._finish()
+        texts = self._texts_to_store(chunk)
+        images = [item for item in chunk.new if item.pixels is not None and item.vector is None]
+        unencoded = [(text, item) for text, item in texts.values() if text not in item.text_vectors]
+        vectors = self._executor.encode(
+            [item.pixels for item in images if item.pixels is not None],
+            [text for text, _ in unencoded],
+        )
+        self._begun.append(_Encoding(chunk, images, texts, unencoded, vectors))
+
+    def finish_ready(self) -> None:
+        """Pass on the chunks that are encoded, without waiting for others."""
+        while self._begun and self._begun[0].vectors.done():
+            self._finish()
+
+    def finish(self) -> None:
+        """Wait for all chunks, and pass them on."""
+        while self._begun:
+            self._finish()
+
+    def _finish(self) -> None:
+        """Wait for the first chunk, and build its rows."""
+        encoding = self._begun.popleft()
+        chunk = encoding.chunk
+        image_vectors, text_vectors = encoding.vectors.result()
+        for item, vector in zip(encoding.images, image_vectors, strict=True):
+            item.vector = vector
+        for (text, item), vector in zip(encoding.unencoded, text_vectors, strict=True):
+            item.text_vectors[text] = vector
+        self._moderate(chunk.new)
+        for item in chunk.new:
+            assert item.vector is not None
+            item.pixels = None
+            chunk.image_rows.append(image_row(item, item.vector))
+        for key, (text, item) in encoding.texts.items():
+            chunk.text_rows.append(text_row(key, text, item, item.text_vectors[text]))
+        self._done(chunk)
+
+    def _moderate(self, items: Sequence[PendingItem]) -> None:
+        """Add what the policy finds in new images to their columns."""
+        vectors = [item.vector for item in items if item.vector is not None]
+        if self._judge is not None and vectors:
+            for item, fields in zip(items, self._judge.rows(np.stack(vectors)), strict=True):
+                item.columns |= fields
+
+    def _texts_to_store(self, chunk: Chunk) -> dict[str, tuple[str, PendingItem]]:
+        """The chunk's captions that are not stored yet, by id."""
+        texts: dict[str, tuple[str, PendingItem]] = {}
+        for item in chunk.items:
+            for text in item.sample.captions:
+                texts.setdefault(text_key(item, text), (text, item))
+        maybe_stored = [key for item in chunk.stored for key in text_keys(item)]
+        for row in wait_for_milvus(partial(self._collection.get, "texts", maybe_stored, ["id"])):
+            texts.pop(row["id"], None)
+        return texts
