@@ -8,6 +8,7 @@ import weakref
 from collections.abc import Callable, Iterable
 from contextlib import suppress
 from dataclasses import dataclass
+from io import FileIO
 from pathlib import Path
 from typing import NoReturn
 
@@ -64,11 +65,13 @@ class TemporaryCopy:
         handle, name = tempfile.mkstemp(prefix="twinlens-", suffix=suffix)
         self.path = Path(name)
         weakref.finalize(self, _remove, name)
-        with os.fdopen(handle, "wb") as file:
+        # Unbuffered, so that closing writes nothing, and fails for no reason of its own.
+        with os.fdopen(handle, "wb", buffering=0) as file:
+            written = 0
             for chunk in chunks:
-                if file.tell() + len(chunk) > limit:
+                if written + len(chunk) > limit:
                     raise OSError(f"larger than {limit:,} bytes")
-                file.write(chunk)
+                written += _write(file, chunk, self.path.parent)
 
     def __reduce__(self) -> NoReturn:
         raise TypeError(
@@ -125,6 +128,18 @@ def _checked(archive: Archive, name: str) -> str:
     if any(ch < " " for ch in name):
         raise ValueError("its name holds control characters")
     return "/".join(part for part in name.split("/") if part not in ("", "."))
+
+
+def _write(file: FileIO, chunk: bytes, folder: Path) -> int:
+    """Write a whole chunk; returns its length."""
+    rest = memoryview(chunk)
+    try:
+        while rest:
+            rest = rest[file.write(rest) :]
+    except OSError as error:
+        advice = f"{error.strerror} in the temporary folder {folder}: set TMPDIR to another one"
+        raise OSError(error.errno, advice) from error
+    return len(chunk)
 
 
 def _remove(name: str) -> None:
