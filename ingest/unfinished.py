@@ -24,6 +24,9 @@ from twinlens.search.records import Row
 
 #: Seconds after which the note of a process on another machine is no longer believed.
 PATIENCE = 600.0
+#: Seconds after which the note of a process on another machine is looked at once more: a process
+#: that writes changes it every few seconds, and the clocks of two machines may differ.
+SETTLE_SECONDS = 5.0
 #: Ids of one row: the capacity of its column.
 MAX_IDS = 4_096
 #: The notes of runs of this process.
@@ -86,18 +89,35 @@ def finish_writes(collection: Collection) -> frozenset[str]:
         The ids of the deleted images.
     """
     deleted: set[str] = set()
-    fields = ["path", "texts", "reason", "mtime_ns"]
-    for rows in collection.scan("files", fields, f'status == "{WRITING_STATUS}"', strong=True):
-        for row in rows:
-            writer = _writer_of(row)
-            if _is_alive(writer, row["mtime_ns"], alone=collection.capabilities.lite):
-                continue
-            if writer.get("kind") == "texts":
-                _delete_unlisted(collection, row["texts"])
-            else:
-                deleted |= reconcile(collection, row["texts"]).deleted
-            collection.delete("files", [row["path"]])
+    for row in _left(collection):
+        if _writer_of(row).get("kind") == "texts":
+            _delete_unlisted(collection, row["texts"])
+        else:
+            deleted |= reconcile(collection, row["texts"]).deleted
+        collection.delete("files", [row["path"]])
     return frozenset(deleted)
+
+
+def _left(collection: Collection) -> list[Row]:
+    """The notes of runs that died."""
+    alone = collection.capabilities.lite
+    left = [
+        row
+        for row in _notes(collection)
+        if not _is_alive(_writer_of(row), row["mtime_ns"], alone=alone)
+    ]
+    if alone or all(_is_of_this_host(row) for row in left):
+        return left
+    # The clock of this machine may be ahead of the writer's, or may have jumped.
+    time.sleep(SETTLE_SECONDS)
+    now = {row["path"]: row["mtime_ns"] for row in _notes(collection)}
+    return [row for row in left if _is_of_this_host(row) or now.get(row["path"]) == row["mtime_ns"]]
+
+
+def _notes(collection: Collection) -> list[Row]:
+    fields = ["path", "texts", "reason", "mtime_ns"]
+    found = collection.scan("files", fields, f'status == "{WRITING_STATUS}"', strong=True)
+    return [row for rows in found for row in rows]
 
 
 def _delete_unlisted(collection: Collection, ids: Sequence[str]) -> None:
@@ -117,6 +137,10 @@ def _writer_of(row: Row) -> dict[str, object]:
         if isinstance(writer, dict):
             return writer
     return {}
+
+
+def _is_of_this_host(row: Row) -> bool:
+    return _writer_of(row).get("host") == socket.gethostname()
 
 
 def _is_alive(writer: dict[str, object], noted_ns: int, *, alone: bool) -> bool:

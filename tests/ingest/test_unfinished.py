@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import time
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -138,9 +139,40 @@ def test_only_notes_of_writers_that_ended_are_finished(
     unfinished.finish_writes(collection)
     assert notes(index) == (writer == "this" or (writer == "another machine" and not alone))
     monkeypatch.setattr(unfinished, "PATIENCE", -1.0)
+    monkeypatch.setattr(unfinished, "SETTLE_SECONDS", 0.0)
     unfinished.finish_writes(collection)
     assert notes(index) == (writer == "this")
     assert index.info().images == 8  # the ledger has it
+    note.release()
+
+
+@pytest.mark.parametrize("seconds", [3_600.0, 365 * 24 * 3_600.0])
+def test_a_run_on_another_machine_is_alive_whatever_the_clock_says(
+    index: twinlens.Index, photos: Path, seconds: float, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """This machine's clock is ahead; the note of the other one changes while it writes."""
+    index.ingest(photos)
+    collection = index.engine.collection
+    collection.capabilities = replace(collection.capabilities, lite=False)
+    (stored,) = collection.query("images", 'id != ""', ["id"], 1)
+    with monkeypatch.context() as patch:
+        patch.setattr(unfinished.socket, "gethostname", lambda: "elsewhere")
+        note = unfinished.WriteNote(collection)
+        note.begin([stored["id"]], [])
+    real, pauses = time.time, []
+    monkeypatch.setattr(time, "time", lambda: real() + seconds)
+
+    def pause(passed: float) -> None:
+        pauses.append(passed)
+        if len(pauses) == 1:  # it writes its next chunk meanwhile
+            (row,) = collection.query("files", 'status == "writing"', ["*"], 2)
+            collection.upsert("files", [row | {"mtime_ns": row["mtime_ns"] + 1}])
+
+    monkeypatch.setattr(time, "sleep", pause)
+    unfinished.finish_writes(collection)
+    assert (notes(index), pauses) == (1, [unfinished.SETTLE_SECONDS])
+    unfinished.finish_writes(collection)  # and now it has ended
+    assert notes(index) == 0
     note.release()
 
 

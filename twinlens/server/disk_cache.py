@@ -52,7 +52,8 @@ class DiskCache:
                 used = os.fstat(file.fileno()).st_mtime
         except OSError:
             return None
-        if time.time() - used > TOUCH_SECONDS:
+        # The clock may have gone back since, and a time in the future is no time of use.
+        if abs(time.time() - used) > TOUCH_SECONDS:
             with suppress(OSError):
                 os.utime(path)
         return data or None  # a crash of the machine may leave an empty file
@@ -91,17 +92,23 @@ class DiskCache:
             total -= size
 
     def _files(self) -> Iterator[tuple[float, int, str]]:
-        """Time of use, bytes and path of each file; delete what interrupted writes left behind."""
+        """Time of use, bytes and path of each file; delete what interrupted writes left behind.
+
+        A time in the future counts as long ago.
+        """
+        now = time.time()
         with suppress(OSError), os.scandir(self._folder) as folders:
             for folder in folders:
                 with suppress(OSError), os.scandir(folder) as entries:
                     for entry in entries:
                         with suppress(OSError):
                             status = entry.stat(follow_symlinks=False)
-                            if entry.name.startswith(".") and status.st_mtime < time.time() - 600:
+                            used = status.st_mtime
+                            if entry.name.startswith(".") and used < now - 600:
                                 os.unlink(entry)
                             else:
-                                yield status.st_mtime, status.st_size, entry.path
+                                used = used if used <= now + TOUCH_SECONDS else 0.0
+                                yield used, status.st_size, entry.path
 
     def _path(self, name: str) -> Path:
         return self._folder / name[:2] / name

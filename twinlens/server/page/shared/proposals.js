@@ -27,7 +27,7 @@ let pausedUntil = 0;
 export function proposalFor(id, collection) {
   const key = `${collection}/${id}`;
   if (!cache.has(key)) {
-    if (Date.now() < pausedUntil) return Promise.resolve(null);
+    if (performance.now() < pausedUntil) return Promise.resolve(null);
     cache.set(key, new Promise((answer) => {
       if (!waiting.has(collection)) waiting.set(collection, new Map());
       waiting.get(collection).set(id, answer);
@@ -77,7 +77,7 @@ async function ask() {
     const results = await describe(ids, collection);
     resolve(new Map(results.map((one) => [one.id, one.proposals?.[0]])));
   } catch {
-    pausedUntil = Date.now() + PAUSE;
+    pausedUntil = performance.now() + PAUSE;
     for (const id of ids) cache.delete(`${collection}/${id}`);
     resolve(new Map());
   } finally {
