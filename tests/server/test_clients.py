@@ -82,7 +82,7 @@ def test_concurrent_clients_share_batches_and_get_their_own_answers(db: Path) ->
 def test_clients_beyond_the_queue_get_a_429_with_retry_after(db: Path) -> None:
     encoder = Gated()
     with (
-        serving(db, encoder, queue=3, max_batch=1) as client,
+        serving(db, encoder, queue=6, max_batch=1) as client,  # half of it for one client
         ThreadPoolExecutor(4) as pool,
     ):
         held = [pool.submit(_ask, client, f"a red picture {number}") for number in range(3)]
