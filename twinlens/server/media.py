@@ -9,9 +9,8 @@ from __future__ import annotations
 import os
 import re
 import threading
-from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import AbstractContextManager, nullcontext, suppress
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -30,6 +29,7 @@ from twinlens.search.paths import expand_home
 from twinlens.search.records import HELD, ID_LENGTH, Row, image_id
 from twinlens.server.batching import QueueFullError
 from twinlens.server.disk_cache import DiskCache, write_atomically
+from twinlens.server.shared_work import SharedWork
 
 #: Bytes of thumbnails in the cache.
 CACHE_BYTES = 2 << 30
@@ -40,8 +40,6 @@ BROWSER_TYPES = {"JPEG": "image/jpeg", "PNG": "image/png", "WEBP": "image/webp",
 MAX_ORIGINAL = 32 << 20
 #: Pixels of the longer side of the JPEG that replaces an original.
 REPLACEMENT_SIDE = 4_096
-#: Pixels; larger pictures are decoded one at a time.
-LARGE = 40_000_000
 #: How many pictures may wait to be made.
 MAX_PENDING = 512
 #: How many ids may wait to be looked up.
@@ -87,13 +85,10 @@ class Media:
         self._originals = folder / "originals"
         self._read = read
         self._max_pixels = max_pixels
-        self._max_pending = max_pending
         self._max_original = max_original
         self._replacement_side = replacement_side
         self._pool = ThreadPoolExecutor(min(4, os.cpu_count() or 1), "twinlens-media")
-        self._large = threading.Lock()
-        self._pending: dict[str, Future[EncodedPicture]] = {}
-        self._lock = threading.Lock()
+        self._work: SharedWork[EncodedPicture] = SharedWork(self._pool, max_pending)
 
     def cached(self, key: str, side: int, encoding: ThumbnailFormat) -> bytes | None:
         """A thumbnail from the cache, or ``None``. Reads a small file."""
@@ -109,12 +104,12 @@ class Media:
 
         Returns:
             A future, which fails with ``GoneError`` or ``ImageError``. It is shared: do not
-            cancel it.
+            cancel it, but call ``leave`` if it is not wanted any more.
 
         Raises:
             QueueFullError: too many pictures are waiting.
         """
-        return self._once(
+        return self._work.get(
             _name(row["id"], side, encoding), lambda: self._make_thumbnail(row, side, encoding)
         )
 
@@ -123,7 +118,11 @@ class Media:
 
         Args, Returns and Raises: see ``thumbnail``.
         """
-        return self._once(row["id"], lambda: self._read_original(row))
+        return self._work.get(row["id"], lambda: self._read_original(row))
+
+    def leave(self, future: Future[EncodedPicture]) -> None:
+        """No longer want a picture; if nobody else does, it is not made."""
+        self._work.leave(future)
 
     def original_bytes(self, row: Row) -> bytes:
         """A picture's bytes: as uploaded, or from one of its paths that still has them.
@@ -170,29 +169,12 @@ class Media:
         """Finish what is running; start nothing more."""
         self._pool.shutdown(cancel_futures=True)
 
-    def _once(self, name: str, make: Callable[[], EncodedPicture]) -> Future[EncodedPicture]:
-        with self._lock:
-            future = self._pending.get(name)
-            if future is None:
-                if len(self._pending) >= self._max_pending:
-                    raise QueueFullError(len(self._pending))
-                future = self._pending[name] = self._pool.submit(make)
-        # Outside of the lock: the callback runs at once if the future is done already.
-        future.add_done_callback(lambda _: self._done(name, future))
-        return future
-
-    def _done(self, name: str, future: Future[EncodedPicture]) -> None:
-        with self._lock:
-            if self._pending.get(name) is future:
-                del self._pending[name]
-
     def _make_thumbnail(self, row: Row, side: int, encoding: ThumbnailFormat) -> EncodedPicture:
         name = _name(row["id"], side, encoding)
         data = self._cache.get(name)
         if data is None:
-            with self._decoding(row):
-                original = self.original_bytes(row)
-                data = thumbnail(original, side, encoding, max_pixels=self._max_pixels)
+            original = self.original_bytes(row)
+            data = thumbnail(original, side, encoding, max_pixels=self._max_pixels)
             self._cache.put(name, data)
         return EncodedPicture(data, BROWSER_TYPES[encoding])
 
@@ -203,11 +185,6 @@ class Media:
             return EncodedPicture(data, kind)
         del data
         return self._make_thumbnail(row, self._replacement_side, "JPEG")
-
-    def _decoding(self, row: Row) -> AbstractContextManager[object]:
-        """Decode large pictures one at a time, to bound memory."""
-        large = int(row.get("width") or 0) * int(row.get("height") or 0) > LARGE
-        return self._large if large else nullcontext()
 
     def _original(self, key: str) -> Path:
         return self._originals / key[:2] / key
