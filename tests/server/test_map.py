@@ -482,6 +482,61 @@ def test_nothing_serious_stands_in_anybodys_way(
     assert serious == []
 
 
+def test_regions_have_names(address: str, open_page: Callable[..., Any]) -> None:
+    page = open_page(address)
+    page.locator("#regions", has_text="pictures").wait_for(state="attached")
+    assert int(page.locator("#canvas").get_attribute("data-regions")) == 2
+    page.locator("#words").fill("red")
+    page.locator("#list li.highlighted").first.wait_for()
+    assert page.locator("#canvas").get_attribute("data-regions") == "0", "what is found is in view"
+
+
+def test_the_query_goes_from_page_to_page(address: str, open_page: Callable[..., Any]) -> None:
+    page = open_page(address)
+    page.goto(f"{address}/?q=red&not=blue")
+    page.locator("#results .tile-link").first.wait_for()
+    page.locator("#map").click()
+    page.wait_for_url("**/map?q=red&not=blue")
+    page.locator("#list li.highlighted").first.wait_for()
+    page.locator("#results").click()
+    page.wait_for_url("**/?q=red&not=blue")
+
+
+def test_a_picture_that_is_opened_closes_back_to_the_map(
+    address: str, open_page: Callable[..., Any]
+) -> None:
+    page = open_page(address)
+    page.locator("#list a").first.click()
+    page.wait_for_url("**/?id=*&open=*")
+    page.get_by_role("dialog").wait_for()
+    page.keyboard.press("Escape")
+    page.wait_for_url("**/map")
+    page.locator("#list a").first.wait_for()
+
+
+def test_the_overview_covers_no_picture(address: str, open_page: Callable[..., Any]) -> None:
+    page = open_page(address)
+    stage, mini = (page.locator(name).bounding_box() for name in ("#canvas", "#mini"))
+    assert mini["x"] >= stage["x"] + stage["width"]
+
+
+def test_the_map_switches_collections(
+    address: str,
+    open_page: Callable[..., Any],
+    index: twinlens.Index,
+    encoder: ColourEncoder,
+    paint: Callable[..., Path],
+    tmp_path: Path,
+) -> None:
+    for number in range(3):
+        paint("red", f"second/{number}.png", size=(20 + number, 20))
+    twinlens.Index(index._database, "second", model=encoder).ingest(tmp_path / "second")
+    page = open_page(address)
+    page.get_by_label("Collection").select_option("second")
+    page.locator("#status", has_text="3 pictures in view").wait_for()
+    assert page.url.endswith("/map?collection=second")
+
+
 def test_an_empty_map_says_so(
     address: str, open_page: Callable[..., Any], index: twinlens.Index, tmp_path: Path
 ) -> None:

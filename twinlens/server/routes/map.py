@@ -3,23 +3,27 @@
 from __future__ import annotations
 
 import asyncio
+from dataclasses import asdict
+from functools import partial
 from typing import Annotated, Any
 
+from cachetools import LRUCache
 from fastapi import APIRouter, Query, Request, Response
 from starlette.responses import JSONResponse
 
 from twinlens.index import Index
 from twinlens.search.analysis.projection import Method, Projection, methods
+from twinlens.search.analysis.regions import Region, name_regions
 from twinlens.search.milvus.collection import Collection
 from twinlens.search.records import CAPTION_SOURCE, HELD, PROPOSED, Row
 from twinlens.server.context import Context
 from twinlens.server.disconnects import AbandonableRoute
 from twinlens.server.inputs import BodyReader, CollectionParameter, has_current_copy
-from twinlens.server.maps import Map
+from twinlens.server.maps import MAX_MAPS, Map
 from twinlens.server.openapi import problems
 from twinlens.server.schemas.examples import ID
 from twinlens.server.schemas.requests import PointsIn
-from twinlens.server.schemas.responses import PointsOut
+from twinlens.server.schemas.responses import PointsOut, RegionsOut
 
 #: Seconds that a request waits for a map before it gets a 202.
 TIMEOUT = 2.0
@@ -47,6 +51,8 @@ def router(ctx: Context) -> APIRouter:
         tags=["map"],
         dependencies=[ctx.need("read", tenants=True)],
     )
+    # Used by the event loop only, so without a lock.
+    named: LRUCache[tuple[str, Collection], tuple[Region, ...]] = LRUCache(MAX_MAPS)
     reader = BodyReader(ctx, PointsIn, _EXAMPLES, max_bytes=MAX_BYTES)
 
     async def find(index: Index, method: Method) -> Map | None:
@@ -116,7 +122,32 @@ def router(ctx: Context) -> APIRouter:
         placed = await ctx.run(_place, index.engine.collection, found.projection, sent.ids)
         return JSONResponse({"pictures": placed})
 
+    @routes.get(
+        "/regions",
+        summary="The names of the map's regions",
+        response_model=RegionsOut,
+        responses={**_DRAWING, **problems(404)},
+    )
+    async def regions(
+        request: Request, collection: CollectionParameter = "", method: MethodParameter = "pca"
+    ) -> JSONResponse:
+        """What the pictures in a part of the map show, each an everyday word."""
+        index = await ctx.index(request, collection)
+        found = await find(index, method)
+        if found is None:
+            return _drawing()
+        await ctx.loaded(index)
+        key = found.etag, index.engine.collection
+        if key not in named:
+            work = partial(_regions, ctx, index.engine.collection, found.projection)
+            named[key] = await ctx.run_heavy(request, work)
+        return JSONResponse({"regions": [asdict(region) for region in named[key]]})
+
     return routes
+
+
+def _regions(ctx: Context, collection: Collection, projection: Projection) -> tuple[Region, ...]:
+    return name_regions(collection, projection, ctx.library.encoder(collection.fingerprint))
 
 
 def _place(collection: Collection, projection: Projection, ids: list[str]) -> dict[str, Any]:

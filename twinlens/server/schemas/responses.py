@@ -14,6 +14,7 @@ from twinlens.ingest.upload import UploadedItem
 from twinlens.search.analysis.classify import Guess
 from twinlens.search.analysis.describe import Proposal
 from twinlens.search.analysis.match import Verdict
+from twinlens.search.analysis.regions import Region
 from twinlens.search.models.fingerprint import Fingerprint
 from twinlens.search.query.facets import Facet
 from twinlens.search.query.hits import Hit
@@ -313,6 +314,12 @@ class PointsOut(ResponseModel):
     """Points by the ids of pictures; ids that are not stored are left out."""
 
     pictures: dict[str, PointOut]
+
+
+class RegionsOut(ResponseModel):
+    """The regions of a map, the largest first."""
+
+    regions: list[Region]
 
 
 class ShareOut(ResponseModel):

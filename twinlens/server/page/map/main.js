@@ -1,12 +1,12 @@
 // Run the map page: load the points, highlight what a search finds, list the pictures in view.
 
-import { isAbort, mapPictures, mapPoints, onLocked, search, thumbnailOf } from "../shared/api.js";
+import { collections, isAbort, mapPictures, mapPoints, mapRegions, onLocked, search, thumbnailOf } from "../shared/api.js";
 import { isolated, quoted } from "../shared/bidi.js";
 import { createSignIn } from "../shared/dialogs.js";
 import { $, count, fadingImage, h, isTyping } from "../shared/dom.js";
 import { hasCaption, perhaps, titleOf } from "../shared/hits.js";
 import { proposalFor } from "../shared/proposals.js";
-import { EMPTY, describe, fromAddress, isAsking, readTyped, toAddress, toBody, toTyped } from "../shared/query.js";
+import { EMPTY, OPENED_ON_MAP, describe, fromAddress, isAsking, readTyped, toAddress, toBody, toTyped } from "../shared/query.js";
 import { unpack } from "./points.js";
 import { createPreviewCard } from "./preview-card.js";
 import { Thumbnails } from "./thumbnails.js";
@@ -113,11 +113,20 @@ function showCard(point, pinned) {
   });
 }
 
+/** Remember which picture is opened: closing it leads back here. */
+document.addEventListener("click", (event) => {
+  const link = event.target.closest("a[href*='open=']");
+  if (link) sessionStorage.setItem(OPENED_ON_MAP, link.getAttribute("href"));
+});
+
 function press(point, event) {
   clearTimeout(hoverTimer);
   if (point < 0) closeCard();
-  else if (event.pointerType === "mouse") location.assign(addressOf(map.ids[point]));
-  else showCard(point, true);
+  else if (event.pointerType === "mouse") {
+    const address = addressOf(map.ids[point]);
+    sessionStorage.setItem(OPENED_ON_MAP, address);
+    location.assign(address);
+  } else showCard(point, true);
 }
 
 function closeCard() {
@@ -227,7 +236,27 @@ async function open() {
   view.thumbnails = new Thumbnails((id, large) => thumbnail(id, large ? 320 : 160), () => view.draw());
   view.show(map.ids, map.xy);
   if (!map.ids.length) message("There is nothing to show yet.", "Ingest some pictures to see them here.");
+  mapRegions(method, map.collection).then((regions) => {
+    if (mine !== opening) return;
+    view.regions = regions;
+    $("regions").textContent = regions.map(({ name, count: number }) => `${name}: ${count(number, "picture")}`).join(", ");
+  }, () => {}); // without the model there are no names
   if (isAsking(query)) await highlight();
+}
+
+/** Offer the other collections, if there are any. */
+async function offerCollections() {
+  const { collections: all, default: usual } = await collections();
+  $("collections").hidden = all.length < 2;
+  $("collection").replaceChildren(...all.map(({ name }) => h("option", { value: name }, name)));
+  $("collection").value = query.collection || usual;
+  $("collection").addEventListener("change", ({ target }) => {
+    query = { ...query, collection: target.value === usual ? "" : target.value, ids: [], unlikes: [] };
+    const address = toAddress(query);
+    history.replaceState(null, "", `/map${address.slice(1)}`);
+    hits = new Map();
+    open();
+  });
 }
 
 /** Highlight what the query finds, and fly there. */
@@ -238,6 +267,8 @@ async function highlight() {
   closeCard();
   document.title = isAsking(query) ? `${describe(query)} · Map · twinlens` : "Map · twinlens";
   $("results").href = toAddress(query);
+  // What is found is placed when the map is there.
+  if (!map.collection) return;
   if (!isAsking(query)) {
     hits = new Map();
     view.highlight([]);
@@ -339,4 +370,5 @@ $("results").href = toAddress(query);
 // On small screens, start with the list folded.
 if (matchMedia("(max-width: 760px)").matches) $("fold").click();
 stage.classList.add("ready");
+offerCollections().catch(() => {});
 open();

@@ -27,6 +27,7 @@ export class MapView {
   /** Highlighted points, and their rank. */
   #highlighted = new Map();
   #focus = -1;
+  #regions = [];
   #boxes = [];
   #frame = 0;
   #settled = 0;
@@ -59,6 +60,7 @@ export class MapView {
     this.#ids = ids;
     this.#original = xy;
     this.#highlighted = new Map();
+    this.#regions = [];
     this.#focus = -1;
     this.#stretch();
     this.reset(false);
@@ -75,6 +77,12 @@ export class MapView {
   /** Highlight points, the best first; an empty list removes all highlights. */
   highlight(points) {
     this.#highlighted = new Map(points.map((point, place) => [point, place]));
+    this.draw();
+  }
+
+  /** @param {{name: string, x: number, y: number}[]} value  parts of the map, with their names */
+  set regions(value) {
+    this.#regions = value;
     this.draw();
   }
 
@@ -177,7 +185,7 @@ export class MapView {
 
   #restyle() {
     const style = getComputedStyle(this.#canvas);
-    for (const name of ["--map-dot", "--map-highlight", "--map-halo", "--map-frame", "--map-focus"]) {
+    for (const name of ["--map-dot", "--map-highlight", "--map-halo", "--map-frame", "--map-focus", "--map-name"]) {
       this.#colours[name] = style.getPropertyValue(name).trim() || "gray";
     }
     this.draw();
@@ -193,6 +201,7 @@ export class MapView {
     this.#choose();
     this.#paintDots(context);
     const fading = this.#paintPictures(context, now);
+    this.#paintRegions(context);
     this.#minimap.paint(this.camera, this.#xy, this.#highlighted.keys(), this.#colours);
     if (flying || fading) this.draw();
   }
@@ -315,6 +324,27 @@ export class MapView {
     context.strokeStyle = this.#colours[box.highlighted ? "--map-highlight" : "--map-frame"];
     context.lineWidth = box.highlighted ? 2.5 : 1;
     context.stroke();
+  }
+
+  /** Write the names of regions over the map, as long as most of it is in view. */
+  #paintRegions(context) {
+    const zoomed = this.camera.scale / this.camera.whole;
+    const shown = zoomed < 2.5 && !this.#highlighted.size ? this.#regions : [];
+    this.#canvas.dataset.regions = shown.length;
+    if (!shown.length) return;
+    const [across, up] = this.camera.reach;
+    context.font = "600 15px system-ui, sans-serif";
+    context.textAlign = "center";
+    context.textBaseline = "middle";
+    context.lineJoin = "round";
+    context.lineWidth = 5;
+    context.strokeStyle = this.#colours["--map-halo"];
+    context.fillStyle = this.#colours["--map-name"];
+    for (const { name, x, y } of shown) {
+      const [left, top] = this.camera.toScreen(x * across, y * up);
+      context.strokeText(name, left, top);
+      context.fillText(name, left, top);
+    }
   }
 
   #paintFocus(context) {

@@ -7,7 +7,7 @@ import { $, count, h, icon, isTyping, toast } from "../shared/dom.js";
 import { withClause } from "../shared/filters.js";
 import { summary } from "../shared/hits.js";
 import {
-  EMPTY, describe, fromAddress, isAsking, isListing, isStart, toAddress, withOne, without,
+  EMPTY, OPENED_ON_MAP, describe, fromAddress, isAsking, isListing, isStart, toAddress, withOne, without,
 } from "../shared/query.js";
 import { onWriteLocked } from "../shared/write-api.js";
 import { picture } from "./dropped-pictures.js";
@@ -47,6 +47,9 @@ let opened = ""; // the id of the hit in the viewer
 let itemRequest = null;
 let pictureMissing = false; // the address names a dropped picture that this tab does not have
 let ready = false;
+let isFirst = true; // the query is the one with which the page was opened
+const openedOnMap = sessionStorage.getItem(OPENED_ON_MAP) === location.pathname + location.search;
+sessionStorage.removeItem(OPENED_ON_MAP);
 const cache = new Map();
 
 // The parts of the results area, from top to bottom.
@@ -113,6 +116,7 @@ function go(next, { live = false } = {}) {
   keepScroll();
   query = next;
   if (!same) {
+    isFirst = false;
     pictureMissing = false;
     if (live && typing) history.replaceState(null, "", address);
     else history.pushState(null, "", address);
@@ -138,9 +142,10 @@ function render() {
   toolbar.show(query, collection, listed.collections.map((one) => one.name), listed.default);
   const title = isAsking(query) ? describe(query) : quoted(query.where);
   document.title = title ? `${title} · twinlens` : "twinlens";
-  const map = new URLSearchParams(query.collection ? { collection: query.collection } : {});
-  $("map").href = `/map${map.size ? `?${map}` : ""}`;
-  $("review").href = `/review${map.size ? `?${map}` : ""}`;
+  const within = new URLSearchParams(query.collection ? { collection: query.collection } : {});
+  // Dropped pictures stay in this tab.
+  $("map").href = `/map${toAddress({ ...query, pictures: [] }).slice(1)}`;
+  $("review").href = `/review${within.size ? `?${within}` : ""}`;
   $("review").hidden = !collection?.fields?.images?.flagged;
   pending.abort();
   pending = new AbortController();
@@ -478,10 +483,13 @@ function closed() {
   const was = opened;
   if (!was) return;
   opened = "";
-  if (history.state?.opened) history.back();
+  if (history.state?.opened || cameFromMap()) history.back();
   else history.replaceState(null, "", toAddress(query));
   focusHit(was);
 }
+
+/** Whether the picture was opened on the map, and nothing else was done here since. */
+const cameFromMap = () => isFirst && history.state === null && openedOnMap;
 
 /** Close the viewer without going back, because the address is about to change. */
 function leaveViewer() {

@@ -163,6 +163,12 @@ export const signIn = (key) => request("/v1/session", json({ key }));
 export const mapPoints = (method, collection) =>
   send(`/v1/map?${new URLSearchParams({ method, ...(collection ? { collection } : {}) })}`);
 
+/** @returns {Promise<{name: string, x: number, y: number, count: number}[]>}  the map's regions */
+export async function mapRegions(method, collection) {
+  const { regions } = await request(`/v1/map/regions?${new URLSearchParams({ method, collection })}`);
+  return regions ?? [];
+}
+
 /**
  * Titles of pictures and their points on the map.
  * @returns {Promise<Object<string, {x: number, y: number, title: string, captioned: boolean,

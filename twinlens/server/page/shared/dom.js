@@ -30,12 +30,13 @@ export function h(tag, options = {}, ...children) {
 }
 
 /** The icons, once they are part of the page: then they can be shown while the server is away. */
-let sprite = "/static/shared/icons.svg";
-fetch(sprite).then((response) => response.text()).then((text) => {
-  const icons = new DOMParser().parseFromString(text, "image/svg+xml").documentElement;
-  icons.setAttribute("hidden", "");
-  document.body.append(icons);
-  sprite = "";
+let icons = "/static/shared/icons.svg#";
+fetch("/static/shared/icons.svg").then((response) => response.text()).then((text) => {
+  const sprite = new DOMParser().parseFromString(text, "image/svg+xml").documentElement;
+  for (const symbol of sprite.querySelectorAll("symbol")) symbol.id = `icon-${symbol.id}`;
+  sprite.setAttribute("hidden", "");
+  document.body.append(sprite);
+  icons = "#icon-";
 }).catch(() => {});
 
 /** An icon of icons.svg, in the colour of the text. */
@@ -44,7 +45,7 @@ export function icon(name) {
   element.setAttribute("class", "icon");
   element.setAttribute("aria-hidden", "true");
   const use = document.createElementNS(SVG, "use");
-  use.setAttribute("href", `${sprite}#${name}`);
+  use.setAttribute("href", `${icons}${name}`);
   element.append(use);
   return element;
 }

@@ -20,6 +20,8 @@ export const EMPTY = Object.freeze({
   text: "", nots: [], ids: [], pictures: [], unlikes: [],
   target: "images", mode: "dense", where: "", collection: "",
 });
+/** Where the session storage has the address of the picture that was opened on the map. */
+export const OPENED_ON_MAP = "twinlens-opened-on-map";
 /** Entries of each list; the server accepts 64 parts and 8 files. */
 const MAX_PARTS = 48;
 const MAX_PICTURES = 8;
