@@ -21,7 +21,7 @@ from twinlens.search.models.devices import Device, Mark, copy_module
 from twinlens.search.models.fingerprint import Fingerprint
 from twinlens.search.models.openvino import MIN_BATCH, OpenVinoTower
 from twinlens.search.models.preprocess import Preparation, preparation
-from twinlens.search.models.text_batches import TextBatches
+from twinlens.search.models.text_batches import MIN_BULK_TEXTS, TextBatches
 from twinlens.search.models.weights import fetch, hub_offline
 
 if TYPE_CHECKING:
@@ -33,8 +33,6 @@ if TYPE_CHECKING:
 _log = logging.getLogger("twinlens")
 #: The most images that are tried at once on a GPU.
 MOST_IMAGES = 2_048
-#: Texts from which on casting the weights to bfloat16 pays on a CPU that computes in it.
-MIN_BULK_TEXTS = 16
 
 
 class OpenClipEncoder:

@@ -17,6 +17,8 @@ import numpy.typing as npt
 
 Tokens = npt.NDArray[np.int64]
 Cleaning = Literal["none", "lower", "whitespace", "canonicalize"]
+#: Pieces whose ids are kept, and characters of the longest one.
+_MOST_KNOWN, _LONGEST_KNOWN = 50_000, 40
 _PUNCTUATION = str.maketrans("", "", string.punctuation)
 
 
@@ -63,6 +65,8 @@ class ExportedTokenizer:
             import regex
 
             self._pattern = regex.compile(spec.pattern, regex.IGNORECASE)
+        #: Ids of pieces; captions repeat their words.
+        self._known: dict[str, Sequence[int]] = {}
 
     def __call__(self, texts: Sequence[str]) -> Tokens:
         """``n`` texts → int64 ``[n, length]``."""
@@ -95,15 +99,29 @@ class ExportedTokenizer:
         spec = self._spec
         # A piece has a token at least, so more pieces than tokens fit cannot count.
         pieces = [one.group() for one in self._pattern.finditer(text)][: spec.length]
-        encoded = self._pieces.encode_batch(pieces, add_special_tokens=False)
         tokens = [spec.start]
-        for piece, encoding in zip(pieces, encoded, strict=True):
-            known = spec.special.get(piece)
-            tokens += encoding.ids if known is None else [known]
+        for ids in self._ids(pieces):
+            tokens += ids
         tokens.append(spec.end)
         if len(tokens) > spec.length:
             tokens[spec.length - 1] = spec.end
         return tokens[: spec.length]
+
+    def _ids(self, pieces: Sequence[str]) -> list[Sequence[int]]:
+        """The ids of pieces, most of which are words that occurred before."""
+        found = [self._known.get(piece) for piece in pieces]
+        if None in found:
+            new = [piece for piece, ids in zip(pieces, found, strict=True) if ids is None]
+            encodings = self._pieces.encode_batch(new, add_special_tokens=False)
+            encoded = {
+                piece: [self._spec.special[piece]] if piece in self._spec.special else one.ids
+                for piece, one in zip(new, encodings, strict=True)
+            }
+            if len(self._known) > _MOST_KNOWN:
+                self._known.clear()
+            self._known |= {p: ids for p, ids in encoded.items() if len(p) <= _LONGEST_KNOWN}
+            found = [encoded.get(p) or ids for p, ids in zip(pieces, found, strict=True)]
+        return [ids or () for ids in found]
 
 
 def clean_text(text: str, how: Cleaning) -> str:

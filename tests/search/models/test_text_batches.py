@@ -11,8 +11,11 @@ import pytest
 import torch
 from support.hub import TINY
 
+from twinlens.search.models.export import PROBE_TEXTS
 from twinlens.search.models.load import open_encoder
 from twinlens.search.models.text_batches import TextBatches
+from twinlens.search.models.tokenizer import ExportedTokenizer
+from twinlens.search.models.tokenizer_export import describe_tokenizer
 from twinlens.search.models.towers import can_shorten, encode_short, text_lengths
 
 TEXTS = ["a dog", "two cats asleep on a red sofa", "", "犬が走る 🐕", "x " * 500, "a cat"] * 3
@@ -118,3 +121,35 @@ def test_texts_in_bulk_have_the_rows_of_single_ones(tiny_model: Path) -> None:
     # bfloat16, where the processor computes in it.
     assert (auto.texts(texts) * alone).sum(axis=1).min() > 0.999
     assert exact.texts([]).shape == (0, 16)
+
+
+@pytest.mark.parametrize(
+    "tokenizer", [open_clip.SimpleTokenizer(), open_clip.SimpleTokenizer(context_length=32)]
+)
+def test_many_texts_have_the_tokens_of_the_models_own_tokenizer(tokenizer: Any) -> None:
+    texts = [*PROBE_TEXTS, *TEXTS]
+    batches = TextBatches(causal(no_causal_mask=True, pool_type="last"), tokenizer)
+    ((order, tokens),) = batches.split(texts, 10_000)
+    expected = tokenizer(texts)
+    assert torch.equal(tokens, expected[torch.from_numpy(order)])
+    few = list(batches.split(texts[:3], 10_000))
+    assert torch.equal(few[0][1], tokenizer(texts[:3])[torch.from_numpy(few[0][0])])
+
+
+def test_a_tokenizer_that_reads_otherwise_is_kept() -> None:
+    class SimpleTokenizer(open_clip.SimpleTokenizer):
+        def __call__(self, texts: Any, context_length: int | None = None) -> torch.Tensor:
+            found: torch.Tensor = super().__call__(texts, context_length)
+            return found.flip(0)
+
+    tokenizer, texts = SimpleTokenizer(), ["a dog", "b"] * 16
+    ((order, tokens),) = TextBatches(causal(), tokenizer).split(texts, 10_000)
+    assert torch.equal(tokens, tokenizer(texts)[torch.from_numpy(order)][:, : tokens.shape[1]])
+
+
+def test_words_that_are_known_have_the_same_ids(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("twinlens.search.models.tokenizer._MOST_KNOWN", 5)
+    theirs = open_clip.SimpleTokenizer()
+    ours = ExportedTokenizer(describe_tokenizer(theirs))
+    for text in [*PROBE_TEXTS, *PROBE_TEXTS, "dog dog dog cat dog", "cat dog"]:
+        assert np.array_equal(ours([text]), theirs([text]).numpy())

@@ -13,12 +13,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from open_clip.tokenizer import HFTokenizer, SigLipTokenizer, SimpleTokenizer
 
-from twinlens.search.models.export import (
-    PROBE_TEXTS,
-    UnsupportedModelError,
-    describe_tokenizer,
-)
+from twinlens.search.models.export import PROBE_TEXTS
 from twinlens.search.models.tokenizer import ExportedTokenizer, clean_text
+from twinlens.search.models.tokenizer_export import describe_tokenizer
+from twinlens.search.models.towers import UnsupportedModelError
 
 PIECES = ["<start_of_text>", "<END_OF_TEXT>", "</w>", "<end_of_text>", "don't", " ", "!", "&lt;",
           "ĠĠ", "aaaaaa", "I'LL", "ﬁ", "İ", "</s>", "<pad>", "▁", "\x00", "é"]  # fmt: skip
