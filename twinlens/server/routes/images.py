@@ -47,6 +47,15 @@ def router(ctx: Context) -> APIRouter:
         dependencies=[ctx.need("read", tenants=True)],
     )
 
+    async def made_of(future: Future[EncodedPicture]) -> EncodedPicture:
+        try:
+            return await _wait(future)
+        except GoneError as error:
+            raise Problem(404, "changed", str(error)) from error
+        except asyncio.CancelledError:  # the client has disconnected
+            ctx.media.leave(future)
+            raise
+
     async def find(request: Request, name: str, key: str) -> Row:
         collection = (await ctx.index(request, name)).engine.collection
         row = await _wait(ctx.lookup.find(collection, key)) if is_id(key) else None
@@ -77,7 +86,7 @@ def router(ctx: Context) -> APIRouter:
         cached = await ctx.run(ctx.media.cached, row["id"], size, encoding)
         if cached is not None:
             return file_response(request, cached, headers, BROWSER_TYPES[encoding])
-        made = await _made(ctx.media.thumbnail(row, size, encoding))
+        made = await made_of(ctx.media.thumbnail(row, size, encoding))
         return file_response(request, made.data, headers, made.type)
 
     @routes.get(
@@ -99,7 +108,7 @@ def router(ctx: Context) -> APIRouter:
         headers = {"ETag": tag, "Cache-Control": REVALIDATE, **_HEADERS}
         if has_current_copy(request, tag):
             return Response(status_code=304, headers=headers)
-        made = await _made(ctx.media.original(row))
+        made = await made_of(ctx.media.original(row))
         return file_response(request, made.data, headers, made.type)
 
     return routes
@@ -116,13 +125,6 @@ def _responses(*types: str) -> dict[int | str, dict[str, Any]]:
         304: {"description": "The client's copy is current."},
         **problems(404, 416),
     }
-
-
-async def _made(future: Future[EncodedPicture]) -> EncodedPicture:
-    try:
-        return await _wait(future)
-    except GoneError as error:
-        raise Problem(404, "changed", str(error)) from error
 
 
 async def _wait(future: Future[T]) -> T:
