@@ -37,7 +37,7 @@ def words(number: int) -> str:
 
 @dataclass
 class Outcome:
-    """What clients saw: milliseconds of each answer, and answers by status."""
+    """What clients saw: milliseconds of each answer, and answers by status, 0 for none."""
 
     seconds: float = 0.0
     times: list[float] = field(default_factory=list)
@@ -49,6 +49,15 @@ class Outcome:
 
 
 async def client(port: int, numbers: list[int], until: float, outcome: Outcome) -> None:
+    """Ask until a time; connect again if a connection breaks, and count that."""
+    while time.perf_counter() < until:
+        try:
+            await ask(port, numbers, until, outcome)
+        except (OSError, EOFError):
+            outcome.statuses[0] = outcome.statuses.get(0, 0) + 1
+
+
+async def ask(port: int, numbers: list[int], until: float, outcome: Outcome) -> None:
     """Ask one question after the other on a connection that stays open."""
     reader, writer = await asyncio.open_connection("127.0.0.1", port)
     while time.perf_counter() < until:
