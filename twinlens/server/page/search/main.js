@@ -1,6 +1,6 @@
 // Run the search page: everything shown follows from one query, which the address holds.
 
-import { collections, isAbort, isLoading, item, onLocked } from "../shared/api.js";
+import { collections, isAbort, isLoading, isSignedIn, item, onLocked, signOut } from "../shared/api.js";
 import { quoted } from "../shared/bidi.js";
 import { createSignIn, createWriteKeyDialog } from "../shared/dialogs.js";
 import { $, count, h, icon, isTyping, toast } from "../shared/dom.js";
@@ -528,6 +528,10 @@ document.addEventListener("keydown", (event) => {
 });
 $("keys").addEventListener("click", showShortcuts);
 $("add").addEventListener("click", upload.open);
+$("sign-out").addEventListener("click", async () => {
+  await signOut().catch((error) => toast(error.detail || error.message));
+  location.assign("/");
+});
 $("home").addEventListener("click", (event) => {
   if (event.ctrlKey || event.metaKey || event.shiftKey) return;
   event.preventDefault();
@@ -547,6 +551,7 @@ async function begin() {
     return;
   }
   above.replaceChildren();
+  $("sign-out").hidden = !isSignedIn();
   ready = true;
   render();
   opened = asked.open;

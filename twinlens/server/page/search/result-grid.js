@@ -8,6 +8,9 @@ import { createCard, createTile, showPlaceholders } from "./tiles.js";
 
 /** Height in pixels of the line between close and distant results. */
 const LINE = 64;
+/** Of more tiles than this, only those near the window are in the document: within these pixels. */
+const MANY = 1000;
+const MARGIN = 4000;
 const LABEL = "Results: arrow keys move, Enter opens";
 
 /**
@@ -20,6 +23,7 @@ export function createGrid(container, handlers) {
   const updateTabOrder = moveWithArrowKeys(list, "a", handlers.onLeave);
   let tiles = [];
   let ratios = [];
+  let places = []; // the top and bottom of each tile in the list, in pixels
   let split = -1;
   let close = true;
   // Rows may only be balanced if no more pictures follow: those already shown must not move.
@@ -39,23 +43,57 @@ export function createGrid(container, handlers) {
     const near = justify(ratios.slice(0, first), {
       ...options, complete: complete || split >= 0, balance: balance.near,
     });
-    near.boxes.forEach((box, at) => tiles[at].place(box, 0, !close));
-    for (let at = near.boxes.length; at < first; at += 1) tiles[at].place(null);
+    places = [];
+    const place = (at, box, top, far) => {
+      tiles[at].place(box, top, far);
+      places[at] = box ? [box.y + top, box.y + top + box.height] : [0, 0];
+    };
+    for (let at = 0; at < first; at += 1) place(at, near.boxes[at] ?? null, 0, !close);
     let height = near.height;
     line.hidden = split < 0;
     if (split >= 0) {
       const top = near.height + LINE;
       line.style.top = `${near.height}px`;
       const far = justify(ratios.slice(first), { ...options, complete, balance: balance.far });
-      for (let at = first; at < ratios.length; at += 1) tiles[at].place(far.boxes[at - first] ?? null, top, true);
+      for (let at = first; at < ratios.length; at += 1) place(at, far.boxes[at - first] ?? null, top, true);
       height = top + far.height;
     }
     list.style.height = `${height}px`;
+    attach();
   }
+
+  /** Put the tiles near the window into the document, in order, and take out the others. */
+  function attach() {
+    if (kind !== "images") return;
+    const offset = list.getBoundingClientRect().top;
+    const isNear = ([top, bottom]) => bottom + offset > -MARGIN && top + offset < innerHeight + MARGIN;
+    let next = null;
+    for (let at = tiles.length - 1; at >= 0; at -= 1) {
+      const { element } = tiles[at];
+      if (tiles.length <= MANY || isNear(places[at]) || element.contains(document.activeElement)) {
+        if (!element.isConnected) list.insertBefore(element, next);
+        next = element;
+      } else if (element.isConnected) {
+        element.remove();
+      }
+      if (at === split && line.nextSibling !== next) list.insertBefore(line, next);
+    }
+    updateTabOrder();
+  }
+
+  let attaching = 0;
+  window.addEventListener("scroll", () => {
+    if (tiles.length <= MANY || attaching) return;
+    attaching = requestAnimationFrame(() => {
+      attaching = 0;
+      attach();
+    });
+  }, { passive: true });
 
   function begin(target) {
     tiles = [];
     ratios = [];
+    places = [];
     split = -1;
     kind = target;
     list.className = target === "images" ? "grid" : "cards";
@@ -84,7 +122,6 @@ export function createGrid(container, handlers) {
           const tile = createTile(hit, handlers);
           tiles.push(tile);
           ratios.push(ratioOf(hit.metadata));
-          list.append(tile.element);
         }
       } else {
         for (const hit of added) {
@@ -97,7 +134,7 @@ export function createGrid(container, handlers) {
         split = far;
         line.firstChild.textContent = far ? "Further away" : "No close matches: these are further away, mostly by chance";
         line.hidden = false;
-        list.insertBefore(line, tiles[far].element);
+        if (kind === "texts") list.insertBefore(line, tiles[far].element);
       }
       if (fresh) balance = { near: complete || split >= 0, far: complete };
       if (kind === "images") arrange();
@@ -118,6 +155,11 @@ export function createGrid(container, handlers) {
     },
     /** Focus a hit by its id, or the first one. @returns {boolean} whether there was one */
     focus(id) {
+      const at = tiles.findIndex(({ element }) => element.dataset.id === id);
+      if (at >= 0 && !tiles[at].element.isConnected) {
+        scrollTo(0, scrollY + list.getBoundingClientRect().top + places[at][0] - innerHeight / 3);
+        attach();
+      }
       const links = [...list.querySelectorAll("a")];
       const link = links.find((one) => one.dataset.id === id) ?? (id ? null : links[0]);
       link?.focus({ preventScroll: true });

@@ -2,12 +2,15 @@
 
 import { thumbnailOf } from "../shared/api.js";
 import { isolated, quoted } from "../shared/bidi.js";
-import { h, hidden, icon, toast } from "../shared/dom.js";
+import { h, hidden, icon, isTouch, toast } from "../shared/dom.js";
 import { keep, mayBePicture, picture } from "./dropped-pictures.js";
 import { isBlank, readTyped, withOne, without } from "../shared/query.js";
 
 /** Milliseconds after the last key press before a search starts. */
 const TYPING_PAUSE = 280;
+/** It fits on a small screen, where nothing can be dropped either. */
+const PLACEHOLDER = isTouch || matchMedia("(max-width: 760px)").matches
+  ? "Describe a picture" : "Describe a picture, or drop one here";
 /** The data type of the picture id that a dragged result carries. */
 export const DRAGGED_ID = "application/x-twinlens-id";
 
@@ -27,7 +30,7 @@ export function createSearchBox(container, { onChange, onDown }) {
   const input = h("input", {
     class: "words", id: "words", type: "text", name: "q", autocomplete: "off", spellcheck: "false",
     enterkeyhint: "search", maxlength: 2000, "aria-label": "Words to look for",
-    placeholder: "Describe a picture, or drop one here",
+    placeholder: PLACEHOLDER,
   });
   const files = h("input", {
     type: "file", accept: "image/*,.heic,.avif,.jxl", multiple: true, hidden: true, tabindex: -1,
@@ -84,7 +87,7 @@ export function createSearchBox(container, { onChange, onDown }) {
     wanted.hidden = !wanted.children.length;
     unwanted.hidden = !unwanted.children.length;
     clear.hidden = isBlank(query) && !input.value;
-    input.placeholder = isBlank(query) || query.text ? "Describe a picture, or drop one here" : "Add words";
+    input.placeholder = isBlank(query) || query.text ? PLACEHOLDER : "Add words";
   }
 
   async function add(list) {

@@ -1,7 +1,7 @@
 // Show the start screen: what the collection contains, and example searches that find something.
 
 import { examples, thumbnail } from "../shared/api.js";
-import { count, fadingImage, h } from "../shared/dom.js";
+import { count, fadingImage, h, isTouch } from "../shared/dom.js";
 import { GAP, justify, ratioOf, rowHeight } from "./justified-layout.js";
 import { setBox, showPlaceholders } from "./tiles.js";
 
@@ -30,7 +30,7 @@ export async function showStart(container, collection, several, isDefault, onExa
     h(
       "div", { class: "hero" },
       h("h2", {}, "Describe the picture you are looking for."),
-      h("p", {}, "Or drop a picture here to find similar ones. Add ", h("code", {}, "-people"), " to exclude something."),
+      h("p", {}, `Or ${isTouch ? "choose a picture" : "drop a picture here"} to find similar ones. Add `, h("code", {}, "-people"), " to exclude something."),
       h("p", { class: "counts" }, `${counts.join(" and ")}${several ? ` in ${collection.name}` : ""}`),
     ),
     wall,

@@ -1,9 +1,11 @@
 // Create the toolbar below the search box: target, ranking, collection, filter, summary.
 
 import { isolated, quoted } from "../shared/bidi.js";
+import { createDialog } from "../shared/dialogs.js";
 import { h, hidden, icon } from "../shared/dom.js";
-import { createFacetChips } from "./facet-chips.js";
+import { matchBars } from "../shared/hits.js";
 import { isListing } from "../shared/query.js";
+import { createFacetChips } from "./facet-chips.js";
 import { suggest } from "./filter-suggestions.js";
 
 const MODES = { dense: "By meaning", text: "By words", hybrid: "By both" };
@@ -27,11 +29,12 @@ export function createToolbar(container, { onChange }) {
     icon("filter"), h("span", {}, "Filter"),
   );
   const summary = h("p", { class: "summary", id: "summary" });
+  const legend = createLegend();
   const field = createFilterField((where) => onChange({ where }), () => fields);
   const facets = createFacetChips({ onFilter: (where) => onChange({ where }) });
   const row = h("div", { class: "filter-row", id: "filter-row", hidden: true }, facets.element, field.element);
   container.append(
-    h("div", { class: "tools-row" }, target.element, mode.element, collections.element, toggle, summary),
+    h("div", { class: "tools-row" }, target.element, mode.element, collections.element, toggle, summary, legend),
     row,
   );
 
@@ -76,6 +79,7 @@ export function createToolbar(container, { onChange }) {
     /** Summarise the results in a few words. */
     summarise(text) {
       summary.textContent = text;
+      legend.hidden = !/match/i.test(text);
     },
     /** Show an error in the filter; "" for none. */
     showFilterError(reason) {
@@ -83,6 +87,27 @@ export function createToolbar(container, { onChange }) {
       field.showError(reason);
     },
   };
+}
+
+/** A button that explains the bars: on a touched screen nothing hovers that could. */
+function createLegend() {
+  const row = (level, words) => [h("dt", {}, matchBars(level)), h("dd", {}, words)];
+  const dialog = createDialog(
+    "How good a match is", "legend-title",
+    h(
+      "dl", { class: "shortcuts" },
+      ...row("strong", "strong: a real match with a probability of 75% or more"),
+      ...row("likely", "likely: from 50% on"),
+      ...row("weak", "weak: below. Under 25%, most are chance, and are listed as further away."),
+    ),
+  );
+  return h(
+    "button", {
+      class: "icon-button legend", type: "button", title: "What the bars say", hidden: true,
+      on: { click: () => dialog.showModal() },
+    },
+    icon("info"), hidden("What the bars say"),
+  );
 }
 
 function choice(label, options, onChange) {

@@ -2,7 +2,7 @@
 
 import { isolated } from "../shared/bidi.js";
 import { createDialog } from "../shared/dialogs.js";
-import { count, h, icon } from "../shared/dom.js";
+import { count, h, icon, isTouch } from "../shared/dom.js";
 import { putItems } from "../shared/write-api.js";
 import { mayBePicture } from "./dropped-pictures.js";
 
@@ -70,7 +70,7 @@ export function createUpload(page) {
   const folder = pick({ "aria-label": "Folder to add", webkitdirectory: true });
   const zone = h(
     "div", { class: "drop-zone" },
-    icon("plus"), h("p", {}, "Drop pictures or folders here"),
+    icon("plus"), h("p", {}, isTouch ? "Pictures of this device" : "Drop pictures or folders here"),
     h(
       "div", { class: "ways" },
       h("button", { class: "action first", type: "button", on: { click: () => files.click() } }, "Choose pictures"),

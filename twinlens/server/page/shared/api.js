@@ -156,8 +156,22 @@ export async function zipAddress(ids, collection) {
   return address;
 }
 
+/** Set in this browser while somebody is signed in: scripts cannot see the cookie. */
+const SIGNED_IN = "twinlens-signed-in";
+
 /** Sign in: the server answers with a cookie. */
-export const signIn = (key) => request("/v1/session", json({ key }));
+export async function signIn(key) {
+  await request("/v1/session", json({ key }));
+  localStorage.setItem(SIGNED_IN, "yes");
+}
+
+export const isSignedIn = () => localStorage.getItem(SIGNED_IN) !== null;
+
+/** Sign out: the server deletes the cookie. */
+export async function signOut() {
+  await request("/v1/session", { method: "DELETE" });
+  localStorage.removeItem(SIGNED_IN);
+}
 
 /** @returns {Promise<Response>}  the map's points; status 202 while the server computes them */
 export const mapPoints = (method, collection) =>

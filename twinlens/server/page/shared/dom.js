@@ -50,6 +50,9 @@ export function icon(name) {
   return element;
 }
 
+/** Whether the device is touched: nothing can be dropped on it, and there is no pointer that hovers. */
+export const isTouch = matchMedia("(hover: none)").matches;
+
 /** Text for screen readers only. */
 export const hidden = (text) => h("span", { class: "hidden" }, text);
 

@@ -59,6 +59,11 @@ export const matchText = (hit) =>
 /** A picture's title, and how good a match it is if it was searched for. */
 export const labelOf = (hit) => (isRanked(hit) ? `${quoted(titleOf(hit))}, ${matchText(hit)}` : titleOf(hit));
 
+const bars = () => h("span", { class: "bars", "aria-hidden": "true" }, h("i"), h("i"), h("i"));
+
+/** The bars of a level, without words: "strong", "likely" or "weak". */
+export const matchBars = (name) => h("span", { class: "relevance", data: { level: name } }, bars());
+
 /**
  * Three bars and a word; for a hit that was found by its words, only that.
  * `spoken`: also for screen readers, unless text beside it says the same.
@@ -74,7 +79,7 @@ export function matchBadge(hit, { spoken = true } = {}) {
   return h(
     "span",
     { class: "relevance", data: { level: word }, title },
-    h("span", { class: "bars", "aria-hidden": "true" }, h("i"), h("i"), h("i")),
+    bars(),
     h("span", { class: "relevance-text", "aria-hidden": "true" }, `${word}${percentAfter(hit, " · ")}`),
     spoken && hidden(matchText(hit)),
   );
