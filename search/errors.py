@@ -10,6 +10,7 @@
     │   └── ModelMismatchError       the collection was created with another model
     └── StoreError                   Milvus failed or refused
         ├── StoreLockedError         another process has the Milvus Lite file open
+        ├── StoreReadOnlyError       the Milvus Lite file cannot be written to
         ├── StoreUnreachableError    no server answers at the address
         │   └── StoreLoadingError    the server has not loaded the collection yet
         ├── CollectionNotFoundError  there is no such collection
@@ -59,6 +60,10 @@ class StoreError(TwinlensError):
 
 class StoreLockedError(StoreError):
     """Another process has the Milvus Lite file open."""
+
+
+class StoreReadOnlyError(StoreError):
+    """The Milvus Lite file, or the disk it is on, cannot be written to."""
 
 
 class StoreUnreachableError(StoreError):

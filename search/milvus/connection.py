@@ -21,11 +21,13 @@ from urllib.parse import parse_qsl, urlsplit
 from twinlens.search.errors import (
     StoreError,
     StoreLockedError,
+    StoreReadOnlyError,
     StoreUnreachableError,
     UsageError,
     first_line,
 )
 from twinlens.search.milvus.lite.client import LiteClient
+from twinlens.search.milvus.lite.failures import read_only_reason
 from twinlens.search.milvus.lite.serving import locked_message
 from twinlens.search.paths import expand_home
 
@@ -203,8 +205,10 @@ def _open_lite(uri: str) -> MilvusClient:
 
     Raises:
         StoreLockedError: another process has the file open.
+        StoreReadOnlyError: it cannot be written to.
         StoreError: it cannot be opened.
     """
+    check_not_read_only(uri)
     quiet_pymilvus()
     from pymilvus import MilvusClient
 
@@ -244,6 +248,12 @@ def check_unlocked(path: str) -> None:
         ours = path in _lite_users
     if not ours and is_locked(path):
         raise StoreLockedError(locked_message(path))
+
+
+def check_not_read_only(path: str) -> None:
+    """Raise ``StoreReadOnlyError`` if a Milvus Lite file cannot be written to."""
+    if reason := read_only_reason(Path(path)):
+        raise StoreReadOnlyError(reason)
 
 
 def is_locked(path: str) -> bool:

@@ -17,7 +17,13 @@ from twinlens.search.errors import (
 )
 from twinlens.search.milvus.capabilities import Capabilities
 from twinlens.search.milvus.collection import Collection
-from twinlens.search.milvus.connection import Address, check_unlocked, connect, is_there
+from twinlens.search.milvus.connection import (
+    Address,
+    check_not_read_only,
+    check_unlocked,
+    connect,
+    is_there,
+)
 from twinlens.search.milvus.generations import KINDS, PHYSICAL, Generation, is_ours
 from twinlens.search.milvus.layout import Layout
 from twinlens.search.milvus.lite.client import LiteClient
@@ -82,12 +88,14 @@ class Database:
             self.client.close()
 
     def check_writable(self) -> None:
-        """Check that no other process writes to a Milvus Lite file; on a server all may.
+        """Check that a Milvus Lite file can be written to; on a server all may write.
 
         Raises:
+            StoreReadOnlyError: it is read-only.
             StoreLockedError: another process has the file open for writing.
         """
         if isinstance(self.client, LiteClient) and not self.client.is_writing:
+            check_not_read_only(self._address.uri)
             check_unlocked(self._address.uri)
 
     def names(self) -> list[str]:

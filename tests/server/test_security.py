@@ -135,6 +135,7 @@ def test_listed_origins_may_call(db: Path) -> None:
         (errors.CollectionNotFoundError("x"), 404, "collection", False),
         (errors.UnsupportedError("x"), 422, "unsupported", False),
         (errors.StoreLockedError("x"), 503, "store-locked", True),
+        (errors.StoreReadOnlyError("x"), 503, "store-read-only", True),
         (errors.StoreUnreachableError("x"), 503, "store-unreachable", True),
         (errors.StoreError("x"), 502, "store", False),
         (QueueFullError(3), 429, "busy", True),

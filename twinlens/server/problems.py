@@ -18,6 +18,7 @@ from twinlens.search.errors import (
     SourceError,
     StoreError,
     StoreLockedError,
+    StoreReadOnlyError,
     StoreUnreachableError,
     TwinlensError,
     UnsupportedError,
@@ -46,6 +47,7 @@ _BY_CLASS: tuple[tuple[type[TwinlensError], int, str], ...] = (
     (CollectionNotFoundError, 404, "collection"),
     (UnsupportedError, 422, "unsupported"),
     (StoreLockedError, 503, "store-locked"),
+    (StoreReadOnlyError, 503, "store-read-only"),
     (StoreUnreachableError, 503, "store-unreachable"),
     (StoreError, 502, "store"),
 )
@@ -59,6 +61,7 @@ _TITLES = {
     "collection": "There is no such collection",
     "unsupported": "The backend does not support this",
     "store-locked": "The database is locked",
+    "store-read-only": "The database is read-only",
     "store-unreachable": "The database does not answer",
     "store": "The database reported an error",
     "validation": "The request does not match the documentation",

@@ -11,8 +11,8 @@ are Milvus Lite's own.
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Sequence
-from contextlib import nullcontext, suppress
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, nullcontext, suppress
 from importlib.metadata import version
 from pathlib import Path
 from types import SimpleNamespace
@@ -23,6 +23,7 @@ import numpy as np
 from twinlens.search.errors import CollectionNotFoundError, StoreError
 from twinlens.search.milvus.lite.arrow_writer import ArrowWriter
 from twinlens.search.milvus.lite.blocks import Block, Mask
+from twinlens.search.milvus.lite.failures import letting_go, remove_half_arrays
 from twinlens.search.milvus.lite.filters import check
 from twinlens.search.milvus.lite.folder import LiteFolder, UnknownFormatError
 from twinlens.search.milvus.lite.ranking import by_words, fuse, nearest, selected
@@ -96,6 +97,8 @@ class LiteClient:
         with self._lock:
             if self._lite is None:
                 self._check_manifests()
+                with suppress(StoreError):
+                    remove_half_arrays(self.folder)
                 self._lite = self._open_lite()
             return self._lite
 
@@ -151,11 +154,11 @@ class LiteClient:
 
     def insert(self, collection_name: str, data: Sequence[Row]) -> None:
         """Write rows; see ``MilvusClient``."""
-        writer = self._to_write(collection_name)
-        if writer is None:
-            self.lite().insert(collection_name, data)
-        else:
-            writer.insert(data)
+        with self._writing(collection_name) as writer:
+            if writer is None:
+                self.lite().insert(collection_name, data)
+            else:
+                writer.insert(data)
         self._recorder.wrote(collection_name)
 
     def upsert(self, collection_name: str, data: Sequence[Row]) -> None:
@@ -168,16 +171,14 @@ class LiteClient:
 
     def delete(self, collection_name: str, *, filter: str) -> None:  # noqa: A002
         """Delete rows; see ``MilvusClient``."""
-        writer = self._to_write(collection_name)
-        with nullcontext() if writer is None else writer.lock:
+        with self._writing(collection_name):
             self.lite().delete(collection_name, filter=filter)
         self._recorder.wrote(collection_name)
 
     def flush(self, collection_name: str) -> None:
         """Move the log to data files, if this process has written to it."""
         if collection_name in self._written:
-            writer = self._to_write(collection_name)
-            with nullcontext() if writer is None else writer.lock:
+            with self._writing(collection_name):
                 self.lite().flush(collection_name)
 
     def drop_collection(self, collection_name: str) -> None:
@@ -190,6 +191,19 @@ class LiteClient:
             self._loaded.discard(collection_name)
         lite.drop_collection(collection_name)
         self._recorder.dropped(collection_name)
+
+    @contextmanager
+    def _writing(self, name: str) -> Iterator[ArrowWriter | None]:
+        """Hold the lock of a collection to write to it; see ``_to_write`` and ``failures``."""
+        writer = self._to_write(name)
+        with nullcontext() if writer is None else writer.lock:
+            try:
+                with letting_go(self.folder.path, name):
+                    yield writer
+            except BaseException:
+                with self._lock:
+                    self._loaded.discard(name)
+                raise
 
     def _to_write(self, name: str) -> ArrowWriter | None:
         """The writer of a collection, which is loaded; ``None`` if ``pymilvus`` must write."""

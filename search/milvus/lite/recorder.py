@@ -71,7 +71,9 @@ class Recorder:
                 if path not in paths:  # flushed
                     del self._followed[path]
                     self._checksums.forget(path)
-            for path in paths:
+            newest = max(map(log_number, paths), default=0)
+            # Earlier ones may end with half a write, of a process that was killed or had no room.
+            for path in [path for path in paths if log_number(path) == newest]:
                 with suppress(OSError, DamagedRecordError):  # flushed meanwhile, or a full disk
                     self._followed[path] = self._checksums.follow(path, self._done(path))
 
@@ -129,6 +131,11 @@ def files_of(folder: LiteFolder, collection: str) -> list[Path]:
     data = [root / name for name in manifest.data]
     arrays = [array for path in data if (array := array_of(path)).exists()]
     return [*data, *arrays, *(root / name for name in manifest.deltas)]
+
+
+def log_number(path: Path) -> int:
+    """The number of a log file."""
+    return int(path.stem.rpartition("_")[2])
 
 
 def array_of(data: Path) -> Path:

@@ -10,6 +10,7 @@ import pyarrow as pa
 
 from twinlens.search.milvus.lite.checksums import Checksums, DamagedRecordError, LogPart
 from twinlens.search.milvus.lite.integrity.damage import Damage
+from twinlens.search.milvus.lite.recorder import log_number
 
 #: The end of an Arrow stream that was closed.
 _END = b"\xff\xff\xff\xff\x00\x00\x00\x00"
@@ -48,19 +49,12 @@ def check_logs(
                 "log", str(path), f"is damaged after byte {good:,}: later writes cannot be read"
             )
         elif good < size and not writing and path.read_bytes()[good:] != _END:
+            # Whoever records anything of a collection records each write that is confirmed.
+            known = bool(parts) or checksums.has(folder.parent / "schema.json")
+            reason = "which was never confirmed" if known else "or is damaged there"
             yield Damage(
-                "log",
-                str(path),
-                "ends with an incomplete write, which was never confirmed"
-                if parts
-                else "ends with an incomplete write: it was interrupted, or the file is damaged",
-                harmless=bool(parts),
+                "log", str(path), f"ends with an incomplete write, {reason}", harmless=known
             )
-
-
-def log_number(path: Path) -> int:
-    """The number of a log file."""
-    return int(path.stem.rpartition("_")[2])
 
 
 def good_bytes(path: Path, parts: Sequence[LogPart]) -> int:

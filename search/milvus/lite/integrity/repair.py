@@ -20,7 +20,7 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
-from twinlens.search.errors import StoreError, StoreLockedError
+from twinlens.search.errors import StoreError, StoreLockedError, StoreReadOnlyError
 from twinlens.search.milvus.lite.checksums import Checksums, DamagedRecordError, write_whole
 from twinlens.search.milvus.lite.folder import MANIFEST_VERSION, LiteFolder, Schema
 from twinlens.search.milvus.lite.integrity.check import highest_sequence
@@ -30,7 +30,7 @@ from twinlens.search.milvus.lite.integrity.data_files import (
     UNREADABLE,
     check_recorded,
 )
-from twinlens.search.milvus.lite.integrity.logs import good_bytes, log_number
+from twinlens.search.milvus.lite.integrity.logs import good_bytes
 from twinlens.search.milvus.lite.integrity.metadata import (
     DATA_NAME,
     DELTA_NAME,
@@ -39,7 +39,7 @@ from twinlens.search.milvus.lite.integrity.metadata import (
     read_json,
     recorded_text,
 )
-from twinlens.search.milvus.lite.recorder import Recorder, array_of
+from twinlens.search.milvus.lite.recorder import Recorder, array_of, log_number
 from twinlens.search.milvus.lite.serving import locked_message
 from twinlens.search.milvus.lite.snapshot import Snapshots
 
@@ -69,7 +69,7 @@ def locked(path: Path) -> Iterator[None]:
 
     Raises:
         StoreLockedError: a process has it open.
-        StoreError: the folder cannot be written to.
+        StoreReadOnlyError: the folder cannot be written to.
     """
     try:
         import fcntl
@@ -79,7 +79,7 @@ def locked(path: Path) -> Iterator[None]:
     try:
         handle = os.open(path / "LOCK", os.O_RDWR | os.O_CREAT)
     except OSError as error:
-        raise StoreError(f"{path} is read-only: {error.strerror or error}") from error
+        raise StoreReadOnlyError(f"{path} is read-only: {error.strerror or error}") from error
     try:
         try:
             fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
