@@ -49,7 +49,7 @@ def index(
 
 @pytest.fixture
 def app(index: twinlens.Index, encoder: ColourEncoder, tmp_path: Path) -> Iterator[FastAPI]:
-    settings = Settings(media=tmp_path / "media")
+    settings = Settings(media=tmp_path / "media", warm=False)
     made = create_app(Library(index._database, model=encoder), settings)
     yield made
     made.state.context.media.close()

@@ -52,6 +52,7 @@ from twinlens.server.routes import (
 from twinlens.server.routes import map as map_routes
 from twinlens.server.settings import Settings
 from twinlens.server.shares import Shares
+from twinlens.server.thumbnails import keep_warm
 from twinlens.server.writes import UploadedPictures, WriteQueue
 
 log = logging.getLogger("twinlens.server")
@@ -124,12 +125,13 @@ def create_app(library: Library, settings: Settings) -> FastAPI:
     @asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncIterator[None]:
         ctx.state.warming = "loading" if settings.warm else ""
-        warming = asyncio.create_task(_warm(ctx)) if settings.warm else None
+        background = [_warm(ctx), keep_warm(ctx)] if settings.warm else []
+        tasks = [asyncio.create_task(one) for one in background]
         yield
-        if warming is not None:
-            warming.cancel()
+        for task in tasks:
+            task.cancel()
             with suppress(asyncio.CancelledError):
-                await warming
+                await task
         await ctx.batcher.close()
         for part in (ctx.maps, ctx.lookup, ctx.media):
             await ctx.run(part.close)

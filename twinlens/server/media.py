@@ -40,6 +40,8 @@ BROWSER_TYPES = {"JPEG": "image/jpeg", "PNG": "image/png", "WEBP": "image/webp",
 MAX_ORIGINAL = 32 << 20
 #: Pixels of the longer side of the JPEG that replaces an original.
 REPLACEMENT_SIDE = 4_096
+#: Pixels of the longer side of the largest thumbnail that clients may ask for.
+LARGEST_SIDE = 640
 #: How many pictures may wait to be made.
 MAX_PENDING = 512
 #: How many ids may wait to be looked up.
@@ -173,8 +175,10 @@ class Media:
         name = _name(row["id"], side, encoding)
         data = self._cache.get(name)
         if data is None:
-            original = self.original_bytes(row)
-            data = thumbnail(original, side, encoding, max_pixels=self._max_pixels)
+            # A larger thumbnail is decoded much faster than a photo of 12 megapixels.
+            larger = self._cache.get(_name(row["id"], LARGEST_SIDE, encoding))
+            source = larger if larger and side < LARGEST_SIDE else self.original_bytes(row)
+            data = thumbnail(source, side, encoding, max_pixels=self._max_pixels)
             self._cache.put(name, data)
         return EncodedPicture(data, BROWSER_TYPES[encoding])
 

@@ -75,7 +75,8 @@ class Settings:
         threads: for decoding and for calls of Milvus.
         stop_seconds: how long accepted requests may take after the server was told to stop.
         access_log: whether to write a line for each request to standard error.
-        warm: whether to load the default collection's model at the start.
+        warm: whether to load the default collection's model at the start, and to make thumbnails
+            of its newest pictures.
     """
 
     host: str = "127.0.0.1"

@@ -14,7 +14,7 @@ from twinlens.search.records import HELD, Row
 from twinlens.server.context import Context
 from twinlens.server.disconnects import AbandonableRoute
 from twinlens.server.inputs import CollectionParameter, IdParameter, has_current_copy
-from twinlens.server.media import BROWSER_TYPES, EncodedPicture, is_id
+from twinlens.server.media import BROWSER_TYPES, LARGEST_SIDE, EncodedPicture, is_id
 from twinlens.server.openapi import problems
 from twinlens.server.problems import Problem
 from twinlens.server.ranges import file_response
@@ -35,7 +35,7 @@ class Side(IntEnum):
 
     SMALL = 160
     MIDDLE = 320
-    LARGE = 640
+    LARGE = LARGEST_SIDE
 
 
 def router(ctx: Context) -> APIRouter:
