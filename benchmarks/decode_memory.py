@@ -87,9 +87,13 @@ def main() -> None:
                 folder / f"{name.replace(' ', '_').replace(',', '')}-{pixels}"
                 for pixels in (side, 64)
             )
-            for file, pixels in ((path, side), (small, 64)):
-                if not file.exists():
-                    file.write_bytes(write(pixels))
+            try:
+                for file, pixels in ((path, side), (small, 64)):
+                    if not file.exists():
+                        file.write_bytes(write(pixels))
+            except (OSError, ValueError, RuntimeError) as error:
+                print(f"{name:54}  cannot be written: {error}")
+                continue
             try:
                 peak, seconds, what = measure(path, small, options.target)
                 figures = f"{peak / 1e6:8.0f}{peak / rgb:8.2f}{seconds:8.1f}"

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from twinlens.search.errors import ImageError
-from twinlens.search.images.bounded import check_tags
+from twinlens.search.images.bounded import MAX_EXIF_BYTES, check_tags
 from twinlens.search.images.colour import WHOLE
 from twinlens.search.images.headers import jpeg2000_header, jpeg_coefficients
 
@@ -26,6 +26,9 @@ RAW, RAW_HALF = 20, 6
 JPEG2000 = 6
 #: Of an AVIF file: Pillow reads all of its EXIF when it opens one.
 MAX_AVIF_BYTES = 128 << 20
+#: Pixels of a JPEG whose header is not worth being read for the estimate, and the bytes per pixel
+#: of the coefficients that are then assumed: those of a usual progressive one.
+SMALL_JPEG, COEFFICIENTS = 1 << 20, 3.0
 #: Pixels of a format that Pillow decodes in Python, byte by byte.
 MAX_SLOW_PIXELS = 25_000_000
 
@@ -68,7 +71,7 @@ def check_header(name: str, data: bytes) -> None:
     """
     if name == "AVIF" and len(data) > MAX_AVIF_BYTES:
         raise ImageError(f"an AVIF of more than {MAX_AVIF_BYTES >> 20} MB")
-    if name == "JPEG":
+    if name == "JPEG" and len(data) > MAX_EXIF_BYTES:
         jpeg_coefficients(data)
     elif name == "TIFF":
         check_tags(data)
@@ -94,7 +97,9 @@ def decoder_bytes(
         deep = image.info.get("bit_depth", 8) > 8
         return float(pixels * (HEIF_DEEP if deep else HEIF))
     if name == "JPEG":
-        return native + size[0] * size[1] * jpeg_coefficients(data)
+        whole = size[0] * size[1]
+        kept = jpeg_coefficients(data) if whole > SMALL_JPEG else COEFFICIENTS
+        return native + whole * kept
     if name == "JPEG2000":
         header = jpeg2000_header(data, size)
         tile = header.tile_pixels * pixels / (size[0] * size[1])

@@ -107,7 +107,7 @@ def _decode(name: str, data: bytes, target: int | None, max_pixels: int) -> Deco
             check_cost(name, size, cost, max_pixels)
             reserved.enter_context(_reserve(data, cost))
         # The format's class, not Image.open, which has its own limit of pixels for the process.
-        file = BytesIO(data) if name == "BMP" else BoundedFile(data)
+        file = BytesIO(data) if name in ("BMP", "JPEG") else BoundedFile(data)
         image: ImageFile = getattr(module, opener)(file)
         size = image.size
         _check_size(size, max_pixels)
@@ -207,6 +207,7 @@ def _decode_raw(data: bytes, target: int | None, max_pixels: int) -> DecodedFile
         with suppress(rawpy.LibRawError, ImageError):
             preview = raw.extract_thumb()
             if preview.format == rawpy.ThumbFormat.JPEG:  # LibRaw adds missing EXIF
+                check_header("JPEG", preview.data)
                 decoded = _decode("JPEG", preview.data, target, max_pixels)
                 if min(decoded.image.size) >= enough:
                     return DecodedFile(decoded.image, *size, "RAW", decoded.exif)

@@ -15,6 +15,8 @@ _FRAMES = {0xC0, 0xC1, 0xC2, 0xC3, 0xC5, 0xC6, 0xC7, 0xC9, 0xCA, 0xCB, 0xCD, 0xC
 _PROGRESSIVE = {0xC2, 0xC6, 0xCA, 0xCE}
 #: Segments of a JPEG before its first scan; a colour profile of 500 MB has 8,000.
 MAX_SEGMENTS = 100_000
+#: Bytes between segments of a JPEG, which Pillow reads one by one.
+MAX_JUNK = 1_000_000
 #: Boxes of a file before its codestream.
 MAX_BOXES = 10_000
 
@@ -44,10 +46,13 @@ def jpeg_coefficients(data: bytes) -> float:
     Raises:
         ImageError: the header is too long to be read.
     """
-    kept, components, exif = 0.0, 0, 0
+    kept, components, exif, junk, last = 0.0, 0, 0, 0, 2
     for number, (marker, start, end) in enumerate(_segments(data)):
+        junk, last = junk + start - 4 - last, end
         if number > MAX_SEGMENTS:
             raise ImageError(f"damaged JPEG: more than {MAX_SEGMENTS:,} segments")
+        if junk > MAX_JUNK:
+            raise ImageError(f"damaged JPEG: more than {MAX_JUNK:,} bytes between segments")
         if marker == 0xE1 and data[start : start + 6] == b"Exif\0\0":
             exif += end - start
             if exif > MAX_EXIF_BYTES:  # Pillow joins the segments one by one

@@ -101,8 +101,8 @@ ZEROS = zlib.compress(bytes(3_000_000), 9)
         (lambda: png(b"", chunk(b"IDAT") * 2_000), "1,000 parts in its header"),
         (lambda: gif(b"!\xfe" + b"\1a" * 2_000 + b"\0"), "1,000 parts in its header"),
         (lambda: gif(b"!\xfe\0" * 2_000), "1,000 parts in its header"),
-        (lambda: jpeg(b"\xff" * 2_000), "1,000 parts in its header"),
-        (lambda: jpeg(b"\xff\xe5\0\2" * 2_000), "1,000 segments"),
+        (lambda: jpeg(b"\xff" * 5_000_000), "1,000 bytes between segments"),
+        (lambda: jpeg(b"\xff\xe5\0\2" * 2_000_000), "1,000 segments"),
         (lambda: jpeg(EXIF_SEGMENT * 80), "more than 4 MB of EXIF"),
         (lambda: b"P6\n#" + b"a" * 2_000 + b"\n1 1 255\n123", "1,000 parts in its header"),
         (lambda: tiff((258, 3, 2_000, 8), rest=bytes(5_000)), "1,000 numbers in its tags"),
@@ -130,6 +130,7 @@ def test_bombs(
     monkeypatch.setattr(bounded, "MAX_READS", 1_000)
     monkeypatch.setattr(bounded, "MAX_NUMBERS", 1_000)
     monkeypatch.setattr(headers, "MAX_SEGMENTS", 1_000)
+    monkeypatch.setattr(headers, "MAX_JUNK", 1_000)
     if reason is None:
         assert decode(make()).image.size == (16, 16)
     else:
@@ -236,7 +237,10 @@ def test_coefficients_of_a_jpeg_in_several_scans() -> None:
     assert jpeg_coefficients(b"\xff\xd8\xff\xc2") == 0
 
 
-def test_a_progressive_jpeg_is_estimated_by_its_coefficients() -> None:
+def test_a_progressive_jpeg_is_estimated_by_its_coefficients(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(cost, "SMALL_JPEG", 0)
     data = saved("JPEG", 100, "CMYK", progressive=True)
     with pytest.raises(ImageError, match="as JPEG take 0 MB of memory to decode, over the limit"):
         decode(data, max_pixels=10_000)  # 8 bytes a pixel, and 4 of the image
