@@ -48,6 +48,7 @@ if TYPE_CHECKING:
     from twinlens.ingest.transfer.copy import CopyReport
     from twinlens.ingest.transfer.export import Exchanged
     from twinlens.ingest.transfer.reindex import ReindexReport
+    from twinlens.integrations.haystack import HaystackRetriever as HaystackRetriever
     from twinlens.integrations.langchain import TwinlensRetriever as TwinlensRetriever
     from twinlens.remote.index import RemoteIndex
     from twinlens.search.analysis.audit_report import Audit, AuditedPair
@@ -168,7 +169,11 @@ _LAZY = {
     "main": "twinlens.cli:run",
 }
 #: Lazy names that need an extra, so ``__all__`` leaves them out.
-_OPTIONAL = {"TwinlensRetriever": "twinlens.integrations.langchain"}
+_OPTIONAL = {
+    "HaystackRetriever": "twinlens.integrations.haystack",
+    "LlamaIndexRetriever": "twinlens.integrations.llamaindex",
+    "TwinlensRetriever": "twinlens.integrations.langchain",
+}
 
 
 def __getattr__(name: str) -> Any:

@@ -183,13 +183,15 @@ class Index:
         Raises:
             UsageError, FilterError, ImageError, UnsupportedError: see ``SearchEngine.search``.
         """
-        return self._session.with_engine(lambda engine: engine.search(query, **options))
+        found = self._session.with_engine(lambda engine: engine.search(query, **options))
+        return found.with_thumbnails(self.thumbnail)
 
     def search_many(
         self, queries: Sequence[object], **options: Unpack[SearchOptions]
     ) -> list[Hits]:
         """Search for many queries at once, each as in ``search``; one ``Hits`` for each."""
-        return self._session.with_engine(lambda engine: engine.search_many(queries, **options))
+        found = self._session.with_engine(lambda engine: engine.search_many(queries, **options))
+        return [hits.with_thumbnails(self.thumbnail) for hits in found]
 
     @property
     def engine(self) -> SearchEngine:

@@ -87,6 +87,32 @@ class Hits(list[Hit]):
         super().__init__(hits)
         self.nothing_close = nothing_close
         self._cursor = cursor
+        self._thumbnail: Callable[[str], bytes] | None = None
+
+    def with_thumbnails(self, thumbnail: Callable[[str], bytes]) -> Hits:
+        """The same hits, which a notebook shows with their pictures.
+
+        Args:
+            thumbnail: gives the JPEG of a stored picture, by its id.
+        """
+        self._thumbnail = thumbnail
+        return self
+
+    def _repr_html_(self) -> str:
+        """A grid of the pictures, for notebooks: IPython calls this."""
+        from twinlens.search.query.hits_html import MAX_SHOWN, HitCard, hits_html
+
+        cards = [
+            HitCard(
+                image_id=hit.image_id,
+                path=hit.path,
+                says=marked(hit, hit.text or next(iter(hit.captions), "")),
+                relevance="words" if hit.by_words else f"{hit.relevance:.0%}",
+                score=f"{hit.score:.3f}",
+            )
+            for hit in self[:MAX_SHOWN]
+        ]
+        return hits_html(cards, len(self), self._thumbnail)
 
     @property
     def cursor(self) -> str:

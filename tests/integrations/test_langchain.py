@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import re
 import subprocess
 import sys
 from collections.abc import Callable
@@ -14,7 +13,7 @@ from langchain_core.documents import Document
 from langchain_core.runnables import RunnableLambda
 from langchain_tests.integration_tests import RetrieversIntegrationTests
 from pydantic import ValidationError
-from support import ROOT
+from support import examples_of
 from support.colours import COLOURS
 
 import twinlens
@@ -188,8 +187,7 @@ def test_the_examples_in_the_documentation_run(
     monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
 ) -> None:
-    page = ROOT / "docs" / "guide" / "integrations.md"
-    examples = re.findall(r"^```python\n(.*?)^```", page.read_text(), re.DOTALL | re.MULTILINE)
+    examples = examples_of("guide/integrations.md", "LangChain")
     assert len(examples) == 2
     monkeypatch.chdir(tmp_path)
     with twinlens.open("photos.db", model=f"local-dir:{tiny_model}", device="cpu") as index:

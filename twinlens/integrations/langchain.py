@@ -5,10 +5,18 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from twinlens.index import Index
+from twinlens.integrations.documents import (
+    OFFERED,
+    check_offered,
+    content_of,
+    kept,
+    metadata_of,
+    with_limit,
+)
 from twinlens.remote.index import RemoteIndex
 from twinlens.search.errors import UsageError
 from twinlens.search.query.hits import Hit
-from twinlens.search.query.request import OPTIONS, SHARED
+from twinlens.search.query.request import OPTIONS
 
 try:
     from langchain_core.callbacks import CallbackManagerForRetrieverRun
@@ -17,9 +25,6 @@ try:
     from pydantic import ConfigDict, Field, SkipValidation, create_model, model_validator
 except ImportError as error:
     raise UsageError("the retriever needs an extra: pip install 'twinlens[langchain]'") from error
-
-#: The search options of a retriever: it searches for one query in words, and does not page.
-OFFERED = tuple(name for name in SHARED if name != "offset")
 
 if TYPE_CHECKING:
     _Options = BaseRetriever
@@ -55,42 +60,18 @@ class TwinlensRetriever(_Options):
     @model_validator(mode="before")
     @classmethod
     def _accept_k(cls, given: Any) -> Any:
-        return _with_limit(given) if isinstance(given, dict) else given
+        return with_limit(given) if isinstance(given, dict) else given
 
     def _get_relevant_documents(
         self, query: str, *, run_manager: CallbackManagerForRetrieverRun, **options: Any
     ) -> list[Document]:
-        options = _with_limit(options)
-        if unknown := options.keys() - set(OFFERED):
-            raise UsageError(
-                f"invoke has no option {', '.join(sorted(unknown))}: it has k, {', '.join(OFFERED)}"
-            )
+        options = with_limit(options)
+        check_offered(options, "invoke")
         own = {name: getattr(self, name) for name in OFFERED}
         hits = self.index.search(query, **(own | options))
-        if self.skip_nothing_close and hits.nothing_close:
-            return []
-        return [document_of(hit) for hit in hits]
-
-
-def _with_limit(options: dict[str, Any]) -> dict[str, Any]:
-    """Options with ``limit`` in place of ``k``, which other retrievers have."""
-    if "k" not in options:
-        return options
-    if "limit" in options:
-        raise UsageError("k and limit are the same option: give one of them")
-    return {name: value for name, value in options.items() if name != "k"} | {"limit": options["k"]}
+        return [document_of(hit) for hit in kept(hits, skip_nothing_close=self.skip_nothing_close)]
 
 
 def document_of(hit: Hit) -> Document:
     """Turn a hit into a LangChain document."""
-    own: dict[str, Any] = {
-        "id": hit.id,
-        "target": hit.target,
-        "path": hit.path,
-        "image_id": hit.image_id,
-        "score": hit.score,
-        "relevance": hit.relevance,
-        "by_words": hit.by_words,
-    }
-    content = hit.text or "\n".join(hit.captions) or hit.path
-    return Document(page_content=content, id=hit.id, metadata=dict(hit.metadata) | own)
+    return Document(page_content=content_of(hit), id=hit.id, metadata=metadata_of(hit))

@@ -163,7 +163,8 @@ class RemoteIndex:
         else:
             body["query"] = [part_to_json(part, files) for part in request.parts]
             body["with_cursor"] = True
-        return hits_from_json(self._post_files("/v1/search", body, files))
+        found = hits_from_json(self._post_files("/v1/search", body, files))
+        return found.with_thumbnails(self.thumbnail)
 
     def search_many(
         self, queries: Sequence[object], **options: Unpack[SearchOptions]
@@ -176,7 +177,7 @@ class RemoteIndex:
             body = self._body({**batch[0].options, "with_cursor": True})
             body["queries"] = [[part_to_json(part, None) for part in one.parts] for one in batch]
             found += map(hits_from_json, self._client.post("/v1/search/many", body)["results"])
-        return found
+        return [hits.with_thumbnails(self.thumbnail) for hits in found]
 
     def embed(self, texts: Sequence[str] = (), *, images: Sequence[object] = ()) -> Rows:
         """Encode texts, or pictures, with the collection's model.
