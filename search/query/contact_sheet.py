@@ -49,6 +49,8 @@ def contact_sheet(sections: Sequence[Section], title: str, subtitle: str = "") -
                 "query": printable(section.query),
                 "target": section.target,
                 "picture": _data_uri(str(section.picture)) if section.picture else "",
+                # The title has said the only query already.
+                "headed": len(sections) > 1 or section.query != title or section.picture,
                 "cards": [
                     _card(hit, section.notes[at] if section.notes else "")
                     for at, hit in enumerate(section.hits)
@@ -77,6 +79,7 @@ def _card(hit: Hit, note: str) -> dict[str, str]:
     says = marked(hit, hit.text or next(iter(hit.captions), ""))
     return {
         "picture": _data_uri(hit.path) if hit.path else "",
+        "link": _link(hit.path),
         "alt": printable(says or Path(hit.path).name),
         "relevance": "words" if hit.by_words else f"{hit.relevance:.0%}",
         "score": f"{hit.score:.3f}",
@@ -84,6 +87,13 @@ def _card(hit: Hit, note: str) -> dict[str, str]:
         "path": printable(str(hit.metadata.get("relative_path", hit.path))),
         "note": printable(note),
     }
+
+
+def _link(path: str) -> str:
+    """The address of a picture that a browser can open: a file of this machine, or on the web."""
+    if path.startswith(("https://", "http://")):
+        return path
+    return Path(path).as_uri() if Path(path).is_absolute() else ""
 
 
 def _data_uri(path: str) -> str:

@@ -54,10 +54,30 @@ def test_hits_are_shown_with_picture_score_and_caption(paint: Callable[..., Path
     assert "0.250" in " ".join(page.said)
 
 
+def test_pictures_lead_to_their_files(paint: Callable[..., Path]) -> None:
+    path = paint("red", "photos/a b#1.png")
+    hits = [
+        hit(str(path)),
+        hit("https://example.org/x.jpg"),
+        hit("javascript:alert(1)"),
+        hit("a.zip!b"),
+    ]
+    links = Elements(contact_sheet([Section("red", "images", hits)], "red")).all("a")
+    assert [link["href"] for link in links] == [path.as_uri(), "https://example.org/x.jpg"]
+    assert path.as_uri().endswith("/photos/a%20b%231.png")
+
+
+def test_the_query_is_said_once() -> None:
+    sections = [Section("red", "images", [hit()]), Section("blue", "images", [hit()])]
+    assert contact_sheet(sections[:1], "red").count(">red<") == 2, "the title, and the heading"
+    assert Elements(contact_sheet(sections[:1], "red")).all("h2") == []
+    assert len(Elements(contact_sheet(sections, "2 queries")).all("h2")) == 2
+
+
 def test_hostile_captions_are_escaped(paint: Callable[..., Path]) -> None:
     path = paint("red", "photos/<img src=x onerror=alert(3)>.png")
     hits = [hit(str(path), captions=(HOSTILE,)), hit(text=HOSTILE)]
-    page = contact_sheet([Section(HOSTILE, "images", hits)], HOSTILE, HOSTILE)
+    page = contact_sheet([Section(HOSTILE, "images", hits)], f"{HOSTILE}.", HOSTILE)
     elements = Elements(page)
     assert elements.all("script") == []
     assert elements.all("b") == []
