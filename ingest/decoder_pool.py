@@ -85,6 +85,7 @@ class DecoderPool:
 
     Attributes:
         ready: whether a process can take tasks. Stays false where none can be started.
+        ahead: how many tasks to submit before waiting for the first.
     """
 
     def __init__(
@@ -103,7 +104,7 @@ class DecoderPool:
         self._ids = -1
         self._stack = ExitStack()
         self.ready = False
-        self.processes = processes
+        self.ahead = 4 * BATCH * processes
         self._threads = [
             threading.Thread(target=self._serve, name="twinlens-decoder", daemon=True)
             for _ in range(processes)
@@ -123,9 +124,9 @@ class DecoderPool:
             self._send()
         return handle
 
-    def flush(self, task: PooledTask) -> None:
-        """Send a task that is held back for a batch."""
-        if task.batch is self._unsent:
+    def flush(self, task: object) -> None:
+        """Send a task that is held back for a batch; ignores tasks of others."""
+        if isinstance(task, PooledTask) and task.batch is self._unsent:
             self._send()
 
     def close(self, *, cancel: bool) -> None:

@@ -26,9 +26,9 @@ if TYPE_CHECKING:
 TEXT_BATCH = 64
 #: Items that are read ahead of the encoder.
 _AHEAD = 512
-#: Images after which processes are started, if the encoder has waited for more than this share of
-#: the time until then.
-_PROCESSES_AFTER = 128
+#: After each so many images, processes are started if the encoder has waited for threads for more
+#: than this share of the time.
+_CHECK_EVERY = 256
 _STARVED = 0.4
 
 
@@ -107,11 +107,7 @@ class LocalExecutor:
 
     @property
     def ahead(self) -> int:
-        if self._pool is None:
-            return _AHEAD
-        from twinlens.ingest.decoder_pool import BATCH
-
-        return max(_AHEAD, 4 * BATCH * self._pool.processes)
+        return _AHEAD if self._pool is None else max(_AHEAD, self._pool.ahead)
 
     def start(self, ledger: Ledger) -> None:
         self._ledger = ledger
@@ -120,7 +116,7 @@ class LocalExecutor:
         self._pool: DecoderPool | None = None
         self._submitted = 0
         self._waited = 0.0
-        self._began = time.perf_counter()
+        self._checked = time.perf_counter()
 
     def submit(self, task: Task) -> PendingResult:
         if task.load is None:  # texts alone are encoded with their chunk
@@ -131,17 +127,15 @@ class LocalExecutor:
         if self._pool is not None and self._pool.ready:
             return self._pool.submit(task)
         encoder = self._model()
-        if self._submitted == _PROCESSES_AFTER + self.ahead:
+        if self._pool is None and self._submitted % _CHECK_EVERY == 0 and self._is_starved():
             self._start_processes(encoder)
         return self._threads.submit(self._decode, task, encoder)
 
     def wait(self, pending: PendingResult) -> TaskResult:
         if pending.done():
             return pending.result()
-        from twinlens.ingest.decoder_pool import PooledTask
-
         began = time.perf_counter()
-        if self._pool is not None and isinstance(pending, PooledTask):
+        if self._pool is not None:
             self._pool.flush(pending)
         result = pending.result()
         self._waited += time.perf_counter() - began
@@ -170,12 +164,18 @@ class LocalExecutor:
             self._loaded = self._encoder()
         return self._loaded
 
+    def _is_starved(self) -> bool:
+        """Whether the encoder has waited for images since the last check."""
+        now = time.perf_counter()
+        share = self._waited / (now - self._checked)
+        self._waited, self._checked = 0.0, now
+        return share > _STARVED
+
     def _start_processes(self, encoder: Encoder) -> None:
-        """Start processes that decode, if the encoder waits for threads and its images allow it."""
+        """Start processes that decode, where the encoder and the system allow it."""
         # Only what says so: other encoders' ``prepare`` would take their weights along.
         prepare = getattr(encoder, "preparation", None)
-        starved = self._waited > _STARVED * (time.perf_counter() - self._began)
-        if prepare is None or not starved or os.name != "posix":
+        if prepare is None or os.name != "posix":
             return
         from twinlens.ingest.decoder_pool import MAX_PROCESSES, DecoderPool, usable_cores
 

@@ -95,8 +95,17 @@ class Sample:
 
 def digest_of(captions: Sequence[str], metadata: Mapping[str, Any]) -> str:
     """A hash of captions and metadata."""
+    if not (captions or metadata):
+        return _SILENT
+    return _hash_of(captions, metadata)
+
+
+def _hash_of(captions: Sequence[str], metadata: Mapping[str, Any]) -> str:
     text = json.dumps([captions, dict(metadata)], sort_keys=True, default=str)
     return hashlib.blake2b(text.encode(), digest_size=ID_LENGTH // 2).hexdigest()
+
+
+_SILENT = _hash_of((), {})
 
 
 @dataclass(frozen=True, slots=True)
