@@ -12,6 +12,7 @@ from typing import Any
 from twinlens.search.errors import StoreError
 from twinlens.search.milvus.lite.checksums import Checksums, DamagedRecordError
 from twinlens.search.milvus.lite.folder import LiteFolder, UnknownFormatError
+from twinlens.search.milvus.lite.leftovers import clear_leftovers
 from twinlens.search.milvus.lite.snapshot import Snapshots
 
 #: Methods of ``MilvusClient`` that change the schema of the collection that they name first.
@@ -42,6 +43,7 @@ class Recorder:
         def call(*args: Any, **options: Any) -> Any:
             collection = str(args[0] if args else options.get("collection_name", ""))
             if name == "create_collection":
+                clear_leftovers(self._folder.folder_of(collection))
                 self._checksums.forget(self._folder.folder_of(collection))
             answer = method(*args, **options)
             if name in _CHANGE_ALIASES:

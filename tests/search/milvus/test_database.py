@@ -158,6 +158,26 @@ def test_one_that_was_half_made_is_completed(
     assert collection.count("files") == 0
 
 
+@pytest.mark.parametrize(
+    ("left", "kept"),
+    [([], []), (["schema.json.tmp"], []), (["manifest.json", "wal/1"], ["manifest.json", "wal"])],
+)
+def test_what_a_killed_process_left_is_in_nobodys_way(
+    tmp_path: Path, left: list[str], kept: list[str]
+) -> None:
+    folder = tmp_path / "test.db" / "collections" / "photos_images_g1"
+    for name in ["wal/", *left]:
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
+        (folder / name).write_text("") if not name.endswith("/") else (folder / name).mkdir()
+    with Database(str(tmp_path / "test.db")) as database:
+        created = database.create("photos", FINGERPRINT)
+        created.upsert("texts", [text("a")])
+        assert created.count("texts") == 1
+        assert database.names() == ["photos"]
+    aside = [one.name for path in folder.parent.glob("*.*") for one in path.iterdir()]
+    assert sorted(aside) == kept
+
+
 def test_a_dropped_corpus_leaves_nothing(database: Database, collection: Collection) -> None:
     database.create("photos_images", FINGERPRINT)
     database.drop("photos")
