@@ -203,7 +203,8 @@ def measure_texts(encoder: OpenClipEncoder, count: int, seconds: float) -> Found
         queue.submit_texts(texts[:64]).result()
         done, taken = submit_for(lambda: queue.submit_texts(texts), seconds, at_least=1)
     rate = done / taken
-    chosen = sorted(texts, key=len)[:: max(1, count // 256)][:256]
+    few = min(256, count // 4)
+    chosen = sorted(texts, key=len)[:: count // few][:few]
 
     def padded() -> None:
         with torch.inference_mode():
