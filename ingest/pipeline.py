@@ -273,6 +273,7 @@ class Pipeline:
     def _write(self, chunk: Chunk) -> None:
         """In the writer thread: write a chunk, then count its items."""
         self._sink.write(chunk)
+        known = chunk.known or {}
         self._tally.counts["texts"] += len(chunk.text_rows)
         for item in chunk.new:
             self._tally.item(item.sample.uri, "stored", item.ms)
@@ -280,7 +281,7 @@ class Pipeline:
             status: Status = "unchanged"
             if item.entry is None or item.entry.image_id != item.id:
                 status = "duplicate"
-            elif item.entry.digest != item.sample.digest:
+            elif item.entry.digest != item.sample.digest and item.sample.uri not in known:
                 status = "updated"
             self._tally.item(item.sample.uri, status, item.ms)
         for item in chunk.texts_only:

@@ -140,7 +140,8 @@ def test_a_touched_file_keeps_captions_that_its_source_lacks(
 ) -> None:
     shutil.copy(captioned, captioned.with_name("b.png"))
     os.utime(captioned, (1, 1))
-    index.ingest(captioned.parent)
+    report = index.ingest(captioned.parent)
+    assert (report.updated, report.unchanged, report.duplicates) == (0, 1, 1)
     assert stored(index) == [("first",)]
     # They are still its own, and not those of the copy.
     (tmp_path / "c.jsonl").write_text(json.dumps({"image": "a.png", "caption": "second"}))

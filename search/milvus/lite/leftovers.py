@@ -30,7 +30,7 @@ def clear_leftovers(folder: Path) -> None:
     aside = folder.with_name(f"{folder.name}.{secrets.token_hex(4)}")
     folder.rename(aside)
     _log.warning(
-        "%s is what is left of a collection without its schema, perhaps deleted half-way: delete it "
-        "if you miss nothing",
+        "%s is left of a collection without its schema, perhaps deleted half-way: delete "
+        "it if you miss nothing",
         aside,
     )
