@@ -80,10 +80,11 @@ def has_current_copy(request: Request, etag: str) -> bool:
 
 @dataclass(frozen=True, slots=True)
 class Body(Generic[M]):
-    """A parsed request body: the JSON as a model, and the bytes of the files in order."""
+    """A parsed request body: the JSON as a model, and the bytes and names of the files in order."""
 
     data: M
     files: tuple[bytes, ...] = field(default=(), repr=False)
+    names: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -176,18 +177,21 @@ class BodyReader(Generic[M]):
     async def _read_form(self, request: Request) -> Body[M]:
         text = ""
         files: list[bytes] = []
+        names: list[str] = []
         limits = {"max_files": self.max_files, "max_fields": 2, "max_part_size": MAX_FIELD}
         async with request.form(**limits) as form:
             for name, value in form.multi_items():
                 if isinstance(value, UploadFile) and name == self.file_field:
                     files.append(await value.read())
+                    names.append(value.filename or "")
                 elif isinstance(value, str) and name == self.json_field and not text:
                     text = value
                 else:
                     known = f"{self.json_field} (JSON, once) and {self.file_field} (files)"
                     detail = f"a form has the fields {known}, not {name[:64]!r}"
                     raise Problem(422, "validation", detail)
-        return Body(await self._parse(text.encode("utf-8", "replace") or b"{}"), tuple(files))
+        parsed = await self._parse(text.encode("utf-8", "replace") or b"{}")
+        return Body(parsed, tuple(files), tuple(names))
 
     async def _parse(self, data: bytes | bytearray) -> M:
         if len(data) > SMALL:

@@ -22,6 +22,7 @@ from twinlens.search.models.catalogue import CATALOGUE
 from twinlens.search.records import image_id
 from twinlens.server.auth import tenant_of
 from twinlens.server.context import Context
+from twinlens.server.file_uploads import uploads_of
 from twinlens.server.inputs import BodyReader
 from twinlens.server.openapi import problems
 from twinlens.server.schemas.requests import BoundedModels, ItemIn
@@ -52,13 +53,18 @@ def router(ctx: Context) -> APIRouter:
 
         Send them without files first: `wanted` lists the positions of the items whose images are
         needed. Send those again as a form, with `items` (JSON) and each `file` by its number.
+        A form with files alone stores them at `uploads/HASH/NAME`.
 
         A request may be repeated. In a series of requests, set `more` in each, and send one without
         items at the end. With `dry_run`, nothing is stored.
         """
         body = await reader.read(request)
         sent = body.data
-        uploads = _uploads(sent.items, body.files)
+        if body.files and "items" not in sent.model_fields_set:
+            uploads = await ctx.run(uploads_of, body.files, body.names)
+        else:
+            uploads = _uploads(sent.items, body.files)
+        ids = await ctx.run(_ids_of, uploads)
         check_model_name(sent.model)
         name = sent.collection or ctx.library.default
         check_name(name)
@@ -96,7 +102,7 @@ def router(ctx: Context) -> APIRouter:
             await ctx.run(ctx.uploads.delete_unused, result.deleted | (new & not_stored))
         return JSONResponse(
             {
-                "items": [asdict(item) for item in result.items],
+                "items": [asdict(item) | {"id": ids.get(item.uri, "")} for item in result.items],
                 "wanted": list(result.wanted),
                 "texts": result.texts,
                 "removed": sorted(result.deleted),
@@ -105,6 +111,11 @@ def router(ctx: Context) -> APIRouter:
         )
 
     return routes
+
+
+def _ids_of(uploads: Sequence[Upload]) -> dict[str, str]:
+    """The ids of the pictures whose bytes were sent, by their paths."""
+    return {one.uri: image_id(one.data) for one in uploads if one.data is not None}
 
 
 def _uploads(items: Sequence[ItemIn], files: Sequence[bytes]) -> list[Upload]:

@@ -207,6 +207,14 @@ class DeletedOut(ResponseModel):
     paths: int
 
 
+@dataclass(frozen=True)
+class UploadedItemOut(UploadedItem):
+    """The result of one item; ``id`` is that of its picture if it was sent, else ""."""
+
+    __pydantic_config__ = _ALL_SENT
+    id: str = ""
+
+
 class ItemsOut(ResponseModel):
     """The result of storing items.
 
@@ -214,7 +222,7 @@ class ItemsOut(ResponseModel):
     of deleted pictures, which no file contains any more.
     """
 
-    items: list[UploadedItem]
+    items: list[UploadedItemOut]
     wanted: list[int]
     texts: int
     removed: list[str]
