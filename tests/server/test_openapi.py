@@ -148,5 +148,6 @@ def test_every_example_is_accepted(example_photos: Path) -> None:
                 refused.append((method, path, body, answer.status_code, answer.text))
     assert refused == []
     assert {path for _, path, body in requests if body} >= {
-        "/v1/search", "/v1/classify", "/v1/match", "/v1/describe", "/v1/policies", "/v1/review"
+        "/v1/search", "/v1/embeddings", "/v1/classify", "/v1/match", "/v1/describe",
+        "/v1/policies", "/v1/review",
     }  # fmt: skip
