@@ -99,6 +99,8 @@ ASKING = {
     "duplicates": ["duplicates", "-c", "starter"],
     "audit": ["audit", "-c", "starter"],
     "export": ["export", "exported", "-c", "starter"],
+    "check": ["check"],
+    "backup": ["backup", "backups"],
     "plan": ["plan", "--images", "1M"],
     "delete": ["delete", "/nowhere", "-c", "starter"],
     "an ingest with nothing new": ["ingest", str(Path(CAT).parent), "-c", "tiny"],

@@ -224,7 +224,7 @@ def _copy_records(source: Checksums, copier: FileCopier) -> None:
 
 def _free_name(folder: Path) -> Path:
     while True:
-        path = folder / time.strftime("%Y%m%d-%H%M%S")
+        path = folder / time.strftime("%Y%m%d-%H%M%S", time.gmtime())
         if not path.exists():
             return path
         time.sleep(0.2)

@@ -189,8 +189,9 @@ class LiteClient:
             self._rows.pop(collection_name, None)
             self._written.discard(collection_name)
             self._loaded.discard(collection_name)
+        self._recorder.forget(collection_name)
         lite.drop_collection(collection_name)
-        self._recorder.dropped(collection_name)
+        self._recorder.aliases_changed()
 
     @contextmanager
     def _writing(self, name: str) -> Iterator[ArrowWriter | None]:

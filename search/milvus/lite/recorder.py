@@ -58,11 +58,10 @@ class Recorder:
         """Record the aliases."""
         self._record(self._folder.path / "aliases.json", metadata=True)
 
-    def dropped(self, collection: str) -> None:
-        """Delete the records of a collection that was dropped, and record the aliases."""
+    def forget(self, collection: str) -> None:
+        """Delete the records of a collection, before it is dropped."""
         self._checksums.forget(self._folder.folder_of(collection))
         self._checksums.forget(self._folder.path / "snapshot" / collection)
-        self.aliases_changed()
 
     def wrote(self, collection: str) -> None:
         """Record what was added to the log of a collection."""

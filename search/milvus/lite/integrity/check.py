@@ -79,8 +79,11 @@ class FileCheck:
         for name in self._names():
             if name in there:
                 yield from self._collection(root / name)
-            else:
+            elif self.checksums.has(root / name / "schema.json"):
                 yield Damage("schema", str(root / name / "schema.json"), "is missing")
+            else:
+                reason = "is left of a collection that was being created or deleted"
+                yield Damage("leftover", str(root / name), reason, harmless=True)
 
     def _names(self) -> list[str]:
         """The collections that are there, or of which something was recorded."""

@@ -193,6 +193,8 @@ class _Repair:
 
     def _manifest(self, damage: Damage, path: Path) -> str:
         """Make a manifest from what is left of it, of the one before, and the files there are."""
+        if damage.kind == "leftover" and path.suffix != ".parquet":
+            return ""  # a folder, which creating the collection clears
         # A leftover is named by its own path.
         root = path.parent if damage.kind == "manifest" else path.parents[3]
         schema = self._schema(root)
