@@ -31,13 +31,14 @@ SIZE = 27 * MIB
 
 @dataclass(frozen=True)
 class Case:
-    """A hostile body: its name, where it goes, its media type, and how to make it."""
+    """A hostile request: its name, where it goes, how to make its body, and its headers."""
 
     name: str
     path: str
     body: Callable[[], bytes]
     kind: str = JSON
     key: bool = True
+    cookie: str = ""
 
 
 def repeated(head: bytes, part: bytes, tail: bytes, joint: bytes = b",") -> bytes:
@@ -70,6 +71,7 @@ def parts(head: bytes) -> bytes:
 
 
 CASES = (
+    Case("a cookie", "/v1/search", lambda: b"{}", key=False, cookie='a="' + "\\" * 15_000 + '"'),
     Case("unknown keys", "/v1/session", many_keys, key=False),
     Case("one long string", "/v1/session", lambda: b'{"key":"' + b"k" * SIZE + b'"}', key=False),
     Case("brackets", "/v1/session", lambda: b"[" * SIZE, key=False),
@@ -168,7 +170,9 @@ class Server:
 def send(port: int, case: Case, body: bytes) -> str:
     """Send a body; the status and the type of the answer."""
     connection = http.client.HTTPConnection("127.0.0.1", port, timeout=900)
-    headers = {"Content-Type": case.kind} | ({"Authorization": f"Bearer {KEY}"} if case.key else {})
+    headers = {"Content-Type": case.kind, "Cookie": case.cookie}
+    if case.key:
+        headers["Authorization"] = f"Bearer {KEY}"
     # Refused before all of it was sent, the answer is there all the same.
     with suppress(BrokenPipeError, ConnectionResetError):
         connection.request("POST", case.path, body, headers)
@@ -188,7 +192,9 @@ def measured(case: Case) -> tuple[float, float, str]:
     with tempfile.TemporaryDirectory() as folder:
         server = Server(Path(folder))
         try:
-            send(server.port, replace(case, kind=JSON), b"{}")  # what the first request loads
+            send(
+                server.port, replace(case, kind=JSON, cookie=""), b"{}"
+            )  # what the first request loads
             server.forget_peak()
             before, rest = server.cpu(), server.memory("VmRSS")
             answer = send(server.port, case, body)

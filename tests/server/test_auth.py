@@ -132,19 +132,50 @@ def test_a_wrong_key_does_not_sign_in(client: TestClient) -> None:
     assert "set-cookie" not in answer.headers
 
 
+def cookie(value: str) -> Headers:
+    return Headers({"Cookie": f"theme=dark; {COOKIE}={value}; a=b"})
+
+
 def test_a_changed_cookie_is_refused() -> None:
     keys = Keys([READ, WRITE])
     reader = keys.find(READ.split(":")[2])
     assert reader is not None
     good = keys.session(reader)
-    assert keys.of(Headers(), {COOKIE: good}) == reader
+    assert keys.of(cookie(good)) == reader
     name, until, signature = good.split(".")
     later = f"{name}.{int(until) + 1}.{signature}"
     others = f"writer.{until}.{signature}"
     old = keys.session(reader, now=1_000_000_000 - SESSION_SECONDS)
     for bad in (later, others, old, "", ".", "..", "reader", good[:-1], good + "0",
                 f"{name}.{until}.\u00e9", f"{name}.{'9' * 40}.{signature}"):  # fmt: skip
-        assert keys.of(Headers(), {COOKIE: bad}) is None
+        assert keys.of(cookie(bad)) is None
+
+
+@pytest.mark.parametrize(
+    "header",
+    [
+        'a="' + "\\" * 15_000 + '"',
+        'a="' + '\\"' * 7_000 + '"',
+        f'{COOKIE}="' + "\\" * 15_000 + '"',
+        f"x{COOKIE}=a; ={COOKIE}; {COOKIE}",
+        ";" * 15_000,
+    ],
+)
+def test_a_hostile_cookie_costs_nothing(
+    client: TestClient, monkeypatch: pytest.MonkeyPatch, header: str
+) -> None:
+    """Unquoting one takes quadratic time (CVE-2024-7592), and anybody may send it."""
+
+    def never(_: str) -> str:
+        raise AssertionError
+
+    monkeypatch.setattr("http.cookies._unquote", never)
+    for path in ("/v1/collections", "/v1/items", "/metrics", "/v1/nothing", "/"):
+        answer = client.get(path, headers={"Cookie": header})
+        assert answer.status_code in (200, 401, 404)
+    assert (
+        client.post("/v1/session", json={"key": "x"}, headers={"Cookie": header}).status_code == 401
+    )
 
 
 def test_a_cookie_of_a_write_key_only_reads() -> None:
@@ -152,7 +183,7 @@ def test_a_cookie_of_a_write_key_only_reads() -> None:
     writer = keys.find(WRITE.split(":")[2])
     assert writer is not None
     assert writer.scope == "write"
-    found = keys.of(Headers(), {COOKIE: keys.session(writer)})
+    found = keys.of(cookie(keys.session(writer)))
     assert found is not None
     assert found.scope == "read"
 

@@ -70,7 +70,7 @@ def test_a_session_ends_whatever_the_clock_said_when_it_began(
     assert reader is not None
     cookie = keys.session(reader)
     set_clock(seconds)
-    assert (keys.of(Headers(), {COOKIE: cookie}) is not None) == valid
+    assert (keys.of(Headers({"Cookie": f"{COOKIE}={cookie}"})) is not None) == valid
 
 
 @JUMPS

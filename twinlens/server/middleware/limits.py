@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
-from http.cookies import CookieError, SimpleCookie
 from typing import TYPE_CHECKING
 
 from cachetools import LRUCache
 from starlette.datastructures import Headers
 
 from twinlens.server.addresses import client_at
-from twinlens.server.auth import COOKIE, Key, Keys
+from twinlens.server.auth import Keys
 from twinlens.server.middleware.admission import (
     KEYLESS_SECONDS,
     AdmittedRequest,
@@ -106,7 +105,9 @@ class Limits:
             await self._app(scope, receive, send)
             return
         headers = Headers(scope=scope)
-        key = self._key(headers) if self._keys else None
+        key = self._keys.of(headers) if self._keys else None
+        # Nobody else reads cookies, and FastAPI would parse them in quadratic time: see ``Keys.of``.
+        scope["headers"] = [(name, value) for name, value in headers.raw if name != b"cookie"]
         client = f"key {key.name}" if key is not None else _address(scope)
         scope.setdefault("state", {}).update(key=key, client=client)
         limited = scope["path"] not in _UNLIMITED
@@ -128,13 +129,6 @@ class Limits:
                 await self._app(scope, request.receive, request.send)
         finally:
             request.close()
-
-    def _key(self, headers: Headers) -> Key | None:
-        try:
-            parsed = SimpleCookie(headers.get("cookie", ""))
-        except CookieError:
-            parsed = SimpleCookie()
-        return self._keys.of(headers, {COOKIE: parsed[COOKIE].value} if COOKIE in parsed else {})
 
     def _of_head(self, scope: Scope, headers: Headers) -> Problem | None:
         raw = headers.raw
