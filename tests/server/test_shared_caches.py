@@ -78,9 +78,12 @@ def test_searches(client: TestClient) -> None:
         for entry, tenant in ((ACME, "acme"), (BOLT, "bolt")):
             answer = post(client, entry, "/v1/search", {"query": "red", "limit": 9}).json()
             assert {Path(hit["path"]).stem for hit in answer["hits"]} == {*TENANTS[tenant]}
-    cursor = post(client, ACME, "/v1/search", {"query": "red", "limit": 1}).json()["cursor"]
+    asked = {"query": "red", "limit": 1, "with_cursor": True}
+    cursor = post(client, ACME, "/v1/search", asked).json()["cursor"]
     answer = post(client, BOLT, "/v1/search", {"cursor": cursor, "limit": 9})
-    found = {Path(hit["path"]).stem for hit in answer.json().get("hits", [])}
+    assert answer.status_code == 200
+    found = {Path(hit["path"]).stem for hit in answer.json()["hits"]}
+    assert found
     assert found <= {*TENANTS["bolt"]}
 
 
