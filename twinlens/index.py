@@ -46,6 +46,7 @@ if TYPE_CHECKING:
     from twinlens.search.milvus.generations import Generation
     from twinlens.search.milvus.layout import LayoutOptions
     from twinlens.search.models.base import Encoder, Precision
+    from twinlens.search.query.albums import Album
     from twinlens.search.query.browse import Browsed, Browser
     from twinlens.search.query.engine import SearchEngine
     from twinlens.search.query.facets import Facet
@@ -575,6 +576,37 @@ class Index:
             FilterError: the filter is not valid.
         """
         return self._browser.facets(self._require_collection(), where, include_held=include_held)
+
+    def albums(self) -> list[Album]:
+        """The albums of the collection, sorted by name, each with the filter of its pictures."""
+        from twinlens.search.query.albums import list_albums
+
+        return list_albums(self._require_collection())
+
+    def add_to_album(self, name: str, *pictures: str) -> int:
+        """Put pictures into an album; return how many were not in it.
+
+        Args:
+            name: of the album, which exists as long as it has pictures.
+            pictures: ids or stored paths.
+
+        Raises:
+            UsageError: the name is not valid, or a picture is not stored.
+        """
+        return self._change_album(name, pictures, add=True)
+
+    def remove_from_album(self, name: str, *pictures: str) -> int:
+        """Take pictures out of an album; return how many were in it. See ``add_to_album``."""
+        return self._change_album(name, pictures, add=False)
+
+    def _change_album(self, name: str, pictures: Sequence[str], *, add: bool) -> int:
+        from twinlens.search.query.albums import change_album, checked_name
+        from twinlens.search.query.stored import find_stored
+
+        name = checked_name(name)
+        collection = self._session.refresh() or self._require_collection()
+        ids = [one.id for one in find_stored(collection, pictures).values()]
+        return change_album(collection, name, ids, add=add)
 
     @cached_property
     def _browser(self) -> Browser:

@@ -27,9 +27,11 @@ _MOST_DISTINCT = 0.5
 #: So many values are always few, as in a collection of ten pictures.
 _FEW = 5
 #: The order of facets that most collections have; others follow by name.
-_FIRST = ("year", "camera", "folder", "format")
+_FIRST = ("albums", "year", "camera", "folder", "format")
 #: Between the elements of a list, as ``twinlens.search.metadata`` stores it.
-_COMMA = ", "
+COMMA = ", "
+#: The field of albums; see ``twinlens.search.query.albums``.
+ALBUMS = "albums"
 #: Dates have the timeline, places the map.
 _LEFT_OUT = {"taken", "latitude", "longitude", CAPTION_PROBABILITY, POLICY_DIGEST}
 
@@ -94,6 +96,24 @@ def facets(collection: Collection, expression: str = "") -> tuple[Facet, ...]:
     return tuple(kept[:MAX_FACETS])
 
 
+def count_values(collection: Collection, name: str, expression: str = "") -> list[FacetValue]:
+    """Count the elements of a list field, such as ``ALBUMS``, in all images.
+
+    Args:
+        collection: whose images.
+        name: of the field.
+        expression: a Milvus expression that they must satisfy.
+    """
+    counts: Counter[str] = Counter()
+    for rows in collection.scan("images", [name], expression):
+        for row in rows:
+            counts.update({part for part in str(row.get(name, "")).split(COMMA) if part})
+    return [
+        FacetValue(value, count, _filter(name, value, as_list=collection.capabilities.infix))
+        for value, count in counts.items()
+    ]
+
+
 class _Counter:
     """Counts the values of one field, whole and in parts; stops when there are too many."""
 
@@ -112,7 +132,7 @@ class _Counter:
             return
         self.whole[value] += 1
         if isinstance(value, str):
-            parts = {part for part in value.split(_COMMA) if part}
+            parts = {part for part in value.split(COMMA) if part}
             self.lists += len(parts) > 1
             self.parts.update(parts)
 
@@ -138,11 +158,17 @@ def _count(rows: Iterable[Row], counters: Mapping[str, _Counter]) -> None:
 
 def _facet(name: str, counter: _Counter, images: int, *, lists: bool) -> Facet | None:
     """The facet of a field; None if its values do not group images."""
-    as_list = lists and counter.is_list
+    as_list = lists and (counter.is_list or name == ALBUMS)
     counts = counter.parts if as_list else counter.whole
+    if name == ALBUMS and counts:
+        return _of_counts(name, counts, as_list=as_list)
     few = len(counts) <= MAX_DISTINCT and len(counts) <= max(_FEW, _MOST_DISTINCT * images)
     if len(counts) < 2 or not few or counts.most_common(1)[0][1] < 2:
         return None
+    return _of_counts(name, counts, as_list=as_list)
+
+
+def _of_counts(name: str, counts: Counter[Any], *, as_list: bool) -> Facet:
     if name == "year":
         ordered = sorted(counts.items(), reverse=True)
     else:
@@ -161,8 +187,8 @@ def _filter(name: str, value: Any, *, as_list: bool) -> str:
     field = field_reference(name)
     if not as_list:
         return f"{field} == {literal(value)}"
-    first, last = f"{value}{_COMMA}", f"{_COMMA}{value}"
+    first, last = f"{value}{COMMA}", f"{COMMA}{value}"
     return (
         f"({field} == {literal(value)} or {field} startswith {literal(first)}"
-        f" or {field} endswith {literal(last)} or {field} contains {literal(last + _COMMA)})"
+        f" or {field} endswith {literal(last)} or {field} contains {literal(last + COMMA)})"
     )

@@ -139,6 +139,29 @@ def test_leaving_the_page_ends_the_time_to_undo(visit: Callable[..., Page]) -> N
         page.wait_for_timeout(100)
 
 
+def test_pictures_are_put_into_an_album(visit: Callable[..., Page]) -> None:
+    page = visit("/?where=width+>+0")
+    tick(page, 0)
+    tick(page, 3)
+    page.get_by_role("button", name="Album …").click()
+    dialog = page.get_by_role("dialog", name="Album")
+    dialog.get_by_label("Album").fill("a, b")
+    dialog.get_by_role("button", name="Put in").click()
+    expect(dialog.get_by_role("alert")).to_contain_text("no comma")
+    dialog.get_by_label("Album").fill("Best of")
+    dialog.get_by_role("button", name="Put in").click()
+    expect(page.locator("#toast")).to_have_text("2 pictures put into Best of")
+    page.get_by_text("Albums (1 values)").click()
+    page.get_by_role("button", name=re.compile("^Best of")).click()
+    expect(page.locator("#summary")).to_have_text("2 pictures")
+    tick(page, 0)
+    page.get_by_role("button", name="Album …").click()
+    expect(dialog.locator("datalist option")).to_have_attribute("value", "Best of")
+    dialog.get_by_label("Album").fill("Best of")
+    dialog.get_by_role("button", name="Take out").click()
+    expect(page.locator("#summary")).to_have_text("1 picture")
+
+
 def test_a_write_key_is_asked_for(visit: Callable[..., Page], db: Path) -> None:
     with listening(db, keys=(READ, WRITE)) as locked:
         page = visit("/?where=width+>+0", at=locked)

@@ -15,6 +15,7 @@ import typer
 
 import twinlens
 from twinlens.cli import (
+    album,
     audit,
     backup,
     check,
@@ -135,6 +136,7 @@ app.command()(flat(ingest.ingest))
 app.command()(flat(search.search))
 app.command()(flat(show.show))
 app.command("open")(flat(show.open_))
+app.command()(flat(album.album))
 app.command()(flat(collections.info))
 app.add_typer(models.app, name="models")
 app.command("eval")(flat(quality.evaluate))

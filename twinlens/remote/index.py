@@ -65,6 +65,7 @@ if TYPE_CHECKING:
     from twinlens.search.analysis.policy.stored import Decision, ReviewItem, ReviewState
     from twinlens.search.milvus.collection import CollectionInfo
     from twinlens.search.models.base import Rows
+    from twinlens.search.query.albums import Album
     from twinlens.search.query.browse import Browsed
     from twinlens.search.query.facets import Facet
     from twinlens.search.query.hits import Hits
@@ -267,6 +268,25 @@ class RemoteIndex:
             "/v1/facets", where=where, include_held=held, collection=self._name
         )
         return facets_from_json(found)
+
+    def albums(self) -> list[Album]:
+        """The albums of the collection; see ``twinlens.Index.albums``."""
+        from twinlens.search.query.albums import Album
+
+        found = self._client.get("/v1/albums", collection=self._name)["albums"]
+        return [Album(one["name"], one["count"], one["where"]) for one in found]
+
+    def add_to_album(self, name: str, *pictures: str) -> int:
+        """Put pictures into an album; see ``twinlens.Index.add_to_album``."""
+        return self._change_album(name, "add", pictures)
+
+    def remove_from_album(self, name: str, *pictures: str) -> int:
+        """Take pictures out of an album; see ``twinlens.Index.remove_from_album``."""
+        return self._change_album(name, "remove", pictures)
+
+    def _change_album(self, name: str, how: str, pictures: Sequence[str]) -> int:
+        body = self._body({"album": name, how: list(pictures)})
+        return int(self._client.post("/v1/albums", body, write=True)["changed"])
 
     def fields(self, target: Target = "images") -> dict[str, FieldType]:
         """The fields that a filter of pictures, or of texts, can name, with their types."""

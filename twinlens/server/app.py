@@ -31,6 +31,7 @@ from twinlens.server.middleware.limits import Limits
 from twinlens.server.middleware.security import OriginCheck, OuterMiddleware
 from twinlens.server.policies import Policies
 from twinlens.server.routes import (
+    albums,
     browse,
     classify,
     collections,
@@ -74,6 +75,7 @@ _ROUTES = (
     items,
     images,
     download,
+    albums,
     map_routes,
     page,
 )

@@ -16,6 +16,7 @@ from twinlens.search.analysis.describe import Proposal
 from twinlens.search.analysis.match import Verdict
 from twinlens.search.analysis.regions import Region
 from twinlens.search.models.fingerprint import Fingerprint
+from twinlens.search.query.albums import Album
 from twinlens.search.query.facets import Facet
 from twinlens.search.query.hits import Hit
 from twinlens.search.query.timeline import Month
@@ -191,6 +192,19 @@ class PathsListed(ResponseModel):
 
     paths: list[str]
     next: str
+
+
+class AlbumsOut(ResponseModel):
+    """The albums of a collection, by name, each with the filter of its pictures."""
+
+    albums: list[Album]
+    collection: str
+
+
+class AlbumChangedOut(ResponseModel):
+    """How many pictures were put into the album, or taken out of it."""
+
+    changed: int
 
 
 class ZipOut(ResponseModel):

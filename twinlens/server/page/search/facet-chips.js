@@ -9,7 +9,7 @@ import { readable } from "../shared/hits.js";
 /**
  * @param {{onFilter: (where: string) => void}} handlers
  * @returns {{element: HTMLElement, show: (where: string, collection: string) => void,
- *   hide: () => void}}  show: fetches what the filter leaves, unless it is shown already
+ *   forget: () => void}}  show: fetches what the filter leaves, unless it is shown already
  */
 export function createFacetChips({ onFilter }) {
   const chosen = h("ul", { class: "chosen", "aria-label": "Chosen values" });
@@ -76,6 +76,10 @@ export function createFacetChips({ onFilter }) {
 
   return {
     element,
+    /** Fetch them again the next time: the pictures have changed. */
+    forget() {
+      shown = "";
+    },
     async show(where, collection) {
       const key = JSON.stringify([where, collection]);
       if (key === shown) return;

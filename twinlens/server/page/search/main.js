@@ -87,6 +87,7 @@ const selection = createSelection({
   hits: () => results?.hits ?? [],
   collection: handlers.collection,
   onDeleted: reload,
+  onChanged: reload,
   onChange: () => {
     for (const tile of shown.querySelectorAll(".tile[data-id]")) showSelected(tile, selection);
   },
@@ -129,6 +130,7 @@ function go(next, { live = false } = {}) {
 /** Fetch everything again, after pictures were stored or deleted. */
 async function reload() {
   cache.clear();
+  toolbar.forget();
   listed = await collections().catch(() => listed);
   render();
 }

@@ -5,6 +5,7 @@ import { quoted } from "../shared/bidi.js";
 import { copy, count, h, icon, offerUndo, toast } from "../shared/dom.js";
 import { nameOf } from "../shared/hits.js";
 import { deleteItems } from "../shared/write-api.js";
+import { createAlbumDialog } from "./album-dialog.js";
 
 /** Pictures that can be downloaded at once, and deleted at once: what the server accepts. */
 const MAX_DOWNLOAD = 500;
@@ -33,6 +34,7 @@ export function createSelection(page) {
     "div", { class: "selected-actions" },
     act("download", "Download", () => download()),
     act("copy", "Copy paths", () => copyPaths()),
+    act("album", "Album …", () => albums.open()),
     act("delete", "Delete …", () => ask(true)),
   );
   const bar = h(
@@ -42,6 +44,7 @@ export function createSelection(page) {
       icon("close"), h("span", { class: "hidden" }, "Select nothing")),
   );
   document.body.append(bar);
+  const albums = createAlbumDialog(page, () => [...selected.keys()]);
 
   function show() {
     bar.hidden = !selected.size;

@@ -76,6 +76,8 @@ export function createToolbar(container, { onChange }) {
       else showFacets();
       field.set(query.where);
     },
+    /** The pictures have changed: the values of their fields are fetched again. */
+    forget: facets.forget,
     /** Summarise the results in a few words. */
     summarise(text) {
       summary.textContent = text;

@@ -150,6 +150,12 @@ export async function matchText(id, text, collection, signal) {
   return results[0].matches[0];
 }
 
+/** @returns {Promise<{name: string, count: number, where: string}[]>}  the albums of a collection */
+export async function albums(collection) {
+  const found = await request(`/v1/albums?${new URLSearchParams({ collection })}`);
+  return found.albums;
+}
+
 /** The address of an archive with the originals of these pictures. */
 export async function zipAddress(ids, collection) {
   const { address } = await request("/v1/zip", json({ ids, ...(collection ? { collection } : {}) }));

@@ -46,6 +46,15 @@ export const deleteItems = (ids, collection) =>
   post("/v1/items/delete", { ids, ...(collection ? { collection } : {}) }, { keepalive: true });
 
 /**
+ * Put pictures into an album ("add"), or take them out ("remove").
+ * @returns {Promise<number>}  how many were changed
+ */
+export async function changeAlbum(album, how, ids, collection) {
+  const response = await post("/v1/albums", { album, [how]: ids, ...(collection ? { collection } : {}) });
+  return (await response.json()).changed;
+}
+
+/**
  * Store pictures.
  * @param {{uri: string, root: string, size: number, mtime_ns: number}[]} items
  * @param {File[]} files  one for each item

@@ -1,0 +1,109 @@
+"""Test albums: in Python, over HTTP, and on the command line."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from support.colours import ColourEncoder
+from support.serving import READ, WRITE, bearer, paint, served, serving
+from typer.testing import CliRunner
+
+import twinlens
+from twinlens.cli import app
+from twinlens.search.errors import UsageError
+from twinlens.search.query.albums import MAX_ALBUMS
+
+
+@pytest.fixture
+def photos(tmp_path: Path) -> Path:
+    folder = paint(tmp_path / "photos")
+    with twinlens.open(tmp_path / "x.db", model=ColourEncoder()) as index:
+        index.ingest(folder)
+    return folder
+
+
+def named(index: twinlens.Index | twinlens.RemoteIndex) -> dict[str, int]:
+    return {album.name: album.count for album in index.albums()}
+
+
+def check(index: twinlens.Index | twinlens.RemoteIndex, photos: Path) -> None:
+    """What albums do, however the collection is reached."""
+    red, blue, green = (str(photos / f"{one}.png") for one in ("red", "blue", "green"))
+    assert index.albums() == []
+    assert index.add_to_album("Rome  2019", red, blue) == 2
+    assert index.add_to_album("Rome 2019", red, green) == 1, "red is in it already"
+    assert index.add_to_album("best", red) == 1
+    assert named(index) == {"best": 1, "Rome 2019": 3}
+    for album in index.albums():
+        assert index.browse(album.where).total == album.count
+    rome = next(one for one in index.albums() if one.name == "Rome 2019")
+    found = index.search("red", where=rome.where)
+    assert {Path(hit.path).name for hit in found} == {"red.png", "blue.png", "green.png"}
+    assert index.remove_from_album("Rome 2019", blue, green) == 2
+    assert named(index) == {"best": 1, "Rome 2019": 1}
+    assert index.remove_from_album("best", red) == 1
+    assert named(index) == {"Rome 2019": 1}
+    for wrong in ("", "a, b", "x" * 101):
+        with pytest.raises(UsageError):
+            index.add_to_album(wrong, red)
+    with pytest.raises(UsageError, match="is stored"):
+        index.add_to_album("best", "nothing.png")
+
+
+def test_in_python(photos: Path) -> None:
+    with twinlens.open(photos.parent / "x.db", model=ColourEncoder()) as index:
+        check(index, photos)
+
+
+def test_over_http(photos: Path) -> None:
+    with served(photos.parent / "x.db") as address, twinlens.connect(address) as there:
+        check(there, photos)
+
+
+def test_a_read_key_changes_nothing(photos: Path) -> None:
+    with serving(photos.parent / "x.db", keys=(READ, WRITE)) as client:
+        sent = {"album": "best", "add": [str(photos / "red.png")]}
+        assert client.post("/v1/albums", json=sent, headers=bearer(READ)).status_code == 403
+        assert client.post("/v1/albums", json=sent, headers=bearer(WRITE)).json() == {"changed": 1}
+        listed = client.get("/v1/albums", headers=bearer(READ)).json()["albums"]
+        assert [one["name"] for one in listed] == ["best"]
+        both = sent | {"remove": sent["add"]}
+        assert client.post("/v1/albums", json=both, headers=bearer(WRITE)).status_code == 400
+
+
+def test_albums_outlive_new_captions_and_new_copies(photos: Path) -> None:
+    with twinlens.open(photos.parent / "x.db", model=ColourEncoder()) as index:
+        index.add_to_album("best", str(photos / "red.png"))
+        (photos / "red.txt").write_text("another caption of red\n")
+        (photos / "copy.png").write_bytes((photos / "red.png").read_bytes())
+        index.ingest(photos, prune=True)
+        assert named(index) == {"best": 1}
+        (photos / "red.png").rename(photos / "renamed.png")
+        index.ingest(photos, prune=True)
+        assert named(index) == {"best": 1}
+
+
+def test_a_picture_is_in_so_many_albums_at_most(photos: Path) -> None:
+    red = str(photos / "red.png")
+    with twinlens.open(photos.parent / "x.db", model=ColourEncoder()) as index:
+        for number in range(MAX_ALBUMS):
+            index.add_to_album(f"a{number}", red)
+        with pytest.raises(UsageError, match="64 albums"):
+            index.add_to_album("one more", red)
+
+
+def test_on_the_command_line(photos: Path) -> None:
+    def run(*arguments: str) -> str:
+        result = CliRunner().invoke(app, ["album", *arguments, "--db", str(photos.parent / "x.db")])
+        assert result.exit_code == 0, result.output
+        return result.output.strip()
+
+    assert run() == ""
+    assert run("best of", str(photos / "red.png")) == "1 image put into best of"
+    assert (
+        run() == 'best of: 1 image, (albums == "best of" or albums startswith "best of, " or '
+        'albums endswith ", best of" or albums contains ", best of, ")'
+    )
+    assert run("best of", str(photos / "red.png"), "--remove") == "1 image taken out of best of"
+    assert run("--json") == ""

@@ -1,0 +1,53 @@
+// Put the selected pictures into an album, or take them out of it.
+
+import { albums } from "../shared/api.js";
+import { createDialog } from "../shared/dialogs.js";
+import { count, h, toast } from "../shared/dom.js";
+import { changeAlbum } from "../shared/write-api.js";
+
+/**
+ * @param {{collection: () => string, onChanged: () => void}} page  onChanged: fields of pictures are others now
+ * @param {() => string[]} selected  the ids of the selected pictures
+ * @returns {{open: () => void}}
+ */
+export function createAlbumDialog(page, selected) {
+  const known = h("datalist", { id: "albums" });
+  const input = h("input", {
+    class: "field", id: "album", type: "text", list: "albums", maxlength: 100, autocomplete: "off", required: true,
+  });
+  const failed = h("p", { class: "error", role: "alert" });
+  const form = h(
+    "form", { class: "key-form" },
+    h("label", { for: "album" }, "Album"), input, known, failed,
+    h(
+      "div", { class: "ways" },
+      h("button", { class: "action first", type: "submit", value: "add" }, "Put in"),
+      h("button", { class: "action", type: "submit", value: "remove" }, "Take out"),
+    ),
+  );
+  const dialog = createDialog("Album", "album-title", form);
+
+  form.addEventListener("submit", async (event) => {
+    event.preventDefault();
+    const how = event.submitter?.value ?? "add";
+    failed.textContent = "";
+    try {
+      const changed = await changeAlbum(input.value, how, selected(), page.collection());
+      toast(`${count(changed, "picture")} ${how === "add" ? "put into" : "taken out of"} ${input.value}`);
+      dialog.close();
+      page.onChanged();
+    } catch (error) {
+      failed.textContent = error.message;
+    }
+  });
+
+  return {
+    async open() {
+      failed.textContent = "";
+      dialog.showModal();
+      input.select();
+      const found = await albums(page.collection()).catch(() => []);
+      known.replaceChildren(...found.map(({ name }) => h("option", { value: name })));
+    },
+  };
+}
