@@ -175,6 +175,22 @@ def test_a_tenants_key_sees_no_other_collection(address: str) -> None:
             client.embeddings.create(model=MODEL, input="red")
 
 
+def test_a_tenants_key_sees_the_models_of_its_collections(tmp_path: Path, db: Path) -> None:
+    tenants = tmp_path / "tenants.db"
+    for name, tenant in (("shared", "ann"), ("bobs", "bob")):
+        with twinlens.open(tenants, name, model=ColourEncoder(), tenant=tenant) as index:
+            index.ingest(db.parent / "photos" / "red.png")
+    with serving(tenants, keys=(OTHER, READ), collection="shared") as client:
+        (model,) = client.get("/v1/models", headers=bearer(OTHER)).json()["data"]
+        assert model["collections"] == ["shared"]
+        asked = {"input": "red", "model": "bobs"}
+        refused = client.post("/v1/embeddings", json=asked, headers=bearer(OTHER))
+        assert refused.status_code == 404
+        asked["model"] = "shared"
+        made = client.post("/v1/embeddings", json=asked, headers=bearer(OTHER))
+        assert made.json()["model"] == MODEL
+
+
 def test_the_client_waits_as_long_as_the_rate_limit_says(db: Path) -> None:
     with serving(db, rate=60, burst=1, keys=(READ,)) as client:
         headers = bearer(READ)

@@ -17,6 +17,7 @@ from twinlens.search.errors import StoreError, UsageError
 from twinlens.search.models.base import Encoder, Rows
 from twinlens.search.models.fingerprint import Fingerprint
 from twinlens.search.query.parts import MAX_QUERY_TEXT
+from twinlens.server.auth import tenant_of
 from twinlens.server.context import Context
 from twinlens.server.disconnects import AbandonableRoute
 from twinlens.server.inputs import BodyReader
@@ -75,7 +76,7 @@ def router(ctx: Context) -> APIRouter:
 
     async def visible(request: Request) -> AsyncIterator[Index]:
         """The collections that the request's key may see, the default first."""
-        names = await ctx.run(ctx.library.names)
+        names = await ctx.run(ctx.library.names, tenant_of(request))
         for name in sorted(names, key=lambda one: (one != ctx.library.default, one)):
             # One without tenants and a tenant's key, or dropped in the meantime.
             with suppress(UsageError, StoreError):
