@@ -140,6 +140,21 @@ def test_a_request_in_the_socket_outlives_the_idle_time(db: Path) -> None:
         assert answer_on(client)[0] == 200
 
 
+def test_a_client_learns_at_once_that_its_idle_connection_ends(db: Path) -> None:
+    """And not only when the loop, which may be busy, comes to closing the socket."""
+    with serving(db) as running, running.connect() as client:
+        client.sendall(REQUEST)
+        assert answer_on(client)[0] == 200
+
+        def end() -> bytes:
+            (connection,) = running.connections
+            connection.timeout_keep_alive_handler()
+            client.settimeout(0.5)
+            return client.recv(100)
+
+        assert running.in_loop(end) == b""
+
+
 def test_an_idle_connection_is_closed_in_the_end(db: Path) -> None:
     with serving(db, idle_seconds=1) as running, running.connect() as client:
         client.sendall(REQUEST)

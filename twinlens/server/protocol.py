@@ -113,6 +113,7 @@ class BoundedProtocol(H11Protocol):
                 LOOK_AGAIN, self.timeout_keep_alive_handler
             )
             return
+        self._say_goodbye()
         super().timeout_keep_alive_handler()
         self._abort_unread()
 
@@ -121,6 +122,8 @@ class BoundedProtocol(H11Protocol):
         if self._between_requests and (self.cycle is None or self._has_input()):
             self.loop.call_later(LAST_SECONDS, self._hang_up)
             return
+        if self._between_requests:
+            self._say_goodbye()
         super().shutdown()
         self._abort_unread()
 
@@ -143,6 +146,11 @@ class BoundedProtocol(H11Protocol):
         asked = select.poll()
         asked.register(connected.fileno(), select.POLLIN)
         return bool(asked.poll(0))
+
+    def _say_goodbye(self) -> None:
+        """Tell the client now that the connection ends: asyncio closes it only after other work."""
+        if not self.transport.is_closing():
+            self.transport.write_eof()
 
     def _close(self) -> None:
         """Close the connection after a response; first drop the rest of its request."""
