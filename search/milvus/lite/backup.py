@@ -25,6 +25,7 @@ from pathlib import Path
 from twinlens.search.errors import StoreError
 from twinlens.search.milvus.lite.checksums import Checksums, DamagedRecordError, write_whole
 from twinlens.search.milvus.lite.copier import CopyProgress, FileCopier
+from twinlens.search.milvus.lite.failures import is_whole_array
 from twinlens.search.milvus.lite.folder import LiteFolder, Stamp, UnknownFormatError, stamp_of
 from twinlens.search.milvus.lite.recorder import files_of
 from twinlens.search.milvus.lite.restore import DATABASE, MANIFEST, VERSION, newest, sync_folder
@@ -150,6 +151,8 @@ def _copy_data(folder: LiteFolder, name: str, copier: FileCopier) -> bool:
         ) from error
     try:
         for path in paths:
+            if path.suffix == ".idx" and not is_whole_array(path):
+                return False  # being written
             copier.data_file(path)
     except FileNotFoundError:
         return False

@@ -23,7 +23,7 @@ import numpy as np
 from twinlens.search.errors import CollectionNotFoundError, StoreError
 from twinlens.search.milvus.lite.arrow_writer import ArrowWriter
 from twinlens.search.milvus.lite.blocks import Block, Mask
-from twinlens.search.milvus.lite.failures import letting_go, remove_half_arrays
+from twinlens.search.milvus.lite.failures import is_open, letting_go, remove_half_arrays
 from twinlens.search.milvus.lite.filters import check
 from twinlens.search.milvus.lite.folder import LiteFolder, UnknownFormatError
 from twinlens.search.milvus.lite.ranking import by_words, fuse, nearest, selected
@@ -132,8 +132,9 @@ class LiteClient:
             self._release_lite()
             with suppress(StoreError, OSError):
                 self.save_snapshots()
+            arrays = not is_open(self._folder.path)  # by another client of this process
             for name in self._written:
-                self._recorder.settled(name)
+                self._recorder.settled(name, arrays=arrays)
             self._written.clear()
             self._loaded.clear()
 
@@ -180,6 +181,7 @@ class LiteClient:
         if collection_name in self._written:
             with self._writing(collection_name):
                 self.lite().flush(collection_name)
+            self._recorder.settled(collection_name, arrays=False)
 
     def drop_collection(self, collection_name: str) -> None:
         """Delete a collection with its snapshots."""

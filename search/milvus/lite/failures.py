@@ -77,12 +77,12 @@ def remove_half_arrays(folder: LiteFolder) -> None:
             root = folder.folder_of(name)
             for data in folder.manifest(name).data:
                 path = array_of(root / data)
-                if path.exists() and not _is_whole(path):
+                if path.exists() and not is_whole_array(path):
                     path.unlink()
 
 
-def _is_whole(path: Path) -> bool:
-    """Whether a NumPy file has the size that its beginning says."""
+def is_whole_array(path: Path) -> bool:
+    """Whether a NumPy file has the size that its beginning says: it is written from the start."""
     try:
         with path.open("rb") as file:
             version = np.lib.format.read_magic(file)
@@ -93,6 +93,13 @@ def _is_whole(path: Path) -> bool:
             return os.fstat(file.fileno()).st_size == wanted
     except ValueError:
         return False
+
+
+def is_open(path: Path) -> bool:
+    """Whether Milvus Lite has a database open in this process."""
+    from milvus_lite.server_manager import server_manager_instance
+
+    return os.path.abspath(path) in server_manager_instance._servers
 
 
 def _open_collections(path: Path, name: str) -> dict[Any, Any]:

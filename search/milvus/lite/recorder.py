@@ -86,11 +86,15 @@ class Recorder:
             done = parts[-1].end if (parts := self._checksums.followed(path)) else 0
         return done if done <= path.stat().st_size else 0
 
-    def settled(self, collection: str) -> None:
-        """Record the data files and the metadata of a collection that nobody writes to now.
+    def settled(self, collection: str, *, arrays: bool = True) -> None:
+        """Record the data files and the manifest of a collection.
 
         Files that are recorded already are not read again; records of files that are gone are
         deleted.
+
+        Args:
+            collection: its name.
+            arrays: also files of vectors, which Milvus Lite may be writing while it is open.
         """
         root = self._folder.folder_of(collection)
         with suppress(StoreError, UnknownFormatError):
@@ -99,16 +103,17 @@ class Recorder:
             copies = [snapshots.path(path) for path in listed if path.suffix == ".parquet"]
             listed += [path for path in copies if path.exists()]
             for path in listed:
-                if not self._checksums.has(path):
+                if not self._checksums.has(path) and (arrays or path.suffix != ".idx"):
                     self._record(path)
             for below in (root / "partitions", snapshots.folder):
                 for path in list(self._checksums.paths(below)):
                     if not path.exists():
                         self._checksums.forget(path)
-            for path in list(self._checksums.paths(root / "wal")):
-                if not path.exists():
-                    self._checksums.forget(path)
-                    self._followed.pop(path, None)
+            with self._lock:
+                for path in list(self._checksums.paths(root / "wal")):
+                    if not path.exists():
+                        self._checksums.forget(path)
+                        self._followed.pop(path, None)
             self._record(root / "manifest.json", metadata=True)
             if not self._checksums.has(root / "schema.json"):
                 self._record(root / "schema.json", metadata=True)

@@ -97,3 +97,18 @@ def after_ingest(path: Path, photos: Path) -> dict[str, object]:
         name: sorted(rows, key=str) if isinstance(rows, list) else rows
         for name, rows in contents(path, times=False).items()
     }
+
+
+def test_files_are_recorded_while_a_server_keeps_the_database_open(
+    photos: Path, tmp_path: Path
+) -> None:
+    path = tmp_path / "photos.db"
+    with twinlens.open(path, model=ColourEncoder()) as index, twinlens.open(path) as other:
+        index.ingest(photos)
+        recorded = [one.name for one in (path / "checksums").rglob("*.json")]
+        assert any(name.endswith(".parquet.json") for name in recorded)
+        assert not any(name.endswith(".idx.json") for name in recorded)
+        assert other.check().health == index.check().health == "sound"
+        assert not index.check().damage
+    assert check_database(path).health == "sound"
+    assert not check_database(path).notes

@@ -130,7 +130,9 @@ class FileCheck:
                 if path.parent.name == "delta":
                     yield from check_deletions(path, schema, self.checksums)
                 else:
-                    yield from check_data_file(path, schema, self.checksums, snapshots)
+                    yield from check_data_file(
+                        path, schema, self.checksums, snapshots, writing=self._writing
+                    )
             except FileNotFoundError:
                 if self._is_listed(root, path):
                     kind: DamageKind = "deletions" if path.parent.name == "delta" else "data file"

@@ -11,6 +11,7 @@ import pyarrow as pa
 from twinlens.search.errors import first_line
 from twinlens.search.milvus.lite.arrays import numpy_of
 from twinlens.search.milvus.lite.checksums import Checksums, DamagedRecordError, Recorded
+from twinlens.search.milvus.lite.failures import is_whole_array
 from twinlens.search.milvus.lite.folder import Schema
 from twinlens.search.milvus.lite.integrity.damage import Damage, DamageKind
 from twinlens.search.milvus.lite.recorder import array_of
@@ -23,9 +24,15 @@ UNREADABLE = (OSError, pa.ArrowException, ValueError, KeyError, TypeError, Memor
 
 
 def check_data_file(
-    data: Path, schema: Schema, checksums: Checksums, snapshots: Snapshots
+    data: Path, schema: Schema, checksums: Checksums, snapshots: Snapshots, *, writing: bool
 ) -> Iterator[Damage]:
     """Find damage in a data file, in its file of vectors, and in its snapshot.
+
+    Args:
+        data: the data file.
+        schema: of its collection.
+        checksums, snapshots: the records, and the snapshots of the collection.
+        writing: whether a process may be writing the file of vectors now.
 
     Raises:
         FileNotFoundError: the data file is gone.
@@ -42,7 +49,9 @@ def check_data_file(
     if damaged is not None:
         yield damaged
         return
-    yield from _check_array(data, schema, checksums, rows)
+    array = array_of(data)
+    if not (writing and array.exists() and not checksums.has(array) and not is_whole_array(array)):
+        yield from _check_array(data, schema, checksums, rows)
     yield from _check_snapshot(data, snapshots)
 
 
