@@ -25,10 +25,10 @@ if TYPE_CHECKING:
 #: Texts encoded in one batch.
 TEXT_BATCH = 64
 #: Items that are read ahead of the encoder.
-_AHEAD = 512
+_AHEAD = 256
 #: After each so many images, processes are started if the encoder has waited for threads for more
 #: than this share of the time.
-_CHECK_EVERY = 256
+_CHECK_EVERY = 128
 _STARVED = 0.4
 
 
