@@ -166,10 +166,8 @@ def stages(folder: Path, warm: Path, db: str, collection: str) -> dict[str, floa
         vectors = encoder.images(np.empty((count, 0)))
         rows: list = []
         found["rows"] = timed(
-            lambda: (
-                rows.extend(map(image_row, pending, vectors, strict=True))
-                if sys.version_info >= (3, 14)
-                else rows.extend(image_row(i, v) for i, v in zip(pending, vectors, strict=True))
+            lambda: rows.extend(
+                image_row(item, vector) for item, vector in zip(pending, vectors, strict=True)
             ),
             count,
         )
@@ -256,7 +254,11 @@ def compare(kind: str, count: int, rounds: int, db: str, base: Path, captions: b
         / results["ingest"][turn]["seconds"]
         for turn in range(rounds)
     ]
-    print(f"  ingest runs at {statistics.median(ratios):.0%} of decoding alone")
+    by_cpu = min(middle(side, "cpu") for side in SIDES[1:]) / middle("ingest", "cpu")
+    print(
+        f"  ingest runs at {statistics.median(ratios):.0%} of decoding alone; by CPU time, which "
+        f"other work on the machine disturbs less, at {by_cpu:.0%}"
+    )
 
 
 def print_stages(shares: Iterable[tuple[str, float]]) -> None:
