@@ -13,6 +13,7 @@ from support.serving import READ, paint, serving
 
 import twinlens
 from twinlens.server import assets
+from twinlens.server.routes import page as page_routes
 
 
 @pytest.fixture(scope="module")
@@ -80,6 +81,7 @@ def test_it_fits_a_phone(visit: Callable[..., Page]) -> None:
 
 def test_without_swagger_ui_there_is_a_hint(db: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(assets, "_swagger", dict)
+    monkeypatch.setattr(page_routes, "page_assets", assets.Assets.read)
     with serving(db) as client:
         answer = client.get("/docs")
         assert (answer.status_code, "twinlens[serve]" in answer.text) == (404, True)

@@ -12,7 +12,7 @@ import re
 import threading
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from functools import cached_property
+from functools import cache, cached_property
 from importlib.util import find_spec
 from pathlib import Path
 
@@ -86,6 +86,12 @@ class Assets:
         whole = "\0".join(f"{name}\0{text}" for name, text in sorted(texts.items()))
         version = hashlib.blake2b(whole.encode(), digest_size=8).hexdigest()
         return cls({name: _asset(name, text, version) for name, text in texts.items()}, version)
+
+
+@cache
+def page_assets() -> Assets:
+    """The files of the pages, prepared once for all servers of this process."""
+    return Assets.read()
 
 
 def _asset(name: str, text: str, version: str) -> Asset:

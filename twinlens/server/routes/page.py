@@ -6,7 +6,7 @@ import re
 
 from fastapi import APIRouter, Request, Response
 
-from twinlens.server.assets import Asset, Assets
+from twinlens.server.assets import Asset, page_assets
 from twinlens.server.context import Context
 from twinlens.server.encodings import accepted_encoding
 from twinlens.server.inputs import has_current_copy
@@ -35,7 +35,7 @@ def router(ctx: Context) -> APIRouter:
     routes = APIRouter(include_in_schema=False)
     if not ctx.settings.page:
         return routes
-    assets = Assets.read()
+    assets = page_assets()
 
     async def answer(request: Request, asset: Asset, headers: dict[str, str]) -> Response:
         encoding = accepted_encoding(request.headers.get("accept-encoding", ""))
