@@ -117,12 +117,13 @@ class Limits:
             request.expect_no_body()
         try:
             problem = self._of_head(scope, headers) or self._of_length(headers, capacity)
-            if problem is None and limited:
-                problem = self._of_rate(scope, client)
+            if limited:
+                problem = problem or self._of_rate(scope, client)
+            if limited and problem is None:
                 if _has_body(scope, headers):
                     request.expect_body()
                 else:
-                    problem = problem or request.start()
+                    problem = request.start()
             if problem is not None:
                 await problem.response(scope["path"])(scope, receive, send)
             else:
