@@ -8,13 +8,16 @@ from __future__ import annotations
 import os
 import threading
 from collections import deque
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from functools import cache
 
 from twinlens.search.memory import available_memory
 
 #: The part of the memory of the machine or container that decoding may take.
 SHARE = 1 / 4
+#: Bytes of the smallest reservation after which free memory is returned to the system.
+RETURNED = 128 << 20
 
 
 class DecodingBudget:
@@ -71,9 +74,33 @@ class DecodingBudget:
             yield
         finally:
             self._thread.holds = False
+            if size >= RETURNED:
+                return_memory()
             with self._changed:
                 self._used -= size
                 self._changed.notify_all()
+
+
+def return_memory() -> None:
+    """Give memory that is free back to the system.
+
+    The allocator of glibc keeps freed blocks of up to 32 MB, Pillow's among them, for each thread:
+    what one thread has freed, another cannot use.
+    """
+    trim = _trim()
+    if trim is not None:
+        trim(0)
+
+
+@cache
+def _trim() -> Callable[[int], int] | None:
+    """glibc's ``malloc_trim``; None with another C library."""
+    with suppress(Exception):
+        import ctypes
+
+        trim: Callable[[int], int] = ctypes.CDLL(None).malloc_trim
+        return trim
+    return None
 
 
 _lock = threading.Lock()

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 from twinlens.search.errors import ImageError
 from twinlens.search.images.bounded import MAX_EXIF_BYTES, check_tags
-from twinlens.search.images.colour import WHOLE
+from twinlens.search.images.colour import BAND, WHOLE
 from twinlens.search.images.headers import jpeg2000_header, jpeg_coefficients
 
 if TYPE_CHECKING:
@@ -121,7 +121,8 @@ def conversion_bytes(mode: str, size: tuple[int, int], shorter: int | None) -> f
     pixels = size[0] * size[1]
     factor = max(1, min(size) // shorter if shorter else 1)
     result = 4 * pixels / factor**2
-    return max(pixels * _pixel_bytes(mode) + result + 12 * min(pixels, WHOLE), 2 * result)
+    band = pixels if pixels <= WHOLE else BAND
+    return max(pixels * _pixel_bytes(mode) + result + 12 * band, 2 * result)
 
 
 def _pixel_bytes(mode: str) -> int:

@@ -89,10 +89,18 @@ def test_a_run_goes_on_after_a_bomb(tmp_path: Path, index: twinlens.Index) -> No
     bomb(tmp_path / "a.zip", [b"1.png", b"2.png"], quoted=True)
     with zipfile.ZipFile(tmp_path / "b.zip", "w") as archive:
         archive.writestr("3.png", png("blue"))
+    header, pixels = png()[:33], png()[33:]
+    text = b"zTXt" + b"a\0\0" + zlib.compress(bytes(3_000_000))
+    text = struct.pack(">I", len(text) - 4) + text + struct.pack(">I", zlib.crc32(text))
+    (tmp_path / "text.png").write_bytes(header + text + pixels)
+    (tmp_path / "wide.ppm").write_bytes(b"P6 90000 90000 255 abc")
     report = index.ingest(tmp_path)
     assert report.images == 2
-    [failure] = report.failed
-    assert failure.uri == f"{tmp_path}/a.zip!1.png"
+    assert {failure.uri for failure in report.failed} == {
+        f"{tmp_path}/a.zip!1.png",
+        f"{tmp_path}/text.png",
+        f"{tmp_path}/wide.ppm",
+    }
 
 
 def test_a_list_of_too_many_members(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -15,7 +15,13 @@ from PIL import Image
 from PIL.PngImagePlugin import PngImageFile
 
 from twinlens.search.images import budget as module
-from twinlens.search.images.budget import SHARE, DecodingBudget, decoding_budget, divide_budget
+from twinlens.search.images.budget import (
+    RETURNED,
+    SHARE,
+    DecodingBudget,
+    decoding_budget,
+    divide_budget,
+)
 from twinlens.search.images.decode import decode
 from twinlens.search.memory import UNKNOWN, available_memory
 
@@ -132,6 +138,40 @@ def test_pictures_are_decoded_within_the_budget(
     assert min(used) >= 4 * 400 * 400
     assert max(used) >= 2 * min(used)  # at the same time
     assert budget.used == 0
+
+
+def test_the_conversion_is_within_the_budget_too(
+    restored: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from twinlens.search.images import decode as decoder
+
+    module._budget = budget = DecodingBudget(100 << 20)
+    buffer = io.BytesIO()
+    Image.new("P", (400, 400)).save(buffer, "PNG", transparency=0)
+    used: list[int] = []
+    convert = decoder.to_rgb
+
+    def noted(image: Image.Image, shorter: int | None) -> Image.Image:
+        used.append(budget.used)
+        return convert(image, shorter)
+
+    monkeypatch.setattr(decoder, "to_rgb", noted)
+    for target, bytes_per_pixel in ((50, 9), (None, 13)):
+        used.clear()
+        decode(buffer.getvalue(), target=target)
+        assert used[0] >= bytes_per_pixel * 400 * 400
+
+
+def test_free_memory_is_returned_after_large_pictures(monkeypatch: pytest.MonkeyPatch) -> None:
+    budget = DecodingBudget(1 << 30)
+    returned: list[int] = []
+    monkeypatch.setattr(module, "return_memory", lambda: returned.append(budget.used))
+    for size in (RETURNED - 1, RETURNED):
+        with budget.reserve(size):
+            assert returned == []
+    assert returned == [RETURNED]  # before another picture may have it
+    monkeypatch.undo()
+    module.return_memory()
 
 
 def test_a_picture_larger_than_the_budget_is_decoded(restored: None) -> None:

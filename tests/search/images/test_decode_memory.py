@@ -45,7 +45,7 @@ def peak(data, target, max_pixels):
 # As if the picture were as large as the limit of pixels allows.
 side = int(sys.argv[2])
 colour.WHOLE = cost.WHOLE = side * side // 12
-colour.BAND = side * side // 48
+colour.BAND = cost.BAND = side * side // 48
 cost.MAX_SLOW_PIXELS = side * side // 8
 modules = {"HEIF": "pillow_heif", "JXL": "pillow_jxl", "RAW": "rawpy"}
 peaks, refused = {}, []
@@ -102,6 +102,40 @@ def test_formats_that_take_more_have_a_lower_limit_of_pixels(measured) -> None:
     for name, _, message in refused:
         assert "over the limit of" in message, f"{name}: {message}"
         assert "\n" not in message
+
+
+THREADS = """
+import re, sys
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+sys.path.insert(0, sys.argv[1])
+from decode_files import FILES
+from twinlens.search.images import budget
+from twinlens.search.images.decode import decode
+
+def kilobytes(field):
+    return int(re.search(field + r":\\s+(\\d+)", Path("/proc/self/status").read_text())[1])
+
+data = FILES["PNG RGB"](4_400)  # 77 MB decoded
+budget._budget = budget.DecodingBudget(140 << 20)
+budget.RETURNED = 60 << 20
+before = kilobytes("VmRSS")
+with ThreadPoolExecutor(4) as pool:
+    list(pool.map(lambda _: decode(data, target=224), range(8)))
+print(kilobytes("VmHWM") - before)
+"""
+
+
+def test_threads_share_one_budget() -> None:
+    if not os.access("/proc/self/clear_refs", os.W_OK):
+        pytest.skip("the peak of memory cannot be measured here")
+    done = subprocess.run(
+        [sys.executable, "-c", THREADS, str(ROOT / "benchmarks")],
+        check=True,
+        capture_output=True,
+        text=True,
+    )
+    assert int(done.stdout) < 200 << 10, "one at a time; four take 310 MB"
 
 
 @pytest.mark.parametrize("shorter", [None, 7, 20])

@@ -129,3 +129,24 @@ def test_a_raw_file_is_developed_no_smaller_than_needed(
     assert (decoded.format, decoded.width, decoded.height) == ("RAW", 600, 400)
     enough = min(2 * target, 400) if target else 360
     assert min(decoded.image.size) >= enough
+
+
+def test_a_preview_with_too_much_exif_is_not_used(monkeypatch: pytest.MonkeyPatch) -> None:
+    from twinlens.search.images import cost, headers
+
+    raw = Raw((600, 400), (600, 400))
+    library = SimpleNamespace(
+        imread=lambda _: raw, LibRawError=ValueError, ThumbFormat=SimpleNamespace(JPEG="jpeg")
+    )
+    monkeypatch.setitem(sys.modules, "rawpy", library)
+    plain = jpeg(600, 400)
+    block = b"Exif\0\0" + bytes(50)
+    segment = b"\xff\xe1" + (len(block) + 2).to_bytes(2, "big") + block
+    monkeypatch.setattr(cost, "MAX_EXIF_BYTES", 10)
+    monkeypatch.setattr(headers, "MAX_EXIF_BYTES", 40)
+    for data, developed in ((plain, False), (plain[:2] + segment + plain[2:], True)):
+        thumbnail = SimpleNamespace(format="jpeg", data=data)
+        monkeypatch.setattr(raw, "extract_thumb", lambda thumbnail=thumbnail: thumbnail)
+        raw.half = None
+        assert decode(b"FUJIFILMCCD-RAW 0201", target=100).format == "RAW"
+        assert (raw.half is not None) is developed
