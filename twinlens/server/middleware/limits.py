@@ -106,7 +106,7 @@ class Limits:
             return
         headers = Headers(scope=scope)
         key = self._keys.of(headers) if self._keys else None
-        # Nobody else reads cookies, and FastAPI would parse them in quadratic time: see ``Keys.of``.
+        # Nobody else reads cookies, and FastAPI would parse them in quadratic time: ``Keys.of``.
         scope["headers"] = [(name, value) for name, value in headers.raw if name != b"cookie"]
         client = f"key {key.name}" if key is not None else _address(scope)
         scope.setdefault("state", {}).update(key=key, client=client)
