@@ -11,12 +11,19 @@ import pytest
 from PIL import Image
 from support.browser import Page, expect, listening
 from support.colours import COLOURS, ColourEncoder
+from support.serving import READ
 
 import twinlens
 from twinlens.server.routes import examples
 
 #: Bytes until the first example, without pictures: a second and a half at 400 kbit/s.
 MAX_BYTES = 70_000
+
+#: Records what scripts fetch; a request that the browser made early is one of theirs, too, if used.
+RECORD = """window.fetched = [];
+const original = window.fetch;
+window.fetch = (path, ...rest) => { window.fetched.push(path); return original(path, ...rest); };
+"""
 
 
 @pytest.fixture(scope="module")
@@ -107,6 +114,25 @@ def test_a_search_does_not_load_the_examples(visit: Callable[..., Page]) -> None
     expect(page.locator("#results .tile-link").first).to_be_visible()
     assert "/v1/examples" not in traffic.paths
     assert "/v1/search" in traffic.paths
+
+
+@pytest.mark.parametrize("settings", [{"keys": (READ,)}, {}], ids=["with keys", "empty"])
+def test_what_was_asked_for_early_is_used(
+    visit: Callable[..., Page], tmp_path: Path, settings: dict[str, Any]
+) -> None:
+    """Otherwise the browser warns in its console, some seconds after the page was loaded."""
+    with listening(tmp_path / "empty.db", **settings) as other:
+        page = visit("/healthz", at=other)
+        page.add_init_script(RECORD)
+        traffic = Traffic(page)
+        page.goto(f"{other}/")
+        if settings:
+            expect(page.get_by_role("dialog")).to_be_visible()
+        else:
+            expect(page.get_by_text("There are no pictures here yet.")).to_be_visible()
+        fetched = page.evaluate("window.fetched")
+    for path in ("/v1/examples", "/v1/collections"):
+        assert fetched.count(path) == traffic.paths.count(path) == 1
 
 
 def _version(paths: list[str]) -> str:

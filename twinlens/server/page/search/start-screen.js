@@ -13,6 +13,9 @@ const PLAIN = [
 /** With fewer examples than this, show plain buttons. */
 const MIN_EXAMPLES = 3;
 
+/** The first examples. The server has made the browser ask for them before this script ran. */
+let early = location.search ? null : examples("").catch(() => null);
+
 /**
  * Show the start screen.
  * @param {HTMLElement} container
@@ -38,7 +41,8 @@ export async function showStart(container, collection, several, isDefault, onExa
   showPlaceholders(wall);
   let found = [];
   try {
-    found = await examples(isDefault ? "" : collection.name, signal);
+    found = (isDefault && await early) || await examples(isDefault ? "" : collection.name, signal);
+    early = null;
   } catch {
     // Show the examples without pictures; searching for one shows the error.
   }
