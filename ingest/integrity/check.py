@@ -30,6 +30,9 @@ Bars = Callable[[int, str], "Progress | None"]
 #: Kinds of damage that do not keep rows from being compared.
 _BESIDE_ROWS = ("checksum", "leftover")
 
+#: Seconds after which rows that seem wrong are compared again, while others write.
+WAIT = 2.0
+
 
 def check(
     database: Database,
@@ -71,6 +74,8 @@ class _Check:
         self.counts: dict[str, int] = {}
         self.changed: set[str] = set()
         self.aside = ""
+        #: Whether others may be writing at the same time.
+        self.others_write = True
 
     def run(self) -> CheckReport:
         began = time.perf_counter()
@@ -96,7 +101,8 @@ class _Check:
 
     def _files(self, client: LiteClient) -> None:
         path = client.folder.path
-        found = self._check_files(path, writing=client.is_writing or is_locked(str(path)))
+        self.others_write = client.is_writing or is_locked(str(path))
+        found = self._check_files(path, writing=self.others_write)
         if self.repair and found:
             client.stop_writing()
             with locked(path):
@@ -187,6 +193,9 @@ class _Check:
         total = sum(collection.count(kind) for kind in KINDS)
         bar = self.bars(total, " rows")
         found = check_rows(collection, (lambda count: None) if bar is None else bar.update)
+        if found and self.others_write:
+            time.sleep(WAIT)
+            found = found.both(check_rows(collection))
         self.counts[label] = total
         damage = _row_damage(label, found)
         if damage and self.repair:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import sqlite3
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from itertools import islice
 
 import numpy as np
@@ -49,6 +49,14 @@ class RowDamage:
     bad_images: list[str] = field(default_factory=list)
     bad_texts: list[str] = field(default_factory=list)
 
+    def both(self, later: RowDamage) -> RowDamage:
+        """What was wrong before and is wrong later: not what a deletion is about to finish."""
+        names = [one.name for one in fields(self)]
+        pairs = {name: (getattr(self, name), set(getattr(later, name))) for name in names}
+        return RowDamage(
+            **{name: [one for one in old if one in new] for name, (old, new) in pairs.items()}
+        )
+
     def __bool__(self) -> bool:
         return bool(
             self.lost or self.incomplete or self.stray_images or self.stray_texts
@@ -79,8 +87,8 @@ def check_rows(
             progress(len(rows))
         for kind, ids in (("images", found.bad_images), ("texts", found.bad_texts)):
             target: Target = "images" if kind == "images" else "texts"
-            fields = ["id", "vector", *(["image_id"] if target == "texts" else [])]
-            for rows in collection.scan(target, fields, batch=1_000, strong=True):
+            columns = ["id", "vector", *(["image_id"] if target == "texts" else [])]
+            for rows in collection.scan(target, columns, batch=1_000, strong=True):
                 _add_rows(table, target, rows)
                 ids += bad_vectors(rows, collection.fingerprint.dim)
                 progress(len(rows))

@@ -14,6 +14,7 @@ from twinlens.ingest.integrity.check import check
 from twinlens.ingest.integrity.report import CheckReport
 from twinlens.search.milvus.database import Database
 from twinlens.search.milvus.lite import snapshot
+from twinlens.search.milvus.lite.checksums import write_whole
 
 COUNT = 60
 #: Those of which the repair is tested, too: it costs an ingest.
@@ -112,3 +113,32 @@ def test_files_are_recorded_while_a_server_keeps_the_database_open(
         assert not index.check().damage
     assert check_database(path).health == "sound"
     assert not check_database(path).notes
+
+
+@pytest.mark.parametrize("number", range(4))
+def test_an_interrupted_repair_is_finished_by_the_next(
+    sound: Path, photos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, number: int
+) -> None:
+    expected = after_ingest(copy_with(sound, tmp_path / "fresh.db", "", Path("LOCK"), 0), photos)
+    damaged = tmp_path / "damaged.db"
+    shutil.copytree(sound, damaged)
+    root = damaged / "collections" / "twinlens_images_g1"
+    for path in (*root.rglob("data_*"), root / "manifest.json"):
+        path.write_bytes(path.read_bytes()[:-9])
+    calls = [0]
+
+    def interrupted(path: Path, data: bytes) -> None:
+        calls[0] += 1
+        if calls[0] > number:
+            raise KeyboardInterrupt
+        write_whole(path, data)
+
+    for module in ("checksums", "integrity.repair"):
+        monkeypatch.setattr(f"twinlens.search.milvus.lite.{module}.write_whole", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        check_database(damaged, repair=True)
+    monkeypatch.undo()
+    monkeypatch.setattr(snapshot, "MIN_ROWS", 20)
+    assert check_database(damaged, repair=True).health == "repaired"
+    assert check_database(damaged).health == "sound"
+    assert after_ingest(damaged, photos) == expected

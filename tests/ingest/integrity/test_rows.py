@@ -18,6 +18,11 @@ from twinlens.search.records import Kind, Row
 Change = Callable[[Collection, Path], None]
 
 
+@pytest.fixture(autouse=True)
+def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("twinlens.ingest.integrity.check.WAIT", 0.0)
+
+
 def rows(collection: Collection, kind: Kind) -> list[Row]:
     fields = ["*"] if kind == "files" else ["*", "vector", "$meta"]
     return [row for page in collection.scan(kind, fields, strong=True) for row in page]
@@ -142,6 +147,18 @@ def test_a_path_that_holds_another_picture_is_not_given_back(
     assert kinds(index.check(repair=True)) == {"stray picture"}
     assert old["id"] not in {row["id"] for row in rows(collection, "images")}
     assert len(rows(collection, "images")) == 8
+
+
+def test_what_a_deletion_has_not_finished_is_no_damage(
+    index: twinlens.Index, photos: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    index.ingest(photos)
+    collection = index.engine.collection
+    lose_picture(collection, photos)
+    monkeypatch.setattr(
+        "time.sleep", lambda seconds: raw_delete(collection, "files", [str(photos / "red.png")])
+    )
+    assert kinds(index.check()) == set()
 
 
 def test_tenants_are_checked_one_by_one(
