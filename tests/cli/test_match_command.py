@@ -185,7 +185,7 @@ def test_a_page_shows_the_best_pictures_of_each_text(
     assert "<b>red" not in html
     sections = html.split("<section>")[1:]
     assert len(sections) == 2
-    assert [re.findall(r'class="path">([^<]*)<', one)[0] for one in sections] == [
+    assert [re.findall(r'class="path"><bdi>([^<]*)<', one)[0] for one in sections] == [
         "red.png",
         "blue.png",
     ]
@@ -196,7 +196,7 @@ def test_a_page_shows_the_best_pictures_of_each_text(
 def test_a_page_of_pairs_shows_the_worst_first(run: Run, captions: Path, tmp_path: Path) -> None:
     page = tmp_path / "page.html"
     run("--pairs", captions, "--html", page)
-    names = re.findall(r'class="path">([^<]*)<', page.read_text())
+    names = re.findall(r'class="path"><bdi>([^<]*)<', page.read_text())
     assert names[0] == "blue.png"
     assert sorted(names) == ["blue.png", "green.png", "red.png"]
 

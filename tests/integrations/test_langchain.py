@@ -11,7 +11,6 @@ from pathlib import Path
 import pytest
 from langchain_core.documents import Document
 from langchain_core.runnables import RunnableLambda
-from langchain_tests.integration_tests import RetrieversIntegrationTests
 from pydantic import ValidationError
 from support import examples_of
 from support.colours import COLOURS
@@ -136,31 +135,6 @@ def test_options_of_one_call(filled: twinlens.Index) -> None:
     (blue,) = retriever.invoke("red", where='path == "blue.png"', target="texts")
     assert blue.page_content == "a blue picture"
     assert len(retriever.invoke("red")) == 5
-
-
-@pytest.mark.anyio
-class TestStandards(RetrieversIntegrationTests):
-    """LangChain's own tests of retrievers."""
-
-    @pytest.fixture(autouse=True)
-    def _fill(self, filled: twinlens.Index) -> None:
-        self._index = filled
-
-    @property
-    def retriever_constructor(self) -> type[twinlens.TwinlensRetriever]:
-        return twinlens.TwinlensRetriever
-
-    @property
-    def retriever_constructor_params(self) -> dict[str, object]:
-        return {"index": self._index}
-
-    @property
-    def retriever_query_example(self) -> str:
-        return "a red picture"
-
-    @pytest.fixture
-    def anyio_backend(self) -> str:
-        return "asyncio"
 
 
 def test_a_missing_package_is_one_line() -> None:
