@@ -162,7 +162,7 @@ def test_the_map(visit: Callable[..., Page]) -> None:
 def test_the_review_page(db: Path, browser: Any, visit: Callable[..., Page]) -> None:
     with listening(db.with_name("review.db"), keys=(READ, WRITE)) as address:
         page = visit("/review", at=address)
-        page.get_by_label("Key", exact=True).fill(WRITE.split(":")[2])
+        page.get_by_label("Write key", exact=True).fill(WRITE.split(":")[2])
         page.get_by_role("button", name="Continue").click()
         cards = page.locator(".review-card")
         expect(cards).to_have_count(2)
