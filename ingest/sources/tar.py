@@ -32,11 +32,15 @@ SUFFIXES = (".tar", ".tar.gz", ".tgz", ".tar.bz2", ".tar.xz")
 #: A compressed shard may decompress to so many bytes, or so many times its size if that is more.
 MAX_UNPACKED = 4 << 30
 MAX_RATIO = 20
+#: Of the dictionary of an xz file, which its header sets; ``xz -9`` needs 65 MB.
+MAX_XZ_MEMORY = 128 << 20
 #: Members of one key that are read together.
 MAX_GROUP = 64
 #: Bytes of a header, with the long names and attributes that may precede it.
 _MAX_HEADER = 1 << 20
 _BLOCK = 512
+#: Bytes that are decompressed at a time.
+_PIECE = 1 << 20
 _NO_PICTURE = (
     "texts that do not stand beside a picture of the same name are passed over: tar the files "
     "sorted by name (tar --sort=name)"
@@ -70,16 +74,53 @@ def read_tar(
 
 
 def _unpacked(archive: Archive) -> Archive:
-    openers = {".gz": gzip.open, ".tgz": gzip.open, ".bz2": bz2.open, ".xz": lzma.open}
-    opener = cast(
-        "Callable[[Path], IO[bytes]] | None", openers.get(Path(archive.uri).suffix.lower())
-    )
-    if opener is None:
+    unpack = _UNPACK.get(Path(archive.uri).suffix.lower())
+    if unpack is None:
         return archive
     limit = max(MAX_UNPACKED, MAX_RATIO * archive.file.stat().st_size)
-    with opener(archive.file) as packed:
-        copy = TemporaryCopy(iter(partial(packed.read, 1 << 20), b""), limit, ".tar")
+    copy = TemporaryCopy(unpack(archive.file), limit, ".tar")
     return replace(archive, file=copy.path, keep=copy)
+
+
+def _read_gzip(path: Path) -> Iterator[bytes]:
+    with gzip.open(path) as packed:
+        yield from iter(partial(packed.read, _PIECE), b"")
+
+
+def _read_bz2(path: Path) -> Iterator[bytes]:
+    with bz2.open(path) as packed:
+        yield from iter(partial(packed.read, _PIECE), b"")
+
+
+def _read_xz(path: Path) -> Iterator[bytes]:
+    """Decompress the streams of a file; ``lzma.open`` has no limit of memory."""
+    with path.open("rb") as file:
+        packed = file.read(_PIECE)
+        while packed:
+            decoder = lzma.LZMADecompressor(memlimit=MAX_XZ_MEMORY)
+            while not decoder.eof:
+                try:
+                    yield decoder.decompress(packed, _PIECE)
+                except lzma.LZMAError as error:
+                    if "Memory usage limit" not in str(error):
+                        raise
+                    raise OSError(
+                        f"takes more than {MAX_XZ_MEMORY >> 20} MB of memory to decompress"
+                    ) from error
+                packed = b""
+                if decoder.needs_input and not decoder.eof:
+                    packed = file.read(_PIECE)
+                    if not packed:
+                        raise EOFError("the compressed data is truncated")
+            # Zeros may follow a stream, and then another stream.
+            packed = decoder.unused_data.lstrip(b"\0")
+            while not packed and (more := file.read(_PIECE)):
+                packed = more.lstrip(b"\0")
+
+
+_UNPACK: dict[str, Callable[[Path], Iterator[bytes]]] = {
+    ".gz": _read_gzip, ".tgz": _read_gzip, ".bz2": _read_bz2, ".xz": _read_xz,
+}  # fmt: skip
 
 
 def _members(file: BinaryIO) -> Iterator[tarfile.TarInfo]:

@@ -33,7 +33,7 @@ from twinlens.search.images.formats import is_image_name
 
 #: Raised by ``zipfile`` for damaged members and unknown compressions.
 _DAMAGE = (zipfile.BadZipFile, zlib.error, lzma.LZMAError, EOFError, ValueError, struct.error,
-           NotImplementedError)  # fmt: skip
+           NotImplementedError, MemoryError)  # fmt: skip
 #: Of an archive; of its list of members in bytes.
 MAX_MEMBERS, MAX_DIRECTORY = 2_000_000, 512 << 20
 _ENCRYPTED = 0x1

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gzip
 import io
+import lzma
 import struct
 import subprocess
 import sys
@@ -174,3 +175,41 @@ def test_a_tar_member_larger_than_every_disk(tmp_path: Path) -> None:
     path = tmp_path / "far.tar"
     path.write_bytes(bytes(header) + bytes(2_000))
     assert failures(list(open_sources([path])))
+
+
+def test_an_xz_that_wants_a_huge_dictionary(tmp_path: Path) -> None:
+    buffer = io.BytesIO()
+    with tarfile.open(fileobj=buffer, mode="w") as tar:
+        info = tarfile.TarInfo("a.png")
+        info.size = len(png())
+        tar.addfile(info, io.BytesIO(png()))
+    packed = bytearray(lzma.compress(buffer.getvalue(), check=lzma.CHECK_CRC32))
+    path = tmp_path / "a.tar.xz"
+    length = (packed[12] + 1) * 4  # the header of the first block
+    size = packed.index(b"\x21\x01", 12) + 2
+    for code, expected in ((28, {}), (39, {str(path): "cannot be read: takes more than 128 MB"})):
+        packed[size] = code  # 64 MB, 3 GB
+        checksum = zlib.crc32(packed[12 : 8 + length])
+        packed[8 + length : 12 + length] = struct.pack("<I", checksum)
+        path.write_bytes(packed)
+        found = failures(list(open_sources([path])))
+        assert found.keys() == expected.keys()
+        assert all(reason.startswith(expected[uri]) for uri, reason in found.items())
+
+
+def test_xz_in_several_streams_and_truncated(tmp_path: Path) -> None:
+    buffer = io.BytesIO()
+    with tarfile.open(fileobj=buffer, mode="w") as tar:
+        info = tarfile.TarInfo("a.png")
+        info.size = len(png())
+        tar.addfile(info, io.BytesIO(png()))
+    data = buffer.getvalue()
+    parts = [lzma.compress(data[:700]), bytes(8), lzma.compress(data[700:]), bytes(4)]
+    path = tmp_path / "a.tar.xz"
+    path.write_bytes(b"".join(parts))
+    [sample] = list(open_sources([path]))
+    assert isinstance(sample, Sample)
+    assert sample.load is not None
+    assert sample.load() == png()
+    path.write_bytes(parts[0] + parts[2][:-20])
+    assert list(failures(list(open_sources([path])))) == [str(path)]
