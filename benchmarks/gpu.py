@@ -130,7 +130,7 @@ def measure_model(
     if "loop" in options.only:
         report.run(f"{name}, a plain loop", lambda: measure_plain_loop(chosen, seconds))
     if "texts" in options.only:
-        count = 256 if options.quick or not gpu else 20_000
+        count = 128 if options.quick else 20_000 if gpu else 1_000
         report.run(f"{name}, texts", lambda: measure_texts(chosen, count, seconds), 3 * seconds)
     if "ingest" not in options.only or not rates or not decoding:
         return
