@@ -28,7 +28,7 @@ install: .venv/installed
 # It takes an older typer than ours, so it has an environment of its own.
 .venv/generators: .venv/demo
 	$(PYTHON) -m venv $@
-	$@/bin/python $(INSTALL) openapi-python-client==0.29.1
+	$@/bin/python $(INSTALL) openapi-python-client==0.29.1 || echo "without openapi-python-client, its tests are skipped"
 	touch $@
 
 # The newest versions that pyproject.toml allows; then run the tests.
