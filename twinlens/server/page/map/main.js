@@ -239,7 +239,7 @@ async function open() {
   mapRegions(method, map.collection).then((regions) => {
     if (mine !== opening) return;
     view.regions = regions;
-    $("regions").textContent = regions.map(({ name, count: number }) => `${name}: ${count(number, "picture")}`).join(", ");
+    $("regions").textContent = regions.map(({ name, count: number }) => `${quoted(name)}: ${count(number, "picture")}`).join(", ");
   }, () => {}); // without the model there are no names
   if (isAsking(query)) await highlight();
 }

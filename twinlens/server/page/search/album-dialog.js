@@ -2,6 +2,7 @@
 
 import { albums } from "../shared/api.js";
 import { createDialog } from "../shared/dialogs.js";
+import { quoted } from "../shared/bidi.js";
 import { count, h, toast } from "../shared/dom.js";
 import { changeAlbum } from "../shared/write-api.js";
 
@@ -33,7 +34,7 @@ export function createAlbumDialog(page, selected) {
     failed.textContent = "";
     try {
       const changed = await changeAlbum(input.value, how, selected(), page.collection());
-      toast(`${count(changed, "picture")} ${how === "add" ? "put into" : "taken out of"} ${input.value}`);
+      toast(`${count(changed, "picture")} ${how === "add" ? "put into" : "taken out of"} ${quoted(input.value)}`);
       dialog.close();
       page.onChanged();
     } catch (error) {
