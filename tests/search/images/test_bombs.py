@@ -139,6 +139,15 @@ def test_bombs(
         assert "\n" not in str(caught.value)
 
 
+def test_a_webp_is_refused_before_it_is_opened(monkeypatch: pytest.MonkeyPatch) -> None:
+    from PIL import WebPImagePlugin
+
+    data = webp_frames(1, side=12_000)  # opening it allocates 8 bytes a pixel
+    monkeypatch.setattr(WebPImagePlugin, "WebPImageFile", lambda _: pytest.fail("was opened"))
+    with pytest.raises(ImageError, match=r"as WEBP take 2,592 MB .* over the limit of 1,800 MB"):
+        decode(data)
+
+
 def test_numbers_in_the_exif_of_a_tiff_are_counted(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(bounded, "MAX_NUMBERS", 1_000)
     start = 8 + 2 + 12 * (len(BASE) + 1) + 4

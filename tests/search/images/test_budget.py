@@ -162,6 +162,23 @@ def test_the_conversion_is_within_the_budget_too(
         assert used[0] >= bytes_per_pixel * 400 * 400
 
 
+def test_the_decoded_image_is_freed_once_it_is_converted(monkeypatch: pytest.MonkeyPatch) -> None:
+    from twinlens.search.images import decode as decoder
+
+    seen: list[Image.Image] = []
+    convert = decoder.to_rgb
+
+    def noted(image: Image.Image, shorter: int | None) -> Image.Image:
+        seen.append(image)
+        return convert(image, shorter)
+
+    monkeypatch.setattr(decoder, "to_rgb", noted)
+    assert decode(png(30)).image is seen[0]  # nothing to convert
+    decode(png(300), target=20)
+    with pytest.raises(ValueError, match="closed"):
+        seen[1].getpixel((0, 0))
+
+
 def test_free_memory_is_returned_after_large_pictures(monkeypatch: pytest.MonkeyPatch) -> None:
     budget = DecodingBudget(1 << 30)
     returned: list[int] = []

@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from twinlens.search.images.budget import decoding_budget
 from twinlens.search.images.decode import decode
 from twinlens.search.images.formats import sniff
 
@@ -80,6 +81,7 @@ class Raw:
         self.sizes = SimpleNamespace(iwidth=size[0], iheight=size[1], flip=0)
         self.preview = preview
         self.half: bool | None = None
+        self.reserved = 0
 
     def __enter__(self) -> Raw:
         return self
@@ -93,6 +95,7 @@ class Raw:
 
     def postprocess(self, *, half_size: bool, **_: object) -> Any:
         self.half = half_size
+        self.reserved = decoding_budget().used
         factor = 2 if half_size else 1
         shape = self.sizes.iheight // factor, self.sizes.iwidth // factor, 3
         return np.zeros(shape, np.uint8)
@@ -126,6 +129,7 @@ def test_a_raw_file_is_developed_no_smaller_than_needed(
     monkeypatch.setitem(sys.modules, "rawpy", library)
     decoded = decode(b"FUJIFILMCCD-RAW 0201", target=target)
     assert raw.half is half
+    assert raw.reserved >= {True: 6, False: 20, None: 0}[half] * 600 * 400
     assert (decoded.format, decoded.width, decoded.height) == ("RAW", 600, 400)
     enough = min(2 * target, 400) if target else 360
     assert min(decoded.image.size) >= enough
