@@ -51,7 +51,9 @@ def test_no_page_follows_the_last(client: TestClient, photos: Path, limit: int) 
     assert len(ids) == len(COLOURS)
     paths = _pages(client, "/v1/files", "paths", limit=limit, root=str(photos))
     assert len(paths) == -(-len(COLOURS) // limit)
-    assert [one for page in paths for one in page] == sorted(str(photos / f"{colour}.png") for colour in COLOURS)
+    assert [one for page in paths for one in page] == sorted(
+        str(photos / f"{colour}.png") for colour in COLOURS
+    )
 
 
 def test_an_empty_listing_has_no_next_page(client: TestClient) -> None:
