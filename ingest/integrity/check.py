@@ -103,7 +103,9 @@ class _Check:
         path = client.folder.path
         self.others_write = client.is_writing or is_locked(str(path))
         found = self._check_files(path, writing=self.others_write)
-        if self.repair and found:
+        is_damaged = any(not one.harmless for one in found)
+        # Notes are no reason to stop somebody who writes.
+        if self.repair and found and (is_damaged or not is_locked(str(path))):
             client.stop_writing()
             with locked(path):
                 # Nobody writes now, so that what seemed wrong for a moment is right.
