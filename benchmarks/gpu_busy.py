@@ -115,7 +115,6 @@ def describe(device: str) -> dict[str, Any]:
     import os
     import platform
     from datetime import UTC, datetime
-    from importlib.metadata import version
 
     import torch
 
@@ -127,7 +126,7 @@ def describe(device: str) -> dict[str, Any]:
         "processor": _processor(),
         "python": platform.python_version(),
         "torch": torch.__version__,
-        "open_clip": version("open_clip_torch"),
+        "open_clip": _version("open_clip_torch"),
     }
     if device.startswith("cuda"):
         properties = torch.cuda.get_device_properties(device)
@@ -138,6 +137,15 @@ def describe(device: str) -> dict[str, Any]:
             "driver": _driver(),
         }
     return found
+
+
+def _version(package: str) -> str:
+    from importlib.metadata import PackageNotFoundError, version
+
+    try:
+        return version(package)
+    except PackageNotFoundError:  # copied to a machine without being installed
+        return "unknown"
 
 
 def _processor() -> str:

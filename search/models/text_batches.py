@@ -61,7 +61,8 @@ class TextBatches:
             longest = int(lengths[order[start]])
             count = max(1, most * _USUAL_LENGTH // longest)
             part = order[start : start + count]
-            yield part, tokens[torch.from_numpy(part)][:, :longest]
+            # contiguous: a copy of parts of rows to a GPU would wait.
+            yield part, tokens[torch.from_numpy(part)][:, :longest].contiguous()
             start += count
 
     def _tokenize(self, texts: list[str]) -> torch.Tensor:
