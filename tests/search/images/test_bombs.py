@@ -110,6 +110,7 @@ ZEROS = zlib.compress(bytes(3_000_000), 9)
         (lambda: tiff((322, 4, 1, 1 << 30), (323, 4, 1, 1 << 30), (259, 3, 1, 5)), "over the lim"),
         (lambda: b"II+\0" + struct.pack("<HHQ", 8, 0, 16) + struct.pack("<Q", 1 << 40)
          + struct.pack("<HHQQ", 60_000, 3, 1, 1) * 2_000, "1,000 numbers in its tags"),
+        (lambda: tiff((60_000, 3, 1 << 30, 8)), None),  # more than the file has: not read
         (lambda: tiff(following=8), None),
         (lambda: tiff((0x8769, 4, 1, 8)), None),
         (lambda: tiff(following=1 << 31), None),
@@ -187,6 +188,17 @@ def test_a_container_that_claims_more_pixels_than_it_has(kind: str) -> None:
         with pytest.raises(ImageError, match=f"{kind}|over the limit") as caught:
             decode(data[:at] + struct.pack(">II", side, side) + data[at + 8 :])
         assert "\n" not in str(caught.value)
+
+
+def test_a_heif_of_more_than_eight_bits_has_a_lower_limit() -> None:
+    heif = pytest.importorskip("pillow_heif")
+    heif.register_heif_opener()
+    assert decode(saved("HEIF", 64), max_pixels=64 * 64).width == 64
+    buffer = io.BytesIO()
+    heif.from_bytes("RGB;16", (64, 64), bytes(64 * 64 * 6)).save(buffer)
+    assert decode(buffer.getvalue(), max_pixels=64 * 128).width == 64
+    with pytest.raises(ImageError, match=r"64x64 pixels as HEIF take .* over the limit"):
+        decode(buffer.getvalue(), max_pixels=64 * 64)
 
 
 def test_a_heif_of_more_tiles_than_it_has() -> None:
