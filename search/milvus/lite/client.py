@@ -23,7 +23,7 @@ import numpy as np
 from twinlens.search.errors import CollectionNotFoundError, StoreError
 from twinlens.search.milvus.lite.arrow_writer import ArrowWriter
 from twinlens.search.milvus.lite.blocks import Block, Mask
-from twinlens.search.milvus.lite.failures import is_open, letting_go, remove_half_arrays
+from twinlens.search.milvus.lite.failures import before_writing, is_open, letting_go
 from twinlens.search.milvus.lite.filters import check
 from twinlens.search.milvus.lite.folder import LiteFolder, UnknownFormatError
 from twinlens.search.milvus.lite.ranking import by_words, fuse, nearest, selected
@@ -96,20 +96,9 @@ class LiteClient:
         """
         with self._lock:
             if self._lite is None:
-                self._check_manifests()
-                with suppress(StoreError):
-                    remove_half_arrays(self.folder)
+                before_writing(self.folder)
                 self._lite = self._open_lite()
             return self._lite
-
-    def _check_manifests(self) -> None:
-        """Raise ``StoreError`` if a manifest is damaged.
-
-        Milvus Lite would take the manifest before it, and delete the data files that it lacks.
-        """
-        for name in self.folder.collections():
-            with suppress(UnknownFormatError):
-                self.folder.manifest(name)
 
     def __getattr__(self, name: str) -> Any:
         if name.startswith("_"):
@@ -142,8 +131,6 @@ class LiteClient:
         """Read all files again: they were replaced."""
         with self._lock:
             self._rows.clear()
-            self._folder = LiteFolder(self._folder.path)
-            self._recorder = Recorder(self._folder)
 
     def save_snapshots(self) -> None:
         """Make snapshots of the collections that were written to."""
@@ -197,19 +184,10 @@ class LiteClient:
 
     @contextmanager
     def _writing(self, name: str) -> Iterator[ArrowWriter | None]:
-        """Hold the lock of a collection to write to it; see ``_to_write`` and ``failures``."""
-        writer = self._to_write(name)
-        with nullcontext() if writer is None else writer.lock:
-            try:
-                with letting_go(self.folder.path, name):
-                    yield writer
-            except BaseException:
-                with self._lock:
-                    self._loaded.discard(name)
-                raise
+        """Load a collection and hold its lock; see ``failures`` for what happens if a write fails.
 
-    def _to_write(self, name: str) -> ArrowWriter | None:
-        """The writer of a collection, which is loaded; ``None`` if ``pymilvus`` must write."""
+        Yields its writer, or ``None`` if ``pymilvus`` must write.
+        """
         lite = self.lite()
         with self._lock:
             if name not in self._loaded:
@@ -217,7 +195,14 @@ class LiteClient:
                 lite.load_collection(name)
                 self._loaded.add(name)
             self._written.add(name)
-        return ArrowWriter.of(self.folder.path, name)
+        writer = ArrowWriter.of(self.folder.path, name)
+        with nullcontext() if writer is None else writer.lock:
+            try:
+                with letting_go(self.folder.path, name):
+                    yield writer
+            except BaseException:
+                self._loaded.discard(name)
+                raise
 
     # ---- Metadata
 

@@ -34,7 +34,7 @@ def letting_go(path: Path, collection: str) -> Iterator[None]:
         collection: its name.
 
     Raises:
-        StoreError: in place of an ``OSError``.
+        StoreError: in place of an ``OSError``, or if another thread's write has just failed.
     """
     logs = [one._wal for one in _open_collections(path, collection).values()]
     try:
@@ -45,6 +45,8 @@ def letting_go(path: Path, collection: str) -> Iterator[None]:
         _let_go(path, collection, logs)
         if isinstance(error, OSError):
             raise StoreError(write_failure(path, error)) from error
+        if isinstance(error, AssertionError):  # Milvus Lite's, of a log that was let go meanwhile
+            raise StoreError(f"{path}: another write has just failed: run this again") from error
         raise
 
 
@@ -70,15 +72,23 @@ def read_only_reason(path: Path) -> str:
     return ""
 
 
-def remove_half_arrays(folder: LiteFolder) -> None:
-    """Delete files of vectors that a full disk has cut off: Milvus Lite makes them anew."""
+def before_writing(folder: LiteFolder) -> None:
+    """Check and prepare the files of a database that Milvus Lite is about to open.
+
+    Milvus Lite would take the manifest before a damaged one, and delete the data files that it
+    lacks. Files of vectors that a full disk has cut off are deleted: Milvus Lite makes them anew.
+
+    Raises:
+        StoreError: a manifest is damaged.
+    """
     for name in folder.collections():
-        with suppress(UnknownFormatError, OSError):
+        with suppress(UnknownFormatError):
             root = folder.folder_of(name)
             for data in folder.manifest(name).data:
                 path = array_of(root / data)
-                if path.exists() and not is_whole_array(path):
-                    path.unlink()
+                with suppress(OSError):
+                    if path.exists() and not is_whole_array(path):
+                        path.unlink()
 
 
 def is_whole_array(path: Path) -> bool:
