@@ -530,19 +530,18 @@ def test_a_folder_that_cannot_be_read_is_not_missing(index: twinlens.Index, phot
 def test_stored_paths_are_listed_below_a_root_in_order(
     index: twinlens.Index, paint: Paint, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
-    monkeypatch.setattr("twinlens.search.query.stored.PAGE", 2)
     for number, colour in enumerate(COLOURS):
         paint(colour, f"one/{number}.png")
     paint("red", "one2/other.png")
     index.ingest(tmp_path)
     collection = index.engine.collection
     found: list[str] = []
-    while page := list_paths(collection, str(tmp_path / "one"), found[-1] if found else ""):
+    while page := list_paths(collection, str(tmp_path / "one"), (found or [""])[-1], limit=2):
         assert len(page) <= 2
         found += page
     assert found == [str(tmp_path / "one" / f"{number}.png") for number in range(8)]
     assert list_paths(collection, str(tmp_path / "nowhere")) == []
-    assert len(list_paths(collection, str(tmp_path))) == 2
+    assert len(list_paths(collection, str(tmp_path), limit=2)) == 2
 
 
 def test_stored_pictures_are_listed_by_a_filter_in_order(
