@@ -12,9 +12,10 @@ their last bytes.
 
 CPU milliseconds are those of the process and its children (``getrusage``), not those of a server.
 "Main process" is the CPU time of the ingesting process alone: an upper bound of the time in which
-it holds the interpreter's lock. The stages are timed one by one, each alone in one thread, in
-milliseconds of CPU: read, hash and decode the files; walk the folder with its sidecars; judge by
-the ledger; make rows; write rows to Milvus.
+it holds the interpreter's lock. Threads of it decode on fewer than four cores; ``--processes`` lets
+processes do it, but for the first pictures. The stages are timed one by one, each alone in one
+thread, in milliseconds of CPU: read, hash and decode the files; walk the folder with its sidecars;
+judge by the ledger; make rows; write rows to Milvus.
 """
 
 from __future__ import annotations
@@ -36,6 +37,7 @@ import numpy as np
 from pictures import make_pictures
 
 import twinlens
+from twinlens.ingest import executor
 from twinlens.search.models.base import Pixels, Rows
 from twinlens.search.models.fingerprint import Fingerprint
 from twinlens.search.models.preprocess import preparation
@@ -45,6 +47,8 @@ SIDE, DIM = 224, 512
 DISTINCT = {"small": 200, "large": 6}
 SIZES = {"small": (500, 375), "large": (4000, 3000)}
 SIDES = ("ingest", "threads", "processes")
+#: Set for the children if processes decode on any number of cores.
+PROCESSES = "TWINLENS_BENCHMARK_PROCESSES"
 
 
 class FreeEncoder:
@@ -107,6 +111,8 @@ def alone(side: str, files: list[str]) -> dict[str, float]:
 
 
 def ingest(folder: Path, warm: Path, db: str, collection: str) -> dict[str, float]:
+    if os.environ.get(PROCESSES):
+        executor.MIN_CORES = 1
     with twinlens.open(db, collection, model=FreeEncoder()) as index:
         index.ingest(warm)
         before, began = cpu(), time.perf_counter()
@@ -277,9 +283,12 @@ def main() -> None:
     parser.add_argument("--large", type=int, default=300, help="pictures of 12 megapixels")
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--captions", action="store_true", help="a text sidecar for each picture")
+    parser.add_argument("--processes", action="store_true", help="decode in processes")
     parser.add_argument("--no-stages", action="store_true")
     parser.add_argument("--db", default="", help="a server; default: a new Milvus Lite file")
     options = parser.parse_args()
+    if options.processes:
+        os.environ[PROCESSES] = "1"
     with tempfile.TemporaryDirectory() as temporary:
         base = Path(temporary)
         for kind, count in (("small", options.count), ("large", options.large)):

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from twinlens.ingest import sinks
 from twinlens.ingest.executor import Executor, PendingVectors
 from twinlens.ingest.rows import PendingItem, image_row, text_key, text_keys, text_row
 from twinlens.ingest.sinks import Chunk
@@ -42,8 +43,8 @@ class _Encoding:
 class ChunkEncoder:
     """Has one chunk encoded while the next is collected.
 
-    Behind a full chunk another one waits, so that an accelerator goes from one to the next. Smaller
-    ones come from an encoder that is so slow that a chunk is all that an interruption should cost.
+    Behind full chunks a batch more waits, so that an accelerator goes from one to the next. Smaller
+    ones come from an encoder so slow that a chunk is all that an interruption should cost.
 
     Args:
         collection: searched for texts that are stored already.
@@ -67,7 +68,8 @@ class ChunkEncoder:
 
     def begin(self, chunk: Chunk) -> None:
         """Begin to encode a chunk; waits for those before it."""
-        while len(self._begun) > chunk.full:
+        waiting = -(-self._executor.image_batch // sinks.CHUNK) if chunk.full else 0
+        while len(self._begun) > waiting:
             self._finish()
         texts = self._texts_to_store(chunk)
         images = [item for item in chunk.new if item.pixels is not None and item.vector is None]

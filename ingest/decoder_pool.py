@@ -40,8 +40,8 @@ MAX_PROCESSES = 64
 START_SECONDS = 60.0
 STOP_SECONDS = 5.0
 POLL_SECONDS = 0.1
-#: Let glibc keep the memory of the last images for the next ones: to get it from the system again,
-#: page by page, takes a fifth of the time of decoding.
+#: Let glibc keep the memory of the last image for the next one, instead of getting it from the
+#: system again, page by page.
 _MALLOC = {"MALLOC_MMAP_THRESHOLD_": str(32 << 20), "MALLOC_TRIM_THRESHOLD_": str(64 << 20)}
 
 

@@ -30,6 +30,8 @@ _AHEAD = 256
 #: than this share of the time.
 _CHECK_EVERY = 128
 _STARVED = 0.4
+#: Cores from which on processes are quicker: with fewer, Python's lock is free when it is needed.
+MIN_CORES = 4
 
 
 class PendingResult(Protocol):
@@ -70,6 +72,10 @@ class Executor(Protocol):
     def encode_seconds(self) -> float:
         """Time spent in encoders, summed over all of them."""
 
+    @property
+    def image_batch(self) -> int:
+        """How many images its encoder takes at once; 1 if results come with their embeddings."""
+
     def start(self, ledger: Ledger) -> None:
         """Begin a run; images that the ledger has are read but not decoded."""
 
@@ -104,6 +110,10 @@ class LocalExecutor:
     @property
     def encode_seconds(self) -> float:
         return self._encode_seconds + (self._queue.seconds if self._queue else 0.0)
+
+    @property
+    def image_batch(self) -> int:
+        return 1 if self._queue is None else self._queue.image_batch
 
     @property
     def ahead(self) -> int:
@@ -179,11 +189,14 @@ class LocalExecutor:
             return
         from twinlens.ingest.decoder_pool import MAX_PROCESSES, DecoderPool, usable_cores
 
+        cores = usable_cores()
+        if cores < MIN_CORES:
+            return
         self._pool = DecoderPool(
             prepare,
             encoder.fingerprint.image_size,
             self._ledger.stored_images,
-            min(usable_cores(), MAX_PROCESSES),
+            min(cores, MAX_PROCESSES),
         )
         self._pool.start()
 

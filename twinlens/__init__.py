@@ -50,6 +50,7 @@ if TYPE_CHECKING:
     from twinlens.ingest.transfer.reindex import ReindexReport
     from twinlens.integrations.haystack import HaystackRetriever as HaystackRetriever
     from twinlens.integrations.langchain import TwinlensRetriever as TwinlensRetriever
+    from twinlens.integrations.llamaindex import LlamaIndexRetriever as LlamaIndexRetriever
     from twinlens.remote.index import RemoteIndex
     from twinlens.search.analysis.audit_report import Audit, AuditedPair
     from twinlens.search.analysis.classify import Classified

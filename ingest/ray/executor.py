@@ -89,6 +89,10 @@ class RayExecutor:
         return self._encode_seconds
 
     @property
+    def image_batch(self) -> int:
+        return 1
+
+    @property
     def _batch(self) -> int:
         if self._workers is None or not self._workers.decoders:
             return CORE_BATCH

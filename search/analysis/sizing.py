@@ -37,6 +37,8 @@ UPSERTS = 5_000.0
 #: Images per second, each with a caption, that clip-retrieval encodes with ViT-B/32 on one RTX
 #: 3080: https://github.com/rom1504/clip-retrieval. Other models are scaled by their FLOPs.
 GPU_RATE = 1_500.0
+#: Images of 500x375 pixels per second that a core reads and decodes: benchmarks/ceiling.py.
+CORE_RATE = 300.0
 #: Layers, width and tokens of the image and text towers in the catalogue. OpenCLIP pads texts to
 #: the model's length; ``starter`` does not, and a caption of a dozen words has 16 tokens.
 IMAGE_TOWERS: Mapping[str, tuple[int, int, int]] = {
@@ -106,6 +108,7 @@ class Plan:
         indexes: the needs with each index type.
         rate: images per second, with their texts, that one GPU encodes.
         encode_hours: with all GPUs; ``encode_hours_one_gpu`` with one.
+        cores: cores that decode images of 500x375 pixels as fast as all GPUs encode them.
         upsert_hours: to write the rows from one process.
         bulk: whether a bulk import is worth trying, since writing takes longer than encoding.
         encode_cost, memory_cost_month, disk_cost_month, ssd_cost_month: ``None`` without a price.
@@ -120,6 +123,7 @@ class Plan:
     rate: float
     encode_hours: float
     encode_hours_one_gpu: float
+    cores: int
     upsert_hours: float
     bulk: bool
     encode_cost: float | None = None
@@ -231,6 +235,7 @@ def plan(
         rate=per_gpu,
         encode_hours=encode_hours,
         encode_hours_one_gpu=alone,
+        cores=math.ceil(per_gpu * gpus / CORE_RATE),
         upsert_hours=upsert_hours,
         bulk=not lite and upsert_hours > encode_hours and rows > 10_000_000,
         encode_cost=_price(gpu_hour, encode_hours * gpus),

@@ -227,6 +227,7 @@ def test_an_ingest_uses_processes_when_the_encoder_waits(
         monkeypatch.setattr(twinlens.ingest.executor, "_AHEAD", 10)
         monkeypatch.setattr(twinlens.ingest.executor, "_STARVED", -1.0 if parallel else 2.0)
         monkeypatch.setattr(twinlens.ingest.executor, "_CHECK_EVERY", 20)
+        monkeypatch.setattr(twinlens.ingest.executor, "MIN_CORES", 1)
         with twinlens.open(tmp_path / f"{parallel}.db", model=PreparedEncoder()) as index:
             items: list[tuple[str, str]] = []
             index.ingest(photos, report=lambda row, to=items: to.append((row.uri, row.status)))

@@ -166,6 +166,10 @@ def _print(plan: Plan, gpus: int, *, estimated: bool) -> None:
         f"encoding: {_hours(plan.encode_hours)} on {counted(gpus, 'GPU')} at "
         f"{plan.rate:,.0f} images/s each, texts included ({source})"
     )
+    say(
+        f"decoding: {counted(plan.cores, 'core')} for as many images of 500x375 pixels; larger "
+        "ones need more"
+    )
     say(f"writing: {_hours(plan.upsert_hours)} from one process, at the same time")
     if plan.bulk:
         say("writing takes longer than encoding: consider a bulk import, --bulk (not measured)")

@@ -100,6 +100,7 @@ def test_hours_and_costs() -> None:
                 gib_month=3, disk_month=0.5, ssd_month=0.25, index=["DISKANN"])  # fmt: skip
     assert made.encode_hours == pytest.approx(1.0)
     assert made.encode_hours_one_gpu == pytest.approx(2.0)
+    assert made.cores == 4  # 1,000 images a second
     assert made.encode_cost == pytest.approx(1.0 * 2 * 2.0)
     # Pictures, texts, and a path in the ledger for each picture.
     assert made.upsert_hours == pytest.approx(3 * 3_600_000 / UPSERTS / 3_600)
