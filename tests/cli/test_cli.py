@@ -588,9 +588,10 @@ def test_delete_of_copies_says_that_their_pictures_stay(
 def test_an_interrupted_ingest_says_what_is_stored(
     run: Run, tmp_path: Path, tiny_model: Path, photos: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from twinlens.ingest import executor, pipeline
+    from twinlens.ingest import pipeline
+    from twinlens.search.models.encoding_queue import EncodingQueue
 
-    encode, calls = executor.encode_images, []
+    encode, calls = EncodingQueue.submit_images, []
 
     def interrupted(*given: Any) -> Any:
         calls.append(1)
@@ -598,7 +599,7 @@ def test_an_interrupted_ingest_says_what_is_stored(
             raise KeyboardInterrupt
         return encode(*given)
 
-    monkeypatch.setattr(executor, "encode_images", interrupted)
+    monkeypatch.setattr(EncodingQueue, "submit_images", interrupted)
     monkeypatch.setattr(pipeline, "CHUNK_SECONDS", 0.0)
     options = ["--db", tmp_path / "x.db", "--device", "cpu"]
     stopped = run("ingest", photos, *options, "--model", f"local-dir:{tiny_model}")

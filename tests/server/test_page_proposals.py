@@ -137,9 +137,9 @@ def _note(request: Any, asked: list[list[str]]) -> None:
 def test_without_proposals_the_file_name_stays(visit: Visit) -> None:
     page = visit()
     refused = {"status": 429, "json": {"type": "/problems/busy", "title": "Busy"}}
+    page.route("**/v1/describe", lambda route: route.fulfill(**refused))
     with page.expect_response("**/v1/describe"):
-        page.route("**/v1/describe", lambda route: route.fulfill(**refused))
-        page.get_by_role("textbox", name="Words to look for").fill("red")
+        page.goto(f"{page.url}?q=red")
     expect(page.get_by_role("link", name=re.compile(r"^red\.png, "))).to_have_count(1)
     assert page.get_by_role("alert").count() == 0
 
