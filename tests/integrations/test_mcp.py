@@ -286,7 +286,7 @@ def test_a_tenant_sees_only_its_own_rows(tmp_path: Path) -> None:
             ):
                 assert "nothing with the id or path" in _complaint(wrong)
             public = await client.call_tool("search", {"words": "blue", "collection": "public"})
-            assert "tenant" in _complaint(public)
+            assert _complaint(public) == "there is no collection 'public'; the database has: shared"
 
     with _library(db, "shared") as library:
         asyncio.run(ask())

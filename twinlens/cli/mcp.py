@@ -7,7 +7,6 @@ from typing import TYPE_CHECKING, Any
 
 import twinlens
 from twinlens.cli.options import CollectionOptions, Device, refuse_tenant
-from twinlens.search.errors import UsageError
 from twinlens.search.printable import PrintableFormatter
 
 if TYPE_CHECKING:
@@ -30,18 +29,11 @@ class LocalCollections:
         return self.library.backend
 
     def names(self) -> list[str]:
-        names = self.library.names()
-        return [name for name in names if self._has_tenant(name)] if self.tenant else names
+        library = self.library
+        return library.memberships.names(self.tenant) if self.tenant else library.names()
 
     def index(self, name: str) -> Any:
         return self.library.index(name, self.tenant)
-
-    def _has_tenant(self, name: str) -> bool:
-        try:
-            self.index(name)
-        except UsageError:  # the collection has no tenants
-            return False
-        return True
 
 
 class RemoteCollections:

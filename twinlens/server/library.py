@@ -212,7 +212,7 @@ class Library:
         if index is None and create:
             index = Index(self.database, name, model=self._new_model(model))
         if index is None:
-            raise self._missing(name)
+            raise self._missing(name, tenant)
         if not tenant:
             return index
         try:
@@ -220,9 +220,9 @@ class Library:
         except UsageError:  # it has no tenants
             if create:
                 raise UsageError(f"this key cannot use {name!r}: choose another name") from None
-            raise self._missing(name) from None
+            raise self._missing(name, tenant) from None
         if not create and name != self.default and not self.memberships.has(name, tenant):
-            raise self._missing(name)
+            raise self._missing(name, tenant)
         return its
 
     def encoder(self, fingerprint: Fingerprint) -> Encoder:
@@ -369,9 +369,10 @@ class Library:
         opened = open_encoders(model, device=self._device, precision=self._precision)
         return self._shared(opened.fingerprint, lambda: opened)
 
-    def _missing(self, name: str) -> CollectionNotFoundError:
-        names = ", ".join(self.names())
+    def _missing(self, name: str, tenant: str) -> CollectionNotFoundError:
+        """The error that names the collections there are; to a tenant, only its own."""
+        names = ", ".join(self.memberships.names(tenant) if tenant else self.names())
+        listed = f"; the database has: {names}" if names else ": the database is empty"
         return CollectionNotFoundError(
-            f"there is no collection {name!r}"
-            + (f"; the database has: {names}" if names else ": the database is empty")
+            f"there is no collection {name!r}" + ("" if tenant and not names else listed)
         )
