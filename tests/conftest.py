@@ -17,6 +17,11 @@ from support.milvus_server import NoServerError, running_server
 import twinlens
 
 
+def pytest_xdist_auto_num_workers() -> int:
+    """One worker more than there are cores: many tests wait for a server or a browser."""
+    return (os.cpu_count() or 1) + 1
+
+
 @pytest.fixture(scope="session", autouse=True)
 def model_cache(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A cache of exported models for all tests, also those of other workers and processes."""
