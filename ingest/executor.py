@@ -9,10 +9,8 @@ import os
 import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol
-
-import numpy as np
 
 from twinlens.ingest.ledger import Ledger
 from twinlens.ingest.tasks import Task, TaskResult, decode_tasks
@@ -22,8 +20,6 @@ from twinlens.search.models.encoding_queue import EncodingQueue
 if TYPE_CHECKING:
     from twinlens.ingest.decoder_pool import DecoderPool
 
-#: Texts encoded in one batch.
-TEXT_BATCH = 64
 #: Items that are read ahead of the encoder.
 _AHEAD = 256
 #: After each so many images, processes are started if the encoder has waited for threads for more
@@ -206,44 +202,3 @@ class LocalExecutor:
 
         (result,) = decode_tasks([task], encoder.prepare, encoder.fingerprint.image_size, stored)
         return result
-
-
-def encode_images(encoder: Encoder, pixels: Sequence[Pixels]) -> list[Rows]:
-    """The embeddings of images, float32 ``[dim]`` each, in batches of the encoder's size."""
-    vectors: list[Rows] = []
-    for start in range(0, len(pixels), encoder.image_batch):
-        vectors += list(encoder.images(np.stack(pixels[start : start + encoder.image_batch])))
-    return vectors
-
-
-def encode_texts(encoder: Encoder, texts: Sequence[str]) -> list[Rows]:
-    """The embeddings of texts, float32 ``[dim]`` each.
-
-    Batches contain texts of similar length, because a batch is padded to its longest text.
-    """
-    order = sorted(range(len(texts)), key=lambda i: len(texts[i]))
-    vectors: dict[int, Rows] = {}
-    for start in range(0, len(order), TEXT_BATCH):
-        batch = order[start : start + TEXT_BATCH]
-        vectors.update(zip(batch, encoder.texts([texts[i] for i in batch]), strict=True))
-    return [vectors[i] for i in range(len(texts))]
-
-
-def encode_results(encoder: Encoder, tasks: Sequence[Task], results: Sequence[TaskResult]) -> None:
-    """Add the embeddings of images and texts to the results of ``decode_tasks``."""
-    decoded = [
-        (r, r.image, r.image.pixels) for r in results if r.image and r.image.pixels is not None
-    ]
-    vectors = encode_images(encoder, [pixels for _, _, pixels in decoded])
-    for (result, image, _), vector in zip(decoded, vectors, strict=True):
-        result.vector = vector
-        result.image = replace(image, pixels=None)
-    pending = [
-        (result, text)
-        for task, result in zip(tasks, results, strict=True)
-        if result.failure is None
-        for text in task.texts
-    ]
-    vectors = encode_texts(encoder, [text for _, text in pending])
-    for (result, text), vector in zip(pending, vectors, strict=True):
-        result.texts[text] = vector

@@ -22,10 +22,10 @@ import ray
 from ray.data import Datasource, ReadTask
 from ray.data.block import BlockMetadata
 
-from twinlens.ingest.executor import encode_results
 from twinlens.ingest.tasks import Task, TaskResult, decode_tasks, find_sorted
 from twinlens.search.errors import ModelMismatchError
-from twinlens.search.models.base import Encoder, Precision
+from twinlens.search.models.base import Encoder, Pixels, Precision, Rows
+from twinlens.search.models.batches import TEXT_BATCH
 
 _SCHEMA = pa.schema([("number", pa.int64()), ("payload", pa.binary())])
 
@@ -215,7 +215,7 @@ class WorkerStage:
         """Encode; the results with their embeddings, and the seconds it took."""
         encoder = self.encoder
         began = time.perf_counter()
-        encode_results(encoder, tasks, results)
+        _encode_results(encoder, tasks, results)
         return results, time.perf_counter() - began
 
 
@@ -256,3 +256,44 @@ def dumps(content: Any) -> bytes:
 
 def _table(numbers: list[int], batches: list[bytes]) -> pa.Table:
     return pa.table([numbers, batches], schema=_SCHEMA)
+
+
+def _encode_images(encoder: Encoder, pixels: Sequence[Pixels]) -> list[Rows]:
+    """The embeddings of images, float32 ``[dim]`` each, in batches of the encoder's size."""
+    vectors: list[Rows] = []
+    for start in range(0, len(pixels), encoder.image_batch):
+        vectors += list(encoder.images(np.stack(pixels[start : start + encoder.image_batch])))
+    return vectors
+
+
+def _encode_texts(encoder: Encoder, texts: Sequence[str]) -> list[Rows]:
+    """The embeddings of texts, float32 ``[dim]`` each.
+
+    Batches contain texts of similar length, because a batch is padded to its longest text.
+    """
+    order = sorted(range(len(texts)), key=lambda i: len(texts[i]))
+    vectors: dict[int, Rows] = {}
+    for start in range(0, len(order), TEXT_BATCH):
+        batch = order[start : start + TEXT_BATCH]
+        vectors.update(zip(batch, encoder.texts([texts[i] for i in batch]), strict=True))
+    return [vectors[i] for i in range(len(texts))]
+
+
+def _encode_results(encoder: Encoder, tasks: Sequence[Task], results: Sequence[TaskResult]) -> None:
+    """Add the embeddings of images and texts to the results of ``decode_tasks``."""
+    decoded = [
+        (r, r.image, r.image.pixels) for r in results if r.image and r.image.pixels is not None
+    ]
+    vectors = _encode_images(encoder, [pixels for _, _, pixels in decoded])
+    for (result, image, _), vector in zip(decoded, vectors, strict=True):
+        result.vector = vector
+        result.image = replace(image, pixels=None)
+    pending = [
+        (result, text)
+        for task, result in zip(tasks, results, strict=True)
+        if result.failure is None
+        for text in task.texts
+    ]
+    vectors = _encode_texts(encoder, [text for _, text in pending])
+    for (result, text), vector in zip(pending, vectors, strict=True):
+        result.texts[text] = vector

@@ -20,7 +20,6 @@ from pathlib import Path
 
 import numpy as np
 
-from twinlens.ingest.executor import TEXT_BATCH
 from twinlens.ingest.report import MAX_FAILURES, Progress
 from twinlens.ingest.sample import Failure, Sample
 from twinlens.ingest.sources import open_sources
@@ -41,6 +40,7 @@ from twinlens.search.milvus.expressions import is_in
 from twinlens.search.milvus.generations import Generation
 from twinlens.search.milvus.layout import LayoutOptions
 from twinlens.search.models.base import Encoder, Pixels, Rows
+from twinlens.search.models.batches import TEXT_BATCH
 from twinlens.search.query.session import Session
 from twinlens.search.records import Kind, Row, image_id
 

@@ -25,11 +25,11 @@ import numpy.typing as npt
 from twinlens.search.errors import first_line
 from twinlens.search.images.decode import decode
 from twinlens.search.models.base import Encoder, Rows
+from twinlens.search.models.batches import encode_texts
 from twinlens.search.paths import cache_folder
 from twinlens.search.query.calibration import SENTENCES
 
 _log = logging.getLogger("twinlens")
-_TEXTS = 64
 _FIELDS = ("sentences", "images", "captions")
 
 
@@ -75,9 +75,9 @@ class ModelBackground:
         found = _read(path, data, encoder.fingerprint.dim)
         if found is None:
             found = cls(
-                _encode_texts(encoder, data.sentences),
+                encode_texts(encoder, data.sentences),
                 _encode_images(encoder, data.images),
-                _encode_texts(encoder, data.captions),
+                encode_texts(encoder, data.captions),
                 np.array(data.owners),
             )
             _write(path, found)
@@ -104,12 +104,6 @@ def read_background() -> BackgroundData:
         tuple(caption for caption, _ in pairs),
         tuple(number for _, number in pairs),
         digest.hexdigest()[:12],
-    )
-
-
-def _encode_texts(encoder: Encoder, texts: Sequence[str]) -> Rows:
-    return np.concatenate(
-        [encoder.texts(texts[start : start + _TEXTS]) for start in range(0, len(texts), _TEXTS)]
     )
 
 

@@ -23,6 +23,7 @@ from twinlens.search.errors import UsageError
 from twinlens.search.filters import compile_visible
 from twinlens.search.milvus.collection import Collection
 from twinlens.search.models.base import Encoder, Rows
+from twinlens.search.models.batches import encode_texts
 from twinlens.search.records import CAPTION_SOURCE, PROPOSED, Row
 
 #: How probable it is that a random stored caption fits an image, and how many of the everyday words
@@ -143,10 +144,7 @@ class Labels:
         if self._encoded is None:
             encoder = self._encoder()
             sentences = [TEMPLATES[0].replace("{}", label) for label in self._labels]
-            starts = range(0, len(sentences), _BATCH)
-            self._encoded = np.concatenate(
-                [encoder.texts(sentences[at : at + _BATCH]) for at in starts]
-            )
+            self._encoded = encode_texts(encoder, sentences)
         return self._encoded
 
 

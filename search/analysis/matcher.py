@@ -20,7 +20,7 @@ from twinlens.search.analysis.match import (
 from twinlens.search.analysis.pictures import ReadPicture, read_pictures
 from twinlens.search.errors import UsageError
 from twinlens.search.models.base import Encoder, Rows
-from twinlens.search.query.embed import TEXT_BATCH
+from twinlens.search.models.batches import encode_texts
 from twinlens.search.query.parts import MAX_QUERY_TEXT
 
 #: Stored pictures that are scored together.
@@ -70,7 +70,7 @@ class Matcher:
         self._texts: dict[str, Rows] = {}
         self._stacked: tuple[Sequence[str], Rows] = (), np.empty((0, 0), dtype=np.float32)
         told = check_texts(references)
-        self._references = self._encode(told) if told else None
+        self._references = encode_texts(self._encoder, told) if told else None
 
     def match(self, inputs: Iterable[MatchInput]) -> Iterator[PairMatch]:
         """Score each picture with its texts, in order.
@@ -113,7 +113,8 @@ class Matcher:
     ) -> Iterator[PairMatch]:
         texts = dict.fromkeys(text for one in inputs for text in one.texts)
         missing = [text for text in texts if text not in self._texts]
-        made = dict(zip(missing, self._encode(missing), strict=True)) if missing else {}
+        rows = encode_texts(self._encoder, missing) if missing else ()
+        made = dict(zip(missing, rows, strict=True))
         self._texts = {text: made[text] if text in made else self._texts[text] for text in texts}
         for number, (one, row) in enumerate(zip(inputs, image_rows, strict=True)):
             if row is None:
@@ -146,10 +147,6 @@ class Matcher:
                 clip_score=float(scores[number]),
                 ref_clip_score=None if references is None else float(references[number]),
             )
-
-    def _encode(self, texts: Sequence[str]) -> Rows:
-        batches = (texts[start : start + TEXT_BATCH] for start in range(0, len(texts), TEXT_BATCH))
-        return np.concatenate([self._encoder.texts(batch) for batch in batches])
 
 
 def check_texts(texts: str | Iterable[str]) -> list[str]:

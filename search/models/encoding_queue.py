@@ -15,11 +15,10 @@ import numpy as np
 import numpy.typing as npt
 
 from twinlens.search.models.base import AsyncEncoder, Encoder, PendingRows, Pixels, Rows
+from twinlens.search.models.batches import TEXT_BATCH
 
 #: Batches that a device has been given beside those that are being handed over and fetched.
 LAUNCHED_AHEAD = 2
-#: Texts in a batch of an encoder that does not say.
-TEXT_BATCH = 64
 
 Kind = Literal["images", "texts"]
 

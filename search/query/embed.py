@@ -15,11 +15,10 @@ from cachetools import LRUCache
 
 from twinlens.search.errors import ImageError, UsageError
 from twinlens.search.models.base import Encoder, Pixels, Rows
+from twinlens.search.models.batches import TEXT_BATCH
 from twinlens.search.query.parts import Id, Image, Plain, Text, Vector, read_image, words_of
 from twinlens.search.records import Target
 
-#: Texts encoded in one batch.
-TEXT_BATCH = 64
 #: Query embeddings in the cache: 8 MB at 512 dimensions.
 CACHED_QUERIES = 4_096
 #: English words only, since the phrase around them is English.

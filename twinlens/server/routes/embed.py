@@ -11,7 +11,7 @@ from starlette.responses import JSONResponse
 from twinlens.search.errors import UsageError
 from twinlens.search.images.decode import decode
 from twinlens.search.models.base import Encoder, Rows
-from twinlens.search.query.embed import TEXT_BATCH
+from twinlens.search.models.batches import encode_texts
 from twinlens.server.context import Context
 from twinlens.server.disconnects import AbandonableRoute
 from twinlens.server.inputs import BodyReader
@@ -64,15 +64,6 @@ def router(ctx: Context) -> APIRouter:
         )
 
     return routes
-
-
-def encode_texts(encoder: Encoder, texts: Sequence[str]) -> Rows:
-    """Encode ``n`` texts as float32 unit rows ``[n, dim]``."""
-    batches = [
-        encoder.texts(texts[start : start + TEXT_BATCH])
-        for start in range(0, len(texts), TEXT_BATCH)
-    ]
-    return np.concatenate(batches)
 
 
 def encode_images(encoder: Encoder, images: Sequence[bytes]) -> Rows:

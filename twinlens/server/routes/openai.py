@@ -15,6 +15,7 @@ from starlette.responses import JSONResponse
 from twinlens.index import Index
 from twinlens.search.errors import StoreError, UsageError
 from twinlens.search.models.base import Encoder, Rows
+from twinlens.search.models.batches import encode_texts
 from twinlens.search.models.fingerprint import Fingerprint
 from twinlens.search.query.parts import MAX_QUERY_TEXT
 from twinlens.server.auth import tenant_of
@@ -25,7 +26,7 @@ from twinlens.server.openai_errors import EMBEDDINGS, MODELS
 from twinlens.server.openapi import openai_problems
 from twinlens.server.problems import Problem
 from twinlens.server.query_parts import ImageReader
-from twinlens.server.routes.embed import encode_images, encode_texts
+from twinlens.server.routes.embed import encode_images
 from twinlens.server.schemas.examples import PNG
 from twinlens.server.schemas.openai import (
     DATA_URL,
