@@ -7,9 +7,7 @@ counts several collections at once, and caches the counts for some seconds.
 from __future__ import annotations
 
 import asyncio
-import time
-from collections.abc import Callable
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from typing import Any, get_args
 
 from anyio import CapacityLimiter
@@ -20,6 +18,7 @@ from starlette.responses import JSONResponse
 from twinlens.index import Index
 from twinlens.search.errors import StoreError
 from twinlens.search.records import Target
+from twinlens.server.answer_cache import AnswerCache
 from twinlens.server.auth import tenant_of
 from twinlens.server.context import Context
 from twinlens.server.inputs import NameParameter
@@ -35,13 +34,18 @@ CONCURRENT_COUNTS = 6
 def router(ctx: Context) -> APIRouter:
     """The routes of collections."""
     routes = APIRouter(prefix="/v1/collections", tags=["collections"])
-    counts = CountCache(lambda: ctx.writes.written)
+    counts: AnswerCache[dict[str, Any]] = AnswerCache(lambda: ctx.writes.written)
+    limiter = CapacityLimiter(CONCURRENT_COUNTS)
+
+    async def count(index: Index) -> dict[str, Any]:
+        return await run_sync(describe, index, limiter=limiter)
 
     async def described(request: Request, name: str) -> dict[str, Any] | None:
         """Describe a collection; ``None`` if it does not exist for the client."""
         tenant = tenant_of(request)
         try:
-            return await counts.get(await ctx.index(request, name), tenant)
+            index = await ctx.index(request, name)
+            return await counts.get(index, tenant, count, CACHE_SECONDS)
         except StoreError:  # dropped in the meantime
             if name in await ctx.run(ctx.library.names, tenant):
                 raise
@@ -98,58 +102,6 @@ def router(ctx: Context) -> APIRouter:
         return Response(status_code=204)
 
     return routes
-
-
-@dataclass(frozen=True, slots=True, eq=False)
-class _Count:
-    """A running or finished count of a collection."""
-
-    index: Index
-    written: int
-    started: float
-    task: asyncio.Task[dict[str, Any]]
-
-    @property
-    def has_failed(self) -> bool:
-        task = self.task
-        return task.done() and (task.cancelled() or task.exception() is not None)
-
-
-class CountCache:
-    """Descriptions of collections, cached for some seconds; use it from one event loop.
-
-    Args:
-        written: the number of writes so far; a write makes earlier counts stale.
-    """
-
-    def __init__(self, written: Callable[[], int]) -> None:
-        self._written = written
-        self._limiter = CapacityLimiter(CONCURRENT_COUNTS)
-        self._counts: dict[tuple[str, str], _Count] = {}
-
-    async def get(self, index: Index, tenant: str = "") -> dict[str, Any]:
-        """Describe a collection; concurrent calls share one count.
-
-        Args:
-            index: the collection; only a tenant's rows if it is a tenant's.
-            tenant: whose rows.
-        """
-        now, written = time.monotonic(), self._written()
-        self._counts = {
-            key: one for key, one in self._counts.items() if now - one.started < CACHE_SECONDS
-        }
-        key = index.collection, tenant
-        count = self._counts.get(key)
-        if (
-            count is None
-            or count.index is not index
-            or count.written != written
-            or count.has_failed
-        ):
-            task = asyncio.create_task(run_sync(describe, index, limiter=self._limiter))
-            task.add_done_callback(lambda done: done.cancelled() or done.exception())
-            count = self._counts[key] = _Count(index, written, now, task)
-        return await asyncio.shield(count.task)
 
 
 def describe(index: Index) -> dict[str, Any]:

@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-import time
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import Any
 
 from fastapi import APIRouter, Request
@@ -15,6 +13,7 @@ from twinlens.index import Index
 from twinlens.search.query.hits import Hit, Hits
 from twinlens.search.query.parts import Text
 from twinlens.search.query.request import SearchRequest
+from twinlens.server.answer_cache import AnswerCache
 from twinlens.server.auth import tenant_of
 from twinlens.server.context import Context
 from twinlens.server.inputs import CollectionParameter
@@ -41,25 +40,11 @@ CACHE_SECONDS = 300.0
 MAX_CACHED = 64
 
 
-@dataclass(frozen=True, slots=True, eq=False)
-class _Cached:
-    """The examples of a collection, or the searches for them that are running."""
-
-    index: Index
-    written: int
-    since: float
-    task: asyncio.Task[list[dict[str, Any]]]
-
-    def is_current(self, index: Index, written: int) -> bool:
-        failed = self.task.done() and (self.task.cancelled() or self.task.exception() is not None)
-        recent = time.monotonic() - self.since < CACHE_SECONDS
-        return self.index is index and self.written == written and recent and not failed
-
-
 def router(ctx: Context) -> APIRouter:
     """The route of the examples."""
     routes = APIRouter(tags=["search"], dependencies=[ctx.need("read", tenants=True)])
-    cache: dict[tuple[str, str], _Cached] = {}
+    cached: AnswerCache[list[dict[str, Any]]]
+    cached = AnswerCache(lambda: ctx.writes.written, MAX_CACHED)
 
     async def find(index: Index) -> list[dict[str, Any]]:
         await ctx.loaded(index)
@@ -73,16 +58,7 @@ def router(ctx: Context) -> APIRouter:
     async def examples(request: Request, collection: CollectionParameter = "") -> JSONResponse:
         """Searches that find something, each with its picture, the most relevant first."""
         index = await ctx.index(request, collection)
-        key, written = (index.collection, tenant_of(request)), ctx.writes.written
-        cached = cache.get(key)
-        if cached is None or not cached.is_current(index, written):
-            task = asyncio.create_task(find(index))
-            task.add_done_callback(lambda done: done.cancelled() or done.exception())
-            cache.pop(key, None)
-            if len(cache) >= MAX_CACHED:
-                del cache[next(iter(cache))]
-            cached = cache[key] = _Cached(index, written, time.monotonic(), task)
-        found = await asyncio.shield(cached.task)
+        found = await cached.get(index, tenant_of(request), find, CACHE_SECONDS)
         return JSONResponse({"examples": found, "collection": index.collection})
 
     return routes
