@@ -20,12 +20,17 @@ LOOK_SECONDS, PAUSE_SECONDS = 5.0, 0.02
 
 
 async def keep_warm(ctx: Context) -> None:
-    """Make missing thumbnails of the default collection now, and again after each write."""
-    seen = -1
+    """Make missing thumbnails of the default collection now, and again after writes.
+
+    An ingest is a series of writes: its pictures wait for the first pause, since listing the newest
+    reads the dates of all.
+    """
+    done, before = -1, ctx.writes.written
     while True:
         written = ctx.writes.written
-        if written != seen:
-            seen = written
+        pauses, before = written == before, written
+        if pauses and written != done:
+            done = written
             # A collection that does not exist yet, has tenants, or cannot be read now.
             with suppress(TwinlensError):
                 await _warm(ctx)
