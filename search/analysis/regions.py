@@ -63,12 +63,10 @@ def name_regions(
     if number < 2:
         return ()
     centres, nearest = k_means(projection.points, number)
-    means = np.stack(
-        [
-            _mean(collection, _middle_ids(projection, centre, nearest == place))
-            for place, centre in enumerate(centres)
-        ]
-    )
+    middles = [
+        _middle_ids(projection, centre, nearest == place) for place, centre in enumerate(centres)
+    ]
+    means = _means(collection, middles)
     names = _name(means, Labels(lambda: encoder, labels))
     counts = np.bincount(nearest, minlength=number)
     found = [
@@ -120,13 +118,16 @@ def _middle_ids(projection: Projection, centre: Points, inside: npt.NDArray[np.b
     return [projection.ids[place] for place in places[np.argsort(far, kind="stable")[:SAMPLE]]]
 
 
-def _mean(collection: Collection, ids: list[str]) -> Rows:
-    rows = collection.get("images", ids, ["id", "vector"])
-    vectors = np.array([row["vector"] for row in rows], dtype=np.float32)
-    if not len(vectors):
-        return np.zeros(collection.fingerprint.dim, dtype=np.float32)
-    mean: Rows = vectors.mean(axis=0)
-    return mean
+def _means(collection: Collection, groups: Sequence[list[str]]) -> Rows:
+    """The mean embedding of each group of images, float32 ``[n, dim]``; zeros for an empty one."""
+    rows = collection.get("images", [key for ids in groups for key in ids], ["id", "vector"])
+    vectors = {row["id"]: row["vector"] for row in rows}
+    means = np.zeros((len(groups), collection.fingerprint.dim), dtype=np.float32)
+    for place, ids in enumerate(groups):
+        found = [vectors[key] for key in ids if key in vectors]
+        if found:
+            means[place] = np.mean(np.array(found, dtype=np.float32), axis=0)
+    return means
 
 
 def _name(means: Rows, labels: Labels) -> list[str]:
