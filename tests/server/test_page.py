@@ -171,6 +171,7 @@ def test_a_strange_picture_stays_in_the_tab(visit: Callable[..., Page], tmp_path
     )
     page.get_by_label("Pictures to search with").set_input_files(tmp_path / "mine.png")
     expect(page.get_by_text("it stays in this tab")).to_be_visible()
+    expect(page).to_have_url(re.compile("q=blue"))
     assert json.loads(page.evaluate("window.sent"))["query"] == ["blue", {"image": {"file": 0}}]
     assert chips(page) == ["mine.png"]
     page.get_by_role("button", name="Remove: mine.png").click()
@@ -179,6 +180,23 @@ def test_a_strange_picture_stays_in_the_tab(visit: Callable[..., Page], tmp_path
     expect(page.get_by_text("it stays in this tab")).to_be_visible()
     page.reload()
     expect(page.get_by_text("Drop it again")).to_be_visible()
+
+
+def test_words_typed_just_before_something_else_are_kept(
+    visit: Callable[..., Page], tmp_path: Path
+) -> None:
+    Image.new("RGB", (50, 40), (225, 35, 35)).save(tmp_path / "mine.png")
+    page = visit()
+    box(page).fill("blue")
+    drop(page, tmp_path / "mine.png")
+    expect(page.locator(".chip-text")).to_have_text(["mine.png"])
+    expect(box(page)).to_have_value("blue")
+    assert asked(page)["q"] == ["blue"]
+    box(page).fill("red")
+    page.get_by_role("button", name="Remove: mine.png").click()
+    expect(page.locator(".chip-text")).to_have_count(0)
+    expect(box(page)).to_have_value("red")
+    assert asked(page) == {"q": ["red"]}
 
 
 def test_a_pasted_picture_and_what_is_none(visit: Callable[..., Page], tmp_path: Path) -> None:

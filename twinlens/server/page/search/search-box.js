@@ -24,6 +24,7 @@ export function createSearchBox(container, { onChange, onDown }) {
   let query = null;
   let collection = "";
   let pause = 0;
+  let drawn = ""; // the chips shown
 
   const wanted = h("ul", { class: "chips", "aria-label": "Pictures to look for" });
   const unwanted = h("ul", { class: "chips", "aria-label": "What to exclude" });
@@ -67,7 +68,22 @@ export function createSearchBox(container, { onChange, onDown }) {
     if (done || nots.length || words !== query.text) change(next, done);
   }
 
+  /** Read the words typed just now, before something else changes the query. */
+  function readPending() {
+    if (pause) read(false);
+  }
+
   function draw() {
+    drawChips();
+    clear.hidden = isBlank(query) && !input.value;
+    input.placeholder = isBlank(query) || query.text ? PLACEHOLDER : "Add words";
+  }
+
+  function drawChips() {
+    // Keep the buttons if nothing changed: one may be pressed right now.
+    const lists = JSON.stringify([collection, query.pictures, query.ids, query.unlikes, query.nots]);
+    if (lists === drawn) return;
+    drawn = lists;
     const remover = (list, value) => () => {
       change(without(query, list, value), true);
       input.focus();
@@ -86,8 +102,6 @@ export function createSearchBox(container, { onChange, onDown }) {
     );
     wanted.hidden = !wanted.children.length;
     unwanted.hidden = !unwanted.children.length;
-    clear.hidden = isBlank(query) && !input.value;
-    input.placeholder = isBlank(query) || query.text ? PLACEHOLDER : "Add words";
   }
 
   async function add(list) {
@@ -96,15 +110,17 @@ export function createSearchBox(container, { onChange, onDown }) {
       toast(list.length ? `${quoted(list[0].name)} is not a picture` : "That is not a picture. Drop a picture file, or copy and paste a picture");
       return;
     }
-    let next = query;
+    const tokens = [];
     for (const file of pictures) {
       try {
-        next = withOne(next, "pictures", await keep(file));
+        tokens.push(await keep(file));
       } catch {
         toast(`${quoted(file.name)} cannot be read`);
       }
     }
-    change(next, true);
+    // The query may have changed while the files were read.
+    readPending();
+    change(tokens.reduce((next, token) => withOne(next, "pictures", token), query), true);
   }
 
   input.addEventListener("input", (event) => {
@@ -112,6 +128,9 @@ export function createSearchBox(container, { onChange, onDown }) {
     stop();
     if (!event.isComposing) pause = setTimeout(read, TYPING_PAUSE, false);
   });
+  for (const type of ["click", "change", "drop", "paste"]) {
+    window.addEventListener(type, ({ target }) => target !== input && readPending(), { capture: true });
+  }
   input.addEventListener("keydown", (event) => {
     if (event.key === "ArrowDown") {
       event.preventDefault();
