@@ -63,12 +63,14 @@ class Traffic:
 
     def _sent(self, event: dict[str, Any]) -> None:
         path = urlsplit(event["request"]["url"]).path
+        if path == "/favicon.ico":  # of the page without an icon from which the browser came
+            return
         self._of[event["requestId"]] = path
         self.paths.append(path)
 
     def _received(self, event: dict[str, Any]) -> None:
         if event["response"].get("fromDiskCache"):
-            self.cached.append(self._of[event["requestId"]])
+            self.cached.append(self._of.get(event["requestId"], ""))
 
     def _reused(self, event: dict[str, Any]) -> None:
         self.cached.append(self._of.get(event["requestId"], ""))
