@@ -13,9 +13,8 @@ from pathlib import Path
 import pytest
 from starlette.testclient import TestClient
 from support.colours import COLOURS, ColourEncoder
-from support.serving import paint, serving
+from support.serving import painted_db, serving
 
-import twinlens
 from twinlens.search.models.base import Rows
 
 
@@ -37,10 +36,7 @@ class Gated(ColourEncoder):
 
 @pytest.fixture(scope="module")
 def db(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    photos = paint(tmp_path_factory.mktemp("clients") / "photos")
-    with twinlens.open(photos.parent / "clients.db", model=ColourEncoder()) as index:
-        index.ingest(photos)
-    return photos.parent / "clients.db"
+    return painted_db(tmp_path_factory.mktemp("clients"))
 
 
 def _waiting(client: TestClient, count: int) -> None:

@@ -16,9 +16,8 @@ from typing import Any
 import httpx
 import pytest
 from support.colours import ColourEncoder
-from support.serving import RunningServer, library_of, paint, running_server
+from support.serving import RunningServer, library_of, painted_db, running_server
 
-import twinlens
 from twinlens.server.app import create_app
 from twinlens.server.connections import Connections, connections_allowed
 from twinlens.server.settings import Settings
@@ -30,10 +29,7 @@ PATIENCE = 30.0
 
 @pytest.fixture(scope="module")
 def db(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    photos = paint(tmp_path_factory.mktemp("connections") / "photos")
-    with twinlens.open(photos.parent / "some.db", model=ColourEncoder()) as index:
-        index.ingest(photos)
-    return photos.parent / "some.db"
+    return painted_db(tmp_path_factory.mktemp("connections"))
 
 
 class Running(RunningServer):

@@ -8,20 +8,15 @@ from pathlib import Path
 
 import pytest
 from support.browser import PHONE, Page, expect, listening
-from support.colours import ColourEncoder
-from support.serving import READ, paint, serving
+from support.serving import READ, painted_db, serving
 
-import twinlens
 from twinlens.server import assets
 from twinlens.server.routes import page as page_routes
 
 
 @pytest.fixture(scope="module")
 def db(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = tmp_path_factory.mktemp("docs")
-    with twinlens.open(folder / "docs.db", model=ColourEncoder()) as index:
-        index.ingest(paint(folder / "photos"))
-    return folder / "docs.db"
+    return painted_db(tmp_path_factory.mktemp("docs"))
 
 
 @pytest.fixture(scope="module")

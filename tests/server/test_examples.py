@@ -7,9 +7,8 @@ from pathlib import Path
 import pytest
 from starlette.testclient import TestClient
 from support.colours import ColourEncoder
-from support.serving import READ, bearer, paint, serving
+from support.serving import READ, bearer, painted_db, serving
 
-import twinlens
 from twinlens.search.query.hits import Hit, Hits
 from twinlens.server.routes import examples
 from twinlens.server.routes.examples import DEPTH, EXAMPLES, choose
@@ -41,9 +40,7 @@ def test_the_most_relevant_come_first_and_no_picture_twice() -> None:
 
 @pytest.fixture
 def db(tmp_path: Path) -> Path:
-    with twinlens.open(tmp_path / "examples.db", model=ColourEncoder()) as index:
-        index.ingest(paint(tmp_path / "photos"))
-    return tmp_path / "examples.db"
+    return painted_db(tmp_path)
 
 
 def _ask(client: TestClient, **headers: str) -> list[str]:

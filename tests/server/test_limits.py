@@ -9,10 +9,8 @@ from typing import Any
 
 import pytest
 from starlette.testclient import TestClient
-from support.colours import ColourEncoder
-from support.serving import READ, bearer, paint, serving
+from support.serving import READ, bearer, painted_db, serving
 
-import twinlens
 from twinlens.server.auth import Keys
 from twinlens.server.middleware import limits
 from twinlens.server.middleware.limits import Limits, TokenBuckets
@@ -24,10 +22,7 @@ SMALL = 64 << 10
 
 @pytest.fixture(scope="module")
 def db(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    photos = paint(tmp_path_factory.mktemp("limits") / "photos")
-    with twinlens.open(photos.parent / "limits.db", model=ColourEncoder()) as index:
-        index.ingest(photos)
-    return photos.parent / "limits.db"
+    return painted_db(tmp_path_factory.mktemp("limits"))
 
 
 @pytest.fixture(scope="module")

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import pytest
 from support.colours import ColourEncoder
-from support.serving import READ, WRITE, bearer, paint, served, serving
+from support.serving import READ, WRITE, bearer, painted_db, served, serving
 
 import twinlens
 
@@ -21,10 +21,7 @@ MODEL = "colours:none"
 
 @pytest.fixture(scope="module")
 def db(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    photos = paint(tmp_path_factory.mktemp("openai") / "photos")
-    with twinlens.open(photos.parent / "openai.db", model=ColourEncoder()) as index:
-        index.ingest(photos)
-    return photos.parent / "openai.db"
+    return painted_db(tmp_path_factory.mktemp("openai"))
 
 
 @pytest.fixture(scope="module")

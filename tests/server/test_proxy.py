@@ -8,10 +8,8 @@ from contextlib import closing
 from pathlib import Path
 
 import pytest
-from support.colours import ColourEncoder
-from support.serving import paint, served
+from support.serving import painted_db, served
 
-import twinlens
 from twinlens.search.errors import UsageError
 from twinlens.server.run import check_open
 from twinlens.server.settings import DEFAULT_RATE, Settings
@@ -21,10 +19,7 @@ LOOPBACK = ("127.0.0.1",)
 
 @pytest.fixture(scope="module")
 def db(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    photos = paint(tmp_path_factory.mktemp("proxy") / "photos")
-    with twinlens.open(photos.parent / "some.db", model=ColourEncoder()) as index:
-        index.ingest(photos)
-    return photos.parent / "some.db"
+    return painted_db(tmp_path_factory.mktemp("proxy"))
 
 
 def statuses(address: str, *forwarded: str) -> Iterator[int]:

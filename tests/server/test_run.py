@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 from support.colours import ColourEncoder
 from support.process import running
-from support.serving import paint
+from support.serving import paint, painted_db
 
 import twinlens
 from twinlens.search.errors import ModelMismatchError, UsageError
@@ -22,10 +22,7 @@ from twinlens.server.settings import Settings
 
 @pytest.fixture(scope="module")
 def db(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    photos = paint(tmp_path_factory.mktemp("run") / "photos")
-    with twinlens.open(photos.parent / "run.db", model=ColourEncoder()) as index:
-        index.ingest(photos)
-    return photos.parent / "run.db"
+    return painted_db(tmp_path_factory.mktemp("run"))
 
 
 def test_a_request_that_takes_longer_is_still_answered(db: Path) -> None:

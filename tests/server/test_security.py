@@ -10,10 +10,8 @@ from typing import Any
 import pytest
 from fastapi import FastAPI, Request
 from starlette.testclient import TestClient
-from support.colours import ColourEncoder
-from support.serving import paint, serving
+from support.serving import painted_db, serving
 
-import twinlens
 from twinlens.search import errors
 from twinlens.server.batching import QueueFullError
 from twinlens.server.middleware.security import CONTENT_SECURITY_POLICY
@@ -24,10 +22,7 @@ HERE = "http://127.0.0.1"
 
 @pytest.fixture(scope="module")
 def db(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    photos = paint(tmp_path_factory.mktemp("headers") / "photos")
-    with twinlens.open(photos.parent / "headers.db", model=ColourEncoder()) as index:
-        index.ingest(photos)
-    return photos.parent / "headers.db"
+    return painted_db(tmp_path_factory.mktemp("headers"))
 
 
 @pytest.fixture(scope="module")

@@ -151,7 +151,7 @@ def test_pictures_are_put_into_an_album(visit: Callable[..., Page]) -> None:
     dialog.get_by_label("Album").fill("Best of")
     dialog.get_by_role("button", name="Put in").click()
     expect(page.locator("#toast")).to_have_text("2 pictures put into Best of")
-    page.get_by_text("Albums (1 values)").click()
+    page.get_by_text("Albums (1 value)").click()
     page.get_by_role("button", name=re.compile("^Best of")).click()
     expect(page.locator("#summary")).to_have_text("2 pictures")
     tick(page, 0)

@@ -14,7 +14,7 @@ import pytest
 from PIL import Image
 from support.colours import COLOURS, ColourEncoder
 from support.process import running
-from support.serving import library_of, paint, running_server
+from support.serving import library_of, painted_db, running_server
 
 import twinlens
 from twinlens.ingest.upload import Upload, Uploaded
@@ -30,10 +30,7 @@ PICTURES = 60
 
 @pytest.fixture(scope="module")
 def db(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    photos = paint(tmp_path_factory.mktemp("stop") / "photos")
-    with twinlens.open(photos.parent / "some.db", model=ColourEncoder()) as index:
-        index.ingest(photos)
-    return photos.parent / "some.db"
+    return painted_db(tmp_path_factory.mktemp("stop"))
 
 
 class Client(threading.Thread):

@@ -8,19 +8,15 @@ from typing import Any
 
 import pytest
 from PIL import Image
-from support.colours import ColourEncoder
-from support.serving import paint, serving
+from support.serving import painted_db, serving
 
-import twinlens
 from twinlens.search.records import image_id
 from twinlens.server import thumbnails
 
 
 @pytest.fixture
 def db(tmp_path: Path) -> Path:
-    with twinlens.open(tmp_path / "x.db", model=ColourEncoder()) as index:
-        index.ingest(paint(tmp_path / "photos"))
-    return tmp_path / "x.db"
+    return painted_db(tmp_path)
 
 
 def until_cached(client: Any, path: Path) -> None:

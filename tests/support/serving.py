@@ -13,6 +13,7 @@ from PIL import Image
 from starlette.testclient import TestClient
 from support.colours import COLOURS, ColourEncoder
 
+import twinlens
 from twinlens.search.milvus.database import Database
 from twinlens.search.models.base import Encoder
 from twinlens.server import run
@@ -37,6 +38,13 @@ def paint(folder: Path) -> Path:
         Image.new("RGB", (40, 30), pixel).save(folder / f"{colour}.png")
         (folder / f"{colour}.txt").write_text(f"a {colour} picture\n")
     return folder
+
+
+def painted_db(folder: Path) -> Path:
+    """Make a database, ``some.db``, with the pictures of ``paint``, which are in ``photos``."""
+    with twinlens.open(folder / "some.db", model=ColourEncoder()) as index:
+        index.ingest(paint(folder / "photos"))
+    return folder / "some.db"
 
 
 def library_of(db: Path, encoder: Encoder | None, **options: Any) -> Library:
