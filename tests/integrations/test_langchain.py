@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import subprocess
-import sys
 from collections.abc import Callable
 from pathlib import Path
 
@@ -135,23 +133,6 @@ def test_options_of_one_call(filled: twinlens.Index) -> None:
     (blue,) = retriever.invoke("red", where='path == "blue.png"', target="texts")
     assert blue.page_content == "a blue picture"
     assert len(retriever.invoke("red")) == 5
-
-
-def test_a_missing_package_is_one_line() -> None:
-    ended = subprocess.run(
-        [
-            sys.executable,
-            "-c",
-            "import sys; sys.modules['langchain_core'] = None\n"
-            "import twinlens\n"
-            "try: twinlens.TwinlensRetriever\n"
-            "except twinlens.UsageError as error: print(error)",
-        ],
-        capture_output=True,
-        encoding="utf-8",
-        check=True,
-    )
-    assert ended.stdout == "the retriever needs an extra: pip install 'twinlens[langchain]'\n"
 
 
 def test_the_examples_in_the_documentation_run(

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import subprocess
-import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -123,17 +121,6 @@ def test_pictures_of_a_server_have_addresses(
         assert found.node.image_path is None
         data = found.node.resolve_image().read()  # type: ignore[union-attr]
     assert data == (photos / "red.png").read_bytes()
-
-
-def test_a_missing_package_is_one_line() -> None:
-    script = (
-        "import sys; sys.modules['llama_index'] = None\nimport twinlens\n"
-        "try: twinlens.LlamaIndexRetriever\nexcept twinlens.UsageError as error: print(error)"
-    )
-    ended = subprocess.run(
-        [sys.executable, "-c", script], capture_output=True, text=True, check=True
-    )
-    assert ended.stdout == "the retriever needs an extra: pip install 'twinlens[llamaindex]'\n"
 
 
 def test_the_example_in_the_documentation_runs(
