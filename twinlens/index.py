@@ -47,7 +47,7 @@ if TYPE_CHECKING:
     from twinlens.search.milvus.layout import LayoutOptions
     from twinlens.search.models.base import Encoder, Precision
     from twinlens.search.query.albums import Album
-    from twinlens.search.query.browse import Browsed, Browser
+    from twinlens.search.query.browse import Browsed, PictureBrowser
     from twinlens.search.query.engine import SearchEngine
     from twinlens.search.query.facets import Facet
     from twinlens.search.query.hits import Hits
@@ -609,10 +609,10 @@ class Index:
         return change_album(collection, name, ids, add=add)
 
     @cached_property
-    def _browser(self) -> Browser:
-        from twinlens.search.query.browse import Browser
+    def _browser(self) -> PictureBrowser:
+        from twinlens.search.query.browse import PictureBrowser
 
-        return Browser()
+        return PictureBrowser()
 
     def fields(self, target: Target = "images") -> dict[str, FieldType]:
         """The fields that a filter of pictures, or of texts, can name, with their types."""

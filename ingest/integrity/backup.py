@@ -29,20 +29,12 @@ _UNFINISHED = ("lost picture", "lost text", "stray picture", "stray text")
 def back_up(
     db: str, folder: Path, *, keep: int = 0, bars: Bars = lambda total, unit: None
 ) -> files.BackedUp:
-    """Back up a Milvus Lite database, also while others write to it.
+    """Back up a Milvus Lite database, also while others write to it; see ``twinlens.backup``.
 
     Args:
         db: its path.
-        folder: of all backups of this database; each is a folder in it, named by its time.
-        keep: delete all but this many of the newest backups; 0 for none.
+        folder, keep: see there.
         bars: makes progress bars.
-
-    Returns:
-        The new backup, which was checked like a database.
-
-    Raises:
-        UsageError: there is no such database, or it is on a server.
-        StoreError: the database is damaged, or the folder cannot be written; no backup is left.
     """
     path = _path_of(db)
     folder = expand_home(folder).absolute()
@@ -60,21 +52,12 @@ def back_up(
 def restore(
     folder: Path, db: str, *, force: bool = False, bars: Bars = lambda total, unit: None
 ) -> Path:
-    """Restore a backup of a Milvus Lite database.
+    """Restore a backup of a Milvus Lite database; see ``twinlens.restore``.
 
     Args:
-        folder: one backup, or the folder of several: then the newest.
+        folder, force: see there.
         db: the path to restore to.
-        force: replace the database that is there.
         bars: makes progress bars.
-
-    Returns:
-        The backup that was restored.
-
-    Raises:
-        UsageError: there is no backup; there is a database already, and ``force`` is false.
-        StoreLockedError: a process has the database open to write.
-        StoreError: the backup is damaged, or the database cannot be written; nothing changed.
     """
     path = _path_of(db)
     bar = bars(0, "B")

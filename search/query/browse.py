@@ -1,4 +1,4 @@
-"""``Browser``: list images by date and count the values of their fields, without a query."""
+"""``PictureBrowser``: list images by date and count the values of their fields, without a query."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ class Browsed:
     months: tuple[Month, ...]
 
 
-class Browser:
+class PictureBrowser:
     """Lists the images of a collection, and caches what it read of all of them; thread-safe."""
 
     def __init__(self) -> None:

@@ -29,7 +29,10 @@ LiteFile = Annotated[
 
 def backup(
     folder: Annotated[
-        Path, typer.Argument(help="The folder of all backups of this database; best elsewhere.")
+        Path,
+        typer.Argument(
+            help="The folder of all backups of this database, on another disk if possible."
+        ),
     ],
     keep: Annotated[
         int,

@@ -2,7 +2,7 @@
 
 import { facets, isAbort } from "../shared/api.js";
 import { isolated, quoted } from "../shared/bidi.js";
-import { h, hidden, icon } from "../shared/dom.js";
+import { count, h, hidden, icon } from "../shared/dom.js";
 import { clauses, withClause, withoutClause } from "../shared/filters.js";
 import { readable } from "../shared/hits.js";
 
@@ -40,7 +40,7 @@ export function createFacetChips({ onFilter }) {
     const active = new Set(clauses(where));
     list.replaceChildren(...found.map(({ field, values, more }) => {
       const name = readable(field);
-      const options = values.map(({ value, count, where: clause }) => {
+      const options = values.map(({ value, count: number, where: clause }) => {
         names.set(clause, `${name} ${value}`);
         const pressed = active.has(clause);
         return h("li", {}, h(
@@ -48,13 +48,13 @@ export function createFacetChips({ onFilter }) {
             class: "facet-value", type: "button", "aria-pressed": String(pressed),
             on: { click: () => onFilter(pressed ? withoutClause(where, clause) : withClause(where, clause)) },
           },
-          isolated(value), h("span", { class: "facet-count" }, count.toLocaleString("en")),
+          isolated(value), h("span", { class: "facet-count" }, number.toLocaleString("en")),
         ));
       });
       if (more) options.push(h("li", { class: "help" }, `${more.toLocaleString("en")} more: write them as a filter`));
       return h("li", {}, h(
         "details", { class: "facet", name: "facet" },
-        h("summary", { class: "quiet" }, name, hidden(` (${values.length} values)`)),
+        h("summary", { class: "quiet" }, name, hidden(` (${count(values.length, "value")})`)),
         h("ul", { class: "facet-values" }, ...options),
       ));
     }));

@@ -80,6 +80,15 @@ export function moveWithArrowKeys(container, selector, onLeave) {
   };
 }
 
+/** Focus the link of a hit, or the first link. @returns {boolean} whether there is one */
+export function focusLink(container, id) {
+  const links = [...container.querySelectorAll("a")];
+  const link = id ? links.find((one) => one.dataset.id === id) : links[0];
+  link?.focus({ preventScroll: true });
+  link?.scrollIntoView({ block: "nearest" });
+  return Boolean(link);
+}
+
 /** The link in the next row (direction 1) or the previous one (-1) whose middle is nearest. */
 function nearest(all, link, direction) {
   const from = link.getBoundingClientRect();

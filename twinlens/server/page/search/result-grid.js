@@ -3,7 +3,7 @@
 import { h } from "../shared/dom.js";
 import { isClose } from "../shared/hits.js";
 import { GAP, justify, ratioOf, rowHeight } from "./justified-layout.js";
-import { moveWithArrowKeys } from "./keyboard.js";
+import { focusLink, moveWithArrowKeys } from "./keyboard.js";
 import { createCard, createTile, showPlaceholders } from "./tiles.js";
 
 /** Height in pixels of the line between close and distant results. */
@@ -160,11 +160,7 @@ export function createGrid(container, handlers) {
         scrollTo(0, scrollY + list.getBoundingClientRect().top + places[at][0] - innerHeight / 3);
         attach();
       }
-      const links = [...list.querySelectorAll("a")];
-      const link = links.find((one) => one.dataset.id === id) ?? (id ? null : links[0]);
-      link?.focus({ preventScroll: true });
-      link?.scrollIntoView({ block: "nearest" });
-      return Boolean(link);
+      return focusLink(list, id);
     },
     isEmpty: () => !list.querySelector("a"),
   };

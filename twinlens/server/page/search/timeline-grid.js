@@ -4,7 +4,7 @@
 import { isAbort } from "../shared/api.js";
 import { count, h } from "../shared/dom.js";
 import { GAP, justify, ratioOf, rowHeight } from "./justified-layout.js";
-import { moveWithArrowKeys } from "./keyboard.js";
+import { focusLink, moveWithArrowKeys } from "./keyboard.js";
 import { createTile } from "./tiles.js";
 
 /** Pictures of one block, which is filled and emptied as a whole. */
@@ -208,13 +208,7 @@ export function createTimelineGrid(container, handlers) {
     },
     clear,
     /** Focus a picture by its id, or the first one. @returns {boolean} whether it is shown */
-    focus(id) {
-      const links = [...list.querySelectorAll("a")];
-      const link = id ? links.find((one) => one.dataset.id === id) : links[0];
-      link?.focus({ preventScroll: true });
-      link?.scrollIntoView({ block: "nearest" });
-      return Boolean(link);
-    },
+    focus: (id) => focusLink(list, id),
     isEmpty: () => !listing,
   };
 }
