@@ -46,11 +46,11 @@ if TYPE_CHECKING:
     from twinlens.search.milvus.generations import Generation
     from twinlens.search.milvus.layout import LayoutOptions
     from twinlens.search.models.base import Encoder, Precision
-    from twinlens.search.query.albums import Album
     from twinlens.search.query.browse import Browsed, PictureBrowser
     from twinlens.search.query.engine import SearchEngine
-    from twinlens.search.query.facets import Facet
+    from twinlens.search.query.facets import Facet, LabelField
     from twinlens.search.query.hits import Hits
+    from twinlens.search.query.labels import PictureLabel
     from twinlens.search.query.parts import Id
     from twinlens.search.query.request import Mode, SearchOptions
     from twinlens.search.query.stored import StoredItem
@@ -577,11 +577,9 @@ class Index:
         """
         return self._browser.facets(self._require_collection(), where, include_held=include_held)
 
-    def albums(self) -> list[Album]:
+    def albums(self) -> list[PictureLabel]:
         """The albums of the collection, sorted by name, each with the filter of its pictures."""
-        from twinlens.search.query.albums import list_albums
-
-        return list_albums(self._require_collection())
+        return self._labels("albums")
 
     def add_to_album(self, name: str, *pictures: str) -> int:
         """Put pictures into an album; return how many were not in it.
@@ -593,20 +591,47 @@ class Index:
         Raises:
             UsageError: the name is not valid, or a picture is not stored.
         """
-        return self._change_album(name, pictures, add=True)
+        return self._change_label("albums", name, pictures, add=True)
 
     def remove_from_album(self, name: str, *pictures: str) -> int:
         """Take pictures out of an album; return how many were in it. See ``add_to_album``."""
-        return self._change_album(name, pictures, add=False)
+        return self._change_label("albums", name, pictures, add=False)
 
-    def _change_album(self, name: str, pictures: Sequence[str], *, add: bool) -> int:
-        from twinlens.search.query.albums import change_album, checked_name
+    def tags(self) -> list[PictureLabel]:
+        """The tags of the collection's pictures, sorted by name, each with its filter."""
+        return self._labels("tags")
+
+    def add_tag(self, name: str, *pictures: str) -> int:
+        """Tag pictures; return how many did not have the tag.
+
+        Args:
+            name: of the tag, which exists as long as a picture has it.
+            pictures: ids or stored paths.
+
+        Raises:
+            UsageError: the name is not valid, or a picture is not stored.
+        """
+        return self._change_label("tags", name, pictures, add=True)
+
+    def remove_tag(self, name: str, *pictures: str) -> int:
+        """Remove a tag from pictures; return how many had it. See ``add_tag``."""
+        return self._change_label("tags", name, pictures, add=False)
+
+    def _labels(self, field: LabelField) -> list[PictureLabel]:
+        from twinlens.search.query.labels import list_labels
+
+        return list_labels(self._require_collection(), field)
+
+    def _change_label(
+        self, field: LabelField, name: str, pictures: Sequence[str], *, add: bool
+    ) -> int:
+        from twinlens.search.query.labels import change_label, checked_label
         from twinlens.search.query.stored import find_stored
 
-        name = checked_name(name)
+        name = checked_label(field, name)
         collection = self._session.refresh() or self._require_collection()
         ids = [one.id for one in find_stored(collection, pictures).values()]
-        return change_album(collection, name, ids, add=add)
+        return change_label(collection, field, name, ids, add=add)
 
     @cached_property
     def _browser(self) -> PictureBrowser:

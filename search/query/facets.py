@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal, get_args
 
 from twinlens.search.filters import field_reference, literal
 from twinlens.search.milvus.collection import Collection
@@ -26,12 +26,13 @@ MAX_FIELDS, MAX_DISTINCT = 64, 2_000
 _MOST_DISTINCT = 0.5
 #: So many values are always few, as in a collection of ten pictures.
 _FEW = 5
+#: Fields of names that people give to pictures; see ``twinlens.search.query.labels``.
+LabelField = Literal["albums", "tags"]
+LABEL_FIELDS: tuple[LabelField, ...] = get_args(LabelField)
 #: The order of facets that most collections have; others follow by name.
-_FIRST = ("albums", "year", "camera", "folder", "format")
+_FIRST = (*LABEL_FIELDS, "year", "camera", "folder", "format")
 #: Between the elements of a list, as ``twinlens.search.metadata`` stores it.
 COMMA = ", "
-#: The field of albums; see ``twinlens.search.query.albums``.
-ALBUMS = "albums"
 #: Dates have the timeline, places the map.
 _LEFT_OUT = {"taken", "latitude", "longitude", CAPTION_PROBABILITY, POLICY_DIGEST}
 
@@ -97,7 +98,7 @@ def facets(collection: Collection, expression: str = "") -> tuple[Facet, ...]:
 
 
 def count_values(collection: Collection, name: str, expression: str = "") -> list[FacetValue]:
-    """Count the elements of a list field, such as ``ALBUMS``, in all images.
+    """Count the elements of a list field, such as "albums", in all images.
 
     Args:
         collection: whose images.
@@ -158,9 +159,9 @@ def _count(rows: Iterable[Row], counters: Mapping[str, _Counter]) -> None:
 
 def _facet(name: str, counter: _Counter, images: int, *, lists: bool) -> Facet | None:
     """The facet of a field; None if its values do not group images."""
-    as_list = lists and (counter.is_list or name == ALBUMS)
+    as_list = lists and (counter.is_list or name in LABEL_FIELDS)
     counts = counter.parts if as_list else counter.whole
-    if name == ALBUMS and counts:
+    if name in LABEL_FIELDS and counts:
         return _of_counts(name, counts, as_list=as_list)
     few = len(counts) <= MAX_DISTINCT and len(counts) <= max(_FEW, _MOST_DISTINCT * images)
     if len(counts) < 2 or not few or counts.most_common(1)[0][1] < 2:

@@ -15,7 +15,6 @@ import typer
 
 import twinlens
 from twinlens.cli import (
-    album,
     audit,
     backup,
     check,
@@ -23,6 +22,7 @@ from twinlens.cli import (
     copy,
     describe,
     ingest,
+    labels,
     match,
     mcp,
     models,
@@ -136,7 +136,8 @@ app.command()(flat(ingest.ingest))
 app.command()(flat(search.search))
 app.command()(flat(show.show))
 app.command("open")(flat(show.open_))
-app.command()(flat(album.album))
+app.command()(flat(labels.album))
+app.command()(flat(labels.tag))
 app.command()(flat(collections.info))
 app.add_typer(models.app, name="models")
 app.command("eval")(flat(quality.evaluate))

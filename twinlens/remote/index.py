@@ -65,10 +65,10 @@ if TYPE_CHECKING:
     from twinlens.search.analysis.policy.stored import Decision, ReviewItem, ReviewState
     from twinlens.search.milvus.collection import CollectionInfo
     from twinlens.search.models.base import Rows
-    from twinlens.search.query.albums import Album
     from twinlens.search.query.browse import Browsed
-    from twinlens.search.query.facets import Facet
+    from twinlens.search.query.facets import Facet, LabelField
     from twinlens.search.query.hits import Hits
+    from twinlens.search.query.labels import PictureLabel
     from twinlens.search.query.stored import StoredItem
     from twinlens.search.records import FieldType, Target
 
@@ -269,24 +269,38 @@ class RemoteIndex:
         )
         return facets_from_json(found)
 
-    def albums(self) -> list[Album]:
+    def albums(self) -> list[PictureLabel]:
         """The albums of the collection; see ``twinlens.Index.albums``."""
-        from twinlens.search.query.albums import Album
-
-        found = self._client.get("/v1/albums", collection=self._name)["albums"]
-        return [Album(one["name"], one["count"], one["where"]) for one in found]
+        return self._labels("albums")
 
     def add_to_album(self, name: str, *pictures: str) -> int:
         """Put pictures into an album; see ``twinlens.Index.add_to_album``."""
-        return self._change_album(name, "add", pictures)
+        return self._change_label("albums", {"album": name, "add": list(pictures)})
 
     def remove_from_album(self, name: str, *pictures: str) -> int:
         """Take pictures out of an album; see ``twinlens.Index.remove_from_album``."""
-        return self._change_album(name, "remove", pictures)
+        return self._change_label("albums", {"album": name, "remove": list(pictures)})
 
-    def _change_album(self, name: str, how: str, pictures: Sequence[str]) -> int:
-        body = self._body({"album": name, how: list(pictures)})
-        return int(self._client.post("/v1/albums", body, write=True)["changed"])
+    def tags(self) -> list[PictureLabel]:
+        """The tags of the collection's pictures; see ``twinlens.Index.tags``."""
+        return self._labels("tags")
+
+    def add_tag(self, name: str, *pictures: str) -> int:
+        """Tag pictures; see ``twinlens.Index.add_tag``."""
+        return self._change_label("tags", {"tag": name, "add": list(pictures)})
+
+    def remove_tag(self, name: str, *pictures: str) -> int:
+        """Remove a tag from pictures; see ``twinlens.Index.remove_tag``."""
+        return self._change_label("tags", {"tag": name, "remove": list(pictures)})
+
+    def _labels(self, field: LabelField) -> list[PictureLabel]:
+        from twinlens.search.query.labels import PictureLabel
+
+        found = self._client.get(f"/v1/{field}", collection=self._name)[field]
+        return [PictureLabel(one["name"], one["count"], one["where"]) for one in found]
+
+    def _change_label(self, field: LabelField, change: Mapping[str, Any]) -> int:
+        return int(self._client.post(f"/v1/{field}", self._body(change), write=True)["changed"])
 
     def fields(self, target: Target = "images") -> dict[str, FieldType]:
         """The fields that a filter of pictures, or of texts, can name, with their types."""

@@ -31,7 +31,6 @@ from twinlens.server.middleware.limits import Limits
 from twinlens.server.middleware.security import OriginCheck, OuterMiddleware
 from twinlens.server.policies import Policies
 from twinlens.server.routes import (
-    albums,
     browse,
     classify,
     collections,
@@ -42,6 +41,7 @@ from twinlens.server.routes import (
     health,
     images,
     items,
+    labels,
     match,
     moderation,
     openai,
@@ -75,7 +75,7 @@ _ROUTES = (
     items,
     images,
     download,
-    albums,
+    labels,
     map_routes,
     page,
 )

@@ -23,7 +23,7 @@ from twinlens.search.analysis.policy.stored import Decision
 from twinlens.search.analysis.projection import Method
 from twinlens.search.milvus.capabilities import MAX_LIMIT
 from twinlens.search.options import options_of
-from twinlens.search.query.albums import MAX_NAME
+from twinlens.search.query.labels import MAX_NAME
 from twinlens.search.query.parts import MAX_PARTS, MAX_QUERY_TEXT, MAX_WEIGHT
 from twinlens.search.query.request import OPTIONS, SHARED, SearchOptions
 from twinlens.search.records import ID_LENGTH, MAX_CAPTIONS, MAX_PATH_BYTES, MAX_TEXT_BYTES
@@ -310,13 +310,24 @@ class ItemsIn(RequestModel):
         return cast("PutOptions", self.model_dump(include=set(_PUT_OPTIONS)))
 
 
-class AlbumIn(RequestModel):
-    """Pictures, by their ids or paths, to put into an album, or to take out of it."""
+class LabelChange(RequestModel):
+    """Pictures, by their ids or paths, that get an album or a tag, or lose it."""
 
-    album: Annotated[str, Field(min_length=1, max_length=MAX_NAME)]
     add: Annotated[list[Name], Field(max_length=MAX_DELETED)] = []
     remove: Annotated[list[Name], Field(max_length=MAX_DELETED)] = []
     collection: CollectionName = None
+
+
+class AlbumIn(LabelChange):
+    """Pictures, by their ids or paths, to put into an album, or to take out of it."""
+
+    album: Annotated[str, Field(min_length=1, max_length=MAX_NAME)]
+
+
+class TagIn(LabelChange):
+    """Pictures, by their ids or paths, to tag, or to remove a tag from."""
+
+    tag: Annotated[str, Field(min_length=1, max_length=MAX_NAME)]
 
 
 class ZipIn(RequestModel):

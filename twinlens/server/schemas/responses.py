@@ -16,9 +16,9 @@ from twinlens.search.analysis.describe import Proposal
 from twinlens.search.analysis.match import Verdict
 from twinlens.search.analysis.regions import Region
 from twinlens.search.models.fingerprint import Fingerprint
-from twinlens.search.query.albums import Album
 from twinlens.search.query.facets import Facet
 from twinlens.search.query.hits import Hit
+from twinlens.search.query.labels import PictureLabel
 from twinlens.search.query.timeline import Month
 from twinlens.search.records import Target
 
@@ -197,12 +197,19 @@ class PathsListed(ResponseModel):
 class AlbumsOut(ResponseModel):
     """The albums of a collection, by name, each with the filter of its pictures."""
 
-    albums: list[Album]
+    albums: list[PictureLabel]
     collection: str
 
 
-class AlbumChangedOut(ResponseModel):
-    """How many pictures were put into the album, or taken out of it."""
+class TagsOut(ResponseModel):
+    """The tags of a collection, by name, each with the filter of its pictures."""
+
+    tags: list[PictureLabel]
+    collection: str
+
+
+class LabelChangedOut(ResponseModel):
+    """How many pictures were put into the album or tagged, or the opposite."""
 
     changed: int
 

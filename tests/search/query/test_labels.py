@@ -1,4 +1,4 @@
-"""Test albums: in Python, over HTTP, and on the command line."""
+"""Test albums and tags: in Python, over HTTP, and on the command line."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from typer.testing import CliRunner
 import twinlens
 from twinlens.cli import app
 from twinlens.search.errors import UsageError
-from twinlens.search.query.albums import MAX_ALBUMS
+from twinlens.search.query.labels import MAX_LABELS
 
 
 @pytest.fixture
@@ -25,6 +25,10 @@ def photos(tmp_path: Path) -> Path:
 
 def named(index: twinlens.Index | twinlens.RemoteIndex) -> dict[str, int]:
     return {album.name: album.count for album in index.albums()}
+
+
+def tagged(index: twinlens.Index | twinlens.RemoteIndex) -> dict[str, int]:
+    return {tag.name: tag.count for tag in index.tags()}
 
 
 def check(index: twinlens.Index | twinlens.RemoteIndex, photos: Path) -> None:
@@ -49,6 +53,25 @@ def check(index: twinlens.Index | twinlens.RemoteIndex, photos: Path) -> None:
             index.add_to_album(wrong, red)
     with pytest.raises(UsageError, match="is stored"):
         index.add_to_album("best", "nothing.png")
+    check_tags(index, red, blue)
+    assert named(index) == {"Rome 2019": 1}
+
+
+def check_tags(index: twinlens.Index | twinlens.RemoteIndex, red: str, blue: str) -> None:
+    assert index.tags() == []
+    assert index.add_tag("to  print", red, blue) == 2
+    assert index.add_tag("warm", red) == 1
+    assert index.add_tag("warm", red) == 0
+    assert tagged(index) == {"to print": 2, "warm": 1}
+    for tag in index.tags():
+        assert index.browse(tag.where).total == tag.count
+    (facet,) = [one for one in index.facets() if one.field == "tags"]
+    assert [(one.value, one.count) for one in facet.values] == [("to print", 2), ("warm", 1)]
+    assert index.remove_tag("to print", red) == 1
+    assert tagged(index) == {"to print": 1, "warm": 1}
+    for wrong in ("", "a, b", "x" * 101):
+        with pytest.raises(UsageError, match=r"the name of a tag|should have at"):
+            index.add_tag(wrong, red)
 
 
 def test_in_python(photos: Path) -> None:
@@ -68,29 +91,78 @@ def test_a_read_key_changes_nothing(photos: Path) -> None:
         assert client.post("/v1/albums", json=sent, headers=bearer(WRITE)).json() == {"changed": 1}
         listed = client.get("/v1/albums", headers=bearer(READ)).json()["albums"]
         assert [one["name"] for one in listed] == ["best"]
+        tag = {"tag": "warm", "add": sent["add"]}
+        assert client.post("/v1/tags", json=tag, headers=bearer(READ)).status_code == 403
+        assert client.post("/v1/tags", json=tag, headers=bearer(WRITE)).json() == {"changed": 1}
+        (listed,) = client.get("/v1/tags", headers=bearer(READ)).json()["tags"]
+        assert (listed["name"], listed["count"]) == ("warm", 1)
         both = sent | {"remove": sent["add"]}
         assert client.post("/v1/albums", json=both, headers=bearer(WRITE)).status_code == 400
 
 
-def test_albums_outlive_new_captions_and_new_copies(photos: Path) -> None:
+def test_labels_outlive_new_captions_and_new_copies(photos: Path) -> None:
     with twinlens.open(photos.parent / "x.db", model=ColourEncoder()) as index:
         index.add_to_album("best", str(photos / "red.png"))
+        index.add_tag("warm", str(photos / "red.png"))
         (photos / "red.txt").write_text("another caption of red\n")
         (photos / "copy.png").write_bytes((photos / "red.png").read_bytes())
         index.ingest(photos, prune=True)
-        assert named(index) == {"best": 1}
+        assert (named(index), tagged(index)) == ({"best": 1}, {"warm": 1})
         (photos / "red.png").rename(photos / "renamed.png")
         index.ingest(photos, prune=True)
-        assert named(index) == {"best": 1}
+        assert (named(index), tagged(index)) == ({"best": 1}, {"warm": 1})
 
 
 def test_a_picture_is_in_so_many_albums_at_most(photos: Path) -> None:
     red = str(photos / "red.png")
     with twinlens.open(photos.parent / "x.db", model=ColourEncoder()) as index:
-        for number in range(MAX_ALBUMS):
+        for number in range(MAX_LABELS):
             index.add_to_album(f"a{number}", red)
         with pytest.raises(UsageError, match="64 albums"):
             index.add_to_album("one more", red)
+
+
+def test_a_column_of_a_caption_file_tags_pictures(photos: Path) -> None:
+    captions = photos / "captions.jsonl"
+    captions.write_text(
+        '{"image": "red.png", "caption": "a red one", "tags": ["warm", "to print"]}\n'
+    )
+    with twinlens.open(photos.parent / "x.db", model=ColourEncoder()) as index:
+        index.ingest(captions)
+        assert tagged(index) == {"to print": 1, "warm": 1}
+        assert index.add_tag("best", str(photos / "red.png")) == 1
+        assert tagged(index) == {"best": 1, "to print": 1, "warm": 1}
+
+
+def test_a_copy_a_reindexed_collection_and_an_export_have_the_tags(photos: Path) -> None:
+    home = photos.parent
+    with twinlens.open(home / "x.db", model=ColourEncoder()) as index:
+        index.add_tag("warm", str(photos / "red.png"))
+        index.reindex(ColourEncoder("other"))
+        assert tagged(index) == {"warm": 1}
+        index.export(home / "export")
+    with twinlens.open(home / "imported.db", model=ColourEncoder("other")) as index:
+        index.import_(home / "export")
+        assert tagged(index) == {"warm": 1}
+    twinlens.copy(home / "x.db", home / "copy.db")
+    with twinlens.open(home / "copy.db", model=ColourEncoder("other")) as index:
+        assert tagged(index) == {"warm": 1}
+
+
+def test_tags_on_the_command_line(photos: Path) -> None:
+    def run(*arguments: str) -> str:
+        result = CliRunner().invoke(app, ["tag", *arguments, "--db", str(photos.parent / "x.db")])
+        assert result.exit_code == 0, result.output
+        return result.output.strip()
+
+    red = str(photos / "red.png")
+    assert run() == ""
+    assert run("to print", red) == "1 image tagged to print"
+    assert run().startswith("to print: 1 image, (tags ==")
+    assert run("to print", red, "--remove") == "1 image no longer tagged to print"
+    assert run("to print", red, "--json") == '{"changed": 1}'
+    wrong = CliRunner().invoke(app, ["tag", "to print", "--db", str(photos.parent / "x.db")])
+    assert "name the pictures to tag with to print" in str(wrong.exception)
 
 
 def test_on_the_command_line(photos: Path) -> None:
