@@ -2,6 +2,9 @@
 
 Every file is also at ``/static/VERSION/NAME``, where the version is a hash of all files. Pages name
 their files by that address, so a browser keeps them for a year and never mixes versions.
+
+Pages and their scripts are prepared once for each language: in English under the name of their
+file, in others under ``LANGUAGE/NAME``.
 """
 
 from __future__ import annotations
@@ -18,6 +21,7 @@ from pathlib import Path
 
 from twinlens.server.bundle import bundle_modules, bundle_sheets
 from twinlens.server.encodings import Encoding, brotli_compress
+from twinlens.server.languages import DEFAULT, fill_in, in_language, languages_of
 
 FOLDER = Path(__file__).parent / "page"
 #: The file types that are served. Other files in the folder are not.
@@ -27,6 +31,8 @@ TYPES = {
     ".js": "text/javascript; charset=utf-8",
     ".svg": "image/svg+xml",
 }
+#: The texts of the HTML, in the folder of a language; not served.
+PAGE_TEXTS = "pages.json"
 #: What the page of the documentation needs of Swagger UI, from the package ``fastapi-offline``.
 SWAGGER = ("swagger-ui-bundle.js", "swagger-ui.css")
 #: Bytes; of a larger file brotli at its best takes seconds.
@@ -63,15 +69,21 @@ class Assets:
     Attributes:
         files: as they are served.
         version: a hash of all of them, for addresses that change when they do.
+        languages: those that the pages have been translated to, the default one first.
     """
 
     files: Mapping[str, Asset]
     version: str
+    languages: list[str]
 
     @property
     def has_docs(self) -> bool:
         """Whether Swagger UI is installed."""
         return f"docs/{SWAGGER[0]}" in self.files
+
+    def page(self, name: str, language: str) -> Asset:
+        """A page in a language, or in the default one if it has no translation."""
+        return self.files.get(f"{language}/{name}") or self.files[name]
 
     @classmethod
     def read(cls, folder: Path = FOLDER) -> Assets:
@@ -79,13 +91,18 @@ class Assets:
         texts = {
             path.relative_to(folder).as_posix(): path.read_text(encoding="utf-8")
             for path in sorted(folder.rglob("*"))
-            if path.suffix in TYPES and path.is_file()
+            if (path.suffix in TYPES or path.name == PAGE_TEXTS) and path.is_file()
         }
         texts |= {f"docs/{name}": text for name, text in _swagger().items()}
-        texts |= _joined(texts)
+        languages = languages_of(texts)
+        joined = [_joined(in_language(texts, language), language) for language in languages]
+        texts = {name: text for name, text in texts.items() if Path(name).suffix in TYPES}
+        for pages in joined:
+            texts |= pages
         whole = "\0".join(f"{name}\0{text}" for name, text in sorted(texts.items()))
         version = hashlib.blake2b(whole.encode(), digest_size=8).hexdigest()
-        return cls({name: _asset(name, text, version) for name, text in texts.items()}, version)
+        files = {name: _asset(name, text, version) for name, text in texts.items()}
+        return cls(files, version, languages)
 
 
 @cache
@@ -101,18 +118,24 @@ def _asset(name: str, text: str, version: str) -> Asset:
     return Asset(text.encode(), TYPES[Path(name).suffix])
 
 
-def _joined(texts: Mapping[str, str]) -> dict[str, str]:
-    """The pages with their joined files."""
+def _joined(texts: Mapping[str, str], language: str) -> dict[str, str]:
+    """The pages in a language with their joined files."""
     joined = {}
-    for name, page in texts.items():
-        if not name.endswith(".html"):
+    prefix = "" if language == DEFAULT else f"{language}/"
+    page_texts = texts[f"texts/{DEFAULT}/{PAGE_TEXTS}"]
+    for name, source in texts.items():
+        folder, _, file = name.partition("/")
+        # Swagger UI is in English only.
+        if file != "index.html" or (prefix and folder == "docs"):
             continue
+        page = fill_in(source, page_texts, folder, language)
         for entry in _ENTRY.findall(page):
-            joined[entry] = bundle_modules(texts, entry)
-        if name.startswith("docs/") and f"docs/{SWAGGER[0]}" not in texts:
+            joined[prefix + entry] = bundle_modules(texts, entry)
+        page = _ENTRY.sub(rf'<script type="module" src="/static/{prefix}\1">', page)
+        if folder == "docs" and f"docs/{SWAGGER[0]}" not in texts:
             continue
         sheet = f"{name.removesuffix('.html')}.css"
-        joined[name], joined[sheet] = bundle_sheets(page, texts, sheet)
+        joined[prefix + name], joined[sheet] = bundle_sheets(page, texts, sheet)
     return joined
 
 

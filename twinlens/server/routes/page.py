@@ -10,6 +10,7 @@ from twinlens.server.assets import Asset, page_assets
 from twinlens.server.context import Context
 from twinlens.server.encodings import accepted_encoding
 from twinlens.server.inputs import has_current_copy
+from twinlens.server.languages import preferred_language
 from twinlens.server.problems import Problem
 
 #: Addresses without a version: browsers must revalidate (304 if unchanged).
@@ -40,7 +41,7 @@ def router(ctx: Context) -> APIRouter:
     async def answer(request: Request, asset: Asset, headers: dict[str, str]) -> Response:
         encoding = accepted_encoding(request.headers.get("accept-encoding", ""))
         tag = f'"{asset.digest}{f"-{encoding}" if encoding else ""}"'
-        headers = headers | {"ETag": tag, "Vary": "Accept-Encoding"}
+        headers = {"Vary": "Accept-Encoding"} | headers | {"ETag": tag}
         if has_current_copy(request, tag):
             return Response(status_code=304, headers=headers)
         data = asset.data
@@ -55,10 +56,12 @@ def router(ctx: Context) -> APIRouter:
         if path == "/docs" and not assets.has_docs:
             detail = "the page of the documentation needs a package: pip install 'twinlens[serve]'"
             raise Problem(404, "not-found", detail)
-        headers = {"Cache-Control": _REVALIDATE}
+        headers = {"Cache-Control": _REVALIDATE, "Vary": "Accept-Encoding, Accept-Language"}
         if path == "/" and not request.url.query:
             headers["Link"] = _PRELOAD
-        return await answer(request, assets.files[_PAGES[path]], headers)
+        wanted = request.headers.get("accept-language", "")
+        language = preferred_language(wanted, assets.languages)
+        return await answer(request, assets.page(_PAGES[path], language), headers)
 
     for path in _PAGES:
         routes.add_api_route(path, page, methods=["GET", "HEAD"])

@@ -3,10 +3,12 @@
 import { collections, isAbort, mapPictures, mapPoints, mapRegions, onLocked, search, thumbnailOf } from "../shared/api.js";
 import { isolated, quoted } from "../shared/bidi.js";
 import { createSignIn } from "../shared/dialogs.js";
-import { $, count, fadingImage, h, isTyping } from "../shared/dom.js";
+import { $, fadingImage, h, isTyping } from "../shared/dom.js";
 import { hasCaption, perhaps, titleOf } from "../shared/hits.js";
 import { proposalFor } from "../shared/proposals.js";
 import { EMPTY, OPENED_ON_MAP, describe, fromAddress, isAsking, readTyped, toAddress, toBody, toTyped } from "../shared/query.js";
+import { texts } from "../texts/en/map.js";
+import { texts as shared } from "../texts/en/shared.js";
 import { unpack } from "./points.js";
 import { createPreviewCard } from "./preview-card.js";
 import { Thumbnails } from "./thumbnails.js";
@@ -178,7 +180,7 @@ function createEntry(id) {
       },
     },
     h("span", { class: "map-list-picture" }),
-    h("span", { class: "map-list-title clamp" }, "A picture"),
+    h("span", { class: "map-list-title clamp" }, shared.aPicture),
   );
   const element = h("li", { data: { id } }, link);
   visible.observe(element);
@@ -191,10 +193,10 @@ function showCardOf(id) {
 }
 
 function showCounts(inView) {
-  const of = map.ids.length < map.total ? ` of ${count(map.total, "picture")}, a sample on the map` : "";
-  const highlighted = hits.size ? ` · ${hits.size.toLocaleString("en")} highlighted for ${describe(query)}` : "";
-  $("status").textContent = map.ids.length ? `${count(inView, "picture")} in view${of}${highlighted}` : "";
-  $("side-title").textContent = `In view: ${inView.toLocaleString("en")}`;
+  const of = map.ids.length < map.total ? texts.sample(map.total) : "";
+  const highlighted = hits.size ? texts.highlighted(hits.size, describe(query)) : "";
+  $("status").textContent = map.ids.length ? `${texts.status(inView)}${of}${highlighted}` : "";
+  $("side-title").textContent = texts.inView(inView);
 }
 
 function message(title, text) {
@@ -207,7 +209,7 @@ async function load() {
   for (;;) {
     const response = await mapPoints(method, query.collection);
     if (response.status === 202) {
-      $("status").textContent = "Drawing the map…";
+      $("status").textContent = texts.drawing;
       await new Promise((resolve) => setTimeout(resolve, 1_000 * (Number(response.headers.get("Retry-After")) || 1)));
       continue;
     }
@@ -228,18 +230,18 @@ async function open() {
   } catch (error) {
     if (mine !== opening) return;
     $("status").textContent = "";
-    message("The map cannot be shown.", error.message);
+    message(texts.failed, error.message);
     return;
   }
   numbers = new Map(map.ids.map((id, number) => [id, number]));
   titles.clear();
   view.thumbnails = new Thumbnails((id, large) => thumbnail(id, large ? 320 : 160), () => view.draw());
   view.show(map.ids, map.xy);
-  if (!map.ids.length) message("There is nothing to show yet.", "Ingest some pictures to see them here.");
+  if (!map.ids.length) message(texts.empty.title, texts.empty.detail);
   mapRegions(method, map.collection).then((regions) => {
     if (mine !== opening) return;
     view.regions = regions;
-    $("regions").textContent = regions.map(({ name, count: number }) => `${quoted(name)}: ${count(number, "picture")}`).join(", ");
+    $("regions").textContent = regions.map(({ name, count }) => texts.region(quoted(name), count)).join(", ");
   }, () => {}); // without the model there are no names
   if (isAsking(query)) await highlight();
 }
@@ -265,7 +267,7 @@ async function highlight() {
   pending = new AbortController();
   const { signal } = pending;
   closeCard();
-  document.title = isAsking(query) ? `${describe(query)} · Map · twinlens` : "Map · twinlens";
+  document.title = texts.pageTitle(isAsking(query) ? describe(query) : "");
   $("results").href = toAddress(query);
   // What is found is placed when the map is there.
   if (!map.collection) return;
@@ -286,8 +288,8 @@ async function highlight() {
     view.highlight(points);
     view.flyTo(points.slice(0, 24));
     updateList();
-    if (!points.length) $("status").textContent = `Nothing on the map for ${describe(query)}`;
-    else if (!near.length) $("status").textContent = `Nothing close to ${describe(query)}: the nearest are highlighted`;
+    if (!points.length) $("status").textContent = texts.nothing(describe(query));
+    else if (!near.length) $("status").textContent = texts.nothingClose(describe(query));
   } catch (error) {
     if (!isAbort(error)) $("status").textContent = error.message;
   }

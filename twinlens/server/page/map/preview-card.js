@@ -3,6 +3,8 @@
 import { isolated, plain } from "../shared/bidi.js";
 import { h, hidden, icon } from "../shared/dom.js";
 import { matchBadge } from "../shared/hits.js";
+import { texts } from "../texts/en/map.js";
+import { texts as shared } from "../texts/en/shared.js";
 
 /** Pixels between the card and its picture on the map. */
 const DISTANCE = 14;
@@ -26,11 +28,11 @@ export function createPreviewCard(element, { addressOf, imageOf, moreOf, onClose
       ),
       pinned && h(
         "div", { class: "map-card-links" },
-        h("a", { class: "action first", href: addressOf(id) }, "Open"),
-        h("a", { class: "action", href: moreOf(id) }, icon("alike"), "More like this"),
+        h("a", { class: "action first", href: addressOf(id) }, texts.open),
+        h("a", { class: "action", href: moreOf(id) }, icon("alike"), shared.moreLikeThis),
         h(
           "button", { class: "icon-button", type: "button", on: { click: onClose } },
-          icon("close"), hidden("Close"),
+          icon("close"), hidden(shared.close),
         ),
       ),
     ].filter(Boolean));

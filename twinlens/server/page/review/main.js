@@ -2,9 +2,11 @@
 
 import { isolated, isolatedPath, plain, quoted } from "../shared/bidi.js";
 import { createWriteKeyDialog } from "../shared/dialogs.js";
-import { $, count, h, toast } from "../shared/dom.js";
+import { $, h, toast } from "../shared/dom.js";
 import { nameOf, titleOf } from "../shared/hits.js";
+import { number } from "../shared/language.js";
 import { onWriteLocked } from "../shared/write-api.js";
+import { texts } from "../texts/en/review.js";
 import { decide, reviewPage, thumbnailBlob } from "./review-api.js";
 
 const collection = new URLSearchParams(location.search).get("collection") ?? "";
@@ -20,17 +22,17 @@ function card(item) {
     picture.replaceChildren(image);
   }, (error) => picture.replaceChildren(h("p", {}, isolated(error.message))));
   const flags = item.flags.length
-    ? item.flags.map(({ concept, score }) => h("li", {}, isolated(concept), ` ${score.toFixed(1)}`))
-    : [h("li", {}, "no concept any more")];
-  const release = h("button", { class: "action", type: "button" }, item.held ? "Release" : "Dismiss");
-  const hold = h("button", { class: "action", type: "button" }, item.held ? "Keep held back" : "Hold back");
+    ? item.flags.map(({ concept, score }) => h("li", {}, isolated(concept), ` ${number(score, 1)}`))
+    : [h("li", {}, texts.noConcept)];
+  const release = h("button", { class: "action", type: "button" }, item.held ? texts.release : texts.dismiss);
+  const hold = h("button", { class: "action", type: "button" }, item.held ? texts.keep : texts.hold);
   const status = h("p", {});
   const element = h(
     "li", { class: `review-card${item.held ? " held" : ""}`, data: { id: item.id } },
     picture,
     h("div", { class: "review-facts" },
       h("h2", { class: "clamp" }, isolated(titleOf(item))), h("p", { class: "review-path" }, isolatedPath(item.path)),
-      h("ul", { class: "review-flags", "aria-label": "Concepts and scores" }, ...flags), status),
+      h("ul", { class: "review-flags", "aria-label": texts.concepts }, ...flags), status),
     h("div", { class: "review-buttons" }, release, hold),
   );
   status.textContent = statusOf(item);
@@ -43,7 +45,7 @@ function card(item) {
       release.disabled = hold.disabled = false;
       return;
     }
-    toast(`${quoted(nameOf(item.path))}: ${decision === "held" ? "held back" : "released"}`);
+    toast(texts.stored[decision](quoted(nameOf(item.path))));
     const following = element.nextElementSibling ?? element.previousElementSibling;
     if ($("state").value === "open") {
       element.remove();
@@ -62,14 +64,13 @@ function card(item) {
 }
 
 function statusOf(item) {
-  if (item.review) return `Decided: ${item.review === "held" ? "held back" : "released"} (${quoted(item.policy)})`;
-  return item.held ? `Held back by ${quoted(item.policy)}` : `Flagged by ${quoted(item.policy)}, and shown in searches`;
+  const policy = quoted(item.policy);
+  if (item.review) return texts.decided[item.review === "held" ? "held" : "released"](policy);
+  return item.held ? texts.heldBy(policy) : texts.flaggedBy(policy);
 }
 
 function summarise() {
-  $("status").textContent = shown
-    ? `${count(shown, "picture")}${next ? ", and more" : ""}`
-    : "Nothing to review.";
+  $("status").textContent = shown ? texts.listed(shown, Boolean(next)) : texts.nothing;
 }
 
 async function load(fresh) {
@@ -79,7 +80,7 @@ async function load(fresh) {
     shown = 0;
     $("list").replaceChildren();
     $("more").hidden = true;
-    $("status").textContent = "Loading…";
+    $("status").textContent = texts.loading;
   }
   try {
     const page = await reviewPage($("state").value, next, collection);

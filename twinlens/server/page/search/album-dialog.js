@@ -3,8 +3,9 @@
 import { albums } from "../shared/api.js";
 import { createDialog } from "../shared/dialogs.js";
 import { quoted } from "../shared/bidi.js";
-import { count, h, toast } from "../shared/dom.js";
+import { h, toast } from "../shared/dom.js";
 import { changeAlbum } from "../shared/write-api.js";
+import { texts } from "../texts/en/search.js";
 
 /**
  * @param {{collection: () => string, onChanged: () => void}} page  onChanged: fields of pictures are others now
@@ -19,14 +20,14 @@ export function createAlbumDialog(page, selected) {
   const failed = h("p", { class: "error", role: "alert" });
   const form = h(
     "form", { class: "key-form" },
-    h("label", { for: "album" }, "Album"), input, known, failed,
+    h("label", { for: "album" }, texts.album.title), input, known, failed,
     h(
       "div", { class: "ways" },
-      h("button", { class: "action first", type: "submit", value: "add" }, "Put in"),
-      h("button", { class: "action", type: "submit", value: "remove" }, "Take out"),
+      h("button", { class: "action first", type: "submit", value: "add" }, texts.album.put),
+      h("button", { class: "action", type: "submit", value: "remove" }, texts.album.take),
     ),
   );
-  const dialog = createDialog("Album", "album-title", form);
+  const dialog = createDialog(texts.album.title, "album-title", form);
 
   form.addEventListener("submit", async (event) => {
     event.preventDefault();
@@ -34,7 +35,7 @@ export function createAlbumDialog(page, selected) {
     failed.textContent = "";
     try {
       const changed = await changeAlbum(input.value, how, selected(), page.collection());
-      toast(`${count(changed, "picture")} ${how === "add" ? "put into" : "taken out of"} ${quoted(input.value)}`);
+      toast(texts.album.done[how](changed, quoted(input.value)));
       dialog.close();
       page.onChanged();
     } catch (error) {

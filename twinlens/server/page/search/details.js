@@ -4,13 +4,15 @@ import { isolated, isolatedPath, quoted } from "../shared/bidi.js";
 import { h } from "../shared/dom.js";
 import { literal, reference } from "../shared/filters.js";
 import { readable } from "../shared/hits.js";
+import { language, number } from "../shared/language.js";
+import { texts } from "../texts/en/search.js";
 
 /** Fields that are shown in a special form, or not at all. */
 const SPECIAL = new Set(["relative_path", "width", "height", "bytes", "mtime", "latitude", "longitude", "taken", "year"]);
 /** "2019", "2019-07", "2019-07-03" or "2019-07-03T10:00:00". */
 const DATE = /^(\d{4})(?:-(\d\d)(?:-(\d\d)(?:T(\d\d:\d\d))?)?)?/;
 
-const monthOnly = new Intl.DateTimeFormat("en", { month: "long", timeZone: "UTC" });
+const monthOnly = new Intl.DateTimeFormat(language, { month: "long", timeZone: "UTC" });
 
 /**
  * @param {object} hit
@@ -20,26 +22,26 @@ const monthOnly = new Intl.DateTimeFormat("en", { month: "long", timeZone: "UTC"
 export function createDetails(hit, onFilter) {
   const data = hit.metadata ?? {};
   const value = (words, filter) =>
-    h("button", { class: "value", type: "button", title: `Filter by ${quoted(filter)}`, on: { click: () => onFilter(filter) } }, isolated(words));
+    h("button", { class: "value", type: "button", title: texts.filter.by(quoted(filter)), on: { click: () => onFilter(filter) } }, isolated(words));
   const rows = [];
-  if (data.width > 0 && data.height > 0) rows.push(["Size", `${data.width} × ${data.height} pixels`]);
-  if (data.bytes > 0) rows.push(["File", bytes(data.bytes)]);
+  if (data.width > 0 && data.height > 0) rows.push([texts.details.size, texts.details.pixels(data.width, data.height)]);
+  if (data.bytes > 0) rows.push([texts.details.file, bytes(data.bytes)]);
   const taken = takenParts(data.taken, value);
-  if (taken) rows.push(["Taken", ...taken]);
-  else if (data.year) rows.push(["Year", value(String(data.year), `year == ${literal(data.year)}`)]);
-  if (data.mtime > 0 && !taken) rows.push(["Changed", new Date(data.mtime * 1000).toLocaleDateString("en", { dateStyle: "medium" })]);
+  if (taken) rows.push([texts.details.taken, ...taken]);
+  else if (data.year) rows.push([texts.details.year, value(String(data.year), `year == ${literal(data.year)}`)]);
+  if (data.mtime > 0 && !taken) rows.push([texts.details.changed, new Date(data.mtime * 1000).toLocaleDateString(language, { dateStyle: "medium" })]);
   if (Number.isFinite(data.latitude) && Number.isFinite(data.longitude)) {
-    rows.push(["Place", `${data.latitude.toFixed(4)}, ${data.longitude.toFixed(4)}`]);
+    rows.push([texts.details.place, `${data.latitude.toFixed(4)}, ${data.longitude.toFixed(4)}`]);
   }
   for (const [name, stored] of Object.entries(data)) {
     if (SPECIAL.has(name) || stored === "" || stored === null) continue;
     rows.push([readable(name), value(String(stored), `${reference(name)} == ${literal(stored)}`)]);
   }
-  for (const path of new Set([hit.path, ...(hit.paths ?? [])].filter(Boolean))) rows.push(["Path", isolatedPath(path)]);
+  for (const path of new Set([hit.path, ...(hit.paths ?? [])].filter(Boolean))) rows.push([texts.details.path, isolatedPath(path)]);
   return h(
     "dl", { class: "table" },
     ...rows.flatMap(([name, ...shown]) => [
-      h("dt", {}, name), h("dd", { class: name === "Path" ? "path" : "" }, ...shown),
+      h("dt", {}, name), h("dd", { class: name === texts.details.path ? "path" : "" }, ...shown),
     ]),
   );
 }
@@ -54,11 +56,12 @@ function takenParts(taken, value) {
     const name = monthOnly.format(new Date(`${year}-${month}-01T00:00:00Z`));
     parts.unshift(by(name, `${year}-${month}`), " ");
   }
-  if (day) parts.unshift(by(String(Number(day)), `${year}-${month}-${day}`), " ");
+  if (day) parts.unshift(by(texts.details.day(Number(day)), `${year}-${month}-${day}`), " ");
   return time ? [...parts, `, ${time}`] : parts;
 }
 
-function bytes(number) {
-  if (number < 1000) return `${number} bytes`;
-  return number < 1e6 ? `${Math.round(number / 1000)} kB` : `${(number / 1e6).toFixed(1)} MB`;
+function bytes(size) {
+  if (size < 1000) return texts.details.bytes(size);
+  if (size < 1e6) return texts.details.kilobytes(Math.round(size / 1000));
+  return texts.details.megabytes(number(size / 1e6, 1));
 }

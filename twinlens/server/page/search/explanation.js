@@ -5,6 +5,7 @@ import { plain, quoted } from "../shared/bidi.js";
 import { h } from "../shared/dom.js";
 import { literal } from "../shared/filters.js";
 import { matchBadge, nameOf, probabilityText } from "../shared/hits.js";
+import { texts } from "../texts/en/search.js";
 
 /** Captions that are compared with the query. */
 const MAX_CAPTIONS = 8;
@@ -29,7 +30,7 @@ function marked(text, words) {
  */
 export function createExplanation({ collection }) {
   const body = h("div", { class: "why-body", "aria-live": "polite" });
-  const element = h("details", { class: "why", hidden: true }, h("summary", {}, "Why this?"), body);
+  const element = h("details", { class: "why", hidden: true }, h("summary", {}, texts.why.title), body);
   let shown = null; // the hit and the query
   let pending = new AbortController();
 
@@ -39,7 +40,7 @@ export function createExplanation({ collection }) {
     const { signal } = pending;
     const { hit, query } = shown;
     const words = new Set((query.text.match(WORD) ?? []).map((word) => word.toLowerCase()));
-    body.replaceChildren(h("p", { class: "help" }, "Comparing …"));
+    body.replaceChildren(h("p", { class: "help" }, texts.why.comparing));
     try {
       const where = `image_id == ${literal(hit.image_id)}`;
       const asked = { query: [query.text], target: "texts", where, limit: MAX_CAPTIONS, collection: collection() };
@@ -47,13 +48,13 @@ export function createExplanation({ collection }) {
         matchText(hit.image_id, query.text, collection(), signal), search(asked, [], signal),
       ]);
       body.replaceChildren(...[
-        h("p", {}, `The picture and “${quoted(query.text)}” belong together with a probability of ${probabilityText(fit.match)}.`),
-        captions.hits.length > 0 && h("p", {}, "Its captions, nearest to your words first:"),
+        h("p", {}, texts.why.fit(quoted(query.text), probabilityText(fit.match))),
+        captions.hits.length > 0 && h("p", {}, texts.why.captions),
         captions.hits.length > 0 && h(
           "ul", { class: "why-captions" },
           ...captions.hits.map((one) => h("li", {}, h("bdi", {}, ...marked(plain(one.text), words)), matchBadge(one))),
         ),
-        h("p", { class: "path" }, "File: ", h("bdi", {}, ...marked(nameOf(hit.path), words))),
+        h("p", { class: "path" }, texts.why.file, h("bdi", {}, ...marked(nameOf(hit.path), words))),
       ].filter(Boolean));
     } catch (error) {
       if (!isAbort(error)) body.replaceChildren(h("p", { class: "error" }, error.detail || error.message));

@@ -2,9 +2,11 @@
 
 import { facets, isAbort } from "../shared/api.js";
 import { isolated, quoted } from "../shared/bidi.js";
-import { count, h, hidden, icon } from "../shared/dom.js";
+import { h, hidden, icon } from "../shared/dom.js";
 import { clauses, withClause, withoutClause } from "../shared/filters.js";
 import { readable } from "../shared/hits.js";
+import { number } from "../shared/language.js";
+import { texts } from "../texts/en/search.js";
 
 /**
  * @param {{onFilter: (where: string) => void}} handlers
@@ -12,8 +14,8 @@ import { readable } from "../shared/hits.js";
  *   forget: () => void}}  show: fetches what the filter leaves, unless it is shown already
  */
 export function createFacetChips({ onFilter }) {
-  const chosen = h("ul", { class: "chosen", "aria-label": "Chosen values" });
-  const list = h("ul", { class: "facets", "aria-label": "Narrow by" });
+  const chosen = h("ul", { class: "chosen", "aria-label": texts.filter.chosen });
+  const list = h("ul", { class: "facets", "aria-label": texts.filter.narrow });
   const element = h("div", { class: "facet-rows" }, chosen, list);
   /** The names of clauses that were chosen here: "Year 2019". */
   const names = new Map();
@@ -27,7 +29,7 @@ export function createFacetChips({ onFilter }) {
       const name = names.get(clause) ?? clause;
       return h("li", {}, h(
         "button", {
-          class: "chip", type: "button", title: quoted(clause), "aria-label": `Remove: ${quoted(name)}`,
+          class: "chip", type: "button", title: quoted(clause), "aria-label": texts.filter.remove(quoted(name)),
           on: { click: () => onFilter(withoutClause(where, clause)) },
         },
         isolated(name, { class: "chip-text" }), icon("close"),
@@ -40,7 +42,7 @@ export function createFacetChips({ onFilter }) {
     const active = new Set(clauses(where));
     list.replaceChildren(...found.map(({ field, values, more }) => {
       const name = readable(field);
-      const options = values.map(({ value, count: number, where: clause }) => {
+      const options = values.map(({ value, count, where: clause }) => {
         names.set(clause, `${name} ${value}`);
         const pressed = active.has(clause);
         return h("li", {}, h(
@@ -48,13 +50,13 @@ export function createFacetChips({ onFilter }) {
             class: "facet-value", type: "button", "aria-pressed": String(pressed),
             on: { click: () => onFilter(pressed ? withoutClause(where, clause) : withClause(where, clause)) },
           },
-          isolated(value), h("span", { class: "facet-count" }, number.toLocaleString("en")),
+          isolated(value), h("span", { class: "facet-count" }, number(count)),
         ));
       });
-      if (more) options.push(h("li", { class: "help" }, `${more.toLocaleString("en")} more: write them as a filter`));
+      if (more) options.push(h("li", { class: "help" }, texts.filter.more(more)));
       return h("li", {}, h(
         "details", { class: "facet", name: "facet" },
-        h("summary", { class: "quiet" }, name, hidden(` (${count(values.length, "value")})`)),
+        h("summary", { class: "quiet" }, name, hidden(` (${texts.filter.values(values.length)})`)),
         h("ul", { class: "facet-values" }, ...options),
       ));
     }));

@@ -1,5 +1,7 @@
 // Suggest how a filter can continue, from its beginning and the collection's fields.
 
+import { texts } from "../texts/en/search.js";
+
 const WORD = /[^\s()=!<>,"'`]*$/u;
 const TOKEN = /"(?:[^"]|"")*"|'(?:[^']|'')*'|`[^`]*`|[()=!<>,]+|[^\s()=!<>,"'`]+/gu;
 const TEXTS = ["startswith", "endswith", "contains", "==", "!=", "in ("];
@@ -13,10 +15,6 @@ const OPERATORS = {
   number: NUMBERS,
   date: ["==", ">=", "<=", ">", "<", "between"],
   mixed: [...NUMBERS, "startswith", "contains"],
-};
-const MEANINGS = {
-  text: "text", path: "path", list: "list of texts", boolean: "true or false", integer: "number",
-  number: "number", date: "date", mixed: "text or number",
 };
 /** Operators that a value follows. */
 const BEFORE_VALUE = new Set([
@@ -49,7 +47,7 @@ function optionsAfter(tokens, fields) {
   const isField = (token) => token !== undefined && Object.hasOwn(fields, token.replaceAll("`", ""));
   if (last === undefined || ["and", "or", "not"].includes(last) || /^\(+$/.test(last) && before !== "in") {
     if (last === "and" && tokens.at(-3)?.toLowerCase() === "between") return [];
-    return Object.entries(fields).map(([name, type]) => ({ text: `${name} `, hint: MEANINGS[type] ?? type }));
+    return Object.entries(fields).map(([name, type]) => ({ text: `${name} `, hint: texts.filter.types[type] ?? type }));
   }
   if (isField(tokens.at(-1)) && !BEFORE_VALUE.has(before)) {
     const operators = OPERATORS[fields[tokens.at(-1).replaceAll("`", "")]] ?? TEXTS;

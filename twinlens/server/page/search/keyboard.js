@@ -2,25 +2,26 @@
 
 import { createDialog } from "../shared/dialogs.js";
 import { h } from "../shared/dom.js";
+import { texts } from "../texts/en/search.js";
 
 const SHORTCUTS = [
-  [["/"], "go to the search box"],
-  [["↓"], "go from the box to the results"],
-  [["←", "→", "↑", "↓"], "move among the results"],
-  [["Enter"], "open a result"],
-  [["m"], "more like it"],
-  [["n"], "not like it"],
-  [["x"], "select it; with Shift, all up to it"],
-  [["←", "→"], "show the previous or next result while one is open"],
-  [["+", "−", "0"], "zoom into an open picture, or show all of it"],
-  [["Esc"], "close, or select nothing"],
-  [["?"], "show these shortcuts"],
+  [["/"], texts.shortcuts.box],
+  [["↓"], texts.shortcuts.results],
+  [["←", "→", "↑", "↓"], texts.shortcuts.move],
+  [["Enter"], texts.shortcuts.open],
+  [["m"], texts.shortcuts.more],
+  [["n"], texts.shortcuts.not],
+  [["x"], texts.shortcuts.select],
+  [["←", "→"], texts.shortcuts.step],
+  [["+", "−", "0"], texts.shortcuts.zoom],
+  [["Esc"], texts.shortcuts.close],
+  [["?"], texts.shortcuts.help],
 ];
 
 /** @returns {() => void}  shows the dialog with the shortcuts */
 export function createShortcutsDialog() {
   const dialog = createDialog(
-    "Keyboard", "shortcuts-title",
+    texts.shortcuts.title, "shortcuts-title",
     h(
       "dl", { class: "shortcuts" },
       ...SHORTCUTS.flatMap(([keys, words]) => [

@@ -3,13 +3,16 @@
 import { collections, isAbort, isLoading, isSignedIn, item, onLocked, signOut } from "../shared/api.js";
 import { quoted } from "../shared/bidi.js";
 import { createSignIn, createWriteKeyDialog } from "../shared/dialogs.js";
-import { $, count, h, icon, isTyping, toast } from "../shared/dom.js";
+import { $, h, icon, isTyping, toast } from "../shared/dom.js";
 import { withClause } from "../shared/filters.js";
 import { summary } from "../shared/hits.js";
+import { number } from "../shared/language.js";
 import {
   EMPTY, OPENED_ON_MAP, describe, fromAddress, isAsking, isListing, isStart, toAddress, withOne, without,
 } from "../shared/query.js";
 import { onWriteLocked } from "../shared/write-api.js";
+import { texts } from "../texts/en/search.js";
+import { texts as shared } from "../texts/en/shared.js";
 import { picture } from "./dropped-pictures.js";
 import { createShortcutsDialog } from "./keyboard.js";
 import { Listing } from "./listing.js";
@@ -73,12 +76,12 @@ const handlers = {
   onMore: (hit) => {
     leaveViewer();
     go({ ...query, text: "", nots: [], pictures: [], unlikes: [], ids: [hit.image_id || hit.id], target: "images" });
-    toast("Pictures like this one");
+    toast(texts.results.more);
   },
   onNot: (hit) => {
     leaveViewer();
     go(withOne({ ...query, ids: query.ids.filter((id) => id !== hit.id) }, "unlikes", hit.id));
-    toast("Fewer like that one");
+    toast(texts.results.fewer);
   },
   onLeave: () => box.focus(),
   selection: () => selection,
@@ -178,7 +181,7 @@ async function sayLoading(mine) {
   if (!waits()) return;
   const found = await isLoading(pending.signal).catch(() => false);
   if (!found || !waits()) return;
-  const words = "The server is loading the model. The results follow.";
+  const words = texts.results.loadingModel;
   above.replaceChildren(h("p", { class: "ending" }, words));
   status.textContent = words;
 }
@@ -213,8 +216,8 @@ async function showWithoutQuery() {
   const unknown = Boolean(query.collection) && !collection;
   document.body.classList.toggle("starting", isStart(query) && !unknown);
   if (unknown) {
-    const title = `There is no collection ${quoted(query.collection)}`;
-    above.append(failure({ title, detail: "It may have been dropped, or the link is wrong." }, begin, others()));
+    const title = texts.messages.noCollection(quoted(query.collection));
+    above.append(failure({ title, detail: texts.messages.noCollectionDetail }, begin, others()));
   } else if (!collection?.images && !collection?.texts) showNothingStored(start);
   else if (isStart(query)) {
     const mine = results;
@@ -236,7 +239,7 @@ async function load(first = false) {
   if (loading || (!first && (!results.loaded || results.complete))) return;
   const mine = results;
   loading = true;
-  if (!first) below.replaceChildren(h("p", { class: "ending" }, "Loading more …"));
+  if (!first) below.replaceChildren(h("p", { class: "ending" }, texts.results.loadingMore));
   try {
     await mine.more(pending.signal);
     mine.failed = null;
@@ -281,7 +284,7 @@ function show(fresh = false) {
   if (fresh) {
     above.replaceChildren();
     const { hits } = results;
-    if (starting) above.append(h("h2", { class: "all" }, "All pictures"));
+    if (starting) above.append(h("h2", { class: "all" }, texts.results.all));
     else if (!hits.length) {
       above.append(noHits(query, {
         onNoFilter: () => go({ ...query, where: "" }),
@@ -298,18 +301,19 @@ function show(fresh = false) {
 function showSummary() {
   const { hits, nothingClose: none, took } = results;
   if (results instanceof Listing) {
-    const found = count(hits.length, "picture");
+    const found = shared.pictures(hits.length);
     toolbar.summarise(isStart(query) ? "" : found);
-    status.textContent = query.where ? `${found} match the filter` : found;
+    status.textContent = query.where ? texts.results.matchFilter(hits.length) : found;
     return;
   }
-  const words = !hits.length ? "No results" : none ? "No close matches" : summary(hits);
-  toolbar.summarise(hits.length && took ? `${words} · ${duration(took)}` : words);
-  status.textContent = `${words} for ${describe(query)}`;
+  const words = !hits.length ? texts.results.none : none ? texts.results.noneClose : summary(hits);
+  const bars = hits.some((hit) => !hit.by_words);
+  toolbar.summarise(hits.length && took ? `${words} · ${duration(took)}` : words, bars);
+  status.textContent = texts.results.saidFor(words, describe(query));
 }
 
-const duration = (took) =>
-  (took < 1000 ? `${took < 10 ? took.toFixed(1) : Math.round(took)} ms` : `${(took / 1000).toFixed(1)} s`);
+const duration = (took) => (took < 1000
+  ? texts.results.milliseconds(number(took, took < 10 ? 1 : 0)) : texts.results.seconds(number(took / 1000, 1)));
 
 /** Searches again by words, too; null if that is not possible. */
 const byWords = () =>
@@ -319,7 +323,7 @@ const byWords = () =>
 
 /** Buttons that search in an existing collection. */
 const others = () => listed.collections.map(({ name }) => ({
-  words: `Search in ${name}`,
+  words: texts.messages.searchIn(name),
   run: () => go({ ...query, collection: name === listed.default ? "" : name }),
 }));
 
@@ -328,7 +332,7 @@ function waysOut(error) {
   if (error.slug === "collection") return others();
   if (error.slug !== "image") return [];
   return query.pictures.map((token) => ({
-    words: `Remove ${picture(token)?.name || "the picture"}`,
+    words: texts.messages.removePicture(picture(token)?.name),
     run: () => go(without(query, "pictures", token)),
   }));
 }
@@ -337,7 +341,7 @@ function waysOut(error) {
 function withPictureName(error) {
   if (error.slug !== "image" || query.pictures.length !== 1) return error;
   const name = picture(query.pictures[0])?.name;
-  return name ? { ...error, title: `${name} cannot be read` } : error;
+  return name ? { ...error, title: texts.messages.unreadable(name) } : error;
 }
 
 function fail(error, first) {
@@ -390,8 +394,8 @@ function useStoredIds() {
 function showNote() {
   note.hidden = !pictureMissing && !query.pictures.length;
   note.replaceChildren(icon("info"), pictureMissing
-    ? "This link needs a picture that was dropped in another tab. Drop it again."
-    : "Your picture is not in the collection: it stays in this tab, and links do not include it.");
+    ? texts.results.pictureMissing
+    : texts.results.pictureStays);
 }
 
 /** The address's query, without dropped pictures that this tab does not have. */
@@ -447,7 +451,7 @@ async function showOpened() {
     const { hits, complete } = results;
     viewer.show(hits[at], {
       first: at === 0, last: at === hits.length - 1 && complete,
-      position: `${at + 1} of ${complete ? hits.length : `${hits.length}+`}`,
+      position: texts.viewer.position(at + 1, complete ? hits.length : `${hits.length}+`),
       link: toAddress(query, { open: id }), neighbours: [hits[at - 1], hits[at + 1]], query,
     });
     if (at > hits.length - 8) load();

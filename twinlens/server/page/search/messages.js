@@ -2,8 +2,11 @@
 
 import { isRunning } from "../shared/api.js";
 import { isolated } from "../shared/bidi.js";
-import { count, h, icon } from "../shared/dom.js";
+import { h, icon } from "../shared/dom.js";
 import { describe } from "../shared/query.js";
+import { texts } from "../texts/en/search.js";
+
+const said = texts.messages;
 
 /** Milliseconds between two looks whether the server is back. */
 const LOOK_AGAIN = 3000;
@@ -17,22 +20,22 @@ const button = (words, run) => h("button", { class: "plain", type: "button", on:
  * @param {{words: string, run: () => void}[]} ways  buttons to show instead, if trying again cannot help
  */
 export function failure(error, onRetry, ways = []) {
-  const again = button("Try again", retry);
+  const again = button(said.again, retry);
   const offered = ways.length ? ways.map(({ words, run }) => button(words, run)) : [again];
   const element = h(
     "div", { class: "message", role: "alert" },
-    icon("warning"), h("h2", {}, error.title ?? "Something went wrong on this page"),
-    h("p", {}, isolated(error.detail ?? error.message ?? error)),
+    icon("warning"), h("h2", {}, error.title ?? said.wrong),
+    h("p", {}, isolated(error.detail ?? error.message ?? error, { lang: error.status ? "en" : null })),
     h("div", { class: "ways" }, ...offered),
   );
 
   /** Try again; if that fails, another message takes the place of this one. */
   async function retry() {
     again.disabled = true;
-    again.textContent = "Trying …";
+    again.textContent = said.trying;
     await onRetry();
     again.disabled = false;
-    again.textContent = "Try again";
+    again.textContent = said.again;
   }
 
   if (error.slug === "offline") {
@@ -50,7 +53,7 @@ export function failure(error, onRetry, ways = []) {
         retry();
         return;
       }
-      again.textContent = `Trying again in ${left} s`;
+      again.textContent = said.tryingIn(left);
       left -= 1;
       setTimeout(tick, 1000);
     };
@@ -64,26 +67,22 @@ export function failure(error, onRetry, ways = []) {
  * @param {(() => void)|null} onWords  searches names of files and words of captions, if that is possible
  */
 export function nothingClose(query, onWords) {
-  const images = query.target === "images";
   return h(
     "div", { class: "message wide" },
-    h("h2", {}, `Nothing here comes close to ${describe(query)}.`),
-    h("p", {}, `These are the nearest ${images ? "pictures" : "captions"}, but they are no nearer than chance would give. `
-      + "Try other words, or search with a picture."),
-    onWords && h("div", { class: "ways" }, button("Search file names and captions", onWords)),
+    h("h2", {}, said.nothingClose(describe(query))),
+    h("p", {}, said.nearest[query.target]),
+    onWords && h("div", { class: "ways" }, button(said.byWords, onWords)),
   );
 }
 
 /** There are no results, because of the filter or because the collection has none of the kind. */
 export function noHits(query, handlers) {
-  const images = query.target === "images";
+  const { target, where } = query;
   return h(
     "div", { class: "message" },
-    h("h2", {}, query.where ? `No ${images ? "picture" : "caption"} matches the filter.` : `There are no ${images ? "pictures" : "captions"} to find.`),
-    h("p", {}, query.where ? isolated(query.where) : "Search for the other kind instead."),
-    query.where
-      ? button("Remove the filter", handlers.onNoFilter)
-      : button(images ? "Find captions" : "Find pictures", handlers.onOther),
+    h("h2", {}, where ? said.noneMatches[target] : said.noneStored[target]),
+    h("p", {}, where ? isolated(where) : said.otherKind),
+    where ? button(said.removeFilter, handlers.onNoFilter) : button(said.find[target], handlers.onOther),
   );
 }
 
@@ -92,15 +91,10 @@ export function sayMore(query) {
   const only = query.nots.length > 0 || query.unlikes.length > 0;
   return h(
     "div", { class: "message" },
-    h("h2", {}, only ? "What should be in the picture?" : "What are you looking for?"),
-    h("p", {}, only
-      ? "So far the search only excludes things. Add words or a picture to look for."
-      : "The filter is ready. Add words or a picture to look for."),
+    h("h2", {}, only ? said.onlyExcludes : said.onlyFilter),
+    h("p", {}, only ? said.onlyExcludesDetail : said.onlyFilterDetail),
   );
 }
 
 /** The line below the last result. */
-export function ending(number, query) {
-  const noun = query.target === "images" ? "picture" : "caption";
-  return h("p", { class: "ending" }, `End of results: ${count(number, noun)}.`);
-}
+export const ending = (number, query) => h("p", { class: "ending" }, texts.results.end[query.target](number));

@@ -4,8 +4,7 @@ import { isAbort, matchText } from "../shared/api.js";
 import { quoted } from "../shared/bidi.js";
 import { h } from "../shared/dom.js";
 import { probabilityText } from "../shared/hits.js";
-
-const VERDICTS = { match: "Probably yes", unsure: "Unsure", mismatch: "Probably not" };
+import { texts } from "../texts/en/search.js";
 
 /**
  * The form below a picture. What is typed stays when another picture is shown.
@@ -16,13 +15,13 @@ const VERDICTS = { match: "Probably yes", unsure: "Unsure", mismatch: "Probably 
 export function createQuestion(handlers) {
   const input = h("input", {
     class: "field", id: "question", type: "text", maxlength: 500, autocomplete: "off",
-    placeholder: "two dogs in the snow", "aria-describedby": "answer",
+    placeholder: texts.question.example, "aria-describedby": "answer",
   });
   const answer = h("p", { class: "answer", id: "answer", role: "status", "aria-live": "polite" });
   const element = h(
     "form", { class: "question", hidden: true },
-    h("label", { for: "question" }, "Does it show …?"),
-    h("div", { class: "question-line" }, input, h("button", { class: "action", type: "submit" }, "Ask")),
+    h("label", { for: "question" }, texts.question.label),
+    h("div", { class: "question-line" }, input, h("button", { class: "action", type: "submit" }, texts.question.ask)),
     answer,
   );
   let id = "";
@@ -39,7 +38,7 @@ export function createQuestion(handlers) {
     reset();
     const text = input.value.trim();
     if (!text) {
-      answer.textContent = "Write what the picture may show.";
+      answer.textContent = texts.question.empty;
       input.focus();
       return;
     }
@@ -47,7 +46,7 @@ export function createQuestion(handlers) {
     try {
       const { verdict, match } = await matchText(id, text, handlers.collection(), pending.signal);
       answer.dataset.verdict = verdict;
-      answer.textContent = `${VERDICTS[verdict]}, ${probabilityText(match)}: “${quoted(text)}”`;
+      answer.textContent = texts.question.answer(texts.question.verdicts[verdict], probabilityText(match), quoted(text));
     } catch (error) {
       if (!isAbort(error)) answer.textContent = quoted(error.detail || error.message);
     }

@@ -2,6 +2,7 @@
 
 import { h } from "../shared/dom.js";
 import { isClose } from "../shared/hits.js";
+import { texts } from "../texts/en/search.js";
 import { GAP, justify, ratioOf, rowHeight } from "./justified-layout.js";
 import { focusLink, moveWithArrowKeys } from "./keyboard.js";
 import { createCard, createTile, showPlaceholders } from "./tiles.js";
@@ -11,14 +12,13 @@ const LINE = 64;
 /** Of more tiles than this, only those near the window are in the document: within these pixels. */
 const MANY = 1000;
 const MARGIN = 4000;
-const LABEL = "Results: arrow keys move, Enter opens";
 
 /**
  * @param {HTMLElement} container
  * @param {import("./tiles.js").Handlers & {onLeave: () => void}} handlers
  */
 export function createGrid(container, handlers) {
-  const list = h("ul", { class: "grid", role: "list", "aria-label": LABEL });
+  const list = h("ul", { class: "grid", role: "list", "aria-label": texts.results.label });
   const line = h("li", { class: "line", hidden: true, role: "presentation" }, h("span", {}));
   const updateTabOrder = moveWithArrowKeys(list, "a", handlers.onLeave);
   let tiles = [];
@@ -132,7 +132,7 @@ export function createGrid(container, handlers) {
       }
       if (far >= 0) {
         split = far;
-        line.firstChild.textContent = far ? "Further away" : "No close matches: these are further away, mostly by chance";
+        line.firstChild.textContent = far ? texts.results.further : texts.results.onlyFurther;
         line.hidden = false;
         if (kind === "texts") list.insertBefore(line, tiles[far].element);
       }

@@ -5,12 +5,13 @@ import { isolated, quoted } from "../shared/bidi.js";
 import { h, hidden, icon, isTouch, toast } from "../shared/dom.js";
 import { keep, mayBePicture, picture } from "./dropped-pictures.js";
 import { isBlank, readTyped, withOne, without } from "../shared/query.js";
+import { texts } from "../texts/en/search.js";
 
 /** Milliseconds after the last key press before a search starts. */
 const TYPING_PAUSE = 280;
 /** It fits on a small screen, where nothing can be dropped either. */
 const PLACEHOLDER = isTouch || matchMedia("(max-width: 760px)").matches
-  ? "Describe a picture" : "Describe a picture, or drop one here";
+  ? texts.box.describe : texts.box.describeOrDrop;
 /** The data type of the picture id that a dragged result carries. */
 export const DRAGGED_ID = "application/x-twinlens-id";
 
@@ -26,21 +27,21 @@ export function createSearchBox(container, { onChange, onDown }) {
   let pause = 0;
   let drawn = ""; // the chips shown
 
-  const wanted = h("ul", { class: "chips", "aria-label": "Pictures to look for" });
-  const unwanted = h("ul", { class: "chips", "aria-label": "What to exclude" });
+  const wanted = h("ul", { class: "chips", "aria-label": texts.box.wanted });
+  const unwanted = h("ul", { class: "chips", "aria-label": texts.box.unwanted });
   const input = h("input", {
     class: "words", id: "words", type: "text", name: "q", autocomplete: "off", spellcheck: "false",
-    enterkeyhint: "search", maxlength: 2000, "aria-label": "Words to look for",
+    enterkeyhint: "search", maxlength: 2000, "aria-label": texts.box.words,
     placeholder: PLACEHOLDER,
   });
   const files = h("input", {
     type: "file", accept: "image/*,.heic,.avif,.jxl", multiple: true, hidden: true, tabindex: -1,
-    "aria-label": "Pictures to search with",
+    "aria-label": texts.box.files,
   });
-  const clear = h("button", { class: "icon-button", type: "button", title: "Clear" }, icon("close"), hidden("Clear the search"));
+  const clear = h("button", { class: "icon-button", type: "button", title: texts.box.clear }, icon("close"), hidden(texts.box.clearSearch));
   const pick = h(
-    "button", { class: "icon-button", type: "button", title: "Search with a picture" },
-    icon("picture"), hidden("Search with a picture"),
+    "button", { class: "icon-button", type: "button", title: texts.box.withPicture },
+    icon("picture"), hidden(texts.box.withPicture),
   );
   const form = h(
     "form", { class: "box", role: "search" },
@@ -76,7 +77,7 @@ export function createSearchBox(container, { onChange, onDown }) {
   function draw() {
     drawChips();
     clear.hidden = isBlank(query) && !input.value;
-    input.placeholder = isBlank(query) || query.text ? PLACEHOLDER : "Add words";
+    input.placeholder = isBlank(query) || query.text ? PLACEHOLDER : texts.box.addWords;
   }
 
   function drawChips() {
@@ -91,13 +92,13 @@ export function createSearchBox(container, { onChange, onDown }) {
     wanted.replaceChildren(
       ...query.pictures.map((token) => {
         const shown = picture(token);
-        return chip(shown?.url, shown?.name || "your picture", "", remover("pictures", token));
+        return chip(shown?.url, shown?.name || texts.box.yourPicture, "", remover("pictures", token));
       }),
-      ...query.ids.map((id) => chip(thumbnailOf(id, collection, 160), "like this", "", remover("ids", id))),
+      ...query.ids.map((id) => chip(thumbnailOf(id, collection, 160), texts.box.likeThis, "", remover("ids", id))),
     );
     unwanted.replaceChildren(
       ...query.unlikes.map((id) =>
-        chip(thumbnailOf(id, collection, 160), "not like this", "not", remover("unlikes", id))),
+        chip(thumbnailOf(id, collection, 160), texts.box.notLikeThis, "not", remover("unlikes", id))),
       ...query.nots.map((words) => chip(null, words, "not", remover("nots", words))),
     );
     wanted.hidden = !wanted.children.length;
@@ -107,7 +108,7 @@ export function createSearchBox(container, { onChange, onDown }) {
   async function add(list) {
     const pictures = [...list].filter(mayBePicture);
     if (!pictures.length) {
-      toast(list.length ? `${quoted(list[0].name)} is not a picture` : "That is not a picture. Drop a picture file, or copy and paste a picture");
+      toast(list.length ? texts.box.isNoPicture(quoted(list[0].name)) : texts.box.noPicture);
       return;
     }
     const tokens = [];
@@ -115,7 +116,7 @@ export function createSearchBox(container, { onChange, onDown }) {
       try {
         tokens.push(await keep(file));
       } catch {
-        toast(`${quoted(file.name)} cannot be read`);
+        toast(texts.box.unreadable(quoted(file.name)));
       }
     }
     // The query may have changed while the files were read.
@@ -186,11 +187,11 @@ export function createSearchBox(container, { onChange, onDown }) {
 function chip(image, words, kind, remove) {
   const thumbnail = image && h("img", { src: image, alt: "", width: 28, height: 28 });
   thumbnail?.addEventListener("error", () => thumbnail.replaceWith(icon("picture")), { once: true });
-  const label = kind === "not" && !image ? `Remove: without ${quoted(words)}` : `Remove: ${quoted(words)}`;
+  const label = kind === "not" && !image ? texts.box.removeExclusion(quoted(words)) : texts.box.removeChip(quoted(words));
   return h(
     "li", {},
     h(
-      "button", { class: `chip ${kind}`, type: "button", title: "Remove", "aria-label": label, on: { click: remove } },
+      "button", { class: `chip ${kind}`, type: "button", title: texts.box.remove, "aria-label": label, on: { click: remove } },
       kind === "not" && icon("minus"), thumbnail, isolated(words, { class: "chip-text" }), icon("close"),
     ),
   );

@@ -2,9 +2,10 @@
 
 import { zipAddress } from "../shared/api.js";
 import { quoted } from "../shared/bidi.js";
-import { copy, count, h, icon, offerUndo, toast } from "../shared/dom.js";
+import { copy, h, icon, offerUndo, toast } from "../shared/dom.js";
 import { nameOf } from "../shared/hits.js";
 import { deleteItems } from "../shared/write-api.js";
+import { texts } from "../texts/en/search.js";
 import { createAlbumDialog } from "./album-dialog.js";
 
 /** Pictures that can be downloaded at once, and deleted at once: what the server accepts. */
@@ -25,23 +26,23 @@ export function createSelection(page) {
   const act = (name, text, run) =>
     h("button", { class: "action", type: "button", on: { click: run } }, icon(name), h("span", {}, text));
   const sure = h(
-    "div", { class: "sure", hidden: true, role: "group", "aria-label": "Delete?" },
-    h("span", {}, "Delete them from the collection? The files stay."),
-    h("button", { class: "action danger", type: "button", on: { click: () => remove() } }, "Delete"),
-    h("button", { class: "action", type: "button", on: { click: () => ask(false) } }, "Keep"),
+    "div", { class: "sure", hidden: true, role: "group", "aria-label": texts.selection.sure },
+    h("span", {}, texts.selection.sureDetail),
+    h("button", { class: "action danger", type: "button", on: { click: () => remove() } }, texts.selection.delete),
+    h("button", { class: "action", type: "button", on: { click: () => ask(false) } }, texts.selection.keep),
   );
   const actions = h(
     "div", { class: "selected-actions" },
-    act("download", "Download", () => download()),
-    act("copy", "Copy paths", () => copyPaths()),
-    act("album", "Album …", () => albums.open()),
-    act("delete", "Delete …", () => ask(true)),
+    act("download", texts.selection.download, () => download()),
+    act("copy", texts.selection.copyPaths, () => copyPaths()),
+    act("album", texts.selection.album, () => albums.open()),
+    act("delete", texts.selection.askDelete, () => ask(true)),
   );
   const bar = h(
-    "section", { class: "selection-bar", "aria-label": "Selected pictures", hidden: true },
+    "section", { class: "selection-bar", "aria-label": texts.selection.label, hidden: true },
     words, actions, sure,
-    h("button", { class: "icon-button", type: "button", title: "Select nothing (Esc)", on: { click: () => clear() } },
-      icon("close"), h("span", { class: "hidden" }, "Select nothing")),
+    h("button", { class: "icon-button", type: "button", title: texts.selection.noneKey, on: { click: () => clear() } },
+      icon("close"), h("span", { class: "hidden" }, texts.selection.none)),
   );
   document.body.append(bar);
   const albums = createAlbumDialog(page, () => [...selected.keys()]);
@@ -49,7 +50,7 @@ export function createSelection(page) {
   function show() {
     bar.hidden = !selected.size;
     document.body.classList.toggle("selecting", selected.size > 0);
-    words.textContent = `${count(selected.size, "picture")} selected`;
+    words.textContent = texts.selection.selected(selected.size);
     ask(false);
     page.onChange();
   }
@@ -81,7 +82,7 @@ export function createSelection(page) {
 
   async function download() {
     if (selected.size > MAX_DOWNLOAD) {
-      toast(`At most ${MAX_DOWNLOAD} pictures can be downloaded at once.`);
+      toast(texts.selection.tooManyDownloads(MAX_DOWNLOAD));
       return;
     }
     try {
@@ -93,13 +94,13 @@ export function createSelection(page) {
 
   async function copyPaths() {
     const paths = [...selected.values()].map((hit) => hit.path).join("\n");
-    toast((await copy(paths)) ? `${count(selected.size, "path")} copied` : "The browser does not let this page copy.");
+    toast((await copy(paths)) ? texts.selection.copied(selected.size) : texts.selection.cannotCopy);
   }
 
   /** Hide the pictures at once, and delete them when that can no longer be undone. */
   function remove() {
     if (selected.size > MAX_DELETE) {
-      toast(`At most ${MAX_DELETE.toLocaleString("en")} pictures can be deleted at once.`);
+      toast(texts.selection.tooManyDeletions(MAX_DELETE));
       return;
     }
     const gone = [...selected.values()];
@@ -107,7 +108,8 @@ export function createSelection(page) {
     const collection = page.collection();
     for (const id of ids) removed.add(id);
     clear();
-    const said = gone.length === 1 ? `Deleted ${quoted(nameOf(gone[0].path))}` : `Deleted ${count(gone.length, "picture")}`;
+    const said = gone.length === 1
+      ? texts.selection.deletedOne(quoted(nameOf(gone[0].path))) : texts.selection.deleted(gone.length);
     const restore = () => {
       for (const id of ids) removed.delete(id);
       page.onChange();
@@ -117,7 +119,7 @@ export function createSelection(page) {
         await deleteItems(ids, collection);
       } catch (error) {
         restore();
-        toast(`Nothing was deleted: ${error.message}`);
+        toast(texts.selection.notDeleted(error.message));
         return;
       }
       page.onDeleted();

@@ -1,11 +1,12 @@
 // Show the start screen: what the collection contains, and example searches that find something.
 
 import { examples, thumbnail } from "../shared/api.js";
-import { count, fadingImage, h, isTouch } from "../shared/dom.js";
+import { fadingImage, h, isTouch } from "../shared/dom.js";
+import { texts } from "../texts/en/search.js";
 import { GAP, justify, ratioOf, rowHeight } from "./justified-layout.js";
 import { setBox, showPlaceholders } from "./tiles.js";
 
-/** Searches to offer where no example has a picture. */
+/** Searches to offer where no example has a picture: in English, which every model understands. */
 const PLAIN = [
   "a castle on a hill", "a cat looking at the camera", "a dog running on the grass", "the sea at sunset",
   "an animal in the snow", "people playing music", "a colourful bird", "snow-covered mountains",
@@ -26,15 +27,14 @@ let early = location.search ? null : examples("").catch(() => null);
  * @param {AbortSignal} signal
  */
 export async function showStart(container, collection, several, isDefault, onExample, signal) {
-  const counts = [count(collection.images, "picture")];
-  if (collection.texts) counts.push(count(collection.texts, "caption"));
-  const wall = h("ul", { class: "grid examples", role: "list", "aria-label": "Examples" });
+  const { images, texts: captions, name } = collection;
+  const wall = h("ul", { class: "grid examples", role: "list", "aria-label": texts.start.examples });
   container.replaceChildren(
     h(
       "div", { class: "hero" },
-      h("h2", {}, "Describe the picture you are looking for."),
-      h("p", {}, `Or ${isTouch ? "choose a picture" : "drop a picture here"} to find similar ones. Add `, h("code", {}, "-people"), " to exclude something."),
-      h("p", { class: "counts" }, `${counts.join(" and ")}${several ? ` in ${collection.name}` : ""}`),
+      h("h2", {}, texts.start.title),
+      h("p", {}, ...texts.start.ways(isTouch, h("code", {}, "-people"))),
+      h("p", { class: "counts" }, texts.start.counts(images, captions, several ? name : "")),
     ),
     wall,
   );
@@ -57,7 +57,7 @@ function showPictures(wall, found, onExample) {
       "li", { class: "tile example" },
       h(
         "button", { class: "tile-link", type: "button", on: { click: () => onExample(words) } },
-        h("span", { class: "tile-words" }, words),
+        h("span", { class: "tile-words", lang: "en" }, words),
       ),
     ));
   const arrange = () => {
@@ -86,9 +86,9 @@ function showPictures(wall, found, onExample) {
 
 function plainExamples(onExample) {
   return h(
-    "ul", { class: "plain-examples", role: "list", "aria-label": "Examples" },
+    "ul", { class: "plain-examples", role: "list", "aria-label": texts.start.examples },
     ...PLAIN.map((words) =>
-      h("li", {}, h("button", { class: "quiet", type: "button", on: { click: () => onExample(words) } }, words))),
+      h("li", {}, h("button", { class: "quiet", type: "button", lang: "en", on: { click: () => onExample(words) } }, words))),
   );
 }
 
@@ -97,8 +97,8 @@ export function showNothingStored(container) {
   container.replaceChildren(
     h(
       "div", { class: "message" },
-      h("h2", {}, "There are no pictures here yet."),
-      h("p", {}, "Add some with this command:"),
+      h("h2", {}, texts.start.nothingStored),
+      h("p", {}, texts.start.command),
       h("pre", {}, h("code", {}, `twinlens ingest ~/Pictures --db ${location.origin}`)),
     ),
   );

@@ -5,6 +5,8 @@ import { isolated, quoted } from "../shared/bidi.js";
 import { fadingImage, h, hidden, icon } from "../shared/dom.js";
 import { hasCaption, isRanked, labelOf, marked, matchBadge, nameOf, perhaps, titleOf } from "../shared/hits.js";
 import { proposeInView } from "../shared/proposals.js";
+import { texts } from "../texts/en/search.js";
+import { texts as shared } from "../texts/en/shared.js";
 import { GAP, justify, rowHeight } from "./justified-layout.js";
 import { DRAGGED_ID } from "./search-box.js";
 
@@ -33,18 +35,18 @@ export function createTile(hit, handlers) {
   const more = h(
     "button",
     {
-      class: "tile-button", type: "button", tabindex: -1, title: "More like this",
+      class: "tile-button", type: "button", tabindex: -1, title: shared.moreLikeThis,
       on: { click: () => handlers.onMore(hit) },
     },
-    icon("alike"), hidden(`More like this: ${quoted(title)}`),
+    icon("alike"), hidden(texts.tile.more(quoted(title))),
   );
   const select = h(
     "button",
     {
-      class: "tile-select", type: "button", role: "checkbox", tabindex: -1, title: "Select (x)",
+      class: "tile-select", type: "button", role: "checkbox", tabindex: -1, title: texts.tile.selectKey,
       on: { click: (event) => handlers.selection().toggle(hit, event.shiftKey) },
     },
-    icon("check"), hidden(`Select ${quoted(title)}`),
+    icon("check"), hidden(texts.tile.select(quoted(title))),
   );
   const element = h("li", { class: "tile", data: { id: hit.id } }, link, select, more);
   showSelected(element, handlers.selection());
@@ -157,7 +159,7 @@ function hitLink(hit, handlers, options, ...children) {
 
 /** A hit's thumbnail, or its file name if there is none. */
 function hitImage(hit, side, alt) {
-  const none = () => h("span", { class: "tile-none" }, icon("picture"), isolated(nameOf(hit.path) || "no picture"));
+  const none = () => h("span", { class: "tile-none" }, icon("picture"), isolated(nameOf(hit.path) || texts.tile.noPicture));
   const source = thumbnail(hit.thumbnail, side);
   if (!source) return none();
   const image = fadingImage(source, { alt, loading: "lazy" });

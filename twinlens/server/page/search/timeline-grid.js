@@ -2,7 +2,10 @@
 // the right height, so that any number of pictures can be scrolled through and jumped to.
 
 import { isAbort } from "../shared/api.js";
-import { count, h } from "../shared/dom.js";
+import { h } from "../shared/dom.js";
+import { language } from "../shared/language.js";
+import { texts } from "../texts/en/search.js";
+import { texts as shared } from "../texts/en/shared.js";
 import { GAP, justify, ratioOf, rowHeight } from "./justified-layout.js";
 import { focusLink, moveWithArrowKeys } from "./keyboard.js";
 import { createTile } from "./tiles.js";
@@ -15,18 +18,18 @@ const FAR = 5000;
 /** The ratio of a picture that is not known yet. */
 const USUAL_RATIO = 1.4;
 
-const monthNames = new Intl.DateTimeFormat("en", { month: "long", year: "numeric", timeZone: "UTC" });
+const monthNames = new Intl.DateTimeFormat(language, { month: "long", year: "numeric", timeZone: "UTC" });
 
 /** "July 2019" for "2019-07". */
-export const monthName = (month) => (month ? monthNames.format(new Date(`${month}-01T00:00:00Z`)) : "Without a date");
+export const monthName = (month) => (month ? monthNames.format(new Date(`${month}-01T00:00:00Z`)) : texts.timeline.noDate);
 
 /**
  * @param {HTMLElement} container
  * @param {import("./tiles.js").Handlers & {onLeave: () => void, onError: (error: object) => void}} handlers
  */
 export function createTimelineGrid(container, handlers) {
-  const jump = h("select", { "aria-label": "Jump to", on: { change: () => jumpTo(jump.value) } });
-  const years = h("nav", { class: "years", "aria-label": "Years", hidden: true });
+  const jump = h("select", { "aria-label": texts.timeline.jump, on: { change: () => jumpTo(jump.value) } });
+  const years = h("nav", { class: "years", "aria-label": texts.timeline.years, hidden: true });
   const bar = h("div", { class: "timeline-bar" }, h("label", { class: "select" }, jump));
   const list = h("div", { class: "months" });
   const element = h("div", { class: "timeline", hidden: true }, bar, list, years);
@@ -57,7 +60,7 @@ export function createTimelineGrid(container, handlers) {
   function createBlock(from, to) {
     const height = listing.heights.get(from) ?? guess(to - from);
     const place = h("ul", {
-      class: "grid block", role: "list", "aria-label": "Pictures", data: { block: blocks.length },
+      class: "grid block", role: "list", "aria-label": texts.timeline.block, data: { block: blocks.length },
     });
     place.style.height = `${height}px`;
     blocks.push({ from, to, place, filled: false, tiles: [] });
@@ -123,13 +126,13 @@ export function createTimelineGrid(container, handlers) {
   function drawMonths() {
     const byYear = new Map();
     for (const one of listing.months) {
-      const year = one.month.slice(0, 4) || "Without a date";
+      const year = one.month.slice(0, 4) || texts.timeline.noDate;
       byYear.set(year, [...(byYear.get(year) ?? []), one]);
     }
     jump.replaceChildren(...[...byYear].map(([year, months]) => h(
       "optgroup", { label: year },
       ...months.map(({ month, count: number }) =>
-        h("option", { value: month }, `${monthName(month)} (${number.toLocaleString("en")})`)),
+        h("option", { value: month }, texts.timeline.month(monthName(month), number))),
     )));
     years.hidden = byYear.size < 2;
     years.replaceChildren(...[...byYear].map(([year, months]) => h(
@@ -196,7 +199,7 @@ export function createTimelineGrid(container, handlers) {
         }
         return [
           h("h2", { class: "month", tabindex: -1, data: { month } }, monthName(month),
-            h("span", { class: "month-count" }, count(number, "picture"))),
+            h("span", { class: "month-count" }, shared.pictures(number))),
           ...places,
         ];
       }));

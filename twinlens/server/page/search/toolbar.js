@@ -5,10 +5,11 @@ import { createDialog } from "../shared/dialogs.js";
 import { h, hidden, icon } from "../shared/dom.js";
 import { matchBars } from "../shared/hits.js";
 import { isListing } from "../shared/query.js";
+import { texts } from "../texts/en/search.js";
 import { createFacetChips } from "./facet-chips.js";
 import { suggest } from "./filter-suggestions.js";
 
-const MODES = { dense: "By meaning", text: "By words", hybrid: "By both" };
+const MODES = texts.tools.modes;
 
 /**
  * @param {HTMLElement} container
@@ -19,14 +20,14 @@ export function createToolbar(container, { onChange }) {
   let shown = false;
   let showing = null; // the query's target and filter, and the name of its collection
 
-  const target = choice("Find", { images: "Pictures", texts: "Captions" }, (value) => onChange({ target: value }));
-  const mode = select("Rank", (value) => onChange({ mode: value }));
-  const collections = select("Collection", (value) => onChange({ collection: value, where: "" }));
+  const target = choice(texts.tools.target, texts.tools.targets, (value) => onChange({ target: value }));
+  const mode = select(texts.tools.mode, (value) => onChange({ mode: value }));
+  const collections = select(texts.tools.collection, (value) => onChange({ collection: value, where: "" }));
   mode.element.hidden = true;
   collections.element.hidden = true;
   const toggle = h(
     "button", { class: "quiet", type: "button", "aria-expanded": "false", "aria-controls": "filter-row" },
-    icon("filter"), h("span", {}, "Filter"),
+    icon("filter"), h("span", {}, texts.filter.label),
   );
   const summary = h("p", { class: "summary", id: "summary" });
   const legend = createLegend();
@@ -78,10 +79,10 @@ export function createToolbar(container, { onChange }) {
     },
     /** The pictures have changed: the values of their fields are fetched again. */
     forget: facets.forget,
-    /** Summarise the results in a few words. */
-    summarise(text) {
+    /** Summarise the results in a few words. `bars`: some of them have bars, which can be explained. */
+    summarise(text, bars = false) {
       summary.textContent = text;
-      legend.hidden = !/match/i.test(text);
+      legend.hidden = !bars;
     },
     /** Show an error in the filter; "" for none. */
     showFilterError(reason) {
@@ -95,20 +96,20 @@ export function createToolbar(container, { onChange }) {
 function createLegend() {
   const row = (level, words) => [h("dt", {}, matchBars(level)), h("dd", {}, words)];
   const dialog = createDialog(
-    "How good a match is", "legend-title",
+    texts.tools.legendTitle, "legend-title",
     h(
       "dl", { class: "shortcuts" },
-      ...row("strong", "strong: a real match with a probability of 75% or more"),
-      ...row("likely", "likely: from 50% on"),
-      ...row("weak", "weak: below. Under 25%, most are chance, and are listed as further away."),
+      ...row("strong", texts.tools.strong),
+      ...row("likely", texts.tools.likely),
+      ...row("weak", texts.tools.weak),
     ),
   );
   return h(
     "button", {
-      class: "icon-button legend", type: "button", title: "What the bars say", hidden: true,
+      class: "icon-button legend", type: "button", title: texts.tools.legend, hidden: true,
       on: { click: () => dialog.showModal() },
     },
-    icon("info"), hidden("What the bars say"),
+    icon("info"), hidden(texts.tools.legend),
   );
 }
 
@@ -148,17 +149,17 @@ function createFilterField(onFilter, fieldsOf) {
   let suggested = { from: 0, options: [] };
   let at = -1;
 
-  const list = h("ul", { class: "suggestions", id: "suggestions", role: "listbox", "aria-label": "Suggestions", hidden: true });
+  const list = h("ul", { class: "suggestions", id: "suggestions", role: "listbox", "aria-label": texts.filter.suggestions, hidden: true });
   const input = h("input", {
     class: "filter field", id: "filter", type: "text", autocomplete: "off", autocapitalize: "off", spellcheck: "false",
     role: "combobox", "aria-expanded": "false", "aria-controls": "suggestions", "aria-autocomplete": "list",
-    "aria-describedby": "filter-error filter-help", "aria-label": "Filter", maxlength: 4000,
+    "aria-describedby": "filter-error filter-help", "aria-label": texts.filter.label, maxlength: 4000,
     placeholder: 'width >= 1200 and path startswith "trips/"',
   });
   const error = h("p", { class: "error", id: "filter-error", role: "alert" });
-  const help = h("p", { class: "help", id: "filter-help" }, "Results must match this filter. Press Enter to apply it.");
-  const apply = h("button", { class: "plain", type: "button" }, "Apply");
-  const clear = h("button", { class: "plain", type: "button" }, "Clear");
+  const help = h("p", { class: "help", id: "filter-help" }, texts.filter.help);
+  const apply = h("button", { class: "plain", type: "button" }, texts.filter.apply);
+  const clear = h("button", { class: "plain", type: "button" }, texts.filter.clear);
   const element = h(
     "div", { class: "filter-field" },
     h("div", { class: "filter-line" }, h("div", { class: "combo" }, input, list), apply, clear),
@@ -257,7 +258,7 @@ function createFilterField(onFilter, fieldsOf) {
       applied = where;
     },
     showError(reason) {
-      error.replaceChildren(isolated(reason));
+      error.replaceChildren(isolated(reason, { lang: "en" }));
       error.hidden = !reason;
       help.hidden = Boolean(reason);
       input.setAttribute("aria-invalid", String(Boolean(reason)));

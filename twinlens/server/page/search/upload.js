@@ -2,8 +2,9 @@
 
 import { isolated } from "../shared/bidi.js";
 import { createDialog } from "../shared/dialogs.js";
-import { count, h, icon, isTouch } from "../shared/dom.js";
+import { h, icon, isTouch } from "../shared/dom.js";
 import { putItems } from "../shared/write-api.js";
+import { texts } from "../texts/en/search.js";
 import { mayBePicture } from "./dropped-pictures.js";
 
 /** Files and bytes of one request; a larger file is sent alone. */
@@ -66,23 +67,23 @@ export function createUpload(page) {
       },
     },
   });
-  const files = pick({ "aria-label": "Pictures to add", accept: "image/*,.heic,.avif,.jxl,.dng,.cr2,.nef,.arw" });
-  const folder = pick({ "aria-label": "Folder to add", webkitdirectory: true });
+  const files = pick({ "aria-label": texts.upload.files, accept: "image/*,.heic,.avif,.jxl,.dng,.cr2,.nef,.arw" });
+  const folder = pick({ "aria-label": texts.upload.folder, webkitdirectory: true });
   const zone = h(
     "div", { class: "drop-zone" },
-    icon("plus"), h("p", {}, isTouch ? "Pictures of this device" : "Drop pictures or folders here"),
+    icon("plus"), h("p", {}, isTouch ? texts.upload.ofDevice : texts.upload.drop),
     h(
       "div", { class: "ways" },
-      h("button", { class: "action first", type: "button", on: { click: () => files.click() } }, "Choose pictures"),
-      h("button", { class: "action", type: "button", on: { click: () => folder.click() } }, "Choose a folder"),
+      h("button", { class: "action first", type: "button", on: { click: () => files.click() } }, texts.upload.choose),
+      h("button", { class: "action", type: "button", on: { click: () => folder.click() } }, texts.upload.chooseFolder),
     ),
     files, folder,
   );
-  const bar = h("progress", { class: "upload-progress", max: 1, value: 0, hidden: true, "aria-label": "Pictures sent" });
+  const bar = h("progress", { class: "upload-progress", max: 1, value: 0, hidden: true, "aria-label": texts.upload.sent });
   const status = h("p", { class: "upload-status", role: "status" });
-  const stop = h("button", { class: "action", type: "button", hidden: true, on: { click: () => pending.abort() } }, "Stop");
-  const failures = h("ul", { class: "upload-failures", "aria-label": "Not stored", hidden: true });
-  const dialog = createDialog("Add pictures", "upload-title", zone, bar, status, stop, failures);
+  const stop = h("button", { class: "action", type: "button", hidden: true, on: { click: () => pending.abort() } }, texts.upload.stop);
+  const failures = h("ul", { class: "upload-failures", "aria-label": texts.upload.failures, hidden: true });
+  const dialog = createDialog(texts.upload.title, "upload-title", zone, bar, status, stop, failures);
   let pending = new AbortController();
   let running = false;
 
@@ -106,7 +107,7 @@ export function createUpload(page) {
     failures.hidden = true;
     const pictures = chosen.filter(({ path, file }) => {
       const may = mayBePicture(file);
-      if (!may && !/(^|\/)\./.test(path)) fail(path, "is not a picture");
+      if (!may && !/(^|\/)\./.test(path)) fail(path, texts.upload.isNoPicture);
       return may;
     });
     bar.hidden = stop.hidden = !pictures.length;
@@ -116,12 +117,11 @@ export function createUpload(page) {
     let known = 0;
     const say = (beginning) => {
       bar.value = sent;
-      const rest = known ? `, ${count(known, "picture")} known already` : "";
-      status.textContent = `${beginning}: ${count(stored, "picture")} stored${rest}`;
+      status.textContent = texts.upload.progress(beginning, stored, known);
     };
     try {
       for (const part of parts(pictures)) {
-        say(`Sending ${sent + 1} of ${pictures.length}`);
+        say(texts.upload.sending(sent + 1, pictures.length));
         const items = part.map(({ path, file }) => ({
           uri: `${ROOT}/${path}`, root: ROOT, relative: path, size: file.size, mtime_ns: file.lastModified * 1e6,
         }));
@@ -133,9 +133,9 @@ export function createUpload(page) {
         }
         sent += part.length;
       }
-      say("Done");
+      say(texts.upload.done);
     } catch (error) {
-      say(pending.signal.aborted ? "Stopped" : `Stopped, ${error.message}`);
+      say(pending.signal.aborted ? texts.upload.stopped : texts.upload.stoppedBy(error.message));
     }
     bar.hidden = stop.hidden = true;
     running = false;

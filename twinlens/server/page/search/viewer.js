@@ -6,6 +6,8 @@ import { trapFocus } from "../shared/dialogs.js";
 import { copy, h, hidden, icon, isTyping, toast } from "../shared/dom.js";
 import { hasCaption, marked, matchBadge, perhaps, probabilityText, titleOf } from "../shared/hits.js";
 import { proposalFor } from "../shared/proposals.js";
+import { texts } from "../texts/en/search.js";
+import { texts as shared } from "../texts/en/shared.js";
 import { createDetails } from "./details.js";
 import { createExplanation } from "./explanation.js";
 import { createQuestion } from "./question.js";
@@ -22,17 +24,17 @@ const SWIPE = 60;
 export function createViewer(handlers) {
   const image = h("img", { class: "large", alt: "" });
   const none = h("p", { class: "stage-none", hidden: true });
-  const previous = step("left", "Previous result", -1);
-  const next = step("right", "Next result", 1);
+  const previous = step("left", texts.viewer.previous, -1);
+  const next = step("right", texts.viewer.next, 1);
   const counter = h("p", { class: "counter", "aria-live": "polite" });
-  const close = h("button", { class: "icon-button close", type: "button", title: "Close (Esc)" }, icon("close"), hidden("Close"));
+  const close = h("button", { class: "icon-button close", type: "button", title: texts.viewer.close }, icon("close"), hidden(shared.close));
   const stage = h("div", { class: "stage" }, image, none, previous, next, counter);
   const facts = h("div", { class: "facts" });
   const why = createExplanation(handlers);
   const question = createQuestion(handlers);
   const details = h("div", { class: "details" });
   const panel = h(
-    "div", { class: "panel", tabindex: 0, role: "region", "aria-label": "Details" },
+    "div", { class: "panel", tabindex: 0, role: "region", "aria-label": texts.viewer.details },
     close, facts, why.element, question.element, details,
   );
   const dialog = h(
@@ -130,7 +132,7 @@ function showPicture(image, none, hit) {
   const address = hit.image;
   image.hidden = !address;
   none.hidden = Boolean(address);
-  none.textContent = hit.image_id ? "" : "This caption has no picture.";
+  none.textContent = hit.image_id ? "" : texts.viewer.noPicture;
   if (!address) return;
   // Show the thumbnail until the picture has loaded.
   image.alt = wordsOf(hit);
@@ -146,7 +148,7 @@ function showPicture(image, none, hit) {
     if (image.dataset.of !== address) return;
     image.hidden = true;
     none.hidden = false;
-    none.textContent = "The picture file is missing, or the browser cannot show it.";
+    none.textContent = texts.viewer.fileMissing;
   };
   large.src = address;
 }
@@ -173,16 +175,16 @@ function about(hit, link, handlers) {
   return [
     ...folding("h2", { class: "viewer-title", id: "viewer-title" }, title),
     hit.relevance !== undefined && h("p", { class: "viewer-relevance" }, matchBadge(hit)),
-    captions.length > 0 && h("ul", { class: "captions", "aria-label": "Captions" }, ...captions.map((caption) => h("li", {}, ...folding("p", {}, caption)))),
+    captions.length > 0 && h("ul", { class: "captions", "aria-label": texts.viewer.captions }, ...captions.map((caption) => h("li", {}, ...folding("p", {}, caption)))),
     h(
       "div", { class: "actions" },
-      hit.image_id && act("alike", "More like this", () => handlers.onMore(hit), "action first"),
-      act("unlike", "Not like this", () => handlers.onNot(hit)),
-      act("link", "Copy link", async () => {
+      hit.image_id && act("alike", shared.moreLikeThis, () => handlers.onMore(hit), "action first"),
+      act("unlike", texts.viewer.notLikeThis, () => handlers.onNot(hit)),
+      act("link", texts.viewer.copyLink, async () => {
         const address = new URL(link, location.href).href;
-        toast((await copy(address)) ? "Link copied" : address);
+        toast((await copy(address)) ? texts.viewer.linkCopied : address);
       }),
-      hit.image && h("a", { class: "action", href: hit.image, target: "_blank", rel: "noopener" }, icon("out"), h("span", {}, "Open original")),
+      hit.image && h("a", { class: "action", href: hit.image, target: "_blank", rel: "noopener" }, icon("out"), h("span", {}, texts.viewer.openOriginal)),
     ),
   ].filter(Boolean);
 }
@@ -195,11 +197,11 @@ function folding(tag, options, words) {
     on: {
       click: () => {
         const folded = text.classList.toggle("clamp");
-        fold.textContent = folded ? "more" : "less";
+        fold.textContent = folded ? texts.viewer.more : texts.viewer.less;
         fold.setAttribute("aria-expanded", String(!folded));
       },
     },
-  }, "more");
+  }, texts.viewer.more);
   return [text, fold];
 }
 

@@ -1,5 +1,7 @@
 // Call the HTTP API. Every failure is an `ApiError` whose text can be shown.
 
+import { texts } from "../texts/en/shared.js";
+
 /** Seconds before a retry if a busy server names none. */
 const RETRY_SECONDS = 3;
 
@@ -32,8 +34,8 @@ async function send(path, options = {}) {
     throw new ApiError({
       status: 0,
       slug: "offline",
-      title: "The server does not answer",
-      detail: "It may have stopped, or the network is down.",
+      title: texts.server.offline,
+      detail: texts.server.offlineDetail,
       retry: 0,
     });
   }
@@ -65,7 +67,7 @@ async function problemOf(response) {
   return {
     status: response.status,
     slug: String(body.type ?? "").split("/").pop(),
-    title: body.title ?? `The server answered ${response.status}`,
+    title: body.title ?? texts.server.answered(response.status),
     detail: body.detail ?? "",
     retry: busy ? Math.min(60, Math.max(1, after || RETRY_SECONDS)) : 0,
   };

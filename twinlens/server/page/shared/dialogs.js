@@ -1,11 +1,12 @@
 // Create dialogs, keep the keyboard focus in them, and ask for the server's API key.
 
 import { signIn } from "./api.js";
+import { texts } from "../texts/en/shared.js";
 import { h, hidden, icon } from "./dom.js";
 
 /** A small dialog with a title and a button that closes it. */
 export function createDialog(title, id, ...children) {
-  const close = h("button", { class: "icon-button close", type: "button" }, icon("close"), hidden("Close"));
+  const close = h("button", { class: "icon-button close", type: "button" }, icon("close"), hidden(texts.close));
   const element = h(
     "dialog", { class: "small", "aria-labelledby": id },
     h("div", { class: "small-body" }, h("h2", { id }, title), ...children, close),
@@ -42,10 +43,10 @@ export function createSignIn() {
   const failed = h("p", { class: "error", id: "key-error", role: "alert" });
   const form = h(
     "form", { class: "key-form" },
-    h("p", {}, "This server requires an API key. The key is stored in a cookie that this page cannot read."),
-    h("label", { for: "key" }, "Key"), input, failed, h("button", { class: "action first", type: "submit" }, "Sign in"),
+    h("p", {}, texts.key.explanation),
+    h("label", { for: "key" }, texts.key.label), input, failed, h("button", { class: "action first", type: "submit" }, texts.key.signIn),
   );
-  const element = createDialog("API key required", "key-title", form);
+  const element = createDialog(texts.key.title, "key-title", form);
   return () =>
     new Promise((resolve) => {
       let signedIn = false;
@@ -57,7 +58,7 @@ export function createSignIn() {
           signedIn = true;
           element.close();
         } catch (error) {
-          failed.textContent = error.status === 401 ? "The server does not know this key." : error.message;
+          failed.textContent = error.status === 401 ? texts.key.unknown : error.message;
           input.select();
         }
       };
@@ -77,10 +78,10 @@ export function createWriteKeyDialog() {
   const failed = h("p", { class: "error", role: "alert" });
   const form = h(
     "form", { class: "key-form" },
-    h("p", {}, "This requires an API key with the scope write. It is forgotten when this page is closed."),
-    h("label", { for: "write-key" }, "Write key"), input, failed, h("button", { class: "action first", type: "submit" }, "Continue"),
+    h("p", {}, texts.writeKey.explanation),
+    h("label", { for: "write-key" }, texts.writeKey.label), input, failed, h("button", { class: "action first", type: "submit" }, texts.writeKey.go),
   );
-  const dialog = createDialog("Write key required", "write-key-title", form);
+  const dialog = createDialog(texts.writeKey.title, "write-key-title", form);
   let asking = null;
   return (problem) => {
     asking ??= new Promise((resolve) => {

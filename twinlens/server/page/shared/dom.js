@@ -1,5 +1,7 @@
 // Create elements and show messages. Text is only set as text, so no caption can become markup.
 
+import { texts } from "../texts/en/shared.js";
+
 const SVG = "http://www.w3.org/2000/svg";
 
 export const $ = (id) => document.getElementById(id);
@@ -65,10 +67,6 @@ export function fadingImage(src, options = {}) {
   return image;
 }
 
-/** A count with its noun: "1 picture", "1,204 pictures". */
-export const count = (number, noun) =>
-  `${number.toLocaleString("en")} ${noun}${number === 1 ? "" : "s"}`;
-
 /** Whether key presses on this element type text. */
 export function isTyping(target) {
   return target instanceof HTMLElement
@@ -108,7 +106,7 @@ export function offerUndo(text, time, undo, finish) {
   };
   finishPending = close(finish);
   timer = setTimeout(finishPending, time);
-  place.append(h("button", { class: "undo-button", type: "button", on: { click: close(undo) } }, "Undo"));
+  place.append(h("button", { class: "undo-button", type: "button", on: { click: close(undo) } }, texts.undo));
   document.body.append(place);
 }
 

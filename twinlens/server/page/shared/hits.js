@@ -1,7 +1,9 @@
 // Describe a hit: its title, and its relevance as a word and three bars.
 
+import { texts } from "../texts/en/shared.js";
 import { plain, quoted } from "./bidi.js";
 import { h, hidden } from "./dom.js";
+import { percent } from "./language.js";
 
 /** From here on a hit is right more often than not. */
 const LIKELY = 0.5;
@@ -19,7 +21,7 @@ export function readable(name) {
 }
 
 /** Mark a text as a guess about what a picture shows. */
-export const perhaps = (text) => `Perhaps: ${quoted(text)}`;
+export const perhaps = (text) => texts.perhaps(quoted(text));
 
 /** A caption or text of a hit; marked if twinlens proposed it and nobody wrote it. */
 export const marked = (hit, text) => (hit.metadata?.caption_source === "proposed" ? perhaps(text) : plain(text));
@@ -28,7 +30,7 @@ export const marked = (hit, text) => (hit.metadata?.caption_source === "proposed
 export const hasCaption = (hit) => Boolean(hit.captions?.[0]);
 
 /** A picture's title: its first caption, or its file name. */
-export const titleOf = (hit) => (hasCaption(hit) ? marked(hit, hit.captions[0]) : nameOf(hit.path) || "A picture");
+export const titleOf = (hit) => (hasCaption(hit) ? marked(hit, hit.captions[0]) : nameOf(hit.path) || texts.aPicture);
 
 /** "strong", "likely" or "weak". */
 function level(relevance) {
@@ -38,8 +40,8 @@ function level(relevance) {
 
 /** A probability as per cent, never as a certainty: "94%", "over 99%". */
 export function probabilityText(probability) {
-  if (probability > 0.99) return "over 99%";
-  return probability < 0.01 ? "under 1%" : `${Math.round(probability * 100)}%`;
+  if (probability > 0.99) return texts.match.over(percent(0.99));
+  return probability < 0.01 ? texts.match.under(percent(0.01)) : percent(probability);
 }
 
 /** Whether a hit is more than chance: it was found by its words, or it is near enough. */
@@ -54,7 +56,7 @@ const percentAfter = (hit, between) =>
 
 /** "strong match, 94%", or "found by words". */
 export const matchText = (hit) =>
-  (hit.by_words ? "found by words" : `${level(hit.relevance)} match${percentAfter(hit, ", ")}`);
+  (hit.by_words ? texts.match.byWords : `${texts.match[level(hit.relevance)].match}${percentAfter(hit, ", ")}`);
 
 /** A picture's title, and how good a match it is if it was searched for. */
 export const labelOf = (hit) => (isRanked(hit) ? `${quoted(titleOf(hit))}, ${matchText(hit)}` : titleOf(hit));
@@ -70,15 +72,14 @@ export const matchBars = (name) => h("span", { class: "relevance", data: { level
  */
 export function matchBadge(hit, { spoken = true } = {}) {
   if (hit.by_words) {
-    return h("span", { class: "relevance", data: { level: "words" }, title: "Its words match" },
+    return h("span", { class: "relevance", data: { level: "words" }, title: texts.match.byWordsTitle },
       h("span", { class: "relevance-text", "aria-hidden": String(!spoken) }, matchText(hit)));
   }
-  const { relevance } = hit;
-  const word = level(relevance);
-  const title = `${word[0].toUpperCase()}${word.slice(1)} match${percentAfter(hit, ": ")}`;
+  const name = level(hit.relevance);
+  const { word, title } = texts.match[name];
   return h(
     "span",
-    { class: "relevance", data: { level: word }, title },
+    { class: "relevance", data: { level: name }, title: `${title}${percentAfter(hit, ": ")}` },
     bars(),
     h("span", { class: "relevance-text", "aria-hidden": "true" }, `${word}${percentAfter(hit, " · ")}`),
     spoken && hidden(matchText(hit)),
@@ -91,10 +92,10 @@ export function summary(hits) {
   const words = hits.length - judged.length;
   const strong = judged.filter((hit) => hit.relevance >= STRONG).length;
   const likely = judged.filter((hit) => hit.relevance >= LIKELY).length - strong;
-  const matches = (number) => (number === 1 ? "match" : "matches");
-  if (words) return `${words} found by words${strong + likely ? `, ${strong + likely} by meaning` : ""}`;
-  if (strong && likely) return `${strong} strong and ${likely} likely ${matches(likely)}`;
-  if (strong) return `${strong} strong ${matches(strong)}`;
-  if (likely) return `${likely} likely ${matches(likely)}`;
-  return hits.some(isClose) ? "Weak matches only" : "Only results further away";
+  const said = texts.summary;
+  if (words) return strong + likely ? said.byBoth(words, strong + likely) : said.byWords(words);
+  if (strong && likely) return said.strongAndLikely(strong, likely);
+  if (strong) return said.strong(strong);
+  if (likely) return said.likely(likely);
+  return hits.some(isClose) ? said.weak : said.far;
 }

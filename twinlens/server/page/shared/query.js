@@ -1,5 +1,6 @@
 // Read a query from typed text or from the address, and write it to the address or an API request.
 
+import { texts } from "../texts/en/shared.js";
 import { quoted } from "./bidi.js";
 
 /**
@@ -152,8 +153,8 @@ export function scope(query) {
 /** Describe the query in a few words, for the window's title and messages. */
 export function describe(query) {
   const pictures = query.ids.length + query.pictures.length;
-  const parts = [query.text && `“${quoted(query.text)}”`];
-  if (pictures) parts.push(pictures === 1 ? "this picture" : `these ${pictures} pictures`);
-  const described = parts.filter(Boolean).join(" with ");
-  return query.nots.length ? `${described} without ${query.nots.map(quoted).join(", ")}` : described;
+  const words = query.text && texts.query.words(quoted(query.text));
+  const these = pictures > 0 && texts.query.pictures(pictures);
+  const asked = words && these ? texts.query.both(words, these) : words || these || "";
+  return query.nots.length ? texts.query.without(asked, query.nots.map(quoted).join(", ")) : asked;
 }

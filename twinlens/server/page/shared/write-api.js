@@ -1,5 +1,7 @@
 // Call routes that write or need a write key. The key stays in this page's memory only.
 
+import { texts } from "../texts/en/shared.js";
+
 const state = { key: "", ask: null };
 
 /** A refusal of the server; `status` is 0 if it does not answer. */
@@ -26,15 +28,15 @@ export async function send(path, options = {}) {
   try {
     response = await fetch(path, { ...options, headers });
   } catch {
-    throw new WriteError(0, "The server does not answer. It may have stopped, or the network is down.");
+    throw new WriteError(0, `${texts.server.offline}. ${texts.server.offlineDetail}`);
   }
   if (response.ok) return response;
   if ((response.status === 401 || response.status === 403) && state.ask) {
-    state.key = await state.ask(state.key ? "The server does not accept this key: it needs the scope write." : "");
+    state.key = await state.ask(state.key ? texts.writeKey.refused : "");
     if (state.key) return send(path, options);
   }
   const problem = await response.json().catch(() => ({}));
-  throw new WriteError(response.status, problem.detail ?? `The server answered ${response.status}`);
+  throw new WriteError(response.status, problem.detail ?? texts.server.answered(response.status));
 }
 
 /** POST JSON. */
