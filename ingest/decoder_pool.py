@@ -238,7 +238,7 @@ class _Decoder:
         pixels = self._pixels[:count].copy()
         for result, its in zip(results, pixels, strict=True):
             if result.image is not None and result.image.pixels is None:
-                result.image = replace(result.image, pixels=its)
+                result.image.pixels = its
         return list(results)
 
     def restart(self) -> None:

@@ -23,7 +23,8 @@ if TYPE_CHECKING:
 _READ_TOGETHER = 16
 
 
-@dataclass(frozen=True, slots=True)
+# Not frozen: Python 3.11 pickles frozen classes with slots, and ``replace`` copies them, slowly.
+@dataclass(slots=True)
 class DecodedImage:
     """A decoded image: uint8 ``[side, side, 3]`` for the model, and facts about its file."""
 
@@ -35,7 +36,7 @@ class DecodedImage:
     exif: Row
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Task:
     """One item to read, decode and encode.
 

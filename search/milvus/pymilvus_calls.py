@@ -123,7 +123,7 @@ def split_rows(
     batch: list[Row] = []
     size = 0
     for row in rows:
-        row_size = _row_bytes(row)
+        row_size = row_bytes(row)
         if batch and (size + row_size > max_bytes or len(batch) >= max_rows):
             yield batch
             batch, size = [], 0
@@ -133,17 +133,32 @@ def split_rows(
         yield batch
 
 
-def _row_bytes(value: Any) -> int:
+def row_bytes(row: Row) -> int:
+    """About how many bytes a row takes in a message, at least as many as it really does."""
+    size = 0
+    for key, value in row.items():
+        size += len(key)
+        # The common types first: every row that is written comes by.
+        if type(value) is str:
+            size += 4 * len(value) + 8
+        elif type(value) is int or type(value) is float:
+            size += 16
+        else:
+            size += _value_bytes(value)
+    return size
+
+
+def _value_bytes(value: Any) -> int:
     if isinstance(value, np.ndarray):
         return value.nbytes
     if isinstance(value, str):
         return 4 * len(value) + 8
-    if isinstance(value, Mapping):
-        return sum(len(key) + _row_bytes(item) for key, item in value.items())
     if isinstance(value, list | tuple):
         if value and isinstance(value[0], float):
             return 4 * len(value)
-        return sum(map(_row_bytes, value))
+        return sum(map(_value_bytes, value))
+    if isinstance(value, Mapping):
+        return row_bytes(dict(value))
     return 16
 
 

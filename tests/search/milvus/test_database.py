@@ -25,7 +25,7 @@ from twinlens.search.milvus.collection import Collection
 from twinlens.search.milvus.connection import is_server
 from twinlens.search.milvus.database import Database, check_name
 from twinlens.search.milvus.expressions import begins, quote
-from twinlens.search.milvus.pymilvus_calls import _row_bytes, split_rows
+from twinlens.search.milvus.pymilvus_calls import row_bytes, split_rows
 from twinlens.search.models.fingerprint import Fingerprint
 from twinlens.search.records import MAX_PATH_BYTES, Row
 
@@ -396,12 +396,12 @@ def test_batches_hold_all_rows_in_order_within_the_limits(
     assert [id(row) for batch in batches for row in batch] == [id(row) for row in rows]
     for batch in batches:
         assert 1 <= len(batch) <= max_rows
-        assert len(batch) == 1 or _row_bytes(batch) <= max_bytes
+        assert len(batch) == 1 or sum(map(row_bytes, batch)) <= max_bytes
 
 
 @given(value=st.text())
 def test_a_text_is_never_larger_than_it_is_counted(value: str) -> None:
-    assert len(value.encode("utf-8", "replace")) <= _row_bytes(value)
+    assert len(value.encode("utf-8", "replace")) <= row_bytes({"": value})
 
 
 # ---- files and servers
