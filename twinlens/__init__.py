@@ -68,6 +68,7 @@ if TYPE_CHECKING:
     from twinlens.search.query.engine import SearchEngine
     from twinlens.search.query.hits import Hit, Hits
     from twinlens.search.query.parts import Id, Image, Not, Text, Vector
+    from twinlens.search.query.saved import SavedSearch
     from twinlens.search.query.stored import StoredItem
 
 __version__ = "0.1.0"
@@ -106,6 +107,7 @@ __all__ = [
     "Proposal",
     "ReindexReport",
     "RemoteIndex",
+    "SavedSearch",
     "SearchEngine",
     "SourceError",
     "StoreError",
@@ -163,6 +165,7 @@ _LAZY = {
     "Proposal": "twinlens.search.analysis.describe",
     "ReindexReport": "twinlens.ingest.transfer.reindex",
     "RemoteIndex": "twinlens.remote.index",
+    "SavedSearch": "twinlens.search.query.saved",
     "SearchEngine": "twinlens.search.query.engine",
     "StoredItem": "twinlens.search.query.stored",
     "Text": "twinlens.search.query.parts",

@@ -53,6 +53,7 @@ if TYPE_CHECKING:
     from twinlens.search.query.labels import PictureLabel
     from twinlens.search.query.parts import Id
     from twinlens.search.query.request import Mode, SearchOptions
+    from twinlens.search.query.saved import SavedSearch
     from twinlens.search.query.stored import StoredItem
     from twinlens.search.records import FieldType, Target
 
@@ -632,6 +633,46 @@ class Index:
         collection = self._session.refresh() or self._require_collection()
         ids = [one.id for one in find_stored(collection, pictures).values()]
         return change_label(collection, field, name, ids, add=add)
+
+    def saved_searches(self) -> list[SavedSearch]:
+        """The saved searches of the collection, sorted by name; of a tenant, only its own."""
+        from twinlens.search.query.saved import list_saved
+
+        return list_saved(self._require_collection())
+
+    def save_search(
+        self, name: str, query: object = None, **options: Unpack[SearchOptions]
+    ) -> SavedSearch:
+        """Save a search with the collection, in place of one of the same name.
+
+        Args:
+            name: 1 to 100 characters.
+            query, options: as ``search`` takes them, without pictures and embeddings; the query
+                may be left out with a filter. Paths of stored items become their ids.
+
+        Returns:
+            What was saved; ``index.search(saved.query, **saved.options)`` runs it.
+
+        Raises:
+            UsageError: the name, the query or an option is not valid, an item is not stored, or
+                the collection has 200 saved searches.
+            FilterError: the filter is not valid.
+            StoreError: the collection is being reindexed; save it again in a moment.
+        """
+        from twinlens.search.query.saved import SavedSearch, save
+
+        saved = SavedSearch.of(name, query, **options)
+        return save(self._session.refresh() or self._require_collection(), saved)
+
+    def delete_saved_search(self, name: str) -> None:
+        """Delete a saved search.
+
+        Raises:
+            UsageError: there is none of that name.
+        """
+        from twinlens.search.query.saved import delete
+
+        delete(self._session.refresh() or self._require_collection(), name)
 
     @cached_property
     def _browser(self) -> PictureBrowser:

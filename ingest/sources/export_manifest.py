@@ -26,6 +26,7 @@ MAX_BYTES = 64 << 20
 MAX_SHARDS = 100_000
 MAX_SHARD_ROWS = 1_000_000
 MAX_DIM = 32_768
+MAX_SAVED = 200
 _DIGEST = re.compile(r"[0-9a-f]{64}")
 
 
@@ -71,11 +72,19 @@ class ExportShard:
 
 @dataclass(frozen=True, slots=True)
 class Manifest:
-    """The contents of an export."""
+    """The contents of an export.
+
+    Attributes:
+        collection: its name.
+        fingerprint: its model.
+        shards: its rows.
+        saved: its saved searches, as ``SavedSearch.to_text`` writes them.
+    """
 
     collection: str
     fingerprint: Fingerprint
     shards: tuple[ExportShard, ...]
+    saved: tuple[str, ...] = ()
 
     def count(self, kind: Kind) -> int:
         """Count the rows of one kind."""
@@ -89,6 +98,7 @@ class Manifest:
             "collection": self.collection,
             "fingerprint": asdict(self.fingerprint),
             "shards": [asdict(shard) for shard in self.shards],
+            "searches": list(self.saved),
         }
         (folder / NAME).write_text(json.dumps(written, indent=1) + "\n", "utf-8")
 
@@ -153,7 +163,11 @@ def _parse(raw: Any, path: Path) -> Manifest:
             numbers = [shard.number for shard in shards if shard.kind == kind]
             if numbers != list(range(len(numbers))):
                 raise ValueError(f"the shards of {kind} are not numbered from 0")
-        return Manifest(_expect(raw["collection"], str), fingerprint, shards)
+        saved = _expect(raw.get("searches", []), list)  # an earlier version wrote none
+        if len(saved) > MAX_SAVED:
+            raise ValueError(f"more than {MAX_SAVED} saved searches")
+        texts = tuple(_expect(text, str) for text in saved)
+        return Manifest(_expect(raw["collection"], str), fingerprint, shards, texts)
     except KeyError as error:
         raise SourceError(f"{path} is not valid: {error} is missing") from error
     except (TypeError, ValueError) as error:

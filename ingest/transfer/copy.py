@@ -198,6 +198,7 @@ class CollectionCopier:
                 if ours and again:
                     delete_extra(part, beside, kind)
                 self._fill(part, beside, kind, again)
+            beside.saved.copy(part.saved, exactly=ours)
         self._count()
 
     def _count(self) -> None:

@@ -12,6 +12,7 @@ value of another type is stored as JSON in the column ``$more``.
 from __future__ import annotations
 
 import json
+import logging
 import math
 import os
 import re
@@ -42,6 +43,7 @@ from twinlens.search.errors import SourceError, UsageError, first_line
 from twinlens.search.milvus.collection import Collection
 from twinlens.search.models.base import Rows
 from twinlens.search.paths import expand_home
+from twinlens.search.query.saved import SavedSearch, list_saved, store
 from twinlens.search.records import (
     FILE_FIELDS,
     ID_LENGTH,
@@ -55,6 +57,8 @@ from twinlens.search.records import (
     Kind,
     Row,
 )
+
+_log = logging.getLogger("twinlens")
 
 #: Rows per table and matrix: 60 MB of vectors of 768 dimensions.
 SHARD_ROWS = 20_000
@@ -120,7 +124,8 @@ def export_collection(
         # Read the ledger first: every row it names is stored by then, even while others write.
         shards = [shard for kind in reversed(KINDS) for shard in _export(collection, kind, partial,
                   shard_rows)]  # fmt: skip
-        manifest = Manifest(collection.name, collection.fingerprint, tuple(shards))
+        saved = tuple(one.to_text() for one in list_saved(collection))
+        manifest = Manifest(collection.name, collection.fingerprint, tuple(shards), saved)
         manifest.write(partial)
         if folder.exists():
             folder.rmdir()
@@ -160,6 +165,11 @@ def import_collection(collection: Collection, folder: Path, manifest: Manifest) 
         known.seek(0)
         while both := [line.strip() for line in islice(known, BATCH)]:
             reconcile(collection, both)
+    for text in manifest.saved:
+        try:
+            store(collection, SavedSearch.from_text(text))
+        except UsageError as error:
+            _log.warning("a saved search is not imported: %s", error)
     collection.check_open()
     collection.flush()
     return Exchanged.of(folder, manifest)

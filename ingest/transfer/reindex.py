@@ -119,18 +119,20 @@ def reindex(
 
 
 def rollback(session: Session) -> Generation:
-    """Serve the previous generation again.
+    """Serve the previous generation again; it gets the searches that are saved now.
 
     Raises:
         UsageError: there is none.
     """
     database, name = session.database, session.name
-    served = database.collection(name).generation.number
+    served = database.collection(name)
     earlier = [one.number for one in database.generations(name) if one.complete]
-    earlier = [number for number in earlier if number < served]
+    earlier = [number for number in earlier if number < served.generation.number]
     if not earlier:
         raise UsageError(f"the collection {name!r} has no earlier generation")
     collection = database.switch(name, earlier[-1])
+    for part, beside in tenant_pairs(served, collection):
+        beside.saved.copy(part.saved, exactly=True)
     session.model.reset()
     session.refresh()
     return collection.generation
@@ -235,9 +237,11 @@ class GenerationBuilder:
 
         ``last``: wait for the writes of other processes.
         """
-        return sum(
+        differing = sum(
             self._fill(kind, last) + delete_extra(self._old, self._new, kind) for kind in ORDER
         )
+        self._new.saved.copy(self._old.saved, exactly=True)
+        return differing
 
     def _fill(self, kind: Kind, last: bool) -> int:
         """Write the rows that are missing or changed; return how many."""

@@ -74,6 +74,11 @@ class Capabilities:
         return self.lite or [int(part) for part in re.findall(r"\d+", self.version)[:2]] >= [2, 4]
 
     @property
+    def drops_properties(self) -> bool:
+        """Whether a property of a collection can be deleted."""
+        return self.lite or [int(part) for part in re.findall(r"\d+", self.version)[:2]] >= [2, 5]
+
+    @property
     def label(self) -> str:
         """The backend's name and version, for messages."""
         number = re.sub(r"^(milvus_lite-|v)", "", self.version)

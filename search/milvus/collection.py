@@ -20,6 +20,7 @@ from twinlens.search.milvus.generations import KINDS, Generation, is_ours
 from twinlens.search.milvus.lite.client import LiteClient
 from twinlens.search.milvus.pymilvus_calls import describe_or_none, milvus_errors, split_rows
 from twinlens.search.milvus.reader import SEARCHED, CollectionReader
+from twinlens.search.milvus.saved import SavedEntries
 from twinlens.search.milvus.schema import LEDGER_VECTOR
 from twinlens.search.milvus.tenants import check_tenant
 from twinlens.search.models.fingerprint import Fingerprint
@@ -88,6 +89,8 @@ class Collection(CollectionReader):
             client, name, generation, capabilities, consistency=consistency, tenant=tenant
         )
         self._registry = FieldRegistry(self)
+        #: What people save with the collection; see ``twinlens.search.query.saved``.
+        self.saved = SavedEntries(self)
         # Counts of writes: how many were made, and how many ``check_writes`` has confirmed.
         self._writes = self._confirmed = 0
         self._counting = threading.Lock()
@@ -204,6 +207,7 @@ class Collection(CollectionReader):
             key = "path" if kind == "files" else "id"
             for rows in self.scan(kind, [key]):
                 self.delete(kind, [row[key] for row in rows])
+        self.saved.remove(self.saved.read())
         self._registry.remove_tenant()
 
     @contextmanager

@@ -17,9 +17,11 @@ from twinlens.search.milvus.expressions import is_in, quote
 from twinlens.search.records import KEY, TENANT, Kind, Row
 
 MAX_TENANT = 64
-#: Values of ``status`` of ledger rows that are not files: a tenant, and a field of its rows.
+#: Values of ``status`` of ledger rows that are not files: a tenant, a field of its rows, and a
+#: search that it saved.
 TENANT_STATUS = "tenant"
 FIELD_STATUS = "field"
+SEARCH_STATUS = "search"
 _NAME = re.compile(rf"[A-Za-z0-9][A-Za-z0-9_.@-]{{0,{MAX_TENANT - 1}}}")
 
 
@@ -131,7 +133,9 @@ class Scope:
 
 def _is_file(kind: Kind) -> str:
     """An expression that excludes ledger rows that are not files."""
-    return f'status not in ["{TENANT_STATUS}", "{FIELD_STATUS}"]' if kind == "files" else ""
+    if kind != "files":
+        return ""
+    return f'status not in ["{TENANT_STATUS}", "{FIELD_STATUS}", "{SEARCH_STATUS}"]'
 
 
 def _all_of(expression: str, *others: str) -> str:

@@ -29,6 +29,7 @@ from twinlens.cli import (
     plan,
     policy,
     quality,
+    saved,
     search,
     serve,
     show,
@@ -134,6 +135,7 @@ def _main(
 # In the order of the help.
 app.command()(flat(ingest.ingest))
 app.command()(flat(search.search))
+app.command("saved")(flat(saved.saved))
 app.command()(flat(show.show))
 app.command("open")(flat(show.open_))
 app.command()(flat(labels.album))

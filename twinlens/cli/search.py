@@ -16,6 +16,7 @@ from twinlens.cli.options import OUTPUT, AsJson, ModelOptions, lines_of, with_op
 from twinlens.cli.output import FAILURE, NOTHING_CLOSE, counted, print_hits
 from twinlens.cli.preview import Preview, pictures_of, print_previews, refuse_preview
 from twinlens.cli.printing import say, say_json
+from twinlens.cli.saved import with_saved
 from twinlens.cli.waiting import saying_why
 from twinlens.search.errors import UsageError
 from twinlens.search.paths import expand_home
@@ -100,6 +101,24 @@ def search(
             rich_help_panel="Query",
         ),
     ] = [],  # noqa: B006
+    saved: Annotated[
+        str,
+        typer.Option(
+            metavar="NAME",
+            help="Run a saved search, with what else is given added to it.",
+            show_default=False,
+            rich_help_panel="Query",
+        ),
+    ] = "",
+    save: Annotated[
+        str,
+        typer.Option(
+            metavar="NAME",
+            help="Also save this search with the collection, under a name.",
+            show_default=False,
+            rich_help_panel="Query",
+        ),
+    ] = "",
     queries: Annotated[
         Path | None,
         typer.Option(
@@ -146,7 +165,7 @@ def search(
     **options: Unpack[SearchOptions],
 ) -> None:
     """Search for pictures or texts by words, by pictures, or by a combination."""
-    target, like, unlike = options["target"], options["like"], options["unlike"]
+    like, unlike = options["like"], options["unlike"]
     if link and copy_to is None:
         raise UsageError("--link needs a folder: --copy-to DIR")
     if as_json and (paths or null):
@@ -158,6 +177,8 @@ def search(
     negative = [*unwanted, *unwanted_image]
     parts: list[Part] = []
     if queries is not None:
+        if save or saved:
+            raise UsageError("--queries has several queries: save, or run saved ones, one by one")
         if positive or negative or like or unlike or options["cursor"]:
             raise UsageError(
                 "--queries takes its queries from the file: leave out all other queries"
@@ -167,14 +188,25 @@ def search(
         parts = query_parts(texts, images, vector, unwanted, unwanted_image)
         shown = [*positive, *(f"like {one}" for one in like)]
         shown += [f"not {one}" for one in [*negative, *unlike]]
-        titles = [" + ".join(shown) or "next page"]
+        titles = [" + ".join([saved] * bool(saved) + shown) or "next page"]
+    if save and not saved:
+        _check_savable(save, parts, options)
     with place.reach(place.model) as index:
+        if saved:
+            from twinlens.search.query.saved import find_saved
+
+            found_search = find_saved(index.saved_searches(), saved)
+            parts, options = with_saved(found_search, parts, options)
         with saying_why(index):
             if queries is not None:
                 found = index.search_many(titles, **options)
             else:
                 continued = options["cursor"] and not parts
                 found = [index.search(None if continued else parts, **options)]
+        if save:
+            index.save_search(save, parts, **options)
+            say(f"saved as {save}", file=sys.stderr)
+        target = options["target"]
         failed = _copy_files(index, found, copy_to, link)
         # Arguments that are not UTF-8 hold surrogates, which cannot be printed.
         titles = [one.encode("utf-8", "replace").decode() for one in titles]
@@ -208,6 +240,13 @@ def search(
             say(f"written to {html}")
     if failed:
         raise typer.Exit(FAILURE)
+
+
+def _check_savable(name: str, parts: Sequence[Part], options: SearchOptions) -> None:
+    """Refuse a search that cannot be saved before it is run."""
+    from twinlens.search.query.saved import SavedSearch
+
+    SavedSearch.of(name, parts, **options)
 
 
 def _copy_files(

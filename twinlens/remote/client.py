@@ -171,9 +171,14 @@ class HttpClient:
             content, kind = _form(field, content, files)
         return self._json(self._request("POST", path, content, kind, write=write))
 
-    def delete(self, path: str) -> None:
-        """DELETE what is at a path."""
-        self._request("DELETE", path, write=True)
+    def put(self, path: str, body: Mapping[str, Any]) -> Any:
+        """PUT JSON; return the JSON of the response."""
+        content = json.dumps(body, ensure_ascii=False, allow_nan=False).encode("utf-8", "replace")
+        return self._json(self._request("PUT", path, content, "application/json", write=True))
+
+    def delete(self, path: str, **query: str) -> None:
+        """DELETE what is at a path; query parameters that are "" are left out."""
+        self._request("DELETE", _with_query(path, query), write=True)
 
     @cached_property
     def _pool(self) -> PoolManager:

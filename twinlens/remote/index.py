@@ -69,6 +69,7 @@ if TYPE_CHECKING:
     from twinlens.search.query.facets import Facet, LabelField
     from twinlens.search.query.hits import Hits
     from twinlens.search.query.labels import PictureLabel
+    from twinlens.search.query.saved import SavedSearch
     from twinlens.search.query.stored import StoredItem
     from twinlens.search.records import FieldType, Target
 
@@ -301,6 +302,30 @@ class RemoteIndex:
 
     def _change_label(self, field: LabelField, change: Mapping[str, Any]) -> int:
         return int(self._client.post(f"/v1/{field}", self._body(change), write=True)["changed"])
+
+    def saved_searches(self) -> list[SavedSearch]:
+        """The saved searches of the collection; see ``twinlens.Index.saved_searches``."""
+        from twinlens.search.query.saved import SavedSearch
+
+        found = self._client.get("/v1/searches", collection=self._name)["searches"]
+        return [SavedSearch.from_json(one["name"], one["search"]) for one in found]
+
+    def save_search(
+        self, name: str, query: object = None, **options: Unpack[SearchOptions]
+    ) -> SavedSearch:
+        """Save a search with the collection; see ``twinlens.Index.save_search``."""
+        from twinlens.search.query.saved import SavedSearch
+
+        saved = SavedSearch.of(name, query, **options).with_names(server_name)
+        body = self._body({"name": saved.name, "search": saved.to_json()})
+        sent = self._client.put("/v1/searches", body)
+        return SavedSearch.from_json(sent["name"], sent["search"])
+
+    def delete_saved_search(self, name: str) -> None:
+        """Delete a saved search; see ``twinlens.Index.delete_saved_search``."""
+        from twinlens.search.query.saved import checked_name
+
+        self._client.delete("/v1/searches", name=checked_name(name), collection=self._name)
 
     def fields(self, target: Target = "images") -> dict[str, FieldType]:
         """The fields that a filter of pictures, or of texts, can name, with their types."""

@@ -16,7 +16,13 @@ from twinlens.search.milvus.lite.leftovers import clear_leftovers
 from twinlens.search.milvus.lite.snapshot import Snapshots
 
 #: Methods of ``MilvusClient`` that change the schema of the collection that they name first.
-_CHANGE_SCHEMA = ("create_collection", "alter_collection_properties")
+_CHANGE_SCHEMA = (
+    "create_collection",
+    "alter_collection_properties",
+    "drop_collection_properties",
+)
+#: Workaround: Milvus Lite 3.2 writes metadata by way of one file, also if two threads write it.
+_CHANGING = threading.Lock()
 #: Those that change the aliases.
 _CHANGE_ALIASES = ("create_alias", "alter_alias", "drop_alias")
 
@@ -45,7 +51,8 @@ class Recorder:
             if name == "create_collection":
                 clear_leftovers(self._folder.folder_of(collection))
                 self._checksums.forget(self._folder.folder_of(collection))
-            answer = method(*args, **options)
+            with _CHANGING:
+                answer = method(*args, **options)
             if name in _CHANGE_ALIASES:
                 self.aliases_changed()
             else:

@@ -26,6 +26,8 @@ from twinlens.search.options import options_of
 from twinlens.search.query.labels import MAX_NAME
 from twinlens.search.query.parts import MAX_PARTS, MAX_QUERY_TEXT, MAX_WEIGHT
 from twinlens.search.query.request import OPTIONS, SHARED, SearchOptions
+from twinlens.search.query.saved import MAX_NAME as MAX_SEARCH_NAME
+from twinlens.search.query.saved import NOT_SAVED
 from twinlens.search.records import ID_LENGTH, MAX_CAPTIONS, MAX_PATH_BYTES, MAX_TEXT_BYTES
 from twinlens.server.archive import MAX_PICTURES
 from twinlens.server.settings import Settings
@@ -218,6 +220,28 @@ class SearchMany(Searching):
     queries: Annotated[list[Query], Field(min_length=1)]
 
 
+class SearchToSave(RequestModel):
+    """A search without pictures and embeddings; with a filter the query may be left out.
+
+    ``BoundedModels`` adds the options of ``SearchOptions`` that are saved.
+    """
+
+    query: Query | None = None
+
+    def options(self) -> SearchOptions:
+        """The search options that were sent."""
+        sent = set(OPTIONS) & self.model_fields_set
+        return cast("SearchOptions", self.model_dump(include=sent))
+
+
+class SaveSearch(RequestModel):
+    """A search, and the name to save it under."""
+
+    name: Annotated[str, Field(min_length=1, max_length=MAX_SEARCH_NAME)]
+    search: SearchToSave
+    collection: CollectionName = None
+
+
 class Embed(RequestModel):
     """Texts or images to embed."""
 
@@ -402,6 +426,11 @@ class BoundedModels:
         self.search: type[Search] = create_model("SearchBody", __base__=Search, **fields)
         self.many: type[SearchMany] = create_model(
             "SearchManyBody", __base__=SearchMany, **shared, queries=queries
+        )
+        saved = {name: one for name, one in fields.items() if name not in NOT_SAVED}
+        to_save = create_model("SearchToSaveBody", __base__=SearchToSave, **saved)
+        self.save: type[SaveSearch] = create_model(
+            "SaveSearchBody", __base__=SaveSearch, search=(to_save, ...)
         )
         self.embed: type[Embed] = create_model(
             "EmbedBody",

@@ -8,7 +8,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel, ConfigDict, JsonValue
 
 from twinlens.ingest.upload import UploadedItem
 from twinlens.search.analysis.classify import Guess
@@ -212,6 +212,23 @@ class LabelChangedOut(ResponseModel):
     """How many pictures were put into the album or tagged, or the opposite."""
 
     changed: int
+
+
+class SavedSearchOut(ResponseModel):
+    """A saved search: its name, and the body of ``POST /v1/search`` that runs it.
+
+    A search without a query has only a filter, which ``GET /v1/browse`` lists.
+    """
+
+    name: str
+    search: dict[str, JsonValue]
+
+
+class SavedSearchesOut(ResponseModel):
+    """The saved searches of a collection, by name."""
+
+    searches: list[SavedSearchOut]
+    collection: str
 
 
 class ZipOut(ResponseModel):
