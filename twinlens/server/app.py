@@ -173,8 +173,10 @@ def _middleware(ctx: Context) -> list[Middleware]:
         CORSMiddleware,
         allow_origins=settings.cors,
         allow_methods=["GET", "POST", "PUT", "DELETE"],
-        allow_headers=["Authorization", "Content-Type"],
+        # The server trusts these origins; OpenAI's client sends a dozen headers, X-Stainless-….
+        allow_headers=["*"],
         expose_headers=["Retry-After"],
+        allow_private_network=True,
         max_age=600,
     )
     return [
