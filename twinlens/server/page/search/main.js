@@ -1,7 +1,7 @@
 // Run the search page: everything shown follows from one query, which the address holds.
 
-import { collections, isAbort, isLoading, isSignedIn, item, onLocked, signOut } from "../shared/api.js";
-import { quoted } from "../shared/bidi.js";
+import { collections, isAbort, isLoading, isSignedIn, item, languageOf, onLocked, signOut } from "../shared/api.js";
+import { isolated, quoted } from "../shared/bidi.js";
 import { createSignIn, createWriteKeyDialog } from "../shared/dialogs.js";
 import { $, h, icon, isTyping, toast } from "../shared/dom.js";
 import { withClause } from "../shared/filters.js";
@@ -344,6 +344,11 @@ function withPictureName(error) {
   return name ? { ...error, title: texts.messages.unreadable(name) } : error;
 }
 
+/** Say an error to people who do not see it. */
+function sayError(error) {
+  status.replaceChildren(isolated(error.detail || error.title, { lang: languageOf(error) }));
+}
+
 function fail(error, first) {
   const had = !isEmpty();
   markCurrent();
@@ -372,7 +377,7 @@ function fail(error, first) {
   } else {
     below.replaceChildren(failure(error, () => load()));
   }
-  status.textContent = quoted(error.detail || error.title);
+  sayError(error);
 }
 
 /** If a dropped picture is stored, put its id in the query, so that the link can be shared. */
@@ -553,7 +558,7 @@ async function begin() {
     listed = await collections();
   } catch (error) {
     above.replaceChildren(failure(error, begin));
-    status.textContent = quoted(error.detail || error.title);
+    sayError(error);
     return;
   }
   above.replaceChildren();

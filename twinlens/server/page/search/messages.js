@@ -1,6 +1,6 @@
 // Create the messages shown above, below or instead of results: errors, no results, no close match.
 
-import { isRunning } from "../shared/api.js";
+import { isRunning, languageOf } from "../shared/api.js";
 import { isolated } from "../shared/bidi.js";
 import { h, icon } from "../shared/dom.js";
 import { describe } from "../shared/query.js";
@@ -25,7 +25,7 @@ export function failure(error, onRetry, ways = []) {
   const element = h(
     "div", { class: "message", role: "alert" },
     icon("warning"), h("h2", {}, error.title ?? said.wrong),
-    h("p", {}, isolated(error.detail ?? error.message ?? error, { lang: error.status ? "en" : null })),
+    h("p", {}, isolated(error.detail ?? error.message ?? error, { lang: languageOf(error) })),
     h("div", { class: "ways" }, ...offered),
   );
 

@@ -13,6 +13,9 @@ export class ApiError extends Error {
   }
 }
 
+/** The language of an error's text, if it is not the page's: the server writes English. */
+export const languageOf = (error) => (error.status ? "en" : null);
+
 let askForKey = null;
 let asking = null;
 
