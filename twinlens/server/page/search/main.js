@@ -1,6 +1,6 @@
 // Run the search page: everything shown follows from one query, which the address holds.
 
-import { collections, isAbort, isLoading, isSignedIn, item, languageOf, onLocked, signOut } from "../shared/api.js";
+import { collections, isAbort, isLoading, isSignedIn, languageOf, onLocked, signOut } from "../shared/api.js";
 import { isolated, quoted } from "../shared/bidi.js";
 import { createSignIn, createWriteKeyDialog } from "../shared/dialogs.js";
 import { $, h, icon, isTyping, toast } from "../shared/dom.js";
@@ -8,7 +8,7 @@ import { withClause } from "../shared/filters.js";
 import { summary } from "../shared/hits.js";
 import { number } from "../shared/language.js";
 import {
-  EMPTY, OPENED_ON_MAP, describe, fromAddress, isAsking, isListing, isStart, toAddress, withOne, without,
+  EMPTY, describe, fromAddress, isAsking, isListing, isStart, toAddress, withOne, without,
 } from "../shared/query.js";
 import { onWriteLocked } from "../shared/write-api.js";
 import { texts } from "../texts/en/search.js";
@@ -17,6 +17,7 @@ import { picture } from "./dropped-pictures.js";
 import { createShortcutsDialog } from "./keyboard.js";
 import { Listing } from "./listing.js";
 import { ending, failure, noHits, nothingClose, sayMore } from "./messages.js";
+import { createOpenedHit } from "./opened-hit.js";
 import { createGrid } from "./result-grid.js";
 import { Results } from "./results.js";
 import { createSearchBox } from "./search-box.js";
@@ -26,7 +27,6 @@ import { createTimelineGrid } from "./timeline-grid.js";
 import { showSelected } from "./tiles.js";
 import { createToolbar } from "./toolbar.js";
 import { createUpload } from "./upload.js";
-import { createViewer } from "./viewer.js";
 
 /** Number of earlier queries whose results are cached for going back. */
 const CACHE_SIZE = 12;
@@ -46,13 +46,9 @@ let listed = { collections: [], default: "" };
 let pending = new AbortController();
 let loading = false;
 let typing = false;
-let opened = ""; // the id of the hit in the viewer
-let itemRequest = null;
 let pictureMissing = false; // the address names a dropped picture that this tab does not have
 let ready = false;
 let isFirst = true; // the query is the one with which the page was opened
-const openedOnMap = sessionStorage.getItem(OPENED_ON_MAP) === location.pathname + location.search;
-sessionStorage.removeItem(OPENED_ON_MAP);
 const cache = new Map();
 
 // The parts of the results area, from top to bottom.
@@ -72,14 +68,14 @@ const toolbar = createToolbar($("tools"), { onChange: (changes) => go({ ...query
 const handlers = {
   collection: () => collection?.name ?? query.collection,
   addressOf: (hit) => toAddress(query, { open: hit.id }),
-  onOpen: (hit) => open(hit.id),
+  onOpen: (hit) => openedHit.open(hit.id),
   onMore: (hit) => {
-    leaveViewer();
+    openedHit.leave();
     go({ ...query, text: "", nots: [], pictures: [], unlikes: [], ids: [hit.image_id || hit.id], target: "images" });
     toast(texts.results.more);
   },
   onNot: (hit) => {
-    leaveViewer();
+    openedHit.leave();
     go(withOne({ ...query, ids: query.ids.filter((id) => id !== hit.id) }, "unlikes", hit.id));
     toast(texts.results.fewer);
   },
@@ -100,12 +96,18 @@ const grid = createGrid(shown, handlers);
 const timeline = createTimelineGrid(shown, {
   ...handlers, onError: (error) => toast(error.detail || error.message),
 });
-const viewer = createViewer({
+const openedHit = createOpenedHit({
+  query: () => query,
+  results: () => results,
+  collection: () => query.collection || listed.default,
+  signal: () => pending.signal,
+  isFirst: () => isFirst,
+  onEnd: () => load(),
+  onClosed: (id) => focusHit(id),
+}, {
   ...handlers,
-  onMove: (by) => move(by),
-  onClose: () => closed(),
   onFilter: (filter) => {
-    leaveViewer();
+    openedHit.leave();
     go({ ...query, where: withClause(query.where, filter) });
   },
 });
@@ -256,7 +258,7 @@ async function load(first = false) {
   addToCache(mine);
   if (first) useStoredIds();
   show(first);
-  if (opened) showOpened();
+  openedHit.show();
 }
 
 /** Mark the shown results as those of the query, so that they can be used. */
@@ -436,90 +438,16 @@ function watchEnd() {
   if (results.loaded && !results.complete) watcher.observe(end);
 }
 
-// The viewer. The address has the open hit's id, so that going back closes it.
-
-function open(id) {
-  history.pushState({ opened: true }, "", toAddress(query, { open: id }));
-  opened = id;
-  showOpened();
-}
-
-async function showOpened() {
-  if (!opened) {
-    viewer.close();
-    return;
-  }
-  const id = opened;
-  itemRequest?.abort();
-  const at = results?.hits.findIndex((hit) => hit?.id === id) ?? -1;
-  if (at >= 0) {
-    const { hits, complete } = results;
-    viewer.show(hits[at], {
-      first: at === 0, last: at === hits.length - 1 && complete,
-      position: texts.viewer.position(at + 1, complete ? hits.length : `${hits.length}+`),
-      link: toAddress(query, { open: id }), neighbours: [hits[at - 1], hits[at + 1]], query,
-    });
-    if (at > hits.length - 8) load();
-    return;
-  }
-  itemRequest = new AbortController();
-  try {
-    const found = await item(id, query.collection || listed.default, itemRequest.signal);
-    if (opened !== id) return;
-    viewer.show(found, {
-      first: true, last: true, position: "", link: toAddress(query, { open: id }), neighbours: [], query,
-    });
-  } catch (error) {
-    if (isAbort(error) || opened !== id) return;
-    opened = "";
-    history.replaceState(null, "", toAddress(query));
-    toast(error.detail || error.message);
-  }
-}
-
-async function move(by) {
-  const { hits } = results;
-  const at = hits.findIndex((hit) => hit?.id === opened) + by;
-  if (at === by - 1 || at < 0 || at >= hits.length) return;
-  if (!hits[at]) await results.load(Math.max(0, at - 30), Math.min(at + 30, hits.length), pending.signal);
-  const next = hits[at];
-  if (!next) return;
-  opened = next.id;
-  history.replaceState(history.state, "", toAddress(query, { open: opened }));
-  showOpened();
-}
-
-/** After the dialog was closed: by its button, Escape or the browser's back button. */
-function closed() {
-  const was = opened;
-  if (!was) return;
-  opened = "";
-  if (history.state?.opened || cameFromMap()) history.back();
-  else history.replaceState(null, "", toAddress(query));
-  focusHit(was);
-}
-
-/** Whether the picture was opened on the map, and nothing else was done here since. */
-const cameFromMap = () => isFirst && history.state === null && openedOnMap;
-
-/** Close the viewer without going back, because the address is about to change. */
-function leaveViewer() {
-  if (!opened) return;
-  opened = "";
-  viewer.close();
-}
-
 window.addEventListener("popstate", () => {
   const asked = readAddress();
-  opened = asked.open;
+  openedHit.set(asked.open);
   typing = false;
   if (toAddress(asked.query) !== toAddress(query)) {
     keepScroll();
     query = asked.query;
     render();
   }
-  if (!opened && viewer.isOpen()) viewer.close();
-  else if (opened) showOpened();
+  openedHit.show();
 });
 
 document.addEventListener("keydown", (event) => {
@@ -565,8 +493,8 @@ async function begin() {
   $("sign-out").hidden = !isSignedIn();
   ready = true;
   render();
-  opened = asked.open;
-  if (opened) showOpened();
+  openedHit.set(asked.open);
+  openedHit.show();
 }
 
 begin();

@@ -123,7 +123,6 @@ export function createViewer(handlers) {
     close() {
       if (dialog.open) dialog.close();
     },
-    isOpen: () => dialog.open,
   };
 }
 
