@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import dataclass
@@ -31,7 +31,8 @@ from twinlens.ingest.transfer.diff import (
     tenant_pairs,
     write_differences,
 )
-from twinlens.search.errors import ImageError, TwinlensError, UsageError, reason_of
+from twinlens.ingest.transfer.row_encoder import RowEncoder
+from twinlens.search.errors import TwinlensError, UsageError
 from twinlens.search.images.fetch import Fetcher
 from twinlens.search.milvus import indexes as ann
 from twinlens.search.milvus.collection import Collection
@@ -39,10 +40,9 @@ from twinlens.search.milvus.database import Database
 from twinlens.search.milvus.expressions import is_in
 from twinlens.search.milvus.generations import Generation
 from twinlens.search.milvus.layout import LayoutOptions
-from twinlens.search.models.base import Encoder, Pixels, Rows
-from twinlens.search.models.batches import TEXT_BATCH
+from twinlens.search.models.base import Encoder
 from twinlens.search.query.session import Session
-from twinlens.search.records import Kind, Row, image_id
+from twinlens.search.records import Kind, Row
 
 #: Rows per page.
 CHUNK = 500
@@ -246,7 +246,6 @@ class GenerationBuilder:
     def _fill(self, kind: Kind, last: bool) -> int:
         """Write the rows that are missing or changed; return how many."""
         written = 0
-        not_on_disk: dict[str, Row] = {}
 
         def write(chunk: RowChunk) -> None:
             nonlocal written
@@ -258,17 +257,21 @@ class GenerationBuilder:
                 if self._same_model:
                     self._copy_vectors(kind, missing, self._old)
                 elif kind == "texts":
-                    self._encode_texts(missing)
+                    row_encoder.add_texts(missing)
                 else:
-                    absent = self._encode_images(missing, self._from_disk(missing))
-                    not_on_disk.update({row["id"]: row for row in absent})
+                    row_encoder.add_images(missing, self._from_disk(missing))
                 self.done[kind] += len(missing)
             written += len(missing) + len(changed)
             if self._progress is not None:
                 self._progress.update(len(missing))
 
-        write_differences(self._old, self._new, kind, write, page=CHUNK, vectors=False, strong=last)
-        self._encode_elsewhere(not_on_disk)
+        with RowEncoder(self._new, self._encoder, self._pool) as row_encoder:
+            write_differences(
+                self._old, self._new, kind, write, page=CHUNK, vectors=False, strong=last
+            )
+            row_encoder.finish()
+            self._encode_elsewhere(row_encoder)
+        self.failed |= row_encoder.failed
         return written
 
     def _readable(self, kind: Kind, rows: Iterable[Row]) -> list[Row]:
@@ -283,40 +286,6 @@ class GenerationBuilder:
             kind, [row | {"vector": vectors[row["id"]]} for row in rows if row["id"] in vectors]
         )
 
-    def _encode_texts(self, rows: Sequence[Row]) -> None:
-        # Sort by length: a batch is padded to its longest text.
-        ordered = sorted(rows, key=lambda row: len(row["text"]))
-        for start in range(0, len(ordered), TEXT_BATCH):
-            part = ordered[start : start + TEXT_BATCH]
-            vectors = self._encoder().texts([row["text"] for row in part])
-            self._new.upsert("texts", _with(part, vectors))
-
-    def _encode_images(
-        self, rows: Sequence[Row], loads: Mapping[str, Sequence[Callable[[], bytes]]]
-    ) -> list[Row]:
-        """Encode images; return those that no source has."""
-        if not rows:
-            return []
-        encoder = self._encoder()
-        futures = [
-            self._pool.submit(_pixels, row["id"], loads.get(row["id"], ()), encoder) for row in rows
-        ]
-        ready: list[tuple[Row, Pixels]] = []
-        absent: list[Row] = []
-        for number, (row, future) in enumerate(zip(rows, futures, strict=True), 1):
-            read = future.result()
-            if isinstance(read, str):
-                self.failed[row["id"]] = Failure(row["path"], read)
-            elif read is None:
-                absent.append(row)
-            else:
-                ready.append((row, read))
-            if ready and (len(ready) == encoder.image_batch or number == len(rows)):
-                vectors = encoder.images(np.stack([pixels for _, pixels in ready]))
-                self._new.upsert("images", _with([row for row, _ in ready], vectors))
-                ready = []
-        return absent
-
     def _from_disk(self, rows: Sequence[Row]) -> dict[str, list[Callable[[], bytes]]]:
         """Return readers of the files that hold each image, by image id."""
         loads: dict[str, list[Callable[[], bytes]]] = {}
@@ -325,30 +294,31 @@ class GenerationBuilder:
                 loads.setdefault(row["image_id"], []).append(reader(Path(row["path"])))
         return loads
 
-    def _encode_elsewhere(self, wanted: dict[str, Row]) -> None:
+    def _encode_elsewhere(self, row_encoder: RowEncoder) -> None:
         """Encode images in archives, in tables and on the web, by reading their sources again."""
+        wanted, row_encoder.absent = row_encoder.absent, {}
         ids = list(wanted)
         places: dict[str, dict[str, str]] = {}
         for start in range(0, len(ids), CHUNK):
             for row in self._ledger(ids[start : start + CHUNK]):
                 places.setdefault(row["root"], {})[row["path"]] = row["image_id"]
+        found: dict[str, list[Callable[[], bytes]]] = {}
+
+        def encode_found() -> None:
+            row_encoder.add_images([wanted.pop(key) for key in found if key in wanted], found)
+            row_encoder.finish()  # before the source closes its archive
+            found.clear()
+
         for root, uris in places.items():
-            found: dict[str, list[Callable[[], bytes]]] = {}
             for uri, load in _samples(root):
                 if uris.get(uri) in wanted:
                     found.setdefault(uris[uri], []).append(load)
                 if len(found) >= CHUNK:
-                    self._encode_found(found, wanted)
-                    found = {}
-            self._encode_found(found, wanted)
-        for row in wanted.values():
+                    encode_found()
+            encode_found()
+        for row in [*wanted.values(), *row_encoder.absent.values()]:
             reason = "no longer exists" if "!" not in row["path"] else "cannot be read again"
             self.failed[row["id"]] = Failure(row["path"], reason)
-
-    def _encode_found(
-        self, found: Mapping[str, Sequence[Callable[[], bytes]]], wanted: dict[str, Row]
-    ) -> None:
-        self._encode_images([wanted.pop(key) for key in found if key in wanted], found)
 
     def _ledger(self, ids: Sequence[str]) -> Iterable[Row]:
         if not ids:
@@ -356,25 +326,6 @@ class GenerationBuilder:
         of_these = f'{is_in("image_id", ids)} and status == "ok"'
         for rows in self._old.scan("files", ["path", "image_id", "root"], of_these):
             yield from rows
-
-
-def _pixels(
-    key: str, loads: Sequence[Callable[[], bytes]], encoder: Encoder
-) -> Pixels | str | None:
-    """Decode an image in a pool thread: return pixels, or why it failed; None if no file has it."""
-    from twinlens.search.images.decode import decode
-
-    reason = None
-    for load in loads:
-        try:
-            data = load()
-            if image_id(data) != key:
-                reason = "has changed since it was ingested: ingest it first"
-                continue
-            return encoder.prepare(decode(data, target=encoder.fingerprint.image_size).image)
-        except (ImageError, OSError) as error:
-            reason = reason_of(error)
-    return reason
 
 
 def _samples(root: str) -> Iterable[tuple[str, Callable[[], bytes]]]:
@@ -385,7 +336,3 @@ def _samples(root: str) -> Iterable[tuple[str, Callable[[], bytes]]]:
                 yield item.uri, item.load
     except TwinlensError:
         return
-
-
-def _with(rows: Sequence[Row], vectors: Rows) -> list[Row]:
-    return [row | {"vector": vector} for row, vector in zip(rows, vectors, strict=True)]
