@@ -150,7 +150,7 @@ def test_pictures_are_put_into_an_album(visit: Callable[..., Page]) -> None:
     expect(dialog.get_by_role("alert")).to_contain_text("no comma")
     dialog.get_by_label("Album").fill("Best of")
     dialog.get_by_role("button", name="Put in").click()
-    expect(page.locator("#toast")).to_have_text("2 pictures put into Best of")
+    expect(page.get_by_text("2 pictures put into Best of")).to_be_visible()
     page.get_by_text("Albums (1 value)").click()
     page.get_by_role("button", name=re.compile("^Best of")).click()
     expect(page.locator("#summary")).to_have_text("2 pictures")
@@ -160,6 +160,51 @@ def test_pictures_are_put_into_an_album(visit: Callable[..., Page]) -> None:
     dialog.get_by_label("Album").fill("Best of")
     dialog.get_by_role("button", name="Take out").click()
     expect(page.locator("#summary")).to_have_text("1 picture")
+
+
+def test_pictures_are_tagged_and_that_can_be_undone(visit: Callable[..., Page]) -> None:
+    page = visit("/?where=width+>+0")
+    dialog = page.get_by_role("dialog", name="Tag")
+
+    def tag(how: str, name: str, *numbers: int) -> None:
+        for number in numbers:
+            tick(page, number)
+        page.get_by_role("button", name="Tag …").click()
+        dialog.get_by_label("Tag").fill(name)
+        with page.expect_response("**/v1/browse*"):  # what is shown is fetched again
+            dialog.get_by_role("button", name=how).click()
+
+    tag("Add tag", "to  print", 0)
+    expect(page.get_by_text("1 picture tagged to print")).to_be_visible()
+    tag("Add tag", "to print", 0, 1, 2)
+    expect(page.get_by_text("2 pictures tagged to print")).to_be_visible()
+    page.get_by_text("Tags (1 value)").click()
+    chip = page.get_by_role("button", name=re.compile("^to print"))
+    expect(chip).to_have_text("to print3")
+    page.keyboard.press("Escape")
+    page.get_by_role("button", name="Undo").click()
+    page.get_by_text("Tags (1 value)").click()
+    expect(chip).to_have_text("to print1")
+    tag("Remove tag", "to print", 0, 1)
+    expect(page.get_by_text("1 picture no longer tagged to print")).to_be_visible()
+    expect(page.get_by_text("Tags (1 value)")).to_have_count(0)
+
+
+def test_each_tag_of_an_open_picture_is_a_filter(visit: Callable[..., Page], db: Path) -> None:
+    with twinlens.open(db, model=ColourEncoder()) as index:
+        red, blue = (str(db.parent / f"photos/{one}.png") for one in ("red", "blue"))
+        index.add_tag("warm", red)
+        index.add_tag("to print", red, blue)
+    page = visit("/?q=red")
+    tiles(page).nth(0).locator("a").click()
+    tags = page.locator("dt", has_text="Tags").locator("+ dd")
+    expect(tags).to_have_text("warm, to print")
+    tags.get_by_role("button", name="to print").click()
+    expect(tiles(page)).to_have_count(2)
+    page.get_by_text(re.compile(r"^Tags \(")).click()
+    expect(page.get_by_role("button", name=re.compile(r"^to print"))).to_have_attribute(
+        "aria-pressed", "true"
+    )
 
 
 def test_a_write_key_is_asked_for(visit: Callable[..., Page], db: Path) -> None:
@@ -222,6 +267,10 @@ def test_axe_finds_nothing(visit: Callable[..., Page]) -> None:
     page = visit("/?where=width+>+0", reduced_motion="reduce")
     tick(page, 0)
     page.get_by_role("button", name="Delete …").click()
+    assert [one["id"] for one in axe.run(page).response["violations"]] == []
+    page.keyboard.press("Escape")
+    tick(page, 0)
+    page.get_by_role("button", name="Tag …").click()
     assert [one["id"] for one in axe.run(page).response["violations"]] == []
     page.keyboard.press("Escape")
     page.get_by_role("button", name="Add pictures").click()

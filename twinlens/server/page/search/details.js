@@ -2,13 +2,15 @@
 
 import { isolated, isolatedPath, quoted } from "../shared/bidi.js";
 import { h } from "../shared/dom.js";
-import { literal, reference } from "../shared/filters.js";
+import { labelClause, literal, namesOf, reference } from "../shared/filters.js";
 import { readable } from "../shared/hits.js";
 import { language, number } from "../shared/language.js";
 import { texts } from "../texts/en/search.js";
 
 /** Fields that are shown in a special form, or not at all. */
 const SPECIAL = new Set(["relative_path", "width", "height", "bytes", "mtime", "latitude", "longitude", "taken", "year"]);
+/** Fields of names that people give to pictures, each of which is a button. */
+const LABELS = new Set(["albums", "tags"]);
 /** "2019", "2019-07", "2019-07-03" or "2019-07-03T10:00:00". */
 const DATE = /^(\d{4})(?:-(\d\d)(?:-(\d\d)(?:T(\d\d:\d\d))?)?)?/;
 
@@ -35,6 +37,11 @@ export function createDetails(hit, onFilter) {
   }
   for (const [name, stored] of Object.entries(data)) {
     if (SPECIAL.has(name) || stored === "" || stored === null) continue;
+    if (LABELS.has(name)) {
+      const buttons = namesOf(stored).map((one) => value(one, labelClause(name, one)));
+      rows.push([readable(name), ...buttons.flatMap((one, at) => (at ? [", ", one] : [one]))]);
+      continue;
+    }
     rows.push([readable(name), value(String(stored), `${reference(name)} == ${literal(stored)}`)]);
   }
   for (const path of new Set([hit.path, ...(hit.paths ?? [])].filter(Boolean))) rows.push([texts.details.path, isolatedPath(path)]);

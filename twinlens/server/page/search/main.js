@@ -20,6 +20,7 @@ import { ending, failure, noHits, nothingClose, sayMore } from "./messages.js";
 import { createOpenedHit } from "./opened-hit.js";
 import { createGrid } from "./result-grid.js";
 import { Results } from "./results.js";
+import { createSavedSearches } from "./saved-searches.js";
 import { createSearchBox } from "./search-box.js";
 import { createSelection } from "./selection.js";
 import { showNothingStored, showStart } from "./start-screen.js";
@@ -64,7 +65,10 @@ const box = createSearchBox($("search"), {
   onChange: (next, done) => go(next, { live: !done }),
   onDown: () => focusHit(),
 });
-const toolbar = createToolbar($("tools"), { onChange: (changes) => go({ ...query, ...changes }) });
+const saved = createSavedSearches({
+  query: () => query, collection: () => collection?.name ?? query.collection, onRun: (next) => go(next),
+});
+const toolbar = createToolbar($("tools"), { onChange: (changes) => go({ ...query, ...changes }), save: saved.button });
 const handlers = {
   collection: () => collection?.name ?? query.collection,
   addressOf: (hit) => toAddress(query, { open: hit.id }),
@@ -147,6 +151,7 @@ function render() {
   box.show(query, collection?.name ?? query.collection);
   if (!ready) return;  // `begin` renders again when the collections are known
   toolbar.show(query, collection, listed.collections.map((one) => one.name), listed.default);
+  saved.offer(query);
   const title = isAsking(query) ? describe(query) : quoted(query.where);
   document.title = title ? `${title} · twinlens` : "twinlens";
   const within = new URLSearchParams(query.collection ? { collection: query.collection } : {});
@@ -223,9 +228,12 @@ async function showWithoutQuery() {
   } else if (!collection?.images && !collection?.texts) showNothingStored(start);
   else if (isStart(query)) {
     const mine = results;
-    const shownStart = showStart(start, collection, listed.collections.length > 1, collection.name === listed.default, (words) => {
+    const { signal } = pending;
+    const shownStart = showStart(start, collection, saved.element, listed.collections.length > 1, collection.name === listed.default, (words) => {
       go({ ...EMPTY, collection: query.collection, text: words });
-    }, pending.signal);
+    }, signal);
+    // After the examples: their pictures come first.
+    shownStart.then(() => saved.list(collection.name, signal));
     if (mine.loaded) {
       show(true);
       scrollTo(0, mine.scroll);

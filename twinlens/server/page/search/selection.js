@@ -1,4 +1,4 @@
-// Select pictures, and do something with all of them: download, copy paths, delete.
+// Select pictures, and do something with all of them: download, copy paths, label, delete.
 
 import { zipAddress } from "../shared/api.js";
 import { quoted } from "../shared/bidi.js";
@@ -6,7 +6,7 @@ import { copy, h, icon, offerUndo, toast } from "../shared/dom.js";
 import { nameOf } from "../shared/hits.js";
 import { deleteItems } from "../shared/write-api.js";
 import { texts } from "../texts/en/search.js";
-import { createAlbumDialog } from "./album-dialog.js";
+import { createLabelDialog } from "./label-dialog.js";
 
 /** Pictures that can be downloaded at once, and deleted at once: what the server accepts. */
 const MAX_DOWNLOAD = 500;
@@ -36,6 +36,7 @@ export function createSelection(page) {
     act("download", texts.selection.download, () => download()),
     act("copy", texts.selection.copyPaths, () => copyPaths()),
     act("album", texts.selection.album, () => albums.open()),
+    act("tag", texts.selection.tag, () => tags.open()),
     act("delete", texts.selection.askDelete, () => ask(true)),
   );
   const bar = h(
@@ -45,7 +46,8 @@ export function createSelection(page) {
       icon("close"), h("span", { class: "hidden" }, texts.selection.none)),
   );
   document.body.append(bar);
-  const albums = createAlbumDialog(page, () => [...selected.keys()]);
+  const albums = createLabelDialog("album", page, () => [...selected.values()]);
+  const tags = createLabelDialog("tag", page, () => [...selected.values()]);
 
   function show() {
     bar.hidden = !selected.size;

@@ -1,4 +1,4 @@
-// Show the start screen: what the collection contains, and example searches that find something.
+// Show the start screen: what the collection contains, saved searches, and examples that find something.
 
 import { examples, thumbnail } from "../shared/api.js";
 import { fadingImage, h, isTouch } from "../shared/dom.js";
@@ -21,12 +21,13 @@ let early = location.search ? null : examples("").catch(() => null);
  * Show the start screen.
  * @param {HTMLElement} container
  * @param {object} collection  as the API describes it
+ * @param {HTMLElement} saved  the saved searches
  * @param {boolean} several  whether there are other collections
  * @param {boolean} isDefault  whether it is the default one, whose examples the browser loads early
  * @param {(words: string) => void} onExample
  * @param {AbortSignal} signal
  */
-export async function showStart(container, collection, several, isDefault, onExample, signal) {
+export async function showStart(container, collection, saved, several, isDefault, onExample, signal) {
   const { images, texts: captions, name } = collection;
   const wall = h("ul", { class: "grid examples", role: "list", "aria-label": texts.start.examples });
   container.replaceChildren(
@@ -36,6 +37,7 @@ export async function showStart(container, collection, several, isDefault, onExa
       h("p", {}, ...texts.start.ways(isTouch, h("code", {}, "-people"))),
       h("p", { class: "counts" }, texts.start.counts(images, captions, several ? name : "")),
     ),
+    saved,
     wall,
   );
   showPlaceholders(wall);

@@ -1,4 +1,4 @@
-// Create the toolbar below the search box: target, ranking, collection, filter, summary.
+// Create the toolbar below the search box: target, ranking, collection, filter, saving, summary.
 
 import { isolated, quoted } from "../shared/bidi.js";
 import { createDialog } from "../shared/dialogs.js";
@@ -13,9 +13,10 @@ const MODES = texts.tools.modes;
 
 /**
  * @param {HTMLElement} container
- * @param {{onChange: (changes: object) => void}} handlers  onChange: gets the query's changed parts
+ * @param {{onChange: (changes: object) => void, save: HTMLElement}} handlers  onChange: gets the
+ *   query's changed parts; save: the button that saves the query
  */
-export function createToolbar(container, { onChange }) {
+export function createToolbar(container, { onChange, save }) {
   let fields = {};
   let shown = false;
   let showing = null; // the query's target and filter, and the name of its collection
@@ -35,7 +36,7 @@ export function createToolbar(container, { onChange }) {
   const facets = createFacetChips({ onFilter: (where) => onChange({ where }) });
   const row = h("div", { class: "filter-row", id: "filter-row", hidden: true }, facets.element, field.element);
   container.append(
-    h("div", { class: "tools-row" }, target.element, mode.element, collections.element, toggle, summary, legend),
+    h("div", { class: "tools-row" }, target.element, mode.element, collections.element, toggle, save, summary, legend),
     row,
   );
 

@@ -155,10 +155,19 @@ export async function matchText(id, text, collection, signal) {
   return results[0].matches[0];
 }
 
-/** @returns {Promise<{name: string, count: number, where: string}[]>}  the albums of a collection */
-export async function albums(collection) {
-  const found = await request(`/v1/albums?${new URLSearchParams({ collection })}`);
-  return found.albums;
+/**
+ * @param {"albums"|"tags"} field
+ * @returns {Promise<{name: string, count: number, where: string}[]>}  the albums or tags of a collection
+ */
+export async function labels(field, collection) {
+  const found = await request(`/v1/${field}?${new URLSearchParams({ collection })}`);
+  return found[field];
+}
+
+/** @returns {Promise<{name: string, search: object}[]>}  the saved searches of a collection, by name */
+export async function savedSearches(collection, signal) {
+  const { searches } = await request(`/v1/searches?${new URLSearchParams({ collection })}`, { signal });
+  return searches;
 }
 
 /** The address of an archive with the originals of these pictures. */

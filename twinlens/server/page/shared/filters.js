@@ -67,3 +67,15 @@ export const reference = (name) =>
 export function literal(value) {
   return typeof value === "string" ? `"${value.replaceAll('"', '""')}"` : String(value);
 }
+
+/** Whether a picture has an album or a tag; its names are joined as the server joins lists. */
+export const hasLabel = (hit, field, name) => namesOf(hit.metadata?.[field]).includes(name);
+
+/** The names in a list of albums or tags. */
+export const namesOf = (stored) => String(stored ?? "").split(", ").filter(Boolean);
+
+/** The filter of the pictures that have an album or a tag, as the server writes it. */
+export function labelClause(field, name) {
+  const ways = [["==", name], ["startswith", `${name}, `], ["endswith", `, ${name}`], ["contains", `, ${name}, `]];
+  return `(${ways.map(([how, value]) => `${field} ${how} ${literal(value)}`).join(" or ")})`;
+}

@@ -141,6 +141,41 @@ export function toBody(query) {
   return { query: parts.filter(Boolean), unlike: query.unlikes, mode: modeOf(query), ...scope(query) };
 }
 
+/** Whether the query can be saved: it finds or lists something, without dropped pictures. */
+export const canBeSaved = (query) =>
+  !query.pictures.length && (isAsking(query) || (isListing(query) && Boolean(query.where)));
+
+/** The query as the server saves it: the body of an API request, without its collection. */
+export function toSaved(query) {
+  const { collection, ...search } = toBody(query);
+  return search;
+}
+
+/**
+ * The query of a saved search.
+ * @param {object} search  as the API describes it
+ * @param {string} collection
+ * @returns {{query: Query, exact: boolean}}  exact: the search has nothing that the page cannot express
+ */
+export function fromSaved(search, collection) {
+  const { query: parts = [], where = "", mode = "dense", target = "images", unlike = [], like = [], limit, ...others } = search;
+  const words = [];
+  const nots = [];
+  const ids = [...like];
+  const unlikes = [...unlike];
+  let exact = !like.length && !Object.keys(others).length;
+  for (const part of parts) {
+    const excluded = typeof part === "object" && "not" in part;
+    const plain = excluded ? part.not : part;
+    const text = typeof plain === "string" ? plain : plain.text;
+    if (part.weight !== undefined || plain.weight !== undefined || (excluded && text === undefined)) exact = false;
+    if (text !== undefined) (excluded ? nots : words).push(text);
+    else (excluded ? unlikes : ids).push(plain.id);
+  }
+  if (words.length > 1) exact = false;
+  return { query: { ...EMPTY, text: words.join(" "), nots, ids, unlikes, where, mode, target, collection }, exact };
+}
+
 /** The part of the body that requests for further pages need, too. */
 export function scope(query) {
   return {

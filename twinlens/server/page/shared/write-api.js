@@ -48,13 +48,27 @@ export const deleteItems = (ids, collection) =>
   post("/v1/items/delete", { ids, ...(collection ? { collection } : {}) }, { keepalive: true });
 
 /**
- * Put pictures into an album ("add"), or take them out ("remove").
+ * Give pictures an album or a tag ("add"), or take it from them ("remove").
+ * @param {"album"|"tag"} kind
  * @returns {Promise<number>}  how many were changed
  */
-export async function changeAlbum(album, how, ids, collection) {
-  const response = await post("/v1/albums", { album, [how]: ids, ...(collection ? { collection } : {}) });
+export async function changeLabel(kind, name, how, ids, collection) {
+  const response = await post(`/v1/${kind}s`, { [kind]: name, [how]: ids, ...(collection ? { collection } : {}) });
   return (await response.json()).changed;
 }
+
+/**
+ * Save a search under a name, in place of one of that name.
+ * @returns {Promise<{name: string, search: object}>}  what was saved
+ */
+export async function saveSearch(name, search, collection) {
+  const response = await post("/v1/searches", { name, search, ...(collection ? { collection } : {}) }, { method: "PUT" });
+  return response.json();
+}
+
+/** Delete a saved search. */
+export const deleteSearch = (name, collection) =>
+  send(`/v1/searches?${new URLSearchParams({ name, ...(collection ? { collection } : {}) })}`, { method: "DELETE" });
 
 /**
  * Store pictures.

@@ -195,6 +195,7 @@ export const texts = {
     copied: (size) => `${plural(size, { one: "Pfad", other: "Pfade" })} kopiert`,
     cannotCopy: "Der Browser lässt diese Seite nicht kopieren.",
     album: "Album …",
+    tag: "Schlagwort …",
     askDelete: "Löschen …",
     sure: "Löschen?",
     sureDetail: "Aus der Sammlung löschen? Die Dateien bleiben.",
@@ -214,6 +215,29 @@ export const texts = {
       add: (size, album) => `${pictures(size)} in ${album} gelegt`,
       remove: (size, album) => `${pictures(size)} aus ${album} genommen`,
     },
+  },
+
+  tag: {
+    title: "Schlagwort",
+    put: "Hinzufügen",
+    take: "Entfernen",
+    done: {
+      add: (size, tag) => `${pictures(size)} mit ${tag} verschlagwortet`,
+      remove: (size, tag) => `${tag} von ${number(size)} ${form(size, { one: "Bild", other: "Bildern" })} entfernt`,
+    },
+  },
+
+  saved: {
+    title: "Gespeicherte Suchen",
+    save: "Speichern …",
+    saveTitle: "Diese Suche speichern",
+    name: "Name",
+    explanation: "Alle, die diese Sammlung nutzen, sehen sie auf der Startseite.",
+    keep: "Speichern",
+    done: (name) => `Gespeichert als ${name}`,
+    remove: (name) => `Entfernen: ${name}`,
+    removed: (name) => `${name} entfernt`,
+    inexact: "Diese Seite lässt weg, was sie von dieser Suche nicht zeigen kann, etwa Gewichte und Grenzen.",
   },
 
   upload: {

@@ -197,6 +197,7 @@ export const texts = {
     copied: (size) => `${plural(size, { one: "path", other: "paths" })} copied`,
     cannotCopy: "The browser does not let this page copy.",
     album: "Album …",
+    tag: "Tag …",
     askDelete: "Delete …",
     sure: "Delete?",
     sureDetail: "Delete them from the collection? The files stay.",
@@ -217,6 +218,30 @@ export const texts = {
       add: (size, album) => `${pictures(size)} put into ${album}`,
       remove: (size, album) => `${pictures(size)} taken out of ${album}`,
     },
+  },
+
+  tag: {
+    title: "Tag",
+    put: "Add tag",
+    take: "Remove tag",
+    /** What was done, by the API's names. */
+    done: {
+      add: (size, tag) => `${pictures(size)} tagged ${tag}`,
+      remove: (size, tag) => `${pictures(size)} no longer tagged ${tag}`,
+    },
+  },
+
+  saved: {
+    title: "Saved searches",
+    save: "Save …",
+    saveTitle: "Save this search",
+    name: "Name",
+    explanation: "Everybody who uses this collection sees it on the start page.",
+    keep: "Save",
+    done: (name) => `Saved as ${name}`,
+    remove: (name) => `Remove: ${name}`,
+    removed: (name) => `Removed ${name}`,
+    inexact: "This page leaves out what it cannot show of this search, such as weights and limits.",
   },
 
   upload: {

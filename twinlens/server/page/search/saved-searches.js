@@ -1,0 +1,117 @@
+// Save the query under a name, list the saved searches, run and remove them.
+
+import { savedSearches } from "../shared/api.js";
+import { isolated, quoted } from "../shared/bidi.js";
+import { createDialog } from "../shared/dialogs.js";
+import { h, hidden, icon, offerUndo, toast } from "../shared/dom.js";
+import { canBeSaved, describe, fromSaved, toSaved, toTyped } from "../shared/query.js";
+import { deleteSearch, saveSearch } from "../shared/write-api.js";
+import { texts } from "../texts/en/search.js";
+
+/** Milliseconds in which a removal can be undone. */
+const UNDO_TIME = 8000;
+const MAX_NAME = 100;
+
+/**
+ * @param {{query: () => object, collection: () => string, onRun: (query: object) => void}} page
+ */
+export function createSavedSearches(page) {
+  const list = h("ul", { class: "plain-examples", role: "list", "aria-label": texts.saved.title });
+  const element = h("section", { class: "saved", hidden: true }, h("h3", {}, texts.saved.title), list);
+  const button = h(
+    "button", { class: "quiet save", type: "button", title: texts.saved.saveTitle, hidden: true, on: { click: ask } },
+    icon("bookmark"), h("span", {}, texts.saved.save),
+  );
+  const known = h("datalist", { id: "saved-names" });
+  const input = h("input", {
+    class: "field", id: "saved-name", type: "text", list: "saved-names", maxlength: MAX_NAME, autocomplete: "off", required: true,
+  });
+  const failed = h("p", { class: "error", role: "alert" });
+  const form = h(
+    "form", { class: "key-form" },
+    h("label", { for: "saved-name" }, texts.saved.name), input, known, failed,
+    h("p", {}, texts.saved.explanation),
+    h("div", { class: "ways" }, h("button", { class: "action first", type: "submit" }, texts.saved.keep)),
+  );
+  const dialog = createDialog(texts.saved.saveTitle, "saved-title", form);
+
+  async function ask() {
+    const query = page.query();
+    failed.textContent = "";
+    input.value = [...(toTyped(query) || describe(query) || query.where)].slice(0, MAX_NAME).join("");
+    dialog.showModal();
+    input.select();
+    const found = await savedSearches(page.collection()).catch(() => []);
+    known.replaceChildren(...found.map(({ name }) => h("option", { value: name })));
+  }
+
+  form.addEventListener("submit", async (event) => {
+    event.preventDefault();
+    failed.textContent = "";
+    try {
+      const { name } = await saveSearch(input.value, toSaved(page.query()), page.collection());
+      dialog.close();
+      toast(texts.saved.done(quoted(name)));
+    } catch (error) {
+      failed.textContent = error.message;
+    }
+  });
+
+  function run({ search }) {
+    const { query, exact } = fromSaved(search, page.query().collection);
+    page.onRun(query);
+    if (!exact) toast(texts.saved.inexact);
+  }
+
+  /** Remove a saved search at once; undoing saves it again. */
+  async function remove({ name, search }, item) {
+    const collection = page.collection();
+    try {
+      await deleteSearch(name, collection);
+    } catch (error) {
+      toast(error.message);
+      return;
+    }
+    const next = item.nextElementSibling ?? item.previousElementSibling;
+    item.hidden = true;
+    next?.querySelector("button").focus();
+    offerUndo(texts.saved.removed(quoted(name)), UNDO_TIME, async () => {
+      try {
+        await saveSearch(name, search, collection);
+        item.hidden = false;
+      } catch (error) {
+        toast(error.message);
+      }
+    }, () => item.remove());
+  }
+
+  function draw(saved) {
+    const item = h(
+      "li", { class: "saved-search" },
+      h("button", { class: "quiet", type: "button", on: { click: () => run(saved) } }, isolated(saved.name)),
+      h(
+        "button", { class: "icon-button", type: "button", title: texts.saved.remove(quoted(saved.name)), on: { click: () => remove(saved, item) } },
+        icon("close"), hidden(texts.saved.remove(quoted(saved.name))),
+      ),
+    );
+    return item;
+  }
+
+  return {
+    button,
+    element,
+    /** Offer to save the query, if it can be saved. */
+    offer(query) {
+      button.hidden = !canBeSaved(query);
+    },
+    /** List the saved searches of a collection in `element`, which is hidden without any. */
+    async list(collection, signal) {
+      if (signal.aborted) return;
+      element.hidden = true;
+      const found = await savedSearches(collection, signal).catch(() => []);
+      if (signal.aborted) return;
+      list.replaceChildren(...found.map(draw));
+      element.hidden = !found.length;
+    },
+  };
+}
