@@ -21,6 +21,7 @@ from twinlens.index import Index
 from twinlens.search.records import image_id
 from twinlens.server.openai_errors import speaks_openai
 from twinlens.server.routes import collections
+from twinlens.server.tei_errors import speaks_tei
 
 
 @pytest.fixture(scope="module")
@@ -370,7 +371,8 @@ def test_the_openapi_document_describes_every_body(client: TestClient) -> None:
         for operation in operations.values():
             for status, answer in operation["responses"].items():
                 if status >= "4" and path != "/readyz":
-                    kind = "json" if speaks_openai(path) else "problem+json"
+                    other = speaks_openai(path) or speaks_tei(path)
+                    kind = "json" if other else "problem+json"
                     assert answer["content"].keys() == {f"application/{kind}"}, path
 
 

@@ -29,6 +29,7 @@ from twinlens.server.metrics import Metrics
 from twinlens.server.middleware.compression import Compression
 from twinlens.server.middleware.limits import Limits
 from twinlens.server.middleware.security import OriginCheck, OuterMiddleware
+from twinlens.server.middleware.tei import EmbedAtRoot
 from twinlens.server.policies import Policies
 from twinlens.server.routes import (
     browse,
@@ -49,6 +50,7 @@ from twinlens.server.routes import (
     saved,
     search,
     session,
+    tei,
     upload,
 )
 from twinlens.server.routes import map as map_routes
@@ -69,6 +71,7 @@ _ROUTES = (
     examples,
     embed,
     openai,
+    tei,
     classify,
     match,
     describe,
@@ -180,6 +183,7 @@ def _middleware(ctx: Context) -> list[Middleware]:
         max_age=600,
     )
     return [
+        Middleware(EmbedAtRoot),
         Middleware(OuterMiddleware, ctx.metrics, ctx.state, shared=bool(settings.cors)),
         Middleware(OriginCheck, settings),
         *([cors] if settings.cors else []),

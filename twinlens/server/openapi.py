@@ -7,10 +7,12 @@ from typing import TYPE_CHECKING, Any
 from twinlens.server.problems import MEDIA_TYPE
 from twinlens.server.schemas.openai import ErrorOut
 from twinlens.server.schemas.responses import ProblemOut
+from twinlens.server.schemas.tei import TeiErrorOut
 
 if TYPE_CHECKING:
     from fastapi import FastAPI
     from fastapi.routing import APIRoute
+    from pydantic import BaseModel
 
 #: The ``$ref`` of a schema by its name.
 REFERENCE = "#/components/schemas/{model}"
@@ -54,14 +56,12 @@ def common_problems(keys: bool) -> dict[int | str, dict[str, Any]]:
 
 def openai_problems(keys: bool) -> dict[int | str, dict[str, Any]]:
     """The error responses of a route that speaks OpenAI's API; 401 and 403 if keys are required."""
-    statuses: list[int | str] = [400, 404, 413, 415, 422, 429, "4XX", "5XX"]
-    if keys:
-        statuses += [401, 403]
-    described = common_problems(keys) | problems(404, 415)
-    return {
-        status: {"model": ErrorOut, "description": described[status]["description"]}
-        for status in statuses
-    }
+    return _problems_as(ErrorOut, keys)
+
+
+def tei_problems(keys: bool) -> dict[int | str, dict[str, Any]]:
+    """The error responses of a route that speaks TEI's API; 401 and 403 if keys are required."""
+    return _problems_as(TeiErrorOut, keys)
 
 
 def add_schemas(app: FastAPI) -> None:
@@ -80,6 +80,17 @@ def add_schemas(app: FastAPI) -> None:
         return app.openapi_schema or {}
 
     app.openapi = document  # type: ignore[method-assign]
+
+
+def _problems_as(model: type[BaseModel], keys: bool) -> dict[int | str, dict[str, Any]]:
+    statuses: list[int | str] = [400, 404, 413, 415, 422, 429, "4XX", "5XX"]
+    if keys:
+        statuses += [401, 403]
+    described = common_problems(keys) | problems(404, 415)
+    return {
+        status: {"model": model, "description": described[status]["description"]}
+        for status in statuses
+    }
 
 
 def _problem(description: str) -> dict[str, Any]:

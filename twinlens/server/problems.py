@@ -25,6 +25,7 @@ from twinlens.search.errors import (
     UsageError,
 )
 from twinlens.server.openai_errors import openai_error, speaks_openai
+from twinlens.server.tei_errors import speaks_tei, tei_error
 
 if TYPE_CHECKING:
     from fastapi import FastAPI
@@ -117,6 +118,8 @@ class Problem(HTTPException):
         """The response; ``instance`` is the path of the request."""
         if speaks_openai(instance):
             return openai_error(self.status_code, str(self.detail), self.headers or {}, self.extra)
+        if speaks_tei(instance):
+            return tei_error(self.status_code, str(self.detail), self.headers or {})
         body = {
             "type": f"/problems/{self.slug}",
             "title": _TITLES.get(self.slug) or HTTPStatus(self.status_code).phrase,

@@ -20,6 +20,7 @@ from twinlens.server.middleware.admission import (
     too_many,
 )
 from twinlens.server.problems import Problem
+from twinlens.server.tei_errors import HEALTH
 
 if TYPE_CHECKING:
     from starlette.types import ASGIApp, Receive, Scope, Send
@@ -33,7 +34,7 @@ MAX_QUERY_FIELDS = 64
 #: How many clients the rate limit tracks; the least recently seen ones are dropped.
 MAX_CLIENTS = 20_000
 #: Always answered: monitoring polls these.
-_UNLIMITED = frozenset({"/healthz", "/readyz"})
+_UNLIMITED = frozenset({"/healthz", "/readyz", HEALTH})
 #: Methods whose requests have no body.
 _WITHOUT_BODY = frozenset({"GET", "HEAD", "OPTIONS"})
 #: The part of all slots that requests without a key may take where keys are required.

@@ -2,18 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-
-import numpy as np
 from fastapi import APIRouter, Request
 from starlette.responses import JSONResponse
 
 from twinlens.search.errors import UsageError
-from twinlens.search.images.decode import decode
-from twinlens.search.models.base import Encoder, Rows
+from twinlens.search.models.base import Rows
 from twinlens.search.models.batches import encode_texts
 from twinlens.server.context import Context
 from twinlens.server.disconnects import AbandonableRoute
+from twinlens.server.embedding import encode_images
 from twinlens.server.inputs import BodyReader
 from twinlens.server.openapi import problems
 from twinlens.server.query_parts import ImageReader
@@ -64,18 +61,3 @@ def router(ctx: Context) -> APIRouter:
         )
 
     return routes
-
-
-def encode_images(encoder: Encoder, images: Sequence[bytes]) -> Rows:
-    """Decode and encode ``n`` images as float32 unit rows ``[n, dim]``.
-
-    Raises:
-        ImageError: an image cannot be decoded.
-    """
-    side = encoder.fingerprint.image_size
-    batches = []
-    for start in range(0, len(images), encoder.image_batch):
-        some = images[start : start + encoder.image_batch]
-        decoded = [decode(data, target=side).image for data in some]
-        batches.append(encoder.images(np.stack([encoder.prepare(image) for image in decoded])))
-    return np.concatenate(batches)

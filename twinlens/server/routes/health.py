@@ -1,4 +1,4 @@
-"""``/healthz``, ``/readyz`` and ``/metrics``: let monitoring watch the server."""
+"""``/healthz``, ``/readyz``, ``/health`` and ``/metrics``: let monitoring watch the server."""
 
 from __future__ import annotations
 
@@ -11,7 +11,9 @@ from starlette.responses import JSONResponse
 
 from twinlens.server import metrics
 from twinlens.server.context import Context
+from twinlens.server.openapi import tei_problems
 from twinlens.server.schemas.responses import HealthOut, ReadyOut
+from twinlens.server.tei_errors import HEALTH, tei_error
 
 #: Seconds in which the database must answer for the server to be ready.
 TIMEOUT = 2.0
@@ -39,6 +41,17 @@ def router(ctx: Context) -> APIRouter:
         """Whether the server runs."""
         return JSONResponse({"service": "twinlens", "version": ctx.version, "status": "ok"})
 
+    async def status_and_model() -> tuple[str, str]:
+        """``ok`` or what keeps the server from answering searches, and the state of the model."""
+        model = ctx.state.warming or ctx.library.model_state()
+        if ctx.state.stopping:
+            return "stopping", model
+        if model == "loading":
+            return "loading", model
+        if not await database_answers():
+            return "no database", model
+        return "no model" if ctx.state.warming else "ok", model
+
     @routes.get(
         "/readyz",
         response_model=ReadyOut,
@@ -46,16 +59,7 @@ def router(ctx: Context) -> APIRouter:
     )
     async def readyz() -> JSONResponse:
         """Whether the server can answer searches: the database answers, the model is loaded."""
-        status = "ok"
-        model = ctx.state.warming or ctx.library.model_state()
-        if ctx.state.stopping:
-            status = "stopping"
-        elif model == "loading":
-            status = "loading"
-        elif not await database_answers():
-            status = "no database"
-        elif ctx.state.warming:
-            status = "no model"
+        status, model = await status_and_model()
         body = {
             "status": status,
             "backend": ctx.library.backend,
@@ -63,6 +67,12 @@ def router(ctx: Context) -> APIRouter:
             "loading": ctx.library.loading_models(),
         }
         return JSONResponse(body, 200 if status == "ok" else 503)
+
+    @routes.get(HEALTH, response_class=Response, responses=tei_problems(bool(ctx.keys)))
+    async def tei_health() -> Response:
+        """Whether the server can answer searches, as TEI tells it: 200 without a body, or 503."""
+        status, _ = await status_and_model()
+        return Response() if status == "ok" else tei_error(503, status, {})
 
     @routes.get(
         "/metrics",

@@ -3,33 +3,35 @@
 from __future__ import annotations
 
 import base64
-import re
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator
 from contextlib import suppress
 from typing import Annotated, Any
 
-import numpy as np
 from fastapi import APIRouter, Path, Request
 from starlette.responses import JSONResponse
 
 from twinlens.index import Index
 from twinlens.search.errors import StoreError, UsageError
-from twinlens.search.models.base import Encoder, Rows
-from twinlens.search.models.batches import encode_texts
-from twinlens.search.models.fingerprint import Fingerprint
-from twinlens.search.query.parts import MAX_QUERY_TEXT
+from twinlens.search.models.base import Rows
 from twinlens.server.auth import tenant_of
 from twinlens.server.context import Context
 from twinlens.server.disconnects import AbandonableRoute
+from twinlens.server.embedding import (
+    Source,
+    check_dimensions,
+    count_tokens,
+    embed_sources,
+    picture,
+    refused,
+    text_or_picture,
+)
 from twinlens.server.inputs import BodyReader
 from twinlens.server.openai_errors import EMBEDDINGS, MODELS
 from twinlens.server.openapi import openai_problems
 from twinlens.server.problems import Problem
 from twinlens.server.query_parts import ImageReader
-from twinlens.server.routes.embed import encode_images
 from twinlens.server.schemas.examples import PNG
 from twinlens.server.schemas.openai import (
-    DATA_URL,
     EmbeddingsIn,
     EmbeddingsOut,
     Input,
@@ -38,7 +40,6 @@ from twinlens.server.schemas.openai import (
     ServedModelsOut,
     TextInput,
 )
-from twinlens.server.schemas.requests import MAX_URL, Base64Image, UrlImage
 from twinlens.server.settings import Settings
 
 _EXAMPLES = {
@@ -60,8 +61,6 @@ _EXAMPLES = {
         "model": Settings.collection,
     },
 }
-_DATA_URL = re.compile(r"data:image/[a-z0-9.+-]{1,40}(;[a-z]+=[\w.-]{1,40})*;base64,", re.I | re.A)
-_WORDS = re.compile(r"\w+|[^\w\s]")
 
 
 def router(ctx: Context) -> APIRouter:
@@ -125,20 +124,20 @@ def router(ctx: Context) -> APIRouter:
         sent = (await reader.read(request)).data
         inputs = sent.inputs()
         if bool(sent.input) == bool(sent.messages):
-            raise _refused("send input, or messages with one message", "input")
+            raise refused("send input, or messages with one message", "input")
         if len(inputs) > ctx.settings.max_embed:
             most = ctx.settings.max_embed
-            raise _refused(f"send at most {most} inputs at once, not {len(inputs)}", "input")
+            raise refused(f"send at most {most} inputs at once, not {len(inputs)}", "input")
         sources = [_source(one, sent.modality == "image") for one in inputs]
         index = await named(request, sent.model)
         fingerprint = index.engine.collection.fingerprint
-        _check_dimensions(sent.dimensions, fingerprint)
+        check_dimensions(sent.dimensions, fingerprint)
         await ctx.loaded(index)
 
         def work() -> dict[str, Any]:
             encoder = ctx.library.encoder(fingerprint)
-            rows = _embed(encoder, sources, images)
-            tokens = _count_tokens(encoder, [one for one in sources if isinstance(one, str)])
+            rows = embed_sources(encoder, sources, images)
+            tokens = count_tokens(encoder, [one for one in sources if isinstance(one, str)])
             return {
                 "object": "list",
                 "data": [
@@ -179,45 +178,14 @@ def router(ctx: Context) -> APIRouter:
     return routes
 
 
-def _source(sent: Input, picture: bool) -> str | Base64Image | UrlImage:
+def _source(sent: Input, as_picture: bool) -> Source:
     """What to embed: a text, or where a picture is."""
     if isinstance(sent, str):
-        if not picture and not sent.startswith(DATA_URL + "image/"):
-            if len(sent) > MAX_QUERY_TEXT:
-                raise _refused(f"a text has at most {MAX_QUERY_TEXT:,} characters", "input")
-            return sent
-        url = sent
-    elif isinstance(sent, TextInput):
+        return picture(sent, "input") if as_picture else text_or_picture(sent, "input")
+    if isinstance(sent, TextInput):
         return sent.text
-    else:
-        url = sent.image if isinstance(sent, PictureInput) else sent.image_url.url
-    if not url.startswith(DATA_URL):
-        if not url.startswith(("http://", "https://")) or len(url) > MAX_URL:
-            raise _refused("a picture is a data URL: data:image/jpeg;base64,…", "input")
-        return UrlImage(url=url)
-    head = _DATA_URL.match(url)
-    if head is None:
-        raise _refused("the data URL of a picture begins with data:image/TYPE;base64,", "input")
-    return Base64Image(base64=url[head.end() :]) if len(url) > head.end() + 3 else _empty()
-
-
-def _empty() -> Base64Image:
-    raise _refused("the data URL is empty", "input")
-
-
-def _embed(
-    encoder: Encoder, sources: Sequence[str | Base64Image | UrlImage], images: ImageReader
-) -> Rows:
-    """Encode ``n`` texts and pictures as float32 unit rows ``[n, dim]``, in order."""
-    rows = np.empty((len(sources), encoder.fingerprint.dim), dtype=np.float32)
-    texts = {n: one for n, one in enumerate(sources) if isinstance(one, str)}
-    if texts:
-        rows[list(texts)] = encode_texts(encoder, list(texts.values()))
-    pictures = {n: one for n, one in enumerate(sources) if not isinstance(one, str)}
-    if pictures:
-        data = images.read_all(list(pictures.values()), ())
-        rows[list(pictures)] = encode_images(encoder, data)
-    return rows
+    url = sent.image if isinstance(sent, PictureInput) else sent.image_url.url
+    return picture(url, "input")
 
 
 def _written(rows: Rows, encoding: str | None) -> list[Any]:
@@ -225,25 +193,6 @@ def _written(rows: Rows, encoding: str | None) -> list[Any]:
         listed: list[Any] = rows.tolist()
         return listed
     return [base64.b64encode(row.astype("<f4").tobytes()).decode() for row in rows]
-
-
-def _count_tokens(encoder: Encoder, texts: Sequence[str]) -> int:
-    """The tokens of texts; their words and signs where the encoder does not count tokens."""
-    with suppress(AttributeError):
-        return int(encoder.count_tokens(texts))  # type: ignore[attr-defined]
-    return sum(len(_WORDS.findall(text)) for text in texts)
-
-
-def _check_dimensions(wanted: int | None, model: Fingerprint) -> None:
-    if wanted not in (None, model.dim):
-        raise _refused(
-            f"embeddings of {model.label} have {model.dim} dimensions: leave dimensions out",
-            "dimensions",
-        )
-
-
-def _refused(detail: str, param: str) -> Problem:
-    return Problem(400, "usage", detail, extra={"param": param})
 
 
 def _no_model(name: str) -> Problem:

@@ -9,8 +9,6 @@ from pydantic import Field, Tag
 from twinlens.server.schemas.requests import RequestModel, Words, tag_of
 from twinlens.server.schemas.responses import ResponseModel
 
-#: What begins the address of a picture that is sent inside of it.
-DATA_URL = "data:"
 EncodingFormat = Literal["float", "base64"]
 Modality = Literal["text", "image"]
 
