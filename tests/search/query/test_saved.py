@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import threading
 import uuid
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -107,8 +108,17 @@ def test_on_a_server_and_in_a_copy(photos: Path, server: str) -> None:
             assert names(index) == []
             index.save_search("blues", "blue")
             assert names(index) == ["blues"]
-        with twinlens.open(server, name, model=ColourEncoder()) as index:
+        with (
+            twinlens.open(server, name, model=ColourEncoder()) as index,
+            twinlens.open(server, name, model=ColourEncoder()) as other,
+            ThreadPoolExecutor(2) as pool,
+        ):
             assert names(index) == ["blues"]
+            for number in range(3):
+                wanted = [pool.submit(one.save_search, f"{at} {number}", "red")
+                          for at, one in enumerate((index, other))]  # fmt: skip
+                assert len([one.result() for one in wanted]) == 2
+            assert len(names(index)) == 7, "none was lost"
     finally:
         with Database(server) as database:
             database.drop(name)
