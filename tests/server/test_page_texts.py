@@ -13,7 +13,9 @@ from support.javascript import Literal, literals
 from twinlens.server.assets import FOLDER, PAGE_TEXTS, Assets
 from twinlens.server.languages import preferred_language
 
-MODULES = [path for path in sorted(FOLDER.rglob("*.js")) if "texts" not in path.parts]
+MODULES = [
+    path for path in sorted(FOLDER.rglob("*.js")) if path.relative_to(FOLDER).parts[0] != "texts"
+]
 PAGES = [FOLDER / name / "index.html" for name in ("search", "map", "review")]
 #: Names that need no translation.
 NAMES = {"twinlens", "PCA", "UMAP"}
