@@ -18,6 +18,7 @@ from twinlens.ingest.sources.paths import name_of
 from twinlens.search.errors import UsageError
 from twinlens.search.models.collection_model import CollectionModel
 from twinlens.search.paths import expand_home
+from twinlens.search.query.label_methods import LabelMethods
 from twinlens.search.query.session import Session
 
 if TYPE_CHECKING:
@@ -62,7 +63,7 @@ AnyPath = str | os.PathLike[str]
 MAX_TENANTS = 256
 
 
-class Index:
+class Index(LabelMethods):
     """One collection to fill and search; made by ``twinlens.open``, a context manager."""
 
     def __init__(
@@ -577,46 +578,6 @@ class Index:
             FilterError: the filter is not valid.
         """
         return self._browser.facets(self._require_collection(), where, include_held=include_held)
-
-    def albums(self) -> list[PictureLabel]:
-        """The albums of the collection, sorted by name, each with the filter of its pictures."""
-        return self._labels("albums")
-
-    def add_to_album(self, name: str, *pictures: str) -> int:
-        """Put pictures into an album; return how many were not in it.
-
-        Args:
-            name: of the album, which exists as long as it has pictures.
-            pictures: ids or stored paths.
-
-        Raises:
-            UsageError: the name is not valid, or a picture is not stored.
-        """
-        return self._change_label("albums", name, pictures, add=True)
-
-    def remove_from_album(self, name: str, *pictures: str) -> int:
-        """Take pictures out of an album; return how many were in it. See ``add_to_album``."""
-        return self._change_label("albums", name, pictures, add=False)
-
-    def tags(self) -> list[PictureLabel]:
-        """The tags of the collection's pictures, sorted by name, each with its filter."""
-        return self._labels("tags")
-
-    def add_tag(self, name: str, *pictures: str) -> int:
-        """Tag pictures; return how many did not have the tag.
-
-        Args:
-            name: of the tag, which exists as long as a picture has it.
-            pictures: ids or stored paths.
-
-        Raises:
-            UsageError: the name is not valid, or a picture is not stored.
-        """
-        return self._change_label("tags", name, pictures, add=True)
-
-    def remove_tag(self, name: str, *pictures: str) -> int:
-        """Remove a tag from pictures; return how many had it. See ``add_tag``."""
-        return self._change_label("tags", name, pictures, add=False)
 
     def _labels(self, field: LabelField) -> list[PictureLabel]:
         from twinlens.search.query.labels import list_labels

@@ -51,6 +51,7 @@ from twinlens.search.errors import (
     reason_of,
 )
 from twinlens.search.milvus.database import check_name
+from twinlens.search.query.label_methods import LabelMethods
 from twinlens.search.query.parts import Id, Image, read_image, several
 from twinlens.search.query.request import Mode, SearchOptions, SearchRequest
 
@@ -99,7 +100,7 @@ def connect(url: str, collection: str = "", *, model: str = "auto", key: str = "
     return index
 
 
-class RemoteIndex:
+class RemoteIndex(LabelMethods):
     """``twinlens.Index`` over HTTP; made by ``twinlens.connect``, thread-safe.
 
     Files are read here, and sent. What needs the whole database, such as reindexing or an export,
@@ -270,38 +271,17 @@ class RemoteIndex:
         )
         return facets_from_json(found)
 
-    def albums(self) -> list[PictureLabel]:
-        """The albums of the collection; see ``twinlens.Index.albums``."""
-        return self._labels("albums")
-
-    def add_to_album(self, name: str, *pictures: str) -> int:
-        """Put pictures into an album; see ``twinlens.Index.add_to_album``."""
-        return self._change_label("albums", {"album": name, "add": list(pictures)})
-
-    def remove_from_album(self, name: str, *pictures: str) -> int:
-        """Take pictures out of an album; see ``twinlens.Index.remove_from_album``."""
-        return self._change_label("albums", {"album": name, "remove": list(pictures)})
-
-    def tags(self) -> list[PictureLabel]:
-        """The tags of the collection's pictures; see ``twinlens.Index.tags``."""
-        return self._labels("tags")
-
-    def add_tag(self, name: str, *pictures: str) -> int:
-        """Tag pictures; see ``twinlens.Index.add_tag``."""
-        return self._change_label("tags", {"tag": name, "add": list(pictures)})
-
-    def remove_tag(self, name: str, *pictures: str) -> int:
-        """Remove a tag from pictures; see ``twinlens.Index.remove_tag``."""
-        return self._change_label("tags", {"tag": name, "remove": list(pictures)})
-
     def _labels(self, field: LabelField) -> list[PictureLabel]:
         from twinlens.search.query.labels import PictureLabel
 
         found = self._client.get(f"/v1/{field}", collection=self._name)[field]
         return [PictureLabel(one["name"], one["count"], one["where"]) for one in found]
 
-    def _change_label(self, field: LabelField, change: Mapping[str, Any]) -> int:
-        return int(self._client.post(f"/v1/{field}", self._body(change), write=True)["changed"])
+    def _change_label(
+        self, field: LabelField, name: str, pictures: Sequence[str], *, add: bool
+    ) -> int:
+        body = self._body({field[:-1]: name, "add" if add else "remove": list(pictures)})
+        return int(self._client.post(f"/v1/{field}", body, write=True)["changed"])
 
     def saved_searches(self) -> list[SavedSearch]:
         """The saved searches of the collection; see ``twinlens.Index.saved_searches``."""
