@@ -7,6 +7,7 @@ several of each.
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -19,6 +20,8 @@ from twinlens.search.records import IMAGE_FIELDS, clean_text
 
 #: Characters of a name, and albums, or tags, of one picture.
 MAX_NAME, MAX_LABELS = 100, 64
+#: A row is read and written again: two threads must not take each other's label away.
+_CHANGING = threading.Lock()
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,7 +70,13 @@ def change_label(
         UsageError: the name is not valid, a picture is not stored, or has too many.
     """
     name = checked_label(field, name)
-    unique = list(dict.fromkeys(ids))
+    with _CHANGING:
+        return _change(collection, field, name, list(dict.fromkeys(ids)), add=add)
+
+
+def _change(
+    collection: Collection, field: LabelField, name: str, unique: Sequence[str], *, add: bool
+) -> int:
     rows = {
         row["id"]: row
         for row in collection.get("images", unique, [*IMAGE_FIELDS, "vector", "$meta"])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -120,6 +121,17 @@ def test_a_picture_is_in_so_many_albums_at_most(photos: Path) -> None:
             index.add_to_album(f"a{number}", red)
         with pytest.raises(UsageError, match="64 albums"):
             index.add_to_album("one more", red)
+
+
+def test_threads_take_no_tag_away(photos: Path) -> None:
+    red = str(photos / "red.png")
+    with (
+        twinlens.open(photos.parent / "x.db", model=ColourEncoder()) as index,
+        ThreadPoolExecutor(4) as pool,
+    ):
+        wanted = [f"tag {number}" for number in range(8)]
+        assert list(pool.map(lambda name: index.add_tag(name, red), wanted)) == [1] * 8
+        assert tagged(index) == dict.fromkeys(wanted, 1)
 
 
 def test_a_column_of_a_caption_file_tags_pictures(photos: Path) -> None:
