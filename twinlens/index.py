@@ -571,7 +571,8 @@ class Index(LabelMethods):
         """Count the values of fields; each value has the filter that selects its pictures.
 
         Args:
-            where: a filter for the pictures to count; "" for all.
+            where: a filter for the pictures to count; "" for all. Its parts that choose values of a
+                field do not apply to the values of that field: they are what else can be chosen.
             include_held: also what a moderation policy holds back.
 
         Raises:

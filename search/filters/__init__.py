@@ -33,8 +33,9 @@ from twinlens.search.milvus.capabilities import Capabilities
 from twinlens.search.records import HELD, POLICY, FieldType
 
 __all__ = ["MAX_DEPTH", "MAX_LENGTH", "MAX_LIST", "MAX_TERMS", "Compare", "HasField", "In", "Join",
-           "Match", "Negation", "Node", "can_hold", "compile_filter", "compile_visible",
-           "field_reference", "literal", "parse_filter"]  # fmt: skip
+           "Match", "Negation", "Node", "can_hold", "compile_filter", "compile_node",
+           "compile_visible", "field_reference", "literal", "parse_clauses",
+           "parse_filter"]  # fmt: skip
 
 
 def compile_filter(
@@ -52,9 +53,7 @@ def compile_filter(
             value of another type.
         UnsupportedError: the backend cannot evaluate the filter.
     """
-    if not text.strip():
-        return ""
-    return MilvusCompiler(fields, can).compile(parse_filter(text, fields))
+    return compile_node(_parsed(text, fields), fields, can)
 
 
 def compile_visible(
@@ -64,12 +63,30 @@ def compile_visible(
 
     Args and Raises: see ``compile_filter``.
     """
-    if not can_hold(fields):
-        return compile_filter(text, fields, can)
-    visible = Negation(Compare(HELD, "==", True))
-    if not text.strip():
-        return MilvusCompiler(fields, can).compile(visible)
-    return MilvusCompiler(fields, can).compile(Join("and", (parse_filter(text, fields), visible)))
+    return compile_node(_parsed(text, fields), fields, can, visible=True)
+
+
+def compile_node(
+    node: Node | None,
+    fields: Mapping[str, FieldType],
+    can: Capabilities | None = None,
+    *,
+    visible: bool = False,
+) -> str:
+    """Compile a parsed filter, None for everything, to a Milvus expression.
+
+    Args:
+        node: the filter.
+        fields, can: see ``compile_filter``.
+        visible: exclude what a moderation policy holds back.
+
+    Raises:
+        UnsupportedError: the backend cannot evaluate the filter.
+    """
+    if visible and can_hold(fields):
+        shown = Negation(Compare(HELD, "==", True))
+        node = shown if node is None else Join("and", (node, shown))
+    return "" if node is None else MilvusCompiler(fields, can).compile(node)
 
 
 def can_hold(fields: Mapping[str, FieldType]) -> bool:
@@ -84,3 +101,18 @@ def parse_filter(text: str, fields: Mapping[str, FieldType]) -> Node:
         FilterError: see ``compile_filter``.
     """
     return Parser(text, fields).parse()
+
+
+def parse_clauses(text: str, fields: Mapping[str, FieldType]) -> list[tuple[str, Node]]:
+    """Parse a filter into the parts that "and" joins at its top level, each with its text.
+
+    A filter whose parts "or" joins is one part; an empty filter has none.
+
+    Raises:
+        FilterError: see ``compile_filter``.
+    """
+    return Parser(text, fields).parse_clauses() if text.strip() else []
+
+
+def _parsed(text: str, fields: Mapping[str, FieldType]) -> Node | None:
+    return parse_filter(text, fields) if text.strip() else None

@@ -84,6 +84,11 @@ class _Token:
     column: int
 
     @property
+    def end(self) -> int:
+        """Where the text goes on after it, from 0."""
+        return self.column - 1 + len(self.text)
+
+    @property
     def word(self) -> str:
         """The keyword in lower case; "" if it is not one."""
         lower = self.text.lower() if self.kind == "word" else ""
@@ -106,6 +111,7 @@ class Parser:
             raise FilterError(
                 f"the filter has {len(text):,} characters: at most {MAX_LENGTH:,} are allowed"
             )
+        self._text = text
         self._fields = fields
         self._tokens = _tokens(text)
         self._at = 0
@@ -124,6 +130,23 @@ class Parser:
         if self._next.kind != "end":
             raise self._wrong('expected "and", "or" or the end here')
         return node
+
+    def parse_clauses(self) -> list[tuple[str, Node]]:
+        """The parts that "and" joins, with their texts; all is one part if "or" joins parts.
+
+        Raises:
+            FilterError: the filter is not valid.
+        """
+        clauses: list[tuple[str, Node]] = []
+        while not clauses or self._next.word == "and":
+            if clauses:
+                self._take()
+            start = self._next.column - 1
+            node = self._negation()
+            clauses.append((self._text[start : self._tokens[self._at - 1].end], node))
+        if self._next.kind == "end":
+            return clauses
+        return [(self._text.strip(), Parser(self._text, self._fields).parse())]
 
     def _expression(self) -> Node:
         return self._join("or", lambda: self._join("and", self._negation))

@@ -64,7 +64,7 @@ class PictureBrowser:
         """
         if offset < 0 or not 0 <= limit <= MAX_PAGE:
             raise UsageError(f"limit must be from 0 to {MAX_PAGE}, and offset at least 0")
-        timeline = self._read(collection, where, include_held, Timeline.read)
+        timeline = self._read(collection, where, include_held, "timeline", Timeline.read)
         items = timeline.page(collection, offset, limit) if limit else []
         return Browsed(tuple(items), len(timeline), timeline.months)
 
@@ -76,23 +76,33 @@ class PictureBrowser:
         Raises:
             FilterError: the filter is not valid.
         """
-        return self._read(collection, where, include_held, facets)
+
+        def read(collection: Collection, _: str) -> tuple[Facet, ...]:
+            return facets(collection, where, include_held=include_held)
+
+        return self._read(collection, where, include_held, "facets", read)
 
     def _read(
         self,
         collection: Collection,
         where: str,
         include_held: bool,
+        name: str,
         read: Callable[[Collection, str], T],
     ) -> T:
-        """Read all images, or return what was read.
+        """Read all images, or return what was read under this name.
 
         It is read again if this process has written since, or if there are more or fewer images.
+
+        Args:
+            collection, where, include_held: see ``browse``.
+            name: of what is read.
+            read: reads it, given the compiled filter.
         """
         compiled = compile_filter if include_held else compile_visible
         expression = compiled(where, collection.fields("images"), collection.capabilities)
-        count = collection.count("images", expression)
-        key = read, collection, collection.writes, count, expression
+        counts = collection.count("images"), collection.count("images", expression)
+        key = name, collection, collection.writes, counts, where, include_held
         with self._lock:
             known = self._cache.get(key)
         if known is None:

@@ -1,4 +1,8 @@
-"""Count the values of fields, so that people can narrow a search by clicking; see ``facets``."""
+"""Count the values of fields, so that people can narrow a search by clicking; see ``facets``.
+
+The values of a field are counted under the filter without the parts that choose values of that
+field, so that the others can still be chosen.
+"""
 
 from __future__ import annotations
 
@@ -7,8 +11,9 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any, Literal, get_args
 
-from twinlens.search.filters import field_reference, literal
+from twinlens.search.filters import compile_node, field_reference, literal
 from twinlens.search.milvus.collection import Collection
+from twinlens.search.query.choices import FOLDER, Choice, split_choices
 from twinlens.search.records import (
     CAPTION_PROBABILITY,
     FIXED_FIELDS,
@@ -30,9 +35,11 @@ _FEW = 5
 LabelField = Literal["albums", "tags"]
 LABEL_FIELDS: tuple[LabelField, ...] = get_args(LabelField)
 #: The order of facets that most collections have; others follow by name.
-_FIRST = (*LABEL_FIELDS, "year", "camera", "folder", "format")
+_FIRST = (*LABEL_FIELDS, "year", "camera", FOLDER, "format")
 #: Between the elements of a list, as ``twinlens.search.metadata`` stores it.
 COMMA = ", "
+#: The column that the folder is the beginning of.
+_PATH = "relative_path"
 #: Dates have the timeline, places the map.
 _LEFT_OUT = {"taken", "latitude", "longitude", CAPTION_PROBABILITY, POLICY_DIGEST}
 
@@ -45,11 +52,13 @@ class FacetValue:
         value: the value; of lists, one element.
         count: how many images have it.
         where: the filter that selects them.
+        chosen: whether the filter of ``facets`` chooses it.
     """
 
     value: str | int | float | bool
     count: int
     where: str
+    chosen: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,14 +69,19 @@ class Facet:
         field: its name; "folder" is the first folder below the ingested one.
         values: at most ``MAX_VALUES``.
         more: how many further values there are.
+        clauses: the parts of the filter of ``facets`` that choose values of this field; they are
+            left out where its values are counted.
     """
 
     field: str
     values: tuple[FacetValue, ...]
     more: int = 0
+    clauses: tuple[str, ...] = ()
 
 
-def facets(collection: Collection, expression: str = "") -> tuple[Facet, ...]:
+def facets(
+    collection: Collection, where: str = "", *, include_held: bool = False
+) -> tuple[Facet, ...]:
     """Count the values of the fields by which people narrow a search.
 
     These are year, camera, folder and format, and every other field of text, integers or booleans
@@ -75,26 +89,37 @@ def facets(collection: Collection, expression: str = "") -> tuple[Facet, ...]:
 
     Args:
         collection: whose images.
-        expression: a Milvus expression that they must satisfy.
+        where: a filter that they must satisfy. Its parts that choose values of a field do not
+            apply to the values of that field.
+        include_held: also count what a moderation policy holds back.
 
     Returns:
-        At most ``MAX_FACETS``, each with at least two values.
+        At most ``MAX_FACETS``, each with at least two values or a chosen one.
+
+    Raises:
+        FilterError: the filter is not valid.
     """
     types = collection.fields("images")
     names = [name for name, kind in types.items() if _may_be_facet(name, kind)][:MAX_FIELDS]
-    counters = {name: _Counter() for name in ["folder", *names]}
-    images = 0
-    for rows in collection.scan("images", [*names, "relative_path"], expression):
-        images += len(rows)
-        _count(rows, counters)
+    rest, choices = split_choices(where, types, {FOLDER, *names})
+    can = collection.capabilities
+    expression = compile_node(rest, types, can, visible=not include_held)
+    counters = {name: _Counter() for name in [FOLDER, *names]}
+    for rows in collection.scan("images", [*names, _PATH], expression):
+        _count(rows, counters, choices)
     found = (
-        _facet(name, counter, images, lists=collection.capabilities.infix)
+        _facet(name, counter, choices.get(name), lists=can.infix)
         for name, counter in counters.items()
     )
     kept = [facet for facet in found if facet is not None]
     place = {name: number for number, name in enumerate(_FIRST)}
-    kept.sort(key=lambda facet: (place.get(facet.field, len(place)), facet.field))
-    return tuple(kept[:MAX_FACETS])
+
+    def order(facet: Facet) -> tuple[int, str]:
+        return place.get(facet.field, len(place)), facet.field
+
+    # Those whose values are chosen first: they are not left out.
+    kept.sort(key=lambda facet: (not facet.clauses, order(facet)))
+    return tuple(sorted(kept[:MAX_FACETS], key=order))
 
 
 def count_values(collection: Collection, name: str, expression: str = "") -> list[FacetValue]:
@@ -122,6 +147,8 @@ class _Counter:
         self.whole: Counter[Any] = Counter()
         self.parts: Counter[str] = Counter()
         self.lists = 0
+        #: How many images were counted, with and without a value.
+        self.images = 0
 
     @property
     def is_list(self) -> bool:
@@ -129,6 +156,7 @@ class _Counter:
         return 5 * self.lists >= self.whole.total() and len(self.parts) < len(self.whole)
 
     def add(self, value: object) -> None:
+        self.images += 1
         if not isinstance(value, str | int) or value == "" or len(self.whole) > MAX_DISTINCT:
             return
         self.whole[value] += 1
@@ -146,44 +174,65 @@ def _may_be_facet(name: str, kind: FieldType) -> bool:
     return kind in ("text", "integer", "boolean")
 
 
-def _count(rows: Iterable[Row], counters: Mapping[str, _Counter]) -> None:
+def _count(
+    rows: Iterable[Row], counters: Mapping[str, _Counter], choices: Mapping[str, Choice]
+) -> None:
+    """Count each row in the fields whose own choices are the only ones that exclude it."""
     for row in rows:
-        for name, value in row.items():
-            counter = counters.get(name)
-            if counter is not None:
-                counter.add(value)
-        folder, below, _ = str(row.get("relative_path", "")).partition("/")
-        if below:
-            counters["folder"].add(folder)
+        missed = [
+            name
+            for name, choice in choices.items()
+            if not choice.selects(row.get(_PATH if name == FOLDER else name))
+        ]
+        if len(missed) > 1:
+            continue
+        folder, below, _ = str(row.get(_PATH, "")).partition("/")
+        for name in missed or counters:
+            counters[name].add((folder if below else "") if name == FOLDER else row.get(name))
 
 
-def _facet(name: str, counter: _Counter, images: int, *, lists: bool) -> Facet | None:
+def _facet(name: str, counter: _Counter, choice: Choice | None, *, lists: bool) -> Facet | None:
     """The facet of a field; None if its values do not group images."""
-    as_list = lists and (counter.is_list or name in LABEL_FIELDS)
+    elements = choice is not None and choice.of_elements
+    as_list = lists and (counter.is_list or elements or name in LABEL_FIELDS)
     counts = counter.parts if as_list else counter.whole
     if name in LABEL_FIELDS and counts:
-        return _of_counts(name, counts, as_list=as_list)
-    few = len(counts) <= MAX_DISTINCT and len(counts) <= max(_FEW, _MOST_DISTINCT * images)
-    if len(counts) < 2 or not few or counts.most_common(1)[0][1] < 2:
+        return _of_counts(name, counts, choice, as_list=as_list)
+    most = max(_FEW, _MOST_DISTINCT * counter.images)
+    if len(counts) > MAX_DISTINCT or len(counts) > most:
         return None
-    return _of_counts(name, counts, as_list=as_list)
+    if choice is None and (len(counts) < 2 or counts.most_common(1)[0][1] < 2):
+        return None
+    return _of_counts(name, counts, choice, as_list=as_list)
 
 
-def _of_counts(name: str, counts: Counter[Any], *, as_list: bool) -> Facet:
+def _of_counts(
+    name: str, counts: Mapping[Any, int], choice: Choice | None, *, as_list: bool
+) -> Facet:
     if name == "year":
         ordered = sorted(counts.items(), reverse=True)
     else:
         ordered = sorted(counts.items(), key=lambda one: (-one[1], str(one[0])))
+    shown, others = ordered[:MAX_VALUES], dict(ordered[MAX_VALUES:])
+    if choice is not None:
+        # Those that are chosen and frequent elsewhere only can still be taken back.
+        named = [value for value in choice.values if value in others or value not in counts]
+        shown += [(value, others.pop(value, 0)) for value in named[:MAX_VALUES]]
     values = tuple(
-        FacetValue(value, count, _filter(name, value, as_list=as_list))
-        for value, count in ordered[:MAX_VALUES]
+        FacetValue(
+            value,
+            count,
+            _filter(name, value, as_list=as_list),
+            choice is not None and choice.names(f"{value}/" if name == FOLDER else value),
+        )
+        for value, count in shown
     )
-    return Facet(name, values, max(0, len(ordered) - MAX_VALUES))
+    return Facet(name, values, len(others), choice.clauses if choice is not None else ())
 
 
 def _filter(name: str, value: Any, *, as_list: bool) -> str:
     """The filter that selects images with a value."""
-    if name == "folder":
+    if name == FOLDER:
         return f"path startswith {literal(f'{value}/')}"
     field = field_reference(name)
     if not as_list:

@@ -134,11 +134,41 @@ def test_chips_write_the_filter(visit: Callable[..., Page]) -> None:
     assert where(page) == ""
 
 
-def test_a_chip_beside_an_or(visit: Callable[..., Page]) -> None:
-    page = visit("/?where=stars+%3D%3D+1+or+stars+%3D%3D+2")
+def test_further_values_of_a_field_can_be_chosen(visit: Callable[..., Page]) -> None:
+    page = visit("/?q=red&where=path+startswith+%22home%2F%22")
+    page.get_by_text("Stars (5 values)").click()
+    values = page.locator(".facet[open] .facet-value")
+    counts = page.locator(".facet[open] .facet-count").all_text_contents()
+    values.nth(1).click()
+    expect(values.nth(1)).to_have_attribute("aria-pressed", "true")
+    expect(values).to_have_count(5)  # the list stays open, and shows the others, too
+    expect(values.nth(1)).to_be_focused()
+    assert page.locator(".facet[open] .facet-count").all_text_contents() == counts
+    first = page.locator(".chosen .chip-text").nth(1)
+    expect(first).to_have_text(re.compile(r"^Stars \d$"))
+    values.nth(3).click()
+    expect(page.locator(".facet[open] [aria-pressed='true']")).to_have_count(2)
+    found = re.fullmatch(r'path startswith "home/" and stars in \((\d), (\d)\)', where(page))
+    assert found, where(page)
+    expect(first).to_have_text(f"Stars {found[1]}, {found[2]}")
+    values.nth(1).click()  # the other one instead
+    expect(page.locator(".facet[open] [aria-pressed='true']")).to_have_count(1)
+    assert where(page) == f'path startswith "home/" and stars == {found[2]}'
     page.get_by_text("Folder (2 values)").click()
     page.get_by_role("button", name=re.compile("^trip")).click()
-    assert where(page) == '(stars == 1 or stars == 2) and path startswith "trip/"'
+    both = '(path startswith "home/" or path startswith "trip/")'
+    expect(page.locator(".chosen .chip-text")).to_have_text(
+        [f"Stars {found[2]}", re.compile("^Folder (home, trip|trip, home)$")]
+    )
+    back = both.replace("home", "x").replace("trip", "home").replace("x", "trip")
+    assert where(page) in [f"stars == {found[2]} and {way}" for way in (both, back)]
+
+
+def test_a_chip_beside_an_or(visit: Callable[..., Page]) -> None:
+    page = visit("/?where=stars+%3D%3D+1+or+width+%3D%3D+42")
+    page.get_by_text("Folder (2 values)").click()
+    page.get_by_role("button", name=re.compile("^trip")).click()
+    assert where(page) == '(stars == 1 or width == 42) and path startswith "trip/"'
     expect(page.locator("#summary")).to_have_text(re.compile(r"^\d+ pictures$"))
 
 

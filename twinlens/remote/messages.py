@@ -124,7 +124,12 @@ def facets_from_json(found: Mapping[str, Any]) -> tuple[Facet, ...]:
     from twinlens.search.query.facets import Facet, FacetValue
 
     return tuple(
-        Facet(one["field"], tuple(FacetValue(**value) for value in one["values"]), one["more"])
+        Facet(
+            one["field"],
+            tuple(FacetValue(**value) for value in one["values"]),
+            one["more"],
+            tuple(one["clauses"]),
+        )
         for one in found["facets"]
     )
 

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 import pytest
 
 from twinlens.search.errors import FilterError
-from twinlens.search.filters import Compare, In, Join, Match, literal, parse_filter
+from twinlens.search.filters import Compare, In, Join, Match, literal, parse_clauses, parse_filter
 from twinlens.search.filters.parser import MAX_DEPTH, MAX_LENGTH, MAX_LISTED, MAX_TERMS
 from twinlens.search.records import FieldType
 
@@ -143,3 +143,27 @@ def test_literals(value: bool | float | str, text: str) -> None:
     assert literal(value) == text
     parsed = parse_filter(f"mix == {text}", FIELDS)
     assert parsed == Compare("mix", "==", value)
+
+
+@pytest.mark.parametrize(
+    ("text", "parts"),
+    [
+        ("", []),
+        (" year == 1 ", ["year == 1"]),
+        ("year == 1 and  (camera == 'a and b' or flag==true) AND not year in (1, 2)",
+         ["year == 1", "(camera == 'a and b' or flag==true)", "not year in (1, 2)"]),
+        ("year between 1 and 2 and flag == true", ["year between 1 and 2", "flag == true"]),
+        ("(year == 1 and flag == true)", ["(year == 1 and flag == true)"]),
+        ("year == 1 and flag == true or year == 2 ", ["year == 1 and flag == true or year == 2"]),
+    ],
+)  # fmt: skip
+def test_a_filter_is_split_where_and_joins_it(text: str, parts: list[str]) -> None:
+    clauses = parse_clauses(text, FIELDS)
+    assert [written for written, _ in clauses] == parts
+    assert [node for _, node in clauses] == [parse_filter(part, FIELDS) for part in parts]
+
+
+def test_a_filter_that_cannot_be_split_is_refused() -> None:
+    for text in ("year == 1 and", "year == 1 flag", "year == 1 or and", "yera == 1"):
+        with pytest.raises(FilterError):
+            parse_clauses(text, FIELDS)

@@ -129,6 +129,71 @@ def test_the_filter_of_a_value_selects_as_many_pictures_as_it_says(index: twinle
             assert index.browse(value.where, limit=0).total == value.count, value.where
 
 
+def test_the_values_of_a_field_are_counted_without_what_is_chosen_of_it(
+    index: twinlens.Index,
+) -> None:
+    found = index.facets("year == 2019 and stars == 5")
+    assert by_name(found)["year"] == {2021: 1, 2019: 2}, "of those with five stars"
+    assert by_name(found)["stars"] == {5: 2, 4: 1}, "of 2019"
+    assert "folder" not in by_name(found), "all are in one"
+    chosen = {one.field: [value.value for value in one.values if value.chosen] for one in found}
+    assert chosen == {"year": [2019], "stars": [5]}
+    clauses = {one.field: one.clauses for one in found}
+    assert (clauses["year"], clauses["stars"]) == (("year == 2019",), ("stars == 5",))
+
+
+@pytest.mark.parametrize(
+    ("where", "field", "counts", "chosen"),
+    [
+        ("year in (2019, 2021)", "year", {2021: 1, 2019: 3}, {2019, 2021}),
+        ("year == 2019 or year == 2021", "year", {2021: 1, 2019: 3}, {2019, 2021}),
+        ("(year == 1999)  and width > 1", "year", {2021: 1, 2019: 3, 1999: 0}, {1999}),
+        ("year >= 2020", "folder", {"oslo": 1}, None),
+        ("not year == 2019", "folder", {"oslo": 3}, None),
+        ("year == 2019 or stars == 5", "folder", {"rome": 3, "oslo": 1}, None),
+        ('path startswith "rome/"', "folder", {"oslo": 3, "rome": 3}, {"rome"}),
+        ('path startswith "rome/a"', "folder", {"rome": 1}, None),
+        ("`in` == 'say \"x\"'", "in", {'say "x"': 2, "x": 1}, {'say "x"'}),
+    ],
+)
+def test_what_chooses_values_and_what_does_not(
+    index: twinlens.Index,
+    where: str,
+    field: str,
+    counts: dict[object, int],
+    chosen: set[object] | None,
+) -> None:
+    facets = [one for one in index.facets(where) if one.field == field]
+    if chosen is None:  # such a facet is shown if it can narrow further
+        assert by_name(tuple(facets)).get(field, counts) == counts
+        assert all(not one.clauses and not any(v.chosen for v in one.values) for one in facets)
+        return
+    (facet,) = facets
+    assert {value.value: value.count for value in facet.values} == counts
+    assert {value.value for value in facet.values if value.chosen} == chosen
+    assert len(facet.clauses) == 1
+    assert facet.clauses[0] in where
+
+
+def test_elements_of_lists_are_chosen_alone(index: twinlens.Index) -> None:
+    (facet,) = [one for one in index.facets() if one.field == "keywords"]
+    where = {value.value: value.where for value in facet.values}
+    both = f"({where['red']} or {where['blue']}) and year > 1999"
+    (facet,) = [one for one in index.facets(both) if one.field == "keywords"]
+    assert [value.value for value in facet.values if value.chosen] == ["blue", "red"]
+    counts = {value.value: value.count for value in facet.values}
+    assert counts == {"sea": 4, "red": 1, "blue": 1, "deep": 1, "snow": 1}
+
+
+def test_the_counts_are_those_of_choosing_each_value_instead(index: twinlens.Index) -> None:
+    where = ["year == 2019", "stars == 5", 'path startswith "rome/"']
+    for facet in index.facets(" and ".join(where)):
+        others = [one for one in where if one not in facet.clauses]
+        for value in facet.values:
+            alone = " and ".join([*others, value.where])
+            assert index.browse(alone, limit=0).total == value.count, alone
+
+
 def test_what_is_written_later_is_listed(tmp_path: Path) -> None:
     (tmp_path / "photos").mkdir()
     Image.new("RGB", (8, 8), (255, 0, 0)).save(tmp_path / "photos/red.png")
@@ -162,6 +227,7 @@ def test_the_same_over_http(db: Path, index: twinlens.Index) -> None:
         assert there.browse("stars >= 4", offset=1, limit=2) == index.browse(
             "stars >= 4", offset=1, limit=2
         )
-        assert there.facets() == index.facets()
+        for where in ("", "year == 2019"):
+            assert there.facets(where) == index.facets(where)
         with pytest.raises(FilterError):
             there.facets("nothing == 1")

@@ -73,7 +73,10 @@ def router(ctx: Context) -> APIRouter:
     ) -> JSONResponse:
         """Fields with few different values, how often each occurs, and the filter that selects it.
 
-        With `where`, only the pictures that match it are counted.
+        With `where`, only the pictures that match it are counted. Parts of it that choose values
+        of a field (`year == 2019`, `camera in (…)`) do not apply to the values of that field, which
+        has them as `clauses`: so the other values can still be chosen, in place of these or with
+        them.
         """
         ctx.check_held(request, include_held)
         index = await ctx.index(request, collection)

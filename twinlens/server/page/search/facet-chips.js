@@ -1,9 +1,10 @@
-// Show the values of fields as chips; choosing one adds its clause to the filter.
+// Show the values of fields as chips. Choosing one narrows the filter to it; further values of the
+// same field widen it to any of them.
 
 import { facets, isAbort } from "../shared/api.js";
 import { isolated, quoted } from "../shared/bidi.js";
 import { h, hidden, icon } from "../shared/dom.js";
-import { clauses, withClause, withoutClause } from "../shared/filters.js";
+import { anyOf, clauses, joined, withoutClause } from "../shared/filters.js";
 import { readable } from "../shared/hits.js";
 import { number } from "../shared/language.js";
 import { texts } from "../texts/en/search.js";
@@ -38,28 +39,36 @@ export function createFacetChips({ onFilter }) {
     return new Set(active);
   }
 
+  /** The filter where a value of a facet is chosen, or no longer; the other values stay as they are. */
+  function toggled(where, { field, values, clauses: own }, value) {
+    const kept = clauses(where).filter((one) => !own.includes(one));
+    const chosen = values.filter((one) => one.chosen !== (one === value));
+    return joined([...kept, anyOf(field, chosen)].filter(Boolean));
+  }
+
   function drawFacets(found, where) {
-    const active = new Set(clauses(where));
-    list.replaceChildren(...found.map(({ field, values, more }) => {
+    const open = list.querySelector("details[open]")?.dataset.field;
+    const focused = list.contains(document.activeElement) ? document.activeElement.dataset.value : undefined;
+    list.replaceChildren(...found.map((facet) => {
+      const { field, values, more } = facet;
       const name = readable(field);
-      const options = values.map(({ value, count, where: clause }) => {
-        names.set(clause, `${name} ${value}`);
-        const pressed = active.has(clause);
-        return h("li", {}, h(
-          "button", {
-            class: "facet-value", type: "button", "aria-pressed": String(pressed),
-            on: { click: () => onFilter(pressed ? withoutClause(where, clause) : withClause(where, clause)) },
-          },
-          isolated(value), h("span", { class: "facet-count" }, number(count)),
-        ));
-      });
+      const chosen = values.filter((one) => one.chosen).map(({ value }) => value);
+      if (facet.clauses.length === 1 && chosen.length) names.set(facet.clauses[0], `${name} ${chosen.join(", ")}`);
+      const options = values.map((one) => h("li", {}, h(
+        "button", {
+          class: "facet-value", type: "button", "aria-pressed": String(one.chosen), data: { value: one.where },
+          on: { click: () => onFilter(toggled(where, facet, one)) },
+        },
+        isolated(one.value), h("span", { class: "facet-count" }, number(one.count)),
+      )));
       if (more) options.push(h("li", { class: "help" }, texts.filter.more(more)));
       return h("li", {}, h(
-        "details", { class: "facet", name: "facet" },
+        "details", { class: "facet", name: "facet", open: field === open, data: { field } },
         h("summary", { class: "quiet" }, name, hidden(` (${texts.filter.values(values.length)})`)),
         h("ul", { class: "facet-values" }, ...options),
       ));
     }));
+    if (focused) [...list.querySelectorAll("button")].find((one) => one.dataset.value === focused)?.focus();
   }
 
   // A click elsewhere, or Escape, closes the open list.

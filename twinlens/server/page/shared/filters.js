@@ -59,6 +59,19 @@ export const withClause = (where, clause) =>
 /** The filter without a clause. */
 export const withoutClause = (where, clause) => joined(clauses(where).filter((one) => one !== clause)) || "";
 
+/**
+ * The clause that selects the pictures with any of some values of a field; "" for none.
+ * @param {string} field
+ * @param {{value: *, where: string}[]} values  as the server counts them
+ */
+export function anyOf(field, values) {
+  if (values.length < 2) return values[0]?.where ?? "";
+  const name = reference(field);
+  const equal = values.every(({ value, where }) => where === `${name} == ${literal(value)}`);
+  if (equal) return `${name} in (${values.map(({ value }) => literal(value)).join(", ")})`;
+  return `(${values.map(({ where }) => where).join(" or ")})`;
+}
+
 /** Write the name of a field: in backquotes unless it is a plain word that means nothing else. */
 export const reference = (name) =>
   (/^[A-Za-z_][A-Za-z0-9_]*$/.test(name) && !KEYWORDS.has(name.toLowerCase()) ? name : `\`${name}\``);
@@ -67,6 +80,9 @@ export const reference = (name) =>
 export function literal(value) {
   return typeof value === "string" ? `"${value.replaceAll('"', '""')}"` : String(value);
 }
+
+/** A name as the server stores it, with single spaces. */
+export const oneSpaced = (name) => name.normalize("NFC").replace(/\s+/gu, " ").trim();
 
 /** Whether a picture has an album or a tag; its names are joined as the server joins lists. */
 export const hasLabel = (hit, field, name) => namesOf(hit.metadata?.[field]).includes(name);
