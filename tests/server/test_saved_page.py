@@ -121,6 +121,24 @@ def test_a_mistake_is_said_in_the_dialog(visit: Callable[..., Page]) -> None:
     expect(alert).to_contain_text("1 to 100 characters")
 
 
+def test_a_name_that_is_taken_is_said_before_its_search_is_replaced(
+    visit: Callable[..., Page], db: Path
+) -> None:
+    with twinlens.open(db, model=ColourEncoder()) as index:
+        index.save_search("mine", "blue")
+    page = visit("/?q=red")
+    with page.expect_response("**/v1/searches*"):
+        page.get_by_role("button", name="Save …").click()
+    dialog = page.get_by_role("dialog", name="Save this search")
+    dialog.get_by_label("Name").fill(" mine")
+    dialog.get_by_role("button", name="Save", exact=True).click()
+    expect(dialog.get_by_role("alert")).to_contain_text("There is a search called mine")
+    assert stored(page)[0]["search"] == {"query": ["blue"]}
+    dialog.get_by_role("button", name="Save", exact=True).click()
+    expect(page.locator("#toast")).to_have_text("Saved as mine")
+    assert stored(page) == [{"name": "mine", "search": {"query": ["red"]}}]
+
+
 def test_axe_finds_nothing(visit: Callable[..., Page], db: Path) -> None:
     axe = pytest.importorskip("axe_playwright_python.sync_playwright").Axe()
     with twinlens.open(db, model=ColourEncoder()) as index:

@@ -5,6 +5,7 @@ import { quoted } from "../shared/bidi.js";
 import { createDialog } from "../shared/dialogs.js";
 import { h, offerUndo, toast } from "../shared/dom.js";
 import { hasLabel } from "../shared/filters.js";
+import { oneSpaced } from "../shared/query.js";
 import { changeLabel } from "../shared/write-api.js";
 import { texts } from "../texts/en/search.js";
 
@@ -40,7 +41,7 @@ export function createLabelDialog(kind, page, selected) {
   form.addEventListener("submit", async (event) => {
     event.preventDefault();
     const how = event.submitter?.value ?? "add";
-    const name = input.value.normalize("NFC").replace(/\s+/gu, " ").trim();
+    const name = oneSpaced(input.value);
     const hits = selected();
     const collection = page.collection();
     failed.textContent = "";

@@ -4,7 +4,7 @@ import { savedSearches } from "../shared/api.js";
 import { isolated, quoted } from "../shared/bidi.js";
 import { createDialog } from "../shared/dialogs.js";
 import { h, hidden, icon, offerUndo, toast } from "../shared/dom.js";
-import { canBeSaved, describe, fromSaved, toSaved, toTyped } from "../shared/query.js";
+import { canBeSaved, describe, fromSaved, oneSpaced, toSaved, toTyped } from "../shared/query.js";
 import { deleteSearch, saveSearch } from "../shared/write-api.js";
 import { texts } from "../texts/en/search.js";
 
@@ -34,20 +34,31 @@ export function createSavedSearches(page) {
     h("div", { class: "ways" }, h("button", { class: "action first", type: "submit" }, texts.saved.keep)),
   );
   const dialog = createDialog(texts.saved.saveTitle, "saved-title", form);
+  const taken = new Set(); // the names of saved searches
+  let warned = ""; // the taken name that the user was told of
 
   async function ask() {
     const query = page.query();
     failed.textContent = "";
+    warned = "";
+    taken.clear();
     input.value = [...(toTyped(query) || describe(query) || query.where)].slice(0, MAX_NAME).join("");
     dialog.showModal();
     input.select();
     const found = await savedSearches(page.collection()).catch(() => []);
+    for (const { name } of found) taken.add(name);
     known.replaceChildren(...found.map(({ name }) => h("option", { value: name })));
   }
 
   form.addEventListener("submit", async (event) => {
     event.preventDefault();
+    const wanted = oneSpaced(input.value);
     failed.textContent = "";
+    if (taken.has(wanted) && warned !== wanted) {
+      warned = wanted;
+      failed.textContent = texts.saved.taken(quoted(wanted));
+      return;
+    }
     try {
       const { name } = await saveSearch(input.value, toSaved(page.query()), page.collection());
       dialog.close();

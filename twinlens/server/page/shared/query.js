@@ -141,6 +141,9 @@ export function toBody(query) {
   return { query: parts.filter(Boolean), unlike: query.unlikes, mode: modeOf(query), ...scope(query) };
 }
 
+/** A name as the server stores it, with single spaces. */
+export const oneSpaced = (name) => name.normalize("NFC").replace(/\s+/gu, " ").trim();
+
 /** Whether the query can be saved: it finds or lists something, without dropped pictures. */
 export const canBeSaved = (query) =>
   !query.pictures.length && (isAsking(query) || (isListing(query) && Boolean(query.where)));

@@ -235,6 +235,7 @@ export const texts = {
     explanation: "Alle, die diese Sammlung nutzen, sehen sie auf der Startseite.",
     keep: "Speichern",
     done: (name) => `Gespeichert als ${name}`,
+    taken: (name) => `Es gibt schon eine Suche namens ${name}. Noch einmal speichern ersetzt sie.`,
     remove: (name) => `Entfernen: ${name}`,
     removed: (name) => `${name} entfernt`,
     inexact: "Diese Seite lässt weg, was sie von dieser Suche nicht zeigen kann, etwa Gewichte und Grenzen.",

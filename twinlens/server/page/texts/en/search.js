@@ -239,6 +239,7 @@ export const texts = {
     explanation: "Everybody who uses this collection sees it on the start page.",
     keep: "Save",
     done: (name) => `Saved as ${name}`,
+    taken: (name) => `There is a search called ${name}. Save once more to replace it.`,
     remove: (name) => `Remove: ${name}`,
     removed: (name) => `Removed ${name}`,
     inexact: "This page leaves out what it cannot show of this search, such as weights and limits.",
