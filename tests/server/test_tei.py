@@ -103,7 +103,13 @@ def test_bodies_are_bounded_as_elsewhere(client: TestClient) -> None:
 def test_long_texts_are_truncated_unless_the_client_says_no(client: TestClient) -> None:
     (row,) = client.post("/embed", json={"inputs": "red " * 2_000}).json()
     assert len(row) == 16
-    short = {"inputs": TEXTS, "truncate": False, "normalize": False, "dimensions": 16}
+    short: dict[str, Any] = {
+        "inputs": TEXTS,
+        "truncate": False,
+        "normalize": False,
+        "dimensions": 16,
+    }
+    short["truncation_direction"] = "Right"
     assert len(client.post("/embed", json=short).json()) == 2
 
 

@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
-from pydantic import Field, RootModel, Tag
+from pydantic import BeforeValidator, Field, RootModel, Tag
 
 from twinlens.server.schemas.openai import TextOrUrl
 from twinlens.server.schemas.requests import RequestModel, tag_of
 from twinlens.server.schemas.responses import ResponseModel
 from twinlens.server.tei_errors import TeiErrorType
+
+
+def _lower(value: Any) -> Any:
+    """TEI writes "Right" in its documents, and takes "right", too."""
+    return value.lower() if isinstance(value, str) else value
 
 
 class TeiEmbedIn(RequestModel):
@@ -25,7 +30,7 @@ class TeiEmbedIn(RequestModel):
     ]
     normalize: bool | None = True
     truncate: bool | None = True
-    truncation_direction: Literal["right", "Right"] | None = "right"
+    truncation_direction: Annotated[Literal["right"], BeforeValidator(_lower)] | None = "right"
     prompt_name: None = None
     dimensions: Annotated[int, Field(ge=1)] | None = None
 
