@@ -81,9 +81,6 @@ export function literal(value) {
   return typeof value === "string" ? `"${value.replaceAll('"', '""')}"` : String(value);
 }
 
-/** A name as the server stores it, with single spaces. */
-export const oneSpaced = (name) => name.normalize("NFC").replace(/\s+/gu, " ").trim();
-
 /** Whether a picture has an album or a tag; its names are joined as the server joins lists. */
 export const hasLabel = (hit, field, name) => namesOf(hit.metadata?.[field]).includes(name);
 
