@@ -16,7 +16,7 @@ const MAX_NAME = 100;
  * @param {{query: () => object, collection: () => string, onRun: (query: object) => void}} page
  */
 export function createSavedSearches(page) {
-  const list = h("ul", { class: "plain-examples", role: "list", "aria-label": texts.saved.title });
+  const list = h("ul", { class: "saved-list", role: "list", "aria-label": texts.saved.title });
   const element = h("section", { class: "saved", hidden: true }, h("h3", {}, texts.saved.title), list);
   const button = h(
     "button", { class: "quiet save", type: "button", title: texts.saved.saveTitle, hidden: true, on: { click: ask } },
