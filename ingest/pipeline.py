@@ -86,7 +86,7 @@ def ingest_items(
         removed, missing = clean_up(collection, ledger, prune=prune, replaced=replaced)
     wait_for_milvus(collection.check_writes)
     if report.images or report.texts:
-        wait_for_milvus(collection.flush)
+        wait_for_milvus(partial(collection.flush, wait=False))
     seconds = time.perf_counter() - began
     return replace(report, removed=removed, missing=missing, seconds=seconds)
 

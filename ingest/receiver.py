@@ -162,7 +162,7 @@ class Receiver:
             return Uploaded()
         collection.check_not_frozen()
         deleted = finish_writes(collection) | delete_replaced(collection, prune=prune)
-        collection.flush()
+        collection.flush(wait=False)
         return Uploaded(deleted=deleted)
 
 

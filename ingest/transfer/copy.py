@@ -112,7 +112,7 @@ def copy(
     old = source.collection(name)
     new = _target(old, target, to, layout)
     shown = progress(_rows(old)) if progress is not None else None
-    new.load()
+    new.check_loaded()
     copier = CollectionCopier(old, new, shown)
     for _ in range(ROUNDS):
         copier.round()

@@ -224,17 +224,22 @@ class Collection(CollectionReader):
         """Imports of files from a server's own storage."""
         return BulkImports(self)
 
-    def flush(self) -> None:
+    def flush(self, *, wait: bool = True) -> None:
         """Make rows fast to search after many writes.
 
         On Milvus Lite this moves rows from the log to data files, which are memory-mapped. A server
         searches unflushed rows with a temporary index that finds less, and builds the real one only
         after a flush.
+
+        Args:
+            wait: until a server has flushed, which takes seconds. Milvus Lite has flushed anyway.
         """
+        # pymilvus sends the request, and leaves the waiting to the future that it returns.
+        options = {} if wait or self.capabilities.lite else {"_async": True}
         if self.capabilities.lite or self.generation.index != ann.EXACT:
             with milvus_errors("flush"):
                 for kind in SEARCHED:
-                    self.client.flush(self.physical(kind))
+                    self.client.flush(self.physical(kind), **options)
 
     # ---- The state of the generation
 

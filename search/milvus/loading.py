@@ -48,8 +48,10 @@ class Loader:
             self._loaded.add(kind)
         return self._physical(kind)
 
-    def load(self) -> None:
-        """Load all Milvus collections in parallel, instead of each on first use."""
+    def load_all(self) -> None:
+        """Load all Milvus collections in parallel: a new one takes a server some seconds."""
+        if self._loaded.issuperset(KINDS):
+            return
         with milvus_errors("load a collection"), ThreadPoolExecutor(len(KINDS)) as pool:
             list(pool.map(self.loaded, KINDS))
 

@@ -102,22 +102,19 @@ class CollectionReader:
         """The name of a Milvus collection, which is loaded on first use: reads require that."""
         return self._loader.loaded(kind)
 
-    def load(self) -> None:
-        """Load all Milvus collections in parallel, instead of each on first use."""
-        self._loader.load()
-
     def asking(self, doing: str) -> AbstractContextManager[None]:
         """Translate errors, and let a lost collection load again; see ``Loader.asking``."""
         return self._loader.asking(doing)
 
     def check_loaded(self) -> None:
-        """Ask each Milvus collection of a server for a row that there is not.
+        """Load the Milvus collections of a server, and ask each for a row that there is not.
 
         Raises:
             StoreLoadingError: one is not loaded, and has begun to load.
         """
         if self.capabilities.lite:
             return
+        self._loader.load_all()
         with self.asking("read rows"):
             for kind in KINDS:
                 key = self.scope.primary(kind)
