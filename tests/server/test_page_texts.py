@@ -41,7 +41,7 @@ CAPITAL = re.compile(r"[A-Z][a-z]+(?:[ ,.:;…]|$)")
 #: Keys, headers, words of the filter language and so on, which look like texts.
 CODES = {
     "Accept", "Backspace", "Bearer {}", "End", "Enter", "Esc", "Escape", "Files", "Home", "Tab",
-    " and ", " or ", "-people", "action first", "is known", "is unknown", "use strict",
+    " and ", " or ", "{} in ({})", "-people", "action first", "is known", "is unknown", "use strict",
     "twinlens ingest ~/Pictures --db {}", 'width >= 1200 and path startswith "trips/"',
 }  # fmt: skip
 
