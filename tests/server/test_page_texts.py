@@ -42,7 +42,8 @@ CAPITAL = re.compile(r"[A-Z][a-z]+(?:[ ,.:;…]|$)")
 CODES = {
     "Accept", "Backspace", "Bearer {}", "End", "Enter", "Esc", "Escape", "Files", "Home", "Tab",
     " and ", " or ", "{} in ({})", "-people", "action first", "is known", "is unknown",
-    "use strict", "twinlens ingest ~/Pictures --db {}", 'width >= 1200 and path startswith "trips/"',
+    "use strict", "twinlens ingest ~/Pictures --db {}",
+    'width >= 1200 and path startswith "trips/"',
 }  # fmt: skip
 
 
