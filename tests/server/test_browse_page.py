@@ -177,9 +177,22 @@ def test_a_date_is_clicked_as_day_month_or_year(visit: Callable[..., Page]) -> N
     listed(page).first.click()
     taken = page.locator("dt", has_text="Taken").locator("+ dd")
     expect(taken).to_have_text("4 March 2010, 05:06")
-    taken.get_by_role("button", name="March").click()
-    assert where(page) == 'year == 2010 and taken == "2010-03"'
-    expect(page.locator("#summary")).to_have_text("1 picture")
+    for name, date in (("2010", "2010"), ("March", "2010-03"), ("4", "2010-03-04")):
+        taken.get_by_role("button", name=name, exact=True).click()
+        expect(page.locator("#summary")).to_have_text("1 picture")
+        assert where(page) == f'year == 2010 and taken == "{date}"'
+        page.goto(f"{page.url.partition('?')[0]}?where=year+%3D%3D+2010")
+        listed(page).first.click()
+
+
+def test_rows_fill_a_wide_window(visit: Callable[..., Page]) -> None:
+    for path in ("/?where=width+>+0", "/?q=red"):
+        page = visit(path, viewport={"width": 2560, "height": 1300})
+        tiles = page.locator("#results .tile[data-id]")
+        expect(tiles.nth(20)).to_be_visible()
+        boxes = [tiles.nth(number).bounding_box() for number in range(20)]
+        assert min(box["x"] for box in boxes) < 60
+        assert max(box["x"] + box["width"] for box in boxes) > 2560 - 120
 
 
 def test_browsing_on_a_phone(visit: Callable[..., Page]) -> None:

@@ -411,6 +411,20 @@ def test_the_page_draws_its_pictures_and_zooms(address: str, open_page: Callable
     page.locator("#status").filter(has_not_text="32 pictures").wait_for()
 
 
+def test_it_says_that_it_is_drawn(address: str, open_page: Callable[..., Any]) -> None:
+    page = open_page(address)
+    held: list[Any] = []
+    page.route("**/v1/map?*", lambda route: held.append(route), times=1)
+    page.reload(wait_until="domcontentloaded")
+    status = page.locator("#status", has_text="Drawing the map…")
+    status.wait_for()
+    while not held:
+        page.wait_for_timeout(20)
+    held[0].fulfill(status=202, headers={"Retry-After": "1"}, json={})
+    status.wait_for()
+    page.locator("#status", has_text="32 pictures in view").wait_for()
+
+
 def test_a_query_lights_its_neighbours_up(address: str, open_page: Callable[..., Any]) -> None:
     page = open_page(address)
     page.keyboard.press("/")

@@ -363,7 +363,12 @@ def test_by_keyboard_alone(visit: Callable[..., Page]) -> None:
     press("m")
     expect(page).to_have_url(re.compile(r"/\?id="))
     press("?")
-    expect(page.get_by_role("dialog", name="Keyboard")).to_be_visible()
+    keys = page.get_by_role("dialog", name="Keyboard")
+    expect(keys).to_be_visible()
+    # Those of an open picture are tested with it, x with the selection.
+    expect(keys.locator("dt")).to_have_text(
+        ["/", "↓", "←→↑↓", "Enter", "m", "n", "x", "←→", "+−0", "Esc", "?"]
+    )
     press("Escape")
     expect(page.get_by_role("dialog", name="Keyboard")).to_be_hidden()
 
@@ -766,6 +771,9 @@ def test_files_of_the_page_and_nothing_else(db: Path) -> None:
             known = {"If-None-Match": found.headers["etag"]}
             assert client.get(f"/static/{name}", headers=known).status_code == 304
             assert client.get(f"/static/{name}", headers={"If-None-Match": '"x"'}).is_success
+        icon = client.get("/favicon.ico")
+        assert icon.content == client.get("/static/shared/icon.svg").content
+        assert icon.headers["content-type"] == TYPES[".svg"]
         head = client.head("/static/search/main.js")
         assert head.is_success
         assert not head.content
@@ -778,4 +786,5 @@ def test_files_of_the_page_and_nothing_else(db: Path) -> None:
 def test_no_page_where_it_is_turned_off(db: Path) -> None:
     with serving(db, page=False) as client:
         assert client.get("/").status_code == 404
+        assert client.get("/favicon.ico").status_code == 404
         assert client.get("/static/search/main.js").status_code == 404

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -89,3 +90,23 @@ def test_a_collection_without_a_policy_has_no_link(
         expect(page.get_by_role("link", name="Review flagged pictures")).to_be_hidden()
         page = visit("/review", at=at)
         expect(page.get_by_text("Nothing to review.")).to_be_visible()
+
+
+def test_collections_are_chosen_and_the_key_is_kept(
+    visit: Callable[..., Page], db: Path, tmp_path: Path
+) -> None:
+    with twinlens.open(db, "other", model=ColourEncoder()) as index:
+        index.ingest(tmp_path / "photos/red.png", policy=tmp_path / "rules.toml")
+    page = visit("/review")
+    enter(page, WRITE)
+    expect(cards(page)).to_have_count(2)
+    page.get_by_label("Collection").select_option("other")
+    expect(cards(page)).to_have_count(1)
+    expect(page).to_have_url(re.compile(r"/review\?collection=other$"))
+    page.get_by_role("button", name="Release").click()
+    expect(cards(page)).to_have_count(0)
+    page.get_by_label("Collection").select_option("twinlens")
+    expect(cards(page)).to_have_count(2)
+    expect(page).to_have_url(re.compile("/review$"))
+    page.reload()
+    expect(page.get_by_role("link", name="Search page")).to_have_attribute("href", "/")

@@ -253,6 +253,42 @@ def test_pictures_are_added(visit: Callable[..., Page], tmp_path: Path) -> None:
     expect(page.locator(".large")).to_have_js_property("naturalWidth", 90)
 
 
+def test_files_and_folders_are_dropped(visit: Callable[..., Page], tmp_path: Path) -> None:
+    new = tmp_path / "new"
+    (new / "deep").mkdir(parents=True)
+    for number in range(20):
+        Image.new("RGB", (90 + number, 50), (200, 30, 30)).save(new / f"deep/{number}.png")
+    Image.new("RGB", (80, 50), (30, 30, 200)).save(tmp_path / "alone.png")
+    (new / "broken.png").write_bytes(b"no picture at all")
+    page = visit("/?where=width+>+0")
+    page.get_by_role("button", name="Add pictures").click()
+    dialog = page.get_by_role("dialog", name="Add pictures")
+    held: list[Any] = []
+    page.route("**/v1/items", lambda route: held.append(route), times=2)
+    drop(page, dialog.locator(".drop-zone"), [new, tmp_path / "alone.png"])
+    expect(dialog.get_by_role("status")).to_contain_text("1 of 22")
+    expect(dialog.get_by_role("progressbar")).to_have_js_property("value", 0)
+    held[0].continue_()
+    expect(dialog.get_by_role("status")).to_contain_text("17 of 22")
+    expect(dialog.get_by_role("progressbar")).to_have_js_property("value", 16)
+    held[1].continue_()
+    expect(dialog.get_by_role("status")).to_have_text("Done: 21 pictures stored")
+    failures = dialog.get_by_role("list", name="Not stored").get_by_role("listitem")
+    expect(failures).to_have_text(re.compile("^new/broken.png: .+"))
+    dialog.get_by_role("button", name="Close").click()
+    expect(tiles(page)).to_have_count(29)
+
+
+def drop(page: Page, target: Any, paths: list[Path]) -> None:
+    """Drop files and folders of this machine, as from a file manager."""
+    box = target.bounding_box()
+    data = {"items": [], "files": [str(path) for path in paths], "dragOperationsMask": 1}
+    place = {"x": box["x"] + box["width"] / 2, "y": box["y"] + 12, "data": data}
+    session = page.context.new_cdp_session(page)
+    for kind in ("dragEnter", "dragOver", "drop"):
+        session.send("Input.dispatchDragEvent", {"type": kind, **place})
+
+
 def test_adding_again_changes_nothing(visit: Callable[..., Page], tmp_path: Path) -> None:
     page = visit()
     page.get_by_role("button", name="Add pictures").click()

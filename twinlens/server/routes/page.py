@@ -1,4 +1,4 @@
-"""``/``, ``/map``, ``/review``, ``/docs`` and ``/static/…``: serve the pages and their files."""
+"""Serve the pages and their files: ``/``, ``/map``, ``/review``, ``/docs``, ``/static/…``."""
 
 from __future__ import annotations
 
@@ -17,6 +17,8 @@ from twinlens.server.problems import Problem
 _REVALIDATE = "no-cache"
 #: Addresses with a version, which the contents behind never change.
 _CACHE_FOREVER = "public, max-age=31536000, immutable"
+_CACHE_FOR_A_DAY = "public, max-age=86400"
+_ICON = "shared/icon.svg"
 _VERSIONED = re.compile(r"([0-9a-f]{16})/(.+)")
 #: What the start screen asks for first: the browser need not wait until the script does.
 _PRELOAD = ", ".join(
@@ -65,6 +67,11 @@ def router(ctx: Context) -> APIRouter:
 
     for path in _PAGES:
         routes.add_api_route(path, page, methods=["GET", "HEAD"])
+
+    @routes.api_route("/favicon.ico", methods=["GET", "HEAD"])
+    async def favicon(request: Request) -> Response:
+        """The icon, for what asks for it without reading a page."""
+        return await answer(request, assets.files[_ICON], {"Cache-Control": _CACHE_FOR_A_DAY})
 
     @routes.api_route("/static/{name:path}", methods=["GET", "HEAD"])
     async def static(request: Request, name: str) -> Response:

@@ -2,6 +2,7 @@
 
 import { collections, isAbort, mapPictures, mapPoints, mapRegions, onLocked, search, thumbnailOf } from "../shared/api.js";
 import { isolated, quoted } from "../shared/bidi.js";
+import { offerCollections } from "../shared/collection-select.js";
 import { createSignIn } from "../shared/dialogs.js";
 import { $, fadingImage, h, isTyping } from "../shared/dom.js";
 import { hasCaption, perhaps, titleOf } from "../shared/hits.js";
@@ -246,19 +247,12 @@ async function open() {
   if (isAsking(query)) await highlight();
 }
 
-/** Offer the other collections, if there are any. */
-async function offerCollections() {
-  const { collections: all, default: usual } = await collections();
-  $("collections").hidden = all.length < 2;
-  $("collection").replaceChildren(...all.map(({ name }) => h("option", { value: name }, name)));
-  $("collection").value = query.collection || usual;
-  $("collection").addEventListener("change", ({ target }) => {
-    query = { ...query, collection: target.value === usual ? "" : target.value, ids: [], unlikes: [] };
-    const address = toAddress(query);
-    history.replaceState(null, "", `/map${address.slice(1)}`);
-    hits = new Map();
-    open();
-  });
+function chooseCollection(collection) {
+  query = { ...query, collection, ids: [], unlikes: [] };
+  const address = toAddress(query);
+  history.replaceState(null, "", `/map${address.slice(1)}`);
+  hits = new Map();
+  open();
 }
 
 /** Highlight what the query finds, and fly there. */
@@ -372,5 +366,5 @@ $("results").href = toAddress(query);
 // On small screens, start with the list folded.
 if (matchMedia("(max-width: 760px)").matches) $("fold").click();
 stage.classList.add("ready");
-offerCollections().catch(() => {});
+collections().then((listed) => offerCollections(listed, query.collection, chooseCollection), () => {});
 open();

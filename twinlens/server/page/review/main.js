@@ -1,15 +1,16 @@
 // Run the review page: list flagged pictures, and store the decisions about them.
 
 import { isolated, isolatedPath, plain, quoted } from "../shared/bidi.js";
+import { offerCollections } from "../shared/collection-select.js";
 import { createWriteKeyDialog } from "../shared/dialogs.js";
 import { $, h, toast } from "../shared/dom.js";
 import { nameOf, titleOf } from "../shared/hits.js";
 import { number } from "../shared/language.js";
 import { onWriteLocked } from "../shared/write-api.js";
 import { texts } from "../texts/en/review.js";
-import { decide, reviewPage, thumbnailBlob } from "./review-api.js";
+import { decide, listCollections, reviewPage, thumbnailBlob } from "./review-api.js";
 
-const collection = new URLSearchParams(location.search).get("collection") ?? "";
+let collection = new URLSearchParams(location.search).get("collection") ?? "";
 let next = "";
 let shown = 0;
 let run = 0;
@@ -95,8 +96,20 @@ async function load(fresh) {
   }
 }
 
+const parameters = () => (collection ? `?${new URLSearchParams({ collection })}` : "");
+
+function showLinks() {
+  $("results").href = $("home").href = `/${parameters()}`;
+}
+
 onWriteLocked(createWriteKeyDialog());
 $("state").addEventListener("change", () => load(true));
 $("more").addEventListener("click", () => load(false));
-$("results").href = $("home").href = collection ? `/?${new URLSearchParams({ collection })}` : "/";
-load(true);
+showLinks();
+// The key that the list asks for is needed for the collections, too.
+load(true).then(listCollections).then((listed) => offerCollections(listed, collection, (name) => {
+  collection = name;
+  history.replaceState(null, "", `/review${parameters()}`);
+  showLinks();
+  load(true);
+}), () => {});

@@ -8,6 +8,9 @@ export async function reviewPage(which, after, collection) {
   return response.json();
 }
 
+/** @returns {Promise<{collections: object[], default: string}>}  all collections */
+export const listCollections = async () => (await send("/v1/collections")).json();
+
 /** Release a picture, or hold it back. */
 export const decide = (id, decision, collection) =>
   post("/v1/review", { ids: [id], decision, ...(collection ? { collection } : {}) });
