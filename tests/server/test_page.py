@@ -360,6 +360,7 @@ def test_by_keyboard_alone(visit: Callable[..., Page]) -> None:
     expect(page.get_by_role("dialog")).to_have_accessible_name("a purple picture")
     press("Escape")
     expect(tiles(page).first).to_be_focused()
+    expect(page).to_have_url(re.compile(r"/\?q=purple$"))
     press("m")
     expect(page).to_have_url(re.compile(r"/\?id="))
     press("?")
