@@ -6,14 +6,12 @@ import threading
 from collections.abc import Iterable, Set
 from typing import get_args
 
-from twinlens.search.milvus.capabilities import MAX_LIMIT
-from twinlens.search.milvus.expressions import is_in, quote
+from twinlens.search.milvus.expressions import is_in
 from twinlens.search.milvus.pymilvus_calls import milvus_errors
 from twinlens.search.milvus.reader import CollectionReader
-from twinlens.search.milvus.schema import LEDGER_VECTOR
+from twinlens.search.milvus.tenant_rows import TenantRows
 from twinlens.search.milvus.tenants import FIELD_STATUS, TENANT_STATUS
 from twinlens.search.records import (
-    FILE_FIELDS,
     KEY,
     TENANT,
     FieldType,
@@ -38,6 +36,8 @@ class FieldRegistry:
     def __init__(self, reader: CollectionReader) -> None:
         self._reader = reader
         self._scope = reader.scope
+        self._tenant_row = TenantRows(reader, TENANT_STATUS)
+        self._field_rows = TenantRows(reader, FIELD_STATUS)
         self._registered: dict[Kind, set[tuple[str, FieldType]]] = {}
         self._lock = threading.Lock()
         self._has_tenant = False
@@ -74,7 +74,7 @@ class FieldRegistry:
             stored = self.registered(kind)
             new = sorted(found - stored)[: max(0, MAX_FIELDS - len(stored))]
             if new and self._scope.divided:
-                self._add_entries(FIELD_STATUS, {f"{kind}/{seen}.{name}" for name, seen in new})
+                self._put(self._field_rows, [f"{kind}/{seen}.{name}" for name, seen in new])
             elif new:
                 properties = {f"{_FIELD_PROPERTY}{seen}.{name}": "1" for name, seen in new}
                 with milvus_errors("store the names of fields"):
@@ -91,7 +91,7 @@ class FieldRegistry:
                 if all_tenants and not self._scope.tenant:
                     found: Iterable[str] = self._all_tenants_entries(FIELD_STATUS, "reason")
                 else:
-                    found = self._entries(FIELD_STATUS)
+                    found = self._field_rows.read("reason").values()
             else:
                 prefix = _FIELD_PROPERTY
                 found = self._reader.describe(kind).get("properties") or {}
@@ -109,7 +109,7 @@ class FieldRegistry:
         with self._reader.asking("look up a tenant"):
             found = self._reader.client.query(
                 self._reader.loaded("files"),
-                filter=is_in(KEY, [self._scope.registry_prefix()]),
+                filter=is_in(KEY, [self._tenant_row.key("")]),
                 output_fields=[KEY],
                 consistency_level="Strong",
             )
@@ -118,7 +118,7 @@ class FieldRegistry:
     def add_tenant(self) -> None:
         """Store the tenant's name before its first row; does nothing without tenants."""
         if self._scope.divided and not self._has_tenant:
-            self._add_entries(TENANT_STATUS, {""})
+            self._put(self._tenant_row, [""])
             self._has_tenant = True
 
     def remove_tenant(self) -> None:
@@ -126,32 +126,15 @@ class FieldRegistry:
         if not self._scope.divided:
             return
         with self._reader.asking("delete the fields of a tenant"):
-            prefix = self._scope.registry_prefix()
-            keys = [f"{prefix}{entry}" for entry in ("", *self._entries(FIELD_STATUS))]
-            self._reader.client.delete(self._reader.loaded("files"), filter=is_in(KEY, keys))
+            self._field_rows.delete(["", *self._field_rows.read("reason").values()])
         self._has_tenant = False
         self._registered.clear()
 
     # ---- Rows of the ledger that are not files
 
-    def _add_entries(self, status: str, entries: Set[str]) -> None:
-        prefix = self._scope.registry_prefix()
-        blank = dict.fromkeys(FILE_FIELDS, "") | {"texts": [], "size": 0, "mtime_ns": 0}
-        blank |= {TENANT: self._scope.tenant, "status": status, "vector": LEDGER_VECTOR}
-        rows = [blank | {KEY: f"{prefix}{entry}", "reason": entry} for entry in sorted(entries)]
+    def _put(self, rows: TenantRows, entries: Iterable[str]) -> None:
         with self._reader.asking("store the fields of a tenant"):
-            self._reader.client.upsert(self._reader.loaded("files"), rows)
-
-    def _entries(self, status: str) -> list[str]:
-        """The tenant's entries of a status."""
-        tenant = quote(self._scope.required_tenant())
-        found = self._reader.client.query(
-            self._reader.loaded("files"),
-            filter=f'{TENANT} == {tenant} and status == "{status}"',
-            output_fields=["reason"],
-            limit=MAX_LIMIT,
-        )
-        return [row["reason"] for row in found]
+            rows.put({entry: {"reason": entry} for entry in sorted(entries)})
 
     def _all_tenants_entries(self, status: str, column: str) -> set[str]:
         """A column of all tenants' entries of a status."""

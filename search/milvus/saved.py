@@ -11,19 +11,16 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
 from twinlens.search.errors import UsageError
-from twinlens.search.milvus.capabilities import MAX_LIMIT
-from twinlens.search.milvus.expressions import is_in, quote
 from twinlens.search.milvus.pymilvus_calls import milvus_errors
-from twinlens.search.milvus.schema import LEDGER_VECTOR
+from twinlens.search.milvus.tenant_rows import TenantRows
 from twinlens.search.milvus.tenants import SEARCH_STATUS
-from twinlens.search.records import FILE_FIELDS, KEY, TENANT
 
 if TYPE_CHECKING:
     from twinlens.search.milvus.reader import CollectionReader
 
 #: The most keys, deleted ones included: a server before 2.5 keeps those as empty properties.
 MAX_KEYS = 2_000
-#: Prefix of the property of an entry, and of the key of its row after that of the tenant.
+#: Prefix of the property of an entry, and of the name of its row.
 _PROPERTY = "twinlens.search."
 _ROW = "search/"
 #: The field of a row of the ledger with the text of an entry.
@@ -40,6 +37,7 @@ class SavedEntries:
     def __init__(self, reader: CollectionReader) -> None:
         self._reader = reader
         self._scope = reader.scope
+        self._rows = TenantRows(reader, SEARCH_STATUS)
 
     def read(self) -> dict[str, str]:
         """All entries: their texts by key."""
@@ -59,7 +57,9 @@ class SavedEntries:
                 "was used before"
             )
         if self._scope.divided:
-            self._put_rows(entries)
+            rows = {f"{_ROW}{key}": {_TEXT: text} for key, text in entries.items()}
+            with self._reader.asking("save a search"):
+                self._rows.put(rows)
         else:
             self._alter({f"{_PROPERTY}{key}": text for key, text in entries.items()})
 
@@ -70,10 +70,8 @@ class SavedEntries:
         if not found:
             return
         if self._scope.divided:
-            prefix = f"{self._scope.registry_prefix()}{_ROW}"
-            rows = is_in(KEY, [f"{prefix}{key}" for key in found])
             with self._reader.asking("delete a saved search"):
-                self._reader.client.delete(self._reader.loaded("files"), filter=rows)
+                self._rows.delete(f"{_ROW}{key}" for key in found)
             self._reader.note_deletion("files")
         elif self._reader.capabilities.drops_properties:
             with milvus_errors("delete a saved search"):
@@ -98,7 +96,9 @@ class SavedEntries:
     def _stored(self) -> dict[str, str]:
         """Entries by key; deleted ones that a server cannot drop are empty."""
         if self._scope.divided:
-            return self._rows()
+            with self._reader.asking("read the saved searches"):
+                rows = self._rows.read(_TEXT, consistency_level="Strong")
+            return {name.removeprefix(_ROW): text for name, text in rows.items()}
         properties = self._reader.describe("images").get("properties") or {}
         return {
             name.removeprefix(_PROPERTY): str(text)
@@ -111,28 +111,3 @@ class SavedEntries:
             self._reader.client.alter_collection_properties(
                 self._reader.physical("images"), properties
             )
-
-    def _rows(self) -> dict[str, str]:
-        tenant = quote(self._scope.required_tenant())
-        with self._reader.asking("read the saved searches"):
-            found = self._reader.client.query(
-                self._reader.loaded("files"),
-                filter=f'{TENANT} == {tenant} and status == "{SEARCH_STATUS}"',
-                output_fields=[KEY, _TEXT],
-                limit=MAX_LIMIT,
-                consistency_level="Strong",
-            )
-        prefix = f"{self._scope.registry_prefix()}{_ROW}"
-        return {
-            row[KEY].removeprefix(prefix): str(row.get(_TEXT, ""))
-            for row in found
-            if row[KEY].startswith(prefix)
-        }
-
-    def _put_rows(self, entries: Mapping[str, str]) -> None:
-        prefix = f"{self._scope.registry_prefix()}{_ROW}"
-        blank = dict.fromkeys(FILE_FIELDS, "") | {"texts": [], "size": 0, "mtime_ns": 0}
-        blank |= {TENANT: self._scope.tenant, "status": SEARCH_STATUS, "vector": LEDGER_VECTOR}
-        rows = [blank | {KEY: f"{prefix}{key}", _TEXT: text} for key, text in entries.items()]
-        with self._reader.asking("save a search"):
-            self._reader.client.upsert(self._reader.loaded("files"), rows)
