@@ -15,7 +15,7 @@ import pickle
 import sys
 from collections import abc
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from multiprocessing.connection import Connection
 from typing import Any
 
@@ -93,7 +93,7 @@ def _reply(
             image = results[-1].image
             if image is not None and image.pixels is not None and image.pixels.shape == place.shape:
                 place[...] = image.pixels
-                results[-1].image = replace(image, pixels=None)
+                image.pixels = None
         return pickle.dumps(results, pickle.HIGHEST_PROTOCOL)
     except Exception as error:  # noqa: BLE001 - raised where the result is awaited
         return pickle.dumps(RuntimeError(f"{type(error).__name__}: {error}"))

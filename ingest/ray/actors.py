@@ -25,7 +25,7 @@ from ray.data.block import BlockMetadata
 from twinlens.ingest.tasks import Task, TaskResult, decode_tasks, find_sorted
 from twinlens.search.errors import ModelMismatchError
 from twinlens.search.models.base import Encoder, Pixels, Precision, Rows
-from twinlens.search.models.batches import TEXT_BATCH
+from twinlens.search.models.batches import encode_texts
 
 _SCHEMA = pa.schema([("number", pa.int64()), ("payload", pa.binary())])
 
@@ -266,19 +266,6 @@ def _encode_images(encoder: Encoder, pixels: Sequence[Pixels]) -> list[Rows]:
     return vectors
 
 
-def _encode_texts(encoder: Encoder, texts: Sequence[str]) -> list[Rows]:
-    """The embeddings of texts, float32 ``[dim]`` each.
-
-    Batches contain texts of similar length, because a batch is padded to its longest text.
-    """
-    order = sorted(range(len(texts)), key=lambda i: len(texts[i]))
-    vectors: dict[int, Rows] = {}
-    for start in range(0, len(order), TEXT_BATCH):
-        batch = order[start : start + TEXT_BATCH]
-        vectors.update(zip(batch, encoder.texts([texts[i] for i in batch]), strict=True))
-    return [vectors[i] for i in range(len(texts))]
-
-
 def _encode_results(encoder: Encoder, tasks: Sequence[Task], results: Sequence[TaskResult]) -> None:
     """Add the embeddings of images and texts to the results of ``decode_tasks``."""
     decoded = [
@@ -287,13 +274,14 @@ def _encode_results(encoder: Encoder, tasks: Sequence[Task], results: Sequence[T
     vectors = _encode_images(encoder, [pixels for _, _, pixels in decoded])
     for (result, image, _), vector in zip(decoded, vectors, strict=True):
         result.vector = vector
-        result.image = replace(image, pixels=None)
+        image.pixels = None
     pending = [
         (result, text)
         for task, result in zip(tasks, results, strict=True)
         if result.failure is None
         for text in task.texts
     ]
-    vectors = _encode_texts(encoder, [text for _, text in pending])
-    for (result, text), vector in zip(pending, vectors, strict=True):
-        result.texts[text] = vector
+    if pending:
+        rows = encode_texts(encoder, [text for _, text in pending])
+        for (result, text), row in zip(pending, rows, strict=True):
+            result.texts[text] = row

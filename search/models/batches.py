@@ -13,6 +13,15 @@ TEXT_BATCH = 64
 
 
 def encode_texts(encoder: Encoder, texts: Sequence[str]) -> Rows:
-    """Encode ``n`` texts, at least one, as float32 unit rows ``[n, dim]``."""
-    starts = range(0, len(texts), TEXT_BATCH)
-    return np.concatenate([encoder.texts(texts[at : at + TEXT_BATCH]) for at in starts])
+    """Encode ``n`` texts, at least one, as float32 unit rows ``[n, dim]``.
+
+    Several batches have texts of similar length, because a batch is padded to its longest text.
+    """
+    if len(texts) <= TEXT_BATCH:
+        return encoder.texts(texts)
+    order = np.argsort([len(text) for text in texts], kind="stable")
+    rows = np.empty((len(texts), encoder.fingerprint.dim), dtype=np.float32)
+    for start in range(0, len(texts), TEXT_BATCH):
+        batch = order[start : start + TEXT_BATCH]
+        rows[batch] = encoder.texts([texts[i] for i in batch])
+    return rows
