@@ -26,7 +26,6 @@ MAX_BYTES = 64 << 20
 MAX_SHARDS = 100_000
 MAX_SHARD_ROWS = 1_000_000
 MAX_DIM = 32_768
-MAX_SAVED = 200
 _DIGEST = re.compile(r"[0-9a-f]{64}")
 
 
@@ -163,6 +162,8 @@ def _parse(raw: Any, path: Path) -> Manifest:
             numbers = [shard.number for shard in shards if shard.kind == kind]
             if numbers != list(range(len(numbers))):
                 raise ValueError(f"the shards of {kind} are not numbered from 0")
+        from twinlens.search.query.saved import MAX_SAVED
+
         saved = _expect(raw.get("searches", []), list)  # an earlier version wrote none
         if len(saved) > MAX_SAVED:
             raise ValueError(f"more than {MAX_SAVED} saved searches")
