@@ -9,8 +9,6 @@ import { oneSpaced } from "../shared/query.js";
 import { changeLabel } from "../shared/write-api.js";
 import { texts } from "../texts/en/search.js";
 
-/** Milliseconds in which a change can be undone. */
-const UNDO_TIME = 8000;
 const OPPOSITE = { add: "remove", remove: "add" };
 
 /**
@@ -50,7 +48,7 @@ export function createLabelDialog(kind, page, selected) {
       dialog.close();
       const others = hits.filter((hit) => hasLabel(hit, field, name) === (how === "remove")).map((hit) => hit.id);
       const said = words.done[how](changed, quoted(name));
-      if (changed && others.length) offerUndo(said, UNDO_TIME, () => undo(name, how, others, collection), () => {});
+      if (changed && others.length) offerUndo(said, () => undo(name, how, others, collection), () => {});
       else toast(said);
       page.onChanged();
     } catch (error) {

@@ -8,8 +8,6 @@ import { canBeSaved, describe, fromSaved, oneSpaced, toSaved, toTyped } from "..
 import { deleteSearch, saveSearch } from "../shared/write-api.js";
 import { texts } from "../texts/en/search.js";
 
-/** Milliseconds in which a removal can be undone. */
-const UNDO_TIME = 8000;
 const MAX_NAME = 100;
 
 /**
@@ -86,7 +84,7 @@ export function createSavedSearches(page) {
     const next = item.nextElementSibling ?? item.previousElementSibling;
     item.hidden = true;
     next?.querySelector("button").focus();
-    offerUndo(texts.saved.removed(quoted(name)), UNDO_TIME, async () => {
+    offerUndo(texts.saved.removed(quoted(name)), async () => {
       try {
         await saveSearch(name, search, collection);
         item.hidden = false;

@@ -11,8 +11,6 @@ import { createLabelDialog } from "./label-dialog.js";
 /** Pictures that can be downloaded at once, and deleted at once: what the server accepts. */
 const MAX_DOWNLOAD = 500;
 const MAX_DELETE = 1000;
-/** Milliseconds in which a deletion can be undone. */
-const UNDO_TIME = 8000;
 
 /**
  * @param {{hits: () => object[], collection: () => string, onDeleted: () => void,
@@ -116,7 +114,7 @@ export function createSelection(page) {
       for (const id of ids) removed.delete(id);
       page.onChange();
     };
-    offerUndo(said, UNDO_TIME, restore, async () => {
+    offerUndo(said, restore, async () => {
       try {
         await deleteItems(ids, collection);
       } catch (error) {

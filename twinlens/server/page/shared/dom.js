@@ -87,14 +87,16 @@ export function toast(text) {
 /** The deletion that can still be undone: finish it now. */
 let finishPending = () => {};
 
+/** Milliseconds in which something can be undone. */
+const UNDO_TIME = 8000;
+
 /**
- * Say that something was done, and offer to undo it for some time.
+ * Say that something was done, and offer to undo it for `UNDO_TIME`.
  * @param {string} text
- * @param {number} time  milliseconds
  * @param {() => void} undo
  * @param {() => void} finish  called once if it was not undone, at the latest when the page is closed
  */
-export function offerUndo(text, time, undo, finish) {
+export function offerUndo(text, undo, finish) {
   finishPending();
   const place = h("div", { class: "toast undo shown", role: "status" }, h("span", {}, text));
   let timer = 0;
@@ -105,7 +107,7 @@ export function offerUndo(text, time, undo, finish) {
     then();
   };
   finishPending = close(finish);
-  timer = setTimeout(finishPending, time);
+  timer = setTimeout(finishPending, UNDO_TIME);
   place.append(h("button", { class: "undo-button", type: "button", on: { click: close(undo) } }, texts.undo));
   document.body.append(place);
 }
