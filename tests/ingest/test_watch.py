@@ -11,6 +11,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -83,6 +84,8 @@ def test_the_command_writes_one_report_for_all_runs(
         [sys.executable, "-c", "import twinlens; twinlens.main()", "ingest", photos, "--watch",
          "--report", report, "--db", tmp_path / "w.db", "-m", f"local-dir:{tiny_model}"],
         stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+        # A shell's background job, as these tests may be, hands down that Ctrl-C is ignored.
+        preexec_fn=partial(signal.signal, signal.SIGINT, signal.SIG_DFL),
     ) as watching:  # fmt: skip
         try:
             wait_for(lambda: len(told()) == 8, watching)
