@@ -13,7 +13,6 @@ import logging
 import os
 import tempfile
 import zipfile
-from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import cache
 from importlib import resources
@@ -22,8 +21,8 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
+from twinlens.search.analysis.pictures import encode_images
 from twinlens.search.errors import first_line
-from twinlens.search.images.decode import decode
 from twinlens.search.models.base import Encoder, Rows
 from twinlens.search.models.batches import encode_texts
 from twinlens.search.paths import cache_folder
@@ -76,7 +75,7 @@ class ModelBackground:
         if found is None:
             found = cls(
                 encode_texts(encoder, data.sentences),
-                _encode_images(encoder, data.images),
+                encode_images(encoder, data.images),
                 encode_texts(encoder, data.captions),
                 np.array(data.owners),
             )
@@ -105,15 +104,6 @@ def read_background() -> BackgroundData:
         tuple(number for _, number in pairs),
         digest.hexdigest()[:12],
     )
-
-
-def _encode_images(encoder: Encoder, images: Sequence[bytes]) -> Rows:
-    def batches() -> Iterator[Rows]:
-        for start in range(0, len(images), encoder.image_batch):
-            decoded = [decode(one) for one in images[start : start + encoder.image_batch]]
-            yield encoder.images(np.stack([encoder.prepare(one.image) for one in decoded]))
-
-    return np.concatenate(list(batches()))
 
 
 def _read(path: Path, data: BackgroundData, dim: int) -> ModelBackground | None:

@@ -1,15 +1,17 @@
-"""Read and decode pictures in batches, the next one while the caller works on this one."""
+"""Read, decode and encode pictures in batches of the encoder's size."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from itertools import islice
 
+import numpy as np
+
 from twinlens.search.errors import ImageError, reason_of
 from twinlens.search.images.decode import decode
-from twinlens.search.models.base import Encoder, Pixels
+from twinlens.search.models.base import Encoder, Pixels, Rows
 from twinlens.search.records import image_id
 
 #: A name, and a function that reads the encoded bytes.
@@ -58,3 +60,18 @@ def read_pictures(encoder: Encoder, images: Iterable[NamedImage]) -> Iterator[li
         while batch := list(reading):
             reading = ahead()
             yield batch
+
+
+def encode_images(encoder: Encoder, images: Sequence[bytes]) -> Rows:
+    """Decode and encode ``n`` images, at least one, as float32 unit rows ``[n, dim]``.
+
+    Raises:
+        ImageError: an image cannot be decoded.
+    """
+    side = encoder.fingerprint.image_size
+    batches = []
+    for start in range(0, len(images), encoder.image_batch):
+        some = images[start : start + encoder.image_batch]
+        decoded = [decode(data, target=side).image for data in some]
+        batches.append(encoder.images(np.stack([encoder.prepare(image) for image in decoded])))
+    return np.concatenate(batches)

@@ -8,7 +8,7 @@ from contextlib import suppress
 
 import numpy as np
 
-from twinlens.search.images.decode import decode
+from twinlens.search.analysis.pictures import encode_images
 from twinlens.search.models.base import Encoder, Rows
 from twinlens.search.models.batches import encode_texts
 from twinlens.search.models.fingerprint import Fingerprint
@@ -70,21 +70,6 @@ def embed_sources(encoder: Encoder, sources: Sequence[Source], images: ImageRead
         data = images.read_all(list(pictures.values()), ())
         rows[list(pictures)] = encode_images(encoder, data)
     return rows
-
-
-def encode_images(encoder: Encoder, images: Sequence[bytes]) -> Rows:
-    """Decode and encode ``n`` images as float32 unit rows ``[n, dim]``.
-
-    Raises:
-        ImageError: an image cannot be decoded.
-    """
-    side = encoder.fingerprint.image_size
-    batches = []
-    for start in range(0, len(images), encoder.image_batch):
-        some = images[start : start + encoder.image_batch]
-        decoded = [decode(data, target=side).image for data in some]
-        batches.append(encoder.images(np.stack([encoder.prepare(image) for image in decoded])))
-    return np.concatenate(batches)
 
 
 def count_tokens(encoder: Encoder, texts: Sequence[str]) -> int:

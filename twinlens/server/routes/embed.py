@@ -5,12 +5,12 @@ from __future__ import annotations
 from fastapi import APIRouter, Request
 from starlette.responses import JSONResponse
 
+from twinlens.search.analysis.pictures import encode_images
 from twinlens.search.errors import UsageError
 from twinlens.search.models.base import Rows
 from twinlens.search.models.batches import encode_texts
 from twinlens.server.context import Context
 from twinlens.server.disconnects import AbandonableRoute
-from twinlens.server.embedding import encode_images
 from twinlens.server.inputs import BodyReader
 from twinlens.server.openapi import problems
 from twinlens.server.query_parts import ImageReader
