@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Iterator
 from typing import Any
+from urllib.parse import quote
 
 import pytest
 from PIL import Image
@@ -110,12 +111,46 @@ def test_why_this(visit: Callable[..., Page]) -> None:
     page = opened(visit, "q=red+thing")
     page.get_by_text("Why this?").click()
     why = page.locator(".why")
-    expect(why).to_contain_text(re.compile("belong together with a probability of"))
-    expect(why.locator("li")).to_have_count(2)
+    expect(why).to_contain_text("How well it fits “red thing”:")
+    expect(why.locator("li")).to_have_count(3)
+    expect(why.locator("li").first).to_contain_text("The picture itself")
     expect(why.locator("li mark").first).to_have_text("red")
-    expect(why.locator("li").first).to_contain_text("a red picture")
+    expect(why.locator("li").nth(1)).to_contain_text("a red picture")
     page.keyboard.press("ArrowRight")
     expect(why.locator("li")).to_have_count(0)
+
+
+@pytest.mark.parametrize(
+    ("locale", "why", "ask"), [("en", "Why this?", "Ask"), ("de", "Warum dieses?", "Fragen")]
+)
+@pytest.mark.parametrize("words", ["red", "red, green or blue"])
+def test_the_same_words_give_a_picture_the_same_number(
+    visit: Callable[..., Page], words: str, locale: str, why: str, ask: str
+) -> None:
+    page = opened(visit, f"q={quote(words)}", locale=locale)
+    said = page.locator(".viewer-relevance .relevance-text").inner_text()
+    per_cent = said.partition(" · ")[2]
+    page.get_by_text(why).click()
+    expect(page.locator(".why .relevance-text").first).to_have_text(re.compile(said, re.I))
+    page.locator("#question").fill(words)
+    page.get_by_role("button", name=ask).click()
+    expect(page.locator(".answer")).to_contain_text(f", {per_cent}: ")
+    shown = re.findall(r"\d+\s?%", page.get_by_role("dialog").inner_text())
+    assert len(shown) >= 3
+    assert len(set(shown)) == 1, "there is one scale"
+
+
+def test_small_words_are_not_marked(visit: Callable[..., Page]) -> None:
+    page = opened(visit, "q=a+red+one")
+    page.get_by_text("Why this?").click()
+    expect(page.locator(".why mark").first).to_be_visible()
+    assert set(page.locator(".why mark").all_text_contents()) == {"red"}
+
+
+def test_a_combined_query_is_explained_by_its_words(visit: Callable[..., Page]) -> None:
+    page = opened(visit, "q=red&not=blue")
+    page.get_by_text("Why this?").click()
+    expect(page.locator(".why")).to_contain_text("How well it fits “red”:")
 
 
 def test_without_words_there_is_no_why(visit: Callable[..., Page]) -> None:

@@ -1,15 +1,15 @@
 // Explain a hit: how well the picture and each of its captions fit the words, and which words they share.
 
-import { isAbort, matchText, search } from "../shared/api.js";
+import { isAbort } from "../shared/api.js";
 import { plain, quoted } from "../shared/bidi.js";
 import { h } from "../shared/dom.js";
-import { literal } from "../shared/filters.js";
-import { matchBadge, nameOf, probabilityText } from "../shared/hits.js";
+import { matchBadge, nameOf } from "../shared/hits.js";
 import { texts } from "../texts/en/search.js";
+import { captionsFor, pictureFor } from "./comparison.js";
 
-/** Captions that are compared with the query. */
-const MAX_CAPTIONS = 8;
 const WORD = /[\p{L}\p{N}]+/gu;
+/** Words of one or two Latin letters ("a", "of", "in") say nothing about a picture. */
+const isTelling = (word) => !/^\p{Script=Latin}{1,2}$/u.test(word);
 
 /** A text in which the words of the query are marked. */
 function marked(text, words) {
@@ -39,23 +39,20 @@ export function createExplanation({ collection }) {
     pending = new AbortController();
     const { signal } = pending;
     const { hit, query } = shown;
-    const words = new Set((query.text.match(WORD) ?? []).map((word) => word.toLowerCase()));
+    const words = new Set((query.text.match(WORD) ?? []).filter(isTelling).map((word) => word.toLowerCase()));
     body.replaceChildren(h("p", { class: "help" }, texts.why.comparing));
     try {
-      const where = `image_id == ${literal(hit.image_id)}`;
-      const asked = { query: [query.text], target: "texts", where, limit: MAX_CAPTIONS, collection: collection() };
-      const [fit, captions] = await Promise.all([
-        matchText(hit.image_id, query.text, collection(), signal), search(asked, [], signal),
-      ]);
-      body.replaceChildren(...[
-        h("p", {}, texts.why.fit(quoted(query.text), probabilityText(fit.match))),
-        captions.hits.length > 0 && h("p", {}, texts.why.captions),
-        captions.hits.length > 0 && h(
-          "ul", { class: "why-captions" },
-          ...captions.hits.map((one) => h("li", {}, h("bdi", {}, ...marked(plain(one.text), words)), matchBadge(one))),
+      const [picture, captions] = await Promise.all([pictureFor, captionsFor].map(
+        (compare) => compare(hit.image_id, query.text, collection(), signal)));
+      body.replaceChildren(
+        h("p", {}, texts.why.fit(quoted(query.text))),
+        h(
+          "ul", { class: "why-parts" },
+          h("li", {}, texts.why.picture, matchBadge(picture)),
+          ...captions.map((one) => h("li", {}, h("q", {}, h("bdi", {}, ...marked(plain(one.text), words))), matchBadge(one))),
         ),
         h("p", { class: "path" }, texts.why.file, h("bdi", {}, ...marked(nameOf(hit.path), words))),
-      ].filter(Boolean));
+      );
     } catch (error) {
       if (!isAbort(error)) body.replaceChildren(h("p", { class: "error" }, error.detail || error.message));
     }

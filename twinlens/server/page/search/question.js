@@ -1,10 +1,11 @@
-// Ask of one picture: does it show this? The answer is a verdict with a probability.
+// Ask of one picture: does it show this? The answer is as relevant as the picture would be to a search for it.
 
-import { isAbort, matchText } from "../shared/api.js";
+import { isAbort } from "../shared/api.js";
 import { quoted } from "../shared/bidi.js";
 import { h } from "../shared/dom.js";
-import { probabilityText } from "../shared/hits.js";
+import { answerLevel, probabilityText } from "../shared/hits.js";
 import { texts } from "../texts/en/search.js";
+import { pictureFor } from "./comparison.js";
 
 /**
  * The form below a picture. What is typed stays when another picture is shown.
@@ -30,7 +31,6 @@ export function createQuestion(handlers) {
   const reset = () => {
     pending.abort();
     answer.textContent = "";
-    answer.removeAttribute("data-verdict");
   };
   input.addEventListener("input", reset);
   element.addEventListener("submit", async (event) => {
@@ -44,9 +44,9 @@ export function createQuestion(handlers) {
     }
     pending = new AbortController();
     try {
-      const { verdict, match } = await matchText(id, text, handlers.collection(), pending.signal);
-      answer.dataset.verdict = verdict;
-      answer.textContent = texts.question.answer(texts.question.verdicts[verdict], probabilityText(match), quoted(text));
+      const { relevance } = await pictureFor(id, text, handlers.collection(), pending.signal);
+      const said = texts.question.answers[answerLevel(relevance)];
+      answer.textContent = texts.question.answer(said, probabilityText(relevance), quoted(text));
     } catch (error) {
       if (!isAbort(error)) answer.textContent = quoted(error.detail || error.message);
     }

@@ -4,7 +4,7 @@ import { thumbnail } from "../shared/api.js";
 import { isolated } from "../shared/bidi.js";
 import { trapFocus } from "../shared/dialogs.js";
 import { copy, h, hidden, icon, isTyping, toast } from "../shared/dom.js";
-import { hasCaption, marked, matchBadge, perhaps, probabilityText, titleOf } from "../shared/hits.js";
+import { hasCaption, marked, matchBadge, perhaps, titleOf } from "../shared/hits.js";
 import { proposalFor } from "../shared/proposals.js";
 import { texts } from "../texts/en/search.js";
 import { texts as shared } from "../texts/en/shared.js";
@@ -155,15 +155,14 @@ function showPicture(image, none, hit) {
 /** What names a hit: its text, or its picture's title. */
 const wordsOf = (hit) => (hit.target === "texts" ? marked(hit, hit.text) : titleOf(hit));
 
-/** Show what a picture without captions may show, and say how sure that is. */
+/** Show what a picture without captions may show: a guess, whose probability is none of the hit's. */
 async function propose(hit, image, facts, collection) {
   if (hit.target === "texts" || !hit.image_id || hasCaption(hit)) return;
   const [title, fold] = facts.children; // replaced when another hit is shown
   const proposal = await proposalFor(hit.image_id, collection);
   if (!proposal || facts.firstChild !== title) return;
   image.alt = perhaps(proposal.text);
-  const words = `${perhaps(proposal.text)} (${probabilityText(proposal.probability)})`;
-  fold.after(h("p", { class: "viewer-proposal" }, words));
+  fold.after(h("p", { class: "viewer-proposal" }, perhaps(proposal.text)));
 }
 
 function about(hit, link, handlers) {

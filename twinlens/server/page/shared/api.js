@@ -147,15 +147,6 @@ export async function describe(ids, collection) {
 }
 
 /**
- * How well a text fits a stored picture.
- * @returns {Promise<{verdict: "match"|"unsure"|"mismatch", match: number}>}  match: the probability
- */
-export async function matchText(id, text, collection, signal) {
-  const { results } = await request("/v1/match", json({ ids: [id], texts: [text], collection }, signal));
-  return results[0].matches[0];
-}
-
-/**
  * @param {"albums"|"tags"} field
  * @returns {Promise<{name: string, count: number, where: string}[]>}  the albums or tags of a collection
  */

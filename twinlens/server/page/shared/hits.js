@@ -38,6 +38,9 @@ function level(relevance) {
   return relevance >= LIKELY ? "likely" : "weak";
 }
 
+/** How likely a picture with this relevance to some words shows them: "strong", "likely", "weak" or "far". */
+export const answerLevel = (relevance) => (relevance < CLOSE ? "far" : level(relevance));
+
 /** A probability as per cent, never as a certainty: "94%", "over 99%". */
 export function probabilityText(probability) {
   if (probability > 0.99) return texts.match.over(percent(0.99));

@@ -150,6 +150,7 @@ export const texts = {
     openOriginal: "Original öffnen",
     more: "mehr",
     less: "weniger",
+    gone: "Das Bild ist nicht mehr in der Sammlung.",
   },
 
   details: {
@@ -172,15 +173,17 @@ export const texts = {
     example: "zwei Hunde im Schnee",
     ask: "Fragen",
     empty: "Schreiben Sie, was das Bild zeigen könnte.",
-    verdicts: { match: "Wahrscheinlich ja", unsure: "Unsicher", mismatch: "Wahrscheinlich nicht" },
-    answer: (verdict, probability, words) => `${verdict}, ${probability}: „${words}“`,
+    answers: {
+      strong: "Sehr wahrscheinlich", likely: "Wahrscheinlich", weak: "Vielleicht", far: "Wahrscheinlich nicht",
+    },
+    answer: (said, relevance, words) => `${said}, ${relevance}: „${words}“`,
   },
 
   why: {
     title: "Warum dieses?",
     comparing: "Wird verglichen …",
-    fit: (words, probability) => `Das Bild und „${words}“ gehören mit einer Wahrscheinlichkeit von ${probability} zusammen.`,
-    captions: "Seine Bildtexte, die nächsten zuerst:",
+    fit: (words) => `Wie gut es zu „${words}“ passt:`,
+    picture: "Das Bild selbst",
     file: "Datei: ",
   },
 

@@ -152,6 +152,7 @@ export const texts = {
     openOriginal: "Open original",
     more: "more",
     less: "less",
+    gone: "The picture is no longer in the collection.",
   },
 
   details: {
@@ -174,15 +175,15 @@ export const texts = {
     example: "two dogs in the snow",
     ask: "Ask",
     empty: "Write what the picture may show.",
-    verdicts: { match: "Probably yes", unsure: "Unsure", mismatch: "Probably not" },
-    answer: (verdict, probability, words) => `${verdict}, ${probability}: “${words}”`,
+    answers: { strong: "Very probably", likely: "Probably", weak: "Perhaps", far: "Probably not" },
+    answer: (said, relevance, words) => `${said}, ${relevance}: “${words}”`,
   },
 
   why: {
     title: "Why this?",
     comparing: "Comparing …",
-    fit: (words, probability) => `The picture and “${words}” belong together with a probability of ${probability}.`,
-    captions: "Its captions, nearest to your words first:",
+    fit: (words) => `How well it fits “${words}”:`,
+    picture: "The picture itself",
     file: "File: ",
   },
 
