@@ -244,12 +244,13 @@ def test_files_of_hits_are_copied_or_linked(corpus: Corpus, run: Run, tmp_path: 
     search = ["search", "--image", corpus.photos / "red.png", "-n", "1", *corpus.options]
     for _ in range(2):
         done = run(*search, "--copy-to", folder)
-        assert (done.code, done.err) == (0, f"copied 1 file in {folder}\n")
+        assert (done.code, done.err) == (0, f"copied 1 file to {folder}\n")
     assert sorted(path.name for path in folder.iterdir()) == ["red-2.png", "red.png"]
     assert (folder / "red-2.png").read_bytes() == (corpus.photos / "red.png").read_bytes()
     links = tmp_path / "links"
     done = run(*search, "--copy-to", links, "--link", "--paths")
     assert (done.code, done.out) == (0, f"{corpus.photos / 'red.png'}\n")
+    assert done.err == f"made 1 link in {links}\n"
     assert (links / "red.png").readlink() == corpus.photos / "red.png"
     assert run(*search, "--link").complaint == "--link needs a folder: --copy-to DIR"
 
@@ -263,7 +264,7 @@ def test_members_of_archives_are_copied(run: Run, tmp_path: Path, tiny_model: Pa
     options = ["--db", tmp_path / "z.db", "--device", "cpu"]
     run("ingest", tmp_path / "a.zip", *options, "-m", f"local-dir:{tiny_model}")
     found = run("search", "red", *options, "--copy-to", tmp_path / "out")
-    assert (found.code, found.err) == (0, f"copied 1 file in {tmp_path / 'out'}\n")
+    assert (found.code, found.err) == (0, f"copied 1 file to {tmp_path / 'out'}\n")
     assert (tmp_path / "out" / "red.png").read_bytes() == buffer.getvalue()
     linked = run("search", "red", *options, "--copy-to", tmp_path / "out", "--link")
     assert linked.code == 1
@@ -698,6 +699,7 @@ def test_a_number_out_of_range_is_a_usage_error(
         (["reindex", "--memory", "3", "--index", "HNSW"], "--memory works with --index auto only"),
         (["reindex", "--memory", "3", "-m", "starter"], "--memory works with --index auto only"),
         (["reindex", "--drop-unreadable", "--drop-old"], "--drop-unreadable works with a rebuild"),
+        (["search", "x", "--show-cursor"], "the cursor in the last JSON line: add --json"),
         (["search", "--queries", "/nope"], "/nope cannot be read: No such file or directory"),
         (["search", "x", "--queries", "/nope"], "--queries takes its queries from the file"),
     ],

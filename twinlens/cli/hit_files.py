@@ -72,8 +72,11 @@ def copy_files(
             failed += 1
             reason = getattr(error, "strerror", None) or error
             say(f"failed: {hit.path}: {reason}", file=sys.stderr)
-    verb = "linked to" if link else "copied"
-    say(f"{verb} {done:,} file{'s' * (done != 1)} in {folder}", file=sys.stderr)
+    counted = f"{done:,} {'link' if link else 'file'}{'s' * (done != 1)}"
+    say(
+        f"{'made' if link else 'copied'} {counted} {'in' if link else 'to'} {folder}",
+        file=sys.stderr,
+    )
     return failed
 
 

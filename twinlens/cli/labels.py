@@ -36,7 +36,7 @@ def album(
 ) -> None:
     """List the albums, or put pictures into one. An album exists while it has pictures."""
     if name and not pictures:
-        raise UsageError(f"name the pictures to {'take out' if remove else 'put into'} {name}")
+        raise UsageError(f"name the pictures to {'take out' if remove else 'put into'} {name!r}")
     with place.reach() as index:
         if not name:
             _print_labels(index.albums(), as_json)
@@ -65,7 +65,7 @@ def tag(
     """List the tags, or tag pictures. A tag exists while a picture has it."""
     if name and not pictures:
         raise UsageError(
-            f"name the pictures to {'remove the tag' if remove else 'tag with'} {name}"
+            f"name the pictures to {'remove the tag' if remove else 'tag with'} {name!r}"
             + (" from" if remove else "")
         )
     with place.reach() as index:
@@ -91,4 +91,4 @@ def _change(
     if as_json:
         say_json({"changed": changed})
     else:
-        say(f"{counted(changed, 'image')} {done} {name}")
+        say(f"{counted(changed, 'image')} {done} {name!r}")

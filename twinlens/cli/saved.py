@@ -31,7 +31,7 @@ def saved(
         if remove:
             index.delete_saved_search(remove)
             if not as_json:
-                say(f"deleted the saved search {remove}")
+                say(f"deleted the saved search {remove!r}")
             return
         for one in index.saved_searches():
             if as_json:

@@ -170,6 +170,8 @@ def search(
         raise UsageError("--link needs a folder: --copy-to DIR")
     if as_json and (paths or null):
         raise UsageError("--json prints the paths as well: leave out --paths")
+    if show_cursor and not as_json:
+        raise UsageError("--show-cursor prints the cursor in the last JSON line: add --json")
     if preview:
         refuse_preview({"--json": as_json, "--paths": paths, "--null": null})
     texts = [*([" ".join(words)] if words else []), *text]
@@ -205,7 +207,7 @@ def search(
                 found = [index.search(None if continued else parts, **options)]
         if save:
             index.save_search(save, parts, **options)
-            say(f"saved as {save}", file=sys.stderr)
+            say(f"saved as {save!r}", file=sys.stderr)
         target = options["target"]
         failed = _copy_files(index, found, copy_to, link)
         # Arguments that are not UTF-8 hold surrogates, which cannot be printed.

@@ -317,7 +317,7 @@ def test_on_the_command_line(photos: Path) -> None:
 
     reds = ["red", "--not", "people", "--where", "width > 3", "-n2"]
     with served(photos.parent / "x.db") as address:
-        assert run("search", *reds, "--save", "reds").stderr.strip() == "saved as reds"
+        assert run("search", *reds, "--save", "reds").stderr.strip() == "saved as 'reds'"
         assert run("saved").stdout == "reds: red, not people, limit 2, where width > 3\n"
         wanted = {"query": ["red", {"not": "people"}], "where": "width > 3", "limit": 2}
         listed = json.loads(run("saved", "--json").stdout)
@@ -332,7 +332,7 @@ def test_on_the_command_line(photos: Path) -> None:
         run("search", "--saved", "reds", "blue@9", "-n3", "--save", "blues")
         blues = "blues: red, not people, blue@9, limit 3, where width > 3\n"
         assert run("saved").stdout.startswith(blues)
-        assert run("saved", "--remove", "reds").stdout == "deleted the saved search reds\n"
+        assert run("saved", "--remove", "reds").stdout == "deleted the saved search 'reds'\n"
         assert run("saved").stdout == blues
 
 
