@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections import deque
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -31,6 +32,8 @@ class _Encoding:
         texts: the captions to store, with their items, by id.
         unencoded: those that are encoded.
         vectors: the embeddings of both.
+        ahead: images and texts that were being encoded when it was begun, with its own.
+        begun: when that was.
     """
 
     chunk: Chunk
@@ -38,19 +41,23 @@ class _Encoding:
     texts: dict[str, tuple[str, PendingItem]]
     unencoded: list[tuple[str, PendingItem]]
     vectors: PendingVectors
+    ahead: int
+    begun: float
 
 
 class ChunkEncoder:
     """Has one chunk encoded while the next is collected.
 
-    Behind full chunks a batch more waits, so that an accelerator goes from one to the next. Smaller
-    ones come from an encoder so slow that a chunk is all that an interruption should cost.
+    As many full chunks are encoded at once as an accelerator needs to go from one full batch to the
+    next; its batches may span chunks. Smaller chunks come from an encoder so slow that a chunk is
+    all that an interruption should cost.
 
     Args:
         collection: searched for texts that are stored already.
         executor: encodes.
         judge: judges new images before they are stored.
-        done: called with every chunk and its rows, in order.
+        done: called with every chunk and its rows, in order, and with how many images and texts
+            were encoded in how many seconds until then.
     """
 
     def __init__(
@@ -58,7 +65,7 @@ class ChunkEncoder:
         collection: Collection,
         executor: Executor,
         judge: Judge | None,
-        done: Callable[[Chunk], None],
+        done: Callable[[Chunk, int, float], None],
     ) -> None:
         self._collection = collection
         self._executor = executor
@@ -68,8 +75,8 @@ class ChunkEncoder:
 
     def begin(self, chunk: Chunk) -> None:
         """Begin to encode a chunk; waits for those before it."""
-        waiting = -(-self._executor.image_batch // sinks.CHUNK) if chunk.full else 0
-        while len(self._begun) > waiting:
+        chunks = max(2, -(-self._executor.images_ahead // sinks.CHUNK)) if chunk.full else 1
+        while len(self._begun) >= chunks:
             self._finish()
         texts = self._texts_to_store(chunk)
         images = [item for item in chunk.new if item.pixels is not None and item.vector is None]
@@ -78,7 +85,10 @@ class ChunkEncoder:
             [item.pixels for item in images if item.pixels is not None],
             [text for text, _ in unencoded],
         )
-        self._begun.append(_Encoding(chunk, images, texts, unencoded, vectors))
+        ahead = chunk.to_encode + sum(one.chunk.to_encode for one in self._begun)
+        begun = time.perf_counter()
+        self._begun.append(_Encoding(chunk, images, texts, unencoded, vectors, ahead, begun))
+        self.finish_ready()
 
     def finish_ready(self) -> None:
         """Pass on the chunks that are encoded, without waiting for others."""
@@ -106,7 +116,7 @@ class ChunkEncoder:
             chunk.image_rows.append(image_row(item, item.vector))
         for key, (text, item) in encoding.texts.items():
             chunk.text_rows.append(text_row(key, text, item, item.text_vectors[text]))
-        self._done(chunk)
+        self._done(chunk, encoding.ahead, time.perf_counter() - encoding.begun)
 
     def _moderate(self, items: Sequence[PendingItem]) -> None:
         """Add what the policy finds in new images to their columns."""

@@ -47,6 +47,16 @@ class PendingVectors:
     images: Future[Rows] | None = None
     texts: Future[Rows] | None = None
 
+    @classmethod
+    def begin(
+        cls, queue: EncodingQueue, pixels: Sequence[Pixels], texts: Sequence[str]
+    ) -> PendingVectors:
+        """Begin to encode images and texts."""
+        return cls(
+            queue.submit_images(pixels) if pixels else None,
+            queue.submit_texts(texts) if texts else None,
+        )
+
     def done(self) -> bool:
         """Whether ``result`` returns at once."""
         return all(one is None or one.done() for one in (self.images, self.texts))
@@ -69,8 +79,8 @@ class Executor(Protocol):
         """Time spent in encoders, summed over all of them."""
 
     @property
-    def image_batch(self) -> int:
-        """How many images its encoder takes at once; 1 if results come with their embeddings."""
+    def images_ahead(self) -> int:
+        """How many images ``encode`` should have before the first is awaited."""
 
     def start(self, ledger: Ledger) -> None:
         """Begin a run; images that the ledger has are read but not decoded."""
@@ -108,8 +118,8 @@ class LocalExecutor:
         return self._encode_seconds + (self._queue.seconds if self._queue else 0.0)
 
     @property
-    def image_batch(self) -> int:
-        return 1 if self._queue is None else self._queue.image_batch
+    def images_ahead(self) -> int:
+        return 0 if self._queue is None else self._queue.images_ahead
 
     @property
     def ahead(self) -> int:
@@ -152,8 +162,7 @@ class LocalExecutor:
             return PendingVectors()
         if self._queue is None:
             self._queue = EncodingQueue(self._model())
-        images = self._queue.submit_images(pixels) if pixels else None
-        return PendingVectors(images, self._queue.submit_texts(texts) if texts else None)
+        return PendingVectors.begin(self._queue, pixels, texts)
 
     def stop(self, *, cancel: bool) -> None:
         self._threads.shutdown(wait=not cancel, cancel_futures=cancel)

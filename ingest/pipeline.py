@@ -95,18 +95,21 @@ class Pace:
     """Says when a chunk is worth ``CHUNK_SECONDS`` of work, from how long the last one took."""
 
     def __init__(self) -> None:
-        self._began = self._ended = time.perf_counter()
+        self._began = time.perf_counter()
         self._most = FIRST_CHUNK
 
     def begin(self) -> None:
         """A chunk begins."""
         self._began = time.perf_counter()
 
-    def end(self, count: int) -> None:
-        """A chunk is encoded, since the one before; it had so many images and texts."""
-        before, self._ended = self._ended, time.perf_counter()
+    def end(self, count: int, seconds: float) -> None:
+        """A chunk is encoded: so many images and texts, with those before it, in so many seconds.
+
+        It is counted from when the chunk was begun, not from the one before: the chunks that share
+        a batch end at the same time.
+        """
         if count:
-            rate = count / max(self._ended - before, 1e-3)
+            rate = count / max(seconds, 1e-3)
             self._most = max(1, min(int(rate * CHUNK_SECONDS), 2 * max(self._most, count)))
 
     def is_due(self, chunk: Chunk) -> bool:
@@ -181,8 +184,8 @@ class Pipeline:
         chunk = Chunk()
         self._pace.begin()
 
-        def encoded(chunk: Chunk) -> None:
-            self._pace.end(chunk.to_encode)
+        def encoded(chunk: Chunk, count: int, seconds: float) -> None:
+            self._pace.end(count, seconds)
             writer.put(chunk)
 
         encoder = ChunkEncoder(self._collection, self._executor, self._judge, encoded)

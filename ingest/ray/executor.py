@@ -89,8 +89,8 @@ class RayExecutor:
         return self._encode_seconds
 
     @property
-    def image_batch(self) -> int:
-        return 1
+    def images_ahead(self) -> int:
+        return 0
 
     @property
     def _batch(self) -> int:

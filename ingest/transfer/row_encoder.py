@@ -16,7 +16,8 @@ from twinlens.search.records import Kind, Row, image_id
 
 #: Reads an encoded image.
 Load = Callable[[], bytes]
-#: The most images of a page, of which four are in memory. Slow encoders have smaller batches.
+#: The most images of a page. Two are decoded at once, and as many encoded as the device needs for
+#: full batches, at least two. Slow encoders have smaller pages.
 MAX_PAGE = 256
 
 
@@ -122,7 +123,7 @@ class RowEncoder:
 
     def _begin(self, kind: Kind, rows: Sequence[Row], vectors: Future[Rows]) -> None:
         self._encoding.append(_Encoding(kind, rows, vectors))
-        if len(self._encoding) > 1:
+        while len(self._encoding) > max(1, self._open().images_ahead // MAX_PAGE):
             self._write()
 
     def _write(self) -> None:

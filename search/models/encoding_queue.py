@@ -19,6 +19,10 @@ from twinlens.search.models.batches import TEXT_BATCH
 
 #: Batches that a device has been given beside those that are being handed over and fetched.
 LAUNCHED_AHEAD = 2
+#: Batches to submit before waiting for the first: one that the device works on, the next one, and
+#: one that is being gathered meanwhile; and the most bytes of their images, for each device.
+SUBMITTED_AHEAD = 3
+SUBMITTED_BYTES = 1 << 30
 
 Kind = Literal["images", "texts"]
 
@@ -27,8 +31,9 @@ class EncodingQueue:
     """Encodes batches in threads, and returns futures.
 
     All devices take from one queue. Each has a thread that hands it batches and one that fetches
-    rows, so that a device never waits for Python. Batches that are smaller than the device likes
-    are put together, larger ones are split.
+    rows, so that a device never waits for Python. Submissions are put together and split into
+    batches of the size that the device likes. A smaller batch is encoded only if the device would
+    soon be idle.
 
     The devices have threads, not processes: most of the time a thread waits for its device and
     holds no lock, and pixels need not be copied to another process. A machine with so many devices
@@ -63,6 +68,14 @@ class EncodingQueue:
     def image_batch(self) -> int:
         """How many images to submit at once; it may grow during a run."""
         return self._lanes[0].batch("images")
+
+    @property
+    def images_ahead(self) -> int:
+        """How many images to submit before waiting for the first, so that batches are full.
+
+        It may grow during a run. Their pixels take at most ``SUBMITTED_BYTES`` for each device.
+        """
+        return sum(lane.images_ahead for lane in self._lanes)
 
     @property
     def seconds(self) -> float:
@@ -110,32 +123,49 @@ class EncodingQueue:
         whole = _Submission(items, left=len(order))
         if not len(order):
             whole.future.set_result(np.empty((0, self._lanes[0].dim), dtype=np.float32))
-        step = self._lanes[0].batch(kind)
-        parts = (order[start : start + step] for start in range(0, len(order), step))
-        self._put([_Piece(kind, whole, part) for part in parts])
+        self._put(_Piece(kind, whole, order))
         return whole.future
 
-    def _put(self, pieces: Sequence[_Piece]) -> None:
+    def _put(self, piece: _Piece) -> None:
         with self._changed:
             if self._closed:
                 raise RuntimeError("the queue of the encoder is closed")
-            self._waiting.extend(pieces)
+            self._waiting.append(piece)
             self._changed.notify_all()
 
     def _take(self, lane: _Lane) -> list[_Piece]:
-        """Wait for pieces of one kind, up to a batch; none at the end."""
+        """Wait for items of one kind, and take up to a batch of them; none at the end."""
         with self._changed:
-            self._changed.wait_for(lambda: self._waiting or self._closed)
-            if not self._waiting:
-                return []
-            taken = [self._waiting.popleft()]
-            room = lane.batch(taken[0].kind) - len(taken[0].order)
-            for piece in list(self._waiting):
-                if piece.kind == taken[0].kind and len(piece.order) <= room:
-                    self._waiting.remove(piece)
-                    taken.append(piece)
-                    room -= len(piece.order)
+            while (kind := self._launchable(lane)) is None:
+                if self._closed:
+                    return []
+                self._changed.wait()
+            taken: list[_Piece] = []
+            left: deque[_Piece] = deque()
+            room = lane.batch(kind)
+            for piece in self._waiting:
+                count = room if piece.kind == kind else 0
+                if now := piece.part(slice(count)):
+                    taken.append(now)
+                    room -= len(now.order)
+                if later := piece.part(slice(count, None)):
+                    left.append(later)
+            self._waiting = left
+            lane.unfinished += 1
         return taken
+
+    def _launchable(self, lane: _Lane) -> Kind | None:
+        """The kind of a device's next batch; ``None`` if there is nothing, or too little yet.
+
+        The oldest kind of which there is a full batch; without one, the oldest kind, but only if
+        the device has no batch to go on with after the one that it works on.
+        """
+        waiting: dict[Kind, int] = {}
+        for piece in self._waiting:
+            waiting[piece.kind] = waiting.get(piece.kind, 0) + len(piece.order)
+        full = (kind for kind, count in waiting.items() if count >= lane.batch(kind))
+        may_be_small = self._closed or lane.unfinished < 2
+        return next(full, next(iter(waiting), None) if may_be_small else None)
 
     def _launch(self, lane: _Lane) -> None:
         """In a thread: hand batches to a device until the queue is closed and empty."""
@@ -149,19 +179,40 @@ class EncodingQueue:
         free_since = 0.0
         while (batch := lane.launched.get()) is not None:
             began, pieces, pending = batch
-            _finish(pieces, pending)
+            rows = _wait(pending)
             now = time.perf_counter()
             lane.seconds += now - max(began, free_since)
             free_since = now
+            with self._changed:
+                lane.unfinished -= 1
+                self._changed.notify_all()
+            _share(pieces, rows)
+
+
+def largest_batch(side: int) -> int:
+    """The most images of ``side`` pixels for a batch, so that enough batches fit in memory."""
+    return max(1, SUBMITTED_BYTES // (SUBMITTED_AHEAD * 3 * side**2))
 
 
 class _Lane:
-    """One copy of an encoder, the batches that it has been given, and the time they took."""
+    """One copy of an encoder, the batches that it has been given, and the time they took.
+
+    Attributes:
+        launched: batches that the device was given, to be fetched.
+        unfinished: how many batches were taken for it whose rows are not there yet.
+        seconds: time that it had work.
+    """
 
     def __init__(self, encoder: Encoder) -> None:
         self._encoder = encoder
         self.launched: queue.Queue[_Launched | None] = queue.Queue(LAUNCHED_AHEAD)
+        self.unfinished = 0
         self.seconds = 0.0
+
+    @property
+    def images_ahead(self) -> int:
+        largest = largest_batch(self._encoder.fingerprint.image_size)
+        return SUBMITTED_AHEAD * min(self.batch("images"), largest)
 
     @property
     def dim(self) -> int:
@@ -226,28 +277,38 @@ class _Submission:
 
 @dataclass(frozen=True, eq=False)
 class _Piece:
-    """A part of a submission that is encoded in one batch: the items of these numbers."""
+    """A submission, or a part of it that is encoded in one batch: the items of these numbers."""
 
     kind: Kind
     whole: _Submission
     order: npt.NDArray[np.intp]
+
+    def part(self, which: slice) -> _Piece | None:
+        """Some of the items; ``None`` if there are none."""
+        order = self.order[which]
+        return _Piece(self.kind, self.whole, order) if len(order) else None
 
 
 #: When a batch was begun, what it consists of, and its rows or an error.
 _Launched = tuple[float, Sequence[_Piece], PendingRows | BaseException]
 
 
-def _finish(pieces: Sequence[_Piece], pending: PendingRows | BaseException) -> None:
-    """Wait for the rows of some pieces, and share them out."""
+def _wait(pending: PendingRows | BaseException) -> Rows | BaseException:
+    """The rows of a batch, or why there are none."""
+    if isinstance(pending, BaseException):
+        return pending
     try:
-        if isinstance(pending, BaseException):
-            raise pending
-        rows = pending()
+        return pending()
     except BaseException as error:  # noqa: BLE001 - passed to whoever waits for the rows
-        for piece in pieces:
-            piece.whole.fail(error)
-        return
+        return error
+
+
+def _share(pieces: Sequence[_Piece], rows: Rows | BaseException) -> None:
+    """Give each piece its rows of a batch, or the error."""
     start = 0
     for piece in pieces:
-        piece.whole.add(piece.order, rows[start : start + len(piece.order)])
+        if isinstance(rows, BaseException):
+            piece.whole.fail(rows)
+        else:
+            piece.whole.add(piece.order, rows[start : start + len(piece.order)])
         start += len(piece.order)

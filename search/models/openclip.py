@@ -18,6 +18,7 @@ from twinlens.search.models.batch_size import BatchSize, is_out_of_memory
 from twinlens.search.models.catalogue import DIR_PREFIX, HUB_PREFIX, ModelSpec, import_openclip
 from twinlens.search.models.compiled import CompiledFunction, seconds_until_compiled
 from twinlens.search.models.devices import Device, Mark, copy_module
+from twinlens.search.models.encoding_queue import largest_batch
 from twinlens.search.models.fingerprint import Fingerprint
 from twinlens.search.models.openvino import MIN_BATCH, OpenVinoTower
 from twinlens.search.models.preprocess import Preparation, preparation
@@ -31,7 +32,7 @@ if TYPE_CHECKING:
     Tokenize = Callable[[list[str]], torch.Tensor]
 
 _log = logging.getLogger("twinlens")
-#: The most images that are tried at once on a GPU.
+#: The most images that are tried at once on a GPU; fewer where those would take much memory.
 MOST_IMAGES = 2_048
 
 
@@ -77,7 +78,8 @@ class OpenClipEncoder:
         self._mean = torch.tensor(config["mean"], device=where).view(1, 3, 1, 1) * 255.0
         self._std = torch.tensor(config["std"], device=where).view(1, 3, 1, 1) * 255.0
         gpu = where.type == "cuda"
-        self._images = BatchSize(256, MOST_IMAGES) if gpu else BatchSize(32, 32)
+        most = min(MOST_IMAGES, largest_batch(fingerprint.image_size))
+        self._images = BatchSize(min(256, most), most) if gpu else BatchSize(32, 32)
         self._texts = BatchSize(1024, 1024) if gpu else BatchSize(64, 64)
         self._image_tower = CompiledFunction(self._image_rows, seconds_until_compiled(where))
         self._device_seconds = 0.0

@@ -532,9 +532,7 @@ def test_a_chunk_ends_when_it_is_worth_its_time(monkeypatch: pytest.MonkeyPatch)
         return chunk
 
     def end(count: int, seconds: float) -> None:
-        nonlocal now
-        now += seconds
-        pace.end(count)
+        pace.end(count, seconds)
         pace.begin()
 
     assert (pace.is_due(fill(15)), pace.is_due(fill(16))) == (False, True)

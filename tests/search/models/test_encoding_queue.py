@@ -118,6 +118,45 @@ def test_small_submissions_are_encoded_together_and_large_ones_in_parts() -> Non
     assert len(sizes) < 6
 
 
+def begun(encoder: LaunchingEncoder, count: int) -> list[str]:
+    """Wait until so many batches are begun; all that were, without "begin"."""
+    while len(encoder.events) < count:
+        time.sleep(0.001)
+    return [event.removeprefix("begin ") for event in encoder.events if event.startswith("begin")]
+
+
+def test_a_small_batch_waits_for_more_while_the_device_has_work() -> None:
+    encoder = LaunchingEncoder()
+    encoder.may_finish.clear()
+    pixels = [pictures(3) for _ in range(4)]
+    with EncodingQueue(encoder) as queue:
+        futures = []
+        for number, one in enumerate(pixels, 1):
+            futures.append(queue.submit_images(one))
+            begun(encoder, min(number, 2))
+        assert begun(encoder, 3) == ["3 images", "3 images", "4 images"]  # one from the next
+        encoder.may_finish.set()
+        for future, one in zip(futures, pixels, strict=True):
+            np.testing.assert_array_equal(future.result(20), ColourEncoder().images(one))
+    assert begun(encoder, 4)[3:] == ["2 images"]
+
+
+def test_a_full_batch_of_one_kind_goes_before_a_small_one_of_the_other() -> None:
+    encoder = LaunchingEncoder()
+    encoder.may_finish.clear()
+    with EncodingQueue(encoder) as queue:
+        futures = []
+        for number in (1, 2):
+            futures.append(queue.submit_images(pictures(3)))
+            begun(encoder, number)
+        futures.append(queue.submit_texts(TEXTS[:2]))
+        futures.append(queue.submit_images(pictures(4)))
+        assert begun(encoder, 3)[2] == "4 images"
+        encoder.may_finish.set()
+        assert [len(future.result(20)) for future in futures] == [3, 3, 2, 4]
+    assert begun(encoder, 4)[3] == "2 texts"
+
+
 def test_texts_of_similar_length_are_encoded_together() -> None:
     lengths: list[list[int]] = []
 
