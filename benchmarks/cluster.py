@@ -1,10 +1,15 @@
 """Compare ingest on Ray, one worker per core, with the single-process pipeline on the same cores.
 
 Usage: python benchmarks/cluster.py [--count 1000] [--rounds 3] [--model starter] [--folder DIR]
+       python benchmarks/cluster.py --busy [--count 1000] [--rounds 3] [--folder DIR]
 
 Each side runs the ``twinlens ingest`` command with its own Milvus Lite file. The two alternate in
 rounds, each with a few pictures and with many. The time for many includes starting Python, Ray and
 the model; the difference between many and few is the steady state.
+
+With ``--busy``, encoders stand for accelerators: each takes 2 ms a picture, in which it needs no
+core. What is printed is the share of the time between its first picture and its last in which one
+was busy: with two cores that decode and encode, and with one accelerator for which they decode.
 """
 
 from __future__ import annotations
@@ -16,9 +21,40 @@ import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
+import numpy as np
 from pictures import make_pictures
+
+import twinlens
+from twinlens.search.models.base import Pixels, Rows
+from twinlens.search.models.fingerprint import Fingerprint
+from twinlens.search.models.preprocess import preparation
+
+#: Seconds that the encoder of ``--busy`` takes for a picture.
+DEVICE_SECONDS = 2e-3
+
+
+class SlowDevice:
+    """Sleeps for each batch, and writes to a file of its process from when until when."""
+
+    def __init__(self, folder: Path, batch: int) -> None:
+        self.fingerprint = Fingerprint("slow", "none", 64, 224, "{}")
+        self.image_batch = batch
+        self._folder = folder
+        self.prepare = preparation({"size": 224})
+
+    def images(self, pixels: Pixels) -> Rows:
+        began = time.monotonic()
+        time.sleep(DEVICE_SECONDS * len(pixels))
+        with (self._folder / str(os.getpid())).open("a") as file:
+            file.write(f"{began} {time.monotonic()}\n")
+        return self.texts([""] * len(pixels))
+
+    def texts(self, texts: Sequence[str]) -> Rows:
+        return np.eye(1, 64, dtype=np.float32).repeat(len(texts), axis=0)
 
 
 def run(folder: Path, db: Path, model: str, *more: str) -> float:
@@ -40,18 +76,46 @@ def link(files: list[Path], folder: Path) -> Path:
     return folder
 
 
+def busy(files: list[Path], base: Path, rounds: int) -> None:
+    """Print how much of the time the encoders of workers are busy."""
+    import ray
+
+    ray.init(num_cpus=2, num_gpus=1, include_dashboard=False, log_to_driver=False)
+    photos = link(files, base / "photos")
+    for turn in range(rounds):
+        for name, device, batch in (("two cores", "cpu", 32), ("an accelerator", "auto", 256)):
+            spans = base / f"{device}{turn}"
+            spans.mkdir()
+            model: Any = SlowDevice(spans, batch)
+            with twinlens.open(base / f"{device}{turn}.db", model=model, device=device) as index:
+                assert index.ingest(photos, cluster="auto").images == len(files)
+            shares = [share_of(file) for file in spans.iterdir()]
+            print(f"round {turn + 1}: {name}: {statistics.fmean(shares):.0%} busy", flush=True)
+    ray.shutdown()
+
+
+def share_of(file: Path) -> float:
+    """The share of the time between the first and the last line in which the encoder was busy."""
+    spans = np.loadtxt(file, ndmin=2)
+    return float((spans[:, 1] - spans[:, 0]).sum() / (spans[-1, 1] - spans[0, 0]))
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--count", type=int, default=1000)
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--model", default="starter")
     parser.add_argument("--folder", type=Path, help="pictures to use instead of made ones")
+    parser.add_argument("--busy", action="store_true", help="see above")
     options = parser.parse_args()
     taken: dict[str, list[tuple[float, float]]] = {"one process": [], "ray": []}
     with tempfile.TemporaryDirectory() as temporary:
         base = Path(temporary)
         source = options.folder or make_pictures(base / "pictures", options.count)
         files = sorted(source.rglob("*.jpg"))[: options.count]
+        if options.busy:
+            busy(files, base, options.rounds)
+            return
         few = link(files[: len(files) // 4], base / "few")
         many = link(files, base / "many")
         more = len(files) - len(files) // 4

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import pickle
-import time
+import threading
 from collections import abc
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
@@ -22,10 +22,11 @@ import ray
 from ray.data import Datasource, ReadTask
 from ray.data.block import BlockMetadata
 
+from twinlens.ingest.executor import PendingVectors
 from twinlens.ingest.tasks import Task, TaskResult, decode_tasks, find_sorted
 from twinlens.search.errors import ModelMismatchError
-from twinlens.search.models.base import Encoder, Pixels, Precision, Rows
-from twinlens.search.models.batches import encode_texts
+from twinlens.search.models.base import Encoder, Precision
+from twinlens.search.models.encoding_queue import EncodingQueue
 
 _SCHEMA = pa.schema([("number", pa.int64()), ("payload", pa.binary())])
 
@@ -161,14 +162,24 @@ class TaskFeedSource(Datasource):  # type: ignore[misc]
 class WorkerStage:
     """Base of the workers, called with tables of batches; subclasses process the batches.
 
+    Ray calls it with several batches at once, and each is processed in a thread, so that the
+    encoder has its next batches before the rows of the last one are there: see ``EncodingQueue``.
     An exception is sent on in place of the batch, so that the driver can raise it.
     """
 
     def __init__(self, model: WorkerModel, feed: Any) -> None:
         self._model = model
         self._feed = feed
+        self._lock = threading.Lock()
+        self._loaded: Encoder | None = None
+        self._queue: EncodingQueue | None = None
+        self._reported = 0.0
 
-    def __call__(self, table: pa.Table) -> pa.Table:
+    async def __call__(self, table: pa.Table) -> pa.Table:
+        # Of methods that are not async, Ray runs only one at a time.
+        return await asyncio.to_thread(self._process_all, table)
+
+    def _process_all(self, table: pa.Table) -> pa.Table:
         numbers, batches = table["number"].to_pylist(), table["payload"].to_pylist()
         return _table(numbers, list(map(self._process, numbers, batches)))
 
@@ -187,10 +198,13 @@ class WorkerStage:
         """Process the content of one batch."""
         raise NotImplementedError
 
-    @cached_property
+    @property
     def encoder(self) -> Encoder:
         """The encoder, loaded with the first batch."""
-        return self._model.encoder()
+        with self._lock:
+            if self._loaded is None:
+                self._loaded = self._model.encoder()
+            return self._loaded
 
     @cached_property
     def _stored(self) -> npt.NDArray[np.bytes_]:
@@ -212,11 +226,41 @@ class WorkerStage:
     def encode(
         self, tasks: Sequence[Task], results: list[TaskResult]
     ) -> tuple[list[TaskResult], float]:
-        """Encode; the results with their embeddings, and the seconds it took."""
+        """Encode; the results with their embeddings, and the device's seconds since the last call.
+
+        Several calls at once share the batches of the encoder.
+        """
+        decoded = [
+            (result, result.image, result.image.pixels)
+            for result in results
+            if result.image is not None and result.image.pixels is not None
+        ]
+        texts = [
+            (result, text)
+            for task, result in zip(tasks, results, strict=True)
+            if result.failure is None
+            for text in task.texts
+        ]
+        queue = self._open()
+        vectors = PendingVectors.begin(
+            queue, [pixels for _, _, pixels in decoded], [text for _, text in texts]
+        )
+        image_vectors, text_vectors = vectors.result()
+        for (result, image, _), vector in zip(decoded, image_vectors, strict=True):
+            result.vector = vector
+            image.pixels = None
+        for (result, text), vector in zip(texts, text_vectors, strict=True):
+            result.texts[text] = vector
+        with self._lock:
+            before, self._reported = self._reported, queue.seconds
+            return results, self._reported - before
+
+    def _open(self) -> EncodingQueue:
         encoder = self.encoder
-        began = time.perf_counter()
-        _encode_results(encoder, tasks, results)
-        return results, time.perf_counter() - began
+        with self._lock:
+            if self._queue is None:
+                self._queue = EncodingQueue(encoder)
+            return self._queue
 
 
 class DecodeStage(WorkerStage):
@@ -256,32 +300,3 @@ def dumps(content: Any) -> bytes:
 
 def _table(numbers: list[int], batches: list[bytes]) -> pa.Table:
     return pa.table([numbers, batches], schema=_SCHEMA)
-
-
-def _encode_images(encoder: Encoder, pixels: Sequence[Pixels]) -> list[Rows]:
-    """The embeddings of images, float32 ``[dim]`` each, in batches of the encoder's size."""
-    vectors: list[Rows] = []
-    for start in range(0, len(pixels), encoder.image_batch):
-        vectors += list(encoder.images(np.stack(pixels[start : start + encoder.image_batch])))
-    return vectors
-
-
-def _encode_results(encoder: Encoder, tasks: Sequence[Task], results: Sequence[TaskResult]) -> None:
-    """Add the embeddings of images and texts to the results of ``decode_tasks``."""
-    decoded = [
-        (r, r.image, r.image.pixels) for r in results if r.image and r.image.pixels is not None
-    ]
-    vectors = _encode_images(encoder, [pixels for _, _, pixels in decoded])
-    for (result, image, _), vector in zip(decoded, vectors, strict=True):
-        result.vector = vector
-        image.pixels = None
-    pending = [
-        (result, text)
-        for task, result in zip(tasks, results, strict=True)
-        if result.failure is None
-        for text in task.texts
-    ]
-    if pending:
-        rows = encode_texts(encoder, [text for _, text in pending])
-        for (result, text), row in zip(pending, rows, strict=True):
-            result.texts[text] = row

@@ -29,7 +29,12 @@ if TYPE_CHECKING:
 CORE_BATCH = 32
 DEVICE_BATCH = 256
 PIXEL_BYTES = 32 << 20
-#: Batches in flight for each encoder, and bytes of images that were read by the driver.
+#: Batches that a worker has at once: one is decoded while another is encoded; an accelerator's
+#: batch may be as large as several of them.
+CORE_CALLS = 2
+DEVICE_CALLS = 8
+#: Batches in flight for each that an encoder has at once, and bytes of images that were read by the
+#: driver. Ray gives a worker twice as many as it has at once, and starts more when those are taken.
 BATCHES_EACH = 4
 BYTES_AHEAD = 256 << 20
 #: Retries of a batch whose worker died.
@@ -81,8 +86,10 @@ class RayExecutor:
 
     @property
     def ahead(self) -> int:
-        encoders = self._workers.encoders if self._workers else 1
-        return self._batch * max(BATCHES_EACH * encoders, 8)
+        if self._workers is None:
+            return CORE_BATCH * CORE_CALLS * BATCHES_EACH
+        calls = DEVICE_CALLS if self._workers.decoders else CORE_CALLS
+        return self._batch * calls * BATCHES_EACH * self._workers.encoders
 
     @property
     def encode_seconds(self) -> float:
@@ -194,7 +201,9 @@ class RayExecutor:
             TaskFeedSource(self._feed), override_num_blocks=1, num_cpus=0
         )
 
-        def stage(kind: type, pool: Any, **needs: Any) -> Any:
+        def stage(kind: type, most: int, calls: int, **needs: Any) -> Any:
+            first = most if workers.start_all else 1
+            pool = ray.data.ActorPoolStrategy(min_size=1, max_size=most, initial_size=first)
             return dataset.map_batches(
                 kind,
                 fn_constructor_args=(model, self._feed),
@@ -203,18 +212,15 @@ class RayExecutor:
                 zero_copy_batch=True,
                 compute=pool,
                 max_task_retries=RETRIES,
+                max_concurrency=calls,
                 **needs,
             )
 
-        def pool(most: int) -> Any:
-            first = most if workers.start_all else 1
-            return ray.data.ActorPoolStrategy(min_size=1, max_size=most, initial_size=first)
-
         if workers.decoders:
-            dataset = stage(DecodeStage, pool(workers.decoders), num_cpus=1)
-            dataset = stage(EncodeStage, pool(workers.encoders), num_gpus=1, num_cpus=0)
+            dataset = stage(DecodeStage, workers.decoders, 1, num_cpus=1)
+            dataset = stage(EncodeStage, workers.encoders, DEVICE_CALLS, num_gpus=1, num_cpus=0)
         else:
-            dataset = stage(DecodeEncodeStage, pool(workers.encoders), num_cpus=1)
+            dataset = stage(DecodeEncodeStage, workers.encoders, CORE_CALLS, num_cpus=1)
         # Pass every batch on at once, however small it is.
         dataset.context.target_max_block_size = 1
         dataset.context.enable_progress_bars = False

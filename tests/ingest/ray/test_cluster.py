@@ -11,7 +11,7 @@ import sys
 import tarfile
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -72,6 +72,36 @@ class Dying(ColourEncoder):
         return super().images(pixels)
 
 
+class Overlapping(ColourEncoder):
+    """Finishes the first batch of a process when it is given the next one; notes that it was."""
+
+    text_batch = 4
+
+    def __init__(self, marker: Path) -> None:
+        super().__init__()
+        self.marker = marker
+        self.begun = 0
+
+    def begin_images(self, pixels: Pixels | Sequence[Pixels]) -> Callable[[], Rows]:
+        rows = self.images(np.stack(pixels))
+        self.begun += 1
+        first = self.begun == 1
+
+        def wait() -> Rows:
+            until = time.monotonic() + PATIENCE
+            while first and not self.marker.exists() and time.monotonic() < until:
+                if self.begun > 1:
+                    self.marker.touch()
+                time.sleep(0.01)
+            return rows
+
+        return wait
+
+    def begin_texts(self, texts: Sequence[str]) -> Callable[[], Rows]:
+        rows = self.texts(texts)
+        return lambda: rows
+
+
 class Failing(ColourEncoder):
     def images(self, pixels: Pixels) -> Rows:
         raise ArithmeticError("the device is on fire")
@@ -92,6 +122,7 @@ def running() -> Iterator[None]:
 @pytest.fixture
 def batches_of_four(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(ray_executor, "CORE_BATCH", 4)
+    monkeypatch.setattr(ray_executor, "DEVICE_BATCH", 4)
     monkeypatch.setattr(sinks, "CHUNK", 8)
 
 
@@ -196,6 +227,24 @@ def test_work_is_shared_by_two_workers(tmp_path: Path) -> None:
 
 
 @pytest.mark.usefixtures("running", "batches_of_four")
+@pytest.mark.parametrize("device", ["cpu", "auto"])
+def test_a_worker_has_its_next_batch_before_the_rows_of_the_last(
+    tmp_path: Path, device: str
+) -> None:
+    photos = shades(tmp_path / "photos", 40)
+    encoder = Overlapping(tmp_path / "overlapped")
+    with (
+        twinlens.open(tmp_path / "plain.db", model=ColourEncoder()) as plain,
+        twinlens.open(tmp_path / "ray.db", model=encoder, device=device) as cluster,
+    ):
+        plain.ingest(photos)
+        report = cluster.ingest(photos, cluster="auto")
+        assert encoder.marker.exists()
+        assert report.encode_seconds > 0
+        assert_same(cluster, plain)
+
+
+@pytest.mark.usefixtures("running", "batches_of_four")
 def test_a_worker_that_is_killed_loses_nothing(tmp_path: Path) -> None:
     photos = shades(tmp_path / "photos", 60)
     with (
@@ -272,8 +321,9 @@ def test_a_corpus_is_listed_no_further_than_needed(tmp_path: Path) -> None:
         executor = workers.executor(ColourEncoder, collection.fingerprint, device="cpu")
         tally = Tally(on_item=finished.append)
         assert ingest_items(collection, items(), [], executor, tally).images == 299
+    batches = 2 * ray_executor.CORE_CALLS * ray_executor.BATCHES_EACH
     # Tasks of the workers, the chunk being filled, queued chunks, and the one being written.
-    assert lag <= 4 * 8 + 5 * 8
+    assert lag <= 4 * batches + 5 * 8
 
 
 def test_an_encoder_that_cannot_be_pickled_is_refused(tmp_path: Path, running: None) -> None:
