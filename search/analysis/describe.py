@@ -129,31 +129,42 @@ class Labels:
     def __init__(
         self, encoder: Callable[[], Encoder], labels: Sequence[str], fitting: float = 1.0
     ) -> None:
-        self._labels = distinct(labels)
+        self.labels = distinct(labels)
         self._encoder = encoder
         self._encoded: Rows | None = None
-        self.prior = min(0.5, fitting / len(self._labels))
+        self.prior = min(0.5, fitting / len(self.labels))
 
     def nearest(self, vectors: Rows, count: int) -> list[tuple[list[str], Rows]]:
-        rows = self._rows
+        rows = self.rows
         order = np.argsort(-(vectors @ rows.T), axis=1, kind="stable")[:, :count]
-        return [([self._labels[at] for at in best], rows[best]) for best in order]
+        return [([self.labels[at] for at in best], rows[best]) for best in order]
 
     @property
-    def _rows(self) -> Rows:
+    def rows(self) -> Rows:
+        """The embeddings of the sentences, float32 ``[n, dim]``."""
         if self._encoded is None:
             encoder = self._encoder()
-            sentences = [TEMPLATES[0].replace("{}", label) for label in self._labels]
+            sentences = [TEMPLATES[0].replace("{}", label) for label in self.labels]
             self._encoded = encode_texts(encoder, sentences)
         return self._encoded
+
+
+def with_prior(match: npt.NDArray[np.float64], prior: float) -> npt.NDArray[np.float64]:
+    """The probabilities of pairs if a random one belongs together with probability ``prior``.
+
+    ``match`` supposes that every second pair does; its odds are multiplied by the prior odds
+    (Bayes' theorem).
+    """
+    true = match * prior
+    found: npt.NDArray[np.float64] = true / (true + (1 - match) * (1 - prior))
+    return found
 
 
 class Describer:
     """Propose texts for image embeddings.
 
-    ``match`` supposes that every second pair belongs together. Of random pairs far fewer do, so its
-    odds are multiplied by the prior odds of the candidates (Bayes' theorem). Without that, the best
-    of thousands of texts would nearly always look certain.
+    The best of thousands of texts would nearly always look certain by ``match`` alone, so the prior
+    of the candidates counts, see ``with_prior``.
 
     Args:
         candidates: the texts to choose from; the next ones serve where these give no proposal.
@@ -192,8 +203,7 @@ class Describer:
         self, texts: Sequence[str], rows: Rows, image: Rows, prior: float
     ) -> tuple[Proposal, ...]:
         balanced = self._match(rows, np.repeat(image[None], len(rows), axis=0))
-        true = balanced * prior
-        probabilities = true / (true + (1 - balanced) * (1 - prior))
+        probabilities = with_prior(balanced, prior)
         best: dict[str, float] = {}
         for at in np.argsort(-probabilities, kind="stable"):
             if probabilities[at] >= self._min_probability:

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from twinlens.search.analysis.describe import Labels
+from twinlens.search.analysis.describe import WORDS_FITTING, Labels, Match, with_prior
 from twinlens.search.analysis.everyday import WORDS
 from twinlens.search.analysis.projection import Points, Projection
 from twinlens.search.milvus.collection import Collection
@@ -18,22 +18,34 @@ from twinlens.search.models.base import Encoder, Rows
 MAX_REGIONS, MIN_PICTURES = 12, 12
 #: Pictures nearest to the middle of a region that tell what it shows.
 SAMPLE = 48
+#: A name is written at a picture that shows it with at least this probability.
+MIN_PROBABILITY = 0.5
+#: Of the pictures that show a name nearly as surely as the best one, the one in the middle has it.
+NEARLY = 0.8
+#: So many of a region's pictures show its name, at least, by the sum of their probabilities.
+MIN_SHOWING = 1.0
 #: Rounds of k-means.
 _ROUNDS = 30
 _SEED = 0
 
 
+#: float64 ``[pictures, labels]``.
+Probabilities = npt.NDArray[np.float64]
+
+
 @dataclass(frozen=True, slots=True)
 class Region:
-    """A part of a map.
+    """A part of a map that has a name.
 
     Attributes:
-        name: what its pictures show: one of the labels.
-        x, y: its middle, from -1 to 1.
-        count: how many of the pictures on the map are nearest to it.
+        name: what its pictures show more often than others: one of the labels.
+        id: a picture near its middle that shows this.
+        x, y: that picture's place, from -1 to 1.
+        count: how many of the pictures on the map are in this part.
     """
 
     name: str
+    id: str
     x: float
     y: float
     count: int
@@ -43,17 +55,20 @@ def name_regions(
     collection: Collection,
     projection: Projection,
     encoder: Encoder,
+    match: Match,
     labels: Sequence[str] = WORDS,
 ) -> tuple[Region, ...]:
-    """Divide a map into regions, and name each.
+    """Divide a map into regions, and name each at a picture that shows what the name says.
 
-    Regions are found by k-means. A name is the label nearest to how the mean embedding of a region
-    differs from the mean of all regions; no two regions share one.
+    Regions are found by k-means. A region's name is the label whose mean probability there, ``p``,
+    stands out most from that on the whole map, ``q``, by ``p log(p / q)``; no two regions share
+    one. A region with nothing that stands out, or without a picture that surely shows it, has none.
 
     Args:
         collection: whose map it is.
         projection: the map.
         encoder: the collection's.
+        match: judges pairs of a label and a picture.
         labels: the names to choose from, at least two.
 
     Returns:
@@ -63,17 +78,19 @@ def name_regions(
     if number < 2:
         return ()
     centres, nearest = k_means(projection.points, number)
-    middles = [
-        _middle_ids(projection, centre, nearest == place) for place, centre in enumerate(centres)
-    ]
-    means = _means(collection, middles)
-    names = _name(means, Labels(lambda: encoder, labels))
     counts = np.bincount(nearest, minlength=number)
-    found = [
-        Region(name, round(float(x), 4), round(float(y), 4), int(count))
-        for name, (x, y), count in zip(names, centres, counts, strict=True)
-        if count
+    middles = [
+        _middle(projection, centre, nearest == place) for place, centre in enumerate(centres)
     ]
+    vectors = _vectors(collection, [projection.ids[at] for at in np.concatenate(middles)])
+    groups = [[at for at in middle.tolist() if projection.ids[at] in vectors] for middle in middles]
+    chosen = Labels(lambda: encoder, labels, WORDS_FITTING)
+    found = []
+    for place, label, at in choose(_probabilities(projection, groups, vectors, chosen, match)):
+        point = groups[place][at]
+        x, y = projection.points[point].tolist()
+        name, count = chosen.labels[label], int(counts[place])
+        found.append(Region(name, projection.ids[point], round(x, 4), round(y, 4), count))
     return tuple(sorted(found, key=lambda region: -region.count))
 
 
@@ -111,35 +128,64 @@ def _squared(points: Points, centres: Points) -> npt.NDArray[np.float64]:
     return found
 
 
-def _middle_ids(projection: Projection, centre: Points, inside: npt.NDArray[np.bool_]) -> list[str]:
-    """The ids of the pictures of a region that are nearest to its middle."""
+def _middle(
+    projection: Projection, centre: Points, inside: npt.NDArray[np.bool_]
+) -> npt.NDArray[np.intp]:
+    """The pictures of a region that are nearest to its middle, the nearest first."""
     (places,) = np.nonzero(inside)
     far = np.square(projection.points[places] - centre).sum(axis=1)
-    return [projection.ids[place] for place in places[np.argsort(far, kind="stable")[:SAMPLE]]]
+    return places[np.argsort(far, kind="stable")[:SAMPLE]]
 
 
-def _means(collection: Collection, groups: Sequence[list[str]]) -> Rows:
-    """The mean embedding of each group of images, float32 ``[n, dim]``; zeros for an empty one."""
-    rows = collection.get("images", [key for ids in groups for key in ids], ["id", "vector"])
-    vectors = {row["id"]: row["vector"] for row in rows}
-    means = np.zeros((len(groups), collection.fingerprint.dim), dtype=np.float32)
-    for place, ids in enumerate(groups):
-        found = [vectors[key] for key in ids if key in vectors]
-        if found:
-            means[place] = np.mean(np.array(found, dtype=np.float32), axis=0)
-    return means
+def _vectors(collection: Collection, ids: list[str]) -> dict[str, Rows]:
+    """The embeddings of those images that are still stored, float32 ``[dim]``."""
+    rows = collection.get("images", ids, ["id", "vector"])
+    return {row["id"]: np.array(row["vector"], dtype=np.float32) for row in rows}
 
 
-def _name(means: Rows, labels: Labels) -> list[str]:
-    """A name for each mean; the region that a label tells apart best gets it."""
-    different = means - means.mean(axis=0)
-    different /= np.maximum(np.linalg.norm(different, axis=1, keepdims=True), 1e-9)
+def _probabilities(
+    projection: Projection,
+    groups: Sequence[Sequence[int]],
+    vectors: dict[str, Rows],
+    labels: Labels,
+    match: Match,
+) -> list[Probabilities]:
+    """How probable it is that each picture of a group shows each label, ``[pictures, labels]``."""
+    found = []
+    for group in groups:
+        images = np.array([vectors[projection.ids[at]] for at in group], dtype=np.float32)
+        table = (
+            [match(np.repeat(row[None], len(group), axis=0), images) for row in labels.rows]
+            if group
+            else []
+        )
+        found.append(
+            with_prior(np.array(table).reshape(len(labels.rows), len(group)).T, labels.prior)
+        )
+    return found
+
+
+def choose(groups: Sequence[Probabilities]) -> list[tuple[int, int, int]]:
+    """The groups that get a label: their number, the label's, and the picture that has it."""
+    if not sum(map(len, groups)):
+        return []
+    everywhere = np.concatenate(groups).mean(axis=0)
     offers = []
-    for place, (texts, rows) in enumerate(labels.nearest(different, len(means) + MAX_REGIONS)):
-        scores = (rows - rows.mean(axis=0)) @ different[place]
-        offers += [(float(score), place, text) for text, score in zip(texts, scores, strict=True)]
-    names: dict[int, str] = {}
-    for _, place, text in sorted(offers, key=lambda offer: -offer[0]):
-        if place not in names and text not in names.values():
-            names[place] = text
-    return [names.get(place, "") for place in range(len(means))]
+    for place, shown in enumerate(groups):
+        if not len(shown):
+            continue
+        here = shown.mean(axis=0)
+        # Nothing is said by what is nowhere.
+        scores = here * np.log(np.maximum(here, 1e-9) / np.maximum(everywhere, 1e-9))
+        enough = (shown.sum(axis=0) >= MIN_SHOWING) & (shown.max(axis=0) >= MIN_PROBABILITY)
+        offers += [
+            (float(scores[label]), place, int(label))
+            for label in np.flatnonzero(enough & (scores > 0))
+        ]
+    chosen: dict[int, tuple[int, int, int]] = {}
+    for _, place, label in sorted(offers, key=lambda offer: -offer[0]):
+        if place not in chosen and all(label != other for _, other, _ in chosen.values()):
+            likely = groups[place][:, label]
+            sure = max(MIN_PROBABILITY, NEARLY * float(likely.max()))
+            chosen[place] = place, label, int(np.argmax(likely >= sure))
+    return list(chosen.values())

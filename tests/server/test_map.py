@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import io
 import json
+import re
 import shutil
 import socket
 import struct
 import threading
 from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +24,7 @@ from support.colours import COLOURS, ColourEncoder
 import twinlens
 from twinlens.search.analysis import projection
 from twinlens.search.analysis.projection import HashSample, MapScale, RunningCovariance, project
+from twinlens.search.analysis.regions import name_regions
 from twinlens.search.errors import UsageError
 from twinlens.search.models.base import Rows
 from twinlens.search.records import image_id
@@ -496,13 +499,33 @@ def test_nothing_serious_stands_in_anybodys_way(
     assert serious == []
 
 
+@pytest.fixture
+def colour_names(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Name regions by colours, which the encoder sees; it knows no everyday words."""
+    monkeypatch.setattr(map_routes, "name_regions", partial(name_regions, labels=list(COLOURS)))
+
+
+@pytest.mark.usefixtures("colour_names")
+def test_names_are_at_pictures_that_show_them(client: TestClient) -> None:
+    regions = client.get("/v1/map/regions").json()["regions"]
+    assert len(regions) == 2
+    _, points, ids = unpack(client.get("/v1/map").content)
+    asked = client.post("/v1/map/pictures", json={"ids": [one["id"] for one in regions]}).json()
+    for one in regions:
+        assert one["name"] in asked["pictures"][one["id"]]["title"]
+        np.testing.assert_allclose([one["x"], one["y"]], points[ids.index(one["id"])], atol=1e-4)
+
+
+@pytest.mark.usefixtures("colour_names")
 def test_regions_have_names(address: str, open_page: Callable[..., Any]) -> None:
     page = open_page(address)
     page.locator("#regions", has_text="pictures").wait_for(state="attached")
-    assert int(page.locator("#canvas").get_attribute("data-regions")) == 2
+    told = re.findall(r"(\w+): \d+", page.locator("#regions").text_content())
+    assert len(told) == 2
+    page.locator(f"#canvas[data-regions='{', '.join(told)}']").wait_for()
     page.locator("#words").fill("red")
     page.locator("#list li.highlighted").first.wait_for()
-    assert page.locator("#canvas").get_attribute("data-regions") == "0", "what is found is in view"
+    assert page.locator("#canvas").get_attribute("data-regions") == "", "what is found is in view"
 
 
 def test_the_query_goes_from_page_to_page(address: str, open_page: Callable[..., Any]) -> None:

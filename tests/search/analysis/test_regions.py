@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from itertools import chain
 from pathlib import Path
 
 import numpy as np
@@ -9,8 +10,12 @@ from PIL import Image
 from support.colours import COLOURS, ColourEncoder
 
 import twinlens
+from twinlens.search.analysis.match import PairCalibration
 from twinlens.search.analysis.projection import project
-from twinlens.search.analysis.regions import k_means, name_regions
+from twinlens.search.analysis.regions import choose, k_means, name_regions
+from twinlens.search.models.load import open_query_encoder
+
+SAMPLES = Path(__file__).parents[3] / "samples"
 
 
 def test_k_means_finds_separate_groups() -> None:
@@ -43,9 +48,54 @@ def test_regions_are_named_by_what_they_show(tmp_path: Path) -> None:
     with twinlens.open(tmp_path / "x.db", model=encoder) as index:
         index.ingest(tmp_path / "photos")
         collection = index.engine.collection
-        found = name_regions(collection, project(collection), encoder, list(COLOURS))
-        few = name_regions(collection, project(collection, limit=20), encoder, list(COLOURS))
+        match = PairCalibration.of_collection(index.engine.calibrations, encoder).match
+        whole = project(collection)
+        found = name_regions(collection, whole, encoder, match, list(COLOURS))
+        few = name_regions(collection, project(collection, limit=20), encoder, match, list(COLOURS))
+        absent = ["orange", "purple", "yellow"]
+        other = name_regions(collection, whole, encoder, match, absent)
+        rows = chain.from_iterable(collection.scan("images", ["id", "path"]))
+        pictures = {row["id"]: row["path"] for row in rows}
     names = [region.name for region in found]
     assert sorted(names) == ["blue", "green", "red"], "a region without pictures is none"
     assert sum(region.count for region in found) == 48
+    for region in found:
+        assert Path(pictures[region.id]).name.startswith(region.name)
+        place = whole.points[whole.ids.index(region.id)]
+        np.testing.assert_allclose([region.x, region.y], place, atol=1e-4)
     assert few == ()
+    assert other == (), "what no picture shows names no region"
+
+
+def test_a_region_that_shows_nothing_in_common_has_no_name() -> None:
+    surely = np.array([[0.9, 0.01], [0.95, 0.01], [0.6, 0.01]])
+    mixed = np.array([[0.3, 0.2], [0.4, 0.2], [0.1, 0.2]])
+    assert choose([surely, mixed]) == [(0, 0, 0)]
+    assert choose([mixed, surely]) == [(1, 0, 0)]
+    assert choose([np.empty((0, 2))]) == []
+
+
+def test_a_name_is_at_the_middlemost_picture_that_shows_it_well() -> None:
+    shown = np.array([[0.1, 0.0], [0.85, 0.0], [0.99, 0.0]])
+    elsewhere = np.zeros((9, 2))
+    assert choose([shown, elsewhere]) == [(0, 0, 1)]
+
+
+def test_regions_of_photographs_are_named_at_pictures_that_show_it(tmp_path: Path) -> None:
+    captions = SAMPLES / "captions.jsonl"
+    with twinlens.open(tmp_path / "x.db", model="starter") as index:
+        index.ingest(SAMPLES / "photos", captions=captions)
+        collection = index.engine.collection
+        encoder = open_query_encoder(collection.fingerprint)
+        assert encoder is not None
+        match = PairCalibration.of_collection(index.engine.calibrations, encoder).match
+        found = name_regions(collection, project(collection), encoder, match)
+        said = {
+            row["id"]: " ".join([*row["captions"], row["path"]]).lower()
+            for row in chain.from_iterable(collection.scan("images", ["id", "captions", "path"]))
+        }
+    assert len(found) >= 3
+    right = np.mean([region.name in said[region.id] for region in found])
+    chance = np.mean([region.name in one for region in found for one in said.values()])
+    assert right >= 0.6, [(region.name, said[region.id]) for region in found]
+    assert right > 5 * chance

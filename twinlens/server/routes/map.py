@@ -12,6 +12,7 @@ from fastapi import APIRouter, Query, Request, Response
 from starlette.responses import JSONResponse
 
 from twinlens.index import Index
+from twinlens.search.analysis.match import PairCalibration
 from twinlens.search.analysis.projection import Method, Projection, methods
 from twinlens.search.analysis.regions import Region, name_regions
 from twinlens.search.milvus.collection import Collection
@@ -131,7 +132,7 @@ def router(ctx: Context) -> APIRouter:
     async def regions(
         request: Request, collection: CollectionParameter = "", method: MethodParameter = "pca"
     ) -> JSONResponse:
-        """What the pictures in a part of the map show, each an everyday word."""
+        """What the pictures in a part of the map show, each an everyday word at such a picture."""
         index = await ctx.index(request, collection)
         found = await find(index, method)
         if found is None:
@@ -139,15 +140,18 @@ def router(ctx: Context) -> APIRouter:
         await ctx.loaded(index)
         key = found.etag, index.engine.collection
         if key not in named:
-            work = partial(_regions, ctx, index.engine.collection, found.projection)
+            work = partial(_regions, ctx, index, found.projection)
             named[key] = await ctx.run_heavy(request, work)
         return JSONResponse({"regions": [asdict(region) for region in named[key]]})
 
     return routes
 
 
-def _regions(ctx: Context, collection: Collection, projection: Projection) -> tuple[Region, ...]:
-    return name_regions(collection, projection, ctx.library.encoder(collection.fingerprint))
+def _regions(ctx: Context, index: Index, projection: Projection) -> tuple[Region, ...]:
+    engine = index.engine
+    encoder = ctx.library.encoder(engine.collection.fingerprint)
+    match = PairCalibration.of_collection(engine.calibrations, encoder).match
+    return name_regions(engine.collection, projection, encoder, match)
 
 
 def _place(collection: Collection, projection: Projection, ids: list[str]) -> dict[str, Any]:

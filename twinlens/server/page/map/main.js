@@ -241,7 +241,7 @@ async function open() {
   if (!map.ids.length) message(texts.empty.title, texts.empty.detail);
   mapRegions(method, map.collection).then((regions) => {
     if (mine !== opening) return;
-    view.regions = regions;
+    view.regions = regions.filter(({ id }) => numbers.has(id)).map(({ name, id }) => ({ name, point: numbers.get(id) }));
     $("regions").textContent = regions.map(({ name, count }) => texts.region(quoted(name), count)).join(", ");
   }, () => {}); // without the model there are no names
   if (isAsking(query)) await highlight();

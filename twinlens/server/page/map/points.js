@@ -59,13 +59,14 @@ export class Levels {
   /**
    * @param {Float32Array} xy
    * @param {number} reach  the largest distance of a point from the middle, along either axis
+   * @param {number[]} preferred  points that take precedence over all others
    */
-  constructor(xy, reach) {
+  constructor(xy, reach, preferred = []) {
     this.#xy = xy;
     this.#enlargement = enlargementOf(xy.length / 2);
     this.#reach = reach + 0.1;
     this.#first = new Uint8Array(xy.length / 2).fill(NONE);
-    this.#hiddenPoints = Array.from(this.#first.keys());
+    this.#hiddenPoints = [...new Set([...preferred, ...this.#first.keys()])];
   }
 
   /** @returns {Uint8Array}  the first level that shows each point, computed up to `level`; 255: none */

@@ -80,9 +80,10 @@ export class MapView {
     this.draw();
   }
 
-  /** @param {{name: string, x: number, y: number}[]} value  parts of the map, with their names */
+  /** @param {{name: string, point: number}[]} value  the names of parts of the map, and the points that have them */
   set regions(value) {
     this.#regions = value;
+    this.#stretch();
     this.draw();
   }
 
@@ -162,7 +163,7 @@ export class MapView {
   #stretch() {
     const [across, up] = this.camera.reach;
     this.#xy = this.#original.map((value, at) => value * (at % 2 ? up : across));
-    this.#levels = new Levels(this.#xy, Math.max(across, up));
+    this.#levels = new Levels(this.#xy, Math.max(across, up), this.#regions.map(({ point }) => point));
   }
 
   #resize() {
@@ -224,13 +225,18 @@ export class MapView {
       boxes.push({ point, left, top, size: large, highlighted: true });
     }
     const found = boxes.length;
-    for (let point = 0; point < first.length && boxes.length < MAX_PICTURES; point += 1) {
-      if (first[point] > level || this.#highlighted.has(point)) continue;
+    const add = (point) => {
+      if (first[point] > level || this.#highlighted.has(point)) return;
       const [left, top] = camera.toScreen(this.#xy[2 * point], this.#xy[2 * point + 1]);
-      if (!within(left, top)) continue;
+      if (!within(left, top)) return;
       let free = true;
       for (let at = 0; free && at < found; at += 1) free = !overlap(boxes[at], left, top, size);
       if (free) boxes.push({ point, left, top, size, highlighted: false });
+    };
+    const named = new Set(this.#regions.map(({ point }) => point));
+    for (const point of named) add(point);
+    for (let point = 0; point < first.length && boxes.length < MAX_PICTURES; point += 1) {
+      if (!named.has(point)) add(point);
     }
     this.#boxes = boxes;
   }
@@ -326,13 +332,14 @@ export class MapView {
     context.stroke();
   }
 
-  /** Write the names of regions over the map, as long as most of it is in view. */
+  /** Write the names of regions at the foot of the pictures that have them, as long as most of the map is in view. */
   #paintRegions(context) {
     const zoomed = this.camera.scale / this.camera.whole;
-    const shown = zoomed < 2.5 && !this.#highlighted.size ? this.#regions : [];
-    this.#canvas.dataset.regions = shown.length;
+    const boxes = new Map(this.#boxes.map((box) => [box.point, box]));
+    // A picture that another one hides at this zoom has no name, either: it would be on the other.
+    const shown = zoomed < 2.5 && !this.#highlighted.size ? this.#regions.filter(({ point }) => boxes.has(point)) : [];
+    this.#canvas.dataset.regions = shown.map(({ name }) => name).join(", ");
     if (!shown.length) return;
-    const [across, up] = this.camera.reach;
     context.font = "600 15px system-ui, sans-serif";
     context.textAlign = "center";
     context.textBaseline = "middle";
@@ -340,10 +347,10 @@ export class MapView {
     context.lineWidth = 5;
     context.strokeStyle = this.#colours["--map-halo"];
     context.fillStyle = this.#colours["--map-name"];
-    for (const { name, x, y } of shown) {
-      const [left, top] = this.camera.toScreen(x * across, y * up);
-      context.strokeText(name, left, top);
-      context.fillText(name, left, top);
+    for (const { name, point } of shown) {
+      const { left, top, size, height = size } = boxes.get(point);
+      context.strokeText(name, left, top + height / 2);
+      context.fillText(name, left, top + height / 2);
     }
   }
 

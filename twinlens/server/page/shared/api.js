@@ -188,7 +188,7 @@ export async function signOut() {
 export const mapPoints = (method, collection) =>
   send(`/v1/map?${new URLSearchParams({ method, ...(collection ? { collection } : {}) })}`);
 
-/** @returns {Promise<{name: string, x: number, y: number, count: number}[]>}  the map's regions */
+/** @returns {Promise<{name: string, id: string, x: number, y: number, count: number}[]>}  the map's regions */
 export async function mapRegions(method, collection) {
   const { regions } = await request(`/v1/map/regions?${new URLSearchParams({ method, collection })}`);
   return regions ?? [];
