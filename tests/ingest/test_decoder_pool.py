@@ -165,7 +165,7 @@ def test_a_mistake_in_a_process_is_raised(pictures: Path, start: Start) -> None:
 
 def children(process: int) -> list[int]:
     """The decoding processes of a process."""
-    found = subprocess.run(["ps", "-eo", "pid,ppid,args"], capture_output=True, text=True)
+    found = subprocess.run(["ps", "-ewwo", "pid,ppid,args"], capture_output=True, text=True)
     rows = [line.split(None, 2) for line in found.stdout.splitlines()[1:]]
     return [int(pid) for pid, ppid, args in rows if int(ppid) == process and "decoder_p" in args]
 
