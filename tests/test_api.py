@@ -88,6 +88,25 @@ def test_all_four_directions(index: twinlens.Index, photos: Path) -> None:
             assert index.search(**query, limit=1, target="texts")[0].text == f"a {colour} picture"
 
 
+def test_embedding_uses_the_model_of_the_collection(index: twinlens.Index, photos: Path) -> None:
+    with pytest.raises(twinlens.CollectionNotFoundError):
+        index.embed(["red"])
+    index.ingest(photos)
+    texts = [f"{colour} {number}" for colour in COLOURS for number in range(10)]
+    np.testing.assert_allclose(index.embed(texts), ColourEncoder().texts(texts), atol=1e-6)
+    rows = index.embed(images=[photos / "red.png", (photos / "blue.png").read_bytes()])
+    assert (rows.shape, rows.dtype) == ((2, 16), np.float32)
+    for row, colour in zip(rows, ("red", "blue"), strict=True):
+        best = index.search(twinlens.Vector(row), limit=1)[0]
+        assert best.path == str(photos / f"{colour}.png")
+        assert best.score == pytest.approx(1)
+    for wrong in ({}, {"texts": "red"}, {"texts": ["red"], "images": [photos / "red.png"]}):
+        with pytest.raises(twinlens.UsageError, match="a list of texts or a list of pictures"):
+            index.embed(**wrong)
+    with pytest.raises(twinlens.ImageError):
+        index.embed(images=[b"no picture"])
+
+
 def test_a_collection_can_be_reopened(photos: Path, tmp_path: Path) -> None:
     db = tmp_path / "new" / "folder" / "photos.db"
     with twinlens.open(db, model=ColourEncoder()) as index:

@@ -60,6 +60,7 @@ if TYPE_CHECKING:
     from twinlens.search.analysis.index_trials import IndexTrial
     from twinlens.search.analysis.match import PairMatch
     from twinlens.search.milvus.collection import CollectionInfo
+    from twinlens.search.milvus.database import Database
     from twinlens.search.milvus.generations import Generation
     from twinlens.search.milvus.layout import LayoutOptions
     from twinlens.search.milvus.lite.backup import BackedUp
@@ -232,18 +233,13 @@ def open(  # noqa: A001 - reads as twinlens.open(...)
         ModelMismatchError: the collection was made with another model than the one asked for.
     """
     from twinlens.index import Index
-    from twinlens.search.milvus.database import Database, check_name
+    from twinlens.search.milvus.database import check_name
     from twinlens.search.models.base import check_device, check_precision
 
     check_name(collection)
     check_device(device)
     check_precision(precision)
-    uri = os.fspath(db) if db is not None else default_db()
-    try:
-        database = Database(uri, token=token, create=create)
-    except StoreUnreachableError:
-        _refuse_twinlens(uri)
-        raise
+    database = _open_database(db, token, create=create, advice="open it with twinlens.connect")
     try:
         return Index(
             database, collection, model=model, device=device, precision=precision, tenant=tenant
@@ -309,11 +305,10 @@ def copy(
             run it again to resume.
     """
     from twinlens.ingest.transfer.copy import copy
-    from twinlens.search.milvus.database import Database
 
     with (
-        Database(os.fspath(source), token=source_token, create=False) as old,
-        Database(os.fspath(target), token=target_token) as new,
+        _open_database(source, source_token, create=False) as old,
+        _open_database(target, target_token) as new,
     ):
         return copy(old, new, collection, to, sample=sample, progress=progress, **layout)
 
@@ -405,10 +400,8 @@ def check(
         StoreError: the server failed, or a file cannot be written.
     """
     from twinlens.ingest.integrity.check import check
-    from twinlens.search.milvus.database import Database
 
-    name = os.fspath(db) if db is not None else default_db()
-    with Database(name, token=token, create=False) as database:
+    with _open_database(db, token, create=False) as database:
         return check(database, collections, repair=repair, bars=progress)
 
 
@@ -511,12 +504,30 @@ def match(
     return Matcher(encoder, PairCalibration.of_model(encoder), references).match(inputs)
 
 
-def _refuse_twinlens(uri: str) -> None:
-    """Raise ``UsageError`` if the address is a twinlens server, and not Milvus."""
-    from twinlens.remote.client import is_twinlens
+def _open_database(
+    db: str | os.PathLike[str] | None,
+    token: str = "",
+    *,
+    create: bool = True,
+    advice: str = "give the address or path of the database that it serves",
+) -> Database:
+    """Open a database of Milvus; ``advice`` is for those who name a twinlens server instead.
 
-    if uri.lower().startswith(("http://", "https://")) and is_twinlens(uri):
-        raise UsageError(f"{uri} is a twinlens server: open it with twinlens.connect") from None
+    Raises:
+        UsageError: the address is a twinlens server; or there is no such database.
+        StoreError: it cannot be opened.
+    """
+    from twinlens.search.milvus.database import Database
+
+    uri = os.fspath(db) if db is not None else default_db()
+    try:
+        return Database(uri, token=token, create=create)
+    except StoreUnreachableError:
+        from twinlens.remote.client import is_twinlens
+
+        if uri.lower().startswith(("http://", "https://")) and is_twinlens(uri):
+            raise UsageError(f"{uri} is a twinlens server, not Milvus: {advice}") from None
+        raise
 
 
 def serve(
@@ -542,17 +553,15 @@ def serve(
         UsageError: a setting is not valid, or the address cannot be listened on.
         StoreLockedError, StoreUnreachableError: the database cannot be opened.
     """
-    from twinlens.search.milvus.database import Database
     from twinlens.search.models.base import check_device, check_precision
     from twinlens.server.run import serve as run
     from twinlens.server.settings import Settings
 
     check_device(device)
     check_precision(precision)
-    name = os.fspath(db) if db is not None else default_db()
     chosen = Settings.of(collection=collection, **settings)
     run(
-        Database(name, token=token),
+        _open_database(db, token),
         chosen,
         model=model,
         device=device,

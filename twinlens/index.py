@@ -46,7 +46,7 @@ if TYPE_CHECKING:
     from twinlens.search.milvus.database import Database
     from twinlens.search.milvus.generations import Generation
     from twinlens.search.milvus.layout import LayoutOptions
-    from twinlens.search.models.base import Encoder, Precision
+    from twinlens.search.models.base import Encoder, Precision, Rows
     from twinlens.search.query.browse import Browsed, PictureBrowser
     from twinlens.search.query.engine import SearchEngine
     from twinlens.search.query.facets import Facet, LabelField
@@ -195,6 +195,34 @@ class Index(LabelMethods):
         """Search for many queries at once, each as in ``search``; one ``Hits`` for each."""
         found = self._session.with_engine(lambda engine: engine.search_many(queries, **options))
         return [hits.with_thumbnails(self.thumbnail) for hits in found]
+
+    def embed(self, texts: Sequence[str] = (), *, images: Sequence[object] = ()) -> Rows:
+        """Encode texts, or pictures, with the collection's model; nothing is stored.
+
+        Args:
+            texts: what to encode. A single word stays one: ``search`` puts a phrase around it.
+            images: paths, encoded bytes, open files, Pillow images or arrays, in place of texts.
+
+        Returns:
+            Float32 unit rows ``[n, dim]``.
+
+        Raises:
+            CollectionNotFoundError: there is no collection, and so no model.
+            UsageError: neither was given, or both.
+            ImageError: a picture cannot be decoded.
+        """
+        from twinlens.search.analysis.pictures import encode_images
+        from twinlens.search.models.batches import encode_texts
+        from twinlens.search.query.embed import check_inputs
+        from twinlens.search.query.parts import Image, read_image
+
+        check_inputs(texts, images)
+        self._require_collection()
+        encoder = self._load_encoder()
+        if len(texts):
+            return encode_texts(encoder, texts)
+        pictures = [read_image(Image(one).source) for one in images]  # type: ignore[arg-type]
+        return encode_images(encoder, pictures)
 
     @property
     def engine(self) -> SearchEngine:

@@ -147,6 +147,16 @@ def embed(
     return rows
 
 
+def check_inputs(texts: Sequence[str], images: Sequence[object]) -> None:
+    """Refuse what ``embed`` of an index cannot encode in one call.
+
+    Raises:
+        UsageError: neither texts nor images were given, both were, or one text outside of a list.
+    """
+    if isinstance(texts, str) or bool(len(texts)) == bool(len(images)):
+        raise UsageError("give a list of texts or a list of pictures to embed")
+
+
 def phrase(words: str, target: Target) -> str:
     """The text to encode for a query: a single word that looks for images becomes a phrase.
 

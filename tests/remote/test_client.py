@@ -203,6 +203,21 @@ def test_stored_pictures_and_thumbnails(
         there.thumbnail(key, 99)
 
 
+def test_a_twinlens_server_is_not_taken_for_milvus(address: str, tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match=r"not Milvus: open it with twinlens\.connect"):
+        twinlens.open(address)
+    calls: tuple[Callable[[], object], ...] = (
+        lambda: twinlens.copy(address, tmp_path / "copy.db"),
+        lambda: twinlens.copy(tmp_path / "new.db", address),
+        lambda: twinlens.check(address),
+        lambda: twinlens.serve(address, port=0),
+    )
+    twinlens.open(tmp_path / "new.db").close()
+    for call in calls:
+        with pytest.raises(UsageError, match="give the address or path of the database"):
+            call()
+
+
 def test_embedding(there: RemoteIndex, photos: Path) -> None:
     texts = [f"{colour} {number}" for colour in COLOURS for number in range(10)]
     expected = ColourEncoder().texts(texts)

@@ -51,6 +51,7 @@ from twinlens.search.errors import (
     reason_of,
 )
 from twinlens.search.milvus.database import check_name
+from twinlens.search.query.embed import check_inputs
 from twinlens.search.query.label_methods import LabelMethods
 from twinlens.search.query.parts import Id, Image, read_image, several
 from twinlens.search.query.request import Mode, SearchOptions, SearchRequest
@@ -183,21 +184,8 @@ class RemoteIndex(LabelMethods):
         return [hits.with_thumbnails(self.thumbnail) for hits in found]
 
     def embed(self, texts: Sequence[str] = (), *, images: Sequence[object] = ()) -> Rows:
-        """Encode texts, or pictures, with the collection's model.
-
-        Args:
-            texts: what to encode.
-            images: paths, encoded bytes or Pillow images, in place of texts.
-
-        Returns:
-            Float32 unit rows ``[n, dim]``.
-
-        Raises:
-            UsageError: neither was given, or both.
-            ImageError: a picture cannot be decoded.
-        """
-        if isinstance(texts, str) or bool(len(texts)) == bool(len(images)):
-            raise UsageError("give a list of texts or a list of pictures to embed")
+        """Encode texts, or pictures, with the collection's model; see ``twinlens.Index.embed``."""
+        check_inputs(texts, images)
         rows: list[Rows] = []
         for start in range(0, len(texts), BATCH):
             body = self._body({"texts": list(texts[start : start + BATCH])})
