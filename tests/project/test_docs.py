@@ -13,7 +13,7 @@ from support import ROOT
 
 from twinlens import cli as twinlens_cli
 
-DOCUMENTS = [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]
+DOCUMENTS = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").rglob("*.md"))]
 TEXT = "\n".join(path.read_text(encoding="utf-8") for path in DOCUMENTS)
 
 
@@ -53,10 +53,12 @@ def opposite(option: str) -> str:
 
 def command_lines(text: str) -> Iterator[list[str]]:
     """The words of each ``twinlens …`` in an indented or fenced block, or between backticks."""
-    # A block of the console has prompts before commands; other lines are what they print.
+    # A block of the console has prompts before commands; other lines are what they print. One
+    # without prompts has commands only.
     lines = re.findall(r"^\$ +(.*)", text, re.MULTILINE)
-    for block in re.findall(r"^```(?:sh|bash)\n(.*?)^```", text, re.MULTILINE | re.DOTALL):
-        lines += block.splitlines()
+    for block in re.findall(r"^```(?:sh|bash|console)\n(.*?)^```", text, re.MULTILINE | re.DOTALL):
+        if not re.search(r"^\$ ", block, re.MULTILINE):
+            lines += block.splitlines()
     lines += re.findall(r"^    +(.*)", text, re.MULTILINE)
     lines += re.findall(r"`([^`\n]+)`", text)
     for line in lines:
@@ -85,7 +87,36 @@ def test_command_lines_exist(document: Path) -> None:
 
 def test_an_unknown_command_or_option_is_noticed() -> None:
     text = "Run `twinlens serach x`.\n\n    twinlens info --jason\n\n    $ twinlens info --json\n"
+    text += (
+        "```console\ntwinlens saved --rm x\n```\n```console\n$ twinlens info\ntwinlens says\n```\n"
+    )
     assert sorted(wrong_in(text)) == [
         "there is no command twinlens serach: twinlens serach x",
         "twinlens info has no option --jason: twinlens info --jason",
+        "twinlens saved has no option --rm: twinlens saved --rm x",
+    ]
+
+
+def wrong_scripts_in(text: str) -> Iterator[str]:
+    """What a text names of benchmarks and samples that does not exist: files and their options."""
+    for script, arguments in re.findall(r"\b((?:benchmarks|samples)/\w+\.py)([^`\n|]*)", text):
+        if not (ROOT / script).is_file():
+            yield f"there is no {script}"
+            continue
+        source = (ROOT / script).read_text(encoding="utf-8")
+        for option in re.findall(r"(?<![\w-])--[a-z][a-z0-9-]*", arguments):
+            if f'"{option}"' not in source:
+                yield f"{script} has no option {option}"
+
+
+@pytest.mark.parametrize("document", DOCUMENTS, ids=lambda path: path.name)
+def test_benchmarks_exist(document: Path) -> None:
+    assert list(wrong_scripts_in(document.read_text(encoding="utf-8"))) == []
+
+
+def test_an_unknown_benchmark_or_option_is_noticed() -> None:
+    text = "`python benchmarks/nope.py` and `python benchmarks/decode.py FOLDER --others --nope`"
+    assert list(wrong_scripts_in(text)) == [
+        "there is no benchmarks/nope.py",
+        "benchmarks/decode.py has no option --nope",
     ]
