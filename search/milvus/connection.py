@@ -39,6 +39,8 @@ CONSISTENCY = ("strong", "bounded", "session", "eventually")
 _FILES = ("ca", "cert", "key")
 _PARAMETERS = (*_FILES, "name", "consistency")
 _DATABASE = re.compile(r"[A-Za-z_][A-Za-z0-9_]{0,254}")
+#: Those that have a level of their own.
+_LOGGERS = ("pymilvus", "pymilvus.milvus_client", "pymilvus.bulk_writer", "milvus_lite", "grpc")
 
 
 @dataclass(frozen=True, slots=True)
@@ -195,8 +197,10 @@ def quiet_pymilvus() -> None:
     """Silence what pymilvus, gRPC and Milvus Lite print about errors that are reported anyway."""
     # The C core of gRPC prints to stderr whenever a busy server is slow to answer.
     os.environ.setdefault("GRPC_VERBOSITY", "NONE")
+    import pymilvus  # noqa: F401 - sets the levels of its loggers when it is imported
+
     # They log tracebacks of errors that twinlens reports in one line.
-    for name in ("pymilvus", "milvus_lite", "grpc"):
+    for name in _LOGGERS:
         logging.getLogger(name).setLevel(logging.CRITICAL)
 
 

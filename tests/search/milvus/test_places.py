@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import subprocess
 import sys
+import uuid
 from pathlib import Path
 
 import pytest
@@ -124,3 +125,12 @@ def test_a_device_is_looked_at_without_torch() -> None:
 def test_no_server_is_still_no_server() -> None:
     with pytest.raises(StoreUnreachableError):
         Database("HTTP://127.0.0.1:9", timeout=0.5, create=False)
+
+
+def test_pymilvus_prints_no_tracebacks(server: str) -> None:
+    # In a process of its own: pymilvus sets the levels of its loggers when it is imported first.
+    name = f"places_{uuid.uuid4().hex[:12]}"
+    done = _run("search", "a dog", "--db", server, "-c", name)
+    assert done.returncode == 1
+    (line,) = done.stderr.splitlines()
+    assert f"there is no collection {name!r}" in line
