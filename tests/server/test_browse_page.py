@@ -113,6 +113,25 @@ def test_the_viewer_goes_on_to_pictures_that_were_not_loaded(visit: Callable[...
     expect(page.locator("#viewer-title")).to_have_text("number 561")
 
 
+def test_chips_of_the_last_filter_change_the_current_one(visit: Callable[..., Page]) -> None:
+    page = visit("/?q=red")
+    page.get_by_role("button", name="Filter").click()
+    page.get_by_text("Folder (2 values)").click()
+    held: list[Any] = []
+    page.route("**/v1/facets*", lambda route: held.append(route))
+    page.get_by_role("button", name=re.compile("^home")).click()
+    page.get_by_text("Stars (5 values)").click()
+    page.get_by_role("button", name=re.compile("^3")).click()
+    assert where(page) == 'path startswith "home/" and stars == 3'
+    page.get_by_role("button", name=re.compile("^4")).click()
+    assert where(page) == 'path startswith "home/" and stars in (3, 4)'
+    page.get_by_role("button", name=re.compile("^3")).click()
+    assert where(page) == 'path startswith "home/" and stars == 4'
+    assert len(held) >= 3
+    held[-1].continue_()
+    expect(page.locator(".chosen .chip-text")).to_have_text(["Folder home", "Stars 4"])
+
+
 def test_chips_write_the_filter(visit: Callable[..., Page]) -> None:
     page = visit("/?q=red")
     page.get_by_role("button", name="Filter").click()

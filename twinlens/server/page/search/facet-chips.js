@@ -21,6 +21,7 @@ export function createFacetChips({ onFilter }) {
   /** The names of clauses that were chosen here: "Year 2019". */
   const names = new Map();
   let shown = "";
+  let current = ""; // the filter
   let pending = new AbortController();
 
   function drawChosen(where) {
@@ -39,14 +40,18 @@ export function createFacetChips({ onFilter }) {
     return new Set(active);
   }
 
-  /** The filter where a value of a facet is chosen, or no longer; the other values stay as they are. */
-  function toggled(where, { field, values, clauses: own }, value) {
-    const kept = clauses(where).filter((one) => !own.includes(one));
-    const chosen = values.filter((one) => one.chosen !== (one === value));
-    return joined([...kept, anyOf(field, chosen)].filter(Boolean));
+  /**
+   * Choose a value of a facet, or no longer; the other values stay as they are. The chips may be of
+   * an earlier filter, while the server counts what the current one leaves.
+   */
+  function toggle(facet, value) {
+    const kept = clauses(current).filter((one) => !facet.clauses.includes(one));
+    value.chosen = !value.chosen;
+    facet.clauses = [anyOf(facet.field, facet.values.filter((one) => one.chosen))].filter(Boolean);
+    onFilter(joined([...kept, ...facet.clauses]));
   }
 
-  function drawFacets(found, where) {
+  function drawFacets(found) {
     const open = list.querySelector("details[open]")?.dataset.field;
     const focused = list.contains(document.activeElement) ? document.activeElement.dataset.value : undefined;
     list.replaceChildren(...found.map((facet) => {
@@ -57,7 +62,7 @@ export function createFacetChips({ onFilter }) {
       const options = values.map((one) => h("li", {}, h(
         "button", {
           class: "facet-value", type: "button", "aria-pressed": String(one.chosen), data: { value: one.where },
-          on: { click: () => onFilter(toggled(where, facet, one)) },
+          on: { click: () => toggle(facet, one) },
         },
         isolated(one.value), h("span", { class: "facet-count" }, number(one.count)),
       )));
@@ -92,6 +97,7 @@ export function createFacetChips({ onFilter }) {
       shown = "";
     },
     async show(where, collection) {
+      current = where;
       const key = JSON.stringify([where, collection]);
       if (key === shown) return;
       shown = key;
@@ -100,7 +106,7 @@ export function createFacetChips({ onFilter }) {
       pending = new AbortController();
       try {
         const found = await facets(where, collection, pending.signal);
-        drawFacets(found, where);
+        drawFacets(found);
         drawChosen(where);
       } catch (error) {
         // The filter may be wrong, which its own field says; or the server is busy.
