@@ -1,5 +1,6 @@
 // Keep pictures that were dropped, pasted or chosen. They stay in this tab, under short tokens.
 
+import { withOne, without } from "../shared/query.js";
 import { blake2b } from "./blake2b.js";
 
 /** Larger files, in bytes, are sent scaled down if the browser can decode them. */
@@ -25,6 +26,20 @@ export async function keep(file) {
 
 /** @returns {{id: string, blob: Blob, url: string, name: string}|undefined} */
 export const picture = (token) => kept.get(token);
+
+/** The query without dropped pictures that this tab does not have. */
+export const withKnownPictures = (query) => ({ ...query, pictures: query.pictures.filter((token) => kept.has(token)) });
+
+/** The query with the ids of dropped pictures that are among the hits: such a query can be shared. */
+export function withStoredIds(query, hits) {
+  const stored = new Set(hits.map((hit) => hit.image_id));
+  let next = query;
+  for (const token of query.pictures) {
+    const { id } = kept.get(token) ?? {};
+    if (id && stored.has(id)) next = withOne(without(next, "pictures", token), "ids", id);
+  }
+  return next;
+}
 
 /** Whether a file may be a picture, by its type or name. The server checks the content. */
 export const mayBePicture = (file) =>

@@ -1,7 +1,7 @@
 // Move among results with the arrow keys (roving tabindex), and list the keyboard shortcuts.
 
 import { createDialog } from "../shared/dialogs.js";
-import { h } from "../shared/dom.js";
+import { h, isTyping } from "../shared/dom.js";
 import { texts } from "../texts/en/search.js";
 
 const SHORTCUTS = [
@@ -33,6 +33,22 @@ export function createShortcutsDialog() {
   return () => {
     if (!document.querySelector("dialog[open]")) dialog.showModal();
   };
+}
+
+/**
+ * Listen to the keys that work everywhere on the page; Escape leaves a field first.
+ * @param {Object<string, () => void>} actions  by the name of the key
+ */
+export function listenToKeys(actions) {
+  document.addEventListener("keydown", (event) => {
+    if (event.altKey || event.ctrlKey || event.metaKey || document.querySelector("dialog[open]")) return;
+    if (isTyping(event.target)) {
+      if (event.key === "Escape") event.target.blur();
+    } else if (actions[event.key]) {
+      if (event.key !== "Escape") event.preventDefault();
+      actions[event.key]();
+    }
+  });
 }
 
 /**
