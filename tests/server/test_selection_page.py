@@ -8,6 +8,7 @@ import zipfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
+from urllib.parse import parse_qs, urlsplit
 
 import pytest
 from PIL import Image
@@ -160,6 +161,29 @@ def test_pictures_are_put_into_an_album(visit: Callable[..., Page]) -> None:
     dialog.get_by_label("Album").fill("Best of")
     dialog.get_by_role("button", name="Take out").click()
     expect(page.locator("#summary")).to_have_text("1 picture")
+
+
+def test_an_album_of_an_open_picture_is_the_filter_that_the_server_writes(
+    visit: Callable[..., Page],
+) -> None:
+    page = visit("/?where=width+>+0")
+    name = 'Tom "the cat" & co'
+    for album in ("Another", name):
+        tick(page, 1)
+        page.get_by_role("button", name="Album …").click()
+        dialog = page.get_by_role("dialog", name="Album")
+        dialog.get_by_label("Album").fill(album)
+        with page.expect_response("**/v1/browse*"):
+            dialog.get_by_role("button", name="Put in").click()
+    page.locator("#results .tile-link").nth(1).click()
+    album = page.get_by_role("button", name=name, exact=True)
+    expect(album).to_have_attribute("title", f"Filter by Albums {name}")
+    with page.expect_response("**/v1/albums*") as answered:
+        album.click()
+    wheres = {one["name"]: one["where"] for one in answered.value.json()["albums"]}
+    expect(page).to_have_url(re.compile(r"where="))
+    expect(page.locator("#summary")).to_have_text("1 picture")
+    assert parse_qs(urlsplit(page.url).query)["where"] == [f"width > 0 and {wheres[name]}"]
 
 
 def test_pictures_are_tagged_and_that_can_be_undone(visit: Callable[..., Page]) -> None:

@@ -1,8 +1,9 @@
 // Show what is stored about a hit: a table of its fields. Values are buttons that filter by them.
 
+import { labels } from "../shared/api.js";
 import { isolated, isolatedPath, quoted } from "../shared/bidi.js";
-import { h } from "../shared/dom.js";
-import { labelClause, literal, namesOf, reference } from "../shared/filters.js";
+import { h, toast } from "../shared/dom.js";
+import { literal, namesOf, reference } from "../shared/filters.js";
 import { readable } from "../shared/hits.js";
 import { language, number } from "../shared/language.js";
 import { texts } from "../texts/en/search.js";
@@ -18,13 +19,24 @@ const monthOnly = new Intl.DateTimeFormat(language, { month: "long", timeZone: "
 
 /**
  * @param {object} hit
+ * @param {string} collection
  * @param {(filter: string) => void} onFilter
  * @returns {HTMLElement}
  */
-export function createDetails(hit, onFilter) {
+export function createDetails(hit, collection, onFilter) {
   const data = hit.metadata ?? {};
-  const value = (words, filter) =>
-    h("button", { class: "value", type: "button", title: texts.filter.by(quoted(filter)), on: { click: () => onFilter(filter) } }, isolated(words));
+  const button = (words, says, click) =>
+    h("button", { class: "value", type: "button", title: texts.filter.by(quoted(says)), on: { click } }, isolated(words));
+  const value = (words, filter) => button(words, filter, () => onFilter(filter));
+  // The server writes the filter of an album or a tag.
+  const label = (field, name) => button(name, `${readable(field)} ${name}`, async () => {
+    try {
+      const found = (await labels(field, collection)).find((one) => one.name === name);
+      if (found) onFilter(found.where);
+    } catch (error) {
+      toast(error.detail || error.message);
+    }
+  });
   const rows = [];
   if (data.width > 0 && data.height > 0) rows.push([texts.details.size, texts.details.pixels(data.width, data.height)]);
   if (data.bytes > 0) rows.push([texts.details.file, bytes(data.bytes)]);
@@ -38,7 +50,7 @@ export function createDetails(hit, onFilter) {
   for (const [name, stored] of Object.entries(data)) {
     if (SPECIAL.has(name) || stored === "" || stored === null) continue;
     if (LABELS.has(name)) {
-      const buttons = namesOf(stored).map((one) => value(one, labelClause(name, one)));
+      const buttons = namesOf(stored).map((one) => label(name, one));
       rows.push([readable(name), ...buttons.flatMap((one, at) => (at ? [", ", one] : [one]))]);
       continue;
     }

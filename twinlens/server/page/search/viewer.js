@@ -103,7 +103,7 @@ export function createViewer(handlers) {
       facts.replaceChildren(...about(hit, where.link, handlers));
       why.show(hit, where.query);
       question.show(hit.image_id);
-      details.replaceChildren(createDetails(hit, handlers.onFilter));
+      details.replaceChildren(createDetails(hit, handlers.collection(), handlers.onFilter));
       propose(hit, image, facts, handlers.collection());
       panel.scrollTop = 0;
       for (const neighbour of where.neighbours) {

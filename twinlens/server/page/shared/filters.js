@@ -86,9 +86,3 @@ export const hasLabel = (hit, field, name) => namesOf(hit.metadata?.[field]).inc
 
 /** The names in a list of albums or tags. */
 export const namesOf = (stored) => String(stored ?? "").split(", ").filter(Boolean);
-
-/** The filter of the pictures that have an album or a tag, as the server writes it. */
-export function labelClause(field, name) {
-  const ways = [["==", name], ["startswith", `${name}, `], ["endswith", `, ${name}`], ["contains", `, ${name}, `]];
-  return `(${ways.map(([how, value]) => `${field} ${how} ${literal(value)}`).join(" or ")})`;
-}
