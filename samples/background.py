@@ -8,6 +8,7 @@ their captions, and writes them to search/analysis/data/background.
 
 from __future__ import annotations
 
+import argparse
 import json
 import re
 import shutil
@@ -31,6 +32,10 @@ def free_photos() -> set[str]:
 
 def main() -> None:
     """Write the pictures and captions.jsonl."""
+    # It takes no options, but --help must not write anything.
+    argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    ).parse_args()
     free = free_photos()
     pictures = TARGET / "pictures"
     shutil.rmtree(pictures, ignore_errors=True)

@@ -9,6 +9,7 @@ search/models/starter.py; it needs the packages ``onnx`` and ``onnxscript``.
 
 from __future__ import annotations
 
+import argparse
 import json
 import tempfile
 from pathlib import Path
@@ -30,6 +31,10 @@ SMALL = 1_024
 
 def main() -> None:
     """Write both graphs and the places of their weights."""
+    # It takes no options, but --help must not write anything.
+    argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    ).parse_args()
     model, tokenizer = load_starter(dtype=torch.float32)
     weights = (
         starter_weights.read_image_tower()

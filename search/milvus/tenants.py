@@ -127,7 +127,9 @@ class Scope:
             UsageError: the collection has tenants, and none is named.
         """
         if not self.tenant:
-            raise UsageError(f"the collection {self.collection!r} has tenants: name one")
+            raise UsageError(
+                f"the collection {self.collection!r} has tenants: name one, as with --tenant"
+            )
         return self.tenant
 
 

@@ -203,6 +203,15 @@ def test_stored_pictures_and_thumbnails(
         there.thumbnail(key, 99)
 
 
+def test_what_needs_the_database_says_so(there: RemoteIndex) -> None:
+    public = {name for name in dir(twinlens.Index) if not name.startswith("_")}
+    local = public - set(dir(RemoteIndex))
+    assert {"reindex", "check", "export"} <= local
+    for name in local:
+        with pytest.raises(UnsupportedError, match=f"{name.strip('_')} does not work over HTTP"):
+            getattr(there, name)
+
+
 def test_a_twinlens_server_is_not_taken_for_milvus(address: str, tmp_path: Path) -> None:
     with pytest.raises(UsageError, match=r"not Milvus: open it with twinlens\.connect"):
         twinlens.open(address)

@@ -78,7 +78,7 @@ if TYPE_CHECKING:
 Path = str | os.PathLike[str]
 #: Methods of ``Index`` that need the database itself.
 _LOCAL_ONLY = frozenset(
-    {"audit", "compare_indexes", "drop_old", "duplicates", "engine", "evaluate", "export",
+    {"audit", "check", "compare_indexes", "drop_old", "duplicates", "engine", "evaluate", "export",
      "for_tenant", "generations", "import_", "intake", "measure_policy", "moderate",
      "open_judge", "reindex", "rollback", "tenants"}
 )  # fmt: skip
