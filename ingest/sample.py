@@ -8,7 +8,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
-from twinlens.search.errors import ImageError, reason_of
+from twinlens.search.errors import HostRefusedError, ImageError, reason_of
 from twinlens.search.frozen import FrozenDict
 from twinlens.search.paths import stored_path
 from twinlens.search.records import ID_LENGTH
@@ -113,8 +113,8 @@ class Failure:
     """One item that could not be stored, and the reason in a sentence.
 
     Attributes:
-        transient: a disk or network error, which says nothing about the item itself. The next run
-            tries again, and keeps what is stored of it until then.
+        transient: a disk or network error, or a host that is not allowed: it says nothing about the
+            item itself. The next run tries again, and keeps what is stored of it until then.
         captions: what the source says about the item in spite of the failure.
     """
 
@@ -134,8 +134,12 @@ class Failure:
 
 
 def failure_of(error: ImageError | OSError, uri: str, root: str) -> Failure:
-    """The failure of an item that could not be read; an ``OSError`` is transient."""
-    return Failure(uri, reason_of(error), root, transient=isinstance(error, OSError))
+    """The failure of an item that could not be read.
+
+    A disk or network error is transient, and so is a host that another run may allow.
+    """
+    transient = isinstance(error, OSError | HostRefusedError)
+    return Failure(uri, reason_of(error), root, transient=transient)
 
 
 def relative_path(path: str, root: str) -> str:

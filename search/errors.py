@@ -4,6 +4,7 @@
     ├── UsageError                   an argument is not valid
     │   └── FilterError              a filter is not valid
     ├── ImageError                   an image cannot be read or decoded
+    │   └── HostRefusedError         its host is not public, and its network is not allowed
     ├── SourceError                  a corpus or a caption file cannot be read
     ├── ClusterError                 a Ray cluster cannot be reached, or failed
     ├── ModelError                   a model cannot be found, downloaded or loaded
@@ -36,6 +37,10 @@ class FilterError(UsageError):
 
 class ImageError(TwinlensError):
     """An image cannot be read or decoded; the message is the reason."""
+
+
+class HostRefusedError(ImageError):
+    """An image's host is not public, and its network is not allowed: another run may allow it."""
 
 
 class SourceError(TwinlensError):

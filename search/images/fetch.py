@@ -18,7 +18,7 @@ from itertools import count
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urljoin
 
-from twinlens.search.errors import ImageError, UsageError, first_line
+from twinlens.search.errors import HostRefusedError, ImageError, UsageError, first_line
 from twinlens.search.images.decode import MAX_BYTES
 from twinlens.search.retry import retry
 
@@ -94,7 +94,8 @@ class Fetcher:
         """Fetch the bytes at a URL; retry temporary failures.
 
         Raises:
-            ImageError: a permanent failure: no such image, too large, the host is not public.
+            HostRefusedError: the host is not public, and its network is not allowed.
+            ImageError: another permanent failure: no such image, too large.
             OSError: a temporary failure: the host is unknown, does not answer or is overloaded,
                 or the response broke off.
         """
@@ -194,9 +195,10 @@ class Fetcher:
             raise ImageError(f"{host!r} is not a host name") from error
         allowed = [address for address in found if self._allows(ipaddress.ip_address(address))]
         if not allowed:
-            raise ImageError(
-                f"{host} is not a public host ({', '.join(found[:2])}): "
-                "allow its network if you trust it"
+            addresses = "" if found == [host] else f" ({', '.join(found[:2])})"
+            option = f", as with --allow-network {found[0]}" if found else ""
+            raise HostRefusedError(
+                f"{host} is not a public host{addresses}: allow its network if you trust it{option}"
             )
         return allowed
 

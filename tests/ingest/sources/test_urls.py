@@ -128,9 +128,12 @@ def test_private_addresses_are_refused_by_default(
     listed = tmp_path / "list.urls"
     listed.write_text(web.serve("/red.png", png("red")) + "\n")
     report = index.ingest(listed)
-    assert [failure.transient for failure in report.failed] == [False]
-    assert "not a public host" in report.failed[0].reason
+    assert [failure.transient for failure in report.failed] == [True]
+    advice = "127.0.0.1 is not a public host: allow its network if you trust it, as with "
+    assert report.failed[0].reason == f"{advice}--allow-network 127.0.0.1"
     assert web.asked == []
+    # The option is enough: what was refused is not a picture that failed.
+    assert index.ingest(listed, allow_networks=["127.0.0.1"]).images == 1
 
 
 @pytest.mark.parametrize(
