@@ -12,6 +12,7 @@ from support.serving import painted_db, serving
 
 from twinlens.search.records import image_id
 from twinlens.server import thumbnails
+from twinlens.server.context import Context
 
 
 @pytest.fixture
@@ -43,6 +44,53 @@ def test_they_are_made_at_the_start_and_after_a_write(
         )
         assert sent.status_code == 200, sent.text
         until_cached(client, new)
+
+
+def test_they_are_made_while_an_ingest_goes_on_one_round_at_a_time(
+    db: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(thumbnails, "LOOK_SECONDS", 1.0)
+    monkeypatch.setattr(thumbnails, "BUSY_SECONDS", 2.0)
+    monkeypatch.setattr(thumbnails, "PAUSE_SECONDS", 0.0)
+    running: list[int] = []
+    rounds: list[int] = []
+    warm = thumbnails._warm
+
+    async def counted(ctx: Context) -> None:
+        running.append(1)
+        rounds.append(len(running))
+        try:
+            await warm(ctx)
+        finally:
+            running.pop()
+
+    monkeypatch.setattr(thumbnails, "_warm", counted)
+    with serving(db, warm=True) as client:
+        media = client.app.state.context.media
+        sent: list[bytes] = []
+
+        def write() -> None:
+            name = f"new-{len(sent)}.png"
+            path = tmp_path / name
+            Image.new("RGB", (50, 40), (9, len(sent), 199)).save(path)
+            sent.append(path.read_bytes())
+            answer = client.post(
+                "/v1/items",
+                data={"items": f'{{"items": [{{"uri": "{name}", "file": 0}}]}}'},
+                files={"file": sent[-1]},
+            )
+            assert answer.status_code == 200, answer.text
+
+        for _ in range(2):  # the second time: again, after a round
+            first = len(sent)
+            write()
+            ends = time.monotonic() + 30
+            while not media.cached(image_id(sent[first]), 320, "WEBP"):
+                assert time.monotonic() < ends, "the thumbnail waits for the end of the ingest"
+                time.sleep(0.05)
+                write()
+        assert len(rounds) < len(sent), "not every write has a round"
+    assert set(rounds) == {1}
 
 
 def test_an_empty_database_is_no_error(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -17,23 +17,27 @@ NEWEST = 240
 SIDES = (LARGEST_SIDE, 320)
 #: Seconds between two looks whether something was written, and between two pictures.
 LOOK_SECONDS, PAUSE_SECONDS = 5.0, 0.02
+#: Seconds from one round to the next while writes follow each other without a pause.
+BUSY_SECONDS = 60.0
 
 
 async def keep_warm(ctx: Context) -> None:
     """Make missing thumbnails of the default collection now, and again after writes.
 
-    An ingest is a series of writes: its pictures wait for the first pause, since listing the newest
-    reads the dates of all.
+    An ingest is a series of writes: its pictures wait for the first pause, or for ``BUSY_SECONDS``,
+    since listing the newest reads the dates of all. There is one round at a time.
     """
-    done, before = -1, ctx.writes.written
+    clock = asyncio.get_running_loop().time
+    done, before, ended = -1, ctx.writes.written, clock()
     while True:
         written = ctx.writes.written
         pauses, before = written == before, written
-        if pauses and written != done:
+        if written != done and (pauses or clock() - ended >= BUSY_SECONDS):
             done = written
             # A collection that does not exist yet, has tenants, or cannot be read now.
             with suppress(TwinlensError):
                 await _warm(ctx)
+            ended = clock()
         await asyncio.sleep(LOOK_SECONDS)
 
 
