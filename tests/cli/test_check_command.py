@@ -48,6 +48,8 @@ def test_exit_codes_and_sentences(db: Path) -> None:
     assert done.exit_code == 4
     assert done.stderr == (f"vectors file: {array}: is damaged: it differs from its checksum\n")
     assert not done.stdout
+    advice = runner.invoke(app, ["check", "--db", str(db)]).stdout.splitlines()[-1]
+    assert advice == f"`twinlens check --repair --db {db}` repairs what can be repaired"
     done = runner.invoke(app, ["check", "--db", str(db), "--repair"])
     assert done.exit_code == 5
     assert "made anew from its data file" in done.stderr
@@ -76,7 +78,7 @@ def test_a_database_from_before_there_were_checksums_is_sound_and_gets_them(db: 
     done = runner.invoke(app, ["check", "--db", str(db)])
     assert done.exit_code == 0
     assert "files, such as" in done.stderr
-    assert "it has no recorded checksum yet" in done.stderr
+    assert "no checksum is recorded yet" in done.stderr
     assert runner.invoke(app, ["check", "--db", str(db), "--repair"]).exit_code == 0
     done = runner.invoke(app, ["check", "--db", str(db)])
     assert (done.exit_code, done.stderr) == (0, "")

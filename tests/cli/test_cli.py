@@ -566,6 +566,15 @@ def test_singular_and_plural(run: Run, paint: Callable[..., Path], tmp_path: Pat
     assert "on 1 GPU at" in planned
 
 
+def test_deleting_a_tenant_says_whose_rows_went(run: Run, photos: Path, tmp_path: Path) -> None:
+    db = tmp_path / "tenants.db"
+    with twinlens.open(db, model=ColourEncoder(), tenant="alice") as index:
+        stored = index.ingest(photos)
+    done = run("delete", "--all", "--yes", "--tenant", "alice", "--db", db)
+    held = f"{stored.images} images, {stored.texts} texts"
+    assert done.out == f"deleted the rows of alice in twinlens: {held}\n"
+
+
 def test_delete_of_copies_says_that_their_pictures_stay(
     run: Run, tmp_path: Path, photos: Path
 ) -> None:

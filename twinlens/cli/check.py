@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 import sys
 from contextlib import ExitStack
 from dataclasses import asdict, replace
@@ -70,7 +71,12 @@ def check(
     if as_json:
         say_json(report_dict(report))
     else:
-        print_report(report, quiet=quiet, repair=repair)
+        print_report(report, quiet=quiet)
+        if report.health == "damaged" and not (quiet or repair):
+            command = ["twinlens", "check", "--repair"]
+            command += ["--collection", collection] * bool(collection)
+            command += ["--db", place.db] if place.db else []
+            say(f"`{shlex.join(command)}` repairs what can be repaired")
     if report.health != "sound":
         raise typer.Exit(REPAIRED if report.health == "repaired" else DAMAGED)
 
@@ -107,7 +113,7 @@ def report_dict(report: CheckReport) -> dict[str, Any]:
     return {"health": report.health} | asdict(report)
 
 
-def print_report(report: CheckReport, *, quiet: bool = False, repair: bool = False) -> None:
+def print_report(report: CheckReport, *, quiet: bool = False) -> None:
     """Print a report for people: damage on stderr, what it comes to on stdout."""
     for one in report.damage:
         done = f"; {one.repaired}" if one.repaired else ""
@@ -128,5 +134,3 @@ def print_report(report: CheckReport, *, quiet: bool = False, repair: bool = Fal
     rows = counted(sum(report.collections.values()), "row")
     collections = counted(len(report.collections), "collection")
     say(f"{report.health}: {rows} of {collections} compared in {report.seconds:.1f} s")
-    if report.health == "damaged" and not repair:
-        say("`twinlens check --repair` repairs what can be repaired")

@@ -159,10 +159,15 @@ def delete(
             return
         now = index.info()
         holding = contents(now.images, now.texts)
-        if not yes and not typer.confirm(f"Delete {place.collection}, {holding}?"):
+        what = (
+            f"the rows of {place.tenant} in {place.collection}"
+            if place.tenant
+            else place.collection
+        )
+        if not yes and not typer.confirm(f"Delete {what}, {holding}?"):
             raise TwinlensError("nothing was deleted")
         index.drop()
-    say(f"deleted {place.collection}: {holding}")
+    say(f"deleted {what}: {holding}")
 
 
 def export(

@@ -68,7 +68,7 @@ def check_recorded(
     except DamagedRecordError as error:
         return None, [Damage("checksum", str(path), f"its record {error} is damaged")]
     if recorded is None:
-        note = Damage("checksum", str(path), "it has no recorded checksum yet", harmless=True)
+        note = Damage("checksum", str(path), "no checksum is recorded yet", harmless=True)
         return None, [note]
     try:
         now = Recorded.of(path)

@@ -120,7 +120,7 @@ def _check(
         yield Damage("checksum", str(path), f"its record {error} is damaged")
         return
     if recorded is None:
-        yield Damage("checksum", str(path), "it has no recorded checksum yet", harmless=True)
+        yield Damage("checksum", str(path), "no checksum is recorded yet", harmless=True)
         return
     try:
         alike = same(recorded.text, path.read_text("utf-8", "replace"))
