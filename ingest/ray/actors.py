@@ -11,6 +11,7 @@ import pickle
 import threading
 from collections import abc
 from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any
@@ -165,11 +166,17 @@ class WorkerStage:
     Ray calls it with several batches at once, and each is processed in a thread, so that the
     encoder has its next batches before the rows of the last one are there: see ``EncodingQueue``.
     An exception is sent on in place of the batch, so that the driver can raise it.
+
+    Args:
+        model: how to load the encoder.
+        feed: the ``TaskFeed``.
+        calls: how many batches there are at once.
     """
 
-    def __init__(self, model: WorkerModel, feed: Any) -> None:
+    def __init__(self, model: WorkerModel, feed: Any, calls: int) -> None:
         self._model = model
         self._feed = feed
+        self._threads = ThreadPoolExecutor(calls, "twinlens-worker")
         self._lock = threading.Lock()
         self._loaded: Encoder | None = None
         self._queue: EncodingQueue | None = None
@@ -177,7 +184,8 @@ class WorkerStage:
 
     async def __call__(self, table: pa.Table) -> pa.Table:
         # Of methods that are not async, Ray runs only one at a time.
-        return await asyncio.to_thread(self._process_all, table)
+        loop = asyncio.get_running_loop()
+        return await loop.run_in_executor(self._threads, self._process_all, table)
 
     def _process_all(self, table: pa.Table) -> pa.Table:
         numbers, batches = table["number"].to_pylist(), table["payload"].to_pylist()

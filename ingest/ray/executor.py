@@ -206,7 +206,7 @@ class RayExecutor:
             pool = ray.data.ActorPoolStrategy(min_size=1, max_size=most, initial_size=first)
             return dataset.map_batches(
                 kind,
-                fn_constructor_args=(model, self._feed),
+                fn_constructor_args=(model, self._feed, calls),
                 batch_size=1,
                 batch_format="pyarrow",
                 zero_copy_batch=True,

@@ -44,19 +44,19 @@ class Accelerator(ColourEncoder):
         self.events: list[str] = []
         self.sizes: list[int] = []
         self._enough = enough
+        self._until = time.monotonic() + PATIENCE
 
     def begin_images(self, pixels: Pixels | Sequence[Pixels]) -> Callable[[], Rows]:
-        rows, count = self.images(np.stack(pixels)), len(pixels)
+        count = len(pixels)
         self.events.append(f"begin {count}")
         self.sizes.append(count)
 
         def wait() -> Rows:
-            until = time.monotonic() + PATIENCE
             while not self._enough(self.sizes):
-                assert time.monotonic() < until
+                assert time.monotonic() < self._until
                 time.sleep(0.001)
             self.events.append(f"fetch {count}")
-            return rows
+            return self.images(np.stack(pixels))
 
         return wait
 
@@ -117,7 +117,7 @@ def full_chunk(number: int) -> Chunk:
 
 def test_full_chunks_make_full_batches(opened: twinlens.Index) -> None:
     may_finish = threading.Event()
-    encoder = Accelerator(lambda sizes: may_finish.wait(PATIENCE))
+    encoder = Accelerator(lambda sizes: may_finish.is_set())
     collection = opened.engine.collection
     executor, done = LocalExecutor(lambda: encoder), Done([], [])
     with Ledger(collection) as ledger:
@@ -129,12 +129,13 @@ def test_full_chunks_make_full_batches(opened: twinlens.Index) -> None:
         until = time.monotonic() + PATIENCE
         while len(encoder.sizes) < 3 and time.monotonic() < until:
             time.sleep(0.001)
-        # The device would have been idle without the first two.
-        assert set(encoder.sizes[2:]) == {BATCH}
-        assert done.counts == []
+        sizes, passed_on = encoder.sizes.copy(), done.counts.copy()
         may_finish.set()
         chunks.finish()
         executor.stop(cancel=False)
+    # The device would have been idle without the first two.
+    assert set(sizes[2:]) == {BATCH}
+    assert passed_on == []
     assert done.first == [f"{number}/0" for number in range(ahead)]
     # What was encoded since a chunk was begun, and not since the one before: many end at once.
     assert done.counts == [sinks.CHUNK * (number + 1) for number in range(ahead)]
