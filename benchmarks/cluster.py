@@ -7,9 +7,10 @@ Each side runs the ``twinlens ingest`` command with its own Milvus Lite file. Th
 rounds, each with a few pictures and with many. The time for many includes starting Python, Ray and
 the model; the difference between many and few is the steady state.
 
-With ``--busy``, encoders stand for accelerators: each takes 2 ms a picture, in which it needs no
-core. What is printed is the share of the time between its first picture and its last in which one
-was busy: with two cores that decode and encode, and with one accelerator for which they decode.
+With ``--busy``, encoders stand for accelerators: each takes 8 ms a picture, in which it needs no
+core. What is printed is the share of the time between its first batch and its last in which one was
+busy, in the best round: with two cores that decode and encode, and with one accelerator for which
+they decode.
 """
 
 from __future__ import annotations
@@ -33,18 +34,20 @@ from twinlens.search.models.base import Pixels, Rows
 from twinlens.search.models.fingerprint import Fingerprint
 from twinlens.search.models.preprocess import preparation
 
+#: Pixels a side that the encoder of ``--busy`` takes, few, so that cores are not the limit.
+SIDE = 64
 #: Seconds that the encoder of ``--busy`` takes for a picture.
-DEVICE_SECONDS = 2e-3
+DEVICE_SECONDS = 8e-3
 
 
 class SlowDevice:
     """Sleeps for each batch, and writes to a file of its process from when until when."""
 
     def __init__(self, folder: Path, batch: int) -> None:
-        self.fingerprint = Fingerprint("slow", "none", 64, 224, "{}")
+        self.fingerprint = Fingerprint("slow", "none", 64, SIDE, "{}")
         self.image_batch = batch
         self._folder = folder
-        self.prepare = preparation({"size": 224})
+        self.prepare = preparation({"size": SIDE})
 
     def images(self, pixels: Pixels) -> Rows:
         began = time.monotonic()
@@ -82,21 +85,24 @@ def busy(files: list[Path], base: Path, rounds: int) -> None:
 
     ray.init(num_cpus=2, num_gpus=1, include_dashboard=False, log_to_driver=False)
     photos = link(files, base / "photos")
-    for turn in range(rounds):
-        for name, device, batch in (("two cores", "cpu", 32), ("an accelerator", "auto", 256)):
+    for name, device, batch in (("two cores", "cpu", 32), ("an accelerator", "auto", 128)):
+        shares = []
+        for turn in range(rounds):
             spans = base / f"{device}{turn}"
             spans.mkdir()
             model: Any = SlowDevice(spans, batch)
             with twinlens.open(base / f"{device}{turn}.db", model=model, device=device) as index:
                 assert index.ingest(photos, cluster="auto").images == len(files)
-            shares = [share_of(file) for file in spans.iterdir()]
-            print(f"round {turn + 1}: {name}: {statistics.fmean(shares):.0%} busy", flush=True)
+            # The fullest file: a worker that was started late has few batches.
+            fullest = max(spans.iterdir(), key=lambda file: file.stat().st_size)
+            shares.append(share_of(fullest))
+        print(f"{name}: {max(shares):.0%} busy, the best of {rounds}", flush=True)
     ray.shutdown()
 
 
 def share_of(file: Path) -> float:
-    """The share of the time between the first and the last line in which the encoder was busy."""
-    spans = np.loadtxt(file, ndmin=2)
+    """The share of the time in which the encoder was busy, from its second batch on."""
+    spans = np.loadtxt(file, ndmin=2)[1:]
     return float((spans[:, 1] - spans[:, 0]).sum() / (spans[-1, 1] - spans[0, 0]))
 
 
@@ -111,7 +117,8 @@ def main() -> None:
     taken: dict[str, list[tuple[float, float]]] = {"one process": [], "ray": []}
     with tempfile.TemporaryDirectory() as temporary:
         base = Path(temporary)
-        source = options.folder or make_pictures(base / "pictures", options.count)
+        size = (160, 120) if options.busy else (500, 375)
+        source = options.folder or make_pictures(base / "pictures", options.count, size=size)
         files = sorted(source.rglob("*.jpg"))[: options.count]
         if options.busy:
             busy(files, base, options.rounds)
