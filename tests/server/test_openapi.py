@@ -55,6 +55,23 @@ def app(tmp_path_factory: pytest.TempPathFactory) -> Iterator[FastAPI]:
         library.close()
 
 
+def test_every_operation_says_what_it_does_in_a_short_sentence(app: FastAPI) -> None:
+    summaries = {
+        operation["operationId"]: operation["summary"]
+        for path in app.openapi()["paths"].values()
+        for operation in path.values()
+    }
+    assert (
+        summaries["tei_health"] == "Whether the server can answer searches, as TEI tells it: 200 "
+        "without a body, or 503"
+    )
+    assert summaries["thumbnail"] == "A small version of a picture"
+    for name, summary in summaries.items():
+        assert summary != name.replace("_", " ").title()
+        assert 10 < len(summary) < 160
+        assert not summary.endswith(".")
+
+
 def test_no_request_makes_the_server_fail(app: FastAPI) -> None:
     schema = schemathesis.openapi.from_asgi("/openapi.json", app)
     operations = [found.ok() for found in schema.get_all_operations()]

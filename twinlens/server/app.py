@@ -166,7 +166,7 @@ def create_app(library: Library, settings: Settings) -> FastAPI:
     problems.install(app)
     for module in _ROUTES:
         app.include_router(module.router(ctx))
-    openapi.add_schemas(app)
+    openapi.complete_document(app)
     return app
 
 

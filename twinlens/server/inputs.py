@@ -116,7 +116,7 @@ class BodyReader(Generic[M]):
         return min(self.max_bytes, most) if self.max_bytes else most
 
     def openapi(self) -> dict[str, Any]:
-        """The route's ``openapi_extra``; see ``twinlens.server.openapi.add_schemas``."""
+        """The route's ``openapi_extra``; see ``twinlens.server.openapi.complete_document``."""
         _, schema = models_json_schema([(self.model, "validation")], ref_template=REFERENCE)
         reference = {"$ref": REFERENCE.format(model=self.model.__name__)}
         content: dict[str, Any] = {

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import TYPE_CHECKING, Any
 
 from twinlens.server.problems import MEDIA_TYPE
@@ -14,6 +15,8 @@ if TYPE_CHECKING:
     from fastapi.routing import APIRoute
     from pydantic import BaseModel
 
+#: The first sentence of a text, and the end of it.
+_SENTENCE = re.compile(r"(.+?)\.(?:\s|$)", re.DOTALL)
 #: The ``$ref`` of a schema by its name.
 REFERENCE = "#/components/schemas/{model}"
 DESCRIPTION = (
@@ -64,8 +67,12 @@ def tei_problems(keys: bool) -> dict[int | str, dict[str, Any]]:
     return _problems_as(TeiErrorOut, keys)
 
 
-def add_schemas(app: FastAPI) -> None:
-    """Move the schemas that routes bring in their ``openapi_extra`` to the components."""
+def complete_document(app: FastAPI) -> None:
+    """Complete the document that FastAPI makes.
+
+    Schemas that routes bring in their ``openapi_extra`` move to the components. An operation's
+    summary is the first sentence of its description, not its name in capitals.
+    """
     build = app.openapi
 
     def document() -> dict[str, Any]:
@@ -75,11 +82,23 @@ def add_schemas(app: FastAPI) -> None:
             schemas["Problem"] = ProblemOut.model_json_schema() | {"title": "Problem"}
             for path in made["paths"].values():
                 for operation in path.values():
+                    _summarise(operation)
                     for content in operation.get("requestBody", {}).get("content", {}).values():
                         schemas.update(content["schema"].pop("$defs", {}))
         return app.openapi_schema or {}
 
     app.openapi = document  # type: ignore[method-assign]
+
+
+def _summarise(operation: dict[str, Any]) -> None:
+    if operation["summary"] != operation["operationId"].replace("_", " ").title():
+        return  # the route has one of its own
+    found = _SENTENCE.match(operation["description"])
+    assert found is not None  # every route has a docstring
+    operation["summary"] = " ".join(found[1].split())
+    rest = operation.pop("description")[found.end() :].lstrip()
+    if rest:
+        operation["description"] = rest
 
 
 def _problems_as(model: type[BaseModel], keys: bool) -> dict[int | str, dict[str, Any]]:
