@@ -528,6 +528,38 @@ def test_regions_have_names(address: str, open_page: Callable[..., Any]) -> None
     assert page.locator("#canvas").get_attribute("data-regions") == "", "what is found is in view"
 
 
+def test_named_pictures_come_before_all_others(address: str, open_page: Callable[..., Any]) -> None:
+    """Only another named picture can hide one; and pictures never overlap, as without names."""
+    page = open_page(address)
+    script = """async ([seed, count, preferred]) => {
+      const { Levels, sizeAt, enlargementOf, GAP } = await import('/static/map/points.js');
+      let state = seed;
+      const random = () => (state = (state * 48271) % 2147483647) / 2147483647;
+      const xy = Float32Array.from({ length: 2 * count }, () => 2 * random() - 1);
+      const first = new Levels(xy, 1, preferred).upTo(26);
+      const faults = [];
+      for (let level = 0; level < 8; level += 1) {
+        const scale = 100 * Math.SQRT2 ** level;
+        const apart = (sizeAt(scale, enlargementOf(count)) + GAP) / scale - 1e-6;
+        const near = (a, b) => Math.abs(xy[2 * a] - xy[2 * b]) < apart
+          && Math.abs(xy[2 * a + 1] - xy[2 * b + 1]) < apart;
+        const shown = [...first.keys()].filter((point) => first[point] <= level);
+        for (const a of shown) {
+          for (const b of shown) if (a < b && near(a, b)) faults.push(['overlap', level, a, b]);
+        }
+        for (const a of preferred) {
+          const hidden = preferred.some((b) => first[b] <= level && near(a, b));
+          if (first[a] > level && !hidden) faults.push(['hidden', level, a]);
+        }
+      }
+      return [faults, preferred.filter((point) => first[point] === 0).length];
+    }"""
+    for seed in (1, 7):
+        faults, at_once = page.evaluate(script, [seed, 1_500, [3, 700, 1_499, 42, 43, 44, 45, 46]])
+        assert faults == []
+        assert at_once >= 1
+
+
 def test_the_query_goes_from_page_to_page(address: str, open_page: Callable[..., Any]) -> None:
     page = open_page(address)
     page.goto(f"{address}/?q=red&not=blue")

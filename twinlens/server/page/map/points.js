@@ -53,6 +53,7 @@ export class Levels {
   #first;
   #computed = -1;
   #hiddenPoints;
+  #preferred;
   #reach;
   #enlargement;
 
@@ -66,7 +67,32 @@ export class Levels {
     this.#enlargement = enlargementOf(xy.length / 2);
     this.#reach = reach + 0.1;
     this.#first = new Uint8Array(xy.length / 2).fill(NONE);
-    this.#hiddenPoints = [...new Set([...preferred, ...this.#first.keys()])];
+    this.#preferred = preferred;
+    this.#placePreferred();
+    this.#hiddenPoints = Array.from(this.#first.keys()).filter((point) => !preferred.includes(point));
+  }
+
+  /** How far apart two pictures must be at a level, in map units along either axis. */
+  #apart(level) {
+    const scale = BASE * STEP ** level;
+    return (sizeAt(scale, this.#enlargement) + GAP) / scale;
+  }
+
+  /** Whether two points are nearer than that, along both axes. */
+  #overlap(one, other, apart) {
+    return Math.abs(this.#xy[2 * one] - this.#xy[2 * other]) < apart
+      && Math.abs(this.#xy[2 * one + 1] - this.#xy[2 * other + 1]) < apart;
+  }
+
+  /** Find the first levels of the preferred points, which only each other can hide. */
+  #placePreferred() {
+    for (let level = 0; level <= LAST_LEVEL; level += 1) {
+      for (const point of this.#preferred) {
+        if (this.#first[point] < NONE) continue;
+        const hides = (other) => this.#first[other] < NONE && this.#overlap(point, other, this.#apart(level));
+        if (!this.#preferred.some(hides)) this.#first[point] = level;
+      }
+    }
   }
 
   /** @returns {Uint8Array}  the first level that shows each point, computed up to `level`; 255: none */
@@ -79,8 +105,9 @@ export class Levels {
   }
 
   #add(level) {
-    const scale = BASE * STEP ** level;
-    const apart = (sizeAt(scale, this.#enlargement) + GAP) / scale;
+    const apart = this.#apart(level);
+    // Space that a preferred point needs at a later level.
+    const later = this.#preferred.filter((point) => this.#first[point] > level && this.#first[point] < NONE);
     const columns = Math.ceil((2 * this.#reach) / apart) + 3;
     const cells = new Map();
     const column = (value) => Math.floor((value + this.#reach) / apart) + 1;
@@ -90,16 +117,16 @@ export class Levels {
       if (others) others.push(point);
       else cells.set(cell, [point]);
     };
-    for (let point = 0; point < this.#first.length; point += 1) if (this.#first[point] < level) put(point);
+    for (let point = 0; point < this.#first.length; point += 1) if (this.#first[point] <= level) put(point);
     const remaining = [];
     for (const point of this.#hiddenPoints) {
       const x = this.#xy[2 * point];
       const y = this.#xy[2 * point + 1];
-      let free = true;
+      let free = !later.some((other) => this.#overlap(point, other, this.#apart(this.#first[other])));
       for (let i = column(x) - 1; free && i <= column(x) + 1; i += 1) {
         for (let j = column(y) - 1; free && j <= column(y) + 1; j += 1) {
           for (const other of cells.get(i * columns + j) ?? []) {
-            if (Math.abs(this.#xy[2 * other] - x) < apart && Math.abs(this.#xy[2 * other + 1] - y) < apart) {
+            if (this.#overlap(point, other, apart)) {
               free = false;
               break;
             }
