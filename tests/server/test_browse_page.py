@@ -76,6 +76,22 @@ def test_the_start_page_shows_everything_newest_first(visit: Callable[..., Page]
     assert 0 < listed(page).count() < 400, "what is far away has no tiles"
 
 
+@pytest.mark.parametrize("height", [800, 1600])
+def test_the_years_do_not_cover_the_start_screen(visit: Callable[..., Page], height: int) -> None:
+    page = visit(viewport={"width": 1600, "height": height})
+    years = page.get_by_role("navigation", name="Years")
+    expect(listed(page).first).to_be_visible()
+    expect(years).to_be_hidden()
+    page.mouse.move(700, 500)
+    page.mouse.wheel(0, 2_000)
+    expect(years).to_be_visible()
+    box = years.bounding_box()
+    assert (
+        page.locator(".start").bounding_box()["y"] + page.locator(".start").bounding_box()["height"]
+        < box["y"]
+    )
+
+
 def test_jumping_to_a_month(visit: Callable[..., Page]) -> None:
     page = visit("/?where=width+>+0")
     jump = page.get_by_label("Jump to")

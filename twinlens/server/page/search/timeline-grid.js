@@ -158,8 +158,10 @@ export function createTimelineGrid(container, handlers) {
 
   /** Show in the list to jump by which month is at the top of the window. */
   function showPlace() {
-    // On the start page, the pictures begin below the examples.
-    years.classList.toggle("shown", list.getBoundingClientRect().top < innerHeight / 2);
+    // On the start page, the pictures begin below the examples, which the years must not cover.
+    const starting = document.body.classList.contains("starting");
+    const from = starting ? parseFloat(getComputedStyle(years).top) : innerHeight / 2;
+    years.classList.toggle("shown", list.getBoundingClientRect().top < from);
     const headings = list.querySelectorAll("[data-month]");
     const top = bar.getBoundingClientRect().bottom + 40;
     let low = 0;
