@@ -168,6 +168,9 @@ def _lite_path(uri: str) -> Path:
 def connect(address: Address, token: str, timeout: float) -> MilvusClient | LiteClient:
     """Open a connection; ``close`` closes it.
 
+    It is not shared: pymilvus leaves a shared connection open when its client is closed, and gRPC
+    may then wait for ever for a call that was interrupted, when Python exits.
+
     A Milvus Lite file is opened when it is first written to; see ``lite.client``.
 
     Raises:
@@ -185,7 +188,7 @@ def connect(address: Address, token: str, timeout: float) -> MilvusClient | Lite
     from pymilvus import MilvusClient
 
     try:
-        return MilvusClient(**address.connection(token), timeout=timeout)
+        return MilvusClient(**address.connection(token), timeout=timeout, dedicated=True)
     except Exception as error:
         raise StoreUnreachableError(
             f"no Milvus server answers at {address.label} ({first_line(error)}): is it "
@@ -218,7 +221,7 @@ def _open_lite(uri: str) -> MilvusClient:
 
     _acquire_lite(uri)
     try:
-        return MilvusClient(uri)
+        return MilvusClient(uri, dedicated=True)
     except Exception as error:
         _release_lite(uri)
         check_unlocked(uri)

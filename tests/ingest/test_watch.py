@@ -92,9 +92,10 @@ def test_the_command_writes_one_report_for_all_runs(
             paint("red", "photos/new.png", size=(50, 50))
             wait_for(lambda: told().count("new.png") == 1, watching)
             assert told().count("red.png") == 2
-        finally:
             watching.send_signal(signal.SIGINT)
-        _, err = watching.communicate(timeout=PATIENCE)
+            _, err = watching.communicate(timeout=PATIENCE)
+        finally:
+            watching.kill()
     assert watching.returncode == 130
     assert "Traceback" not in err
 

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from pymilvus.client.connection_manager import ConnectionManager
 from support.colours import COLOURS, ColourEncoder
 
 import twinlens
@@ -117,3 +118,19 @@ def test_what_was_deleted_is_not_found_by_the_next_search(
             assert str(photos / f"{colour}.png") not in [hit.path for hit in either.search(colour)]
             texts = either.search(colour, target="texts")
             assert f"a {colour} picture" not in [hit.text for hit in texts]
+
+
+def test_closing_an_index_closes_its_connection(
+    either: twinlens.Index, backend: str, encoder: ColourEncoder, photos: Path
+) -> None:
+    """And no other: an open connection can keep Python from exiting."""
+    either.ingest(photos)
+    connections = ConnectionManager.get_instance()
+    before = connections.get_stats()["total_connections"]
+    with twinlens.open(backend, either.collection, model=encoder) as second:
+        second.ingest(photos, retry_failed=True)
+        (photos / "red.png").unlink()
+        second.ingest(photos, prune=True)
+        assert connections.get_stats()["total_connections"] == before + 1
+    assert connections.get_stats()["total_connections"] == before
+    assert len(either.search("blue", limit=20)) == 7
