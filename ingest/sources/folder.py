@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import posixpath
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from fnmatch import fnmatch
@@ -30,7 +31,10 @@ Opener = Callable[[Path, Path], Iterator[Item] | None]
 
 @dataclass(frozen=True, slots=True)
 class FileFilter:
-    """Which files of a folder to take: globs matched against the relative path and the name."""
+    """Which files of a folder to take: globs matched against the relative path and the name.
+
+    A glob that ends in a slash matches everything below a folder of that path or name.
+    """
 
     include: tuple[str, ...] = ()
     exclude: tuple[str, ...] = ()
@@ -38,10 +42,9 @@ class FileFilter:
     def takes(self, relative: str) -> bool:
         if not (self.include or self.exclude):
             return True
-        name = relative.rpartition("/")[2]
 
         def matches(globs: Sequence[str]) -> bool:
-            return any(fnmatch(relative, glob) or fnmatch(name, glob) for glob in globs)
+            return any(_matches(relative, glob) for glob in globs)
 
         return (not self.include or matches(self.include)) and not matches(self.exclude)
 
@@ -51,6 +54,21 @@ class FileFilter:
 
 
 EVERY_FILE = FileFilter()
+
+
+def _matches(relative: str, glob: str) -> bool:
+    folder, name = posixpath.split(relative)
+    if not glob.endswith("/"):
+        return fnmatch(relative, glob) or fnmatch(name, glob)
+    wanted = glob.rstrip("/")
+    while folder:
+        above, name = posixpath.split(folder)
+        if fnmatch(folder, wanted) or fnmatch(name, wanted):
+            return True
+        if above == folder:  # the root, of a member of an archive
+            return False
+        folder = above
+    return False
 
 
 def _no_container(path: Path, root: Path) -> None:

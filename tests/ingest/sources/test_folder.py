@@ -145,6 +145,12 @@ def test_a_picture_by_itself(tmp_path: Path, paint: Paint) -> None:
         (("*.png", "a.*"), ("c.png",), ["a.jpg", "b.png", "sub/tmp/d.png"]),
         (("nothing",), (), []),
         (("[ab].*",), (), ["a.jpg", "b.png"]),
+        # A slash at the end: folders, by their path or their name, with all below them.
+        ((), ("sub/",), ["a.jpg", "b.png"]),
+        ((), ("tmp/",), ["a.jpg", "b.png", "sub/c.png"]),
+        ((), ("sub/tmp/", "b/"), ["a.jpg", "b.png", "sub/c.png"]),
+        (("s*/",), ("t?p/",), ["sub/c.png"]),
+        ((), ("/", "a.jpg/"), ["a.jpg", "b.png", "sub/c.png", "sub/tmp/d.png"]),
     ],
 )
 def test_globs_say_what_to_take(
