@@ -40,8 +40,9 @@ upgrade: install
 	touch .venv/demo .venv/installed
 
 # The lowest versions that pyproject.toml allows, in .venv/lowest, and all tests that need no server.
-# What they need in turn is new, so that old versions warn of what it has replaced. Schemathesis and
-# LangChain's own tests do not work with all of the lowest versions.
+# What they need in turn is new, so that old versions warn of what it has replaced, and Ray's of
+# processes that it leaves to Python. Schemathesis and LangChain's own tests do not work with all of
+# the lowest versions.
 LOWEST := .venv/lowest
 EXTRAS := starter formats jxl raw openvino watch remote plot bulk serve mcp cluster langchain map
 EMPTY :=
@@ -56,6 +57,7 @@ test-lowest:
 	.venv/uv/bin/uv pip install --quiet --python $(LOWEST)/bin/python --constraint $(LOWEST)/versions.txt \
 		-e '.[$(subst $(EMPTY) ,$(COMMA),$(EXTRAS))]' $(LOWEST_TOOLS)
 	$(LOWEST)/bin/python -m pytest -n auto -W ignore::DeprecationWarning -W ignore::FutureWarning \
+		-W ignore::pytest.PytestUnraisableExceptionWarning \
 		--ignore tests/project --ignore tests/server/test_openapi.py \
 		--ignore tests/integrations/test_langchain_standards.py tests
 
