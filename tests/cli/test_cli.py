@@ -708,6 +708,7 @@ def test_a_number_out_of_range_is_a_usage_error(
         (["reindex", "--memory", "3", "--index", "HNSW"], "--memory works with --index auto only"),
         (["reindex", "--memory", "3", "-m", "starter"], "--memory works with --index auto only"),
         (["reindex", "--drop-unreadable", "--drop-old"], "--drop-unreadable works with a rebuild"),
+        (["search", "--where", "year > 2000"], "--where narrows a search: add words or a picture"),
         (["search", "x", "--show-cursor"], "the cursor in the last JSON line: add --json"),
         (["search", "--queries", "/nope"], "/nope cannot be read: No such file or directory"),
         (["search", "x", "--queries", "/nope"], "--queries takes its queries from the file"),

@@ -47,7 +47,7 @@ OPTIONS = {**SOURCE_OPTIONS, **RUN_OPTIONS, **LAYOUT_OPTIONS}
     flags={"allow_networks": ["--allow-network"], **LAYOUT_FLAGS},
     help={
         "include": "Take only files of folders that match this glob, such as *.jpg; repeatable.",
-        "exclude": "Skip files that match this glob, such as *.gif, or folders: cache/; repeatable.",
+        "exclude": "Skip files that match this glob, such as *.gif or cache/; repeatable.",
         "allow_networks": "Allow downloads from a network that is not public, such as "
         "10.0.0.0/8; repeatable.",
         "report": "Write a JSON line for every item to this file.",

@@ -191,6 +191,12 @@ def search(
         shown = [*positive, *(f"like {one}" for one in like)]
         shown += [f"not {one}" for one in [*negative, *unlike]]
         titles = [" + ".join([saved] * bool(saved) + shown) or "next page"]
+        asked = positive or negative or like or unlike or saved or options["cursor"]
+        if not asked and options["where"].strip():
+            raise UsageError(
+                "--where narrows a search: add words or a picture; the search page lists pictures "
+                "by a filter alone"
+            )
     if save and not saved:
         _check_savable(save, parts, options)
     with place.reach(place.model) as index:
