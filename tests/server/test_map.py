@@ -423,6 +423,8 @@ def test_it_says_that_it_is_drawn(address: str, open_page: Callable[..., Any]) -
     status.wait_for()
     while not held:
         page.wait_for_timeout(20)
+    page.wait_for_timeout(400)  # the empty map has settled
+    assert status.is_visible()
     held[0].fulfill(status=202, headers={"Retry-After": "1"}, json={})
     status.wait_for()
     page.locator("#status", has_text="32 pictures in view").wait_for()

@@ -194,6 +194,7 @@ function showCardOf(id) {
 }
 
 function showCounts(inView) {
+  if (!map.collection) return; // the status says that the map is drawn
   const of = map.ids.length < map.total ? texts.sample(map.total) : "";
   const highlighted = hits.size ? texts.highlighted(hits.size, describe(query)) : "";
   $("status").textContent = map.ids.length ? `${texts.status(inView)}${of}${highlighted}` : "";
