@@ -12,13 +12,13 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol
 
-from twinlens.ingest.ledger import Ledger
 from twinlens.ingest.tasks import Task, TaskResult, decode_tasks
 from twinlens.search.models.base import Encoder, Pixels, Rows
 from twinlens.search.models.encoding_queue import EncodingQueue
 
 if TYPE_CHECKING:
     from twinlens.ingest.decoder_pool import DecoderPool
+    from twinlens.ingest.ledger import Ledger
 
 #: Items that are read ahead of the encoder.
 _AHEAD = 256

@@ -25,6 +25,7 @@ from twinlens.ingest.report import Tally
 from twinlens.ingest.rows import PendingItem
 from twinlens.ingest.sample import Sample
 from twinlens.ingest.sinks import Chunk
+from twinlens.ingest.transfer import row_encoder
 from twinlens.search.models import encoding_queue
 from twinlens.search.models.base import Pixels, Rows
 
@@ -34,13 +35,18 @@ PATIENCE = 60.0
 
 
 class Accelerator(ColourEncoder):
-    """Likes batches of 1,024, and finishes none before ``enough`` says so of what it was given."""
+    """Likes large batches, and finishes none before ``enough`` says so of the sizes begun."""
 
     text_batch = BATCH
 
-    def __init__(self, enough: Callable[[list[int]], bool] = bool) -> None:
-        super().__init__()
-        self.image_batch = BATCH
+    def __init__(
+        self,
+        enough: Callable[[list[int]], bool] = bool,
+        batch: int = BATCH,
+        name: str = "colours",
+    ) -> None:
+        super().__init__(name)
+        self.image_batch = batch
         self.events: list[str] = []
         self.sizes: list[int] = []
         self._enough = enough
@@ -166,6 +172,19 @@ def test_a_chunk_that_is_due_does_not_wait_for_a_full_batch(
     assert len(encoder.sizes) > 1
     one_by_one = [f"{what} {size}" for size in encoder.sizes for what in ("begin", "fetch")]
     assert encoder.events == one_by_one
+
+
+def test_a_reindex_has_full_batches(
+    opened: twinlens.Index, photos: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(row_encoder, "MAX_PAGE", 8)
+    for number in range(120):
+        (photos / f"{number}.bmp").write_bytes(bmp(number))
+    assert opened.ingest(photos).images == 120
+    encoder = Accelerator(lambda sizes: 32 in sizes, 32, "others")
+    assert opened.reindex(encoder).images == 128
+    assert sum(encoder.sizes) == 128
+    assert encoder.events.index("begin 32") < encoder.events.index(f"fetch {encoder.sizes[0]}")
 
 
 @pytest.mark.parametrize(("side", "batch", "ahead"), [(224, 64, 192), (224, 10**6, 7_131)])
