@@ -56,6 +56,18 @@ def test_many_results_are_in_the_document_near_the_window_only(visit: Callable[.
     expect(first).to_be_focused()
 
 
+@pytest.mark.parametrize("locale", ["en", "de"])
+def test_the_example_of_an_exclusion_stays_on_one_line(
+    visit: Callable[..., Page], locale: str
+) -> None:
+    page = visit(locale=locale)
+    example = page.locator(".hero code")
+    expect(example).to_be_visible()
+    for width in range(320, 440, 10):
+        page.set_viewport_size({"width": width, "height": 800})
+        assert example.evaluate("one => one.getClientRects().length") == 1, width
+
+
 def test_words_for_a_touched_screen(visit: Callable[..., Page]) -> None:
     page = visit(phone=True)
     expect(page.get_by_placeholder("Describe a picture", exact=True)).to_be_visible()
