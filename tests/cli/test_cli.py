@@ -735,6 +735,12 @@ def test_a_rollback_takes_no_changes(run: Run, coloured: list[str], option: list
     assert nothing == f"nothing to do: give {changes}, --rollback or --drop-old"
 
 
+def test_a_reindex_that_changes_nothing_says_so(run: Run, coloured: list[str]) -> None:
+    same = run("reindex", "--index", "auto", *coloured)
+    told = "nothing to rebuild: twinlens uses generation 1 (colours:none, FLAT)\n"
+    assert (same.code, same.out) == (0, told)
+
+
 def test_an_unknown_option(run: Run) -> None:
     done = run("search", "red", "--nonsense")
     assert done.code == 2

@@ -270,11 +270,12 @@ def reindex(
                 raise typer.Exit(ITEMS_FAILED)
             if not quiet:
                 now = index.info()
-                say(
-                    f"{contents(outcome.images, outcome.texts)} in "
-                    f"{outcome.seconds:.1f} s; {place.collection} now uses generation "
-                    f"{outcome.generation} ({now.fingerprint.label}, {now.index})"
-                )
+                uses = f"generation {outcome.generation} ({now.fingerprint.label}, {now.index})"
+                if outcome.seconds:
+                    rebuilt = contents(outcome.images, outcome.texts)
+                    say(f"{rebuilt} in {outcome.seconds:.1f} s; {place.collection} now uses {uses}")
+                else:
+                    say(f"nothing to rebuild: {place.collection} uses {uses}")
         if drop_old:
             dropped = index.drop_old()
             earlier = counted(len(dropped), "earlier or unfinished generation")
