@@ -39,6 +39,9 @@ CONSISTENCY = ("strong", "bounded", "session", "eventually")
 _FILES = ("ca", "cert", "key")
 _PARAMETERS = (*_FILES, "name", "consistency")
 _DATABASE = re.compile(r"[A-Za-z_][A-Za-z0-9_]{0,254}")
+# The C core of gRPC prints to stderr whenever a busy server is slow to answer. It reads this when
+# it is loaded, by whichever import of pymilvus comes first.
+os.environ.setdefault("GRPC_VERBOSITY", "NONE")
 #: Those that have a level of their own.
 _LOGGERS = ("pymilvus", "pymilvus.milvus_client", "pymilvus.bulk_writer", "milvus_lite", "grpc")
 
@@ -197,9 +200,7 @@ def connect(address: Address, token: str, timeout: float) -> MilvusClient | Lite
 
 
 def quiet_pymilvus() -> None:
-    """Silence what pymilvus, gRPC and Milvus Lite print about errors that are reported anyway."""
-    # The C core of gRPC prints to stderr whenever a busy server is slow to answer.
-    os.environ.setdefault("GRPC_VERBOSITY", "NONE")
+    """Silence what pymilvus, gRPC and Milvus Lite log about errors that are reported anyway."""
     import pymilvus  # noqa: F401 - sets the levels of its loggers when it is imported
 
     # They log tracebacks of errors that twinlens reports in one line.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 import uuid
@@ -134,3 +135,15 @@ def test_pymilvus_prints_no_tracebacks(server: str) -> None:
     assert done.returncode == 1
     (line,) = done.stderr.splitlines()
     assert f"there is no collection {name!r}" in line
+
+
+def test_grpc_is_told_to_be_silent_before_it_is_loaded() -> None:
+    code = (
+        "import os, sys, twinlens.search.milvus.database; "
+        "print(os.environ['GRPC_VERBOSITY'], 'grpc' in sys.modules)"
+    )
+    environment = {name: value for name, value in os.environ.items() if name != "GRPC_VERBOSITY"}
+    done = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, check=True, env=environment
+    )
+    assert done.stdout == "NONE False\n"
