@@ -16,6 +16,8 @@ MAX_INTEGER = 2**63 - 1
 #: The most elements of a list, and levels of objects within each other, that are kept.
 MAX_LIST = 256
 MAX_DEPTH = 4
+#: Between the elements of a list, which is stored as one text.
+LIST_SEPARATOR = ", "
 _MAX_NAME = 128
 
 
@@ -116,4 +118,4 @@ def _joined(values: Sequence[Any] | Set[Any]) -> str | None:
     if any(isinstance(value, Mapping | bytes) for value in values):
         raise ValueError("is a list of objects")
     parts = (scalar_of(value) for value in values)
-    return ", ".join(str(part) for part in parts if part is not None) or None
+    return LIST_SEPARATOR.join(str(part) for part in parts if part is not None) or None

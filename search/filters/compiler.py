@@ -20,6 +20,7 @@ from twinlens.search.filters.nodes import (
     Node,
     literal,
 )
+from twinlens.search.metadata import LIST_SEPARATOR
 from twinlens.search.milvus.capabilities import Capabilities
 from twinlens.search.milvus.expressions import NO_ESCAPES, NOT_ROW_WISE, begins, escape_like, quote
 from twinlens.search.paths import name_forms
@@ -92,6 +93,9 @@ class MilvusCompiler:
             return self._joined(node.word, parts)
         if isinstance(node, Negation):
             return f"not ({self._node(node.node, within_not=True)})"
+        if isinstance(node, Match) and node.how == "has" and self._fields[node.field] != "list":
+            self._check_infix(node)
+            return self._node(_has_element(node.field, node.value), within_not=within_not)
         if isinstance(node, HasField):
             exists = self._exists(node.field)
             return exists if node.known else f"not ({exists})"
@@ -201,11 +205,7 @@ class MilvusCompiler:
         if node.how == "startswith":
             begun = begins(ref, node.value)
             return self._of_one_kind(node.field, begun, text=True) if kind == "mixed" else begun
-        if self._can is not None and not self._can.infix:
-            raise UnsupportedError(
-                f"{self._can.label} cannot search within a text ({node.field} {node.how} …): use "
-                "startswith, or a Milvus server 2.4 or later"
-            )
+        self._check_infix(node)
         if node.field not in FIXED_FIELDS:
             self._row_wise.add(node.field)
         after = "%" if node.how == "contains" else ""
@@ -223,6 +223,27 @@ class MilvusCompiler:
         self._escaped.add(node.field)
         stop = f"({NOT_ROW_WISE}) and ({escaped})"
         return stop if node.field in FIXED_FIELDS else f"({self._exists(node.field)}) and {stop}"
+
+    def _check_infix(self, node: Match) -> None:
+        if self._can is not None and not self._can.infix:
+            raise UnsupportedError(
+                f"{self._can.label} cannot search within a text ({node.field} {node.how} …): use "
+                "startswith, or a Milvus server 2.4 or later"
+            )
+
+
+def _has_element(field: str, value: str) -> Node:
+    """Whether a text that is a list has an element: as its only one, first, last or between."""
+    first, last = f"{value}{LIST_SEPARATOR}", f"{LIST_SEPARATOR}{value}"
+    return Join(
+        "or",
+        (
+            Compare(field, "==", value),
+            Match(field, "startswith", first),
+            Match(field, "endswith", last),
+            Match(field, "contains", last + LIST_SEPARATOR),
+        ),
+    )
 
 
 def _ref(field: str) -> str:

@@ -11,7 +11,7 @@ from twinlens.search.records import Scalar
 MAX_INTEGER = 2**63 - 1
 
 Comparison = Literal["==", "!=", "<", "<=", ">", ">="]
-Matching = Literal["startswith", "endswith", "contains"]
+Matching = Literal["startswith", "endswith", "contains", "has"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,7 +34,10 @@ class In:
 
 @dataclass(frozen=True, slots=True)
 class Match:
-    """``field startswith text``, or another match; of a list field, whether it has the text."""
+    """``field startswith text``, or another match.
+
+    "has" is true of a list that has the text as an element; so is "contains" of a list field.
+    """
 
     field: str
     how: Matching

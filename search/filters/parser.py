@@ -51,9 +51,10 @@ _COMPARISONS: Mapping[str, Comparison] = {
 }  # fmt: skip
 _MATCHINGS: Mapping[str, Matching] = {
     "startswith": "startswith", "endswith": "endswith", "contains": "contains",
+    "has": "has",
 }  # fmt: skip
 _REPLACEMENTS = {"&&": "and", "||": "or", "!": "not", "<>": "!=", "like": "startswith or contains",
-            "matches": "contains", "has": "contains", "null": "known or unknown"}  # fmt: skip
+            "matches": "contains", "null": "known or unknown"}  # fmt: skip
 _KEYWORDS = {"and", "or", "not", "in", "between", "is", "known", "unknown", "true", "false",
              *_MATCHINGS}  # fmt: skip
 _DATE = re.compile(
@@ -66,7 +67,7 @@ _EXAMPLES: Mapping[FieldType, tuple[str, str]] = {
     "integer": ("a number", "{} >= 2020"),
     "number": ("a number", "{} >= 0.5"),
     "boolean": ("true or false", "{} == true"),
-    "list": ("a list", '{} contains "x"'),
+    "list": ("a list", '{} has "x"'),
     "mixed": ("text in some rows and a number in others", "{} == 1"),
 }
 
@@ -228,9 +229,14 @@ class Parser:
 
     def _match(self, name: str, how: Matching, sign: _Token) -> Match:
         kind = self._fields[name]
-        texts = kind in ("text", "path", "date", "mixed")
-        if not texts and (kind != "list" or how != "contains"):
+        if how == "has":
+            fits = kind in ("text", "mixed", "list")
+        else:
+            fits = kind in ("text", "path", "date", "mixed") or (kind, how) == ("list", "contains")
+        if not fits:
             raise self._mistyped(name, sign)
+        if how == "has" and kind != "list":
+            self._count(3)  # it becomes four comparisons
         token = self._next
         if token.kind != "text":
             raise self._wrong(f'write the text in quotes: {name} {how} "x"')

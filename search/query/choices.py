@@ -9,6 +9,7 @@ from typing import Any
 from unicodedata import normalize
 
 from twinlens.search.filters import Compare, In, Join, Match, Node, parse_clauses
+from twinlens.search.metadata import LIST_SEPARATOR
 from twinlens.search.records import FieldType, Scalar
 
 #: The facet of the first folder below the ingested one, which is part of the path.
@@ -37,8 +38,8 @@ class Choice:
 
     @property
     def of_elements(self) -> bool:
-        """Whether elements of lists are chosen, which are matched in more than one way."""
-        return any(isinstance(node, Join) and _matches(node) for node in self.nodes)
+        """Whether elements of lists are chosen."""
+        return any(map(_has_element, self.nodes))
 
     @property
     def values(self) -> tuple[Scalar, ...]:
@@ -111,15 +112,18 @@ def _holds(node: Node, stored: Any) -> bool:
     text, value = stored, node.value
     if node.field == "path":
         text, value = normalize("NFC", text), normalize("NFC", value)
+    if node.how == "has":
+        ends = LIST_SEPARATOR
+        return f"{ends}{value}{ends}" in f"{ends}{text}{ends}"
     if node.how == "contains":
         return value in text
     return text.startswith(value) if node.how == "startswith" else text.endswith(value)
 
 
-def _matches(node: Node) -> bool:
+def _has_element(node: Node) -> bool:
     if isinstance(node, Join):
-        return any(map(_matches, node.nodes))
-    return isinstance(node, Match) and node.field != "path"
+        return any(map(_has_element, node.nodes))
+    return isinstance(node, Match) and node.how == "has"
 
 
 def _equal(wanted: Scalar, stored: object) -> bool:
@@ -131,7 +135,7 @@ def _values(node: Node) -> tuple[Scalar, ...]:
         return tuple(value for part in node.nodes for value in _values(part))
     if isinstance(node, In):
         return node.values
-    if isinstance(node, Compare):
+    if isinstance(node, Compare) or (isinstance(node, Match) and node.how == "has"):
         return (node.value,)
     if isinstance(node, Match) and node.field == "path":
         return (node.value.removesuffix("/"),)

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from typing import Any, Literal, get_args
 
 from twinlens.search.filters import compile_node, field_reference, literal
+from twinlens.search.metadata import LIST_SEPARATOR
 from twinlens.search.milvus.collection import Collection
 from twinlens.search.query.choices import FOLDER, Choice, split_choices
 from twinlens.search.records import (
@@ -36,8 +37,6 @@ LabelField = Literal["albums", "tags"]
 LABEL_FIELDS: tuple[LabelField, ...] = get_args(LabelField)
 #: The order of facets that most collections have; others follow by name.
 _FIRST = (*LABEL_FIELDS, "year", "camera", FOLDER, "format")
-#: Between the elements of a list, as ``twinlens.search.metadata`` stores it.
-COMMA = ", "
 #: The column that the folder is the beginning of.
 _PATH = "relative_path"
 #: Dates have the timeline, places the map.
@@ -133,7 +132,7 @@ def count_values(collection: Collection, name: str, expression: str = "") -> lis
     counts: Counter[str] = Counter()
     for rows in collection.scan("images", [name], expression):
         for row in rows:
-            counts.update({part for part in str(row.get(name, "")).split(COMMA) if part})
+            counts.update({part for part in str(row.get(name, "")).split(LIST_SEPARATOR) if part})
     return [
         FacetValue(value, count, _filter(name, value, as_list=collection.capabilities.infix))
         for value, count in counts.items()
@@ -161,7 +160,7 @@ class _Counter:
             return
         self.whole[value] += 1
         if isinstance(value, str):
-            parts = {part for part in value.split(COMMA) if part}
+            parts = {part for part in value.split(LIST_SEPARATOR) if part}
             self.lists += len(parts) > 1
             self.parts.update(parts)
 
@@ -237,8 +236,4 @@ def _filter(name: str, value: Any, *, as_list: bool) -> str:
     field = field_reference(name)
     if not as_list:
         return f"{field} == {literal(value)}"
-    first, last = f"{value}{COMMA}", f"{COMMA}{value}"
-    return (
-        f"({field} == {literal(value)} or {field} startswith {literal(first)}"
-        f" or {field} endswith {literal(last)} or {field} contains {literal(last + COMMA)})"
-    )
+    return f"{field} has {literal(value)}"

@@ -14,8 +14,9 @@ from dataclasses import dataclass
 import numpy as np
 
 from twinlens.search.errors import UsageError
+from twinlens.search.metadata import LIST_SEPARATOR
 from twinlens.search.milvus.collection import Collection
-from twinlens.search.query.facets import COMMA, LabelField, count_values
+from twinlens.search.query.facets import LabelField, count_values
 from twinlens.search.records import IMAGE_FIELDS, clean_text
 
 #: Characters of a name, and albums, or tags, of one picture.
@@ -86,14 +87,14 @@ def _change(
         if key not in rows:
             raise UsageError(f"no picture with the id {key[:64]!r} is stored")
         row = rows[key]
-        before = [one for one in str(row.get(field, "")).split(COMMA) if one]
+        before = [one for one in str(row.get(field, "")).split(LIST_SEPARATOR) if one]
         after = [one for one in before if one != name] + ([name] if add else [])
         if len(after) > MAX_LABELS:
             raise UsageError(f"a picture can have {MAX_LABELS} {field}: {row['path'][:200]}")
         if set(after) == set(before):
             continue
         other = {column: value for column, value in row.items() if column != field}
-        labels = {field: COMMA.join(after)} if after else {}
+        labels = {field: LIST_SEPARATOR.join(after)} if after else {}
         vector = np.asarray(row["vector"], dtype=np.float32)
         changed.append(other | labels | {"vector": vector})
     collection.upsert("images", changed)

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+import shlex
+from collections.abc import Callable, Sequence
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Annotated
 
@@ -14,6 +15,7 @@ from twinlens.cli.printing import say, say_json
 from twinlens.search.errors import UsageError
 
 if TYPE_CHECKING:
+    from twinlens.search.query.facets import LabelField
     from twinlens.search.query.labels import PictureLabel
 
 
@@ -39,7 +41,7 @@ def album(
         raise UsageError(f"name the pictures to {'take out' if remove else 'put into'} {name!r}")
     with place.reach() as index:
         if not name:
-            _print_labels(index.albums(), as_json)
+            _print_labels(index.albums(), "albums", as_json)
             return
         change = index.remove_from_album if remove else index.add_to_album
         _change(change, name, pictures, as_json, "taken out of" if remove else "put into")
@@ -70,18 +72,21 @@ def tag(
         )
     with place.reach() as index:
         if not name:
-            _print_labels(index.tags(), as_json)
+            _print_labels(index.tags(), "tags", as_json)
             return
         change = index.remove_tag if remove else index.add_tag
         _change(change, name, pictures, as_json, "no longer tagged" if remove else "tagged")
 
 
-def _print_labels(labels: Iterable[PictureLabel], as_json: bool) -> None:
+def _print_labels(labels: Sequence[PictureLabel], kind: LabelField, as_json: bool) -> None:
     for found in labels:
         if as_json:
             say_json(asdict(found))
         else:
-            say(f"{found.name}: {counted(found.count, 'image')}, {found.where}")
+            where = shlex.quote(found.where)
+            say(f"{found.name}: {counted(found.count, 'image')} (--where {where})")
+    if not labels and not as_json:
+        say(f"there are no {kind}: `twinlens {kind.removesuffix('s')} NAME PATH` makes one")
 
 
 def _change(

@@ -33,7 +33,10 @@ def saved(
             if not as_json:
                 say(f"deleted the saved search {remove!r}")
             return
-        for one in index.saved_searches():
+        found = index.saved_searches()
+        if not found and not as_json:
+            say("there are no saved searches: `twinlens search … --save NAME` makes one")
+        for one in found:
             if as_json:
                 say_json({"name": one.name, "search": one.to_json()})
             else:

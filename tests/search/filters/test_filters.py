@@ -101,6 +101,13 @@ FIELDS: Mapping[str, FieldType] = {
         ("path contains 'b_c'", 'relative_path like "%b\\\\_c%"'),
         ("path endswith '.jpg'", 'relative_path like "%.jpg"'),
         ("captions contains 'dog'", 'array_contains(captions, "dog")'),
+        ("captions has 'dog'", 'array_contains(captions, "dog")'),
+        (
+            "camera HAS 'a_b'",
+            '($meta["camera"] == "a_b") or ($meta["camera"] >= "a_b, " and '
+            '$meta["camera"] < "a_b,!") or '
+            '($meta["camera"] like "%, a\\\\_b") or ($meta["camera"] like "%, a\\\\_b, %")',
+        ),
         ("captions is known", "not (array_length(captions) == 0)"),
         ("camera is unknown", 'not (exists $meta["camera"])'),
         ("width is known", "width != 0"),
@@ -127,10 +134,14 @@ def test_compiles(text: str, expression: str) -> None:
         ("camera == true", "camera is text"),
         ("flag == 1", "flag is true or false: write flag == true, not 1"),
         ("flag < true", "flag is true or false"),
-        ("captions == 'x'", 'captions is a list: write captions contains "x"'),
+        ("captions == 'x'", 'captions is a list: write captions has "x"'),
         ("captions startswith 'x'", "captions is a list"),
         ("captions in ('x')", "captions is a list"),
         ("year contains '2'", "year is a number"),
+        ("year has '2'", "year is a number"),
+        ("path has 'a'", 'path is a path: write path startswith "trips/"'),
+        ("taken has '2020'", "taken is a date"),
+        ("camera has X", "write the text in quotes"),
         ("camera == X100", 'write the text in quotes: "X100"'),
         ("camera contains X", "write the text in quotes"),
         ('camera == "X100', "the text is not closed"),
@@ -246,6 +257,8 @@ def holds(node: Node, row: Row, types: Mapping[str, FieldType]) -> bool:
     if isinstance(node, Match):
         if isinstance(stored, list):
             return value in stored
+        if node.how == "has":
+            return isinstance(stored, str) and f", {value}, " in f", {stored}, "
         how = {"startswith": str.startswith, "endswith": str.endswith, "contains": str.__contains__}
         return isinstance(stored, str) and how[node.how](stored, value)
     if isinstance(stored, str) != isinstance(value, str):
@@ -269,7 +282,8 @@ HOSTILE = [
     "cr\r", "100%", "a_b", "axb", "a\\_b", "%", "_", "\\%", "é日本😀", "nul\0x", "\x01", "\x7f",
     "' or 1==1 or '", '" or id != "', '"] or id != "" or camera in ["', "%' --", "$meta", "{}",
     "[a]", "(a)", "a.b", "a*b", "^a", "a|b", "\u2028", "\u202e", "\ud7ff", "\ue000", "\uffff",
-    "\U0010ffff", "a\U0010ffff", "b", "trips/a_b.jpg", "/data/trips/a.jpg", "s3://b/a", "ISO", "",
+    "\U0010ffff", "a\U0010ffff", "b", "a_b, b", "X100, %, b",
+    "b, X100", "trips/a_b.jpg", "/data/trips/a.jpg", "s3://b/a", "ISO", "",
 ]  # fmt: skip
 TEXTS = st.sampled_from(HOSTILE)
 NUMBERS = st.sampled_from(
@@ -384,7 +398,8 @@ def _terms(field: str) -> st.SearchStrategy[Node]:
     kind, values = SCHEMA[field], _values(field)
     known = st.builds(HasField, st.just(field), st.booleans())
     if kind == "list":
-        return known | st.builds(Match, st.just(field), st.just("contains"), TEXTS)
+        hows = st.sampled_from(["contains", "has"])
+        return known | st.builds(Match, st.just(field), hows, TEXTS)
     ops = ["==", "!="] if kind == "boolean" else ["==", "!=", "<", "<=", ">", ">="]
     terms: st.SearchStrategy[Node] = (
         known
@@ -392,7 +407,8 @@ def _terms(field: str) -> st.SearchStrategy[Node]:
         | st.builds(In, st.just(field), st.lists(values, min_size=1).map(tuple), st.booleans())
     )
     if kind in ("text", "path", "mixed"):
-        hows = st.sampled_from(["startswith", "endswith", "contains"])
+        one = [] if kind == "path" else ["has"]
+        hows = st.sampled_from(["startswith", "endswith", "contains", *one])
         return terms | st.builds(Match, st.just(field), hows, TEXTS)
     return terms
 
@@ -430,6 +446,9 @@ def written(node: Node) -> str:
 @example(Compare("mix", "!=", 1))
 @example(Match("relative_path", "contains", "a_b"))
 @example(Match("camera", "contains", "\\"))
+@example(Match("camera", "has", "b"))
+@example(Negation(Match("camera", "has", "X100")))
+@example(Match("mix", "has", "b"))
 @example(Match("camera", "endswith", "\\"))
 @example(Match("camera", "contains", "a\\b"))
 @example(

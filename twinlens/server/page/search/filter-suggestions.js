@@ -4,21 +4,21 @@ import { texts } from "../texts/en/search.js";
 
 const WORD = /[^\s()=!<>,"'`]*$/u;
 const TOKEN = /"(?:[^"]|"")*"|'(?:[^']|'')*'|`[^`]*`|[()=!<>,]+|[^\s()=!<>,"'`]+/gu;
-const TEXTS = ["startswith", "endswith", "contains", "==", "!=", "in ("];
+const TEXTS = ["startswith", "endswith", "contains", "has", "==", "!=", "in ("];
 const NUMBERS = ["==", "!=", ">=", "<=", ">", "<", "between", "in ("];
 const OPERATORS = {
   text: TEXTS,
-  path: TEXTS,
-  list: ["contains"],
+  path: TEXTS.filter((operator) => operator !== "has"),
+  list: ["has"],
   boolean: ["==", "!="],
   integer: NUMBERS,
   number: NUMBERS,
   date: ["==", ">=", "<=", ">", "<", "between"],
-  mixed: [...NUMBERS, "startswith", "contains"],
+  mixed: [...NUMBERS, "startswith", "contains", "has"],
 };
 /** Operators that a value follows. */
 const BEFORE_VALUE = new Set([
-  "=", "==", "!=", ">=", "<=", ">", "<", "startswith", "endswith", "contains", "between", "in",
+  "=", "==", "!=", ">=", "<=", ">", "<", "startswith", "endswith", "contains", "has", "between", "in",
 ]);
 const NULL_CHECKS = ["is known", "is unknown"];
 const MAX_SUGGESTIONS = 12;
