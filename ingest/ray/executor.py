@@ -50,7 +50,7 @@ class Workers:
     Attributes:
         encoders: the most encoders, one for each accelerator, or for each core where there is none.
         decoders: the most decoders, where encoders have accelerators; 0 where encoders decode.
-        start_all: start all workers at once, not only as many as there is work for.
+        start_all: start all workers at once and keep them, not only as many as there is work for.
     """
 
     encoders: int
@@ -203,7 +203,7 @@ class RayExecutor:
 
         def stage(kind: type, most: int, calls: int, **needs: Any) -> Any:
             first = most if workers.start_all else 1
-            pool = ray.data.ActorPoolStrategy(min_size=1, max_size=most, initial_size=first)
+            pool = ray.data.ActorPoolStrategy(min_size=first, max_size=most, initial_size=first)
             return dataset.map_batches(
                 kind,
                 fn_constructor_args=(model, self._feed, calls),

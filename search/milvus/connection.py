@@ -132,6 +132,7 @@ class Address:
     def connection(self, token: str) -> dict[str, Any]:
         """The arguments of ``MilvusClient``."""
         options: dict[str, Any] = {"uri": self.uri, "token": token, "db_name": self.database}
+        options["dedicated"] = True
         if self.name:
             options["server_name"] = self.name
         files = {name: str(expand_home(getattr(self, name))) for name in _FILES}
@@ -140,9 +141,6 @@ class Address:
             options["client_key_path"] = files["key"]
         elif self.ca:
             options["server_pem_path"] = files["ca"]
-        if self.ca or self.name:
-            # Other connections to the same host are shared, whatever certificates they trust.
-            options["dedicated"] = True
         return options
 
 
@@ -172,7 +170,8 @@ def connect(address: Address, token: str, timeout: float) -> MilvusClient | Lite
     """Open a connection; ``close`` closes it.
 
     It is not shared: pymilvus leaves a shared connection open when its client is closed, and gRPC
-    may then wait for ever for a call that was interrupted, when Python exits.
+    may then wait for ever for a call that was interrupted, when Python exits. It also shares those
+    to the same host, whatever certificates they trust.
 
     A Milvus Lite file is opened when it is first written to; see ``lite.client``.
 
@@ -191,7 +190,7 @@ def connect(address: Address, token: str, timeout: float) -> MilvusClient | Lite
     from pymilvus import MilvusClient
 
     try:
-        return MilvusClient(**address.connection(token), timeout=timeout, dedicated=True)
+        return MilvusClient(**address.connection(token), timeout=timeout)
     except Exception as error:
         raise StoreUnreachableError(
             f"no Milvus server answers at {address.label} ({first_line(error)}): is it "
