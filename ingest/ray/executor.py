@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import pickle
 import threading
+import warnings
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import closing, suppress
@@ -221,6 +222,8 @@ class RayExecutor:
             dataset = stage(EncodeStage, workers.encoders, DEVICE_CALLS, num_gpus=1, num_cpus=0)
         else:
             dataset = stage(DecodeEncodeStage, workers.encoders, CORE_CALLS, num_cpus=1)
+        # A small ingest leaves some of them without work, which is no mistake.
+        warnings.filterwarnings("ignore", "The minimum number of concurrent actors", UserWarning)
         # Pass every batch on at once, however small it is.
         dataset.context.target_max_block_size = 1
         dataset.context.enable_progress_bars = False

@@ -165,10 +165,10 @@ def test_an_open_result_in_german(german: Callable[..., Page]) -> None:
     expect(page.locator(".counter")).to_have_text("1 von 8")
     expect(page.locator(".details")).to_contain_text("5. März 2010, 10:00")
     page.get_by_text("Warum dieses?").click()
-    expect(page.locator(".why-captions")).to_be_visible()
+    expect(page.locator(".why-parts")).to_be_visible()
     page.get_by_label("Zeigt es …?").fill("red")
     page.get_by_role("button", name="Fragen").click()
-    expect(page.locator("#answer")).to_have_text(re.compile(r"^Wahrscheinlich ja, .*99\s%: „red“$"))
+    expect(page.locator("#answer")).to_have_text(re.compile(r"^Sehr wahrscheinlich, .*99\s%: „red“$"))
     check(page)
 
 
