@@ -168,7 +168,9 @@ def test_an_open_result_in_german(german: Callable[..., Page]) -> None:
     expect(page.locator(".why-parts")).to_be_visible()
     page.get_by_label("Zeigt es …?").fill("red")
     page.get_by_role("button", name="Fragen").click()
-    expect(page.locator("#answer")).to_have_text(re.compile(r"^Sehr wahrscheinlich, .*99\s%: „red“$"))
+    expect(page.locator("#answer")).to_have_text(
+        re.compile(r"^Sehr wahrscheinlich, .*99\s%: „red“$")
+    )
     check(page)
 
 
