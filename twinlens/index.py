@@ -52,7 +52,7 @@ if TYPE_CHECKING:
     from twinlens.search.query.facets import Facet, LabelField
     from twinlens.search.query.hits import Hits
     from twinlens.search.query.labels import PictureLabel
-    from twinlens.search.query.parts import Id
+    from twinlens.search.query.parts import Id, PictureSource
     from twinlens.search.query.request import Mode, SearchOptions
     from twinlens.search.query.saved import SavedSearch
     from twinlens.search.query.stored import StoredItem
@@ -196,7 +196,7 @@ class Index(LabelMethods):
         found = self._session.with_engine(lambda engine: engine.search_many(queries, **options))
         return [hits.with_thumbnails(self.thumbnail) for hits in found]
 
-    def embed(self, texts: Sequence[str] = (), *, images: Sequence[object] = ()) -> Rows:
+    def embed(self, texts: Sequence[str] = (), *, images: Sequence[PictureSource] = ()) -> Rows:
         """Encode texts, or pictures, with the collection's model; nothing is stored.
 
         Args:
@@ -214,15 +214,14 @@ class Index(LabelMethods):
         from twinlens.search.analysis.pictures import encode_images
         from twinlens.search.models.batches import encode_texts
         from twinlens.search.query.embed import check_inputs
-        from twinlens.search.query.parts import Image, read_image
+        from twinlens.search.query.parts import read_image
 
         check_inputs(texts, images)
         self._require_collection()
         encoder = self._load_encoder()
         if len(texts):
             return encode_texts(encoder, texts)
-        pictures = [read_image(Image(one).source) for one in images]  # type: ignore[arg-type]
-        return encode_images(encoder, pictures)
+        return encode_images(encoder, map(read_image, images))
 
     @property
     def engine(self) -> SearchEngine:

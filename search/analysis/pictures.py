@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from itertools import islice
@@ -62,16 +62,17 @@ def read_pictures(encoder: Encoder, images: Iterable[NamedImage]) -> Iterator[li
             yield batch
 
 
-def encode_images(encoder: Encoder, images: Sequence[bytes]) -> Rows:
+def encode_images(encoder: Encoder, images: Iterable[bytes]) -> Rows:
     """Decode and encode ``n`` images, at least one, as float32 unit rows ``[n, dim]``.
+
+    No more than a batch of them is held in memory, if ``images`` is an iterator.
 
     Raises:
         ImageError: an image cannot be decoded.
     """
     side = encoder.fingerprint.image_size
+    source = (encoder.prepare(decode(data, target=side).image) for data in images)
     batches = []
-    for start in range(0, len(images), encoder.image_batch):
-        some = images[start : start + encoder.image_batch]
-        decoded = [decode(data, target=side).image for data in some]
-        batches.append(encoder.images(np.stack([encoder.prepare(image) for image in decoded])))
+    while batch := list(islice(source, encoder.image_batch)):
+        batches.append(encoder.images(np.stack(batch)))
     return np.concatenate(batches)

@@ -95,7 +95,7 @@ class MilvusCompiler:
             return f"not ({self._node(node.node, within_not=True)})"
         if isinstance(node, Match) and node.how == "has" and self._fields[node.field] != "list":
             self._check_infix(node)
-            return self._node(_has_element(node.field, node.value), within_not=within_not)
+            return self._node(_has(node.field, node.value), within_not=within_not)
         if isinstance(node, HasField):
             exists = self._exists(node.field)
             return exists if node.known else f"not ({exists})"
@@ -232,7 +232,7 @@ class MilvusCompiler:
             )
 
 
-def _has_element(field: str, value: str) -> Node:
+def _has(field: str, value: str) -> Node:
     """Whether a text that is a list has an element: as its only one, first, last or between."""
     first, last = f"{value}{LIST_SEPARATOR}", f"{LIST_SEPARATOR}{value}"
     return Join(

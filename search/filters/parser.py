@@ -8,7 +8,7 @@ import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Literal
+from typing import Literal, get_args
 
 from twinlens.search.errors import FilterError
 from twinlens.search.filters.compiler import can_be_bare
@@ -49,10 +49,7 @@ _BLANK = re.compile(r"\s*")
 _COMPARISONS: Mapping[str, Comparison] = {
     "=": "==", "==": "==", "!=": "!=", "<": "<", "<=": "<=", ">": ">", ">=": ">=",
 }  # fmt: skip
-_MATCHINGS: Mapping[str, Matching] = {
-    "startswith": "startswith", "endswith": "endswith", "contains": "contains",
-    "has": "has",
-}  # fmt: skip
+_MATCHINGS: Mapping[str, Matching] = {how: how for how in get_args(Matching)}
 _REPLACEMENTS = {"&&": "and", "||": "or", "!": "not", "<>": "!=", "like": "startswith or contains",
             "matches": "contains", "null": "known or unknown"}  # fmt: skip
 _KEYWORDS = {"and", "or", "not", "in", "between", "is", "known", "unknown", "true", "false",

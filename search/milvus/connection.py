@@ -42,7 +42,7 @@ _DATABASE = re.compile(r"[A-Za-z_][A-Za-z0-9_]{0,254}")
 # The C core of gRPC prints to stderr whenever a busy server is slow to answer. It reads this when
 # it is loaded, by whichever import of pymilvus comes first.
 os.environ.setdefault("GRPC_VERBOSITY", "NONE")
-#: Those that have a level of their own.
+#: Loggers that set a level of their own, whatever the one above them has.
 _LOGGERS = ("pymilvus", "pymilvus.milvus_client", "pymilvus.bulk_writer", "milvus_lite", "grpc")
 
 
@@ -131,8 +131,12 @@ class Address:
 
     def connection(self, token: str) -> dict[str, Any]:
         """The arguments of ``MilvusClient``."""
-        options: dict[str, Any] = {"uri": self.uri, "token": token, "db_name": self.database}
-        options["dedicated"] = True
+        options: dict[str, Any] = {
+            "uri": self.uri,
+            "token": token,
+            "db_name": self.database,
+            "dedicated": True,
+        }
         if self.name:
             options["server_name"] = self.name
         files = {name: str(expand_home(getattr(self, name))) for name in _FILES}

@@ -53,7 +53,7 @@ from twinlens.search.errors import (
 from twinlens.search.milvus.database import check_name
 from twinlens.search.query.embed import check_inputs
 from twinlens.search.query.label_methods import LabelMethods
-from twinlens.search.query.parts import Id, Image, read_image, several
+from twinlens.search.query.parts import Id, PictureSource, read_image, several
 from twinlens.search.query.request import Mode, SearchOptions, SearchRequest
 
 if TYPE_CHECKING:
@@ -183,14 +183,14 @@ class RemoteIndex(LabelMethods):
             found += map(hits_from_json, self._client.post("/v1/search/many", body)["results"])
         return [hits.with_thumbnails(self.thumbnail) for hits in found]
 
-    def embed(self, texts: Sequence[str] = (), *, images: Sequence[object] = ()) -> Rows:
+    def embed(self, texts: Sequence[str] = (), *, images: Sequence[PictureSource] = ()) -> Rows:
         """Encode texts, or pictures, with the collection's model; see ``twinlens.Index.embed``."""
         check_inputs(texts, images)
         rows: list[Rows] = []
         for start in range(0, len(texts), BATCH):
             body = self._body({"texts": list(texts[start : start + BATCH])})
             rows.append(vectors_from_json(self._client.post("/v1/embed", body)))
-        pictures = (read_image(Image(one).source) for one in images)  # type: ignore[arg-type]
+        pictures = map(read_image, images)
         rows += (
             vectors_from_json(self._post_files("/v1/embed", self._body(), files))
             for files in batches(pictures, len, BATCH, BATCH_BYTES)
