@@ -90,29 +90,31 @@ def test_a_generated_client_searches(package: ModuleType, address: str, photos: 
     def api(path: str) -> Any:
         return importlib.import_module(f"generated_client.api.{path}")
 
-    client = package.AuthenticatedClient(base_url=address, token=KEY)
-    query = models.SearchBody(query="a red picture", limit=2)
-    found = api("search.search").sync(client=client, body=query)
-    assert Path(found.hits[0].path).stem == "red"
-    assert len(found.hits) == 2
-    # With a picture, as a form.
-    with (photos / "blue.png").open("rb") as file:
-        form = models.SearchFilesBody(
-            request=models.SearchBody(limit=1),
-            image=[types.File(payload=file, file_name="blue.png", mime_type="image/png")],
+    with package.AuthenticatedClient(base_url=address, token=KEY) as client:
+        query = models.SearchBody(query="a red picture", limit=2)
+        found = api("search.search").sync(client=client, body=query)
+        assert Path(found.hits[0].path).stem == "red"
+        assert len(found.hits) == 2
+        # With a picture, as a form.
+        with (photos / "blue.png").open("rb") as file:
+            form = models.SearchFilesBody(
+                request=models.SearchBody(limit=1),
+                image=[types.File(payload=file, file_name="blue.png", mime_type="image/png")],
+            )
+            by_picture = api("search.search").sync(client=client, body=form)
+        (hit,) = by_picture.hits
+        assert Path(hit.path).stem == "blue"
+        assert api("items.show_item").sync(hit.id, client=client).captions == ["a blue picture"]
+        listed = api("items.list_items").sync(client=client, where='path == "blue.png"')
+        assert [one.id for one in listed.items] == [hit.id]
+        small = api("items.thumbnail").sync_detailed(hit.id, client=client)
+        assert small.content.startswith(b"\xff\xd8")
+        made = api("models.embed").sync(client=client, body=models.EmbedBody(texts=["red"]))
+        assert (made.dim, len(made.vectors[0])) == (16, 16)
+        wrong = api("search.search").sync(
+            client=client, body=models.SearchBody(query="a", where="x")
         )
-        by_picture = api("search.search").sync(client=client, body=form)
-    (hit,) = by_picture.hits
-    assert Path(hit.path).stem == "blue"
-    assert api("items.show_item").sync(hit.id, client=client).captions == ["a blue picture"]
-    listed = api("items.list_items").sync(client=client, where='path == "blue.png"')
-    assert [one.id for one in listed.items] == [hit.id]
-    small = api("items.thumbnail").sync_detailed(hit.id, client=client)
-    assert small.content.startswith(b"\xff\xd8")
-    made = api("models.embed").sync(client=client, body=models.EmbedBody(texts=["red"]))
-    assert (made.dim, len(made.vectors[0])) == (16, 16)
-    wrong = api("search.search").sync(client=client, body=models.SearchBody(query="a", where="x"))
-    assert (wrong.status, wrong.type_) == (400, "/problems/filter")
+        assert (wrong.status, wrong.type_) == (400, "/problems/filter")
 
 
 def test_models_of_datamodel_codegen_take_real_answers(
