@@ -14,6 +14,7 @@ from typing import Any, Literal, cast
 import numpy as np
 import numpy.typing as npt
 
+from twinlens.search.errors import ModelError
 from twinlens.search.models.base import AsyncEncoder, Encoder, PendingRows, Pixels, Rows
 from twinlens.search.models.batches import TEXT_BATCH
 
@@ -89,7 +90,8 @@ class EncodingQueue:
         change until the result is there.
 
         Returns:
-            The future of float32 unit rows ``[n, dim]``.
+            The future of float32 rows ``[n, dim]``, of length 1 if the encoder keeps its promise.
+            It raises what the encoder raises, and ``ModelError`` for rows of another shape.
 
         Raises:
             RuntimeError: the queue is closed.
@@ -111,7 +113,7 @@ class EncodingQueue:
             self._closed = True
             if cancel:
                 for piece in self._waiting:
-                    piece.whole.future.cancel()
+                    piece.whole.cancel()
                 self._waiting.clear()
             self._changed.notify_all()
         for thread in self._threads:
@@ -121,9 +123,10 @@ class EncodingQueue:
 
     def _submit(self, kind: Kind, items: Any, order: npt.NDArray[np.intp]) -> Future[Rows]:
         whole = _Submission(items, left=len(order))
-        if not len(order):
+        if len(order):
+            self._put(_Piece(kind, whole, order))
+        else:
             whole.future.set_result(np.empty((0, self._lanes[0].dim), dtype=np.float32))
-        self._put(_Piece(kind, whole, order))
         return whole.future
 
     def _put(self, piece: _Piece) -> None:
@@ -179,7 +182,7 @@ class EncodingQueue:
         free_since = 0.0
         while (batch := lane.launched.get()) is not None:
             began, pieces, pending = batch
-            rows = _wait(pending)
+            rows = lane.wait(pieces, pending)
             now = time.perf_counter()
             lane.seconds += now - max(began, free_since)
             free_since = now
@@ -237,6 +240,22 @@ class _Lane:
         except BaseException as error:  # noqa: BLE001 - passed to whoever waits for the rows
             return error
 
+    def wait(
+        self, pieces: Sequence[_Piece], pending: PendingRows | BaseException
+    ) -> Rows | BaseException:
+        """The rows of the pieces that ``begin`` handed over, or why there are none."""
+        if isinstance(pending, BaseException):
+            return pending
+        try:
+            rows: Rows = np.asarray(pending(), dtype=np.float32)
+        except BaseException as error:  # noqa: BLE001 - passed to whoever waits for the rows
+            return error
+        expected = (sum(len(piece.order) for piece in pieces), self.dim)
+        if rows.shape == expected:
+            return rows
+        label = self._encoder.fingerprint.label
+        return ModelError(f"{label} gave rows of the shape {rows.shape}, not {expected}")
+
     def _begin(self, kind: Kind, items: list[Any]) -> PendingRows:
         images = kind == "images"
         if hasattr(self._encoder, "begin_images"):
@@ -268,6 +287,11 @@ class _Submission:
             if self.left == 0:
                 self.future.set_result(self.rows)
 
+    def cancel(self) -> None:
+        """Cancel the future, unless it is done."""
+        with self.lock:
+            self.future.cancel()
+
     def fail(self, error: BaseException) -> None:
         """Pass an error on, unless another part failed before."""
         with self.lock:
@@ -291,16 +315,6 @@ class _Piece:
 
 #: When a batch was begun, what it consists of, and its rows or an error.
 _Launched = tuple[float, Sequence[_Piece], PendingRows | BaseException]
-
-
-def _wait(pending: PendingRows | BaseException) -> Rows | BaseException:
-    """The rows of a batch, or why there are none."""
-    if isinstance(pending, BaseException):
-        return pending
-    try:
-        return pending()
-    except BaseException as error:  # noqa: BLE001 - passed to whoever waits for the rows
-        return error
 
 
 def _share(pieces: Sequence[_Piece], rows: Rows | BaseException) -> None:

@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 from support.colours import SIDE, ColourEncoder
 
+from twinlens.search.errors import ModelError
 from twinlens.search.models.base import Pixels, Rows
 from twinlens.search.models.encoding_queue import LAUNCHED_AHEAD, EncodingQueue
 from twinlens.search.models.replicas import ReplicatedEncoder
@@ -220,6 +221,36 @@ def test_an_error_while_rows_are_fetched_reaches_whoever_waits() -> None:
 
     with EncodingQueue(Failing()) as queue, pytest.raises(RuntimeError, match="device is lost"):
         queue.submit_texts(TEXTS).result(20)
+
+
+@pytest.mark.parametrize("wrong", ["fewer", "more", "flat", "narrow", "none"])
+def test_rows_of_another_shape_are_an_error_and_the_queue_goes_on(wrong: str) -> None:
+    class Wrong(ColourEncoder):
+        def images(self, pixels: Pixels) -> Rows:
+            rows = super().images(pixels)
+            if pixels.max() > 0:
+                return rows
+            given = {
+                "fewer": rows[1:],
+                "more": np.repeat(rows, 2, axis=0),
+                "flat": rows[0],
+                "narrow": rows[:, 1:],
+                "none": None,
+            }
+            return given[wrong]  # type: ignore[return-value]
+
+    with EncodingQueue(Wrong()) as queue:
+        failed = queue.submit_images(np.zeros((4, SIDE, SIDE, 3), np.uint8))
+        with pytest.raises(ModelError, match=r"colours:none gave rows of the shape \("):
+            failed.result(20)
+        assert queue.submit_images(pictures(4)).result(20).shape == (4, 16)
+
+
+def test_the_queue_goes_on_after_nothing_was_submitted() -> None:
+    with EncodingQueue(ColourEncoder()) as queue:
+        for _ in range(3):
+            assert queue.submit_images([]).result(20).shape == (0, 16)
+            assert queue.submit_images(pictures(3)).result(20).shape == (3, 16)
 
 
 def test_closing_waits_for_what_was_submitted() -> None:
