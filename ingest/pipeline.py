@@ -279,7 +279,7 @@ class Pipeline:
         known = chunk.known or {}
         self._tally.counts["texts"] += len(chunk.text_rows)
         for item in chunk.new:
-            self._tally.item(item.sample.uri, "stored", item.ms)
+            self._tally.item(item.sample.uri, "stored", item.ms, item.moderation)
         for item in chunk.stored:
             status: Status = "unchanged"
             if item.entry is None or item.entry.image_id != item.id:

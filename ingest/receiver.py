@@ -113,7 +113,13 @@ class Receiver:
         notes = {one.uri: "; ".join(one.notes) for one in complete if isinstance(one, Sample)}
         return Uploaded(
             items=tuple(
-                UploadedItem(row.uri, row.status, row.reason or notes.get(row.uri, ""), row.ms)
+                UploadedItem(
+                    row.uri,
+                    row.status,
+                    row.reason or notes.get(row.uri, ""),
+                    row.ms,
+                    row.moderation,
+                )
                 for row in rows
             ),
             wanted=tuple(wanted),

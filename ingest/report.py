@@ -26,6 +26,8 @@ Status = Literal[
     "failed before",
     "left out",
 ]
+#: What a moderation policy found in a new picture: "" is nothing, or that there is no policy.
+Moderation = Literal["", "flagged", "held"]
 
 #: Failures, and notices, listed in a report; all of them are counted.
 MAX_FAILURES = 1_000
@@ -52,6 +54,8 @@ class IngestReport:
         removed: images deleted because no file contains them any more.
         missing: paths that no longer exist, whose images were kept because ``prune`` was not set.
         left_out: captions, and whole pictures, that the option ``leave_out`` names.
+        flagged: how many of ``images`` the option ``policy`` flagged, with those it held back.
+        held: how many of them it held back.
         failed: the first ``MAX_FAILURES`` items that could not be stored, with their reasons.
         failed_count: how many items could not be stored.
         failed_before: skipped items: they failed in an earlier run and have not changed since.
@@ -69,6 +73,8 @@ class IngestReport:
     removed: int = 0
     missing: int = 0
     left_out: int = 0
+    flagged: int = 0
+    held: int = 0
     failed: tuple[Failure, ...] = ()
     failed_count: int = 0
     failed_before: int = 0
@@ -98,6 +104,7 @@ class ItemRow:
     status: Status
     reason: str = ""
     ms: float = 0.0
+    moderation: Moderation = ""
 
 
 #: Called with the row of every finished item.
@@ -244,9 +251,9 @@ class Tally:
                 seconds=time.perf_counter() - self._began,
             )
 
-    def item(self, uri: str, status: Status, ms: float = 0.0) -> None:
+    def item(self, uri: str, status: Status, ms: float = 0.0, moderation: Moderation = "") -> None:
         """Count a finished item."""
-        self.add(ItemRow(uri, status, "", round(ms, 1)))
+        self.add(ItemRow(uri, status, "", round(ms, 1), moderation))
 
     def captions_left_out(self, count: int) -> None:
         """Count captions that the option ``leave_out`` took away."""
@@ -265,6 +272,9 @@ class Tally:
         with self._lock:
             if row.status in _COUNTED:
                 self.counts[_COUNTED[row.status]] += 1
+            if row.moderation:
+                self.counts["flagged"] += 1
+                self.counts["held"] += row.moderation == "held"
             if self._on_item is not None:
                 self._on_item(row)
             if self._progress is not None:

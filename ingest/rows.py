@@ -6,10 +6,13 @@ from dataclasses import dataclass, field
 
 from twinlens.ingest.ledger import LedgerEntry
 from twinlens.ingest.reconcile import shown_captions
+from twinlens.ingest.report import Moderation
 from twinlens.ingest.sample import Sample
 from twinlens.ingest.tasks import DecodedImage
 from twinlens.search.models.base import Pixels, Rows
 from twinlens.search.records import (
+    FLAGGED,
+    HELD,
     IMAGE_FIELDS,
     Row,
     clean_metadata,
@@ -43,6 +46,13 @@ class PendingItem:
     text_vectors: dict[str, Rows] = field(default_factory=dict)
     ms: float = 0.0
     columns: Row = field(default_factory=dict)
+
+    @property
+    def moderation(self) -> Moderation:
+        """What a policy found in the image."""
+        if self.columns.get(HELD):
+            return "held"
+        return "flagged" if self.columns.get(FLAGGED) else ""
 
 
 def decoded_columns(sample: Sample, image: DecodedImage) -> Row:

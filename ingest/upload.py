@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Annotated, Any, Literal, TypedDict
 
+from twinlens.ingest.report import Moderation
 from twinlens.search.errors import UsageError
 from twinlens.search.frozen import FrozenDict
 from twinlens.search.options import Option
@@ -79,6 +80,7 @@ class UploadedItem:
     status: str
     reason: str = ""
     ms: float = 0.0
+    moderation: Moderation = ""
 
 
 @dataclass(frozen=True, slots=True)

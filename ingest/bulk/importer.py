@@ -111,6 +111,8 @@ def bulk_ingest(
         unchanged=first.unchanged,
         failed_before=first.failed_before,
         left_out=first.left_out,
+        flagged=first.flagged + second.flagged,
+        held=first.held + second.held,
         seconds=time.perf_counter() - began,
         encode_seconds=first.encode_seconds + second.encode_seconds,
     )

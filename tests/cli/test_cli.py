@@ -24,7 +24,7 @@ from support.colours import COLOURS, ColourEncoder
 import twinlens
 from twinlens import cli as twinlens_cli
 from twinlens.cli.ingest import _summary
-from twinlens.cli.output import LISTED, print_hits
+from twinlens.cli.output import LISTED, counted, print_hits
 from twinlens.cli.printing import linked
 from twinlens.search.milvus.database import Database
 
@@ -518,6 +518,29 @@ def test_pictures_that_fail_are_named_and_the_exit_code_says_so(
     again = run("ingest", photos, "--db", tmp_path / "t.db")
     assert again.code == 0
     assert "1 failed before and unchanged (--retry-failed tries again)" in again.out
+
+
+def test_an_ingest_says_what_its_policy_found(
+    run: Run, photos: Path, tmp_path: Path, tiny_model: Path
+) -> None:
+    rules, lines = tmp_path / "rules.toml", tmp_path / "report.jsonl"
+    rules.write_text(
+        'version = 1\n[concepts.red]\nexamples = ["photos/red.png"]\naction = "hold"\n'
+        'false_alarms = 0.03\n[concepts.blue]\nexamples = ["photos/blue.png"]\n'
+        "false_alarms = 0.03\n"
+    )
+    args = ["ingest", photos, "--db", tmp_path / "t.db", "-m", f"local-dir:{tiny_model}"]
+    args += ["--policy", rules, "--report", lines]
+    done = run(*args)
+    assert done.code == 0, done.err
+    found = [json.loads(line)["moderation"] for line in lines.read_text().splitlines()]
+    held, flagged = found.count("held"), found.count("flagged")
+    assert held
+    said = f"the policy held back {counted(held, 'new picture')} and flagged {flagged} more: "
+    assert done.out.splitlines()[-1] == said + "`twinlens review` lists them"
+    again = run(*args)
+    assert "the policy judged nothing, since no picture is new: `twinlens classify" in again.out
+    assert "policy" not in run(*args, "-q").out
 
 
 def test_many_failures_are_not_all_listed(

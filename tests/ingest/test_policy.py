@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import pytest
+from support import policies
 from support.colours import COLOURS
 
 import twinlens
@@ -33,7 +35,8 @@ def shown(hits: twinlens.Hits) -> set[str]:
 def test_what_is_held_back_is_never_found(
     either: twinlens.Index, photos: Path, rules: Path
 ) -> None:
-    either.ingest(photos, policy=rules)
+    first = either.ingest(photos, policy=rules)
+    assert (first.images, first.flagged, first.held) == (len(COLOURS), 1, 1)
     assert shown(either.search("red", limit=20)) == set(COLOURS) - {"red"}
     assert "a red picture" not in {hit.text for hit in either.search("red", target="texts")}
     (red,) = either.review()
@@ -50,7 +53,7 @@ def test_what_is_held_back_is_never_found(
     # New captions of what is held back are held back, and a decision stays.
     (photos / "red.txt").write_text("a red picture\nmore words\n")
     report = either.ingest(photos, policy=rules)
-    assert report.updated == 1
+    assert (report.updated, report.flagged, report.held) == (1, 0, 0)
     assert "more words" not in {hit.text for hit in either.search("x", target="texts", limit=20)}
     either.decide("released", red.id)
     (photos / "red.txt").write_text("other words\n")
@@ -67,6 +70,18 @@ def test_rough_thresholds_are_said_to_be_rough(
     (said,) = [one for one in caplog.messages if "rough" in one]
     assert "the policy rules@1 are rough, from 49 pictures" in said
     assert "--again" in said
+
+
+def test_the_report_names_what_is_flagged(
+    index: twinlens.Index, photos: Path, tmp_path: Path
+) -> None:
+    rules, lines = tmp_path / "rules.toml", tmp_path / "report.jsonl"
+    rules.write_text(policies.RULES)
+    report = index.ingest(photos, policy=rules, report=lines)
+    assert (report.flagged, report.held) == (2, 1)
+    rows = [json.loads(line) for line in lines.read_text().splitlines()]
+    found = {Path(row["uri"]).stem: row["moderation"] for row in rows}
+    assert found == dict.fromkeys(COLOURS, "") | {"red": "held", "blue": "flagged"}
 
 
 def test_a_wrong_policy_stores_nothing(index: twinlens.Index, photos: Path, rules: Path) -> None:

@@ -159,7 +159,7 @@ def test_uploads_are_judged(place: Path, tmp_path: Path) -> None:
         key = WRITE.split(":")[2]
         with twinlens.connect(url, key=key) as index:
             report = index.ingest(place / "photos", policy=place / "rules.toml")
-            assert report.images == len(COLOURS)
+            assert (report.images, report.flagged, report.held) == (len(COLOURS), 1, 1)
             assert len(index.search("red", limit=20)) == len(COLOURS) - 1
             (held,) = index.review()
             assert held.flags[0][0] == "red"

@@ -105,6 +105,8 @@ def ingest(
             if not quiet:
                 for line in _summary(outcome, index):
                     say(line, flush=True)
+                if given.get("policy") is not None:
+                    say(_moderated(outcome), flush=True)
                 if given.get("leave_out") is not None and not outcome.left_out:
                     _warn("nothing was left out: no picture or caption is in the --leave-out list")
             print_notices(outcome)
@@ -178,3 +180,19 @@ def _counts(report: IngestReport) -> str:
         if count:
             parts.append(f"{count:,} {what}")
     return ", ".join(parts)
+
+
+def _moderated(report: IngestReport) -> str:
+    """What a policy found in the new pictures."""
+    if not report.images:
+        return (
+            "the policy judged nothing, since no picture is new: `twinlens classify --policy FILE` "
+            "judges those that are stored"
+        )
+    if not report.flagged:
+        return "the policy flagged none of the new pictures"
+    more = " more" if report.held else ""
+    return (
+        f"the policy held back {counted(report.held, 'new picture')} and flagged "
+        f"{report.flagged - report.held:,}{more}: `twinlens review` lists them"
+    )

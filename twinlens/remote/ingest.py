@@ -291,12 +291,14 @@ class RemoteIngest:
                 failure = Failure(item.uri, item.reason, roots.get(item.uri, ""))
                 self._tally.failure(failure, item.ms)
             else:
-                self._tally.item(item.uri, cast(Status, item.status), item.ms)
+                self._tally.item(item.uri, cast(Status, item.status), item.ms, item.moderation)
 
 
 def _items_from_json(done: Mapping[str, Any]) -> tuple[UploadedItem, ...]:
     return tuple(
-        UploadedItem(one["uri"], one["status"], one["reason"], one["ms"]) for one in done["items"]
+        # A server of an earlier version does not say what its policy found.
+        UploadedItem(one["uri"], one["status"], one["reason"], one["ms"], one.get("moderation", ""))
+        for one in done["items"]
     )
 
 

@@ -11,6 +11,7 @@ from typing import Any
 
 import pytest
 from pyarrow import parquet
+from support import policies
 from support.colours import ColourEncoder, patient
 
 import twinlens
@@ -50,15 +51,18 @@ def test_a_bulk_ingest_stores_the_rows_of_an_ingest(
     """The rows are those of upserts, and a second run changes nothing."""
     index = on_server
     lines = tmp_path / "report.jsonl"
-    report = index.ingest(varied, bulk=str(tmp_path / "bulk"), report=lines)
+    rules = tmp_path / "rules.toml"
+    rules.write_text(policies.RULES)
+    report = index.ingest(varied, bulk=str(tmp_path / "bulk"), report=lines, policy=rules)
     assert (report.images, report.texts, report.duplicates) == (8, 8, 1)
     assert (report.unchanged, report.failed_count) == (0, 1)
     held = index.info()
     assert (held.images, held.texts, held.files, held.failed) == (8, 8, 10, 1)
     statuses = [json.loads(line)["status"] for line in lines.read_text().splitlines()]
     assert sorted(statuses) == ["duplicate", "failed", *["stored"] * 8]
+    assert (report.flagged, report.held) == (2, 1)
 
-    (red,) = index.search("red", limit=1)
+    (red,) = index.search("red", limit=1, include_held=True)
     assert red.captions == ("a red picture",)
     assert set(index.item(red.id).paths) == {str(varied / "red.png"), str(varied / "again.png")}
     (blue,) = index.search("blue", where='year == 2020 and place startswith "the "')
