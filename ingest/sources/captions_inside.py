@@ -123,7 +123,8 @@ def _candidates(root: Path, options: ReadOptions) -> Iterator[Path]:
         )
         for name in _not_sidecars(maybe, names) if maybe else ():
             path = Path(folder, name)
-            if options.files.keeps(path.relative_to(root).as_posix()):
+            # Opening a FIFO would block.
+            if options.files.keeps(path.relative_to(root).as_posix()) and path.is_file():
                 yield path
 
 

@@ -21,9 +21,8 @@ from twinlens.ingest.sample import (
 from twinlens.ingest.sources.passed_over import is_passed_over, tell_undecodable
 from twinlens.ingest.sources.sidecar_names import Siblings
 from twinlens.ingest.sources.sidecars import read_sidecars
-from twinlens.search.errors import ImageError
-from twinlens.search.images.decode import MAX_BYTES
 from twinlens.search.images.formats import is_image_name
+from twinlens.search.images.originals import read_file
 
 #: Opens a file or folder that holds images, found below a root; None if it is not one.
 Opener = Callable[[Path, Path], Iterator[Item] | None]
@@ -147,15 +146,7 @@ def _below(path: str, root: str) -> str:
 
 def reader(path: str | Path) -> Callable[[], bytes]:
     """Return a function that reads the file; it can be called in another process."""
-    return partial(_read, os.fspath(path))
-
-
-def _read(path: str) -> bytes:
-    with open(path, "rb") as file:
-        data = file.read(MAX_BYTES + 1)
-    if len(data) > MAX_BYTES:
-        raise ImageError(f"larger than {MAX_BYTES >> 20} MB")
-    return data
+    return partial(read_file, os.fspath(path))
 
 
 def _walk(
@@ -192,6 +183,8 @@ def _walk(
             continue
         if not is_folder and is_image_name(entry.name):
             yield file_sample(path, base, siblings)
+        elif not is_folder and not _is_file(entry):  # opening a FIFO would block
+            continue
         elif (held := container(Path(path), root)) is not None:
             yield from held
         elif is_folder:
@@ -204,4 +197,11 @@ def _is_folder(entry: os.DirEntry[str]) -> bool:
     try:
         return entry.is_dir()
     except OSError:  # a link to itself
+        return False
+
+
+def _is_file(entry: os.DirEntry[str]) -> bool:
+    try:
+        return entry.is_file()
+    except OSError:
         return False

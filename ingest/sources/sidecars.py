@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import json
 import os
+import stat
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -228,6 +229,8 @@ def _is_caption(value: Any) -> bool:
 
 def _read(path: str) -> bytes | None:
     try:
+        if not stat.S_ISREG(os.stat(path).st_mode):  # opening a FIFO would block
+            return None
         with open(path, "rb") as file:
             return file.read(MAX_SIDECAR_BYTES + 1)
     except PermissionError:

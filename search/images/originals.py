@@ -42,9 +42,13 @@ def read_file(path: str) -> bytes:
         status = os.fstat(file.fileno())  # of the open file: the path may lead to another by now
         if not stat.S_ISREG(status.st_mode):
             raise ImageError("is not a regular file")
-        data = file.read(MAX_BYTES + 1) if status.st_size <= MAX_BYTES else b""
-    if status.st_size > MAX_BYTES or len(data) > MAX_BYTES:
-        raise ImageError(f"is larger than {MAX_BYTES >> 20} MB")
+        if status.st_size > MAX_BYTES:
+            raise ImageError(f"larger than {MAX_BYTES >> 20} MB")
+        data = file.read(status.st_size + 1)  # memory for as much is taken, whatever is there
+        if len(data) > status.st_size:  # it has grown
+            data += file.read(MAX_BYTES + 1 - len(data))
+    if len(data) > MAX_BYTES:
+        raise ImageError(f"larger than {MAX_BYTES >> 20} MB")
     return data
 
 

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import errno
 import os
+import socket
+import threading
 import unicodedata
 from collections.abc import Callable
 from pathlib import Path
@@ -266,9 +268,57 @@ def test_a_sidecar_in_another_unicode_form_is_found(
 def test_an_endless_file_is_not_read_to_its_end(
     paint: Paint, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("twinlens.ingest.sources.folder.MAX_BYTES", 10)
+    monkeypatch.setattr("twinlens.search.images.originals.MAX_BYTES", 10)
     with pytest.raises(ImageError, match="larger than"):
         reader(paint("red"))()
+
+
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="this system has no FIFOs")
+def test_fifos_sockets_and_devices_are_not_opened(tmp_path: Path, paint: Paint) -> None:
+    photos = paint("red", "photos/red.png").parent
+    beside = ("red.txt", "red.json", "x.csv", "x.jsonl", "x.parquet", "x.npy", "x.tar", "x.zip")
+    for name in ("a.jpg", *beside):
+        os.mkfifo(photos / name)
+    with socket.socket(socket.AF_UNIX) as bound:
+        bound.bind(str(photos / "b.jpg"))
+    (photos / "c.jpg").symlink_to("/dev/zero")
+    found: dict[str, str] = {}
+
+    def read() -> None:
+        for item in open_sources([photos]):
+            assert isinstance(item, Sample), item
+            assert item.load is not None
+            try:
+                item.load()
+                found[item.relative] = ""
+            except ImageError as error:
+                found[item.relative] = str(error)
+
+    # In a thread, since opening a FIFO would wait forever.
+    reading = threading.Thread(target=read, daemon=True)
+    reading.start()
+    reading.join(30)
+    refused = "is not a regular file"
+    assert found == {"a.jpg": refused, "b.jpg": refused, "c.jpg": refused, "red.png": ""}
+
+
+def test_a_file_that_grows_while_it_is_read_is_read_to_its_end(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / "growing.png"
+    path.write_bytes(b"first")
+    real = os.fstat
+
+    def fstat(handle: int) -> os.stat_result:
+        status = real(handle)
+        with path.open("ab") as file:
+            file.write(b" and second")
+        return status
+
+    monkeypatch.setattr("twinlens.search.images.originals.os.fstat", fstat)
+    data = reader(path)()
+    monkeypatch.undo()
+    assert data == path.read_bytes() != b"first"
 
 
 def test_counting_ahead_agrees_with_walking(tmp_path: Path, paint: Paint) -> None:
