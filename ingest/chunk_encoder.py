@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING
@@ -14,9 +14,11 @@ import numpy as np
 from twinlens.ingest import sinks
 from twinlens.ingest.executor import Executor, PendingVectors
 from twinlens.ingest.rows import PendingItem, image_row, text_key, text_keys, text_row
+from twinlens.ingest.sample import Failure
 from twinlens.ingest.sinks import Chunk
 from twinlens.ingest.writer import wait_for_milvus
 from twinlens.search.milvus.collection import Collection
+from twinlens.search.models.base import is_finite
 
 if TYPE_CHECKING:
     from twinlens.search.analysis.policy.judge import Judge
@@ -109,13 +111,16 @@ class ChunkEncoder:
             item.vector = vector
         for (text, item), vector in zip(encoding.unencoded, text_vectors, strict=True):
             item.text_vectors[text] = vector
+        _fail_invalid(chunk, encoding.texts)
         self._moderate(chunk.new)
         for item in chunk.new:
             assert item.vector is not None
             item.pixels = None
             chunk.image_rows.append(image_row(item, item.vector))
+        kept = {key for item in chunk.items for key in text_keys(item)}
         for key, (text, item) in encoding.texts.items():
-            chunk.text_rows.append(text_row(key, text, item, item.text_vectors[text]))
+            if key in kept:
+                chunk.text_rows.append(text_row(key, text, item, item.text_vectors[text]))
         self._done(chunk, encoding.ahead, time.perf_counter() - encoding.begun)
 
     def _moderate(self, items: Sequence[PendingItem]) -> None:
@@ -135,3 +140,26 @@ class ChunkEncoder:
         for row in wait_for_milvus(partial(self._collection.get, "texts", maybe_stored, ["id"])):
             texts.pop(row["id"], None)
         return texts
+
+
+def _fail_invalid(chunk: Chunk, texts: Mapping[str, tuple[str, PendingItem]]) -> None:
+    """Fail the items of which an embedding is not finite; what is stored of them stays.
+
+    Args:
+        chunk: whose items have their embeddings.
+        texts: the captions to store, with their items, by id.
+    """
+    images = {item.id for item in chunk.new if item.vector is None or not is_finite(item.vector)}
+    captions = {
+        key for key, (text, item) in texts.items() if not is_finite(item.text_vectors[text])
+    }
+    if not (images or captions):
+        return
+    for item in chunk.items:
+        of_caption = not captions.isdisjoint(text_keys(item))
+        if not (item.id in images or of_caption):
+            continue
+        what = "one of its captions" if of_caption else "it"
+        reason = f"the model gave no valid embedding for {what}: numbers that are not finite"
+        failure = Failure(item.sample.uri, reason, item.sample.root, transient=True)
+        chunk.fail(item, failure)

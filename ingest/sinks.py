@@ -72,6 +72,13 @@ class Chunk:
         items = len(self.new) + len(self.stored) + len(self.texts_only) + len(self.failed)
         return items >= CHUNK or self.captions >= CHUNK_TEXTS
 
+    def fail(self, item: PendingItem, failure: Failure) -> None:
+        """Make an item of the chunk a transient failure: what is stored of its path stays."""
+        for items in (self.new, self.stored, self.texts_only):
+            items[:] = [one for one in items if one is not item]
+        self.replaced = [entry for entry in self.replaced if entry is not item.entry]
+        self.failed.append((failure, None))
+
 
 class ChunkSink(Protocol):
     """Writes chunks, in order, from one thread."""

@@ -8,9 +8,9 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 
 from twinlens.ingest.sample import Failure
-from twinlens.search.errors import ImageError, reason_of
+from twinlens.search.errors import ImageError, ModelError, reason_of
 from twinlens.search.milvus.collection import Collection
-from twinlens.search.models.base import Encoder, Pixels, Rows
+from twinlens.search.models.base import Encoder, Pixels, Rows, is_finite
 from twinlens.search.models.encoding_queue import EncodingQueue
 from twinlens.search.records import Kind, Row, image_id
 
@@ -19,6 +19,7 @@ Load = Callable[[], bytes]
 #: The most images of a page. Two are decoded at once, and as many encoded as the device needs for
 #: full batches, at least two. Slow encoders have smaller pages.
 MAX_PAGE = 256
+_INVALID = "the model gave no valid embedding"
 
 
 @dataclass(frozen=True, slots=True)
@@ -129,8 +130,15 @@ class RowEncoder:
     def _write(self) -> None:
         """Wait for the embeddings of the first page, and write its rows."""
         page = self._encoding.popleft()
-        rows = zip(page.rows, page.vectors.result(), strict=True)
-        self._target.upsert(page.kind, [row | {"vector": vector} for row, vector in rows])
+        encoded: list[Row] = []
+        for row, vector in zip(page.rows, page.vectors.result(), strict=True):
+            if is_finite(vector):
+                encoded.append(row | {"vector": vector})
+            elif page.kind == "images":
+                self.failed[row["id"]] = Failure(row["path"], _INVALID)
+            else:
+                raise ModelError(f"{_INVALID} for the text {row['text'][:100]!r}")
+        self._target.upsert(page.kind, encoded)
 
     def _open(self) -> EncodingQueue:
         if self._queue is None:

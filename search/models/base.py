@@ -69,6 +69,14 @@ class AsyncEncoder(Encoder, Protocol):
         """Hand any number of texts to the device."""
 
 
+def is_finite(row: Rows) -> bool:
+    """Whether an embedding can be compared: a stored NaN would empty the answers to all searches.
+
+    A model gives such rows for a few pictures if it overflows in half precision.
+    """
+    return bool(np.isfinite(row).all())
+
+
 def check_device(device: str) -> None:
     """Reject a device name that exists on no machine, without importing torch.
 

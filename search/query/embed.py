@@ -13,8 +13,8 @@ from typing import Any
 import numpy as np
 from cachetools import LRUCache
 
-from twinlens.search.errors import ImageError, UsageError
-from twinlens.search.models.base import Encoder, Pixels, Rows
+from twinlens.search.errors import ImageError, ModelError, UsageError
+from twinlens.search.models.base import Encoder, Pixels, Rows, is_finite
 from twinlens.search.models.batches import TEXT_BATCH
 from twinlens.search.query.parts import Id, Image, Plain, Text, Vector, read_image, words_of
 from twinlens.search.records import Target
@@ -116,7 +116,11 @@ def embed(
     dim: int,
     cache: EmbeddingCache,
 ) -> Rows:
-    """Float32 unit rows ``[n, dim]`` of parts, in order; equal parts are encoded once."""
+    """Float32 unit rows ``[n, dim]`` of parts, in order; equal parts are encoded once.
+
+    Raises:
+        ModelError: the model gives numbers that are not finite.
+    """
     rows = np.empty((len(parts), dim), dtype=np.float32)
     places: dict[str, list[int]] = {}
     texts: dict[str, str] = {}
@@ -133,6 +137,8 @@ def embed(
             rows[place] = row
 
     def store(keys: Sequence[str], made: Rows) -> None:
+        if not is_finite(made):
+            raise ModelError("the model gave no valid embedding for the query")
         for key, row in zip(keys, made, strict=True):
             rows[places[key]] = row
             cache.put(key, row)
