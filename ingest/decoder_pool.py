@@ -3,7 +3,8 @@
 Each process has a thread here that sends it a batch of tasks and waits for the results. Pixels come
 through shared memory, everything else through a connection. A process that dies (killed, out of
 memory, crashed by a file) is replaced and its tasks are repeated one by one, so that a file that
-crashes its decoder is one failure and not the end of the run.
+crashes its decoder is one failure and not the end of the run. Where none can be started in its
+place, its thread decodes in this process.
 """
 
 from __future__ import annotations
@@ -28,7 +29,7 @@ import numpy.typing as npt
 
 from twinlens.ingest.decoder_process import Preparing
 from twinlens.ingest.sample import Failure, failure_of
-from twinlens.ingest.tasks import Task, TaskResult
+from twinlens.ingest.tasks import Task, TaskResult, decode_tasks
 from twinlens.search.errors import ImageError
 from twinlens.search.models.base import Pixels
 
@@ -40,6 +41,8 @@ MAX_PROCESSES = 64
 START_SECONDS = 60.0
 STOP_SECONDS = 5.0
 POLL_SECONDS = 0.1
+#: How often it is tried to replace a process that ended.
+RESTARTS = 3
 #: Let glibc keep the memory of the last image for the next one, instead of getting it from the
 #: system again, page by page.
 _MALLOC = {"MALLOC_MMAP_THRESHOLD_": str(32 << 20), "MALLOC_TRIM_THRESHOLD_": str(64 << 20)}
@@ -100,7 +103,7 @@ class DecoderPool:
         self._queue: queue.SimpleQueue[_Batch | None] = queue.SimpleQueue()
         self._unsent = _Batch()
         self._closing = threading.Event()
-        self._cancelled = False
+        self._cancelled = threading.Event()
         self._ids = -1
         self._stack = ExitStack()
         self.ready = False
@@ -130,8 +133,9 @@ class DecoderPool:
             self._send()
 
     def close(self, *, cancel: bool) -> None:
-        """End the processes; ``cancel`` drops queued tasks instead of finishing them."""
-        self._cancelled = cancel
+        """End the processes; ``cancel`` drops all tasks instead of finishing them."""
+        if cancel:
+            self._cancelled.set()
         self._closing.set()
         self._starter.join()
         for _ in self._threads:
@@ -157,9 +161,10 @@ class DecoderPool:
 
     def _serve(self) -> None:
         """In a thread: pass batches to a process until the pool is closed."""
-        with suppress(OSError), _Decoder(self._model, self._ids, self._closing) as decoder:
+        started = _Decoder(self._model, self._ids, self._closing, self._cancelled)
+        with suppress(OSError), started as decoder:
             self.ready = True
-            while (batch := self._queue.get()) is not None and not self._cancelled:
+            while (batch := self._queue.get()) is not None and not self._cancelled.is_set():
                 try:
                     batch.results = self._results(decoder, batch.tasks)
                 except BaseException as error:  # noqa: BLE001 - raised where it is awaited
@@ -167,6 +172,9 @@ class DecoderPool:
                 batch.done.set()
 
     def _results(self, decoder: _Decoder, tasks: Sequence[Task]) -> list[TaskResult]:
+        if decoder.lost:
+            # What is stored already is decoded again, and then not written.
+            return decode_tasks(tasks, self._model.prepare, self._model.side, lambda ids: ())
         try:
             message = pickle.dumps(tasks, pickle.HIGHEST_PROTOCOL)
         except Exception:  # noqa: BLE001 - an open archive or a temporary copy, read here
@@ -175,10 +183,15 @@ class DecoderPool:
             return decoder.decode(message, len(tasks))
         except (EOFError, ConnectionError):
             decoder.restart()
-        if len(tasks) > 1:
+        if len(tasks) > 1 and not decoder.lost:
             return [result for task in tasks for result in self._results(decoder, [task])]
+        # Nobody knows which of several it was, and it must not crash this process.
         reason = "the process that decoded it ended: its decoder crashed, or memory ran out"
-        return [TaskResult(failure=Failure(tasks[0].uri, reason, tasks[0].root))]
+        several = len(tasks) > 1
+        return [
+            TaskResult(failure=Failure(task.uri, reason, task.root, transient=several))
+            for task in tasks
+        ]
 
     def _read_here(self, decoder: _Decoder, task: Task) -> TaskResult:
         try:
@@ -190,30 +203,41 @@ class DecoderPool:
 
 
 class _Decoder:
-    """One process, with the memory that it writes pixels to; a context manager.
+    """One process, with the memory that it writes pixels to; a context manager that starts it.
+
+    Entering raises ``OSError`` if it cannot be started.
 
     Args:
         model: what it needs to know.
         ids: the file of the ids that are stored already; -1 for none.
         closing: a process that is not ready yet is given up when set.
+        cancelled: so is one that works.
 
-    Raises:
-        OSError: it cannot be started.
+    Attributes:
+        lost: whether it ended, and none could be started in its place.
     """
 
-    def __init__(self, model: Preparing, ids: int, closing: threading.Event) -> None:
+    def __init__(
+        self,
+        model: Preparing,
+        ids: int,
+        closing: threading.Event,
+        cancelled: threading.Event,
+    ) -> None:
         self._model = model
         self._ids = ids
         self._closing = closing
-        self._memory = _Memory(size=model.batch * model.side**2 * 3)
-        self._pixels = model.pixels_in(self._memory.map)
+        self._cancelled = cancelled
+        self.lost = False
+
+    def __enter__(self) -> _Decoder:
+        self._memory = _Memory(size=self._model.batch * self._model.side**2 * 3)
+        self._pixels = self._model.pixels_in(self._memory.map)
         try:
             self._connection, self._process = self._start()
         except BaseException:
             self._close_memory()
             raise
-
-    def __enter__(self) -> _Decoder:
         return self
 
     def __exit__(self, *exc: object) -> None:
@@ -228,9 +252,12 @@ class _Decoder:
             count: how many they are.
 
         Raises:
-            EOFError, ConnectionError: the process ended.
+            EOFError, ConnectionError: the process ended, or all is cancelled.
         """
         self._connection.send_bytes(message)
+        while not self._connection.poll(POLL_SECONDS):
+            if self._cancelled.is_set():
+                raise ConnectionError("the run was interrupted")
         results = pickle.loads(self._connection.recv_bytes())  # noqa: S301 - our own process
         if isinstance(results, BaseException):
             raise results
@@ -242,9 +269,15 @@ class _Decoder:
         return list(results)
 
     def restart(self) -> None:
-        """Replace a process that ended."""
+        """Replace a process that ended; without success, it is ``lost``."""
         self._stop()
-        self._connection, self._process = self._start()
+        for _ in range(RESTARTS):
+            if self._closing.is_set():
+                break
+            with suppress(OSError):
+                self._connection, self._process = self._start()
+                return
+        self.lost = True
 
     def _start(self) -> tuple[Connection, subprocess.Popen[bytes]]:
         ours, its = Pipe()
@@ -284,6 +317,8 @@ class _Decoder:
 
     def _stop(self) -> None:
         self._connection.close()
+        if self._cancelled.is_set():
+            self._process.kill()
         try:
             self._process.wait(STOP_SECONDS)
         except subprocess.TimeoutExpired:

@@ -6,6 +6,7 @@ import os
 import signal
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
 from functools import partial
@@ -154,6 +155,40 @@ def test_processes_that_are_killed_are_replaced(pictures: Path, start: Start) ->
         for child in children(os.getpid()):
             os.kill(child, signal.SIGKILL)
         same(results(pool, tasks), expected)
+
+
+def test_threads_decode_where_no_process_can_be_started_again(
+    pictures: Path, start: Start, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What was with the process is tried by the next run, since it may have crashed it."""
+    tasks = tasks_of(pictures)
+    expected = decode_tasks(tasks, PREPARE, SIDE, lambda ids: ())
+    pool = start()
+    monkeypatch.setattr("twinlens.ingest.decoder_pool.sys.executable", "/nowhere/python")
+    for child in children(os.getpid()):
+        os.kill(child, signal.SIGKILL)
+    found = results(pool, tasks)
+    for result in found[:BATCH]:
+        assert result.failure is not None
+        assert result.failure.transient
+    same(found[BATCH:], expected[BATCH:])
+    same(results(pool, tasks), expected)
+
+
+def sleep() -> bytes:
+    time.sleep(600)
+    raise AssertionError
+
+
+def test_cancelling_does_not_wait_for_a_picture(start: Start) -> None:
+    pool = start()
+    pool.flush(pool.submit(Task("a", "b", sleep)))
+    time.sleep(0.2)  # it is with the process
+    closing = threading.Thread(target=partial(pool.close, cancel=True), daemon=True)
+    closing.start()
+    closing.join(60)
+    assert not closing.is_alive()
+    assert not children(os.getpid())
 
 
 def test_a_mistake_in_a_process_is_raised(pictures: Path, start: Start) -> None:
