@@ -1,9 +1,10 @@
-"""Find out whether another process of this machine still runs."""
+"""Find out whether another process of this machine still runs; and what to do in a forked one."""
 
 from __future__ import annotations
 
 import os
 import sys
+from collections.abc import Callable
 
 
 def is_running(pid: int) -> bool:
@@ -32,3 +33,9 @@ def is_running(pid: int) -> bool:
     except (OSError, OverflowError):
         return False
     return True
+
+
+def after_fork(call: Callable[[], object]) -> None:
+    """Call a function in each process that is forked from this one; on Windows there are none."""
+    if hasattr(os, "register_at_fork"):
+        os.register_at_fork(after_in_child=call)

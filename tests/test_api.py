@@ -8,6 +8,7 @@ import subprocess
 import sys
 import tomllib
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
@@ -157,6 +158,16 @@ def test_a_database_can_be_opened_twice_in_one_process(tmp_path: Path, photos: P
         with twinlens.open(db, model=ColourEncoder()) as two:
             assert two.info().images == 8
         assert one.search("red", limit=1)[0].path == str(photos / "red.png")
+
+
+def test_threads_may_begin_to_fill_a_collection_at_once(
+    index: twinlens.Index, paint: Callable[..., Path]
+) -> None:
+    folders = [paint(colour, f"{colour}/one.png").parent for colour in list(COLOURS)[:4]]
+    with ThreadPoolExecutor(len(folders)) as pool:
+        reports = list(pool.map(index.ingest, folders))
+    assert [report.images for report in reports] == [1] * len(folders)
+    assert index.info().images == len(folders)
 
 
 def test_another_model_is_refused(tmp_path: Path, photos: Path) -> None:

@@ -5,7 +5,6 @@ Every picture reserves what its decoding is estimated to take, and waits until t
 
 from __future__ import annotations
 
-import os
 import threading
 from collections import deque
 from collections.abc import Callable, Iterator
@@ -13,6 +12,7 @@ from contextlib import contextmanager, suppress
 from functools import cache
 
 from twinlens.search.memory import available_memory
+from twinlens.search.processes import after_fork
 
 #: The part of the memory of the machine or container that decoding may take.
 SHARE = 1 / 4
@@ -135,5 +135,4 @@ def _forget() -> None:
         _budget = DecodingBudget(_budget.total)
 
 
-if hasattr(os, "register_at_fork"):
-    os.register_at_fork(after_in_child=_forget)
+after_fork(_forget)

@@ -30,6 +30,7 @@ from twinlens.search.milvus.lite.client import LiteClient
 from twinlens.search.milvus.lite.failures import read_only_reason
 from twinlens.search.milvus.lite.serving import locked_message
 from twinlens.search.paths import expand_home
+from twinlens.search.processes import after_fork
 
 if TYPE_CHECKING:
     from pymilvus import MilvusClient
@@ -232,8 +233,19 @@ def _open_lite(uri: str) -> MilvusClient:
         raise StoreError(f"{uri} cannot be opened: {first_line(error)}") from error
 
 
+#: How many clients of this process write to each Milvus Lite file.
 _lite_users: dict[str, int] = {}
 _lite_lock = threading.Lock()
+
+
+def _forget_users() -> None:
+    """After a fork: the parent writes, this process does not; see ``lite.forked``."""
+    global _lite_lock
+    _lite_lock = threading.Lock()
+    _lite_users.clear()
+
+
+after_fork(_forget_users)
 
 
 def _acquire_lite(path: str) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import secrets
+import threading
 from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import replace
@@ -37,6 +38,8 @@ _SCHEMA = "twinlens.schema"
 #: Milvus' name for the resource group that query nodes belong to by default.
 _ALL_NODES = "__default_resource_group"
 _NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]{0,127}")
+#: Held while a collection is created: threads may begin to fill a new one at the same time.
+_creating = threading.Lock()
 
 
 class Database:
@@ -136,14 +139,15 @@ class Database:
             check_tenant(tenant)
             layout = replace(layout, tenants=True)
         wanted = self._plan(1, fingerprint, layout)
-        if not self.exists(name):
-            if any(not one.complete for one in self.generations(name)):
-                raise StoreError(
-                    f"the collection {name!r} is an unfinished copy: run `twinlens copy` once "
-                    "more, or drop it"
-                )
-            self._create(name, wanted, serve=True)
-            self._checked_aliases[name] = wanted.identity
+        with _creating:
+            if not self.exists(name):
+                if any(not one.complete for one in self.generations(name)):
+                    raise StoreError(
+                        f"the collection {name!r} is an unfinished copy: run `twinlens copy` once "
+                        "more, or drop it"
+                    )
+                self._create(name, wanted, serve=True)
+                self._checked_aliases[name] = wanted.identity
         return self.collection(name, tenant)
 
     def collection(self, name: str, tenant: str = "") -> Collection:

@@ -389,6 +389,23 @@ def test_methods_that_need_the_database_are_refused(there: RemoteIndex, name: st
         _ = there.serch
 
 
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="there is no fork here")
+def test_forked_processes_do_not_share_connections(there: RemoteIndex) -> None:
+    """As under gunicorn with an index that was opened before the workers were forked."""
+    there.info()  # leaves a connection open
+    parent = there._client._pool
+    sending, receiving = os.pipe()[::-1]
+    child = os.fork()
+    if child == 0:
+        os.write(sending, b"own" if there._client._pool is not parent else b"shared")
+        os._exit(0)
+    os.waitpid(child, 0)
+    assert os.read(receiving, 10) == b"own"
+    os.close(sending)
+    os.close(receiving)
+    assert there._client._pool is parent
+
+
 # ---- writing
 
 

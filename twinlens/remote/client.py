@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import json
+import os
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from functools import cached_property
 from typing import TYPE_CHECKING, Any, NoReturn
 from urllib.parse import quote, urlencode
 
@@ -117,6 +117,7 @@ class HttpClient:
         self._first_pause = first_pause
         self._sleep = sleep
         self._closed = False
+        self._pools: dict[int, PoolManager] = {}
 
     def close(self) -> None:
         """Close the connections and refuse further requests."""
@@ -180,14 +181,19 @@ class HttpClient:
         """DELETE what is at a path; query parameters that are "" are left out."""
         self._request("DELETE", _with_query(path, query), write=True)
 
-    @cached_property
+    @property
     def _pool(self) -> PoolManager:
-        from urllib3 import PoolManager
+        """The connections of this process: those of its parent answer both, after a fork."""
+        pool = self._pools.get(os.getpid())
+        if pool is None:
+            from urllib3 import PoolManager
 
-        from twinlens.search.images.fetch import tls_context
+            from twinlens.search.images.fetch import tls_context
 
-        trusted = tls_context() if self.url.startswith("https:") else None
-        return PoolManager(num_pools=1, maxsize=16, ssl_context=trusted)
+            trusted = tls_context() if self.url.startswith("https:") else None
+            pool = PoolManager(num_pools=1, maxsize=16, ssl_context=trusted)
+            pool = self._pools.setdefault(os.getpid(), pool)
+        return pool
 
     def _request(
         self, method: str, path: str, body: bytes = b"", kind: str = "", *, write: bool = False

@@ -26,6 +26,7 @@ from twinlens.search.milvus.lite.blocks import Block, Mask
 from twinlens.search.milvus.lite.failures import before_writing, is_open, letting_go
 from twinlens.search.milvus.lite.filters import check
 from twinlens.search.milvus.lite.folder import LiteFolder, UnknownFormatError
+from twinlens.search.milvus.lite.forked import clients
 from twinlens.search.milvus.lite.ranking import by_words, fuse, nearest, selected
 from twinlens.search.milvus.lite.recorder import Recorder
 from twinlens.search.milvus.lite.results import (
@@ -68,6 +69,7 @@ class LiteClient:
         self._lock = threading.RLock()
         self._closed = False
         self._recorder = Recorder(self._folder)
+        clients.add(self)
 
     @property
     def folder(self) -> LiteFolder:
@@ -126,6 +128,18 @@ class LiteClient:
                 self._recorder.settled(name, arrays=arrays)
             self._written.clear()
             self._loaded.clear()
+
+    def forget_writing(self) -> MilvusClient | None:
+        """Let go of a Milvus Lite that belongs to the process which this one was forked from.
+
+        Returns:
+            The client of Milvus Lite, which must neither be used nor closed.
+        """
+        self._lock = threading.RLock()
+        lite, self._lite = self._lite, None
+        self._written.clear()
+        self._loaded.clear()
+        return lite
 
     def reload(self) -> None:
         """Read all files again: they were replaced."""
