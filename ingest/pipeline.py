@@ -114,8 +114,12 @@ class Pace:
 
     def is_due(self, chunk: Chunk) -> bool:
         """Whether a chunk should be encoded and written now."""
-        waited = time.perf_counter() - self._began
-        return chunk.to_encode >= self._most or (waited >= CHUNK_SECONDS and not chunk.empty)
+        return chunk.to_encode >= self._most or (self.is_late and not chunk.empty)
+
+    @property
+    def is_late(self) -> bool:
+        """Whether the chunk was begun ``CHUNK_SECONDS`` ago."""
+        return time.perf_counter() - self._began >= CHUNK_SECONDS
 
 
 class Pipeline:
@@ -180,6 +184,7 @@ class Pipeline:
         )
 
     def _feed(self, items: Iterable[Item], writer: WriterThread[Chunk]) -> None:
+        """Judge and submit every item; collect the results into chunks, and have these encoded."""
         submitted: deque[_Submitted] = deque()
         chunk = Chunk()
         self._pace.begin()
@@ -190,10 +195,12 @@ class Pipeline:
 
         encoder = ChunkEncoder(self._collection, self._executor, self._judge, encoded)
 
-        def take() -> None:
-            nonlocal chunk
+        def collect() -> None:
             self._collect(*submitted.popleft(), chunk)
             encoder.finish_ready()
+
+        def begin_if_due() -> None:
+            nonlocal chunk
             if chunk.full or self._pace.is_due(chunk):
                 encoder.begin(chunk)
                 chunk = Chunk()
@@ -211,10 +218,17 @@ class Pipeline:
             else:
                 pending = PendingItem(item, entry)
                 submitted.append((pending, self._submit(pending, verdict == "captions changed")))
+            if self._pace.is_late:  # a slow source, or one with few new items
+                encoder.finish_ready()
+                while submitted and _is_done(*submitted[0]) and not chunk.full:
+                    collect()
+                begin_if_due()
             while len(submitted) > self._executor.ahead:
-                take()
+                collect()
+                begin_if_due()
         while submitted:
-            take()
+            collect()
+            begin_if_due()
         if not chunk.empty:
             encoder.begin(chunk)
         encoder.finish()
@@ -291,3 +305,8 @@ class Pipeline:
             self._tally.item(item.sample.uri, "text stored")
         for failure, _ in chunk.failed:
             self._tally.failure(failure)
+
+
+def _is_done(_: PendingItem | Failure, future: PendingResult | None) -> bool:
+    """Whether nothing of an item is to be waited for."""
+    return future is None or future.done()

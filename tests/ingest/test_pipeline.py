@@ -5,7 +5,8 @@ from __future__ import annotations
 import json
 import os
 import shutil
-from collections.abc import Callable
+import time
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -19,7 +20,8 @@ import twinlens
 from twinlens.ingest import pipeline, sinks, writer
 from twinlens.ingest.report import IngestInterrupted
 from twinlens.ingest.rows import PendingItem
-from twinlens.ingest.sample import MAX_TIME_NS, Failure, Sample
+from twinlens.ingest.sample import MAX_TIME_NS, Failure, Item, Sample
+from twinlens.ingest.sources.folder import walk
 from twinlens.search.errors import ImageError, StoreError, StoreUnreachableError
 from twinlens.search.milvus.collection import Collection
 
@@ -518,6 +520,30 @@ def test_an_interrupted_run_keeps_what_it_encoded(
     with twinlens.open(tmp_path / "whole.db", model=ColourEncoder()) as whole:
         whole.ingest(photos)
     assert rows_of(tmp_path / "x.db") == rows_of(tmp_path / "whole.db")
+
+
+def test_a_slow_source_holds_nothing_back(
+    index: twinlens.Index, photos: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What is decoded is stored while the source is listed, however few new items it has."""
+    monkeypatch.setattr(pipeline, "CHUNK_SECONDS", 0.02)
+    statuses: list[str] = []
+    stored_in_time = False
+
+    def slow(*_: object, **__: object) -> Iterator[Item]:
+        nonlocal stored_in_time
+        yield from walk(photos)
+        for number in range(200):  # fewer than are submitted ahead
+            if statuses.count("stored") == 8:
+                break
+            time.sleep(0.1)
+            yield Failure(f"{number}", "the source is slow")
+        stored_in_time = statuses.count("stored") == 8
+
+    monkeypatch.setattr("twinlens.ingest.run.open_items", slow)
+    report = index.ingest(photos, report=lambda row: statuses.append(row.status))
+    assert stored_in_time
+    assert report.images == 8
 
 
 def test_a_chunk_ends_when_it_is_worth_its_time(monkeypatch: pytest.MonkeyPatch) -> None:
