@@ -22,6 +22,7 @@ from twinlens.search.filters.nodes import (
     literal,
 )
 from twinlens.search.filters.parser import (
+    KEYWORDS,
     MAX_DEPTH,
     MAX_LENGTH,
     MAX_LIST,
@@ -32,8 +33,8 @@ from twinlens.search.filters.parser import (
 from twinlens.search.milvus.capabilities import Capabilities
 from twinlens.search.records import HELD, POLICY, FieldType
 
-__all__ = ["MAX_DEPTH", "MAX_LENGTH", "MAX_LIST", "MAX_TERMS", "Compare", "HasField", "In", "Join",
-           "Match", "Negation", "Node", "can_hold", "compile_filter", "compile_node",
+__all__ = ["KEYWORDS", "MAX_DEPTH", "MAX_LENGTH", "MAX_LIST", "MAX_TERMS", "Compare", "HasField",
+           "In", "Join", "Match", "Negation", "Node", "can_hold", "compile_filter", "compile_node",
            "compile_visible", "field_reference", "literal", "parse_clauses",
            "parse_filter"]  # fmt: skip
 

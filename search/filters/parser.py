@@ -52,8 +52,9 @@ _COMPARISONS: Mapping[str, Comparison] = {
 _MATCHINGS: Mapping[str, Matching] = {how: how for how in get_args(Matching)}
 _REPLACEMENTS = {"&&": "and", "||": "or", "!": "not", "<>": "!=", "like": "startswith or contains",
             "matches": "contains", "null": "known or unknown"}  # fmt: skip
-_KEYWORDS = {"and", "or", "not", "in", "between", "is", "known", "unknown", "true", "false",
-             *_MATCHINGS}  # fmt: skip
+#: The words that mean something themselves, in lower case: a field of such a name is in backquotes.
+KEYWORDS = frozenset({"and", "or", "not", "in", "between", "is", "known", "unknown", "true",
+                      "false", *_MATCHINGS})  # fmt: skip
 _DATE = re.compile(
     r"[0-9]{4}(?:-[0-9]{2}(?:-[0-9]{2}(?:[T ][0-9]{2}(?::[0-9]{2}(?::[0-9]{2})?)?)?)?)?"
 )
@@ -71,7 +72,7 @@ _EXAMPLES: Mapping[FieldType, tuple[str, str]] = {
 
 def field_reference(name: str) -> str:
     """Write the name of a field as the filter language reads it, for programs; see ``literal``."""
-    plain = name.isascii() and name.isidentifier() and name.lower() not in _KEYWORDS
+    plain = name.isascii() and name.isidentifier() and name.lower() not in KEYWORDS
     return name if plain else f"`{name}`"
 
 
@@ -90,7 +91,7 @@ class _Token:
     def word(self) -> str:
         """The keyword in lower case; "" if it is not one."""
         lower = self.text.lower() if self.kind == "word" else ""
-        return lower if lower in _KEYWORDS else ""
+        return lower if lower in KEYWORDS else ""
 
 
 class Parser:

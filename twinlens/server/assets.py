@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import gzip
 import hashlib
+import json
 import re
 import threading
 from collections.abc import Mapping
@@ -19,6 +20,7 @@ from functools import cache, cached_property
 from importlib.util import find_spec
 from pathlib import Path
 
+from twinlens.search.filters import KEYWORDS
 from twinlens.server.bundle import bundle_modules, bundle_sheets
 from twinlens.server.encodings import Encoding, brotli_compress
 from twinlens.server.languages import DEFAULT, fill_in, in_language, languages_of
@@ -35,6 +37,8 @@ TYPES = {
 PAGE_TEXTS = "pages.json"
 #: What the page of the documentation needs of Swagger UI, from the package ``fastapi-offline``.
 SWAGGER = ("swagger-ui-bundle.js", "swagger-ui.css")
+#: A module that has no file: the words of the filter language are declared in its parser.
+KEYWORDS_MODULE = "shared/filter-keywords.js"
 #: Bytes; of a larger file brotli at its best takes seconds.
 _LARGE = 300_000
 _ENTRY = re.compile(r'<script type="module" src="/static/([^"]+)">')
@@ -94,6 +98,7 @@ class Assets:
             if (path.suffix in TYPES or path.name == PAGE_TEXTS) and path.is_file()
         }
         texts |= {f"docs/{name}": text for name, text in _swagger().items()}
+        texts[KEYWORDS_MODULE] = _keywords()
         languages = languages_of(texts)
         joined = [_joined(in_language(texts, language), language) for language in languages]
         texts = {name: text for name, text in texts.items() if Path(name).suffix in TYPES}
@@ -137,6 +142,10 @@ def _joined(texts: Mapping[str, str], language: str) -> dict[str, str]:
         sheet = f"{name.removesuffix('.html')}.css"
         joined[prefix + name], joined[sheet] = bundle_sheets(page, texts, sheet)
     return joined
+
+
+def _keywords() -> str:
+    return f"export const KEYWORDS = new Set({json.dumps(sorted(KEYWORDS))});\n"
 
 
 def _swagger() -> dict[str, str]:

@@ -1,8 +1,11 @@
 // Suggest how a filter can continue, from its beginning and the collection's fields.
 
+import { reference } from "../shared/filters.js";
 import { texts } from "../texts/en/search.js";
 
 const WORD = /[^\s()=!<>,"'`]*$/u;
+/** Texts and names in quotes that are closed. */
+const CLOSED = /"(?:[^"]|"")*"|'(?:[^']|'')*'|`[^`]*`/gu;
 const TOKEN = /"(?:[^"]|"")*"|'(?:[^']|'')*'|`[^`]*`|[()=!<>,]+|[^\s()=!<>,"'`]+/gu;
 const TEXTS = ["startswith", "endswith", "contains", "has", "==", "!=", "in ("];
 const NUMBERS = ["==", "!=", ">=", "<=", ">", "<", "between", "in ("];
@@ -31,12 +34,13 @@ const MAX_SUGGESTIONS = 12;
  *   word that begins at `from`
  */
 export function suggest(text, fields) {
-  const word = (text.match(WORD) ?? [""])[0];
+  const [open] = text.replace(CLOSED, (one) => " ".repeat(one.length)).matchAll(/["'`]/gu);
+  const word = open ? text.slice(open.index) : (text.match(WORD) ?? [""])[0];
   const from = text.length - word.length;
-  const open = (text.slice(0, from).match(/"/g) ?? []).length % 2 === 1;
-  if (open) return { from, options: [] };
+  if (open && open[0] !== "`") return { from, options: [] };
   const tokens = text.slice(0, from).match(TOKEN) ?? [];
-  const fits = (option) => option.text.toLowerCase().startsWith(word.toLowerCase()) && option.text.trim() !== word;
+  const plain = (one) => one.replaceAll("`", "").toLowerCase();
+  const fits = (option) => plain(option.text).startsWith(plain(word)) && option.text.trim() !== word;
   const options = optionsAfter(tokens, fields).filter(fits);
   return { from, options: options.slice(0, MAX_SUGGESTIONS) };
 }
@@ -47,7 +51,7 @@ function optionsAfter(tokens, fields) {
   const isField = (token) => token !== undefined && Object.hasOwn(fields, token.replaceAll("`", ""));
   if (last === undefined || ["and", "or", "not"].includes(last) || /^\(+$/.test(last) && before !== "in") {
     if (last === "and" && tokens.at(-3)?.toLowerCase() === "between") return [];
-    return Object.entries(fields).map(([name, type]) => ({ text: `${name} `, hint: texts.filter.types[type] ?? type }));
+    return Object.entries(fields).map(([name, type]) => ({ text: `${reference(name)} `, hint: texts.filter.types[type] ?? type }));
   }
   if (isField(tokens.at(-1)) && !BEFORE_VALUE.has(before)) {
     const operators = OPERATORS[fields[tokens.at(-1).replaceAll("`", "")]] ?? TEXTS;
