@@ -15,6 +15,7 @@ from support.javascript import literals
 from support.policies import RULES
 
 import twinlens
+from twinlens.search.analysis.everyday import WORDS
 from twinlens.server.assets import FOLDER, PAGE_TEXTS, Assets
 
 LANGUAGES = Assets.read().languages
@@ -180,6 +181,64 @@ def test_the_map_in_german(german: Callable[..., Page]) -> None:
     expect(page).to_have_title("„red“ · Karte · twinlens")
     expect(page.locator("#list a").first).to_contain_text("Farbe: ")
     check(page)
+
+
+def test_everyday_words_are_translated(german: Callable[..., Page]) -> None:
+    """Names of regions and proposals, which the server has in English."""
+    page = german("/")
+    table: dict[str, str] = page.evaluate(
+        "import('/static/texts/de/everyday.js').then((found) => found.EVERYDAY)"
+    )
+    assert tuple(table) == WORDS
+    assert len(set(table.values())) == len(WORDS)
+    assert all(re.fullmatch("[A-ZÄÖÜ][a-zäöüßé]+", word) for word in table.values())
+
+
+def test_regions_have_german_names(german: Callable[..., Page]) -> None:
+    page = german("/")
+    [first, second, *_] = page.request.get(page.url + "v1/browse").json()["items"]
+    names = {first["id"]: "sailing boat", second["id"]: "constructor"}  # this is no everyday word
+    found = [{"id": one, "name": name, "x": 0, "y": 0, "count": 4} for one, name in names.items()]
+    page.route("**/v1/map/regions*", lambda route: route.fulfill(json={"regions": found}))
+    page.goto(page.url + "map")
+    expect(page.locator("#regions")).to_have_text("Segelboot: 4 Bilder, constructor: 4 Bilder")
+    expect(page.locator("#canvas")).to_have_attribute("data-regions", "Segelboot, constructor")
+
+
+def test_proposals_are_german_words(german: Callable[..., Page], tmp_path: Path) -> None:
+    (tmp_path / "bare").mkdir()
+    Image.new("RGB", (60, 40), COLOURS["red"]).save(tmp_path / "bare/a.png")
+    with twinlens.open(tmp_path / "bare.db", model=ColourEncoder()) as index:
+        index.ingest(tmp_path / "bare")
+    with listening(tmp_path / "bare.db") as bare:
+        page = german("/map", at=bare)
+
+        def propose(route: Any) -> None:
+            proposals = [{"text": "night sky", "probability": 0.8}]
+            results = [
+                {"id": one, "proposals": proposals} for one in route.request.post_data_json["ids"]
+            ]
+            route.fulfill(json={"model": "m", "results": results})
+
+        page.route("**/v1/describe", propose)
+        page.goto(f"{bare}/?where=width+>+3")
+        image = page.locator("#results .tile img")
+        expect(image).to_have_attribute("alt", "Vielleicht: Nachthimmel")
+        page.locator("#results .tile-link").click()
+        expect(page.locator(".viewer-proposal")).to_have_text("Vielleicht: Nachthimmel")
+
+
+def test_names_of_fields_are_german(german: Callable[..., Page]) -> None:
+    page = german("/")
+    [first, *_] = page.request.get(f"{page.url}v1/browse").json()["items"]
+    page.request.post(f"{page.url}v1/tags", data={"tag": "eins", "add": [first["id"]]})
+    page.goto(f"{page.url}?where=width+%3E+3&open={first['id']}")
+    expect(page.locator(".details dt", has_text="Schlagwörter")).to_be_visible()
+    page.keyboard.press("Escape")
+    expect(page.locator(".facet > summary", has_text="Schlagwörter")).to_be_visible()
+    page.request.post(
+        f"{page.url.partition('?')[0]}v1/tags", data={"tag": "eins", "remove": [first["id"]]}
+    )
 
 
 def test_the_review_in_german(german: Callable[..., Page]) -> None:

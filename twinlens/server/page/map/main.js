@@ -1,10 +1,11 @@
 // Run the map page: load the points, highlight what a search finds, list the pictures in view.
 
-import { collections, isAbort, mapPictures, mapPoints, mapRegions, onLocked, search, thumbnailOf } from "../shared/api.js";
+import { browse, collections, isAbort, languageOf, mapPictures, mapPoints, mapRegions, onLocked, search, thumbnailOf } from "../shared/api.js";
 import { isolated, quoted } from "../shared/bidi.js";
 import { offerCollections } from "../shared/collection-select.js";
 import { createSignIn } from "../shared/dialogs.js";
 import { $, fadingImage, h, isTyping } from "../shared/dom.js";
+import { goneIds, goneLabel } from "../shared/gone.js";
 import { hasCaption, perhaps, titleOf } from "../shared/hits.js";
 import { proposalFor } from "../shared/proposals.js";
 import { EMPTY, OPENED_ON_MAP, describe, fromAddress, isAsking, readTyped, toAddress, toBody, toTyped } from "../shared/query.js";
@@ -18,6 +19,8 @@ import { MapView } from "./view.js";
 /** Hits that are highlighted at most; those much less relevant than the best are not. */
 const MAX_HIGHLIGHTED = 120;
 const MIN_RELEVANCE = 0.2;
+/** Pictures of a filter that are highlighted at most, if nothing is searched for: what one request lists. */
+const MAX_FILTERED = 500;
 /** Pictures in the list. */
 const MAX_LISTED = 48;
 /** Milliseconds that the pointer must rest on a picture before its card is shown. */
@@ -36,6 +39,7 @@ let hits = new Map();
 let pending = new AbortController();
 let hoverTimer = 0;
 let opening = 0;
+let notice = null; // what the status says instead of counts, an element or a text
 const titles = new Map();
 
 const thumbnail = (id, size) => thumbnailOf(id, map.collection, size);
@@ -196,9 +200,16 @@ function showCardOf(id) {
 function showCounts(inView) {
   if (!map.collection) return; // the status says that the map is drawn
   const of = map.ids.length < map.total ? texts.sample(map.total) : "";
-  const highlighted = hits.size ? texts.highlighted(hits.size, describe(query)) : "";
-  $("status").textContent = map.ids.length ? `${texts.status(inView)}${of}${highlighted}` : "";
+  const highlighted = hits.size ? texts.highlighted(hits.size, asked()) : "";
+  $("status").replaceChildren(notice ?? (map.ids.length ? `${texts.status(inView)}${of}${highlighted}` : ""));
   $("side-title").textContent = texts.inView(inView);
+}
+
+/** The query in a few words, with its filter. */
+function asked() {
+  if (!query.where) return describe(query);
+  const where = quoted(query.where);
+  return isAsking(query) ? texts.withFilter(describe(query), where) : texts.filter(where);
 }
 
 function message(title, text) {
@@ -232,7 +243,9 @@ async function open() {
   } catch (error) {
     if (mine !== opening) return;
     $("status").textContent = "";
-    message(texts.failed, error.message);
+    const { gone } = shared;
+    if (error.slug === "collection") message(gone.collection(quoted(query.collection)), gone.detail.collection);
+    else message(texts.failed, isolated(error.message, { lang: languageOf(error) }));
     return;
   }
   numbers = new Map(map.ids.map((id, number) => [id, number]));
@@ -242,10 +255,10 @@ async function open() {
   if (!map.ids.length) message(texts.empty.title, texts.empty.detail);
   mapRegions(method, map.collection).then((regions) => {
     if (mine !== opening) return;
-    view.regions = regions.filter(({ id }) => numbers.has(id)).map(({ name, id }) => ({ name, point: numbers.get(id) }));
-    $("regions").textContent = regions.map(({ name, count }) => texts.region(quoted(name), count)).join(", ");
+    view.regions = regions.filter(({ id }) => numbers.has(id)).map(({ name, id }) => ({ name: shared.everyday(name), point: numbers.get(id) }));
+    $("regions").textContent = regions.map(({ name, count }) => texts.region(quoted(shared.everyday(name)), count)).join(", ");
   }, () => {}); // without the model there are no names
-  if (isAsking(query)) await highlight();
+  if (isAsking(query) || query.where) await highlight();
 }
 
 function chooseCollection(collection) {
@@ -253,6 +266,7 @@ function chooseCollection(collection) {
   const address = toAddress(query);
   history.replaceState(null, "", `/map${address.slice(1)}`);
   hits = new Map();
+  notice = null;
   open();
 }
 
@@ -262,32 +276,49 @@ async function highlight() {
   pending = new AbortController();
   const { signal } = pending;
   closeCard();
-  document.title = texts.pageTitle(isAsking(query) ? describe(query) : "");
+  notice = null;
+  document.title = texts.pageTitle(isAsking(query) ? describe(query) : quoted(query.where));
   $("results").href = toAddress(query);
   // What is found is placed when the map is there.
   if (!map.collection) return;
-  if (!isAsking(query)) {
-    hits = new Map();
-    view.highlight([]);
-    updateList();
-    return;
-  }
   try {
-    const found = await search({ ...toBody(query), target: "images", limit: MAX_HIGHLIGHTED, collection: map.collection }, [], signal);
-    const best = found.hits[0]?.relevance ?? 0;
-    const near = found.hits.filter((hit) => hit.relevance >= Math.max(MIN_RELEVANCE, best / 3));
-    const chosen = near.length ? near : found.hits.slice(0, 12);
+    const { chosen, close } = await find(signal);
     await addMissing(chosen.map((hit) => hit.id), signal);
     hits = new Map(chosen.filter((hit) => numbers.has(hit.id)).map((hit) => [hit.id, hit]));
     const points = [...hits.keys()].map((id) => numbers.get(id));
+    if (!points.length && (isAsking(query) || query.where)) notice = (await gone()) ?? texts.nothing(asked());
+    else if (!close) notice = texts.nothingClose(asked());
+    if (signal.aborted) return;
     view.highlight(points);
-    view.flyTo(points.slice(0, 24));
+    if (isAsking(query)) view.flyTo(points.slice(0, 24));
     updateList();
-    if (!points.length) $("status").textContent = texts.nothing(describe(query));
-    else if (!near.length) $("status").textContent = texts.nothingClose(describe(query));
   } catch (error) {
-    if (!isAbort(error)) $("status").textContent = error.message;
+    if (isAbort(error)) return;
+    const said = goneIds(query, error).length ? texts.gone(shared.gone.pictures) : await gone();
+    if (signal.aborted) return;
+    hits = new Map();
+    view.highlight([]);
+    notice = said ?? isolated(error.message, { lang: languageOf(error) });
+    updateList();
   }
+}
+
+/** What the query finds, or its filter selects. `close`: unless only distant pictures are found. */
+async function find(signal) {
+  if (!isAsking(query)) {
+    const chosen = query.where ? (await browse(query.where, 0, MAX_FILTERED, map.collection, signal)).items : [];
+    return { chosen: chosen.map(({ relevance, score, ...hit }) => hit), close: true };
+  }
+  const found = await search({ ...toBody(query), target: "images", limit: MAX_HIGHLIGHTED, collection: map.collection }, [], signal);
+  const best = found.hits[0]?.relevance ?? 0;
+  const near = found.hits.filter((hit) => hit.relevance >= Math.max(MIN_RELEVANCE, best / 3));
+  return { chosen: near.length ? near : found.hits.slice(0, 12), close: near.length > 0 };
+}
+
+/** Says which album or tag of the filter is gone; null if none is. */
+async function gone() {
+  const label = query.where ? await goneLabel(query.where, map.collection) : null;
+  return label && texts.gone(shared.gone[label.field](quoted(label.name)));
 }
 
 /** Add pictures to a map that shows only a sample. */
@@ -322,7 +353,7 @@ function ask(typed, done) {
 
 let typingTimer = 0;
 const updateClearButton = () => {
-  $("clear").hidden = !$("words").value;
+  $("clear").hidden = !$("words").value && toAddress(query) === toAddress(emptyQuery());
 };
 $("words").addEventListener("input", (event) => {
   updateClearButton();
@@ -337,8 +368,8 @@ $("search").addEventListener("submit", (event) => {
 $("clear").addEventListener("click", () => {
   clearTimeout(typingTimer);
   $("words").value = "";
-  updateClearButton();
   ask("", true);
+  updateClearButton();
   $("words").focus();
 });
 $("in").addEventListener("click", () => view.zoom(2));

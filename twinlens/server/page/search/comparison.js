@@ -2,7 +2,7 @@
 
 import { search } from "../shared/api.js";
 import { literal } from "../shared/filters.js";
-import { texts } from "../texts/en/search.js";
+import { texts } from "../texts/en/shared.js";
 
 /** Captions that are compared with words. */
 const MAX_CAPTIONS = 8;
@@ -15,7 +15,7 @@ const MAX_CAPTIONS = 8;
 export async function pictureFor(id, words, collection, signal) {
   const where = `id == ${literal(id)}`;
   const { hits } = await search({ query: [words], target: "images", where, limit: 1, collection }, [], signal);
-  if (!hits.length) throw new Error(texts.viewer.gone);
+  if (!hits.length) throw new Error(texts.gone.picture);
   return hits[0];
 }
 

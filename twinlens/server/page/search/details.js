@@ -7,6 +7,7 @@ import { literal, namesOf, reference } from "../shared/filters.js";
 import { readable } from "../shared/hits.js";
 import { language, number } from "../shared/language.js";
 import { texts } from "../texts/en/search.js";
+import { texts as shared } from "../texts/en/shared.js";
 
 /** Fields that are shown in a special form, or not at all. */
 const SPECIAL = new Set(["relative_path", "width", "height", "bytes", "mtime", "latitude", "longitude", "taken", "year"]);
@@ -20,10 +21,11 @@ const monthOnly = new Intl.DateTimeFormat(language, { month: "long", timeZone: "
 /**
  * @param {object} hit
  * @param {string} collection
- * @param {(filter: string) => void} onFilter
+ * @param {{onFilter: (filter: string) => void, onGone: () => void}} handlers  onGone: the picture has
+ *   no longer what is shown
  * @returns {HTMLElement}
  */
-export function createDetails(hit, collection, onFilter) {
+export function createDetails(hit, collection, { onFilter, onGone }) {
   const data = hit.metadata ?? {};
   const button = (words, says, click) =>
     h("button", { class: "value", type: "button", title: texts.filter.by(quoted(says)), on: { click } }, isolated(words));
@@ -33,6 +35,10 @@ export function createDetails(hit, collection, onFilter) {
     try {
       const found = (await labels(field, collection)).find((one) => one.name === name);
       if (found) onFilter(found.where);
+      else {
+        toast(shared.gone.refreshed(shared.gone[field](quoted(name))));
+        onGone();
+      }
     } catch (error) {
       toast(error.detail || error.message);
     }

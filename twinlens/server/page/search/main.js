@@ -103,6 +103,7 @@ const openedHit = createOpenedHit({
     openedHit.leave();
     go({ ...query, where: withClause(query.where, filter) });
   },
+  onGone: reload,
 });
 const showShortcuts = createShortcutsDialog();
 onLocked(createSignIn());

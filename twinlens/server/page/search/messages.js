@@ -86,6 +86,10 @@ export function noHits(query, handlers) {
   );
 }
 
+/** What the query names is not there, with a way to go on without it. */
+export const notThere = (title, detail, way) =>
+  h("div", { class: "message" }, h("h2", {}, title), h("p", {}, detail), button(way.words, way.run));
+
 /** The query has a filter or exclusions, but nothing to look for. */
 export function sayMore(query) {
   const only = query.nots.length > 0 || query.unlikes.length > 0;

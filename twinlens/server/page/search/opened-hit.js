@@ -4,6 +4,7 @@ import { isAbort, item } from "../shared/api.js";
 import { toast } from "../shared/dom.js";
 import { OPENED_ON_MAP, toAddress } from "../shared/query.js";
 import { texts } from "../texts/en/search.js";
+import { texts as shared } from "../texts/en/shared.js";
 import { createViewer } from "./viewer.js";
 
 /** Load the next page of results when so many are left after the open one. */
@@ -55,7 +56,7 @@ export function createOpenedHit(page, handlers) {
       if (isAbort(error) || opened !== id) return;
       opened = "";
       history.replaceState(null, "", toAddress(page.query()));
-      toast(error.detail || error.message);
+      toast(error.slug === "not-found" ? shared.gone.picture : error.detail || error.message);
     }
   }
 

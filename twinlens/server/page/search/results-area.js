@@ -3,11 +3,14 @@
 import { languageOf } from "../shared/api.js";
 import { isolated, quoted } from "../shared/bidi.js";
 import { $, h, icon, toast } from "../shared/dom.js";
+import { withoutClause } from "../shared/filters.js";
+import { goneIds, goneLabel } from "../shared/gone.js";
 import { isStart, without } from "../shared/query.js";
 import { texts } from "../texts/en/search.js";
+import { texts as shared } from "../texts/en/shared.js";
 import { picture } from "./dropped-pictures.js";
 import { Listing } from "./listing.js";
-import { ending, failure, noHits, nothingClose, sayMore } from "./messages.js";
+import { ending, failure, noHits, notThere, nothingClose, sayMore } from "./messages.js";
 import { createGrid } from "./result-grid.js";
 import { showNothingStored, showStart } from "./start-screen.js";
 import { summaryOf } from "./summary.js";
@@ -88,6 +91,13 @@ export function createResultsArea(element, page, handlers) {
   /** Buttons that may help where trying again cannot. */
   function waysOut(error) {
     if (error.slug === "collection") return others();
+    const ids = goneIds(page.query(), error);
+    if (ids.length) {
+      return [{
+        words: texts.messages.removePicture(""),
+        run: () => page.onQuery(ids.reduce((query, id) => without(without(query, "ids", id), "unlikes", id), page.query())),
+      }];
+    }
     if (error.slug !== "image") return [];
     return page.query().pictures.map((token) => ({
       words: texts.messages.removePicture(picture(token)?.name),
@@ -95,9 +105,10 @@ export function createResultsArea(element, page, handlers) {
     }));
   }
 
-  /** The error, with the dropped picture's name in its title: the server does not know the name. */
-  function withPictureName(error) {
+  /** The error as people can understand it: the server knows neither a dropped picture's name nor a chip. */
+  function explained(error) {
     const { pictures } = page.query();
+    if (goneIds(page.query(), error).length) return { title: shared.gone.pictures, detail: shared.gone.detail.ids };
     if (error.slug !== "image" || pictures.length !== 1) return error;
     const name = picture(pictures[0])?.name;
     return name ? { ...error, title: texts.messages.unreadable(name) } : error;
@@ -124,6 +135,21 @@ export function createResultsArea(element, page, handlers) {
     return none && nothingClose(query, byWords());
   }
 
+  /** If nothing matches because an album or a tag of the filter is gone, say so instead. */
+  async function sayGoneLabel() {
+    const mine = page.results();
+    const { where } = page.query();
+    const gone = await goneLabel(where, page.collection()?.name ?? "");
+    if (!gone || mine !== page.results()) return;
+    const title = shared.gone[gone.field](quoted(gone.name));
+    toolbar.showFilterError("");
+    above.replaceChildren(notThere(title, shared.gone.detail[gone.field], {
+      words: texts.messages.removeClause,
+      run: () => page.onQuery({ ...page.query(), where: withoutClause(where, gone.clause) }),
+    }));
+    status.textContent = title;
+  }
+
   function showFirstFailure(error) {
     const { where } = page.query();
     const isFilterError = where && (/^the filter/i.test(error.detail ?? "") || error.slug === "filter");
@@ -133,11 +159,12 @@ export function createResultsArea(element, page, handlers) {
     toolbar.summarise("");
     if (!isFilterError) {
       clearGrids();
-      above.replaceChildren(failure(withPictureName(error), page.onAgain, waysOut(error)));
+      above.replaceChildren(failure(explained(error), page.onAgain, waysOut(error)));
       return;
     }
     toolbar.showFilterError(error.detail);
     above.replaceChildren();
+    sayGoneLabel();
     // Keep the old results visible while the user corrects the filter.
     if (had) {
       shown.classList.add("stale");
@@ -194,6 +221,7 @@ export function createResultsArea(element, page, handlers) {
         const said = summaryOf(query, results);
         toolbar.summarise(said.shown, said.bars);
         status.textContent = said.spoken;
+        if (query.where && !results.hits.length) sayGoneLabel();
       }
       below.replaceChildren();
       if (!listing && results.complete && results.hits.length) below.append(ending(results.hits.length, query));
@@ -218,8 +246,8 @@ export function createResultsArea(element, page, handlers) {
       const unknown = Boolean(query.collection) && !collection;
       document.body.classList.toggle("starting", isStart(query) && !unknown);
       if (unknown) {
-        const title = texts.messages.noCollection(quoted(query.collection));
-        above.append(failure({ title, detail: texts.messages.noCollectionDetail }, page.onReload, others()));
+        const title = shared.gone.collection(quoted(query.collection));
+        above.append(failure({ title, detail: shared.gone.detail.collection }, page.onReload, others()));
       } else if (!collection?.images && !collection?.texts) showNothingStored(start);
       else if (isStart(query)) {
         const { collections, default: usual } = page.listed();
@@ -241,7 +269,7 @@ export function createResultsArea(element, page, handlers) {
       document.body.classList.remove("starting");
       if (first) showFirstFailure(error);
       else below.replaceChildren(failure(error, page.onMore));
-      sayError(error);
+      sayError(explained(error));
     },
 
     /** Say why the collections are not here. */

@@ -72,18 +72,32 @@ export function createSavedSearches(page) {
     if (!exact) toast(texts.saved.inexact);
   }
 
+  /** Hide a saved search, and move the focus to another one. */
+  function hide(item) {
+    const next = item.nextElementSibling ?? item.previousElementSibling;
+    item.hidden = true;
+    next?.querySelector("button").focus();
+  }
+
+  function drop(item) {
+    if (!item.hidden) hide(item);
+    item.remove();
+    element.hidden = !list.children.length;
+  }
+
   /** Remove a saved search at once; undoing saves it again. */
   async function remove({ name, search }, item) {
     const collection = page.collection();
     try {
       await deleteSearch(name, collection);
     } catch (error) {
-      toast(error.message);
+      const found = await savedSearches(collection).catch(() => null);
+      const gone = found && !found.some((one) => one.name === name);
+      toast(gone ? texts.saved.gone(quoted(name)) : error.message);
+      if (gone) drop(item);
       return;
     }
-    const next = item.nextElementSibling ?? item.previousElementSibling;
-    item.hidden = true;
-    next?.querySelector("button").focus();
+    hide(item);
     offerUndo(texts.saved.removed(quoted(name)), async () => {
       try {
         await saveSearch(name, search, collection);
@@ -91,7 +105,7 @@ export function createSavedSearches(page) {
       } catch (error) {
         toast(error.message);
       }
-    }, () => item.remove());
+    }, () => drop(item));
   }
 
   function draw(saved) {

@@ -19,7 +19,7 @@ const SWIPE = 60;
 /**
  * @param {{collection: () => string, onMove: (step: number) => void, onClose: () => void,
  *   onMore: (hit: object) => void, onNot: (hit: object) => void,
- *   onFilter: (filter: string) => void}} handlers
+ *   onFilter: (filter: string) => void, onGone: () => void}} handlers
  */
 export function createViewer(handlers) {
   const image = h("img", { class: "large", alt: "" });
@@ -103,7 +103,7 @@ export function createViewer(handlers) {
       facts.replaceChildren(...about(hit, where.link, handlers));
       why.show(hit, where.query);
       question.show(hit.image_id);
-      details.replaceChildren(createDetails(hit, handlers.collection(), handlers.onFilter));
+      details.replaceChildren(createDetails(hit, handlers.collection(), handlers));
       propose(hit, image, facts, handlers.collection());
       panel.scrollTop = 0;
       for (const neighbour of where.neighbours) {

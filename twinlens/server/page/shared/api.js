@@ -62,7 +62,8 @@ async function problemOf(response) {
   let body = {};
   try {
     body = await response.json();
-  } catch {
+  } catch (error) {
+    if (isAbort(error)) throw error;
     // Not JSON: a proxy's error page, for example.
   }
   const busy = response.status === 429 || response.status === 503;

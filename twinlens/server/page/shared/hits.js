@@ -16,12 +16,13 @@ export const nameOf = (path) => plain(path).split(/[\\/]/).filter(Boolean).pop()
 
 /** A field's name as a label: "camera_model" becomes "Camera model". */
 export function readable(name) {
+  if (Object.hasOwn(texts.fields, name)) return texts.fields[name];
   const words = name.replaceAll("_", " ").trim();
   return words.charAt(0).toUpperCase() + words.slice(1);
 }
 
 /** Mark a text as a guess about what a picture shows. */
-export const perhaps = (text) => texts.perhaps(quoted(text));
+export const perhaps = (text) => texts.perhaps(quoted(texts.everyday(text)));
 
 /** A caption or text of a hit; marked if twinlens proposed it and nobody wrote it. */
 export const marked = (hit, text) => (hit.metadata?.caption_source === "proposed" ? perhaps(text) : plain(text));

@@ -98,10 +98,9 @@ export const texts = {
     again: "Erneut versuchen",
     trying: "Wird versucht …",
     tryingIn: (seconds) => `Neuer Versuch in ${seconds} s`,
-    noCollection: (name) => `Es gibt keine Sammlung ${name}`,
-    noCollectionDetail: "Vielleicht wurde sie gelöscht, oder der Link ist falsch.",
     searchIn: (name) => `In ${name} suchen`,
     removePicture: (name) => `${name || "Das Bild"} entfernen`,
+    removeClause: "Aus dem Filter entfernen",
     unreadable: (name) => `${name} kann nicht gelesen werden`,
     nothingClose: (asked) => `Nichts passt gut zu: ${asked}.`,
     nearest: {
@@ -150,7 +149,6 @@ export const texts = {
     openOriginal: "Original öffnen",
     more: "mehr",
     less: "weniger",
-    gone: "Das Bild ist nicht mehr in der Sammlung.",
   },
 
   details: {
@@ -238,6 +236,7 @@ export const texts = {
     explanation: "Alle, die diese Sammlung nutzen, sehen sie auf der Startseite.",
     keep: "Speichern",
     done: (name) => `Gespeichert als ${name}`,
+    gone: (name) => `Jemand anderes hat ${name} schon entfernt`,
     taken: (name) => `Es gibt schon eine Suche namens ${name}. Noch einmal speichern ersetzt sie.`,
     remove: (name) => `Entfernen: ${name}`,
     removed: (name) => `${name} entfernt`,

@@ -1,6 +1,7 @@
 // Deutsche Texte, die mehrere Seiten zeigen.
 
 import { form, plural } from "../../shared/language.js";
+import { EVERYDAY } from "./everyday.js";
 
 export const pictures = (number) => plural(number, { one: "Bild", other: "Bilder" });
 export const captions = (number) => plural(number, { one: "Bildtext", other: "Bildtexte" });
@@ -11,6 +12,11 @@ export const texts = {
   aPicture: "Ein Bild",
   moreLikeThis: "Ähnliche Bilder",
   perhaps: (text) => `Vielleicht: ${text}`,
+  everyday: (word) => (Object.hasOwn(EVERYDAY, word) ? EVERYDAY[word] : word),
+  fields: {
+    albums: "Alben", camera: "Kamera", caption_probability: "Wahrscheinlichkeit des Bildtexts",
+    caption_source: "Herkunft des Bildtexts", folder: "Ordner", format: "Format", tags: "Schlagwörter", year: "Jahr",
+  },
   pictures,
 
   query: {
@@ -39,6 +45,21 @@ export const texts = {
     likely: (number) => `${number} ${form(number, { one: "wahrscheinlicher", other: "wahrscheinliche" })} Treffer`,
     weak: "Nur schwache Treffer",
     far: "Nur entferntere Ergebnisse",
+  },
+
+  gone: {
+    collection: (name) => `Es gibt keine Sammlung ${name}`,
+    albums: (name) => `Es gibt kein Album ${name}`,
+    tags: (name) => `Kein Bild hat das Schlagwort ${name}`,
+    detail: {
+      collection: "Vielleicht wurde sie gelöscht, oder der Link ist falsch.",
+      albums: "Vielleicht wurde es geleert oder umbenannt, oder der Link ist falsch.",
+      tags: "Vielleicht wurde es entfernt oder umbenannt, oder der Link ist falsch.",
+      ids: "Vielleicht wurde es gelöscht, oder der Link gehört zu einer anderen Sammlung.",
+    },
+    picture: "Das Bild ist nicht mehr in der Sammlung.",
+    pictures: "Die Suche nennt ein Bild, das nicht in der Sammlung ist",
+    refreshed: (what) => `${what} mehr: Die Seite zeigt jetzt den neuen Stand`,
   },
 
   server: {

@@ -99,10 +99,9 @@ export const texts = {
     again: "Try again",
     trying: "Trying …",
     tryingIn: (seconds) => `Trying again in ${seconds} s`,
-    noCollection: (name) => `There is no collection ${name}`,
-    noCollectionDetail: "It may have been dropped, or the link is wrong.",
     searchIn: (name) => `Search in ${name}`,
     removePicture: (name) => `Remove ${name || "the picture"}`,
+    removeClause: "Remove it from the filter",
     unreadable: (name) => `${name} cannot be read`,
     nothingClose: (asked) => `Nothing here comes close to ${asked}.`,
     nearest: {
@@ -152,7 +151,6 @@ export const texts = {
     openOriginal: "Open original",
     more: "more",
     less: "less",
-    gone: "The picture is no longer in the collection.",
   },
 
   details: {
@@ -240,6 +238,7 @@ export const texts = {
     explanation: "Everybody who uses this collection sees it on the start page.",
     keep: "Save",
     done: (name) => `Saved as ${name}`,
+    gone: (name) => `Somebody else has removed ${name} already`,
     taken: (name) => `There is a search called ${name}. Save once more to replace it.`,
     remove: (name) => `Remove: ${name}`,
     removed: (name) => `Removed ${name}`,

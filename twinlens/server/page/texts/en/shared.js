@@ -12,6 +12,13 @@ export const texts = {
   aPicture: "A picture",
   moreLikeThis: "More like this",
   perhaps: (text) => `Perhaps: ${text}`,
+  /** One of the words that the server proposes for pictures, and names regions of the map by: in English. */
+  everyday: (word) => word,
+  /** Fields that twinlens itself gives to pictures, by the API's names. */
+  fields: {
+    albums: "Albums", camera: "Camera", caption_probability: "Caption probability",
+    caption_source: "Caption source", folder: "Folder", format: "Format", tags: "Tags", year: "Year",
+  },
   pictures,
 
   /** The query in a few words, for titles and sentences. */
@@ -42,6 +49,23 @@ export const texts = {
     likely: (number) => `${number} likely ${matches(number)}`,
     weak: "Weak matches only",
     far: "Only results further away",
+  },
+
+  /** What a link or a filter names, and is not there. */
+  gone: {
+    collection: (name) => `There is no collection ${name}`,
+    albums: (name) => `There is no album ${name}`,
+    tags: (name) => `No picture is tagged ${name}`,
+    /** Why, by what is gone. */
+    detail: {
+      collection: "It may have been dropped, or the link is wrong.",
+      albums: "It may have been emptied or renamed, or the link is wrong.",
+      tags: "The tag may have been removed or renamed, or the link is wrong.",
+      ids: "It may have been deleted, or the link belongs to another collection.",
+    },
+    picture: "The picture is no longer in the collection.",
+    pictures: "The search names a picture that is not in the collection",
+    refreshed: (what) => `${what} any more: the page shows what there is now`,
   },
 
   server: {
