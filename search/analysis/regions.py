@@ -78,18 +78,28 @@ def name_regions(
     if number < 2:
         return ()
     centres, nearest = k_means(projection.points, number)
-    counts = np.bincount(nearest, minlength=number)
     middles = [
         _middle(projection, centre, nearest == place) for place, centre in enumerate(centres)
     ]
     vectors = _vectors(collection, [projection.ids[at] for at in np.concatenate(middles)])
     groups = [[at for at in middle.tolist() if projection.ids[at] in vectors] for middle in middles]
+    # A region may have no pictures, or none that is still stored.
+    places = [place for place, group in enumerate(groups) if group]
+    if not places:
+        return ()
     chosen = Labels(lambda: encoder, labels, WORDS_FITTING)
+    shown = [
+        _probabilities(
+            np.stack([vectors[projection.ids[at]] for at in groups[place]]), chosen, match
+        )
+        for place in places
+    ]
     found = []
-    for place, label, at in choose(_probabilities(projection, groups, vectors, chosen, match)):
+    for which, label, at in choose(shown):
+        place = places[which]
         point = groups[place][at]
         x, y = projection.points[point].tolist()
-        name, count = chosen.labels[label], int(counts[place])
+        name, count = chosen.labels[label], int((nearest == place).sum())
         found.append(Region(name, projection.ids[point], round(x, 4), round(y, 4), count))
     return tuple(sorted(found, key=lambda region: -region.count))
 
@@ -143,37 +153,21 @@ def _vectors(collection: Collection, ids: list[str]) -> dict[str, Rows]:
     return {row["id"]: np.array(row["vector"], dtype=np.float32) for row in rows}
 
 
-def _probabilities(
-    projection: Projection,
-    groups: Sequence[Sequence[int]],
-    vectors: dict[str, Rows],
-    labels: Labels,
-    match: Match,
-) -> list[Probabilities]:
-    """How probable it is that each picture of a group shows each label, ``[pictures, labels]``."""
-    found = []
-    for group in groups:
-        images = np.array([vectors[projection.ids[at]] for at in group], dtype=np.float32)
-        table = (
-            [match(np.repeat(row[None], len(group), axis=0), images) for row in labels.rows]
-            if group
-            else []
-        )
-        found.append(
-            with_prior(np.array(table).reshape(len(labels.rows), len(group)).T, labels.prior)
-        )
-    return found
+def _probabilities(images: Rows, labels: Labels, match: Match) -> Probabilities:
+    """How probable it is that each image, a float32 unit row ``[n, dim]``, shows each label."""
+    table = [match(np.broadcast_to(row, images.shape), images) for row in labels.rows]
+    return with_prior(np.stack(table, axis=1), labels.prior)
 
 
 def choose(groups: Sequence[Probabilities]) -> list[tuple[int, int, int]]:
-    """The groups that get a label: their number, the label's, and the picture that has it."""
-    if not sum(map(len, groups)):
-        return []
+    """The groups that get a label: their number, the label's, and the picture that has it.
+
+    Args:
+        groups: the probabilities of the pictures of each, at least one picture.
+    """
     everywhere = np.concatenate(groups).mean(axis=0)
     offers = []
     for place, shown in enumerate(groups):
-        if not len(shown):
-            continue
         here = shown.mean(axis=0)
         # Nothing is said by what is nowhere.
         scores = here * np.log(np.maximum(here, 1e-9) / np.maximum(everywhere, 1e-9))

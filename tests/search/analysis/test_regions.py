@@ -67,12 +67,43 @@ def test_regions_are_named_by_what_they_show(tmp_path: Path) -> None:
     assert other == (), "what no picture shows names no region"
 
 
+def test_pictures_deleted_after_the_map_was_made_are_left_out(tmp_path: Path) -> None:
+    (tmp_path / "photos").mkdir()
+    for colour in ("red", "blue"):
+        for number in range(16):
+            Image.new("RGB", (20 + number, 20), COLOURS[colour]).save(
+                tmp_path / f"photos/{colour}{number}.png"
+            )
+    encoder = ColourEncoder()
+    with twinlens.open(tmp_path / "x.db", model=encoder) as index:
+        index.ingest(tmp_path / "photos")
+        collection = index.engine.collection
+        match = PairCalibration.of_collection(index.engine.calibrations, encoder).match
+        whole = project(collection)
+        rows = list(chain.from_iterable(collection.scan("images", ["id", "path"])))
+
+        def names() -> list[str]:
+            found = name_regions(collection, whole, encoder, match, list(COLOURS))
+            return sorted(region.name for region in found)
+
+        def delete(colour: str) -> None:
+            gone = [row["id"] for row in rows if Path(row["path"]).name.startswith(colour)]
+            collection.delete("images", gone)
+
+        assert names() == ["blue", "red"]
+        delete("blue")
+        only_red = names()
+        delete("red")
+        assert names() == []
+    # What is everywhere on the map stands out nowhere.
+    assert only_red == []
+
+
 def test_a_region_that_shows_nothing_in_common_has_no_name() -> None:
     surely = np.array([[0.9, 0.01], [0.95, 0.01], [0.6, 0.01]])
     mixed = np.array([[0.3, 0.2], [0.4, 0.2], [0.1, 0.2]])
     assert choose([surely, mixed]) == [(0, 0, 0)]
     assert choose([mixed, surely]) == [(1, 0, 0)]
-    assert choose([np.empty((0, 2))]) == []
 
 
 def test_a_name_is_at_the_middlemost_picture_that_shows_it_well() -> None:
