@@ -2,7 +2,8 @@
 
     TwinlensError                    the base class of all errors
     ├── UsageError                   an argument is not valid
-    │   └── FilterError              a filter is not valid
+    │   ├── FilterError              a filter is not valid
+    │   └── OptionError              the value of an option is not valid
     ├── ImageError                   an image cannot be read or decoded
     │   └── HostRefusedError         its host is not public, and its network is not allowed
     ├── SourceError                  a corpus or a caption file cannot be read
@@ -33,6 +34,23 @@ class UsageError(TwinlensError):
 
 class FilterError(UsageError):
     """A filter cannot be parsed, or names an unknown field."""
+
+
+class OptionError(UsageError):
+    """The value of an option is not valid; the command line calls the option as it was typed.
+
+    Args:
+        wrong: what is wrong; with a name before it, a sentence.
+        option: the name in Python.
+    """
+
+    def __init__(self, wrong: str, option: str = "") -> None:
+        super().__init__(wrong, option)
+        self.wrong = wrong
+        self.option = option
+
+    def __str__(self) -> str:
+        return f"{self.option} {self.wrong}".strip()
 
 
 class ImageError(TwinlensError):

@@ -11,7 +11,7 @@ from numbers import Integral, Real
 from types import NoneType, UnionType
 from typing import Annotated, Any, Literal, cast, get_args, get_origin, get_type_hints
 
-from twinlens.search.errors import UsageError
+from twinlens.search.errors import OptionError, UsageError
 
 #: The types of options, and how messages call them. ``object`` is not checked.
 KINDS: Mapping[type, str] = {
@@ -76,10 +76,10 @@ class Option:
         if value is None:
             return None
         if self.choices and value not in self.choices:
-            raise UsageError(f"{name} must be {_listed(self.choices)}, not {repr(value)[:60]}")
+            raise OptionError(f"must be {_listed(self.choices)}, not {repr(value)[:60]}", name)
         if not all(_BOUNDS[at][1](value, bound) for at, bound in self.bounds.items()):
             wanted = (f"{_BOUNDS[at][0]} {bound:g}" for at, bound in self.bounds.items())
-            raise UsageError(f"{name} must be {' and '.join(wanted)}, not {value}")
+            raise OptionError(f"must be {' and '.join(wanted)}, not {value}", name)
         return self.kind(value) if self.kind in (int, float) else value
 
     def pydantic_type(self, **constraints: Any) -> Any:
@@ -144,7 +144,7 @@ def check_options(
             continue
         if not _is_a(value, known[name]):
             shown = repr(value)[:60]
-            raise UsageError(f"{name} must be {KINDS[known[name]]}, not {shown}")
+            raise OptionError(f"must be {KINDS[known[name]]}, not {shown}", name)
 
 
 def _is_a(value: object, kind: type) -> bool:

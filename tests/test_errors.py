@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import pickle
 import re
 
 import pytest
@@ -41,6 +42,11 @@ def test_every_error_is_public() -> None:
     for name, cls in CLASSES.items():
         assert getattr(twinlens, name) is cls
         assert name in twinlens.__all__
+
+
+def test_an_error_of_an_option_can_be_pickled() -> None:
+    error = pickle.loads(pickle.dumps(errors.OptionError("must be 1", "limit")))
+    assert (str(error), error.option, error.wrong) == ("limit must be 1", "limit", "must be 1")
 
 
 @pytest.mark.parametrize("name", CLASSES)

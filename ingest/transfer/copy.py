@@ -27,7 +27,13 @@ from twinlens.ingest.transfer.diff import (
     tenant_pairs,
     write_differences,
 )
-from twinlens.search.errors import ModelMismatchError, StoreError, UnsupportedError, UsageError
+from twinlens.search.errors import (
+    ModelMismatchError,
+    OptionError,
+    StoreError,
+    UnsupportedError,
+    UsageError,
+)
 from twinlens.search.milvus.capabilities import MAX_LIMIT
 from twinlens.search.milvus.collection import Collection
 from twinlens.search.milvus.database import Database, check_name
@@ -106,7 +112,7 @@ def copy(
     to = to or name
     check_name(to)
     if not 0 <= sample <= MAX_LIMIT:
-        raise UsageError(f"the sample must be from 0 to {MAX_LIMIT} rows, not {sample}")
+        raise OptionError(f"must be from 0 to {MAX_LIMIT} rows, not {sample}", "sample")
     if (source.uri, name) == (target.uri, to):
         raise UsageError(f"{name} in {source.uri} would be copied onto itself: choose another name")
     old = source.collection(name)

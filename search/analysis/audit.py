@@ -39,7 +39,7 @@ from twinlens.search.analysis.match import (
 from twinlens.search.analysis.metrics import Numbers
 from twinlens.search.analysis.pair_list import PairList
 from twinlens.search.analysis.vector_file import Keys, VectorFile
-from twinlens.search.errors import UsageError
+from twinlens.search.errors import OptionError, UsageError
 from twinlens.search.frozen import FrozenDict
 from twinlens.search.milvus.collection import Collection
 from twinlens.search.models.coverage import TokenCoverage
@@ -287,15 +287,15 @@ def _check(
     limit: int, only: Sequence[str], below: float, out: str | os.PathLike[str] | None
 ) -> None:
     if not isinstance(limit, int) or isinstance(limit, bool) or not 0 <= limit <= MAX_LISTED:
-        raise UsageError(f"limit must be from 0 to {MAX_LISTED:,}, not {limit!r}")
+        raise OptionError(f"must be from 0 to {MAX_LISTED:,}, not {limit!r}", "limit")
     if not is_number(below) or not 0 <= below <= 1:
-        raise UsageError(f"below must be a probability from 0 to 1, not {below!r}")
+        raise OptionError(f"must be a probability from 0 to 1, not {below!r}", "below")
     if out is not None and not below:
         raise UsageError("say below which probability a pair is left out, such as --below 0.2")
     if isinstance(only, str):
         raise UsageError(f"only must be a list, such as [{only!r}]")
     for problem in only:
         if problem not in CAPTION_PROBLEMS:
-            raise UsageError(
-                f"there is no problem {str(problem)[:60]!r}: use {', '.join(CAPTION_PROBLEMS)}"
+            raise OptionError(
+                f"must be {', '.join(CAPTION_PROBLEMS)}, not {str(problem)[:60]!r}", "only"
             )

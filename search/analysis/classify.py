@@ -14,7 +14,7 @@ import numpy as np
 import numpy.typing as npt
 
 from twinlens.search.analysis.pictures import NamedImage, read_pictures
-from twinlens.search.errors import UsageError
+from twinlens.search.errors import OptionError, UsageError
 from twinlens.search.milvus.collection import Collection
 from twinlens.search.models.base import Encoder, Rows
 from twinlens.search.query.calibration import logistic
@@ -98,7 +98,7 @@ class Classifier:
     def guess(self, vectors: Rows, top: int = TOP) -> list[tuple[Guess, ...]]:
         """The ``top`` most likely labels of each row, best first."""
         if top < 1:
-            raise UsageError(f"top must be at least 1, not {top}")
+            raise OptionError(f"must be at least 1, not {top}", "top")
         found = self.probabilities(vectors)
         order = np.argsort(-found, axis=1, kind="stable")[:, :top]
         return [

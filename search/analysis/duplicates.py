@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from twinlens.search.errors import UsageError
+from twinlens.search.errors import OptionError
 from twinlens.search.milvus.collection import Collection
 from twinlens.search.milvus.expressions import is_in
 from twinlens.search.models.base import Rows
@@ -84,7 +84,7 @@ def duplicates(
         UsageError: the threshold is out of range.
     """
     if not is_number(threshold) or not 0 < threshold <= 1:
-        raise UsageError(f"the threshold must be above 0 and at most 1, not {threshold!r}")
+        raise OptionError(f"must be above 0 and at most 1, not {threshold!r}", "threshold")
     dim = collection.fingerprint.dim
     with tempfile.TemporaryFile() as file:
         ids: list[str] = []

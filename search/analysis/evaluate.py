@@ -20,7 +20,7 @@ import numpy as np
 
 from twinlens.search.analysis.metrics import KS, TIE, Estimate, Numbers, bootstrap, nearest, ranks
 from twinlens.search.analysis.vector_file import VectorFile
-from twinlens.search.errors import UsageError
+from twinlens.search.errors import OptionError, UsageError
 from twinlens.search.frozen import FrozenDict
 from twinlens.search.milvus.collection import Collection
 from twinlens.search.models.base import Encoder, Rows
@@ -153,8 +153,9 @@ def evaluate(
     Raises:
         UsageError: there are no captions of stored images, or a number is out of range.
     """
-    if seed < 0 or max_queries < 0:
-        raise UsageError("the seed and the number of queries must be 0 or more")
+    for name, number in (("seed", seed), ("max_queries", max_queries)):
+        if number < 0:
+            raise OptionError(f"must be at least 0, not {number}", name)
     captions = _CaptionPairs(collection)
     dim = collection.fingerprint.dim
     with tempfile.TemporaryDirectory() as folder:

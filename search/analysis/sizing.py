@@ -11,7 +11,7 @@ import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from twinlens.search.errors import UsageError
+from twinlens.search.errors import OptionError, UsageError
 from twinlens.search.milvus import indexes as ann
 from twinlens.search.milvus.capabilities import Capabilities
 from twinlens.search.milvus.layout import VECTORS
@@ -179,20 +179,20 @@ def plan(
         raise UsageError(f"unknown model {model!r}: use one of {names}")
     _check("images", images, 1, 1e12)
     if images != round(images):
-        raise UsageError(f"images must be a whole number, not {images:g}")
+        raise OptionError(f"must be a whole number, not {images:g}", "images")
     _check("captions", captions, 0, 1e4)
-    _check("node memory", node_memory, 1, 1e5)
+    _check("node_memory", node_memory, 1, 1e5)
     _check("replicas", replicas, 1, 1_000)
     _check("gpus", gpus, 1, 100_000)
     if rate is not None:
         _check("rate", rate, 1e-3, 1e7)
-    prices = {"gpu hour": gpu_hour, "gib month": gib_month, "disk gib month": disk_month,
-              "ssd gib month": ssd_month}  # fmt: skip
+    prices = {"gpu_hour": gpu_hour, "gib_month": gib_month, "disk_month": disk_month,
+              "ssd_month": ssd_month}  # fmt: skip
     for name, price in prices.items():
         if price is not None:
-            _check(f"the price of a {name}", price, 0, 1e9)
+            _check(name, price, 0, 1e9)
     if vectors not in VECTORS:
-        raise UsageError(f"vectors must be {' or '.join(VECTORS)}, not {vectors!r}")
+        raise OptionError(f"must be {' or '.join(VECTORS)}, not {vectors!r}", "vectors")
     named = (kind for kind in index if kind.strip().lower() != ann.AUTO)
     kinds = list(dict.fromkeys(ann.resolve(kind, ann.KINDS, "a server") for kind in named))
     kinds.sort(key=lambda kind: -ann.bytes_per_vector(kind, entry.dim))
@@ -330,4 +330,4 @@ def _price(price: float | None, amount: float) -> float | None:
 
 def _check(name: str, value: float, least: float, most: float) -> None:
     if not least <= value <= most:
-        raise UsageError(f"{name} must be from {least:g} to {most:g}, not {value:g}")
+        raise OptionError(f"must be from {least:g} to {most:g}, not {value:g}", name)

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from typing import Annotated, TypedDict, Unpack
 
-from twinlens.search.errors import UnsupportedError, UsageError
+from twinlens.search.errors import OptionError, UnsupportedError, UsageError
 from twinlens.search.milvus import indexes as ann
 from twinlens.search.milvus.capabilities import Capabilities
 from twinlens.search.options import Option, check_options, is_set, options_of
@@ -68,10 +68,10 @@ class Layout:
 
     def __post_init__(self) -> None:
         if self.vectors not in VECTORS:
-            raise UsageError(f"vectors must be {' or '.join(VECTORS)}, not {self.vectors!r}")
+            raise OptionError(f"must be {' or '.join(VECTORS)}, not {self.vectors!r}", "vectors")
         for name, number in (("shards", self.shards), ("replicas", self.replicas)):
             if number < 1:
-                raise UsageError(f"{name} must be at least 1, not {number}")
+                raise OptionError(f"must be at least 1, not {number}", name)
 
     @property
     def half(self) -> bool:

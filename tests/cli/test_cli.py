@@ -692,16 +692,16 @@ def test_a_bad_caption_file_names_its_line(run: Run, tmp_path: Path) -> None:
     [
         (["search", ""], "the query is empty"),
         (["search"], "give words or a picture to search for"),
-        (["search", "red", "--in", "videos"], "target must be images or texts, not 'videos'"),
+        (["search", "red", "--in", "videos"], "--in must be images or texts, not 'videos'"),
         (["search", "--not", "red"], "a query needs something to find"),
         (["search", "--cursor", "nonsense"], "this is not a cursor"),
         (["search", "red@0"], "a weight must be above 0"),
         (["search", "red", "--not", ""], "Not is empty"),
         (["search", "--text", ""], "the query is empty"),
         (["search", "--vector", "/none.npy"], "/none.npy cannot be read: No such file"),
-        (["search", "red", "--mode", "both"], "mode must be dense, hybrid or text"),
+        (["search", "red", "--mode", "both"], "--mode must be dense, hybrid or text"),
         (["search", "red", "--like", "nothing"], "nothing with the id or path"),
-        (["search", "red", "--collapse", "2"], "collapse must be above 0"),
+        (["search", "red", "--collapse", "2"], "--collapse must be above 0 and at most 1"),
         (["search", "red", "-c", "my photos"], "is not a valid collection name"),
         (["search", "--image", "/none.png"], "the picture /none.png does not exist"),
     ],
@@ -762,6 +762,30 @@ def test_a_reindex_that_changes_nothing_says_so(run: Run, coloured: list[str]) -
     same = run("reindex", "--index", "auto", *coloured)
     told = "nothing to rebuild: twinlens uses generation 1 (colours:none, FLAT)\n"
     assert (same.code, same.out) == (0, told)
+
+
+@pytest.mark.parametrize(
+    ("args", "says"),
+    [
+        (["search", "red", "--in", "pictures"], "--in must be images or texts, not 'pictures'"),
+        (["ingest", ".", "--vectors", "float8"], "--vectors must be float32 or float16, not "),
+        (["duplicates", "--threshold", "2"], "--threshold must be above 0 and at most 1, not 2.0"),
+        (["audit", "--only", "x"], "--only must be empty, cut-off, script, too-long, not 'x'"),
+        (["audit", "--below", "2"], "--below must be a probability from 0 to 1, not 2.0"),
+        (["review", "--state", "x"], "--state must be open, decided, all, not 'x'"),
+    ],
+)
+def test_a_mistake_names_the_option_as_it_is_typed(
+    run: Run, corpus: Corpus, args: list[str], says: str
+) -> None:
+    done = run(*args, *(corpus.options[:2]))
+    assert done.code == 2
+    assert done.complaint.startswith(says)
+
+
+def test_a_mistake_of_a_plan_names_the_option_as_it_is_typed(run: Run) -> None:
+    done = run("plan", "--images", "9", "--disk-gib-month", "-1")
+    assert (done.code, done.complaint) == (2, "--disk-gib-month must be from 0 to 1e+09, not -1")
 
 
 def test_an_unknown_option(run: Run) -> None:

@@ -12,9 +12,10 @@ from types import MappingProxyType
 from typing import TYPE_CHECKING, Annotated, Any, get_type_hints
 
 import typer
+from typer.models import OptionInfo
 
 import twinlens
-from twinlens.search.errors import UsageError
+from twinlens.search.errors import OptionError, UsageError
 from twinlens.search.paths import expand_home
 
 if TYPE_CHECKING:
@@ -169,12 +170,17 @@ class ModelOptions(CollectionOptions):
         )
 
 
-def flat(command: Callable[..., None]) -> Callable[..., None]:
+def flat(
+    command: Callable[..., None], called: Mapping[str, str] = MappingProxyType({})
+) -> Callable[..., None]:
     """Expand the groups among a command's parameters into their options, for typer.
+
+    An ``OptionError`` of the command names the option as it is typed.
 
     Args:
         command: its parameters are typer options and arguments, or groups: dataclasses of options,
             which come last in the help.
+        called: parameters of the command by the names of these options in Python, if they differ.
     """
     groups: dict[str, Any] = {}
     parameters, shared = [], []
@@ -196,16 +202,32 @@ def flat(command: Callable[..., None]) -> Callable[..., None]:
                 )
             )
     parameters += shared
+    flags = {one.name: flag for one in parameters if (flag := _flag(one))}
 
     @wraps(command)
     def flattened(**given: Any) -> None:
         for name, group in groups.items():
             given[name] = group(**{field.name: given.pop(field.name) for field in fields(group)})
-        command(**given)
+        try:
+            command(**given)
+        except OptionError as error:
+            flag = flags.get(called.get(error.option, error.option))
+            raise (UsageError(f"{flag} {error.wrong}") if flag else error) from error
 
     flattened.__annotations__ = {one.name: one.annotation for one in parameters}
     vars(flattened)["__signature__"] = inspect.Signature(parameters)
     return flattened
+
+
+def _flag(parameter: Parameter) -> str:
+    """How an option is typed; "" for an argument."""
+    for one in getattr(parameter.annotation, "__metadata__", ()):
+        if isinstance(one, OptionInfo):
+            # Typer takes the first name of an option for its default, and sorts that out later.
+            names = [str(name) for name in (one.default, *(one.param_decls or ()))]
+            long = (name for name in names if name.startswith("--"))
+            return next(long, f"--{parameter.name.replace('_', '-')}").partition("/")[0]
+    return ""
 
 
 def with_options(

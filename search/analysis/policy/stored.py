@@ -16,7 +16,7 @@ import numpy as np
 
 from twinlens.search.analysis.policy.file import SCORE
 from twinlens.search.analysis.policy.judge import Judge, Judged
-from twinlens.search.errors import UsageError
+from twinlens.search.errors import OptionError, UsageError
 from twinlens.search.filters import can_hold, compile_filter, compile_visible, literal
 from twinlens.search.milvus.collection import Collection
 from twinlens.search.milvus.expressions import is_in
@@ -159,7 +159,7 @@ def list_review(
         UsageError: there is no such state.
     """
     if state not in REVIEW_STATES:
-        raise UsageError(f"the state must be {', '.join(REVIEW_STATES)}, not {str(state)[:60]!r}")
+        raise OptionError(f"must be {', '.join(REVIEW_STATES)}, not {str(state)[:60]!r}", "state")
     known = collection.fields("images")
     if FLAGGED not in known:
         return []

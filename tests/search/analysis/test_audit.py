@@ -198,7 +198,7 @@ def test_a_list_can_be_read_like_any_new_file(stored: twinlens.Index, tmp_path: 
         ({"below": "x"}, "below must be a probability"),
         ({"out": "bad.jsonl"}, "say below which probability"),
         ({"only": "empty"}, "only must be a list"),
-        ({"only": ["torn"]}, "no problem 'torn': use empty, cut-off, script, too-long"),
+        ({"only": ["torn"]}, "only must be empty, cut-off, script, too-long, not 'torn'"),
     ],
 )
 def test_invalid_options_are_rejected(

@@ -197,7 +197,7 @@ def test_every_model_of_the_catalogue_has_a_plan(model: str) -> None:
         ({"images": 10, "model": "none"}, "unknown model 'none': use one of"),
         ({"images": 10, "replicas": 0}, "replicas must be"),
         ({"images": 10, "rate": 0}, "rate must be"),
-        ({"images": 10, "disk_month": -1}, "the price of a disk gib month must be"),
+        ({"images": 10, "disk_month": -1}, "disk_month must be"),
         ({"images": 10, "index": ["nosuch"]}, "unknown index type 'nosuch'"),
         ({"images": 10, "vectors": "int4"}, "float32 or float16, not 'int4'"),
     ],

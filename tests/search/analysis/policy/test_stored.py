@@ -170,7 +170,7 @@ def test_a_wrong_decision_is_refused(index: twinlens.Index, photos: Path, rules:
         index.decide("released", key, "0" * 32)
     with pytest.raises(UsageError, match="decide released or held, not 'deleted'"):
         index.decide("deleted", key)  # type: ignore[arg-type]
-    with pytest.raises(UsageError, match="the state must be open, decided, all"):
+    with pytest.raises(UsageError, match="state must be open, decided, all"):
         index.review("closed")  # type: ignore[arg-type]
     assert index.review("decided") == []
 
@@ -315,4 +315,4 @@ def test_the_command_line_judges_and_reviews(
     assert "decided: held" in output
     assert "blue.png" in output
     assert "1 picture;" in output
-    assert "the state must be open, decided, all" in run("review", "--state", "x")[1]
+    assert "--state must be open, decided, all" in run("review", "--state", "x")[1]
