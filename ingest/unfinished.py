@@ -22,7 +22,8 @@ from twinlens.search.milvus.collection import Collection
 from twinlens.search.processes import is_running
 from twinlens.search.records import Row
 
-#: Seconds after which the note of a process on another machine is no longer believed.
+#: Seconds after which the note of a process on another machine, or in another container, is no
+#: longer believed.
 PATIENCE = 600.0
 #: Seconds after which the note of a process on another machine is looked at once more: a process
 #: that writes changes it every few seconds, and the clocks of two machines may differ.
@@ -75,9 +76,7 @@ class WriteNote:
         self._paths -= paths
 
     def _writer(self, kind: str) -> str:
-        return json.dumps(
-            {"kind": kind, "host": socket.gethostname(), "pid": os.getpid(), "run": self._token}
-        )
+        return json.dumps({"kind": kind, "host": _host(), "pid": os.getpid(), "run": self._token})
 
 
 def finish_writes(collection: Collection) -> frozenset[str]:
@@ -140,7 +139,20 @@ def _writer_of(row: Row) -> dict[str, object]:
 
 
 def _is_of_this_host(row: Row) -> bool:
-    return _writer_of(row).get("host") == socket.gethostname()
+    return _writer_of(row).get("host") == _host()
+
+
+def _host() -> str:
+    """Where the number of a process stands for it: a machine since it was started, or a container.
+
+    The name alone does not tell: two machines, or containers, may have the same.
+    """
+    parts = [socket.gethostname()]
+    with suppress(OSError):
+        with open("/proc/sys/kernel/random/boot_id") as file:
+            parts.append(file.read().strip())
+        parts.append(os.readlink("/proc/self/ns/pid"))
+    return " ".join(parts)
 
 
 def _is_alive(writer: dict[str, object], noted_ns: int, *, alone: bool) -> bool:
@@ -151,7 +163,7 @@ def _is_alive(writer: dict[str, object], noted_ns: int, *, alone: bool) -> bool:
         noted_ns: when, in nanoseconds since 1970.
         alone: only one process at a time can write. If another one does, the first deletion fails.
     """
-    same_host = writer.get("host") == socket.gethostname()
+    same_host = writer.get("host") == _host()
     pid = writer.get("pid")
     if same_host and pid == os.getpid():
         return writer.get("run") in _alive

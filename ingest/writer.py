@@ -72,8 +72,12 @@ class WriterThread(Generic[T]):
     def __exit__(self, kind: type[BaseException] | None, *rest: object) -> None:
         if kind is not None:
             self._abandoned.set()
-        self._queue.put(None)
-        self._thread.join()
+        try:
+            self._end()
+        except BaseException:  # Ctrl-C: nobody else may close the database below a chunk
+            self._abandoned.set()
+            self._end()
+            raise
         if kind is None:
             self._raise()
 
@@ -81,6 +85,11 @@ class WriterThread(Generic[T]):
         """Queue a chunk; blocks while the queue is full."""
         self._raise()
         self._queue.put(chunk)
+
+    def _end(self) -> None:
+        """Wait until all that was queued is written."""
+        self._queue.put(None)
+        self._thread.join()
 
     def _raise(self) -> None:
         if self._error is not None:

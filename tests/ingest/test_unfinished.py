@@ -176,6 +176,29 @@ def test_a_run_on_another_machine_is_alive_whatever_the_clock_says(
     note.release()
 
 
+@pytest.mark.parametrize("other", ["another boot", "another container"])
+def test_a_run_in_a_container_of_the_same_name_is_alive(
+    index: twinlens.Index, photos: Path, other: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its process has a number that no process has here."""
+    index.ingest(photos)
+    collection = index.engine.collection
+    collection.capabilities = replace(collection.capabilities, lite=False)
+    name, *rest = unfinished._host().split()
+    if len(rest) != 2:
+        pytest.skip("this system tells only its name")
+    rest[other == "another container"] = "elsewhere"
+    monkeypatch.setattr(unfinished, "_host", lambda: " ".join([name, *rest]))
+    monkeypatch.setattr(unfinished.os, "getpid", lambda: 2**22 + 7)
+    note = unfinished.WriteNote(collection)
+    note.begin(["0" * 32], [])
+    monkeypatch.undo()
+    unfinished.finish_writes(collection)
+    assert notes(index) == 1
+    note.end()
+    note.release()
+
+
 def test_a_run_that_ends_leaves_no_note(tmp_path: Path, photos: Path) -> None:
     with twinlens.open(tmp_path / "test.db", model=ColourEncoder()) as index:
         index.ingest(photos)

@@ -118,3 +118,32 @@ def test_the_queue_is_bounded() -> None:
         may_write.set()
         giving.join()
     assert given == 20
+
+
+def test_an_interruption_at_the_end_leaves_no_thread_behind(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    may_write = threading.Event()
+    written: list[int] = []
+
+    def write(chunk: int) -> None:
+        assert may_write.wait(20)
+        written.append(chunk)
+
+    writing = WriterThread(write)
+    join = writing._thread.join
+
+    def interrupted() -> None:
+        if not may_write.is_set():
+            may_write.set()
+            raise KeyboardInterrupt
+        join()
+
+    monkeypatch.setattr(writing._thread, "join", interrupted)
+    writing.__enter__()
+    writing.put(1)
+    writing.put(2)
+    with pytest.raises(KeyboardInterrupt):
+        writing.__exit__(None)
+    assert not writing._thread.is_alive()
+    assert written == [1, 2]
