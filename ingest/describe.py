@@ -27,6 +27,7 @@ from twinlens.search.errors import SourceError, UsageError
 from twinlens.search.filters import compile_filter
 from twinlens.search.milvus.collection import Collection
 from twinlens.search.models.base import Encoder
+from twinlens.search.query.arguments import check_arguments
 from twinlens.search.query.parts import Id
 from twinlens.search.query.session import Session
 from twinlens.search.query.stored import find_stored
@@ -65,6 +66,8 @@ def describe(
 
 def check_selection(paths: Sequence[AnyPath | Id], *, missing: bool, where: str) -> None:
     """Raise ``UsageError`` unless either paths or stored pictures are selected."""
+    check_arguments(bool, missing=missing)
+    check_arguments(str, where=where)
     if bool(paths) == missing:
         raise UsageError(
             "give pictures to describe, or missing (--missing) for the stored ones without captions"
@@ -159,17 +162,20 @@ def _describe(
     ids: Sequence[str],
     expression: str | None,
 ) -> Iterator[Described]:
-    rest = iter(items)
+    rest = (one for one in items if one.load is not None)
     while chunk := list(islice(rest, _CHUNK)):
-        captioned = [one for one in chunk if isinstance(one, Sample) and one.captions]
-        known = {id(one) for one in captioned}
-        images = [
-            (one.uri, one.load) for one in chunk if one.load is not None and id(one) not in known
-        ]
-        yield from (Described(one.uri, captions=one.captions) for one in captioned if one.load)
-        yield from describe_pictures(describer, encoder, images, collection)
+        images = [(one.uri, one.load) for one in chunk if one.load and not _written(one)]
+        described = describe_pictures(describer, encoder, images, collection)
+        for one in chunk:
+            captions = _written(one)
+            yield Described(one.uri, captions=captions) if captions else next(described)
     if collection is not None:
         for start in range(0, len(ids), _CHUNK):
             yield from describe_ids(describer, collection, ids[start : start + _CHUNK])
         if expression is not None:
             yield from describe_stored(describer, collection, expression)
+
+
+def _written(item: Item) -> tuple[str, ...]:
+    """The captions that an item's source has; none of one that cannot be read."""
+    return item.captions if isinstance(item, Sample) else ()

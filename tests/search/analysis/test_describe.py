@@ -56,6 +56,16 @@ def test_files_are_described_by_the_captions_of_stored_pictures(
     assert either.info().images == len(COLOURS), "nothing is stored"
 
 
+def test_pictures_with_captions_stay_in_their_places(
+    either: twinlens.Index, photos: Path, bare: Path
+) -> None:
+    either.ingest(photos)
+    asked = [bare / "red.png", photos / "red.png", bare / "blue.png", photos / "blue.png"]
+    found = list(either.describe(*asked))
+    assert [one.path for one in found] == [str(path) for path in asked]
+    assert [bool(one.captions) for one in found] == [False, True, False, True]
+
+
 def test_stored_pictures_without_captions_are_described(
     either: twinlens.Index, photos: Path, bare: Path
 ) -> None:
