@@ -3,18 +3,16 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from functools import partial
 from itertools import chain, groupby
 from typing import TYPE_CHECKING, Unpack, cast
-
-import numpy as np
 
 from twinlens.ingest.options import SourceOptions, open_items
 from twinlens.ingest.sample import Item, Sample
 from twinlens.search.analysis.matcher import MatchInput, check_texts
 from twinlens.search.errors import ImageError, UsageError
-from twinlens.search.query.parts import Id, Image, PictureSource, read_image
+from twinlens.search.query.parts import Id, Image, PictureSource, is_picture, read_image
 
 if TYPE_CHECKING:
     from twinlens.search.models.base import Rows
@@ -79,8 +77,7 @@ def _grid(
         if paths:
             streams.append(_read_paths(paths, texts, source))
         elif ids:
-            rows = _find(stored, ids)
-            streams.append(MatchInput(key, texts, row=rows[key], alternatives=True) for key in ids)
+            streams.append(_read_stored(ids, texts, _find(stored, ids)))
         else:
             streams.append(
                 MatchInput(str(number), texts, _loader(image), alternatives=True)
@@ -97,6 +94,12 @@ def _read_paths(
         for item in open_items(paths, **source)
         if item.load is not None
     )
+
+
+def _read_stored(
+    names: Sequence[str], texts: Sequence[str], rows: Mapping[str, Rows]
+) -> Iterator[MatchInput]:
+    return (MatchInput(name, texts, row=rows[name], alternatives=True) for name in names)
 
 
 def _captioned(item: Item) -> Iterator[MatchInput]:
@@ -134,10 +137,7 @@ def _listed(images: Picture | Iterable[Picture]) -> list[Picture]:
 
 
 def _is_picture(given: object) -> bool:
-    if isinstance(given, np.ndarray):
-        return given.ndim < 4
-    known = isinstance(given, str | bytes | os.PathLike | Image | Id)
-    return known or hasattr(given, "save") or hasattr(given, "read")
+    return isinstance(given, Id) or is_picture(given)
 
 
 def _kind(image: Picture) -> str:
