@@ -71,7 +71,7 @@ def collection_calibration(split: Split, rows: list[dict], model: str) -> PairCa
 
 
 def fitted(pairs: PairCalibration, images: Rows, texts: Rows, owner: Values) -> tuple[float, float]:
-    """The half and width of a logistic regression on true pairs and random swaps."""
+    """The half and width of a curve for true pairs and random swaps."""
     swapped = (owner + np.random.default_rng(0).integers(1, len(images), len(owner))) % len(images)
     z = np.concatenate(
         [
@@ -79,12 +79,20 @@ def fitted(pairs: PairCalibration, images: Rows, texts: Rows, owner: Values) -> 
             for which in (owner, swapped)
         ]
     )
-    was = np.repeat([1.0, 0.0], len(owner))
+    return fit_curve(z, np.repeat([1.0, 0.0], len(owner)))
+
+
+def fit_curve(z: Values, was: Values) -> tuple[float, float]:
+    """The half and width of a logistic regression; ``was``: 1 for true pairs, 0 for others.
+
+    Both kinds weigh the same.
+    """
+    importance = np.where(was > 0, 0.5 / np.mean(was > 0), 0.5 / np.mean(was <= 0))
     design, weights = np.stack([np.ones_like(z), z], axis=1), np.zeros(2)
     for _ in range(50):  # Newton's method
         said = 1 / (1 + np.exp(-design @ weights))
-        curvature = (design * (said * (1 - said))[:, None]).T @ design
-        weights += np.linalg.solve(curvature, design.T @ (was - said))
+        curvature = (design * (importance * said * (1 - said))[:, None]).T @ design
+        weights += np.linalg.solve(curvature, design.T @ (importance * (was - said)))
     return float(-weights[0] / weights[1]), float(1 / weights[1])
 
 

@@ -63,7 +63,7 @@ class PairMatch:
             swapped ones.
         verdict: what ``match`` means, see ``verdict``.
         probability: the share of this text among the texts asked of the picture, at the model's
-            own temperature, as ``classify`` gives; ``None`` for a single text.
+            own temperature, as ``classify`` gives for what is encoded; ``None`` for a single text.
         clip_score: see ``clip_score``.
         ref_clip_score: see ``ref_clip_score``; ``None`` without references.
         error: why the picture cannot be read; "" if it can. The numbers are 0 then.

@@ -21,10 +21,13 @@ from twinlens.search.analysis.pictures import ReadPicture, read_pictures
 from twinlens.search.errors import UsageError
 from twinlens.search.models.base import Encoder, Rows
 from twinlens.search.models.batches import encode_texts
+from twinlens.search.query.embed import in_phrase
 from twinlens.search.query.parts import MAX_QUERY_TEXT
 
 #: Stored pictures that are scored together.
 _STORED = 256
+#: English texts of so few words are encoded as "a photo of …": ``benchmarks/short_texts.py``.
+PHRASED_WORDS = 2
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,7 +73,7 @@ class Matcher:
         self._texts: dict[str, Rows] = {}
         self._stacked: tuple[Sequence[str], Rows] = (), np.empty((0, 0), dtype=np.float32)
         told = check_texts(references)
-        self._references = encode_texts(self._encoder, told) if told else None
+        self._references = self._encode(told) if told else None
 
     def match(self, inputs: Iterable[MatchInput]) -> Iterator[PairMatch]:
         """Score each picture with its texts, in order.
@@ -105,6 +108,10 @@ class Matcher:
         rows = iter(self._encoder.images(np.stack(pixels)) if pixels else ())
         return [None if one.pixels is None else next(rows) for one in batch]
 
+    def _encode(self, texts: Sequence[str]) -> Rows:
+        """Float32 unit rows ``[n, dim]`` of ``n`` texts, at least one."""
+        return encode_texts(self._encoder, [in_phrase(text, PHRASED_WORDS) for text in texts])
+
     def _score(
         self,
         inputs: Sequence[MatchInput],
@@ -113,7 +120,7 @@ class Matcher:
     ) -> Iterator[PairMatch]:
         texts = dict.fromkeys(text for one in inputs for text in one.texts)
         missing = [text for text in texts if text not in self._texts]
-        rows = encode_texts(self._encoder, missing) if missing else ()
+        rows = self._encode(missing) if missing else ()
         made = dict(zip(missing, rows, strict=True))
         self._texts = {text: made[text] if text in made else self._texts[text] for text in texts}
         for number, (one, row) in enumerate(zip(inputs, image_rows, strict=True)):

@@ -22,7 +22,7 @@ from twinlens.search.records import Target
 #: Query embeddings in the cache: 8 MB at 512 dimensions.
 CACHED_QUERIES = 4_096
 #: English words only, since the phrase around them is English.
-_SINGLE_WORD = re.compile(r"[A-Za-z]+(-[A-Za-z]+)*")
+_WORD = re.compile(r"[A-Za-z]+(-[A-Za-z]+)*")
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -166,12 +166,20 @@ def check_inputs(texts: Sequence[str], images: Sequence[object]) -> None:
 def phrase(words: str, target: Target) -> str:
     """The text to encode for a query: a single word that looks for images becomes a phrase.
 
-    Encoders learn from captions, in which a word seldom stands alone; prompts such as "a photo of"
-    are the usual remedy (Radford et al., https://arxiv.org/abs/2103.00020, section 3.1.4).
     ``benchmarks/bare_words.py`` measures the gain; two words and more are encoded as they are.
     """
-    if target == "images" and _SINGLE_WORD.fullmatch(words):
-        return f"a photo of {words}"
+    return in_phrase(words, 1) if target == "images" else words
+
+
+def in_phrase(words: str, most: int) -> str:
+    """Put "a photo of" before English words, if there are no more than ``most``.
+
+    Encoders learn from captions, in which a word seldom stands alone; prompts such as "a photo of"
+    are the usual remedy (Radford et al., https://arxiv.org/abs/2103.00020, section 3.1.4).
+    """
+    parts = words.split()
+    if 0 < len(parts) <= most and all(map(_WORD.fullmatch, parts)):
+        return f"a photo of {' '.join(parts)}"
     return words
 
 

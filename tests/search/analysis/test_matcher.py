@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -12,7 +12,10 @@ from PIL import Image
 from support.colours import COLOURS, ColourEncoder
 
 import twinlens
+from twinlens.search.analysis.match import PairCalibration
+from twinlens.search.analysis.matcher import Matcher, MatchInput
 from twinlens.search.errors import CollectionNotFoundError, SourceError, UsageError
+from twinlens.search.models.base import Rows
 
 TEXTS = ["a red picture", "a blue picture", "a green picture"]
 
@@ -86,6 +89,41 @@ def test_classify_gives_the_same_probabilities(
     assert {one.text: one.probability for one in found} == pytest.approx(expected)
 
 
+@pytest.mark.parametrize(
+    ("text", "encoded"),
+    [
+        ("castle", "a photo of castle"),
+        ("brown dog", "a photo of brown dog"),
+        ("hot-air  balloon", "a photo of hot-air balloon"),
+        ("a brown dog", "a brown dog"),
+        ("IMG 2041", "IMG 2041"),
+        ("brauner Hündin", "brauner Hündin"),
+        ("棕色的狗", "棕色的狗"),
+    ],
+)
+def test_one_or_two_english_words_are_encoded_in_a_phrase(
+    monkeypatch: pytest.MonkeyPatch,
+    encoder: ColourEncoder,
+    paint: Callable[..., Path],
+    text: str,
+    encoded: str,
+) -> None:
+    seen: list[str] = []
+    encode = encoder.texts
+
+    def texts(some: Sequence[str]) -> Rows:
+        seen.extend(some)
+        return encode(some)
+
+    monkeypatch.setattr(encoder, "texts", texts)
+    calibration = PairCalibration.of_model(encoder)
+    seen.clear()
+    picture = MatchInput("red", [text], paint("red").read_bytes)
+    (found,) = Matcher(encoder, calibration, ["black ink"]).match([picture])
+    assert seen == ["a photo of black ink", encoded]
+    assert found.text == text
+
+
 def test_references_give_a_ref_clip_score(
     encoder: ColourEncoder, paint: Callable[..., Path]
 ) -> None:
@@ -124,6 +162,9 @@ def test_stored_pictures_are_matched_without_their_files(
     assert [one.image for one in found[::3]] == [path, key, str(photos / "blue.png")]
     assert [one.verdict for one in found[::3]] == ["match", "match", "mismatch"]
     assert encoder.images_seen - seen <= 50  # the blue one, and those of the background
+    mixed = list(index.match([twinlens.Id(key), photos / "blue.png", twinlens.Id(path)], TEXTS[0]))
+    assert [one.image for one in mixed] == [key, str(photos / "blue.png"), path]
+    assert [one.verdict for one in mixed] == ["match", "mismatch", "match"]
     (text, _), *_ = index.item(path).texts
     with pytest.raises(UsageError, match="is a stored text"):
         index.match(twinlens.Id(text), TEXTS)
