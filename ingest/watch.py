@@ -4,17 +4,22 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Iterator, Sequence
+from functools import partial
 from pathlib import Path
 from threading import Event
 
 from twinlens.ingest.report import IngestReport
 from twinlens.ingest.sources.detect import has_no_pictures
+from twinlens.ingest.sources.passed_over import is_passed_over
 from twinlens.search.errors import SourceError, UsageError
+from twinlens.search.milvus.lite.folder import is_database
 
 #: Milliseconds to collect changes for one ingest, at most.
 DEBOUNCE = 1_600
 #: Milliseconds without a further change after which the ingest starts earlier.
 QUIET = 400
+#: Standard output and error.
+_OUTPUT = (1, 2)
 
 #: Ingests paths; the second argument says whether it may prune.
 Ingest = Callable[[Sequence[Path], bool], IngestReport]
@@ -25,6 +30,7 @@ def watch(
     ingest: Ingest,
     warn: Callable[[str], None],
     stop: Event | None = None,
+    own: Sequence[Path] = (),
 ) -> Iterator[IngestReport]:
     """Ingest now, and again after every burst of changes at or below the paths.
 
@@ -36,6 +42,7 @@ def watch(
         ingest: ingests those of the paths that exist at the time.
         warn: called with a line that says why a run does not prune.
         stop: ends the watching when set.
+        own: files that the caller writes to: their changes are ignored.
 
     Raises:
         UsageError: a path does not exist, or the extra ``watch`` is not installed.
@@ -56,6 +63,7 @@ def watch(
         # A timeout yields an empty set; the first one says that the watching has begun.
         bursts = watch_files(
             *existing,
+            watch_filter=partial(_may_matter, existing, own),
             debounce=DEBOUNCE,
             step=QUIET,
             stop_event=stop,
@@ -118,13 +126,32 @@ class _PruneSafety:
         return ""
 
 
+def _may_matter(watched: Sequence[Path], own: Sequence[Path], _: object, changed: str) -> bool:
+    """Whether an ingest may read a changed file or folder.
+
+    It does not read hidden ones. What it writes itself must not make it run again: its database, a
+    report, and the log that its output is redirected to.
+    """
+    path = Path(os.path.abspath(changed))
+    for root in map(Path, map(os.path.abspath, watched)):
+        if path.is_relative_to(root):
+            inner = path.relative_to(root).parts
+            if any(name.startswith(".") or is_passed_over(name) for name in inner):
+                return False
+            if any(map(is_database, (root.joinpath(*inner[:n]) for n in range(len(inner) + 1)))):
+                return False
+    written: list[Path | int] = [*own, *_OUTPUT]
+    identity = _identity(path)
+    return identity is None or identity not in map(_identity, written)
+
+
 def _device(path: Path) -> int | None:
     identity = _identity(path)
     return identity[0] if identity is not None else None
 
 
-def _identity(path: Path) -> tuple[int, int] | None:
-    """Device and inode of a file or folder; None where it does not exist."""
+def _identity(path: Path | int) -> tuple[int, int] | None:
+    """Device and inode of a file, a folder or an open file; None where it does not exist."""
     try:
         status = os.stat(path)
     except OSError:
@@ -138,3 +165,7 @@ def _ingest_or_nothing(ingest: Ingest, paths: Sequence[Path], prune: bool) -> In
     except SourceError:
         # An empty folder, or a caption file that is half written; the next change ingests it.
         return IngestReport()
+    except UsageError:
+        if all(path.exists() for path in paths):
+            raise
+        return IngestReport()  # it was removed just now

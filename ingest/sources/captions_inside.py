@@ -17,6 +17,7 @@ from twinlens.ingest.sources.passed_over import is_passed_over
 from twinlens.ingest.sources.sidecar_names import Siblings, sidecars_of
 from twinlens.search.errors import SourceError
 from twinlens.search.images.formats import is_image_name
+from twinlens.search.milvus.lite.folder import is_database
 
 #: Folders that are looked into, and bytes of a file that is read.
 MAX_FOLDERS = 20_000
@@ -115,6 +116,9 @@ def _is_there(finder: ImageFinder, name: str) -> bool:
 def _candidates(root: Path, options: ReadOptions) -> Iterator[Path]:
     """Files below a folder with the suffix of a caption file that are no picture's sidecar."""
     for folder, folders, names in islice(os.walk(root), MAX_FOLDERS):
+        if is_database(folder):
+            folders.clear()
+            continue
         folders[:] = sorted(n for n in folders if not n.startswith(".") and not is_passed_over(n))
         maybe = sorted(
             name

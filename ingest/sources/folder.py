@@ -23,6 +23,7 @@ from twinlens.ingest.sources.sidecar_names import Siblings
 from twinlens.ingest.sources.sidecars import read_sidecars
 from twinlens.search.images.formats import is_image_name
 from twinlens.search.images.originals import read_file
+from twinlens.search.milvus.lite.folder import is_database
 
 #: Opens a file or folder that holds images, found below a root; None if it is not one.
 Opener = Callable[[Path, Path], Iterator[Item] | None]
@@ -82,7 +83,8 @@ def walk(
 ) -> Iterator[Item]:
     """Yield every image below ``root`` in name order; skip hidden files and folders.
 
-    Folders that file servers make for thumbnails or deleted files are skipped, too, and told.
+    Folders that file servers make for thumbnails or deleted files are skipped, too, and told. So
+    are Milvus Lite databases, which contain no pictures.
 
     Follows symbolic links, but enters each folder only once, so that a loop ends.
 
@@ -102,7 +104,10 @@ def walk(
 def count(root: Path) -> int:
     """Estimate how many images ``walk`` yields: files that it filters out are counted too."""
     total = 0
-    for _, folders, names in os.walk(root):
+    for folder, folders, names in os.walk(root):
+        if is_database(folder):
+            folders.clear()
+            continue
         folders[:] = [name for name in folders if not is_passed_over(name)]
         total += sum(is_image_name(name) and not name.startswith(".") for name in names)
     return total
@@ -160,7 +165,7 @@ def _walk(
     try:
         status = folder.stat()
         identity = (status.st_dev, status.st_ino)
-        if identity in visited:
+        if identity in visited or is_database(folder):
             return
         visited.add(identity)
         with os.scandir(folder) as listing:

@@ -16,10 +16,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from support.colours import ColourEncoder
 
 import twinlens
 from twinlens.ingest.report import IngestReport
-from twinlens.ingest.watch import watch
+from twinlens.ingest.watch import QUIET, watch
 from twinlens.search.errors import UsageError
 
 pytest.importorskip("watchfiles", reason="the extra `watch` is not installed")
@@ -66,6 +67,54 @@ def test_an_empty_folder_can_be_watched(index: twinlens.Index, tmp_path: Path) -
     stop = threading.Event()
     (tmp_path / "empty").mkdir()
     reports = watch([tmp_path / "empty"], ingest_into(index), refuse_to_warn, stop)
+    assert next(reports) == IngestReport()
+    stop.set()
+    assert list(reports) == []
+
+
+def test_what_the_ingest_writes_itself_does_not_make_it_run_again(
+    photos: Path, paint: Callable[..., Path], encoder: ColourEncoder
+) -> None:
+    """The database, a hidden folder and a report are in the folder that is watched."""
+    stop = threading.Event()
+    runs: Queue = queue.Queue()
+    report = photos / "report.jsonl"
+    (photos / ".hidden").mkdir()
+
+    with twinlens.open(photos / "own.db", model=encoder) as index:
+
+        def ingest(paths: Sequence[Path], prune: bool) -> IngestReport:
+            done = index.ingest(*paths, prune=prune, report=report)
+            (photos / ".hidden" / "file").write_text(str(done.images))
+            return done
+
+        def follow() -> None:
+            for done in watch([photos], ingest, refuse_to_warn, stop, own=[report]):
+                runs.put((done.images, done.unchanged, done.updated))
+
+        thread = threading.Thread(target=follow)
+        thread.start()
+        try:
+            assert runs.get(timeout=PATIENCE) == (8, 0, 0)
+            time.sleep(4 * QUIET / 1_000)  # for runs that should not happen
+            paint("red", "photos/new.png", size=(50, 50))
+            assert runs.get(timeout=PATIENCE) == (1, 8, 0)
+            time.sleep(4 * QUIET / 1_000)
+        finally:
+            stop.set()
+            thread.join(timeout=PATIENCE)
+        assert runs.empty()
+
+
+def test_a_folder_that_goes_away_while_it_is_listed_does_not_end_the_watch(
+    index: twinlens.Index, photos: Path
+) -> None:
+    def ingest(paths: Sequence[Path], prune: bool) -> IngestReport:
+        photos.rename(photos.with_name("moved"))
+        return index.ingest(*paths, prune=prune)
+
+    stop = threading.Event()
+    reports = watch([photos], ingest, refuse_to_warn, stop)
     assert next(reports) == IngestReport()
     stop.set()
     assert list(reports) == []

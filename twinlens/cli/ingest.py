@@ -122,12 +122,14 @@ def ingest(
 
         folders = [expand_home(path) for path in paths]
         # One report file for all runs of the watch.
-        with open_report(options["report"]) as on_item:
+        report = options["report"]
+        own = [] if report is None or callable(report) else [Path(report)]
+        with open_report(report) as on_item:
 
             def again(paths: Sequence[Path], prune: bool) -> IngestReport:
                 return once(paths, {**options, "prune": prune, "report": on_item})
 
-            for _ in watching(folders, again, _warn):
+            for _ in watching(folders, again, _warn, own=own):
                 pass
 
 

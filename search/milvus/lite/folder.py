@@ -71,6 +71,12 @@ class Manifest:
     deltas: tuple[str, ...]
 
 
+def is_database(folder: str | os.PathLike[str]) -> bool:
+    """Whether a folder is a Milvus Lite database, or the copy of one in a backup."""
+    there = (os.path.exists(os.path.join(folder, name)) for name in ("aliases.json", "LOCK"))
+    return os.path.isdir(os.path.join(folder, "collections")) and any(there)
+
+
 class LiteFolder:
     """The metadata of one Milvus Lite folder; every call reads what is current.
 

@@ -8,6 +8,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from support.colours import ColourEncoder
 
 import twinlens
 from twinlens.ingest.sample import Failure, Sample
@@ -57,6 +58,33 @@ def test_a_file_that_describes_these_pictures_is_used(photos: Path, name: str) -
     found, told = read(photos)
     assert found == DESCRIBED
     assert told == {str(photos / name): f"its captions are used; --exclude {name} leaves them out"}
+
+
+@pytest.mark.parametrize("backup", [False, True])
+def test_a_database_in_the_folder_is_not_read(
+    photos: Path, encoder: ColourEncoder, backup: bool
+) -> None:
+    """Its tables name the pictures, and have their captions."""
+    db = photos / "own.db"
+    (photos / "a.txt").write_text("a caption")
+    for _ in range(3):  # the third one reads what the second has flushed
+        with twinlens.open(db, model=encoder) as index:
+            report = index.ingest(photos)
+            assert report.updated == 0
+            assert not report.notices
+            index.engine.collection.flush()
+    if backup:
+        twinlens.backup(photos / "backups", db)
+        shutil.rmtree(db)
+    (photos / "b.txt").write_text("a caption")
+    with twinlens.open(db, model=encoder) as index:
+        report = index.ingest(photos)
+        assert (report.failed_count, report.notice_count) == (0, 0)
+    (inside,) = photos.rglob("backups/*/database.db") if backup else [db]
+    (inside / "picture.png").write_bytes((photos / "a.png").read_bytes())
+    assert count(photos) == 4
+    with pytest.raises(SourceError, match="no pictures in"), twinlens.open(db) as index:
+        index.ingest(inside)
 
 
 def test_coco_in_a_folder_of_its_own(photos: Path) -> None:
