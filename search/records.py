@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import re
 from collections.abc import Iterable, Mapping
 from typing import Any, Literal
 
@@ -19,6 +20,7 @@ FieldType = Literal["text", "path", "date", "integer", "number", "boolean", "lis
 
 #: Hex digits of an id: 128 bits, so that a billion images collide with probability 1e-21.
 ID_LENGTH = 32
+_ID = re.compile(rf"[0-9a-f]{{{ID_LENGTH}}}")
 #: The most bytes of a text; Milvus limits a VARCHAR to 65,535.
 MAX_TEXT_BYTES = 65_000
 MAX_PATH_BYTES = 4_096
@@ -63,6 +65,11 @@ _TYPES: Mapping[str, FieldType] = {
     "bytes": "integer",
     "mtime": "number",
 }
+
+
+def is_id(text: str) -> bool:
+    """Whether a text has the form of an id, and so is safe as a file name."""
+    return _ID.fullmatch(text) is not None
 
 
 def image_id(data: bytes) -> str:

@@ -101,7 +101,7 @@ def test_embedding_uses_the_model_of_the_collection(index: twinlens.Index, photo
         best = index.search(twinlens.Vector(row), limit=1)[0]
         assert best.path == str(photos / f"{colour}.png")
         assert best.score == pytest.approx(1)
-    for wrong in ({}, {"texts": "red"}, {"texts": ["red"], "images": [photos / "red.png"]}):
+    for wrong in ({}, {"texts": []}, {"texts": ["red"], "images": [photos / "red.png"]}):
         with pytest.raises(twinlens.UsageError, match="a list of texts or a list of pictures"):
             index.embed(**wrong)
     with pytest.raises(twinlens.ImageError):

@@ -12,13 +12,13 @@ from typing import TYPE_CHECKING, Unpack
 
 from cachetools import LRUCache
 
+from twinlens.index_methods import IndexMethods
 from twinlens.ingest.options import IngestOptions, SourceOptions, open_items
 from twinlens.ingest.sample import Failure
 from twinlens.ingest.sources.paths import name_of
 from twinlens.search.errors import UsageError
 from twinlens.search.models.collection_model import CollectionModel
 from twinlens.search.paths import expand_home
-from twinlens.search.query.label_methods import LabelMethods
 from twinlens.search.query.session import Session
 
 if TYPE_CHECKING:
@@ -52,8 +52,8 @@ if TYPE_CHECKING:
     from twinlens.search.query.facets import Facet, LabelField
     from twinlens.search.query.hits import Hits
     from twinlens.search.query.labels import PictureLabel
-    from twinlens.search.query.parts import Id, PictureSource
-    from twinlens.search.query.request import Mode, SearchOptions
+    from twinlens.search.query.parts import Id
+    from twinlens.search.query.request import Mode, SearchRequest
     from twinlens.search.query.saved import SavedSearch
     from twinlens.search.query.stored import StoredItem
     from twinlens.search.records import FieldType, Target
@@ -63,7 +63,7 @@ AnyPath = str | os.PathLike[str]
 MAX_TENANTS = 256
 
 
-class Index(LabelMethods):
+class Index(IndexMethods):
     """One collection to fill and search; made by ``twinlens.open``, a context manager."""
 
     def __init__(
@@ -87,12 +87,6 @@ class Index(LabelMethods):
         self._session = Session(database, collection, model, tenant)
         self._tenants: LRUCache[str, Index] = LRUCache(MAX_TENANTS)
         self._tenants_lock = threading.Lock()
-
-    def __enter__(self) -> Index:
-        return self
-
-    def __exit__(self, *exc: object) -> None:
-        self.close()
 
     def close(self) -> None:
         """Close the database, so that another process may open the file."""
@@ -175,53 +169,20 @@ class Index(LabelMethods):
         found = preview(collection, items, map(name_of, paths))
         return replace(found, notices=notices.listed, notice_count=notices.count)
 
-    def search(self, query: object = None, **options: Unpack[SearchOptions]) -> Hits:
-        """Find the nearest pictures or texts, best first.
+    def _search(self, requests: Sequence[SearchRequest]) -> list[Hits]:
+        return self._session.with_engine(lambda engine: engine.search_requests(requests))
 
-        Args:
-            query: words, a part (``Text``, ``Image``, ``Vector``, ``Id``, ``Not``), an array
-                ``[dim]``, or a list of these, which are combined.
-            options: see ``twinlens.search.query.request.SearchOptions``.
-
-        Raises:
-            UsageError, FilterError, ImageError, UnsupportedError: see ``SearchEngine.search``.
-        """
-        found = self._session.with_engine(lambda engine: engine.search(query, **options))
-        return found.with_thumbnails(self.thumbnail)
-
-    def search_many(
-        self, queries: Sequence[object], **options: Unpack[SearchOptions]
-    ) -> list[Hits]:
-        """Search for many queries at once, each as in ``search``; one ``Hits`` for each."""
-        found = self._session.with_engine(lambda engine: engine.search_many(queries, **options))
-        return [hits.with_thumbnails(self.thumbnail) for hits in found]
-
-    def embed(self, texts: Sequence[str] = (), *, images: Sequence[PictureSource] = ()) -> Rows:
-        """Encode texts, or pictures, with the collection's model; nothing is stored.
-
-        Args:
-            texts: what to encode. A single word stays one: ``search`` puts a phrase around it.
-            images: paths, encoded bytes, open files, Pillow images or arrays, in place of texts.
-
-        Returns:
-            Float32 unit rows ``[n, dim]``.
-
-        Raises:
-            CollectionNotFoundError: there is no collection, and so no model.
-            UsageError: neither was given, or both.
-            ImageError: a picture cannot be decoded.
-        """
-        from twinlens.search.analysis.pictures import encode_images
+    def _embed_texts(self, texts: Sequence[str]) -> Rows:
         from twinlens.search.models.batches import encode_texts
-        from twinlens.search.query.embed import check_inputs
-        from twinlens.search.query.parts import read_image
 
-        check_inputs(texts, images)
         self._require_collection()
-        encoder = self._load_encoder()
-        if len(texts):
-            return encode_texts(encoder, texts)
-        return encode_images(encoder, map(read_image, images))
+        return encode_texts(self._load_encoder(), texts)
+
+    def _embed_images(self, images: Iterator[bytes]) -> Rows:
+        from twinlens.search.analysis.pictures import encode_images
+
+        self._require_collection()
+        return encode_images(self._load_encoder(), images)
 
     @property
     def engine(self) -> SearchEngine:
@@ -262,27 +223,14 @@ class Index(LabelMethods):
 
         return compare_indexes(self._database, self._require_collection(), index_types)
 
-    def classify(
+    def _classify(
         self,
         labels: Sequence[str],
-        *paths: AnyPath,
-        where: str = "",
-        templates: Sequence[str] = (),
-        top: int = 5,
+        paths: Sequence[AnyPath],
+        where: str,
+        templates: Sequence[str],
+        top: int,
     ) -> Iterator[Classified]:
-        """Classify pictures by labels of your own; see ``twinlens.search.analysis.classify``.
-
-        Args:
-            labels: the labels to choose from, at least two.
-            paths: pictures to classify, as ``ingest`` takes them; they are not stored. Default:
-                the stored pictures.
-            where: a filter for stored pictures.
-            templates: sentences with ``{}`` for the label; default: ``classify.TEMPLATES``.
-            top: how many labels to return for each picture.
-
-        Raises:
-            UsageError: fewer than two labels, or a template without ``{}``.
-        """
         from twinlens.search.analysis.classify import (
             TEMPLATES,
             Classifier,
@@ -290,8 +238,6 @@ class Index(LabelMethods):
             classify_stored,
         )
 
-        if paths and where:
-            raise UsageError("a filter selects stored pictures: leave out the paths or the filter")
         collection = None if paths else self._require_collection()
         encoder = self._load_encoder()
         classifier = Classifier(encoder, labels, templates or TEMPLATES)
@@ -437,30 +383,12 @@ class Index(LabelMethods):
 
         return measure_policy(self._session, policy, labels)
 
-    def review(
-        self, state: ReviewState = "open", *, where: str = "", after: str = ""
-    ) -> list[ReviewItem]:
-        """List flagged pictures for a reviewer, 100 at a time, sorted by id.
-
-        Args:
-            state: "open" for those without a decision, "decided", or "all".
-            where: a filter, such as ``held == true``.
-            after: the last id of the previous page.
-        """
+    def _review(self, state: ReviewState, where: str, after: str) -> list[ReviewItem]:
         from twinlens.search.analysis.policy.stored import list_review
 
         return list_review(self._require_collection(), state, where, after)
 
-    def decide(self, decision: Decision, *pictures: str) -> int:
-        """Release pictures, or hold them back; return how many.
-
-        Args:
-            decision: "released" or "held".
-            pictures: ids.
-
-        Raises:
-            UsageError: a picture is not stored, or was never judged by a policy.
-        """
+    def _decide(self, decision: Decision, pictures: Sequence[str]) -> int:
         from twinlens.search.analysis.policy.stored import decide
 
         return decide(self._session.refresh() or self._require_collection(), pictures, decision)
@@ -539,72 +467,31 @@ class Index(LabelMethods):
         finally:
             self._session.reset_engine()
 
-    def item(self, name: str) -> StoredItem:
-        """Look up a stored picture or text by its id, or by its picture's path.
-
-        Raises:
-            UsageError: nothing is stored under that name.
-        """
+    def _item(self, name: str) -> StoredItem:
         from twinlens.search.query.stored import find_item
 
         return find_item(self._require_collection(), name)
 
-    def thumbnail(self, picture: str, side: int = 320) -> bytes:
-        """A stored picture, by its id, as a JPEG whose longer side is at most ``side`` pixels.
-
-        Raises:
-            UsageError: there is no such picture.
-            TwinlensError: its file is missing, or has changed.
-        """
+    def _thumbnail(self, picture: str, side: int) -> bytes:
         from twinlens.search.images.originals import thumbnail
 
-        return thumbnail(self.image(picture), side)
+        return thumbnail(self._image(picture), side)
 
-    def image(self, picture: str) -> bytes:
-        """The bytes of a stored picture, by its id: from its file, or from an archive.
-
-        Raises:
-            UsageError: there is no such picture.
-            TwinlensError: its file is missing, or has changed.
-        """
+    def _image(self, picture: str) -> bytes:
         from twinlens.ingest.originals import Originals
         from twinlens.search.images.originals import read_original
 
         rows = self._require_collection().get("images", [picture], ["id", "path", "paths"])
         if not rows:
-            raise UsageError(f"no picture with the id {picture[:64]!r} is stored")
+            raise UsageError(f"no picture with the id {picture!r} is stored")
         return read_original(rows[0], Originals())
 
-    def browse(
-        self, where: str = "", *, offset: int = 0, limit: int = 60, include_held: bool = False
-    ) -> Browsed:
-        """List pictures without a query: newest first, and how many each month has.
-
-        Args:
-            where: a filter; "" for all pictures.
-            offset: how many of the newest to skip.
-            limit: how many to return, at most 500.
-            include_held: also what a moderation policy holds back.
-
-        Raises:
-            UsageError: the offset or the limit is out of range.
-            FilterError: the filter is not valid.
-        """
+    def _browse(self, where: str, offset: int, limit: int, *, include_held: bool) -> Browsed:
         return self._browser.browse(
             self._require_collection(), where, offset, limit, include_held=include_held
         )
 
-    def facets(self, where: str = "", *, include_held: bool = False) -> tuple[Facet, ...]:
-        """Count the values of fields; each value has the filter that selects its pictures.
-
-        Args:
-            where: a filter for the pictures to count; "" for all. Its parts that choose values of a
-                field do not apply to the values of that field: they are what else can be chosen.
-            include_held: also what a moderation policy holds back.
-
-        Raises:
-            FilterError: the filter is not valid.
-        """
+    def _facets(self, where: str, *, include_held: bool) -> tuple[Facet, ...]:
         return self._browser.facets(self._require_collection(), where, include_held=include_held)
 
     def _labels(self, field: LabelField) -> list[PictureLabel]:
@@ -615,10 +502,9 @@ class Index(LabelMethods):
     def _change_label(
         self, field: LabelField, name: str, pictures: Sequence[str], *, add: bool
     ) -> int:
-        from twinlens.search.query.labels import change_label, checked_label
+        from twinlens.search.query.labels import change_label
         from twinlens.search.query.stored import find_stored
 
-        name = checked_label(field, name)
         collection = self._session.refresh() or self._require_collection()
         ids = [one.id for one in find_stored(collection, pictures).values()]
         return change_label(collection, field, name, ids, add=add)
@@ -629,36 +515,12 @@ class Index(LabelMethods):
 
         return list_saved(self._require_collection())
 
-    def save_search(
-        self, name: str, query: object = None, **options: Unpack[SearchOptions]
-    ) -> SavedSearch:
-        """Save a search with the collection, in place of one of the same name.
+    def _save(self, search: SavedSearch) -> SavedSearch:
+        from twinlens.search.query.saved import save
 
-        Args:
-            name: 1 to 100 characters.
-            query, options: as ``search`` takes them, without pictures and embeddings; the query
-                may be left out with a filter. Paths of stored items become their ids.
+        return save(self._session.refresh() or self._require_collection(), search)
 
-        Returns:
-            What was saved; ``index.search(saved.query, **saved.options)`` runs it.
-
-        Raises:
-            UsageError: the name, the query or an option is not valid, an item is not stored, or
-                the collection has 200 saved searches.
-            FilterError: the filter is not valid.
-            StoreError: the collection is being reindexed; save it again in a moment.
-        """
-        from twinlens.search.query.saved import SavedSearch, save
-
-        saved = SavedSearch.of(name, query, **options)
-        return save(self._session.refresh() or self._require_collection(), saved)
-
-    def delete_saved_search(self, name: str) -> None:
-        """Delete a saved search.
-
-        Raises:
-            UsageError: there is none of that name.
-        """
+    def _delete_saved(self, name: str) -> None:
         from twinlens.search.query.saved import delete
 
         delete(self._session.refresh() or self._require_collection(), name)
@@ -669,9 +531,8 @@ class Index(LabelMethods):
 
         return PictureBrowser()
 
-    def fields(self, target: Target = "images") -> dict[str, FieldType]:
-        """The fields that a filter of pictures, or of texts, can name, with their types."""
-        return self._require_collection().fields(target)
+    def _fields(self, target: Target) -> dict[str, FieldType]:
+        return dict(sorted(self._require_collection().fields(target).items()))
 
     @property
     def modes(self) -> tuple[Mode, ...]:

@@ -16,7 +16,16 @@ from cachetools import LRUCache
 from twinlens.search.errors import ImageError, ModelError, UsageError
 from twinlens.search.models.base import Encoder, Pixels, Rows, is_finite
 from twinlens.search.models.batches import TEXT_BATCH
-from twinlens.search.query.parts import Id, Image, Plain, Text, Vector, read_image, words_of
+from twinlens.search.query.parts import (
+    Id,
+    Image,
+    Plain,
+    Text,
+    Vector,
+    numbers_of,
+    read_image,
+    words_of,
+)
 from twinlens.search.records import Target
 
 #: Query embeddings in the cache: 8 MB at 512 dimensions.
@@ -153,16 +162,6 @@ def embed(
     return rows
 
 
-def check_inputs(texts: Sequence[str], images: Sequence[object]) -> None:
-    """Refuse what ``embed`` of an index cannot encode in one call.
-
-    Raises:
-        UsageError: neither texts nor images were given, both were, or one text outside of a list.
-    """
-    if isinstance(texts, str) or bool(len(texts)) == bool(len(images)):
-        raise UsageError("give a list of texts or a list of pictures to embed")
-
-
 def phrase(words: str, target: Target) -> str:
     """The text to encode for a query: a single word that looks for images becomes a phrase.
 
@@ -189,10 +188,7 @@ def unit_row(values: Any, dim: int) -> Rows:
     Raises:
         UsageError: it is not ``dim`` finite numbers, or all of them are zero.
     """
-    try:
-        row = np.asarray(values).astype(np.float64, casting="same_kind").reshape(-1)
-    except (TypeError, ValueError):  # not numbers
-        row = np.empty(0)
+    row = numbers_of(values)
     if row.shape != (dim,) or not np.isfinite(row).all() or not row.any():
         raise UsageError(f"a query vector must have {dim} finite numbers, not all zero")
     row = row / np.abs(row).max()  # avoids overflow and underflow when squaring

@@ -137,9 +137,12 @@ class SearchEngine:
         Raises:
             TwinlensError: what ``search`` raises, for the first query that fails.
         """
+        return self.search_requests([SearchRequest.of(one, **options) for one in several(queries)])
+
+    def search_requests(self, requests: Sequence[SearchRequest]) -> list[Hits]:
+        """Encode and search requests together; their hits, in order; see ``search_many``."""
         answers = []
-        prepared = [self.prepare(SearchRequest.of(query, **options)) for query in several(queries)]
-        for answer in self.find(self.encode(prepared)):
+        for answer in self.find(self.encode([self.prepare(one) for one in requests])):
             if isinstance(answer, TwinlensError):
                 raise answer
             answers.append(answer)

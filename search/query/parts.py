@@ -10,8 +10,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO, TypeAlias, cast
 
 import numpy as np
+import numpy.typing as npt
 
-from twinlens.search.errors import ImageError, UsageError
+from twinlens.search.errors import ImageError, UsageError, first_line
 from twinlens.search.options import is_number
 from twinlens.search.paths import expand_home
 
@@ -23,6 +24,8 @@ MAX_QUERY_TEXT = 10_000
 #: The most parts of a query, likes and unlikes included.
 MAX_PARTS = 64
 MAX_WEIGHT = 100.0
+#: Modes of Pillow that PNG has, too; others are converted.
+_PNG_MODES = frozenset({"1", "I", "I;16", "L", "LA", "P", "RGB", "RGBA"})
 #: The weight of ``Not``, and of all likes and all unlikes together: measured, see
 #: ``docs/guide/queries.md``.
 NOT_WEIGHT = 0.5
@@ -53,6 +56,7 @@ class Text:
             raise UsageError("the query is empty: describe what to search for")
         if len(self.text) > MAX_QUERY_TEXT:
             raise UsageError(f"the query is longer than {MAX_QUERY_TEXT:,} characters")
+        object.__setattr__(self, "text", clean_unicode(self.text))
         _check_weight(self.weight)
 
 
@@ -174,7 +178,7 @@ def signed(part: Part) -> tuple[Plain, float]:
 
 def words_of(parts: Sequence[Part]) -> str:
     """All texts of a query, joined; "" for none."""
-    return " ".join(_unicode(part.text) for part in parts if isinstance(part, Text))
+    return " ".join(part.text for part in parts if isinstance(part, Text))
 
 
 def read_image(source: PictureSource) -> bytes:
@@ -198,7 +202,9 @@ def read_image(source: PictureSource) -> bytes:
             raise UsageError(f"the picture {path} does not exist") from None
         except OSError as error:
             raise ImageError(f"{path} cannot be read: {error.strerror}") from error
-    if not hasattr(source, "save"):
+    from PIL import Image as PillowImage
+
+    if not isinstance(source, PillowImage.Image):
         raise UsageError(
             "a picture must be a path, bytes, an open file, a Pillow image or an array, not "
             f"{type(source).__name__}"
@@ -208,7 +214,10 @@ def read_image(source: PictureSource) -> bytes:
 
 def _png(image: PillowImage.Image) -> bytes:
     buffer = io.BytesIO()
-    image.save(buffer, format="PNG")
+    try:
+        (image if image.mode in _PNG_MODES else image.convert("RGB")).save(buffer, format="PNG")
+    except (OSError, ValueError, SyntaxError) as error:  # a broken file, or one that was closed
+        raise ImageError(f"the Pillow image cannot be read: {first_line(error)}") from error
     return buffer.getvalue()
 
 
@@ -246,16 +255,44 @@ def _part(given: object) -> Part:
         return Text(given)
     if isinstance(given, np.ndarray):
         return Vector(given) if given.ndim < 2 or given.dtype != np.uint8 else Image(given)
+    if _is_tensor(given):
+        return Vector(given)
     if isinstance(given, os.PathLike) or hasattr(given, "save") or hasattr(given, "read"):
         return Image(given)  # type: ignore[arg-type]  # checked where it is read
     raise UsageError(f"a query must be text, a picture or a vector, not {type(given).__name__}")
 
 
 def _check_weight(weight: float) -> None:
-    if not is_number(weight) or not 0 < float(weight) <= MAX_WEIGHT:
+    if not is_number(weight) or not 0 < weight <= MAX_WEIGHT:
         raise UsageError(f"a weight must be above 0 and at most {MAX_WEIGHT:g}, not {weight!r}")
 
 
-def _unicode(text: str) -> str:
-    # A terminal that is not UTF-8 passes surrogates, which no tokeniser accepts.
+def clean_unicode(text: str) -> str:
+    """A text without surrogates: a terminal that is not UTF-8 passes them, no model takes them."""
     return text.encode("utf-8", "replace").decode()
+
+
+def is_picture(given: object) -> bool:
+    """Whether something is one picture, as far as its type tells; see ``PictureSource``."""
+    if isinstance(given, np.ndarray):
+        return given.ndim < 4
+    known = isinstance(given, str | bytes | bytearray | memoryview | os.PathLike | Image)
+    return known or hasattr(given, "save") or hasattr(given, "read")
+
+
+def _is_tensor(given: object) -> bool:
+    """Whether something is a tensor of torch, which is not imported for that."""
+    return hasattr(given, "detach") and hasattr(given, "cpu")
+
+
+def numbers_of(values: Any) -> npt.NDArray[np.float64]:
+    """The numbers of a vector ``[n]``; none if it has anything else in it.
+
+    A tensor of torch may be on any device, of any precision, and require gradients.
+    """
+    if _is_tensor(values):
+        values = values.detach().cpu().double()
+    try:
+        return np.asarray(values).astype(np.float64, casting="same_kind").reshape(-1)
+    except (TypeError, ValueError):
+        return np.empty(0)

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import io
 import json
 import os
+import pickle
 import shutil
 import signal
 import subprocess
@@ -13,7 +15,9 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from inspect import signature
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -27,6 +31,7 @@ import twinlens
 from twinlens.ingest.report import IngestInterrupted, IngestReport
 from twinlens.ingest.upload import TooLargeError
 from twinlens.remote import client
+from twinlens.remote import index as remote_index
 from twinlens.remote import ingest as remote
 from twinlens.remote.client import HttpClient, checked_url, is_twinlens
 from twinlens.remote.index import RemoteIndex
@@ -378,6 +383,170 @@ def test_errors_are_the_same(
         with pytest.raises(kind) as raised:
             wrong(index)
         assert len(str(raised.value).splitlines()) == 1
+
+
+#: Arguments that neither takes; the parts of the message that both give.
+REFUSED: dict[str, tuple[Callable[[Any, Path], object], str]] = {
+    "a list in place of an id": (lambda index, photos: index.item([]), "name must be text"),
+    "a Path in place of an id": (lambda index, photos: index.item(photos), "name must be text"),
+    "a name longer than a path": (lambda index, photos: index.item("x" * 9_999), "is stored"),
+    "no id": (lambda index, photos: index.image(None), "picture must be text"),
+    "the path of another route": (lambda index, photos: index.image(".."), "no picture with the"),
+    "an id with a slash": (lambda index, photos: index.thumbnail("a/b"), "no picture with the id"),
+    "a surrogate": (lambda index, photos: index.image("\ud800"), "no picture with the id"),
+    "a thumbnail of no size": (
+        lambda index, photos: index.thumbnail(id_of(photos, "red"), 0), "side must be from 1"
+    ),
+    "a size as text": (
+        lambda index, photos: index.thumbnail(id_of(photos, "red"), "320"), "a whole number"
+    ),
+    "no filter": (lambda index, photos: index.browse(None), "where must be text, not None"),
+    "a number for a filter": (lambda index, photos: index.facets(5), "where must be text, not 5"),
+    "a limit as text": (lambda index, photos: index.browse(limit="5"), "limit must be a whole"),
+    "held as text": (lambda index, photos: index.facets(include_held="no"), "True or False"),
+    "fields of the ledger": (lambda index, photos: index.fields("files"), "target must be images"),
+    "fields of nothing": (lambda index, photos: index.fields(None), "target must be text"),
+    "a tag without a name": (lambda index, photos: index.add_tag(None, "x"), "name must be text"),
+    "an empty tag": (lambda index, photos: index.add_tag("", "x"), "the name of a tag has 1 to"),
+    "a tag of a list": (lambda index, photos: index.add_tag("t", ["x"]), "a list of texts"),
+    "a search without a name": (
+        lambda index, photos: index.save_search(None, "red"), "name must be text"
+    ),
+    "no saved search": (lambda index, photos: index.delete_saved_search(5), "name must be text"),
+    "a decision of a list": (lambda index, photos: index.decide("held", ["x"]), "a list of texts"),
+    "a state that is none": (lambda index, photos: index.review(None), "state must be text"),
+    "templates that are one": (
+        lambda index, photos: index.classify(["red", "blue"], templates="a {}"), "must be a list"
+    ),
+    "how many labels": (
+        lambda index, photos: index.classify(["red", "blue"], top="1"), "top must be a whole number"
+    ),
+    "describing without a filter": (
+        lambda index, photos: index.describe(missing=True, where=None), "where must be text"
+    ),
+    "one text to embed": (lambda index, photos: index.embed("red"), "texts must be a list"),
+    "bytes to embed": (lambda index, photos: index.embed(b"red"), "texts must be a list"),
+    "a set to embed": (lambda index, photos: index.embed({"red"}), "texts must be a list"),
+    "numbers to embed": (lambda index, photos: index.embed([5]), "must be a string, not int"),
+    "a blank to embed": (lambda index, photos: index.embed(["red", " "]), "is empty"),
+    "a book to embed": (lambda index, photos: index.embed(["x" * 10_001]), "longer than 10,000"),
+    "one picture to embed": (
+        lambda index, photos: index.embed(images=photos / "red.png"), "images must be a list"
+    ),
+    "one array to embed": (
+        lambda index, photos: index.embed(images=np.zeros((8, 8, 3), np.uint8)), "must be a list"
+    ),
+    "a huge weight": (lambda index, photos: index.search(twinlens.Text("a", 10**400)), "a weight"),
+    "a truncated Pillow image": (
+        lambda index, photos: index.search(Image.open(io.BytesIO(_noise()[:-900]))),
+        "the Pillow image cannot be read",
+    ),
+}  # fmt: skip
+
+
+def _noise() -> bytes:
+    buffer = io.BytesIO()
+    pixels = np.random.default_rng(1).integers(0, 256, (64, 64, 3), dtype=np.uint8)
+    Image.fromarray(pixels).save(buffer, format="JPEG")
+    return buffer.getvalue()
+
+
+@pytest.mark.parametrize("case", REFUSED)
+def test_both_refuse_the_same_arguments(
+    here: twinlens.Index, there: RemoteIndex, photos: Path, case: str
+) -> None:
+    call, says = REFUSED[case]
+    messages = set()
+    for index in (here, there):
+        with pytest.raises(twinlens.TwinlensError) as raised:
+            call(index, photos)
+        messages.add(str(raised.value))
+    (message,) = messages
+    assert says in message
+    assert "\n" not in message
+
+
+#: Arguments that both take, and that give the same.
+TAKEN: dict[str, Callable[[Any, Path], object]] = {
+    "the path of a copy": lambda index, photos: index.item(str(photos / "red.png")).id,
+    "the path of the first": lambda index, photos: index.item(str(photos / "again.png")).id,
+    "a path below the folder": lambda index, photos: index.item("green.png").id,
+    "surrogates": lambda index, photos: [
+        hit.id for hit in index.search(twinlens.Text("red \ud800"), limit=2)
+    ],
+    "a CMYK image": lambda index, photos: [
+        hit.id for hit in index.search(image=Image.new("CMYK", (9, 9)), limit=2)
+    ],
+    "a generator of texts": lambda index, photos: index.embed(
+        text for text in ("red", "blue \ud800")
+    ).round(5).tolist(),
+    "a generator of pictures": lambda index, photos: index.embed(
+        images=map(Path, [str(photos / "red.png")])
+    ).round(5).tolist(),
+    "labels of a generator": lambda index, photos: [
+        one.guesses[0].label
+        for one in index.classify(
+            (label for label in ("red", "blue \ud800")), templates=iter(["a {}"])
+        )
+    ],
+    "a tensor": lambda index, photos: [hit.id for hit in index.search(Tensor(), limit=2)],
+    "a tensor in a part": lambda index, photos: [
+        hit.id for hit in index.search(twinlens.Vector(Tensor()), limit=2)
+    ],
+    "no pictures to tag": lambda index, photos: index.add_tag("none"),
+    "no pictures to decide": lambda index, photos: index.decide("held"),
+    "fields": lambda index, photos: list(index.fields().items()),
+}  # fmt: skip
+
+
+class Tensor:
+    """Like a tensor of torch that requires gradients, which NumPy refuses."""
+
+    def __array__(self, *args: Any, **options: Any) -> np.ndarray:
+        raise RuntimeError("Can't call numpy() on Tensor that requires grad")
+
+    def detach(self) -> Tensor:
+        return self
+
+    def cpu(self) -> Any:
+        return SimpleNamespace(double=lambda: np.ones(16))
+
+
+@pytest.mark.parametrize("case", TAKEN)
+def test_both_take_the_same_arguments(
+    here: twinlens.Index, there: RemoteIndex, photos: Path, case: str
+) -> None:
+    assert TAKEN[case](here, photos) == TAKEN[case](there, photos)
+
+
+def test_tagging_takes_relative_paths_and_many_pictures(
+    there: RemoteIndex, photos: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A relative path is one of the client, whose current folder is not the server's."""
+    monkeypatch.chdir(photos.parent)
+    monkeypatch.setattr(remote_index, "LABELLED", 2)
+    names = ["photos/red.png", *(id_of(photos, colour) for colour in ("blue", "green", "white"))]
+    assert there.add_tag("far", *names) == 4
+    assert there.remove_tag("far", *names) == 4
+
+
+def test_an_index_is_not_pickled(here: twinlens.Index, there: RemoteIndex) -> None:
+    for index in (here, there):
+        with pytest.raises(TypeError, match="open it in each process"):
+            pickle.dumps(index)
+
+
+def test_both_have_the_same_signatures() -> None:
+    """What both do is declared once, or declared alike."""
+    own = {name for name in vars(RemoteIndex) if name[0] != "_"}
+    for name in sorted(own & vars(twinlens.Index).keys() - {"close"}):
+        here, there = getattr(twinlens.Index, name), getattr(RemoteIndex, name)
+        if callable(here):
+            alike = [
+                [(one.name, one.kind, one.default) for one in signature(call).parameters.values()]
+                for call in (here, there)
+            ]
+            assert alike[0] == alike[1], name
 
 
 @pytest.mark.parametrize("name", ["evaluate", "reindex", "export", "rollback", "engine"])

@@ -7,10 +7,11 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import replace
 from itertools import chain
-from typing import TYPE_CHECKING, Any, NoReturn, Self, Unpack, cast
+from typing import TYPE_CHECKING, Any, NoReturn, Unpack, cast
 
 import numpy as np
 
+from twinlens.index_methods import IndexMethods
 from twinlens.ingest.options import (
     IngestOptions,
     SourceOptions,
@@ -33,10 +34,9 @@ from twinlens.remote.messages import (
     guesses_from_json,
     hits_from_json,
     info_from_json,
-    is_id,
     item_from_json,
     part_to_json,
-    path_filter,
+    path_filters,
     review_item_from_json,
     server_name,
     vectors_from_json,
@@ -51,10 +51,10 @@ from twinlens.search.errors import (
     reason_of,
 )
 from twinlens.search.milvus.database import check_name
-from twinlens.search.query.embed import check_inputs
-from twinlens.search.query.label_methods import LabelMethods
-from twinlens.search.query.parts import Id, PictureSource, read_image, several
-from twinlens.search.query.request import Mode, SearchOptions, SearchRequest
+from twinlens.search.query.parts import Id
+from twinlens.search.query.request import Mode, SearchRequest
+from twinlens.search.query.saved import SavedSearch
+from twinlens.search.records import is_id
 
 if TYPE_CHECKING:
     from twinlens.ingest.match import Picture
@@ -71,11 +71,12 @@ if TYPE_CHECKING:
     from twinlens.search.query.facets import Facet, LabelField
     from twinlens.search.query.hits import Hits
     from twinlens.search.query.labels import PictureLabel
-    from twinlens.search.query.saved import SavedSearch
     from twinlens.search.query.stored import StoredItem
     from twinlens.search.records import FieldType, Target
 
 Path = str | os.PathLike[str]
+#: Pictures whose album or tag is changed in one request: what a server accepts.
+LABELLED = 1_000
 #: Methods of ``Index`` that need the database itself.
 _LOCAL_ONLY = frozenset(
     {"audit", "check", "compare_indexes", "drop_old", "duplicates", "engine", "evaluate", "export",
@@ -101,7 +102,7 @@ def connect(url: str, collection: str = "", *, model: str = "auto", key: str = "
     return index
 
 
-class RemoteIndex(LabelMethods):
+class RemoteIndex(IndexMethods):
     """``twinlens.Index`` over HTTP; made by ``twinlens.connect``, thread-safe.
 
     Files are read here, and sent. What needs the whole database, such as reindexing or an export,
@@ -118,12 +119,6 @@ class RemoteIndex(LabelMethods):
         self._name = collection
         self._model = model
         self._uploads = UploadClient(client, collection, model)
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, *exc: object) -> None:
-        self.close()
 
     def __getattr__(self, name: str) -> NoReturn:
         if name in _LOCAL_ONLY:
@@ -154,12 +149,14 @@ class RemoteIndex(LabelMethods):
         """The name and version of the server's Milvus."""
         return str(self._client.get("/readyz")["backend"])
 
-    def search(self, query: object = None, **options: Unpack[SearchOptions]) -> Hits:
-        """Find the nearest pictures or texts, best first; see ``twinlens.Index.search``.
+    def _search(self, requests: Sequence[SearchRequest]) -> list[Hits]:
+        found: list[Hits] = []
+        for start in range(0, len(requests), BATCH):
+            batch = requests[start : start + BATCH]
+            found += [self._search_one(batch[0])] if len(batch) == 1 else self._search_batch(batch)
+        return found
 
-        Pictures are read here and sent along.
-        """
-        request = SearchRequest.of(query, **options)
+    def _search_one(self, request: SearchRequest) -> Hits:
         files: list[bytes] = []
         body = self._body(request.options)
         if request.cursor:
@@ -167,80 +164,50 @@ class RemoteIndex(LabelMethods):
         else:
             body["query"] = [part_to_json(part, files) for part in request.parts]
             body["with_cursor"] = True
-        found = hits_from_json(self._post_files("/v1/search", body, files))
-        return found.with_thumbnails(self.thumbnail)
+        return hits_from_json(self._post_files("/v1/search", body, files))
 
-    def search_many(
-        self, queries: Sequence[object], **options: Unpack[SearchOptions]
-    ) -> list[Hits]:
-        """Search for many queries at once, each as in ``search``; one ``Hits`` for each."""
-        found: list[Hits] = []
-        requests = [SearchRequest.of(query, **options) for query in several(queries)]
-        for start in range(0, len(requests), BATCH):
-            batch = requests[start : start + BATCH]
-            body = self._body({**batch[0].options, "with_cursor": True})
-            body["queries"] = [[part_to_json(part, None) for part in one.parts] for one in batch]
-            found += map(hits_from_json, self._client.post("/v1/search/many", body)["results"])
-        return [hits.with_thumbnails(self.thumbnail) for hits in found]
+    def _search_batch(self, requests: Sequence[SearchRequest]) -> list[Hits]:
+        body = self._body({**requests[0].options, "with_cursor": True})
+        body["queries"] = [[part_to_json(part, None) for part in one.parts] for one in requests]
+        return list(map(hits_from_json, self._client.post("/v1/search/many", body)["results"]))
 
-    def embed(self, texts: Sequence[str] = (), *, images: Sequence[PictureSource] = ()) -> Rows:
-        """Encode texts, or pictures, with the collection's model; see ``twinlens.Index.embed``."""
-        check_inputs(texts, images)
-        rows: list[Rows] = []
-        for start in range(0, len(texts), BATCH):
-            body = self._body({"texts": list(texts[start : start + BATCH])})
-            rows.append(vectors_from_json(self._client.post("/v1/embed", body)))
-        pictures = map(read_image, images)
-        rows += (
-            vectors_from_json(self._post_files("/v1/embed", self._body(), files))
-            for files in batches(pictures, len, BATCH, BATCH_BYTES)
+    def _embed_texts(self, texts: Sequence[str]) -> Rows:
+        parts = (texts[start : start + BATCH] for start in range(0, len(texts), BATCH))
+        bodies = (self._body({"texts": list(part)}) for part in parts)
+        return np.concatenate(
+            [vectors_from_json(self._client.post("/v1/embed", body)) for body in bodies]
         )
-        return np.concatenate(rows)
 
-    def item(self, name: str) -> StoredItem:
-        """Look up a stored picture or text by its id, or by its picture's path.
+    def _embed_images(self, images: Iterator[bytes]) -> Rows:
+        return np.concatenate(
+            [
+                vectors_from_json(self._post_files("/v1/embed", self._body(), files))
+                for files in batches(images, len, BATCH, BATCH_BYTES)
+            ]
+        )
 
-        Raises:
-            UsageError: nothing is stored under that name.
-        """
-        key = name
-        if not is_id(name):
-            where = path_filter(server_name(name))
-            found = self._client.get("/v1/items", where=where, collection=self._name)["items"]
-            if not found:
-                raise UsageError(f"nothing with the id or path {name[:200]!r} is stored")
-            key = found[0]["id"]
-        path = f"/v1/items/{path_segment(key)}"
-        return item_from_json(self._client.get(path, collection=self._name))
+    def _item(self, name: str) -> StoredItem:
+        key = name if is_id(name) else self._id_at(server_name(name))
+        if not key:
+            raise UsageError(f"nothing with the id or path {name[:200]!r} is stored")
+        return item_from_json(self._client.get(f"/v1/items/{key}", collection=self._name))
 
-    def thumbnail(self, picture: str, side: int = 320) -> bytes:
-        """A stored picture as a JPEG whose longer side is at most ``side`` pixels.
+    def _id_at(self, path: str) -> str:
+        """The id of the picture at a path; "" if there is none, or several have it as theirs."""
+        for where in path_filters(path):
+            found = self._client.get("/v1/items", where=where, limit=2, collection=self._name)
+            if len(found["items"]) == 1:
+                return str(found["items"][0]["id"])
+        return ""
 
-        Args:
-            picture: its id.
-            side: 160, 320 or 640.
-
-        Raises:
-            UsageError: there is no such picture, or another size was asked for.
-            ImageError: its file is missing, or has changed.
-        """
-        path = f"/v1/items/{path_segment(picture)}/thumbnail"
+    def _thumbnail(self, picture: str, side: int) -> bytes:
+        path = f"/v1/items/{picture}/thumbnail"
         return self._client.get_bytes(path, size=side, collection=self._name)
 
-    def image(self, picture: str) -> bytes:
-        """A stored picture by its id: its own bytes if browsers can show them, else a JPEG.
+    def _image(self, picture: str) -> bytes:
+        return self._client.get_bytes(f"/v1/items/{picture}/image", collection=self._name)
 
-        Raises:
-            UsageError: there is no such picture.
-            ImageError: its file is missing, or has changed.
-        """
-        path = f"/v1/items/{path_segment(picture)}/image"
-        return self._client.get_bytes(path, collection=self._name)
-
-    def browse(
-        self, where: str = "", *, offset: int = 0, limit: int = 60, include_held: bool = False
-    ) -> Browsed:
-        """List pictures without a query; see ``twinlens.Index.browse``."""
+    def _browse(self, where: str, offset: int, limit: int, *, include_held: bool) -> Browsed:
         found = self._client.get(
             "/v1/browse",
             where=where,
@@ -251,8 +218,7 @@ class RemoteIndex(LabelMethods):
         )
         return browsed_from_json(found)
 
-    def facets(self, where: str = "", *, include_held: bool = False) -> tuple[Facet, ...]:
-        """Count the values of fields; see ``twinlens.Index.facets``."""
+    def _facets(self, where: str, *, include_held: bool) -> tuple[Facet, ...]:
         held = "true" if include_held else ""
         found = self._client.get(
             "/v1/facets", where=where, include_held=held, collection=self._name
@@ -268,35 +234,29 @@ class RemoteIndex(LabelMethods):
     def _change_label(
         self, field: LabelField, name: str, pictures: Sequence[str], *, add: bool
     ) -> int:
-        body = self._body({field[:-1]: name, "add" if add else "remove": list(pictures)})
-        return int(self._client.post(f"/v1/{field}", body, write=True)["changed"])
+        changed = 0
+        for start in range(0, len(pictures), LABELLED):
+            names = list(map(server_name, pictures[start : start + LABELLED]))
+            body = self._body({field[:-1]: name, "add" if add else "remove": names})
+            changed += int(self._client.post(f"/v1/{field}", body, write=True)["changed"])
+        return changed
 
     def saved_searches(self) -> list[SavedSearch]:
         """The saved searches of the collection; see ``twinlens.Index.saved_searches``."""
-        from twinlens.search.query.saved import SavedSearch
-
         found = self._client.get("/v1/searches", collection=self._name)["searches"]
         return [SavedSearch.from_json(one["name"], one["search"]) for one in found]
 
-    def save_search(
-        self, name: str, query: object = None, **options: Unpack[SearchOptions]
-    ) -> SavedSearch:
-        """Save a search with the collection; see ``twinlens.Index.save_search``."""
-        from twinlens.search.query.saved import SavedSearch
-
-        saved = SavedSearch.of(name, query, **options).with_names(server_name)
-        body = self._body({"name": saved.name, "search": saved.to_json()})
-        sent = self._client.put("/v1/searches", body)
+    def _save(self, search: SavedSearch) -> SavedSearch:
+        named = search.with_names(server_name)
+        sent = self._client.put(
+            "/v1/searches", self._body({"name": named.name, "search": named.to_json()})
+        )
         return SavedSearch.from_json(sent["name"], sent["search"])
 
-    def delete_saved_search(self, name: str) -> None:
-        """Delete a saved search; see ``twinlens.Index.delete_saved_search``."""
-        from twinlens.search.query.saved import checked_name
+    def _delete_saved(self, name: str) -> None:
+        self._client.delete("/v1/searches", name=name, collection=self._name)
 
-        self._client.delete("/v1/searches", name=checked_name(name), collection=self._name)
-
-    def fields(self, target: Target = "images") -> dict[str, FieldType]:
-        """The fields that a filter of pictures, or of texts, can name, with their types."""
+    def _fields(self, target: Target) -> dict[str, FieldType]:
         return dict(self._describe()["fields"][target])
 
     @property
@@ -373,17 +333,13 @@ class RemoteIndex(LabelMethods):
         )
         return str(sent["policy"])
 
-    def review(
-        self, state: ReviewState = "open", *, where: str = "", after: str = ""
-    ) -> list[ReviewItem]:
-        """List flagged pictures for a reviewer; see ``twinlens.Index.review``."""
+    def _review(self, state: ReviewState, where: str, after: str) -> list[ReviewItem]:
         found = self._client.get(
             "/v1/review", state=state, where=where, after=after, collection=self._name
         )
         return [review_item_from_json(one) for one in found["items"]]
 
-    def decide(self, decision: Decision, *pictures: str) -> int:
-        """Release pictures, or hold them back; see ``twinlens.Index.decide``."""
+    def _decide(self, decision: Decision, pictures: Sequence[str]) -> int:
         body = self._body({"ids": list(pictures), "decision": decision})
         return int(self._client.post("/v1/review", body, write=True)["decided"])
 
@@ -401,22 +357,15 @@ class RemoteIndex(LabelMethods):
         """Delete the whole collection."""
         self._client.delete(f"/v1/collections/{path_segment(self.collection)}")
 
-    def classify(
+    def _classify(
         self,
         labels: Sequence[str],
-        *paths: Path,
-        where: str = "",
-        templates: Sequence[str] = (),
-        top: int = 5,
+        paths: Sequence[Path],
+        where: str,
+        templates: Sequence[str],
+        top: int,
     ) -> Iterator[Classified]:
-        """Classify pictures by labels of your own; see ``twinlens.Index.classify``."""
-        from twinlens.search.analysis.classify import distinct
-
-        if paths and where:
-            raise UsageError("a filter selects stored pictures: leave out the paths or the filter")
-        body = self._body(
-            {"labels": distinct(labels), "templates": list(templates), "top": min(top, 1_000)}
-        )
+        body = self._body({"labels": labels, "templates": templates, "top": min(top, 1_000)})
         if not paths:
             return self._classify_stored(body, where)
         return self._classify_files(body, open_items(paths))

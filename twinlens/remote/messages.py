@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import numpy as np
 
 from twinlens.search.errors import ImageError, StoreError, UsageError
+from twinlens.search.filters import literal
 from twinlens.search.frozen import FrozenDict
 from twinlens.search.images.formats import sniff
 from twinlens.search.milvus.collection import CollectionInfo
@@ -17,9 +18,17 @@ from twinlens.search.milvus.connection import is_server
 from twinlens.search.models.fingerprint import Fingerprint
 from twinlens.search.paths import expand_home
 from twinlens.search.query.hits import Hit, Hits
-from twinlens.search.query.parts import Id, Not, Part, Text, Vector, read_image
+from twinlens.search.query.parts import (
+    Id,
+    Not,
+    Part,
+    Text,
+    Vector,
+    numbers_of,
+    read_image,
+)
 from twinlens.search.query.stored import StoredItem
-from twinlens.search.records import ID_LENGTH
+from twinlens.search.records import MAX_PATH_BYTES, is_id
 
 if TYPE_CHECKING:
     from twinlens.search.analysis.classify import Guess
@@ -90,10 +99,7 @@ def part_to_json(part: Part, files: list[bytes] | None) -> dict[str, Any]:
 
 
 def _vector_to_json(values: Any) -> list[float]:
-    try:
-        row = np.asarray(values).astype(np.float64, casting="same_kind").reshape(-1)
-    except (TypeError, ValueError):  # not numbers
-        row = np.empty(0)
+    row = numbers_of(values)
     if not row.size or not np.isfinite(row).all():
         raise UsageError("a query vector must be finite numbers, not all zero")
     return [float(number) for number in row]
@@ -188,10 +194,8 @@ def server_name(name: str) -> str:
         return name
 
 
-def is_id(name: str) -> bool:
-    return len(name) == ID_LENGTH and all(digit in "0123456789abcdef" for digit in name)
-
-
-def path_filter(path: str) -> str:
-    """The filter that matches a stored path."""
-    return 'path == "' + path.replace('"', '""') + '"'
+def path_filters(path: str) -> tuple[str, ...]:
+    """The filters of the picture that has a path: as its first one, or else as that of a copy."""
+    if len(path.encode("utf-8", "replace")) > MAX_PATH_BYTES:
+        return ()
+    return f"path == {literal(path)}", f"paths has {literal(path)}"

@@ -7,7 +7,6 @@ hash are decoded or sent.
 from __future__ import annotations
 
 import os
-import re
 import threading
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import suppress
@@ -26,7 +25,7 @@ from twinlens.search.images.originals import (
 )
 from twinlens.search.milvus.collection import Collection
 from twinlens.search.paths import expand_home
-from twinlens.search.records import HELD, ID_LENGTH, Row, image_id
+from twinlens.search.records import HELD, Row, image_id, is_id
 from twinlens.server.batching import QueueFullError
 from twinlens.server.disk_cache import DiskCache, write_atomically
 from twinlens.server.shared_work import SharedWork
@@ -46,7 +45,6 @@ LARGEST_SIDE = 640
 MAX_PENDING = 512
 #: How many ids may wait to be looked up.
 MAX_LOOKUPS = 4_096
-_ID = re.compile(rf"[0-9a-f]{{{ID_LENGTH}}}")
 ROW_FIELDS = ("id", "path", "paths", "width", "height", HELD)
 
 
@@ -244,11 +242,6 @@ class PictureLookup:
         else:
             for key, future in waiting.items():
                 future.set_result(found.get(key))
-
-
-def is_id(text: str) -> bool:
-    """Whether a text has the form of an id, and so is safe as a file name."""
-    return _ID.fullmatch(text) is not None
 
 
 def _name(key: str, side: int, encoding: ThumbnailFormat) -> str:

@@ -9,8 +9,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from twinlens.search.milvus.lite.integrity.damage import Damage
-from twinlens.search.records import image_id
-from twinlens.server.media import is_id
+from twinlens.search.records import image_id, is_id
 
 
 def check_media(

@@ -14,12 +14,12 @@ from cachetools import TTLCache
 from fastapi import APIRouter, Request
 from starlette.responses import JSONResponse, StreamingResponse
 
-from twinlens.search.records import HELD, Row
+from twinlens.search.records import HELD, Row, is_id
 from twinlens.server.archive import MAX_PICTURES, zipped
 from twinlens.server.auth import tenant_of
 from twinlens.server.context import Context
 from twinlens.server.inputs import BodyReader
-from twinlens.server.media import ROW_FIELDS, is_id
+from twinlens.server.media import ROW_FIELDS
 from twinlens.server.openapi import problems
 from twinlens.server.problems import Problem
 from twinlens.server.schemas.examples import ID

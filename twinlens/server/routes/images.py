@@ -10,11 +10,11 @@ from typing import Any, TypeVar
 from fastapi import APIRouter, Request, Response
 
 from twinlens.search.images.originals import GoneError, ThumbnailFormat
-from twinlens.search.records import HELD, Row
+from twinlens.search.records import HELD, Row, is_id
 from twinlens.server.context import Context
 from twinlens.server.disconnects import AbandonableRoute
 from twinlens.server.inputs import CollectionParameter, IdParameter, has_current_copy
-from twinlens.server.media import BROWSER_TYPES, LARGEST_SIDE, EncodedPicture, is_id
+from twinlens.server.media import BROWSER_TYPES, LARGEST_SIDE, EncodedPicture
 from twinlens.server.openapi import problems
 from twinlens.server.problems import Problem
 from twinlens.server.ranges import file_response

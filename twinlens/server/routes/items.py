@@ -15,11 +15,10 @@ from twinlens.search.errors import UsageError
 from twinlens.search.filters import compile_filter, compile_visible
 from twinlens.search.query.parts import MAX_QUERY_TEXT
 from twinlens.search.query.stored import PAGE, find_item, list_images, list_paths
-from twinlens.search.records import HELD, MAX_PATH_BYTES, Row
+from twinlens.search.records import HELD, MAX_PATH_BYTES, Row, is_id
 from twinlens.server.context import Context
 from twinlens.server.inputs import AfterParameter, BodyReader, CollectionParameter, IdParameter
 from twinlens.server.item_fields import chosen, columns_of, parse_fields
-from twinlens.server.media import is_id
 from twinlens.server.openapi import problems
 from twinlens.server.problems import Problem
 from twinlens.server.routes.search import picture_paths
