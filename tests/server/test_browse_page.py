@@ -76,6 +76,18 @@ def test_the_start_page_shows_everything_newest_first(visit: Callable[..., Page]
     assert 0 < listed(page).count() < 400, "what is far away has no tiles"
 
 
+def test_the_start_page_can_be_narrowed(visit: Callable[..., Page]) -> None:
+    page = visit()
+    expect(listed(page).first).to_be_visible()
+    expect(page.get_by_role("radio")).to_have_count(0)  # of kinds to search for
+    page.get_by_role("button", name="Filter").click()
+    page.get_by_text("Folder (2 values)").click()
+    page.get_by_role("button", name=re.compile("^home")).click()
+    assert where(page) == 'path startswith "home/"'
+    expect(page.locator(".hero")).to_have_count(0)
+    expect(page.locator("#summary")).to_have_text("210 pictures")
+
+
 @pytest.mark.parametrize("height", [800, 1600])
 def test_the_years_do_not_cover_the_start_screen(visit: Callable[..., Page], height: int) -> None:
     page = visit(viewport={"width": 1600, "height": height})

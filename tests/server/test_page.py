@@ -681,6 +681,8 @@ def test_collections_are_chosen(visit: Callable[..., Page], tmp_path: Path) -> N
         assert asked(page) == {"q": ["red"], "collection": ["other"]}
         page.get_by_role("button", name="Clear the search").click()
         expect(page.get_by_text("1 picture in other")).to_be_visible()
+        page.get_by_label("Collection").select_option("twinlens")
+        expect(page.get_by_text("1 picture in twinlens")).to_be_visible()
 
 
 def test_an_empty_database_says_how_to_fill_it(visit: Callable[..., Page], tmp_path: Path) -> None:
@@ -688,6 +690,11 @@ def test_an_empty_database_says_how_to_fill_it(visit: Callable[..., Page], tmp_p
         page = visit(at=found)
         expect(page.get_by_text("There are no pictures here yet.")).to_be_visible()
         expect(page.get_by_text(f"twinlens ingest ~/Pictures --db {found}")).to_be_visible()
+        expect(page.get_by_role("button", name="Filter")).to_be_hidden()
+        page.goto(f"{found}/?q=red")
+        expect(page.get_by_text("There are no pictures here yet.")).to_be_visible()
+        page.goto(f"{found}/map")
+        expect(page.get_by_text("There is nothing to show yet.")).to_be_visible()
 
 
 def test_light_and_dark(visit: Callable[..., Page]) -> None:

@@ -67,11 +67,39 @@ def test_clicks_shift_and_keys_select(visit: Callable[..., Page]) -> None:
     page.keyboard.press("x")
     expect(count(page)).to_have_text("5 pictures selected")
     expect(tiles(page).nth(7).get_by_role("checkbox")).to_be_checked()
+    page.keyboard.press("Enter")  # keys can open a picture, too
+    expect(page.get_by_role("dialog")).to_be_visible()
+    page.keyboard.press("Escape")
+    expect(page.get_by_role("dialog")).to_have_count(0)
+    expect(count(page)).to_have_text("5 pictures selected")
     page.keyboard.press("Escape")
     expect(page.get_by_role("region", name="Selected pictures")).to_be_hidden()
     expect(page.locator(".tile.selected")).to_have_count(0)
     tiles(page).nth(0).locator("a").click()
     expect(page.get_by_role("dialog")).to_be_visible()
+
+
+@pytest.mark.parametrize("phone", [False, True])
+def test_a_server_that_is_away_is_said_beside_the_buttons(
+    visit: Callable[..., Page], phone: bool, tmp_path: Path
+) -> None:
+    page = visit("/?where=width+>+0", phone=phone)
+    expect(tiles(page)).to_have_count(8)
+    tick(page, 0)
+    bar = page.locator(".selection-bar").bounding_box()
+    assert bar["height"] < 130, "it leaves room for pictures"
+    page.context.set_offline(True)
+    said = "The server does not answer. It may have stopped, or the network is down."
+    page.get_by_role("button", name="Download").click()
+    expect(page.locator("#toast")).to_have_text(said)
+    page.wait_for_timeout(400)  # it moves in
+    toast = page.locator("#toast").bounding_box()
+    assert toast["y"] + toast["height"] < bar["y"]
+    assert toast["width"] > 300, "it uses the width there is"
+    page.get_by_role("button", name="Add pictures").click()
+    dialog = page.get_by_role("dialog", name="Add pictures")
+    dialog.get_by_label("Pictures to add").set_input_files(tmp_path / "photos/red.png")
+    expect(dialog.get_by_role("status")).to_have_text(f"Stopped: 0 pictures stored. {said}")
 
 
 def test_a_selection_is_downloaded(visit: Callable[..., Page], tmp_path: Path) -> None:
@@ -161,6 +189,31 @@ def test_pictures_are_put_into_an_album(visit: Callable[..., Page]) -> None:
     dialog.get_by_label("Album").fill("Best of")
     dialog.get_by_role("button", name="Take out").click()
     expect(page.locator("#summary")).to_have_text("1 picture")
+
+
+def test_a_slow_server_gets_a_label_once(visit: Callable[..., Page]) -> None:
+    page = visit("/?where=width+>+0")
+    held: list[Any] = []
+    page.route(re.compile("/v1/tags$"), lambda route: held.append(route))
+    tick(page, 0)
+    page.get_by_role("button", name="Tag …").click()
+    dialog = page.get_by_role("dialog", name="Tag")
+    dialog.get_by_label("Tag").fill("red")
+    for _ in range(2):
+        dialog.get_by_label("Tag").press("Enter")
+        expect(dialog.locator("form")).to_have_attribute("aria-busy", "true")
+    assert len(held) == 1
+    with page.expect_response("**/v1/browse*"):
+        held[0].continue_()
+    expect(page.get_by_text("1 picture tagged red")).to_be_visible()
+    page.unroute(re.compile("/v1/tags$"))
+    tick(page, 0)
+    for button, said in (("Add tag", "Already tagged red"), ("Remove tag", "Not tagged blue")):
+        page.get_by_role("button", name="Tag …").click()
+        dialog.get_by_label("Tag").fill(said.split()[-1])
+        dialog.get_by_role("button", name=button).click()
+        expect(page.locator("#toast")).to_have_text(said)
+        expect(count(page)).to_have_text("1 picture selected")  # nothing has changed
 
 
 def test_an_album_of_an_open_picture_is_the_filter_that_the_server_writes(

@@ -244,7 +244,8 @@ async function open() {
     if (mine !== opening) return;
     $("status").textContent = "";
     const { gone } = shared;
-    if (error.slug === "collection") message(gone.collection(quoted(query.collection)), gone.detail.collection);
+    if (error.slug === "collection" && !query.collection) message(texts.empty.title, texts.empty.detail);
+    else if (error.slug === "collection") message(gone.collection(quoted(query.collection)), gone.detail.collection);
     else message(texts.failed, isolated(error.message, { lang: languageOf(error) }));
     return;
   }

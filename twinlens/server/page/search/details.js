@@ -40,7 +40,7 @@ export function createDetails(hit, collection, { onFilter, onGone }) {
         onGone();
       }
     } catch (error) {
-      toast(error.detail || error.message);
+      toast(error.message);
     }
   });
   const rows = [];

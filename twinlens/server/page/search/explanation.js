@@ -54,7 +54,7 @@ export function createExplanation({ collection }) {
         h("p", { class: "path" }, texts.why.file, h("bdi", {}, ...marked(nameOf(hit.path), words))),
       );
     } catch (error) {
-      if (!isAbort(error)) body.replaceChildren(h("p", { class: "error" }, error.detail || error.message));
+      if (!isAbort(error)) body.replaceChildren(h("p", { class: "error" }, error.message));
     }
   }
 

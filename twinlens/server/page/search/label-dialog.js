@@ -2,7 +2,7 @@
 
 import { labels } from "../shared/api.js";
 import { quoted } from "../shared/bidi.js";
-import { createDialog } from "../shared/dialogs.js";
+import { createDialog, onSubmit } from "../shared/dialogs.js";
 import { h, offerUndo, toast } from "../shared/dom.js";
 import { hasLabel } from "../shared/filters.js";
 import { oneSpaced } from "../shared/query.js";
@@ -36,8 +36,7 @@ export function createLabelDialog(kind, page, selected) {
   );
   const dialog = createDialog(words.title, `${kind}-title`, form);
 
-  form.addEventListener("submit", async (event) => {
-    event.preventDefault();
+  onSubmit(form, async (event) => {
     const how = event.submitter?.value ?? "add";
     const name = oneSpaced(input.value);
     const hits = selected();
@@ -47,10 +46,10 @@ export function createLabelDialog(kind, page, selected) {
       const changed = await changeLabel(kind, name, how, hits.map((hit) => hit.id), collection);
       dialog.close();
       const others = hits.filter((hit) => hasLabel(hit, field, name) === (how === "remove")).map((hit) => hit.id);
-      const said = words.done[how](changed, quoted(name));
+      const said = changed ? words.done[how](changed, quoted(name)) : words.already[how](quoted(name));
       if (changed && others.length) offerUndo(said, () => undo(name, how, others, collection), () => {});
       else toast(said);
-      page.onChanged();
+      if (changed) page.onChanged();
     } catch (error) {
       failed.textContent = error.message;
     }

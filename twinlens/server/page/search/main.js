@@ -189,8 +189,8 @@ async function renderWithoutQuery() {
   if (mine === results) load(true);
 }
 
-/** Whether the query's collection exists, and has something to list; a search says itself what is wrong. */
-const canBeAsked = () => isAsking(query) || Boolean(collection?.images || collection?.texts);
+/** Whether the query's collection exists, and has something to list; where there are any, a search says itself what is wrong. */
+const canBeAsked = () => (isAsking(query) && listed.collections.length > 0) || Boolean(collection?.images || collection?.texts);
 
 /** Show results that are here already, as they were left. */
 function showLoaded() {
@@ -273,7 +273,7 @@ listenToKeys({ "/": box.focus, "?": showShortcuts, Escape: selection.clear });
 $("keys").addEventListener("click", showShortcuts);
 $("add").addEventListener("click", upload.open);
 $("sign-out").addEventListener("click", async () => {
-  await signOut().catch((error) => toast(error.detail || error.message));
+  await signOut().catch((error) => toast(error.message));
   location.assign("/");
 });
 $("home").addEventListener("click", (event) => {

@@ -56,7 +56,7 @@ export function createOpenedHit(page, handlers) {
       if (isAbort(error) || opened !== id) return;
       opened = "";
       history.replaceState(null, "", toAddress(page.query()));
-      toast(error.slug === "not-found" ? shared.gone.picture : error.detail || error.message);
+      toast(error.slug === "not-found" ? shared.gone.picture : error.message);
     }
   }
 

@@ -48,7 +48,7 @@ export function createQuestion(handlers) {
       const said = texts.question.answers[answerLevel(relevance)];
       answer.textContent = texts.question.answer(said, probabilityText(relevance), quoted(text));
     } catch (error) {
-      if (!isAbort(error)) answer.textContent = quoted(error.detail || error.message);
+      if (!isAbort(error)) answer.textContent = quoted(error.message);
     }
   });
 

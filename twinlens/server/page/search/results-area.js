@@ -43,7 +43,7 @@ export function createResultsArea(element, page, handlers) {
   element.append(start, note, above, shown, below, end);
   const grid = createGrid(shown, handlers);
   const timeline = createTimelineGrid(shown, {
-    ...handlers, onError: (error) => toast(error.detail || error.message),
+    ...handlers, onError: (error) => toast(error.message),
   });
 
   const isEmpty = () => grid.isEmpty() && timeline.isEmpty();

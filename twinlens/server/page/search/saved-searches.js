@@ -2,7 +2,7 @@
 
 import { savedSearches } from "../shared/api.js";
 import { isolated, quoted } from "../shared/bidi.js";
-import { createDialog } from "../shared/dialogs.js";
+import { createDialog, onSubmit } from "../shared/dialogs.js";
 import { h, hidden, icon, offerUndo, toast } from "../shared/dom.js";
 import { canBeSaved, describe, fromSaved, oneSpaced, toSaved, toTyped } from "../shared/query.js";
 import { deleteSearch, saveSearch } from "../shared/write-api.js";
@@ -48,8 +48,7 @@ export function createSavedSearches(page) {
     known.replaceChildren(...found.map(({ name }) => h("option", { value: name })));
   }
 
-  form.addEventListener("submit", async (event) => {
-    event.preventDefault();
+  onSubmit(form, async () => {
     const wanted = oneSpaced(input.value);
     failed.textContent = "";
     if (taken.has(wanted) && warned !== wanted) {

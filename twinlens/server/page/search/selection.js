@@ -44,6 +44,9 @@ export function createSelection(page) {
       icon("close"), h("span", { class: "hidden" }, texts.selection.none)),
   );
   document.body.append(bar);
+  new ResizeObserver(() => {
+    document.body.style.setProperty("--selection-bar", `${bar.offsetHeight}px`);
+  }).observe(bar);
   const albums = createLabelDialog("album", page, () => [...selected.values()]);
   const tags = createLabelDialog("tag", page, () => [...selected.values()]);
 
@@ -88,7 +91,7 @@ export function createSelection(page) {
     try {
       h("a", { href: await zipAddress([...selected.keys()], page.collection()), download: "" }).click();
     } catch (error) {
-      toast(error.detail || error.message);
+      toast(error.message);
     }
   }
 

@@ -131,7 +131,9 @@ function hitLink(hit, handlers, options, ...children) {
       on: {
         click: (event) => {
           const selection = handlers.selection();
-          const selects = hit.target !== "texts" && (event.shiftKey || selection.isActive());
+          // Keys can open pictures while others are selected: they select by another key.
+          const byKey = event.detail === 0;
+          const selects = hit.target !== "texts" && (event.shiftKey || (selection.isActive() && !byKey));
           // Let the browser open new tabs and windows.
           if (event.ctrlKey || event.metaKey || event.button || (event.shiftKey && !selects)) return;
           event.preventDefault();

@@ -72,6 +72,7 @@ export function createToolbar(container, { onChange, save }) {
       mode.element.hidden = modes.length < 2 || isListing(query);
       collections.set(Object.fromEntries(names.map((name) => [name, name])), query.collection || fallback);
       collections.element.hidden = names.length < 2;
+      toggle.hidden = !collection?.images && !collection?.texts;
       toggle.classList.toggle("on", Boolean(query.where));
       showing = { target: query.target, where: query.where, collection: collection?.name ?? "" };
       if (query.where && !shown) open(true);

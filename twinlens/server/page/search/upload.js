@@ -1,6 +1,6 @@
 // Add pictures to the collection: files and folders that are chosen or dropped, sent in parts.
 
-import { isolated } from "../shared/bidi.js";
+import { isolated, quoted } from "../shared/bidi.js";
 import { createDialog } from "../shared/dialogs.js";
 import { h, icon, isTouch } from "../shared/dom.js";
 import { putItems } from "../shared/write-api.js";
@@ -135,7 +135,8 @@ export function createUpload(page) {
       }
       say(texts.upload.done);
     } catch (error) {
-      say(pending.signal.aborted ? texts.upload.stopped : texts.upload.stoppedBy(error.message));
+      say(texts.upload.stopped);
+      if (!pending.signal.aborted) status.textContent += `. ${quoted(error.message)}`;
     }
     bar.hidden = stop.hidden = true;
     running = false;

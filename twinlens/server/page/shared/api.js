@@ -8,7 +8,8 @@ const RETRY_SECONDS = 3;
 export class ApiError extends Error {
   /** @param {{status: number, slug: string, title: string, detail: string, retry: number}} problem */
   constructor(problem) {
-    super(problem.detail || problem.title);
+    // Of our own errors the detail alone does not say what happened.
+    super(problem.status ? problem.detail || problem.title : `${problem.title}. ${problem.detail}`);
     Object.assign(this, problem);
   }
 }

@@ -22,6 +22,22 @@ export function createDialog(title, id, ...children) {
   return element;
 }
 
+/**
+ * Do something when a form is submitted, once at a time: a slow server must not get it twice.
+ * @param {HTMLFormElement} form
+ * @param {(event: SubmitEvent) => Promise<void>} run
+ */
+export function onSubmit(form, run) {
+  form.addEventListener("submit", async (event) => {
+    event.preventDefault();
+    if (form.ariaBusy === "true") return;
+    form.ariaBusy = "true";
+    await run(event).finally(() => {
+      form.ariaBusy = null;
+    });
+  });
+}
+
 /** Keep Tab within a dialog: without this, it moves on to the browser's own buttons. */
 export function trapFocus(dialog, event) {
   const stops = [...dialog.querySelectorAll("button, a[href], input, summary, [tabindex='0']")].filter(

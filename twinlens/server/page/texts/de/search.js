@@ -212,6 +212,7 @@ export const texts = {
     title: "Album",
     put: "Hineinlegen",
     take: "Herausnehmen",
+    already: { add: (album) => `Schon in ${album}`, remove: (album) => `Nicht in ${album}` },
     done: {
       add: (size, album) => `${pictures(size)} in ${album} gelegt`,
       remove: (size, album) => `${pictures(size)} aus ${album} genommen`,
@@ -222,6 +223,7 @@ export const texts = {
     title: "Schlagwort",
     put: "Hinzufügen",
     take: "Entfernen",
+    already: { add: (tag) => `Schon mit ${tag} verschlagwortet`, remove: (tag) => `Nicht mit ${tag} verschlagwortet` },
     done: {
       add: (size, tag) => `${pictures(size)} mit ${tag} verschlagwortet`,
       remove: (size, tag) => `${tag} von ${number(size)} ${form(size, { one: "Bild", other: "Bildern" })} entfernt`,
@@ -258,7 +260,6 @@ export const texts = {
     sending: (at, of) => `Sende ${at} von ${of}`,
     done: "Fertig",
     stopped: "Angehalten",
-    stoppedBy: (reason) => `Angehalten, ${reason}`,
     progress: (beginning, stored, known) =>
       `${beginning}: ${pictures(stored)} gespeichert${known ? `, ${pictures(known)} schon bekannt` : ""}`,
   },

@@ -212,6 +212,8 @@ export const texts = {
     title: "Album",
     put: "Put in",
     take: "Take out",
+    /** What is said if nothing had to be done. */
+    already: { add: (album) => `Already in ${album}`, remove: (album) => `Not in ${album}` },
     /** What was done, by the API's names. */
     done: {
       add: (size, album) => `${pictures(size)} put into ${album}`,
@@ -223,6 +225,8 @@ export const texts = {
     title: "Tag",
     put: "Add tag",
     take: "Remove tag",
+    /** What is said if nothing had to be done. */
+    already: { add: (tag) => `Already tagged ${tag}`, remove: (tag) => `Not tagged ${tag}` },
     /** What was done, by the API's names. */
     done: {
       add: (size, tag) => `${pictures(size)} tagged ${tag}`,
@@ -260,7 +264,6 @@ export const texts = {
     sending: (at, of) => `Sending ${at} of ${of}`,
     done: "Done",
     stopped: "Stopped",
-    stoppedBy: (reason) => `Stopped, ${reason}`,
     progress: (beginning, stored, known) =>
       `${beginning}: ${pictures(stored)} stored${known ? `, ${pictures(known)} known already` : ""}`,
   },
