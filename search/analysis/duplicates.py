@@ -108,6 +108,8 @@ def duplicates(
             for copies in _describe(collection, ids, members[start : start + _BATCH], vectors)
         ]
         del vectors  # unmap before the file is closed
+    # Of some, the other files may have been deleted meanwhile.
+    groups = [group for group in groups if group.files > 1]
     return sorted(groups, key=lambda group: (-group.files, group.copies[0].path))
 
 

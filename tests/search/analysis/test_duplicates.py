@@ -13,6 +13,7 @@ from typer.testing import CliRunner
 
 import twinlens
 from twinlens.cli import app
+from twinlens.search.analysis import duplicates
 from twinlens.search.analysis.duplicates import Group, connected
 from twinlens.search.errors import FilterError, UsageError
 from twinlens.search.models.base import Rows
@@ -64,6 +65,18 @@ def test_deleted_paths_do_not_count(stored: twinlens.Index) -> None:
     blue = stored.duplicates()[1].copies[0]
     stored.delete(blue.paths[0])
     assert [names(group)[0] for group in stored.duplicates()] == [["large.png"]]
+
+
+def test_what_is_deleted_meanwhile_makes_no_group_of_one_file(
+    stored: twinlens.Index, several: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def delete_and_connect(vectors: Rows, threshold: float) -> list[np.ndarray]:
+        stored.delete(*(several / name for name in ("large.png", "small.png", "red-again.png")))
+        stored.delete(several / "blue.png")
+        return connected(vectors, threshold)
+
+    monkeypatch.setattr(duplicates, "connected", delete_and_connect)
+    assert stored.duplicates() == []
 
 
 def test_a_filter_applies(stored: twinlens.Index) -> None:
