@@ -39,7 +39,8 @@ class LeaveOutList:
     def __init__(self, path: str | os.PathLike[str]) -> None:
         file = expand_home(path)
         if not file.is_file():
-            raise UsageError(f"{path} does not exist: --leave-out takes a file of pairs")
+            wrong = "is a folder" if file.is_dir() else "does not exist"
+            raise UsageError(f"{path} {wrong}: --leave-out takes a file of pairs")
         self._rows = sqlite3.connect("", check_same_thread=False)
         self._rows.execute(
             "CREATE TABLE pair (image TEXT, caption TEXT, PRIMARY KEY (image, caption))"

@@ -3,6 +3,7 @@
     TwinlensError                    the base class of all errors
     ├── UsageError                   an argument is not valid
     │   ├── FilterError              a filter is not valid
+    │   ├── NotStoredError           nothing is stored under a name
     │   └── OptionError              the value of an option is not valid
     ├── ImageError                   an image cannot be read or decoded
     │   └── HostRefusedError         its host is not public, and its network is not allowed
@@ -34,6 +35,22 @@ class UsageError(TwinlensError):
 
 class FilterError(UsageError):
     """A filter cannot be parsed, or names an unknown field."""
+
+
+class NotStoredError(UsageError):
+    """Nothing is stored under the name that was asked for.
+
+    Args:
+        message: what to say.
+        name: the id or path, if all that is known of it is that it is not stored.
+    """
+
+    def __init__(self, message: str, name: str = "") -> None:
+        super().__init__(message, name)
+        self.name = name
+
+    def __str__(self) -> str:
+        return str(self.args[0])
 
 
 class OptionError(UsageError):

@@ -44,7 +44,9 @@ def test_every_error_is_public() -> None:
         assert name in twinlens.__all__
 
 
-def test_an_error_of_an_option_can_be_pickled() -> None:
+def test_errors_with_more_than_a_message_can_be_pickled() -> None:
+    unknown = pickle.loads(pickle.dumps(errors.NotStoredError("x is not stored", "x")))
+    assert (str(unknown), unknown.name) == ("x is not stored", "x")
     error = pickle.loads(pickle.dumps(errors.OptionError("must be 1", "limit")))
     assert (str(error), error.option, error.wrong) == ("limit must be 1", "limit", "must be 1")
 

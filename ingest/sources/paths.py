@@ -92,7 +92,12 @@ def _local(text: str) -> str:
     """Turn a ``file://`` URL into a path, so that a file is stored under one name only.
 
     Another URL loses the blanks around it, and has ``%20`` for those within it.
+
+    Raises:
+        UsageError: it is empty: it must not stand for the current folder by accident.
     """
     text = plain_url(text)
+    if not text:
+        raise UsageError("a path is empty: write . for the current folder")
     parts = urlsplit(text) if text.lower().startswith("file://") else None
     return unquote(parts.path) if parts is not None and parts.netloc in ("", "localhost") else text

@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from twinlens.search.errors import UsageError
+from twinlens.search.errors import NotStoredError, UsageError
 from twinlens.search.frozen import FrozenDict
 from twinlens.search.milvus.collection import Collection
 from twinlens.search.milvus.connection import is_server
@@ -65,7 +65,7 @@ def find_item(collection: Collection, name: str) -> StoredItem:
     """Find a stored image or text by its id, or an image by its path.
 
     Raises:
-        UsageError: there is none.
+        NotStoredError: there is none.
     """
     found = find_stored(collection, [name])[name]
     fields = [*(IMAGE_FIELDS if found.target == "images" else TEXT_FIELDS), "$meta"]
@@ -100,7 +100,7 @@ def find_stored(collection: Collection, names: abc.Collection[str]) -> dict[str,
     folder if only one image has it.
 
     Raises:
-        UsageError: a name that is not stored.
+        NotStoredError: a name that is not stored.
     """
     unique = list(dict.fromkeys(names))
     failed: dict[str, str] = {}
@@ -198,9 +198,10 @@ def _by_id(collection: Collection, ids: dict[str, str]) -> dict[str, StoredRow]:
     return found
 
 
-def _not_stored(name: str, failure: str = "") -> UsageError:
+def _not_stored(name: str, failure: str = "") -> NotStoredError:
     reason = f": it could not be ingested: {failure}" if failure else ""
-    return UsageError(f"nothing with the id or path {name[:200]!r} is stored{reason}")
+    told = f"nothing with the id or path {name[:200]!r} is stored{reason}"
+    return NotStoredError(told, "" if failure else name)
 
 
 def _candidate_paths(name: str) -> list[str]:

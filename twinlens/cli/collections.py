@@ -30,13 +30,15 @@ from twinlens.cli.output import (
     print_failures,
     show,
 )
-from twinlens.cli.printing import say, say_json
+from twinlens.cli.printing import confirm, say, say_json
 from twinlens.search.errors import StoreError, TwinlensError, UsageError
 from twinlens.search.milvus.layout import OPTIONS, LayoutOptions
 from twinlens.search.models.catalogue import STARTER
 from twinlens.search.options import is_set
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from twinlens.search.milvus.collection import CollectionInfo
     from twinlens.search.milvus.database import Database
 
@@ -144,18 +146,7 @@ def delete(
         raise UsageError("give the paths to remove, or --all for the whole collection")
     with place.reach() as index:
         if not everything:
-            deleted = index.delete(*(paths or ()))
-            if not deleted and not deleted.paths:
-                raise TwinlensError(
-                    f"nothing in {place.collection!r} is stored under these paths; nothing was "
-                    "deleted"
-                )
-            removed = counted(deleted.paths, "path")
-            if deleted:
-                pictures = counted(deleted, "picture")
-                say(f"deleted {pictures} from {place.collection}: removed {removed}")
-            else:
-                say(f"removed {removed} from {place.collection}: no picture had these paths alone")
+            _delete_paths(index, place.collection, paths or [])
             return
         now = index.info()
         holding = contents(now.images, now.texts)
@@ -164,10 +155,44 @@ def delete(
             if place.tenant
             else place.collection
         )
-        if not yes and not typer.confirm(f"Delete {what}, {holding}?"):
+        if not yes and not confirm(f"Delete {what}, {holding}?"):
             raise TwinlensError("nothing was deleted")
         index.drop()
     say(f"deleted {what}: {holding}")
+
+
+def _delete_paths(
+    index: twinlens.Index | twinlens.RemoteIndex, collection: str, paths: Sequence[str]
+) -> None:
+    """Remove paths from a collection; one under which nothing is stored is named."""
+    from twinlens.ingest.sources.paths import name_of
+
+    names = {name_of(path): path for path in paths}
+    pictures = removed = 0
+    found: list[str] = []
+    unknown: list[str] = []
+    # The longest first, so that a path is found before the folder that it lies in.
+    for name in sorted(names, key=len, reverse=True):
+        deleted = index.delete(name)
+        pictures += deleted
+        removed += deleted.paths
+        if deleted or deleted.paths:
+            found.append(name)
+        elif not any(one.startswith(f"{name}/") for one in found):
+            unknown.append(names[name])
+    if len(unknown) == len(names):
+        raise TwinlensError(
+            f"nothing in {collection!r} is stored under these paths; nothing was deleted"
+        )
+    told = counted(removed, "path")
+    if pictures:
+        say(f"deleted {counted(pictures, 'picture')} from {collection}: removed {told}")
+    else:
+        say(f"removed {told} from {collection}: no picture had these paths alone")
+    for path in unknown:
+        say(f"failed: {path}: nothing is stored under this path", file=sys.stderr)
+    if unknown:
+        raise typer.Exit(ITEMS_FAILED)
 
 
 def export(

@@ -12,8 +12,8 @@ from typing import TYPE_CHECKING, Annotated, Unpack
 import typer
 
 from twinlens.cli.options import AsJson, ModelOptions, Quiet, lines_of, with_options
-from twinlens.cli.output import ITEMS_FAILED, PAGE, counted, new_table, show
-from twinlens.cli.printing import cell, say, say_json
+from twinlens.cli.output import ITEMS_FAILED, PAGE, counted, new_table, not_empty, show
+from twinlens.cli.printing import cell, confirm, say, say_json
 from twinlens.search.analysis.describe_options import OPTIONS, DescribeOptions
 from twinlens.search.errors import TwinlensError, UsageError
 
@@ -99,7 +99,8 @@ def describe(
     choice["labels"] = [one for one in chosen if one.strip()]
     totals = _Totals()
     with place.reach(place.model, create=bool(paths)) as index:
-        found = index.describe(*(paths or ()), missing=missing, where=where, **choice)
+        described = index.describe(*(paths or ()), missing=missing, where=where, **choice)
+        found = not_empty(described, paths or ())
         for page in _pages(found, 1 if as_json else PAGE, quiet=quiet):
             for one in page:
                 _count(one, totals)
@@ -172,7 +173,7 @@ def _write_page(page: Sequence[Described], totals: _Totals, *, ask: bool, quiet:
     ready = [one for one in page if one.proposals]
     if not ready:
         return
-    if ask and not typer.confirm(f"Write {counted(len(ready), 'sidecar')} beside these pictures?"):
+    if ask and not confirm(f"Write {counted(len(ready), 'sidecar')} beside these pictures?"):
         return
     for path in _write(ready, totals):
         if not quiet:

@@ -14,7 +14,7 @@ import typer
 
 import twinlens
 from twinlens.cli.options import OUTPUT, AsJson, ModelOptions, Quiet, lines_of, with_options
-from twinlens.cli.output import ITEMS_FAILED, PAGE, counted, new_table, show
+from twinlens.cli.output import ITEMS_FAILED, PAGE, counted, new_table, not_empty, show
 from twinlens.cli.printing import cell, say, say_json
 from twinlens.ingest.options import SOURCE_OPTIONS, SourceOptions
 
@@ -96,17 +96,18 @@ def match(
     """
     texts = [*text, *(one for one in lines_of(texts_file) if one.strip())] if texts_file else text
     totals = _Totals(below)
+    given = [pairs] if pairs is not None else images or []
     sheet = _Sheet(by_text=pairs is None) if html is not None else None
     if not _uses_collection(context):
         found = twinlens.match(
             images or (), texts, pairs=pairs, references=reference, model=place.model,
             device=place.device, **source,
         )  # fmt: skip
-        _report(found, totals, sheet, as_json=as_json, quiet=quiet)
+        _report(not_empty(found, given), totals, sheet, as_json=as_json, quiet=quiet)
     else:
         with place.reach(place.model) as index:
             found = index.match(images or (), texts, pairs=pairs, references=reference, **source)
-            _report(found, totals, sheet, as_json=as_json, quiet=quiet)
+            _report(not_empty(found, given), totals, sheet, as_json=as_json, quiet=quiet)
     if sheet is not None and html is not None:
         sheet.write(html, totals)
     if not (as_json or quiet):

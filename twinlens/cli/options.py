@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import inspect
+import os
+import re
+import shlex
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import MISSING, dataclass, fields, is_dataclass
 from functools import wraps
@@ -15,7 +18,7 @@ import typer
 from typer.models import OptionInfo
 
 import twinlens
-from twinlens.search.errors import OptionError, UsageError
+from twinlens.search.errors import NotStoredError, OptionError, UsageError
 from twinlens.search.paths import expand_home
 
 if TYPE_CHECKING:
@@ -213,10 +216,24 @@ def flat(
         except OptionError as error:
             flag = flags.get(called.get(error.option, error.option))
             raise (UsageError(f"{flag} {error.wrong}") if flag else error) from error
+        except NotStoredError as error:
+            raise UsageError(f"{error}{_file_called(error.name)}") from error
 
     flattened.__annotations__ = {one.name: one.annotation for one in parameters}
     vars(flattened)["__signature__"] = inspect.Signature(parameters)
     return flattened
+
+
+def _file_called(name: str) -> str:
+    """What a name that is not stored is on this machine, for the end of a sentence."""
+    if not name or "\0" in name or "://" in name or re.fullmatch(r"[0-9a-f]{16,}", name):
+        return ""
+    path = expand_home(name)
+    if os.path.isdir(path):
+        return ": it is a folder, so name one of its pictures"
+    if os.path.exists(path):
+        return f": `twinlens ingest {shlex.quote(name)}` stores that file"
+    return ", and there is no such file"
 
 
 def _flag(parameter: Parameter) -> str:

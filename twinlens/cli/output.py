@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import sys
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 
 from twinlens.cli.printing import cell, linked, say, say_json
+from twinlens.search.errors import SourceError
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
@@ -21,6 +22,8 @@ if TYPE_CHECKING:
     from twinlens.search.analysis.evaluate import Evaluation
     from twinlens.search.analysis.index_trials import IndexTrial
     from twinlens.search.query.hits import Hit
+
+T = TypeVar("T")
 
 #: Exit codes; 0 is success.
 FAILURE = 1
@@ -39,6 +42,22 @@ NOTHING_CLOSE = "nothing close: the best hits are no nearer than chance"
 def counted(count: int, noun: str) -> str:
     """A number with its noun, which gets an s unless the number is 1."""
     return f"{count:,} {noun}" if count == 1 else f"{count:,} {noun}s"
+
+
+def not_empty(found: Iterable[T], paths: Sequence[str]) -> Iterator[T]:
+    """Pass on what was found at paths that a user gave.
+
+    Raises:
+        SourceError: they hold no pictures at all.
+    """
+    some = False
+    for one in found:
+        some = True
+        yield one
+    if paths and not some:
+        from twinlens.ingest.options import nothing_found
+
+        raise SourceError(nothing_found(paths))
 
 
 def contents(images: int, texts: int, files: int | None = None) -> str:

@@ -13,7 +13,7 @@ import typer
 from twinlens.cli.options import AsJson, CollectionOptions, ModelOptions
 from twinlens.cli.output import ITEMS_FAILED, counted, new_table, show
 from twinlens.cli.printing import cell, say, say_json
-from twinlens.search.errors import UsageError
+from twinlens.search.errors import SourceError, UsageError
 
 if TYPE_CHECKING:
     from twinlens.search.analysis.metrics import Estimate
@@ -58,6 +58,10 @@ def by_policy(
                 on_item=_print_json if as_json else _print_flagged if paths or dry_run else None,
                 progress=progress,
             )
+    if paths and not (report.pictures or report.failed):
+        from twinlens.ingest.options import nothing_found
+
+        raise SourceError(nothing_found(paths))
     if as_json:
         say_json({"report": report.to_dict()})
     else:

@@ -10,11 +10,19 @@ import sys
 from pathlib import Path
 from typing import Any, TextIO
 
+from twinlens.search.errors import UsageError
 from twinlens.search.printable import PrintableFormatter, printable
 
 
 def prepare_output() -> None:
-    """Print a question mark for what the encoding of a stream lacks, instead of failing."""
+    """Print a question mark for what the encoding of a stream lacks, instead of failing.
+
+    A standard stream that the caller has closed becomes an empty one. Otherwise the next file that
+    is opened would get its number, and what is printed would end in that file.
+    """
+    for name, mode in (("stdin", "r"), ("stdout", "w"), ("stderr", "w")):
+        if getattr(sys, name) is None:
+            setattr(sys, name, open(os.devnull, mode, encoding="utf-8"))  # noqa: SIM115
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="replace")
@@ -26,6 +34,23 @@ def prepare_output() -> None:
 def say(line: object = "", *, file: TextIO | None = None, flush: bool = False) -> None:
     """Print one line; control characters in it are escaped."""
     print(printable(str(line)), file=file, flush=flush)
+
+
+def confirm(question: str) -> bool:
+    """Ask on the terminal; the answer is no unless it is yes.
+
+    Raises:
+        UsageError: nobody can answer, because standard input has ended.
+    """
+    import typer
+
+    try:
+        return typer.confirm(question)
+    except typer.Abort as error:
+        if isinstance(error.__context__, KeyboardInterrupt):
+            raise KeyboardInterrupt from None
+        say(file=sys.stderr)
+        raise UsageError("nobody has answered, so nothing was done: add --yes") from error
 
 
 def say_json(data: Any, *, flush: bool = False) -> None:

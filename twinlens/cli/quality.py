@@ -12,6 +12,7 @@ import twinlens
 from twinlens.cli.options import OUTPUT, AsJson, CollectionOptions, ModelOptions, lines_of
 from twinlens.cli.output import (
     ITEMS_FAILED,
+    not_empty,
     print_classified,
     print_duplicates,
     print_evaluations,
@@ -198,7 +199,10 @@ def classify(
     all_labels = [*labels.split(","), *(lines_of(labels_file) if labels_file is not None else ())]
     failed = 0
     with place.reach(place.model, create=bool(paths)) as index:
-        found = index.classify(all_labels, *(paths or ()), where=where, templates=template, top=top)
+        found = not_empty(
+            index.classify(all_labels, *(paths or ()), where=where, templates=template, top=top),
+            paths or (),
+        )
         if as_json:
             for one in found:
                 failed += bool(one.error)

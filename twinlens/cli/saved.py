@@ -21,14 +21,14 @@ if TYPE_CHECKING:
 def saved(
     place: CollectionOptions,
     remove: Annotated[
-        str,
+        str | None,
         typer.Option("--remove", metavar="NAME", help="Delete this one.", show_default=False),
-    ] = "",
+    ] = None,
     as_json: AsJson = False,
 ) -> None:
     """List the saved searches, which `twinlens search` saves with --save and runs with --saved."""
     with place.reach() as index:
-        if remove:
+        if remove is not None:
             index.delete_saved_search(remove)
             if not as_json:
                 say(f"deleted the saved search {remove!r}")

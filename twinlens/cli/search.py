@@ -102,23 +102,23 @@ def search(
         ),
     ] = [],  # noqa: B006
     saved: Annotated[
-        str,
+        str | None,
         typer.Option(
             metavar="NAME",
             help="Run a saved search, with what else is given added to it.",
             show_default=False,
             rich_help_panel="Query",
         ),
-    ] = "",
+    ] = None,
     save: Annotated[
-        str,
+        str | None,
         typer.Option(
             metavar="NAME",
             help="Also save this search with the collection, under a name.",
             show_default=False,
             rich_help_panel="Query",
         ),
-    ] = "",
+    ] = None,
     queries: Annotated[
         Path | None,
         typer.Option(
@@ -179,7 +179,7 @@ def search(
     negative = [*unwanted, *unwanted_image]
     parts: list[Part] = []
     if queries is not None:
-        if save or saved:
+        if save is not None or saved is not None:
             raise UsageError("--queries has several queries: save, or run saved ones, one by one")
         if positive or negative or like or unlike or options["cursor"]:
             raise UsageError(
@@ -190,17 +190,17 @@ def search(
         parts = query_parts(texts, images, vector, unwanted, unwanted_image)
         shown = [*positive, *(f"like {one}" for one in like)]
         shown += [f"not {one}" for one in [*negative, *unlike]]
-        titles = [" + ".join([saved] * bool(saved) + shown) or "next page"]
-        asked = positive or negative or like or unlike or saved or options["cursor"]
+        titles = [" + ".join(([saved] if saved is not None else []) + shown) or "next page"]
+        asked = positive or negative or like or unlike or saved is not None or options["cursor"]
         if not asked and options["where"].strip():
             raise UsageError(
                 "--where narrows a search: add words or a picture; the search page lists pictures "
                 "by a filter alone"
             )
-    if save and not saved:
+    if save is not None and saved is None:
         _check_savable(save, parts, options)
     with place.reach(place.model) as index:
-        if saved:
+        if saved is not None:
             from twinlens.search.query.saved import find_saved
 
             found_search = find_saved(index.saved_searches(), saved)
@@ -211,7 +211,7 @@ def search(
             else:
                 continued = options["cursor"] and not parts
                 found = [index.search(None if continued else parts, **options)]
-        if save:
+        if save is not None:
             index.save_search(save, parts, **options)
             say(f"saved as {save!r}", file=sys.stderr)
         target = options["target"]
@@ -285,15 +285,16 @@ def _queries(path: Path) -> list[str]:
     from twinlens.search.query.parts import Text
 
     lines = sys.stdin.read().splitlines() if str(path) == "-" else lines_of(path)
+    name = "standard input" if str(path) == "-" else str(path)
     queries = []
     for number, line in enumerate(lines, 1):
         if words := line.strip():
             try:
                 queries.append(Text(words).text)
             except UsageError as error:
-                raise UsageError(f"{path}, line {number}: {error}") from error
+                raise UsageError(f"{name}, line {number}: {error}") from error
     if not queries:
-        raise UsageError(f"{path} has no queries: write one per line")
+        raise UsageError(f"{name} has no queries: write one per line")
     return queries
 
 
@@ -361,7 +362,7 @@ def _load_vector(path: Path) -> np.ndarray:
     import numpy as np
 
     try:
-        loaded = np.load(path, allow_pickle=False)
+        loaded = np.load(expand_home(path), allow_pickle=False)
     except OSError as error:
         raise UsageError(f"{path} cannot be read: {error.strerror or error}") from error
     except (ValueError, EOFError) as error:
