@@ -196,7 +196,7 @@ class DecoderPool:
     def _read_here(self, decoder: _Decoder, task: Task) -> TaskResult:
         try:
             data = task.load() if callable(task.load) else task.load
-        except (ImageError, OSError) as error:
+        except (ImageError, OSError, MemoryError) as error:
             return TaskResult(failure=failure_of(error, task.uri, task.root))
         (result,) = self._results(decoder, [replace(task, load=data)])
         return result

@@ -133,11 +133,14 @@ class Failure:
         raise ImageError(self.reason)
 
 
-def failure_of(error: ImageError | OSError, uri: str, root: str) -> Failure:
+def failure_of(error: ImageError | OSError | MemoryError, uri: str, root: str) -> Failure:
     """The failure of an item that could not be read.
 
-    A disk or network error is transient, and so is a host that another run may allow.
+    A disk or network error is transient, and so is a lack of memory, or a host that another run may
+    allow.
     """
+    if isinstance(error, MemoryError):
+        return Failure(uri, "there was not enough memory to read it", root, transient=True)
     transient = isinstance(error, OSError | HostRefusedError)
     return Failure(uri, reason_of(error), root, transient=transient)
 

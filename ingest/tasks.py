@@ -133,7 +133,7 @@ def _decode_batch(
         began = time.perf_counter()
         try:
             data = task.load() if callable(task.load) else task.load
-        except (ImageError, OSError) as error:
+        except (ImageError, OSError, MemoryError) as error:
             result.failure = failure_of(error, task.uri, task.root)
             continue
         if data is not None:
@@ -147,7 +147,7 @@ def _decode_batch(
         began = time.perf_counter()
         try:
             result.image = decode_image(data, prepare, side)
-        except (ImageError, OSError) as error:
+        except (ImageError, OSError, MemoryError) as error:
             result.failure = failure_of(error, task.uri, task.root)
         result.ms += 1e3 * (time.perf_counter() - began)
     return results

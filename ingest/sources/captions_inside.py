@@ -13,6 +13,7 @@ from twinlens.ingest.sources.captions import CaptionFile, ImageFinder
 from twinlens.ingest.sources.choose import SAMPLED, image_columns
 from twinlens.ingest.sources.columns import choose_columns
 from twinlens.ingest.sources.detect import ReadOptions, holds_pictures
+from twinlens.ingest.sources.folder import is_too_deep
 from twinlens.ingest.sources.passed_over import is_passed_over
 from twinlens.ingest.sources.sidecar_names import Siblings, sidecars_of
 from twinlens.search.errors import SourceError
@@ -116,7 +117,7 @@ def _is_there(finder: ImageFinder, name: str) -> bool:
 def _candidates(root: Path, options: ReadOptions) -> Iterator[Path]:
     """Files below a folder with the suffix of a caption file that are no picture's sidecar."""
     for folder, folders, names in islice(os.walk(root), MAX_FOLDERS):
-        if is_database(folder):
+        if is_database(folder) or is_too_deep(folder, root):
             folders.clear()
             continue
         folders[:] = sorted(n for n in folders if not n.startswith(".") and not is_passed_over(n))

@@ -25,6 +25,8 @@ from twinlens.search.images.formats import is_image_name
 from twinlens.search.images.originals import read_file
 from twinlens.search.milvus.lite.folder import is_database
 
+#: Folders within folders that are entered. Copies of a folder into itself go on without end.
+MAX_DEPTH = 200
 #: Opens a file or folder that holds images, found below a root; None if it is not one.
 Opener = Callable[[Path, Path], Iterator[Item] | None]
 
@@ -86,7 +88,8 @@ def walk(
     Folders that file servers make for thumbnails or deleted files are skipped, too, and told. So
     are Milvus Lite databases, which contain no pictures.
 
-    Follows symbolic links, but enters each folder only once, so that a loop ends.
+    Follows symbolic links, but enters each folder only once, so that a loop ends. A folder that is
+    more than ``MAX_DEPTH`` folders deep is a failure.
 
     Args:
         root: a folder, or one image file.
@@ -105,12 +108,17 @@ def count(root: Path) -> int:
     """Estimate how many images ``walk`` yields: files that it filters out are counted too."""
     total = 0
     for folder, folders, names in os.walk(root):
-        if is_database(folder):
+        if is_database(folder) or is_too_deep(folder, root):
             folders.clear()
             continue
         folders[:] = [name for name in folders if not is_passed_over(name)]
         total += sum(is_image_name(name) and not name.startswith(".") for name in names)
     return total
+
+
+def is_too_deep(folder: str | Path, root: Path) -> bool:
+    """Whether a folder is more than ``MAX_DEPTH`` folders below a root."""
+    return os.fspath(folder).count(os.sep) - os.fspath(root).count(os.sep) > MAX_DEPTH
 
 
 def file_sample(path: str | Path, root: str | Path, siblings: Siblings | None = None) -> Item:
@@ -168,6 +176,8 @@ def _walk(
         if identity in visited or is_database(folder):
             return
         visited.add(identity)
+        if is_too_deep(folder, root):
+            raise OSError(None, f"it is more than {MAX_DEPTH} folders deep")
         with os.scandir(folder) as listing:
             entries = sorted(listing, key=lambda entry: entry.name)
     except OSError as error:

@@ -175,6 +175,29 @@ def test_threads_decode_where_no_process_can_be_started_again(
     same(results(pool, tasks), expected)
 
 
+@pytest.mark.parametrize("where", ["thread", "process", "sent"])
+def test_a_lack_of_memory_fails_one_picture(pictures: Path, start: Start, where: str) -> None:
+    def too_large() -> bytes:  # cannot be pickled
+        return exhaust()
+
+    tasks = tasks_of(pictures)
+    load = too_large if where == "sent" else exhaust
+    tasks[7] = Task(tasks[7].uri, tasks[7].root, load)
+    if where == "thread":
+        found = decode_tasks(tasks, PREPARE, SIDE, lambda ids: ())
+    else:
+        found = results(start(), tasks)
+    failure = found[7].failure
+    assert failure is not None
+    assert failure.transient
+    assert "not enough memory" in failure.reason
+    assert sum(one.failure is not None for one in found) == 3
+
+
+def exhaust() -> bytes:
+    raise MemoryError
+
+
 def sleep() -> bytes:
     time.sleep(600)
     raise AssertionError

@@ -14,7 +14,7 @@ import pytest
 
 from twinlens.ingest.sample import Failure, Item, Sample
 from twinlens.ingest.sources import FileFilter, open_sources
-from twinlens.ingest.sources.folder import count, file_sample, reader, walk
+from twinlens.ingest.sources.folder import MAX_DEPTH, count, file_sample, reader, walk
 from twinlens.search.errors import ImageError, UsageError
 
 Paint = Callable[..., Path]
@@ -319,6 +319,28 @@ def test_a_file_that_grows_while_it_is_read_is_read_to_its_end(
     data = reader(path)()
     monkeypatch.undo()
     assert data == path.read_bytes() != b"first"
+
+
+def test_a_folder_that_was_copied_into_itself_ends(tmp_path: Path, paint: Paint) -> None:
+    red = paint("red", "photos/red.png")
+    deepest = red.parent.joinpath(*["a"] * (MAX_DEPTH + 1))
+    deepest.mkdir(parents=True)
+    for folder in (deepest, deepest.parent):
+        (folder / "captions.csv").write_text("image,caption\nred.png,one\n")
+        (folder / "red.png").write_bytes(red.read_bytes())
+    told: list[str] = []
+    items = open_sources([red.parent], warn=lambda uri, _: told.append(uri))
+    found = [
+        (item.uri, item.reason if isinstance(item, Failure) else item.captions) for item in items
+    ]
+    reason = f"the folder cannot be read: it is more than {MAX_DEPTH} folders deep"
+    assert found == [
+        (str(deepest), reason),
+        (str(deepest.parent / "red.png"), ("one",)),
+        (str(red), ()),
+    ]
+    assert told == [str(deepest.parent / "captions.csv")]
+    assert count(red.parent) == 2
 
 
 def test_counting_ahead_agrees_with_walking(tmp_path: Path, paint: Paint) -> None:
