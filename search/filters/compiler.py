@@ -74,7 +74,9 @@ class MilvusCompiler:
             return Join(node.word, tuple(map(self._in_any_form, node.nodes)))
         if isinstance(node, Negation):
             return Negation(self._in_any_form(node.node))
-        if isinstance(node, HasField) or self._fields[node.field] != "path":
+        if isinstance(node, HasField):
+            return node
+        if self._fields[node.field] != "path" and node.field != "paths":
             return node
         if isinstance(node, In):
             return In(node.field, _all_forms(node.values), node.negated)

@@ -13,9 +13,9 @@ from twinlens.search.errors import NotStoredError, UsageError
 from twinlens.search.frozen import FrozenDict
 from twinlens.search.milvus.collection import Collection
 from twinlens.search.milvus.connection import is_server
-from twinlens.search.milvus.expressions import begins, quote
+from twinlens.search.milvus.expressions import begins, is_in, quote
 from twinlens.search.models.base import Rows
-from twinlens.search.paths import expand_home, stored_path
+from twinlens.search.paths import expand_home, name_forms, stored_path
 from twinlens.search.query.hits import hit_of
 from twinlens.search.records import IMAGE_FIELDS, MAX_SHOWN, TEXT_FIELDS, Kind, Row, Target
 
@@ -97,7 +97,7 @@ def find_stored(collection: Collection, names: abc.Collection[str]) -> dict[str,
     """Find stored rows by name: the id of an image or text, or the path of an image.
 
     A path may be the stored one, relative to the current folder, or relative to the ingested
-    folder if only one image has it.
+    folder if only one image has it; its letters may be composed or decomposed.
 
     Raises:
         NotStoredError: a name that is not stored.
@@ -107,15 +107,22 @@ def find_stored(collection: Collection, names: abc.Collection[str]) -> dict[str,
     found = _by_id(collection, {name: name for name in unique})
     missing = [name for name in unique if name not in found]
     if missing:
-        name_of = {path: name for name in missing for path in _candidate_paths(name)}
-        rows = collection.get("files", list(name_of), ["path", "image_id", "status", "reason"])
-        ids = {name_of[row["path"]]: row["image_id"] for row in rows if row["image_id"]}
-        failed = {name_of[row["path"]]: row["reason"] for row in rows if row["status"] == "failed"}
-        for name in set(missing) - set(ids):
-            relative = f"relative_path == {quote(name)}"
-            same = collection.query("images", relative, ["id"], 2)
-            if len(same) == 1:
-                ids[name] = same[0]["id"]
+        candidates = {name: _candidate_paths(name) for name in missing}
+        paths = list(dict.fromkeys(path for some in candidates.values() for path in some))
+        columns = ["path", "image_id", "status", "reason"]
+        rows = {row["path"]: row for row in collection.get("files", paths, columns)}
+        ids: dict[str, str] = {}
+        for name, some in candidates.items():
+            there = [rows[path] for path in some if path in rows]
+            stored = [row["image_id"] for row in there if row["image_id"]]
+            reasons = [row["reason"] for row in there if row["status"] == "failed"]
+            failed[name] = reasons[0] if reasons else ""
+            if not stored:
+                relative = is_in("relative_path", name_forms(name))
+                same = collection.query("images", relative, ["id"], 2)
+                stored = [row["id"] for row in same] if len(same) == 1 else []
+            if stored:
+                ids[name] = stored[0]
         found |= _by_id(collection, ids)
     for name in unique:
         if name not in found:
@@ -208,4 +215,5 @@ def _candidate_paths(name: str) -> list[str]:
     """The stored paths that a name may stand for."""
     if is_server(name) or "\0" in name:
         return [name]
-    return list(dict.fromkeys([name, stored_path(expand_home(name).absolute())]))
+    forms = [(form, stored_path(expand_home(form).absolute())) for form in name_forms(name)]
+    return list(dict.fromkeys(path for both in forms for path in both))

@@ -53,6 +53,7 @@ def test_filters_find_it(photo: Path, forms: Forms, index: twinlens.Index) -> No
     for where in (
         f'path == "{forms[1]}"',
         f'path == "{photo.parent}/{forms[1]}"',
+        f'paths has "{photo.parent}/{forms[1]}"',
         f'path startswith "{stem}"',
         f'path contains "{stem}"',
         f'path in ("x", "{forms[1]}")',
@@ -62,6 +63,16 @@ def test_filters_find_it(photo: Path, forms: Forms, index: twinlens.Index) -> No
         assert [hit.path for hit in index.search("red", where=where)] == [str(photo)], where
     others = [hit.path for hit in index.search("red", where=f'path != "{forms[1]}"')]
     assert others == [str(photo.parent / "other.png")]
+
+
+def test_it_is_found_by_name(
+    photo: Path, forms: Forms, index: twinlens.Index, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    index.ingest(photo.parent)
+    monkeypatch.chdir(photo.parent.parent)
+    names = [f"{photo.parent}/{forms[1]}", f"photos/{forms[1]}", forms[1], str(photo)]
+    assert {index.item(name).path for name in names} == {str(photo)}
+    assert index.add_tag("cup", *names) == 1  # all of them are one picture
 
 
 def test_delete_finds_it(photo: Path, forms: Forms, index: twinlens.Index) -> None:

@@ -102,6 +102,7 @@ FIELDS: Mapping[str, FieldType] = {
         ("path endswith '.jpg'", 'relative_path like "%.jpg"'),
         ("captions contains 'dog'", 'array_contains(captions, "dog")'),
         ("captions has 'dog'", 'array_contains(captions, "dog")'),
+        ("captions has 'é'", 'array_contains(captions, "é")'),
         (
             "camera HAS 'a_b'",
             '($meta["camera"] == "a_b") or ($meta["camera"] >= "a_b, " and '
