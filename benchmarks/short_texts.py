@@ -8,9 +8,9 @@ the collection, the others are scored. One word fits a picture if three of its c
 two words if two of them do; its swaps are pictures whose captions say no form of these words, nor
 anything of their kind. LABELS is a JSONL file with image and label, like ImageNet's samples; its
 labels and the names of the photographs in samples/ are swapped among each other. Prints AUC and ECE
-(see match.py) in each form of the texts, true pairs and swaps weighing the same; those of a curve
-fitted to one word; how many everyday words match the samples; and how many whole captions get a
-phrase.
+(see match.py) in each form of the texts, true pairs and swaps weighing the same, also with single
+words as the captions of the collection; those of a curve fitted to one word; how many everyday
+words match the samples; and how many whole captions get a phrase.
 """
 
 from __future__ import annotations
@@ -205,6 +205,11 @@ def main() -> None:
     seen[np.random.default_rng(0).permutation(len(rows))[: len(rows) // 2]] = True
     split = Split(options.captions, options.split, options.cache)
     half = [row for row, here in zip(rows, seen, strict=True) if here]
+    words_of = defaultdict(list)
+    for word, which in said_texts(captions, 1).items():
+        for number in which:
+            words_of[number].append(word)
+    worded = [rows[at] | {"captions": words_of[at]} for at in np.flatnonzero(seen)]
     one_seen, one = spoken(captions, images, 1, seen)
     _, two = spoken(captions, images, 2, seen)
     photos, shown = load(SAMPLES, "", "samples")
@@ -218,6 +223,7 @@ def main() -> None:
     calibrations = {
         "the model": PairCalibration.of_model(encoder),
         "the collection": collection_calibration(split, half, options.model),
+        "a collection of words": collection_calibration(split, worded, options.model),
     }
     for by, pairs in calibrations.items():
         print(f"\nCalibrated by {by}: half {pairs.half:.2f}, width {pairs.width:.2f}")
