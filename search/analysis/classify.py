@@ -11,15 +11,13 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 
 from twinlens.search.analysis.pictures import NamedImage, read_pictures
 from twinlens.search.errors import OptionError, UsageError
 from twinlens.search.milvus.collection import Collection
 from twinlens.search.models.base import Encoder, Rows
-from twinlens.search.query.calibration import logistic
-
-Reals = npt.NDArray[np.float64]
+from twinlens.search.models.batches import encode_texts
+from twinlens.search.query.calibration import Reals, logistic
 
 #: Sentences that a label is inserted into.
 TEMPLATES = (
@@ -34,7 +32,6 @@ TEMPLATES = (
 #: The logit scale at the end of CLIP's training, for an encoder without one of its own.
 DEFAULT_SCALE = 100.0
 TOP = 5
-_TEXTS = 64
 
 
 @dataclass(frozen=True, slots=True)
@@ -173,8 +170,6 @@ def _label_rows(encoder: Encoder, labels: Sequence[str], templates: Sequence[str
     rows = np.zeros((len(labels), encoder.fingerprint.dim), dtype=np.float64)
     for template in templates:
         # Not str.format: labels and templates may contain other braces.
-        texts = [template.replace("{}", label) for label in labels]
-        for start in range(0, len(texts), _TEXTS):
-            rows[start : start + _TEXTS] += encoder.texts(texts[start : start + _TEXTS])
+        rows += encode_texts(encoder, [template.replace("{}", label) for label in labels])
     unit: Rows = (rows / np.linalg.norm(rows, axis=1, keepdims=True)).astype(np.float32)
     return unit

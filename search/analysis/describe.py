@@ -13,7 +13,6 @@ from itertools import islice
 from typing import Any, Protocol, Unpack
 
 import numpy as np
-import numpy.typing as npt
 
 from twinlens.search.analysis.classify import TEMPLATES, distinct
 from twinlens.search.analysis.describe_options import DescribeOptions, check_describe_options
@@ -24,6 +23,7 @@ from twinlens.search.filters import compile_visible
 from twinlens.search.milvus.collection import Collection
 from twinlens.search.models.base import Encoder, Rows
 from twinlens.search.models.batches import encode_texts
+from twinlens.search.query.calibration import Reals
 from twinlens.search.records import CAPTION_SOURCE, PROPOSED, Row
 
 #: How probable it is that a random stored caption fits an image, and how many of the everyday words
@@ -38,7 +38,7 @@ _FIELDS = ("id", "path", "captions", "vector")
 
 #: Gives the probabilities, float64 ``[n]``, that text rows and image rows ``[n, dim]`` belong
 #: together, pair by pair.
-Match = Callable[[Rows, Rows], npt.NDArray[np.float64]]
+Match = Callable[[Rows, Rows], Reals]
 
 
 @dataclass(frozen=True, slots=True)
@@ -149,14 +149,14 @@ class Labels:
         return self._encoded
 
 
-def with_prior(match: npt.NDArray[np.float64], prior: float) -> npt.NDArray[np.float64]:
+def with_prior(match: Reals, prior: float) -> Reals:
     """The probabilities of pairs if a random one belongs together with probability ``prior``.
 
     ``match`` supposes that every second pair does; its odds are multiplied by the prior odds
     (Bayes' theorem).
     """
     true = match * prior
-    found: npt.NDArray[np.float64] = true / (true + (1 - match) * (1 - prior))
+    found: Reals = true / (true + (1 - match) * (1 - prior))
     return found
 
 

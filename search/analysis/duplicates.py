@@ -8,8 +8,8 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 
+from twinlens.search.analysis.metrics import Numbers
 from twinlens.search.errors import OptionError
 from twinlens.search.milvus.collection import Collection
 from twinlens.search.milvus.expressions import is_in
@@ -17,7 +17,6 @@ from twinlens.search.models.base import Rows
 from twinlens.search.options import is_number
 from twinlens.search.records import Row
 
-Numbers = npt.NDArray[np.int64]
 #: The least cosine of two near-duplicates.
 THRESHOLD = 0.95
 #: Rows and columns of one block of cosines: 32 MB.

@@ -15,9 +15,9 @@ import numpy.typing as npt
 from twinlens.search.errors import UsageError
 from twinlens.search.milvus.collection import Collection
 from twinlens.search.models.base import Rows
+from twinlens.search.query.calibration import Reals
 
 Points = npt.NDArray[np.float32]
-Doubles = npt.NDArray[np.float64]
 Method = Literal["pca", "umap"]
 METHODS: tuple[Method, ...] = get_args(Method)
 #: The most images on a map; of a larger collection, a sample.
@@ -120,7 +120,7 @@ class RunningCovariance:
         self._sum += exact.sum(axis=0)
         self._products += exact.T @ exact
 
-    def axes(self, number: int = 2) -> tuple[Doubles, Doubles]:
+    def axes(self, number: int = 2) -> tuple[Reals, Reals]:
         """The mean ``[dim]`` and the principal axes ``[dim, number]``, as unit columns.
 
         The largest component of each axis is positive. Subtracting the products of the mean last
@@ -186,7 +186,7 @@ class MapScale:
     outside.
     """
 
-    def __init__(self, points: Doubles) -> None:
+    def __init__(self, points: Reals) -> None:
         edge = (1 - CORE) / 2
         low, high = np.zeros(2), np.zeros(2)
         if len(points):
@@ -195,7 +195,7 @@ class MapScale:
         half = (high - low) / 2
         self._half = np.where(half > 1e-9, half, 1.0)
 
-    def apply(self, points: Doubles) -> Points:
+    def apply(self, points: Reals) -> Points:
         """Scale points ``[n, 2]`` to float32 ``[n, 2]`` from -1 to 1."""
         scaled = (points - self._middle) / self._half
         fitted = scaled / (1 + np.abs(scaled) ** SHARPNESS) ** (1 / SHARPNESS)
@@ -240,7 +240,7 @@ def _by_umap(ids: tuple[str, ...], vectors: Rows, total: int) -> Projection:
     return Projection("umap", ids, points, total, place)
 
 
-def _umap(vectors: Rows) -> Doubles:
+def _umap(vectors: Rows) -> Reals:
     """Project unit rows with UMAP (https://arxiv.org/abs/1802.03426), reproducibly."""
     umap: Any = importlib.import_module("umap")
     model = umap.UMAP(
@@ -251,7 +251,7 @@ def _umap(vectors: Rows) -> Doubles:
         random_state=0,
         n_jobs=1,  # reproducible only with a single thread
     )
-    raw: Doubles = np.asarray(model.fit_transform(vectors), dtype=np.float64)
+    raw: Reals = np.asarray(model.fit_transform(vectors), dtype=np.float64)
     return np.nan_to_num(raw)
 
 

@@ -13,6 +13,7 @@ from twinlens.search.analysis.everyday import WORDS
 from twinlens.search.analysis.projection import Points, Projection
 from twinlens.search.milvus.collection import Collection
 from twinlens.search.models.base import Encoder, Rows
+from twinlens.search.query.calibration import Reals
 
 #: Regions of a map, at most; each has at least so many pictures on average.
 MAX_REGIONS, MIN_PICTURES = 12, 12
@@ -27,10 +28,6 @@ MIN_SHOWING = 1.0
 #: Rounds of k-means.
 _ROUNDS = 30
 _SEED = 0
-
-
-#: float64 ``[pictures, labels]``.
-Probabilities = npt.NDArray[np.float64]
 
 
 @dataclass(frozen=True, slots=True)
@@ -131,10 +128,10 @@ def k_means(points: Points, number: int) -> tuple[Points, npt.NDArray[np.intp]]:
     return centres, _squared(points, centres).argmin(axis=1)
 
 
-def _squared(points: Points, centres: Points) -> npt.NDArray[np.float64]:
+def _squared(points: Points, centres: Points) -> Reals:
     """Squared distances ``[points, centres]``."""
     apart = points[:, None, :].astype(np.float64) - centres[None, :, :]
-    found: npt.NDArray[np.float64] = np.square(apart).sum(axis=2)
+    found: Reals = np.square(apart).sum(axis=2)
     return found
 
 
@@ -153,17 +150,23 @@ def _vectors(collection: Collection, ids: list[str]) -> dict[str, Rows]:
     return {row["id"]: np.array(row["vector"], dtype=np.float32) for row in rows}
 
 
-def _probabilities(images: Rows, labels: Labels, match: Match) -> Probabilities:
-    """How probable it is that each image, a float32 unit row ``[n, dim]``, shows each label."""
+def _probabilities(images: Rows, labels: Labels, match: Match) -> Reals:
+    """How probable it is that images show labels: float64 ``[n, labels]``.
+
+    Args:
+        images: float32 unit rows ``[n, dim]``.
+        labels: what they may show.
+        match: judges pairs of a label and an image.
+    """
     table = [match(np.broadcast_to(row, images.shape), images) for row in labels.rows]
     return with_prior(np.stack(table, axis=1), labels.prior)
 
 
-def choose(groups: Sequence[Probabilities]) -> list[tuple[int, int, int]]:
+def choose(groups: Sequence[Reals]) -> list[tuple[int, int, int]]:
     """The groups that get a label: their number, the label's, and the picture that has it.
 
     Args:
-        groups: the probabilities of the pictures of each, at least one picture.
+        groups: the probabilities of each, float64 ``[pictures, labels]``, of at least one picture.
     """
     everywhere = np.concatenate(groups).mean(axis=0)
     offers = []

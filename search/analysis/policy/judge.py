@@ -37,11 +37,10 @@ from twinlens.search.errors import UsageError
 from twinlens.search.filters import compile_filter
 from twinlens.search.milvus.collection import Collection
 from twinlens.search.models.base import Encoder, Rows
+from twinlens.search.models.batches import encode_texts
 from twinlens.search.models.fingerprint import Fingerprint
-from twinlens.search.query.calibration import sample_rows
+from twinlens.search.query.calibration import Reals, sample_rows
 from twinlens.search.records import FLAG, FLAGGED, HELD, POLICY, POLICY_DIGEST, REVIEW, Row
-
-Reals = npt.NDArray[np.float64]
 
 #: A background picture this similar to an example, or to a picture that is measured, is left out.
 SAME = 0.97
@@ -319,7 +318,7 @@ def _concept_rows(policy: Policy, encoder: Encoder) -> tuple[Rows, npt.NDArray[n
     modalities: list[str] = []
     for concept in policy.concepts:
         if concept.texts:
-            rows.append(encoder.texts(list(concept.texts)))
+            rows.append(encode_texts(encoder, concept.texts))
             modalities += ["text"] * len(concept.texts)
         named = ((one.name, partial(_bytes_of, one)) for one in concept.examples)
         for batch in read_pictures(encoder, named):
