@@ -14,6 +14,7 @@ from typing import Literal, Protocol
 
 from twinlens.ingest.sample import Failure
 from twinlens.search.errors import TwinlensError, UsageError
+from twinlens.search.paths import expand_home
 from twinlens.search.printable import printable
 
 Status = Literal[
@@ -177,7 +178,7 @@ def open_report(
         return
     try:
         # Line-buffered, so that the report of a watch can be read while it is written.
-        file = open(report, "w", 1, encoding="utf-8", errors="backslashreplace")  # noqa: SIM115
+        file = open(expand_home(report), "w", 1, encoding="utf-8", errors="backslashreplace")  # noqa: SIM115
     except OSError as error:
         raise UsageError(_unwritten(report, error)) from error
 

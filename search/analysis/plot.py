@@ -11,6 +11,7 @@ from twinlens.search.analysis.evaluate import ANN_K, Evaluation, Quality
 from twinlens.search.analysis.index_trials import IndexTrial
 from twinlens.search.analysis.metrics import KS
 from twinlens.search.errors import TwinlensError, UsageError
+from twinlens.search.paths import expand_home
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -29,7 +30,7 @@ def check_plot(path: Path) -> None:
     """
     if path.suffix.lower() not in ENDINGS:
         raise UsageError(f"{path} is not a plot: its name must end in {', '.join(ENDINGS)}")
-    if not path.absolute().parent.is_dir():
+    if not expand_home(path).absolute().parent.is_dir():
         raise UsageError(f"the folder {path.parent} does not exist")
     if importlib.util.find_spec("matplotlib") is None:
         raise TwinlensError("plots need matplotlib: pip install 'twinlens[plot]'")
@@ -107,7 +108,7 @@ def _figure(path: Path, width: float, height: float) -> Figure:
 
 def _save(figure: Figure, path: Path) -> None:
     try:
-        figure.savefig(path)
+        figure.savefig(expand_home(path))
     except (OSError, ValueError) as error:
         raise TwinlensError(f"{path} cannot be written: {error}") from error
 

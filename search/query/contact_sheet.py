@@ -9,6 +9,7 @@ from pathlib import Path
 
 from twinlens.search.errors import ImageError, TwinlensError
 from twinlens.search.images.originals import thumbnail
+from twinlens.search.paths import expand_home
 from twinlens.search.printable import printable
 from twinlens.search.query.hits import Hit, marked
 from twinlens.search.query.parts import read_image
@@ -68,6 +69,7 @@ def write_sheet(path: Path, sections: Sequence[Section], title: str, subtitle: s
         TwinlensError: the file cannot be written.
     """
     try:
+        path = expand_home(path)
         path.parent.mkdir(parents=True, exist_ok=True)
         page = contact_sheet(sections, title, subtitle)
         path.write_text(page, encoding="utf-8", errors="replace")

@@ -163,8 +163,8 @@ class SearchEngine:
             cursor = Cursor.decode(request.cursor, dim)
             if cursor.search != _options_hash(request.options):
                 raise UsageError(
-                    "the cursor belongs to another search: target, where and collapse must be the "
-                    "same on every page"
+                    "the cursor belongs to another search: target (--in), where and collapse must "
+                    "be the same on every page"
                 )
             text = [Text(cursor.text)] if cursor.text else []
             return PreparedRequest(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import os
+import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -19,6 +20,8 @@ from twinlens.search.paths import expand_home
 if TYPE_CHECKING:
     from PIL import Image as PillowImage
 
+#: A URL, also as a ``Path`` writes it, with one slash.
+_ADDRESS = re.compile(r"[A-Za-z][A-Za-z0-9+.-]+:/")
 #: The most characters of a text or an id.
 MAX_QUERY_TEXT = 10_000
 #: The most parts of a query, likes and unlikes included.
@@ -199,6 +202,12 @@ def read_image(source: PictureSource) -> bytes:
         try:
             return path.read_bytes()
         except (FileNotFoundError, ValueError):  # ValueError: not a valid file name
+            where = os.fspath(source)
+            if "\0" not in where and _ADDRESS.match(where):
+                url = re.sub(":/+", "://", where, count=1)
+                raise UsageError(
+                    f"a query's picture must be a file of this machine: download {url} first"
+                ) from None
             raise UsageError(f"the picture {path} does not exist") from None
         except OSError as error:
             raise ImageError(f"{path} cannot be read: {error.strerror}") from error

@@ -26,7 +26,9 @@ from twinlens import cli as twinlens_cli
 from twinlens.cli.ingest import _summary
 from twinlens.cli.output import LISTED, counted, print_hits
 from twinlens.cli.printing import linked
+from twinlens.search.analysis.plot import plot_recall
 from twinlens.search.milvus.database import Database
+from twinlens.search.query.contact_sheet import write_sheet
 
 MAIN = "import twinlens; twinlens.main()"
 
@@ -745,6 +747,7 @@ def test_a_bad_caption_file_names_its_line(run: Run, tmp_path: Path) -> None:
         (["search", "red", "--collapse", "2"], "--collapse must be above 0 and at most 1"),
         (["search", "red", "-c", "my photos"], "is not a valid collection name"),
         (["search", "--image", "/none.png"], "the picture /none.png does not exist"),
+        (["search", "--image", "https://a.org/b.png"], "machine: download https://a.org/b.png"),
     ],
 )
 def test_an_invalid_search_is_a_usage_error(
@@ -1130,6 +1133,29 @@ def test_every_command_and_option_has_help() -> None:
         for parameter in command.params:
             if parameter.name != "help":
                 assert getattr(parameter, "help", "documented"), f"{name} {parameter.name}"
+
+
+@pytest.mark.parametrize("name", ["album", "tag"])
+def test_albums_and_tags_need_a_name(run: Run, coloured: list[str], name: str) -> None:
+    for wrong in (["--remove"], ["", "a.png"]):
+        done = run(name, *wrong, *coloured)
+        assert (done.code, done.complaint) == (2, f"name the {name}, then the pictures")
+
+
+def test_a_tilde_is_the_home_folder_in_every_file_to_write(
+    run: Run, index: twinlens.Index, photos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pytest.importorskip("matplotlib")
+    home = tmp_path / "home"
+    home.mkdir()
+    monkeypatch.setenv("HOME", str(home))
+    monkeypatch.chdir(tmp_path)
+    index.ingest(photos, report="~/report.jsonl")
+    write_sheet(Path("~/sheet.html"), [], "none")
+    plot_recall(Path("~/plot.png"), [index.evaluate()])
+    written = {"plot.png", "report.jsonl", "sheet.html"}
+    assert written <= {path.name for path in home.iterdir()}
+    assert not (tmp_path / "~").exists()
 
 
 def test_eval_checks_its_options_before_it_starts(run: Run, photos: Path) -> None:

@@ -37,6 +37,7 @@ def album(
     as_json: AsJson = False,
 ) -> None:
     """List the albums, or put pictures into one. An album exists while it has pictures."""
+    _check_name(name, pictures, remove=remove, kind="album")
     if name and not pictures:
         raise UsageError(f"name the pictures to {'take out' if remove else 'put into'} {name!r}")
     with place.reach() as index:
@@ -65,6 +66,7 @@ def tag(
     as_json: AsJson = False,
 ) -> None:
     """List the tags, or tag pictures. A tag exists while a picture has it."""
+    _check_name(name, pictures, remove=remove, kind="tag")
     if name and not pictures:
         raise UsageError(
             f"name the pictures to {'remove the tag' if remove else 'tag with'} {name!r}"
@@ -76,6 +78,11 @@ def tag(
             return
         change = index.remove_tag if remove else index.add_tag
         _change(change, name, pictures, as_json, "no longer tagged" if remove else "tagged")
+
+
+def _check_name(name: str, pictures: list[str] | None, *, remove: bool, kind: str) -> None:
+    if not name and (pictures or remove):
+        raise UsageError(f"name the {kind}, then the pictures")
 
 
 def _print_labels(labels: Sequence[PictureLabel], kind: LabelField, as_json: bool) -> None:
