@@ -45,6 +45,7 @@ from twinlens.search.errors import (
     CollectionNotFoundError,
     ImageError,
     ModelMismatchError,
+    NotStoredError,
     SourceError,
     UnsupportedError,
     UsageError,
@@ -189,7 +190,7 @@ class RemoteIndex(IndexMethods):
     def _item(self, name: str) -> StoredItem:
         key = name if is_id(name) else self._id_at(server_name(name))
         if not key:
-            raise UsageError(f"nothing with the id or path {name[:200]!r} is stored")
+            raise NotStoredError(f"nothing with the id or path {name[:200]!r} is stored", name)
         return item_from_json(self._client.get(f"/v1/items/{key}", collection=self._name))
 
     def _id_at(self, path: str) -> str:
