@@ -181,6 +181,24 @@ def test_chips_write_the_filter(visit: Callable[..., Page]) -> None:
     assert where(page) == ""
 
 
+def test_redrawn_chips_keep_the_focus(visit: Callable[..., Page]) -> None:
+    page = visit("/?q=red")
+    page.get_by_role("button", name="Filter").click()
+    page.get_by_text("Stars (5 values)").click()
+    held: list[Any] = []
+    page.route(re.compile("/facets"), lambda route: held.append(route))
+    with page.expect_request(re.compile("/facets")):
+        page.get_by_role("button", name=re.compile("^3")).click()
+    folder = page.locator("summary", has_text="Folder")
+    folder.click()
+    folder.evaluate("element => element.dataset.old = true")
+    held[0].continue_()
+    expect(page.locator("[data-old]")).to_have_count(0)
+    expect(folder).to_be_focused()
+    page.keyboard.press("Escape")
+    expect(page.locator(".facet[open]")).to_have_count(0)
+
+
 def test_further_values_of_a_field_can_be_chosen(visit: Callable[..., Page]) -> None:
     page = visit("/?q=red&where=path+startswith+%22home%2F%22")
     page.get_by_text("Stars (5 values)").click()

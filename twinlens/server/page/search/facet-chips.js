@@ -69,11 +69,11 @@ export function createFacetChips({ onFilter }) {
       if (more) options.push(h("li", { class: "help" }, texts.filter.more(more)));
       return h("li", {}, h(
         "details", { class: "facet", name: "facet", open: field === open, data: { field } },
-        h("summary", { class: "quiet" }, name, hidden(` (${texts.filter.values(values.length)})`)),
+        h("summary", { class: "quiet", data: { value: field } }, name, hidden(` (${texts.filter.values(values.length)})`)),
         h("ul", { class: "facet-values" }, ...options),
       ));
     }));
-    if (focused) [...list.querySelectorAll("button")].find((one) => one.dataset.value === focused)?.focus();
+    if (focused) [...list.querySelectorAll("[data-value]")].find((one) => one.dataset.value === focused)?.focus();
   }
 
   // A click elsewhere, or Escape, closes the open list.
