@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
+from hypothesis import HealthCheck, settings
 from PIL import Image
 from support import ROOT
 from support.colours import COLOURS, ColourEncoder
@@ -15,6 +16,10 @@ from support.hub import make_tiny_model
 from support.milvus_server import NoServerError, running_server
 
 import twinlens
+
+# A busy machine is slow: no test fails for it.
+settings.register_profile("patient", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.load_profile("patient")
 
 
 @pytest.hookimpl(optionalhook=True)

@@ -91,7 +91,6 @@ def _in_the_collection(body: Any) -> Any:
 def _ask(operation: Any, client: ASGIClient) -> None:
     @settings(
         max_examples=EXAMPLES,
-        deadline=None,
         derandomize=True,
         database=None,
         phases=[Phase.generate],

@@ -460,7 +460,7 @@ JSON = st.recursive(
 )
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=150)
 @given(
     rows=st.lists(st.dictionaries(st.text(max_size=6), JSON, max_size=4)), size=st.integers(1, 40)
 )
@@ -474,7 +474,7 @@ def test_json_read_in_pieces_is_json(
         assert [row for _, row in json_rows(path)] == rows
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=150)
 @given(data=st.binary(max_size=200), suffix=st.sampled_from(sorted(records.SUFFIXES)),
        head=st.sampled_from([b"", b"[", b'{"a.png":', b"PAR1", b"ARROW1\0\0", b"\xff\xff\xff\xff",
                              b"a.png#0\tx\n", b"image,caption\n", b"image_name| "]))  # fmt: skip

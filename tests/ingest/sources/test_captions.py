@@ -177,7 +177,7 @@ def test_an_empty_file_says_nothing(write: Write) -> None:
         assert entries(write(name, text)) == []
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=150)
 @given(data=st.binary(max_size=120), ending=st.sampled_from(["jsonl", "csv", "tsv"]),
        begin=st.sampled_from([b"", b"image,caption\n", b'{"image": "a.jpg", "caption": '])
 )  # fmt: skip
@@ -195,7 +195,7 @@ def test_no_file_breaks_the_reader(
         assert all(row.image or row.captions for row in rows)
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(
     said=st.dictionaries(
         st.text(st.characters(codec="utf-8", exclude_characters="\0/."), min_size=1, max_size=10),

@@ -378,7 +378,7 @@ def test_a_row_group_is_not_read_whole_for_one_picture(tmp_path: Path) -> None:
     assert path.stat().st_size > 28 << 20
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(
     kind=st.sampled_from(["Parquet", "Arrow"]),
     wrong=st.dictionaries(st.floats(0, 1, exclude_max=True), st.integers(0, 255), min_size=1),

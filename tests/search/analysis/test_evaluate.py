@@ -47,7 +47,7 @@ def test_a_wrong_answer_as_near_ranks_first() -> None:
     assert ranks(everything_alike, everything_alike, pairs).tolist() == [5] * 5
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(st.integers(1, 40), st.integers(1, 30), st.integers(0, 2**32 - 1))
 def test_ranks_equal_those_of_sorting(queries: int, gallery: int, seed: int) -> None:
     rng = np.random.default_rng(seed)
@@ -85,7 +85,7 @@ def test_recall_and_median_by_hand() -> None:
     assert median.value == 2
 
 
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=30)
 @given(st.lists(st.integers(1, 50), min_size=1, max_size=60), st.integers(0, 100))
 def test_intervals_contain_the_estimate(found: list[int], seed: int) -> None:
     numbers = np.array(found)

@@ -441,7 +441,7 @@ def written(node: Node) -> str:
     return f"{name} {node.op if isinstance(node, Compare) else node.how} {literal(node.value)}"
 
 
-@settings(max_examples=200, deadline=None, suppress_health_check=list(HealthCheck))
+@settings(max_examples=200, suppress_health_check=list(HealthCheck))
 @given(NODES)
 @example(Negation(Compare("year", "==", 2020)))
 @example(Compare("mix", "!=", 1))
@@ -510,7 +510,7 @@ def test_a_value_matches_itself_only(collection: Collection, field: str) -> None
             assert _found(collection, expression) == _expected(node), expression
 
 
-@settings(max_examples=100, deadline=None, suppress_health_check=list(HealthCheck))
+@settings(max_examples=100, suppress_health_check=list(HealthCheck))
 @given(st.text(st.characters(exclude_categories=["Cs"]), max_size=30))
 def test_no_text_whatsoever_is_more_than_a_value(collection: Collection, text: str) -> None:
     for field in ("camera", "format", "captions"):

@@ -353,7 +353,7 @@ TEXTS = st.text(st.characters(exclude_categories=["Cs"]), max_size=30)
 AWKWARD = st.text(st.sampled_from("ab%_\\\"'/\n\r\t\0{}é犬🐕\U0010ffff\ud7ff"), max_size=12)
 
 
-@settings(max_examples=120, deadline=None)
+@settings(max_examples=120)
 @given(value=TEXTS | AWKWARD)
 def test_a_quoted_text_means_itself(lasting: Collection, value: str) -> None:
     value = f"={value}"  # a key may not be empty
@@ -366,7 +366,7 @@ def test_a_quoted_text_means_itself(lasting: Collection, value: str) -> None:
     assert lasting.get("files", [value]) == []
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(prefix=TEXTS | AWKWARD, others=st.lists(TEXTS | AWKWARD, max_size=8))
 def test_a_prefix_means_itself(lasting: Collection, prefix: str, others: list[str]) -> None:
     lasting.delete("files", [row["path"] for row in lasting.query("files", "", ["path"], 1_000)])

@@ -234,9 +234,7 @@ _pieces = st.sampled_from(
 _wheres = st.lists(_pieces, max_size=9).map(" ".join) | st.text(max_size=40)
 
 
-@settings(
-    max_examples=150, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
-)
+@settings(max_examples=150, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(where=_wheres, key=_wheres, limit=st.integers(1, 50))
 def test_no_filter_and_no_id_reaches_across(
     divided: twinlens.Index, where: str, key: str, limit: int
@@ -257,9 +255,7 @@ def test_no_filter_and_no_id_reaches_across(
     assert collection.count("texts") == len(COLOURS)
 
 
-@settings(
-    max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
-)
+@settings(max_examples=60, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(expression=_wheres)
 @example('id != "") or (id != ""')
 @example(f'{TENANT} == "bob") or (id == ""')

@@ -83,13 +83,13 @@ def test_clips_ids(clip: tuple[Any, ExportedTokenizer]) -> None:
     assert clip[1](["a dog"])[0, :4].tolist() == [49406, 320, 1929, 49407]
 
 
-@settings(deadline=None, max_examples=300)
+@settings(max_examples=300)
 @given(text=TEXTS)
 def test_clips_ids_of_any_string(clip: tuple[Any, ExportedTokenizer], text: str) -> None:
     assert_equal(*clip, [text])
 
 
-@settings(deadline=None, max_examples=200)
+@settings(max_examples=200)
 @given(text=TEXTS)
 def test_ids_of_a_transformers_tokenizer(unigram: Any, text: str) -> None:
     assert_equal(*unigram, [text])

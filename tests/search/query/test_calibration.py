@@ -68,7 +68,7 @@ def test_relevance_is_half_at_half() -> None:
     assert two == pytest.approx(1 / (1 + np.exp(-1)))
 
 
-@settings(max_examples=50, deadline=None)
+@settings(max_examples=50)
 @given(
     st.lists(st.floats(-1, 1, width=32), min_size=2, max_size=30),
     st.integers(1, 10**12),

@@ -113,7 +113,7 @@ def plain(row: dict[str, Any]) -> dict[str, Any]:
     return row | {"vector": np.asarray(row["vector"], dtype=np.float32).tolist()}
 
 
-@settings(max_examples=12, deadline=None, suppress_health_check=list(HealthCheck))
+@settings(max_examples=12, suppress_health_check=list(HealthCheck))
 @given(steps, st.sampled_from(KINDS))
 def test_rows_are_those_of_milvus_lite(collection: Collection, todo: Any, kind: Kind) -> None:
     collection.delete(kind, IDS)
