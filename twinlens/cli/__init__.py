@@ -46,7 +46,7 @@ app = typer.Typer(
     help="Find pictures by words, words by pictures, pictures by pictures.",
     no_args_is_help=True,
     pretty_exceptions_enable=False,
-    epilog="Exit codes: 0 done, 1 failed, 2 usage error, 3 some items could not be ingested, "
+    epilog="Exit codes: 0 done, 1 failed, 2 usage error, 3 some items could not be read or found, "
     "4 damaged, 5 damaged and repaired, 130 interrupted.",
 )
 
