@@ -141,8 +141,15 @@ def _may_matter(watched: Sequence[Path], own: Sequence[Path], _: object, changed
             if any(map(is_database, (root.joinpath(*inner[:n]) for n in range(len(inner) + 1)))):
                 return False
     written: list[Path | int] = [*own, *_OUTPUT]
-    identity = _identity(path)
-    return identity is None or identity not in map(_identity, written)
+    return not any(_is_same_file(path, one) for one in written)
+
+
+def _is_same_file(path: Path, other: Path | int) -> bool:
+    """Whether both are one file that exists; the second may be an open one."""
+    try:
+        return os.path.samestat(os.stat(path), os.stat(other))
+    except OSError:
+        return False
 
 
 def _device(path: Path) -> int | None:
@@ -150,8 +157,8 @@ def _device(path: Path) -> int | None:
     return identity[0] if identity is not None else None
 
 
-def _identity(path: Path | int) -> tuple[int, int] | None:
-    """Device and inode of a file, a folder or an open file; None where it does not exist."""
+def _identity(path: Path) -> tuple[int, int] | None:
+    """Device and inode of a file or folder; None where it does not exist."""
     try:
         status = os.stat(path)
     except OSError:
