@@ -107,7 +107,7 @@ def test_an_output_that_is_not_utf_8_loses_characters_and_nothing_else(
         assert (ended.returncode, ended.stderr) == (0, "")
         return ended.stdout
 
-    assert "?? ?.png" in ascii_only()
+    assert "???.png" in re.sub(r"[\s|]+", "", ascii_only())  # the lines of a cell break anywhere
     (group,) = map(json.loads, ascii_only("--json").splitlines())
     assert "東京 é.png" in [Path(path).name for one in group["pictures"] for path in one["paths"]]
 
