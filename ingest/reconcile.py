@@ -24,6 +24,9 @@ from twinlens.search.records import (
     cut_bytes,
 )
 
+#: Images that are looked up in the ledger at once.
+SHARED_BATCH = 1_024
+
 _LEDGER_FIELDS = ("path", "image_id", "texts", "root", "status", "mtime_ns", "digest")
 
 
@@ -47,6 +50,7 @@ def reconcile(
     planned: Sequence[Row] = (),
     removed: abc.Collection[str] = (),
     metadata: Mapping[str, Mapping[str, Any]] | None = None,
+    strong: bool = False,
 ) -> Reconciled:
     """Update or delete images to match the ledger as it will be, before the ledger is written.
 
@@ -58,11 +62,12 @@ def reconcile(
         planned: ledger rows that will be written next.
         removed: paths that will be deleted from the ledger next.
         metadata: columns to set, by image id.
+        strong: include the ledger rows that other processes have written so far.
     """
     ids = sorted(set(image_ids) - {""})
     if not ids:
         return Reconciled()
-    files, tombstones = _ledger_rows(collection, ids, planned, removed)
+    files, tombstones = _ledger_rows(collection, ids, planned, removed, strong=strong)
     stored = {
         row["id"]: row for row in collection.get("images", ids, [*IMAGE_FIELDS, "vector", "$meta"])
     }
@@ -89,6 +94,34 @@ def reconcile(
     return Reconciled(frozenset(orphans) & frozenset(stored), lost)
 
 
+def reconcile_shared(
+    collection: Collection, images: Mapping[str, Mapping[str, Any]], batch: int = SHARED_BATCH
+) -> None:
+    """Update images that two runs have stored at the same time, each with its own paths.
+
+    The row of an image is that of the last run, but the ledger has the paths of both. Call it once
+    the ledger rows of a run are written: the run that calls it later sees the rows of both.
+
+    Args:
+        collection: where they are stored.
+        images: columns to set where a row is updated, by image id.
+        batch: how many to look up at once.
+    """
+    ids = sorted(images)
+    for start in range(0, len(ids), batch):
+        files, _ = _ledger_rows(collection, ids[start : start + batch], (), (), strong=True)
+        shared = {
+            key: [row["path"] for row in rows] for key, rows in files.items() if len(rows) > 1
+        }
+        outdated = [
+            row["id"]
+            for row in collection.get("images", sorted(shared), ["id", "paths"])
+            if list(row["paths"]) != shared[row["id"]][:MAX_SHOWN]
+        ]
+        metadata = {key: images[key] for key in outdated}
+        reconcile(collection, outdated, metadata=metadata, strong=True)
+
+
 def _captions_differ(first: Row, second: Row) -> bool:
     return list(first["captions"]) != list(second["captions"])
 
@@ -102,11 +135,17 @@ def delete_images(collection: Collection, ids: Sequence[str]) -> None:
 
 
 def _ledger_rows(
-    collection: Collection, ids: Sequence[str], planned: Iterable[Row], removed: abc.Collection[str]
+    collection: Collection,
+    ids: Sequence[str],
+    planned: Iterable[Row],
+    removed: abc.Collection[str],
+    *,
+    strong: bool,
 ) -> tuple[dict[str, list[Row]], dict[str, list[Row]]]:
     """The future ledger rows of each image, ordered by path; and its tombstones."""
     by_path: dict[str, Row] = {}
-    for rows in collection.scan("files", list(_LEDGER_FIELDS), is_in("image_id", ids)):
+    expression = is_in("image_id", ids)
+    for rows in collection.scan("files", list(_LEDGER_FIELDS), expression, strong=strong):
         by_path |= {row["path"]: row for row in rows}
     by_path |= {row["path"]: row for row in planned}
     files: dict[str, list[Row]] = {}

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import Protocol
+from typing import Any, Protocol
 
 from twinlens.ingest.ledger import LedgerEntry, failed_row, file_row, tombstone_row
-from twinlens.ingest.reconcile import reconcile
+from twinlens.ingest.reconcile import SHARED_BATCH, reconcile, reconcile_shared
 from twinlens.ingest.rows import PendingItem, text_keys
 from twinlens.ingest.sample import Failure, Sample
 from twinlens.ingest.unfinished import WriteNote
@@ -114,6 +114,8 @@ class CollectionSink:
         self.tombstones: dict[str, Row] = {}
         self.wrote_tombstones = False
         self._note = WriteNote(collection)
+        #: Columns of images that another run may be storing as well, by id.
+        self._unchecked: dict[str, dict[str, Any]] = {}
 
     def write(self, chunk: Chunk) -> None:
         self._hold_back_texts(chunk)
@@ -130,11 +132,9 @@ class CollectionSink:
             tombstone_row(entry, known[entry.uri]["texts"] if entry.uri in known else ())
             for entry in chunk.replaced
         ]
+        metadata = {item.id: clean_metadata(item.sample.metadata) for item in chunk.stored}
         outcome = reconcile(
-            self._collection,
-            {item.id for item in chunk.stored},
-            planned=[*files, *tombstones],
-            metadata={item.id: clean_metadata(item.sample.metadata) for item in chunk.stored},
+            self._collection, metadata.keys(), planned=[*files, *tombstones], metadata=metadata
         )
         files = self._drop_lost(files, outcome.lost, chunk)
         self._collection.upsert("files", tombstones)
@@ -144,6 +144,10 @@ class CollectionSink:
         self._collection.upsert("files", files)
         lasting = [failed for failed in chunk.failed if not failed[0].transient]
         self._collection.upsert("files", [failed_row(*failed) for failed in lasting])
+        self._unchecked |= metadata
+        self._unchecked |= {item.id: clean_metadata(item.sample.metadata) for item in chunk.new}
+        if len(self._unchecked) >= SHARED_BATCH:
+            self._check_shared()
         # What was written before the collection was frozen is copied to its next generation.
         self._collection.check_writes()
 
@@ -155,7 +159,12 @@ class CollectionSink:
 
     def end(self) -> None:
         """End a run that has written all its chunks."""
+        self._check_shared()
         self._note.end()
+
+    def _check_shared(self) -> None:
+        reconcile_shared(self._collection, self._unchecked)
+        self._unchecked.clear()
 
     def _note_rows(self, chunk: Chunk) -> None:
         images = {row["id"] for row in chunk.image_rows}

@@ -7,6 +7,7 @@ import json
 import logging
 import os
 import pickle
+import re
 import shutil
 import subprocess
 import sys
@@ -681,12 +682,18 @@ def test_an_interrupted_ingest_says_what_is_stored(
     stopped = run("ingest", photos, *options, "--model", f"local-dir:{tiny_model}")
     assert (stopped.code, stopped.out) == (130, "")
     said, last = stopped.err.splitlines()
-    assert said == (
-        "stopped: 2 images and 2 texts encoded; they are stored, and the next run continues there"
+    found = re.fullmatch(
+        r"stopped: (\d) images and \1 texts encoded; they are stored, and the next run continues "
+        "there",
+        said,
     )
+    assert found, said
+    stored = int(found[1])
+    assert 2 <= stored < 8  # two chunks, of as many as were decoded in time
     assert last == "twinlens: interrupted"
     monkeypatch.undo()
-    assert "6 images and 6 texts encoded, 2 unchanged" in run("ingest", photos, *options).out
+    again = run("ingest", photos, *options).out
+    assert re.search(rf"{8 - stored} images? and {8 - stored} texts? encoded, {stored} unch", again)
 
 
 def test_deleting_a_collection_needs_confirmation(
