@@ -208,7 +208,7 @@ def test_an_error_is_said_at_the_question(visit: Visit) -> None:
     dialog.get_by_label("Does it show …?").fill("red")
     dialog.get_by_role("button", name="Ask").click()
     expect(dialog.get_by_role("status")).to_have_text(
-        "It may have stopped, or the network is down."
+        "The server does not answer. It may have stopped, or the network is down."
     )
 
 

@@ -204,7 +204,7 @@ def test_images_without_captions_are_not_pairs(index: twinlens.Index, photos: Pa
 
 def test_numbers_out_of_range_are_rejected(index: twinlens.Index, photos: Path) -> None:
     index.ingest(photos)
-    with pytest.raises(UsageError, match="0 or more"):
+    with pytest.raises(UsageError, match="seed must be at least 0, not -1"):
         index.evaluate(seed=-1)
 
 
