@@ -109,10 +109,15 @@ def reconcile_shared(
     """
     ids = sorted(images)
     for start in range(0, len(ids), batch):
-        files, _ = _ledger_rows(collection, ids[start : start + batch], (), (), strong=True)
-        shared = {
-            key: [row["path"] for row in rows] for key, rows in files.items() if len(rows) > 1
-        }
+        paths: dict[str, list[str]] = {}
+        expression = is_in("image_id", ids[start : start + batch])
+        for rows in collection.scan(
+            "files", ["path", "image_id", "status"], expression, strong=True
+        ):
+            for row in rows:
+                if row["status"] == "ok":
+                    paths.setdefault(row["image_id"], []).append(row["path"])
+        shared = {key: sorted(found) for key, found in paths.items() if len(found) > 1}
         outdated = [
             row["id"]
             for row in collection.get("images", sorted(shared), ["id", "paths"])
