@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections import deque
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING
@@ -117,10 +117,8 @@ class ChunkEncoder:
             assert item.vector is not None
             item.pixels = None
             chunk.image_rows.append(image_row(item, item.vector))
-        kept = {key for item in chunk.items for key in text_keys(item)}
         for key, (text, item) in encoding.texts.items():
-            if key in kept:
-                chunk.text_rows.append(text_row(key, text, item, item.text_vectors[text]))
+            chunk.text_rows.append(text_row(key, text, item, item.text_vectors[text]))
         self._done(chunk, encoding.ahead, time.perf_counter() - encoding.begun)
 
     def _moderate(self, items: Sequence[PendingItem]) -> None:
@@ -142,12 +140,12 @@ class ChunkEncoder:
         return texts
 
 
-def _fail_invalid(chunk: Chunk, texts: Mapping[str, tuple[str, PendingItem]]) -> None:
+def _fail_invalid(chunk: Chunk, texts: dict[str, tuple[str, PendingItem]]) -> None:
     """Fail the items of which an embedding is not finite; what is stored of them stays.
 
     Args:
         chunk: whose items have their embeddings.
-        texts: the captions to store, with their items, by id.
+        texts: the captions to store, with their items, by id; those of failed items are removed.
     """
     images = {item.id for item in chunk.new if item.vector is None or not is_finite(item.vector)}
     captions = {
@@ -163,3 +161,6 @@ def _fail_invalid(chunk: Chunk, texts: Mapping[str, tuple[str, PendingItem]]) ->
         reason = f"the model gave no valid embedding for {what}: numbers that are not finite"
         failure = Failure(item.sample.uri, reason, item.sample.root, transient=True)
         chunk.fail(item, failure)
+    kept = {key for item in chunk.items for key in text_keys(item)}
+    for key in texts.keys() - kept:
+        del texts[key]

@@ -21,6 +21,7 @@ from twinlens.search.records import (
     MAX_SHOWN_BYTES,
     PROPOSED,
     Row,
+    clean_metadata,
     cut_bytes,
 )
 
@@ -104,7 +105,7 @@ def reconcile_shared(
 
     Args:
         collection: where they are stored.
-        images: columns to set where a row is updated, by image id.
+        images: metadata to set where a row is updated, by image id.
         batch: how many to look up at once.
     """
     ids = sorted(images)
@@ -123,7 +124,7 @@ def reconcile_shared(
             for row in collection.get("images", sorted(shared), ["id", "paths"])
             if list(row["paths"]) != shared[row["id"]][:MAX_SHOWN]
         ]
-        metadata = {key: images[key] for key in outdated}
+        metadata = {key: clean_metadata(images[key]) for key in outdated}
         reconcile(collection, outdated, metadata=metadata, strong=True)
 
 

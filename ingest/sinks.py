@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
@@ -114,8 +115,8 @@ class CollectionSink:
         self.tombstones: dict[str, Row] = {}
         self.wrote_tombstones = False
         self._note = WriteNote(collection)
-        #: Columns of images that another run may be storing as well, by id.
-        self._unchecked: dict[str, dict[str, Any]] = {}
+        #: The metadata of images that another run may be storing as well, by id.
+        self._unchecked: dict[str, Mapping[str, Any]] = {}
 
     def write(self, chunk: Chunk) -> None:
         self._hold_back_texts(chunk)
@@ -144,8 +145,7 @@ class CollectionSink:
         self._collection.upsert("files", files)
         lasting = [failed for failed in chunk.failed if not failed[0].transient]
         self._collection.upsert("files", [failed_row(*failed) for failed in lasting])
-        self._unchecked |= metadata
-        self._unchecked |= {item.id: clean_metadata(item.sample.metadata) for item in chunk.new}
+        self._unchecked |= {item.id: item.sample.metadata for item in (*chunk.new, *chunk.stored)}
         if len(self._unchecked) >= SHARED_BATCH:
             self._check_shared()
         # What was written before the collection was frozen is copied to its next generation.

@@ -37,13 +37,17 @@ def test_k_means_of_equal_points() -> None:
     assert set(nearest.tolist()) == {0}
 
 
-def test_regions_are_named_by_what_they_show(tmp_path: Path) -> None:
-    (tmp_path / "photos").mkdir()
-    for colour in ("red", "blue", "green"):
+def paint_many(folder: Path, *colours: str) -> None:
+    """Make 16 pictures of each colour, below ``photos``."""
+    (folder / "photos").mkdir()
+    for colour in colours:
         for number in range(16):
-            Image.new("RGB", (20 + number, 20), COLOURS[colour]).save(
-                tmp_path / f"photos/{colour}{number}.png"
-            )
+            picture = Image.new("RGB", (20 + number, 20), COLOURS[colour])
+            picture.save(folder / f"photos/{colour}{number}.png")
+
+
+def test_regions_are_named_by_what_they_show(tmp_path: Path) -> None:
+    paint_many(tmp_path, "red", "blue", "green")
     encoder = ColourEncoder()
     with twinlens.open(tmp_path / "x.db", model=encoder) as index:
         index.ingest(tmp_path / "photos")
@@ -68,12 +72,7 @@ def test_regions_are_named_by_what_they_show(tmp_path: Path) -> None:
 
 
 def test_pictures_deleted_after_the_map_was_made_are_left_out(tmp_path: Path) -> None:
-    (tmp_path / "photos").mkdir()
-    for colour in ("red", "blue"):
-        for number in range(16):
-            Image.new("RGB", (20 + number, 20), COLOURS[colour]).save(
-                tmp_path / f"photos/{colour}{number}.png"
-            )
+    paint_many(tmp_path, "red", "blue")
     encoder = ColourEncoder()
     with twinlens.open(tmp_path / "x.db", model=encoder) as index:
         index.ingest(tmp_path / "photos")
